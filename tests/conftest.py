@@ -1,0 +1,134 @@
+"""Real models, real videos and real data, small enough for every test to use them."""
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from vtg.config.schema import DemoConfig
+from vtg.demo.dataset import ensure_demo
+from vtg.video.clip import Clip
+
+# The same examples every time, so that a red run is the change's doing; `pytest --hypothesis-profile=search` looks for new ones.
+settings.register_profile("search", max_examples=1000, deadline=None)
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
+
+
+class VLM(NamedTuple):
+    """A model of the ordinary class, in float32 and evaluation mode, and its processor. Shared: leave it as it is."""
+
+    model: Any
+    processor: Any
+
+
+def load_plainly(folder: Path) -> VLM:
+    import torch
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+    return VLM(model.eval(), AutoProcessor.from_pretrained(folder))
+
+
+@pytest.fixture(scope="session")
+def qwen3_vl() -> VLM:
+    """The tiny Qwen3-VL that ships with the package."""
+    from vtg.models.tiny import TINY_QWEN3_VL
+
+    return load_plainly(TINY_QWEN3_VL)
+
+
+@pytest.fixture(scope="session")
+def qwen2_5_vl_dir(qwen3_vl: VLM, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Qwen2.5-VL with random weights, saved."""
+    import torch
+
+    from vtg.models.tiny import build_qwen2_5_vl
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models") / "tiny_qwen2_5_vl"
+    for part in build_qwen2_5_vl(qwen3_vl.processor.tokenizer):
+        part.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def qwen2_5_vl(qwen2_5_vl_dir: Path) -> VLM:
+    return load_plainly(qwen2_5_vl_dir)
+
+
+@pytest.fixture(scope="session", params=["qwen3_vl", "qwen2_5_vl"])
+def vlm(request: pytest.FixtureRequest) -> VLM:
+    """Both families in turn."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="session")
+def write_mp4(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Writes a video with a frame at each of `times_ms`, any rate; frame k is a flat grey of level 20 + 4 k.
+
+    With `seed` frame k is noise of its own instead.
+    """
+    folder = tmp_path_factory.mktemp("videos")
+
+    def write(times_ms: Sequence[int], *, size: tuple[int, int] = (64, 64), seed: int | None = None) -> str:
+        path = folder / f"{len(list(folder.iterdir()))}.mp4"
+        rng = np.random.default_rng(seed)
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", rate=1000, options={"crf": "8", "g": "8"})
+            stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
+            stream.codec_context.time_base = Fraction(1, 1000)
+            for at, time_ms in enumerate(times_ms):
+                if seed is None:
+                    picture = np.full((*size, 3), 20 + 4 * at, dtype=np.uint8)
+                else:
+                    coarse = rng.integers(0, 256, (size[0] // 16, size[1] // 16, 3), dtype=np.uint8)
+                    picture = coarse.repeat(16, axis=0).repeat(16, axis=1)
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                frame.pts, frame.time_base = time_ms, Fraction(1, 1000)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        return str(path)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def make_clip() -> Callable[..., Clip]:
+    """A Clip of random pictures at the given times, made in memory."""
+
+    def make(
+        times_s: Sequence[float], *, size: tuple[int, int] = (64, 64), seed: int = 0, duration_s: float | None = None
+    ) -> Clip:
+        rng = np.random.default_rng(seed)
+        end_s = times_s[-1] + 0.5 if duration_s is None else duration_s
+        return Clip(
+            frames=rng.integers(0, 256, (len(times_s), 3, *size), dtype=np.uint8),
+            timestamps_s=np.array(times_s, dtype=np.float64),
+            duration_s=end_s,
+            path=f"random {seed}",
+            start_s=0.0,
+            end_s=end_s,
+        )
+
+    return make
+
+
+DEMO = DemoConfig(train_videos=3, val_videos=1, test_videos=2, seed=7)
+
+
+@pytest.fixture(scope="session")
+def demo_config() -> DemoConfig:
+    """The settings of `demo_dir`."""
+    return DEMO
+
+
+@pytest.fixture(scope="session")
+def demo_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A very small demo data set: train.jsonl, val.jsonl, test.jsonl and their videos. Shared: leave it as it is."""
+    return ensure_demo(tmp_path_factory.mktemp("demo") / "data", DEMO)

@@ -1,0 +1,290 @@
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+from vtg.config.schema import LoraConfig, ModelConfig, TaskConfig, VideoConfig
+from vtg.data.collate import collate
+from vtg.data.inputs import encode, patch_factor
+from vtg.errors import ConfigError
+from vtg.models.checkpoint import Settings, save_settings
+from vtg.models.loading import (
+    PARTS,
+    base_weights,
+    choose_attention,
+    choose_dtype,
+    load_model,
+    part_of,
+    prepare_training,
+    tokens_per_second,
+)
+from vtg.models.patch_embed import PatchProjection
+from vtg.models.tiny import TINY_QWEN3_VL
+from vtg.tasks.span import SpanTask
+
+LORA = LoraConfig(r=4, alpha=8)
+FULL = LoraConfig(enabled=False)
+CPU = torch.device("cpu")
+
+
+def config_of(family: str, qwen2_5_vl_dir: Path, **chosen) -> ModelConfig:
+    settings = {"qwen3_vl": {"path": "tiny"}, "qwen2_5_vl": {"path": str(qwen2_5_vl_dir), "patch_factor": 28}}[family]
+    return ModelConfig(**({"dtype": "float32"} | settings | chosen))
+
+
+@pytest.fixture(params=["qwen3_vl", "qwen2_5_vl"])
+def model_config(request, qwen2_5_vl_dir) -> ModelConfig:
+    return config_of(request.param, qwen2_5_vl_dir)
+
+
+def batch_of(model, processor, make_clip) -> dict[str, torch.Tensor]:
+    factor = patch_factor(processor)
+    clip = make_clip([0.0, 0.6, 1.0], size=(2 * factor, factor))
+    features = encode(processor, SpanTask(TaskConfig()).conversation("a dog", duration_s=2.0, spans=[(0.5, 1.0)]), clip)
+    batch = collate([features], pad_token_id=processor.tokenizer.pad_token_id)
+    return {key: value.to(model.device) for key, value in batch.items()}
+
+
+def logits_of(model, processor, make_clip) -> torch.Tensor:
+    model.eval()
+    with torch.no_grad():
+        return model(**batch_of(model, processor, make_clip)).logits
+
+
+def trained_parts(model) -> set[str]:
+    return {part_of(name) for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def test_every_parameter_belongs_to_exactly_one_part_and_every_part_is_there(vlm):
+    parts = set()
+    for name, _ in vlm.model.named_parameters():
+        matching = [part for part, pattern in PARTS.items() if pattern.search(name)]
+        assert len(matching) == 1, name
+        parts.add(part_of(name))
+    assert parts == set(PARTS)
+    assert part_of("lm_head.weight") == "language"
+
+
+def test_the_projector_is_what_stands_between_tower_and_language_model(qwen3_vl):
+    projector = {name.split(".")[2] for name, _ in qwen3_vl.model.named_parameters() if part_of(name) == "projector"}
+    assert projector == {"merger", "deepstack_merger_list"}
+
+
+def test_a_loaded_model_computes_what_the_plain_one_does(model_config, vlm, make_clip, request):
+    model, processor = load_model(model_config)
+    assert any(isinstance(module, PatchProjection) for module in model.modules())
+    assert patch_factor(processor) == model_config.patch_factor
+    plain = request.getfixturevalue("qwen3_vl" if model_config.path == "tiny" else "qwen2_5_vl")
+    assert torch.allclose(
+        logits_of(model, processor, make_clip).cpu(), logits_of(plain.model, processor, make_clip), atol=1e-4
+    )
+
+
+def test_the_models_own_temporal_rate_is_used(qwen3_vl, qwen2_5_vl):
+    assert tokens_per_second(qwen2_5_vl.model) == qwen2_5_vl.model.config.vision_config.tokens_per_second == 2
+    assert tokens_per_second(qwen3_vl.model) == 2
+
+
+def test_a_wrong_patch_factor_is_refused_before_training():
+    with pytest.raises(
+        ConfigError, match=r"model\.patch_factor = 28, but one vision token of tiny is 32 .*set model\.patch_factor=32"
+    ):
+        load_model(ModelConfig(path="tiny", patch_factor=28))
+
+
+def test_auto_is_the_right_choice_for_a_cpu():
+    assert choose_dtype("auto", CPU) is torch.float32 and choose_attention("auto", CPU) == "sdpa"
+    assert choose_dtype("bfloat16", CPU) is torch.bfloat16 and choose_attention("eager", CPU) == "eager"
+
+
+def test_lora_reaches_every_linear_layer_of_the_language_model_and_no_other(model_config):
+    model = prepare_training(load_model(model_config)[0], model_config, LORA)
+    adapted = {name.partition(".lora_A")[0] for name, _ in model.named_modules() if name.endswith("lora_A.default")}
+    assert adapted and {part_of(name) for name in adapted} == {"language"}
+    layers = model.get_base_model().config.text_config.num_hidden_layers
+    assert len(adapted) == 7 * layers
+    assert all("lora_" in name for name, parameter in model.named_parameters() if parameter.requires_grad)
+
+
+@pytest.mark.parametrize(
+    ("frozen", "parts"),
+    [
+        ({}, {"language"}),
+        ({"freeze_projector": False}, {"language", "projector"}),
+        ({"freeze_vision": False}, {"language", "vision"}),
+        ({"freeze_vision": False, "freeze_projector": False}, {"language", "projector", "vision"}),
+    ],
+)
+@pytest.mark.parametrize("lora", [LORA, FULL])
+def test_freezing_is_per_part(model_config, frozen, parts, lora):
+    settings = replace(model_config, **frozen)
+    model = prepare_training(load_model(settings)[0], settings, lora)
+    assert trained_parts(model) == parts
+    if lora is FULL:
+        assert all(parameter.requires_grad == (part_of(name) in parts) for name, parameter in model.named_parameters())
+
+
+def test_a_frozen_part_gets_no_gradient_and_the_others_do(model_config, make_clip):
+    settings = replace(model_config, freeze_projector=False)
+    loaded, processor = load_model(settings)
+    model = prepare_training(loaded, settings, FULL)
+    model(**batch_of(model, processor, make_clip)).loss.backward()
+    with_gradient = {part_of(name) for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert with_gradient == {"language", "projector"}
+
+
+def test_lora_layers_can_be_chosen_by_a_pattern():
+    settings = ModelConfig(path="tiny")
+    model = prepare_training(
+        load_model(settings)[0], settings, replace(LORA, target_modules=r"language_model.*[qv]_proj$")
+    )
+    adapted = {name.split(".")[-2] for name, _ in model.named_modules() if name.endswith(".lora_A")}
+    assert adapted == {"q_proj", "v_proj"}
+
+
+def test_a_pattern_that_matches_nothing_says_what_there_is():
+    settings = ModelConfig(path="tiny")
+    with pytest.raises(
+        ConfigError, match=r"lora\.target_modules = 'query_key': matches no linear layer.*gate_proj.*q_proj"
+    ):
+        prepare_training(load_model(settings)[0], settings, replace(LORA, target_modules="query_key"))
+
+
+def test_the_options_of_lora_reach_the_adapter():
+    settings = ModelConfig(path="tiny")
+    lora = LoraConfig(r=3, alpha=5, dropout=0.25, use_rslora=True, use_dora=True)
+    adapter = prepare_training(load_model(settings)[0], settings, lora).peft_config["default"]
+    assert (adapter.r, adapter.lora_alpha, adapter.lora_dropout) == (3, 5, 0.25)
+    assert adapter.use_rslora and adapter.use_dora
+
+
+@pytest.fixture
+def adapter(model_config, make_clip, tmp_path) -> tuple[Path, torch.Tensor]:
+    """A saved adapter that changes the model, and the logits of the adapted model."""
+    loaded, processor = load_model(model_config)
+    model = prepare_training(loaded, model_config, LORA)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.2)
+    folder = tmp_path / "run" / "best"
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    save_settings(Settings(model_config, VideoConfig(), TaskConfig()), folder)
+    return folder, logits_of(model, processor, make_clip)
+
+
+def test_an_adapter_comes_back_with_the_same_logits_and_can_be_switched_off(adapter, model_config, make_clip):
+    folder, expected = adapter
+    settings = replace(model_config, path=str(folder.parent))
+    model, processor = load_model(settings)
+    assert isinstance(model, PeftModel)
+    assert torch.allclose(logits_of(model, processor, make_clip), expected, atol=1e-5)
+    plain = logits_of(load_model(model_config)[0], processor, make_clip)
+    assert not torch.allclose(expected, plain, atol=1e-2)
+    with base_weights(model, continued=False):
+        assert torch.allclose(logits_of(model, processor, make_clip), plain, atol=1e-5)
+    with base_weights(model, continued=True):
+        assert torch.allclose(logits_of(model, processor, make_clip), expected, atol=1e-5)
+    assert prepare_training(model, settings, LORA) is model
+    assert trained_parts(model) == {"language"}
+
+
+@pytest.mark.parametrize("renamed_part", ["language_model", r"layers\.0\.self_attn\.q_proj"])
+def test_an_adapter_of_which_a_part_has_another_name_is_refused(adapter, model_config, renamed_part):
+    folder, _ = adapter
+    weights = folder / "adapter_model.safetensors"
+    renamed = {re.sub(renamed_part, "renamed", key): value for key, value in load_file(weights).items()}
+    save_file(renamed, weights)
+    with (
+        pytest.warns(UserWarning, match="missing adapter keys"),
+        pytest.raises(
+            ValueError, match=r"the adapter's weights did not reach the model .*another base model or another version"
+        ),
+    ):
+        load_model(replace(model_config, path=str(folder)))
+
+
+@pytest.fixture(scope="module")
+def real_shape_dir(tmp_path_factory, qwen3_vl) -> Path:
+    """A model with the hyper-parameters of Qwen3-VL-4B, but two text and three vision layers, a narrow feed-forward,
+    the tiny vocabulary and random weights, saved in shards beside the processor."""
+    tiny = qwen3_vl.model.config
+    config = Qwen3VLConfig(
+        text_config=dict(
+            vocab_size=tiny.text_config.vocab_size,
+            hidden_size=2560,
+            intermediate_size=512,
+            num_hidden_layers=2,
+            num_attention_heads=32,
+            num_key_value_heads=8,
+            head_dim=128,
+            max_position_embeddings=262144,
+            pad_token_id=tiny.text_config.pad_token_id,
+            tie_word_embeddings=True,
+            rope_parameters={
+                "rope_type": "default",
+                "rope_theta": 5000000.0,
+                "mrope_section": [24, 20, 20],
+                "mrope_interleaved": True,
+            },
+        ),
+        vision_config=dict(
+            depth=3,
+            hidden_size=1024,
+            intermediate_size=512,
+            num_heads=16,
+            out_hidden_size=2560,
+            num_position_embeddings=2304,
+            deepstack_visual_indexes=[0, 1],
+        ),
+        tie_word_embeddings=True,
+        **{
+            f"{kind}_token_id": getattr(tiny, f"{kind}_token_id")
+            for kind in ("image", "video", "vision_start", "vision_end")
+        },
+    )
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        model = Qwen3VLForConditionalGeneration(config)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    folder = tmp_path_factory.mktemp("models") / "real_shape"
+    model.save_pretrained(folder, max_shard_size="60MB")
+    qwen3_vl.processor.save_pretrained(folder)
+    return folder
+
+
+def test_a_sharded_model_of_the_real_shape_loads_and_runs(real_shape_dir, make_clip):
+    shards = list(real_shape_dir.glob("model-*.safetensors"))
+    index = json.loads((real_shape_dir / "model.safetensors.index.json").read_text())
+    assert len(shards) >= 2
+    settings = ModelConfig(path=str(real_shape_dir), dtype="bfloat16", attention="sdpa")
+    model, processor = load_model(settings)
+    assert model.dtype == torch.bfloat16 and model.config.text_config.hidden_size == 2560
+    assert set(index["weight_map"]) <= set(model.state_dict())
+    for shard in shards:
+        for name, value in load_file(shard).items():
+            assert torch.equal(model.state_dict()[name].cpu(), value), name
+    batch = batch_of(model, processor, make_clip)
+    batch["pixel_values_videos"] = batch["pixel_values_videos"].to(model.dtype)
+    other = batch | {"pixel_values_videos": batch["pixel_values_videos"].flip(0)}
+    with torch.no_grad():
+        logits, turned = model(**batch).logits, model(**other).logits
+    assert logits.shape == (1, batch["input_ids"].shape[1], model.config.text_config.vocab_size)
+    assert torch.isfinite(logits).all() and not torch.equal(logits, turned)
+    adapted = prepare_training(model, settings, LORA)
+    assert trained_parts(adapted) == {"language"}
+
+
+def test_the_shipped_tiny_model_is_what_tiny_means():
+    model, _ = load_model(ModelConfig(path="tiny"))
+    assert Path(model.config.name_or_path) == TINY_QWEN3_VL

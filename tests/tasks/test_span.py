@@ -1,0 +1,61 @@
+import pytest
+
+from vtg.config.schema import TaskConfig
+from vtg.tasks.answer import CODECS, Status
+from vtg.tasks.span import SpanTask
+
+
+def test_a_training_conversation_holds_the_video_the_question_and_the_answer():
+    messages = SpanTask(TaskConfig()).conversation("A man runs.", duration_s=30.5, spans=[(3.21, 7.5)])
+    assert [message["role"] for message in messages] == ["user", "assistant"]
+    video, text = messages[0]["content"]
+    assert video == {"type": "video"}
+    assert text["type"] == "text" and '"A man runs"' in text["text"]
+    assert messages[1]["content"] == [{"type": "text", "text": "3.2 to 7.5 seconds"}]
+
+
+@pytest.mark.parametrize("answer", CODECS)
+def test_without_spans_the_conversation_is_the_same_prompt_and_no_answer(answer):
+    task = SpanTask(TaskConfig(answer=answer, selection="random"))
+    options = {"duration_s": 30.5, "key": "q7", "seed": 3}
+    asked = task.conversation("a man runs", **options)
+    assert asked == task.conversation("a man runs", spans=[(3.0, 7.0)], **options)[:1]
+
+
+@pytest.mark.parametrize("answer", CODECS)
+def test_the_task_parses_what_it_encodes(answer):
+    task = SpanTask(TaskConfig(answer=answer, num_bins=1000))
+    parsed = task.parse(task.encode([(3.0, 7.5)], duration_s=30.0), duration_s=30.0)
+    assert parsed.status == Status.OK
+    assert parsed.spans[0] == pytest.approx((3.0, 7.5), abs=0.1)
+
+
+def test_an_own_template_replaces_the_pool_and_braces_in_the_query_are_text():
+    task = SpanTask(TaskConfig(template="{duration}s: {query}? {{json}}", selection="seeded"))
+    question = task.conversation("the {query} {duration.__class__}", duration_s=9.96)[0]["content"][1]["text"]
+    assert question == "10.0s: the {query} {duration.__class__}? {json}"
+
+
+def test_the_prompt_names_the_bins_of_the_config():
+    messages = SpanTask(TaskConfig(answer="bins", num_bins=64)).conversation("x", duration_s=1.0)
+    assert "64 equal parts, numbered 0 to 63" in messages[0]["content"][1]["text"]
+
+
+def test_new_tokens_follow_the_config():
+    assert SpanTask(TaskConfig(answer="tokens", num_bins=3)).tokens() == ["<0>", "<1>", "<2>"]
+    assert SpanTask(TaskConfig()).tokens() == []
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (TaskConfig(answer="second"), "task.answer = 'second': must be one of seconds, relative, bins, tokens"),
+        (TaskConfig(selection="any"), "task.selection = 'any': must be one of fixed, first, seeded, random"),
+        (TaskConfig(decimals=9), "task.decimals = 9: must be an integer from 0 to 6"),
+        (TaskConfig(answer="bins", num_bins=0), "task.num_bins = 0: must be an integer from 2 to 100000"),
+        (TaskConfig(template="when?"), "task.template = 'when\\?'.*has no {query}"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named_with_what_is_allowed(config, said):
+    with pytest.raises(ValueError, match=said):
+        SpanTask(config)

@@ -1,0 +1,288 @@
+"""The house rules that a reader relies on, held over the syntax trees."""
+
+import ast
+import subprocess
+import sys
+from dataclasses import fields, is_dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+import vtg.config.schema
+from vtg.config.schema import DoctorConfig, PredictConfig, SFTConfig
+
+PROJECT = Path(__file__).parents[1]
+PACKAGE = PROJECT / "vtg"
+
+GROUND = ("vtg.errors", "vtg.output", "vtg.config")
+
+BELOW: dict[str, tuple[str, ...]] = {
+    "vtg.errors": (),
+    "vtg.output": (),
+    "vtg.config": ("vtg.errors",),
+    "vtg.entry": GROUND,
+    "vtg.data.rows": (),
+    "vtg.data.checks": ("vtg.data.rows",),
+    "vtg.data.schema": ("vtg.data.rows", "vtg.data.checks"),
+    "vtg.data.audit": ("vtg.data.rows", "vtg.data.checks", "vtg.data.schema"),
+    "vtg.video": GROUND,
+    "vtg.data.sources": ("vtg.errors", "vtg.video"),
+    "vtg.tasks": GROUND,
+    "vtg.data.inputs": ("vtg.errors", "vtg.video"),
+    "vtg.data.collate": ("vtg.data.inputs",),
+    "vtg.data.packing": ("vtg.errors", "vtg.config", "vtg.video", "vtg.data.inputs"),
+    "vtg.data.batching": (),
+    "vtg.data.cost": ("vtg.errors", "vtg.config", "vtg.video", "vtg.tasks", "vtg.data.schema", "vtg.data.inputs"),
+    "vtg.data.dataset": (
+        *(*GROUND, "vtg.data.schema", "vtg.video", "vtg.tasks"),
+        *("vtg.data.inputs", "vtg.data.collate", "vtg.data.packing"),
+    ),
+    "vtg.models": (*GROUND, "vtg.data.inputs"),
+    "vtg.evaluation.metrics": ("vtg.tasks",),
+    "vtg.evaluation.picture": ("vtg.evaluation.metrics",),
+    "vtg.evaluation.generate": (
+        *("vtg.errors", "vtg.evaluation.metrics", "vtg.video", "vtg.tasks"),
+        *("vtg.data.inputs", "vtg.data.collate", "vtg.data.dataset"),
+    ),
+    "vtg.evaluation.inference": (
+        *(*GROUND, "vtg.data.schema", "vtg.data.inputs", "vtg.data.dataset"),
+        *("vtg.models", "vtg.tasks", "vtg.evaluation.generate"),
+    ),
+    "vtg.evaluation.reading": (
+        "vtg.errors",
+        "vtg.config",
+        "vtg.data.schema",
+        "vtg.data.inputs",
+        "vtg.video",
+        "vtg.tasks",
+    ),
+    "vtg.evaluation.ceiling": ("vtg.data.schema", "vtg.tasks", "vtg.evaluation.metrics"),
+    "vtg.evaluation.diagnosis": (
+        *(
+            "vtg.errors",
+            "vtg.config",
+            "vtg.data.schema",
+            "vtg.data.audit",
+            "vtg.data.inputs",
+            "vtg.models",
+            "vtg.tasks",
+        ),
+        *("vtg.evaluation.reading", "vtg.evaluation.ceiling"),
+    ),
+    "vtg.evaluate": (*GROUND, "vtg.data.schema", "vtg.tasks", "vtg.evaluation.metrics"),
+    "vtg.demo.world": (),
+    "vtg.demo.language": ("vtg.demo.world",),
+    "vtg.demo.dataset": (*GROUND, "vtg.demo.world", "vtg.demo.language"),
+    "vtg.demo.pretrain": (
+        *(*GROUND, "vtg.video", "vtg.tasks", "vtg.data.inputs", "vtg.data.collate"),
+        *("vtg.models", "vtg.demo.world", "vtg.demo.language"),
+    ),
+    "vtg.training": (
+        *GROUND,
+        "vtg.video",
+        "vtg.tasks",
+        "vtg.data",
+        "vtg.models",
+        "vtg.evaluation",
+        "vtg.demo",
+    ),
+}
+"""Room → the rooms it may import from, itself aside. Listed bottom first: a room may name only rooms above
+its own line. Modules directly in vtg/ that are not listed are commands, and may import anything but each other."""
+
+COMMANDS_WITHOUT_TORCH = ("validate", "inspect", "evaluate", "entry", "config.load", "sft")
+PRIMARY: dict[str, type] = {"doctor": DoctorConfig, "predict": PredictConfig}
+"""The schema of a primary config; SFTConfig where none is named, which all groups are parts of."""
+
+FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "misc", "base"}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PROJECT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8"), str(path)) for name, path in SOURCES.items()}
+
+
+def imports_of(tree: ast.Module) -> set[str]:
+    """Every module a tree imports, at its top and inside of functions."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide where a name comes from"
+            assert node.module is not None
+            modules = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {module if module in SOURCES else node.module for module in modules}
+    return found
+
+
+def lies_in(module: str, room: str) -> bool:
+    return module == room or module.startswith(f"{room}.")
+
+
+def room_of(module: str) -> str | None:
+    return max((room for room in BELOW if lies_in(module, room)), key=len, default=None)
+
+
+def test_imports_point_one_way():
+    wrong = []
+    for module, tree in TREES.items():
+        room = room_of(module)
+        for imported in sorted(name for name in imports_of(tree) if lies_in(name, "vtg")):
+            if room is None:
+                allowed = room_of(imported) is not None or imported == "vtg"
+            else:
+                allowed = lies_in(imported, room) or any(lies_in(imported, below) for below in BELOW[room])
+            if not allowed:
+                wrong.append(f"{module} imports {imported}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_order_itself_has_no_circle():
+    rooms = list(BELOW)
+    for at, room in enumerate(rooms):
+        for below in BELOW[room]:
+            assert any(lies_in(earlier, below) for earlier in rooms[:at]), (
+                f"{room} may import {below}, which stands above it"
+            )
+            assert not any(lies_in(later, below) for later in rooms[at:]), f"{room}: {below} holds rooms above it"
+
+
+def test_every_module_has_a_room_or_is_a_command():
+    for module in SOURCES:
+        is_command = module.count(".") == 1 and SOURCES[module].name != "__init__.py"
+        is_package = SOURCES[module].name == "__init__.py"
+        assert room_of(module) or is_command or is_package, f"{module}: give it a line in BELOW"
+
+
+def test_commands_start_without_torch_and_without_hugging_face():
+    names = ", ".join(f"vtg.{name}" for name in COMMANDS_WITHOUT_TORCH)
+    code = f"import sys, {names}; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT)
+    assert done.returncode == 0, done.stderr
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert not loaded & {
+        "torch",
+        "torchvision",
+        "transformers",
+        "peft",
+        "accelerate",
+        "matplotlib",
+        "decord",
+        "torchcodec",
+    }
+
+
+def test_no_config_and_no_file_can_run_code():
+    wrong = []
+    for module, tree in TREES.items():
+        imported = {name.partition(".")[0] for name in imports_of(tree)}
+        wrong += [f"{module} imports {name}" for name in imported & {"pickle", "cloudpickle", "dill", "marshal"}]
+        for node in ast.walk(tree):
+            name = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+            name = node.func.attr if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else name
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and name in ("eval", "exec", "compile"):
+                wrong.append(f"{module}:{node.lineno} calls {name}")
+            if name in ("instantiate", "unsafe_load"):
+                wrong.append(f"{module}:{node.lineno} calls {name}")
+            if isinstance(node, ast.keyword) and node.arg in ("trust_remote_code", "shell"):
+                wrong.append(f"{module}:{node.value.lineno} sets {node.arg}")
+            if isinstance(node, ast.keyword) and node.arg == "weights_only" and ast.unparse(node.value) != "True":
+                wrong.append(f"{module}:{node.value.lineno} sets weights_only")
+    assert not wrong, "\n".join(wrong)
+    assert not [path for path in config_files() if "_target_" in path.read_text()]
+
+
+def test_no_broad_except():
+    for module, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ExceptHandler):
+                caught = ast.unparse(node.type) if node.type else ""
+                assert caught not in ("", "Exception", "BaseException"), f"{module}:{node.lineno}: name the error"
+
+
+def test_names_say_what_is_inside():
+    for module in SOURCES:
+        assert not FORBIDDEN_NAMES & set(module.split(".")), module
+
+
+def config_files() -> list[Path]:
+    return sorted((PROJECT / "conf").rglob("*.yaml"))
+
+
+def schema_fields() -> dict[str, list[str]]:
+    """Every dataclass of vtg/config/schema.py, and its fields."""
+    classes = [value for value in vars(vtg.config.schema).values() if isinstance(value, type) and is_dataclass(value)]
+    return {cls.__name__: [entry.name for entry in fields(cls)] for cls in classes}
+
+
+def read_attributes() -> set[str]:
+    """Every NAME in a `.NAME` that is read somewhere in vtg/."""
+    nodes = (node for tree in TREES.values() for node in ast.walk(tree))
+    return {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)}
+
+
+@pytest.mark.parametrize("owner", schema_fields())
+def test_every_setting_is_read(owner):
+    read = read_attributes()
+    unread = [name for name in schema_fields()[owner] if name not in read]
+    assert not unread, f"{owner}: no module reads {', '.join(unread)}; an option must do something"
+
+
+def schema_at(path: list[str], root: type = SFTConfig) -> type | None:
+    """The dataclass that `path` (group names) leads to from `root`; None where it leads to no dataclass."""
+    owner: type | None = root
+    for name in path:
+        assert owner is not None
+        types = {entry.name: entry.type for entry in fields(owner)}
+        options = [types[name], *getattr(types[name], "__args__", ())]
+        owner = next((option for option in options if is_dataclass(option)), None)  # type: ignore[assignment]
+    return owner
+
+
+def unknown_keys(values: dict, path: list[str], root: type) -> list[str]:
+    owner = schema_at(path, root)
+    if owner is None:
+        return []
+    names = {entry.name for entry in fields(owner)}
+    unknown = [".".join([*path, str(key)]) for key in values if key not in names]
+    for key, value in values.items():
+        if key in names and isinstance(value, dict):
+            unknown += unknown_keys(value, [*path, key], root)
+    return unknown
+
+
+@pytest.mark.parametrize("path", config_files(), ids=lambda path: str(path.relative_to(PROJECT / "conf")))
+def test_every_key_of_a_shipped_config_is_a_setting(path):
+    values = OmegaConf.to_container(OmegaConf.load(path))
+    assert isinstance(values, dict)
+    values = {key: value for key, value in values.items() if key not in ("defaults", "hydra")}
+    is_global = "# @package _global_" in path.read_text()
+    group = path.relative_to(PROJECT / "conf").parts[:-1]
+    assert not unknown_keys(values, [] if is_global else list(group), PRIMARY.get(path.stem, SFTConfig))
+
+
+def test_the_schema_has_a_value_for_every_key_in_the_shipped_configs():
+    """A key that no shipped file sets would be found by reading the source alone."""
+    set_somewhere: dict[str, set[str]] = {}
+    for path in config_files():
+        group = path.relative_to(PROJECT / "conf").parts[:-1]
+        values = OmegaConf.to_container(OmegaConf.load(path))
+        if len(group) == 1 and isinstance(values, dict):
+            set_somewhere.setdefault(group[0], set()).update(map(str, values))
+    groups = {entry.name: schema_at([entry.name]) for entry in fields(SFTConfig)}
+    for group, owner in groups.items():
+        if owner is not None:
+            missing = {entry.name for entry in fields(owner)} - set_somewhere[group]
+            assert not missing, f"conf/{group}/: no file sets {', '.join(sorted(missing))}"
+
+
+def test_test_files_mirror_the_package_and_have_names_of_their_own():
+    names = [path.name for path in (PROJECT / "tests").rglob("test_*.py")]
+    assert all(one != other for one, other in pairwise(sorted(names)))

@@ -1,0 +1,277 @@
+"""Every shipped config composes; every setting that cannot be ends in one line before anything heavy is imported."""
+
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from vtg.config.load import load_config
+from vtg.config.schema import DoctorConfig, PredictConfig, RLConfig, SFTConfig
+from vtg.entry import conf_dir
+
+ROOT = Path(__file__).parents[1]
+CONF = conf_dir()
+PRIMARY = {"sft": SFTConfig, "rl": RLConfig, "doctor": DoctorConfig, "predict": PredictConfig}
+TRAINING = ("sft", "rl", "doctor")
+CHOICES = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if path.stem != "defaults")
+GOOD = {"video": "a.mp4", "duration": 30.0, "timestamp": [2.0, 5.5], "sentence": "a man sits down"}
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> str:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(GOOD) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def composed(name: str, *overrides: str) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(name, overrides=list(overrides))
+
+
+def sft(*overrides: str) -> SFTConfig:
+    return load_config(composed("sft", *overrides), SFTConfig)
+
+
+def run(*arguments: str, script: str = "train_sft.py") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, script, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+def needed(choice: str, rows: str) -> list[str]:
+    """What a choice cannot know by itself: the rows of `data=jsonl`, and room for real frames in the tiny model."""
+    extra = [f"data.annotation_file={rows}"] if choice in ("data=jsonl", "data=real") else []
+    return [*extra, "model.max_length=32768"] if choice == "video=default" else extra
+
+
+def test_every_primary_config_is_known_to_these_tests():
+    assert {path.stem for path in CONF.glob("*.yaml")} == set(PRIMARY)
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_a_primary_config_composes_without_overrides(name):
+    config = load_config(composed(name), PRIMARY[name])
+    assert config.model.path == "tiny"
+    assert config.video.max_pixels == 4096
+
+
+@pytest.mark.parametrize(("name", "choice"), itertools.product(TRAINING, CHOICES))
+def test_every_choice_of_every_group_composes_and_is_possible(name, choice, rows):
+    config = load_config(composed(name, choice, *needed(choice, rows)), PRIMARY[name])
+    assert isinstance(config, PRIMARY[name])
+
+
+@pytest.mark.parametrize("choice", [choice for choice in CHOICES if choice.startswith("data=")])
+def test_predict_composes_with_every_data_set(choice, rows):
+    config = load_config(composed("predict", choice, *needed(choice, rows)), PredictConfig)
+    assert config.checkpoint == "tiny"
+
+
+@pytest.mark.parametrize("experiment", [choice for choice in CHOICES if choice.startswith("experiment=")])
+def test_an_experiment_changes_settings_and_the_command_line_has_the_last_word(experiment):
+    assert sft(experiment) != sft()
+    assert sft(experiment, "seed=7", "run_name=mine", "lora.r=3").output_dir == "outputs/mine"
+    assert sft(experiment, "lora.r=3").lora.r == 3
+
+
+def test_an_experiment_chooses_the_model_and_the_command_line_another():
+    assert sft("experiment=full_finetune").model.path == "Qwen/Qwen3-VL-2B-Instruct"
+    assert not sft("experiment=full_finetune").lora.enabled
+    assert sft("experiment=full_finetune", "model=qwen3_vl_8b").model.path == "Qwen/Qwen3-VL-8B-Instruct"
+
+
+def test_a_choice_on_the_command_line_beats_what_the_tiny_model_brings():
+    for overrides in (["video=default", "model=tiny"], ["model=tiny", "video=default"]):
+        config = sft(*overrides, "model.max_length=32768")
+        assert config.video.max_frames == 256
+        assert config.lora.r == 32
+    assert sft("lora=none").lora.enabled is False
+    assert sft("trainer=default").trainer["gradient_accumulation_steps"] == 8
+
+
+def test_a_real_model_does_not_inherit_from_the_tiny_one():
+    config = sft("model=qwen3_vl_4b")
+    assert (config.video.max_frames, config.lora.r, config.evaluation.batch_size) == (256, 16, 8)
+
+
+VIDEO_KEYS = (
+    "sampling, fps, last_frame, max_frames, min_frames, pad, min_pixels, max_pixels, total_pixels, resize, decoder, "
+    "isolate, timeout_s, cache_dir, cache_gb, cache_format"
+)
+TOP_KEYS = "run_name, output_dir, seed, resume, data, video, task, model, lora, batching, evaluation, trainer"
+
+WRONG = {
+    "video.fpz=3": f"video.fpz: there is no such key; did you mean video.fps? valid keys of video: {VIDEO_KEYS}",
+    "+video.fpz=3": f"video.fpz: there is no such key; did you mean video.fps? valid keys of video: {VIDEO_KEYS}",
+    "vidoe.fps=3": f"vidoe.fps: there is no such key; did you mean video? valid keys of the top level: {TOP_KEYS}",
+    "+zzz=3": f"zzz: there is no such key; valid keys of the top level: {TOP_KEYS}",
+    "video=tini": "video=tini: there is no such choice; did you mean video=tiny? choices of video: default, tiny",
+    "video.fps=fast": "video.fps: Value 'fast' of type 'str' could not be converted to Float",
+    "data.max_samples=1.5": "data.max_samples: Value '1.5' of type 'float' could not be converted to Integer",
+    "lora.enabled=maybe": "lora.enabled: Value 'maybe' is not a valid bool (type str)",
+    "lora=null": "Config group override must be a string or a list. Got NoneType",
+    "model=defaults": "model.path: not set; give a value",
+    "data.video_dir=${nope}": "data.annotation_file: Interpolation key 'nope' not found",
+    "resume=yes": "resume = 'yes': must be one of auto, never, must",
+    "video.sampling=every": "video.sampling = 'every': must be one of fps, uniform, random, keyframe, molmo2",
+    "video.max_frames=2": "video.min_frames = 4, video.max_frames = 2: must be 1 <= min_frames <= max_frames",
+    "data.val_share=1.5": "data.val_share = 1.5: must be at least 0 and below 1",
+    "data=jsonl": "data.annotation_file is not set; give the path of a JSONL file of annotation rows",
+    "data=jsonl data.annotation_file=no.jsonl": (
+        f"data.annotation_file = 'no.jsonl': no such file (looked in {ROOT}); check the path"
+    ),
+    "data=jsonl data.annotation_file=pyproject.toml data.video_dir=no": (
+        f"data.video_dir = 'no': no such folder (looked in {ROOT}); check the path"
+    ),
+    "data=jsonl data.annotation_file=pyproject.toml data.val_file=pyproject.toml data.val_share=0.2": (
+        "data.val_file and data.val_share are both set; keep one of them"
+    ),
+    "video.total_pixels=33554432 video.max_pixels=262144 model.max_length=8192": (
+        "a full clip takes up to 9088 tokens (8192 vision tokens from video.max_frames = 64, video.max_pixels = 262144 "
+        "and video.total_pixels = 33554432, 12 around each of 32 temporal patches, 512 for prompt and answer), but "
+        "model.max_length = 8192; set video.total_pixels to at most 14942208, or raise model.max_length"
+    ),
+    "video.max_frames=2000": (
+        "a full clip takes up to 12640 tokens (128 vision tokens from video.max_frames = 2000, video.max_pixels = 4096 "
+        "and video.total_pixels = 262144, 12 around each of 1000 temporal patches, 512 for prompt and answer), but "
+        "model.max_length = 4096; lower video.max_frames, or raise model.max_length"
+    ),
+}
+
+
+@pytest.mark.parametrize("overrides", WRONG)
+def test_a_wrong_setting_ends_in_one_line_and_exit_code_2(overrides):
+    done = run(*overrides.split())
+    assert done.stderr == f"error: {WRONG[overrides]}\n"
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_the_size_that_the_token_budget_names_is_the_largest_that_fits():
+    given = ["video.max_pixels=262144", "model.max_length=8192"]
+    assert sft(*given, "video.total_pixels=14942208").video.total_pixels == 14942208
+    with pytest.raises(ValueError, match=r"set video\.total_pixels to at most 14942208"):
+        sft(*given, "video.total_pixels=14944256")
+
+
+WATCH = """
+import runpy, sys
+script, sys.argv = sys.argv[1], sys.argv[1:]
+try:
+    runpy.run_path(script, run_name="__main__")
+finally:
+    heavy = {"torch", "transformers", "peft", "numpy", "av"} & sys.modules.keys()
+    print("heavy:", *sorted(heavy), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("argument", ["--help", "--cfg=job", "video.fpz=3", "video.max_frames=2"])
+@pytest.mark.parametrize("script", ["train_sft.py", "train_rl.py"])
+def test_settings_are_shown_and_refused_before_anything_heavy_is_imported(script, argument):
+    done = subprocess.run(
+        [sys.executable, "-c", WATCH, script, argument], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.stderr.splitlines()[-1] == "heavy:"
+    assert done.returncode == (2 if argument.startswith("video") else 0)
+
+
+def test_help_names_every_group_and_choice_and_how_to_start():
+    done = run("--help")
+    for group in {choice.split("=")[0] for choice in CHOICES}:
+        names = ", ".join(sorted(path.stem for path in (CONF / group).glob("*.yaml")))
+        assert f"{group}: {names}\n" in done.stdout
+    assert "python train_sft.py data=my_dataset model=qwen3_vl_4b" in done.stdout
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_data_set_of_ones_own_is_a_file_of_few_lines_in_a_folder_anywhere(tmp_path, rows):
+    (tmp_path / "videos").mkdir()
+    folder = tmp_path / "my_conf" / "data"
+    folder.mkdir(parents=True)
+    (folder / "my_dataset.yaml").write_text(
+        "defaults:\n"
+        "  - jsonl\n"
+        "  - _self_\n"
+        "\n"
+        f"annotation_file: {rows}\n"
+        f"video_dir: {tmp_path / 'videos'}\n"
+        "val_share: 0.1\n",
+        encoding="utf-8",
+    )
+    done = run("--config-dir", str(folder.parent), "data=my_dataset", "--cfg", "job", "--resolve")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"annotation_file: {rows}\n" in done.stdout
+    assert "val_share: 0.1\n" in done.stdout
+    assert "max_bad_share: 0.05\n" in done.stdout
+    wrong = run("--config-dir", str(folder.parent), "data=my_dataset", "data.val_share=1")
+    assert wrong.stderr == "error: data.val_share = 1.0: must be at least 0 and below 1\n"
+
+
+def test_a_multirun_names_a_wrong_value_and_leaves_the_folder_clean(tmp_path):
+    done = run("--multirun", "lora.r=x", f"output_dir={tmp_path / 'out'}")
+    assert done.stderr.endswith("error: lora.r: Value 'x' of type 'str' could not be converted to Integer\n")
+    assert done.returncode == 2
+    assert not (ROOT / "multirun.yaml").exists()
+
+
+def test_a_setting_may_refer_to_another_on_the_command_line(rows):
+    done = run("data=jsonl", f"data.annotation_file={rows}", "data.val_file=${data.annotation_file}", "video.fps=-1")
+    assert done.stderr == "error: video.fps = -1.0: must be positive, or 0 for the file's own rate\n"
+
+
+def test_any_name_of_training_arguments_can_be_set_without_a_plus():
+    done = run("trainer.weight_decay=0.1", "trainer.adam_beta2=0.95", "--cfg", "job")
+    assert done.returncode == 0
+    assert "  weight_decay: 0.1\n" in done.stdout
+    assert "  adam_beta2: 0.95\n" in done.stdout
+
+
+def test_a_name_that_training_arguments_does_not_have_gets_the_near_ones(tmp_path):
+    from vtg.training.run import training_arguments
+
+    config = sft("++trainer.max_stepz=3", f"output_dir={tmp_path}")
+    with pytest.raises(ValueError) as caught:
+        training_arguments(config, has_validation=False)
+    message = str(caught.value)
+    assert message.startswith("trainer.max_stepz: TrainingArguments of transformers has no such setting; did you mean ")
+    assert "max_steps" in message
+
+
+def test_training_arguments_take_their_values_from_the_trainer_group(tmp_path):
+    from vtg.training.run import training_arguments
+
+    config = sft("++trainer.adam_beta2=0.95", "++trainer.learning_rate='1e-4'", "seed=3", f"output_dir={tmp_path}")
+    arguments = training_arguments(config, has_validation=False)
+    assert (arguments.adam_beta2, arguments.learning_rate, arguments.seed) == (0.95, 1e-4, 3)
+    assert arguments.eval_strategy == "no"
+
+
+@pytest.mark.parametrize("key", ["output_dir", "seed", "data_seed", "metric_for_best_model"])
+def test_a_training_argument_that_vtg_sets_is_refused_with_what_to_set_instead(key, tmp_path):
+    from vtg.training.run import OURS, training_arguments
+
+    config = sft(f"++trainer.{key}=1", f"output_dir={tmp_path}")
+    with pytest.raises(ValueError) as caught:
+        training_arguments(config, has_validation=True)
+    assert str(caught.value) == f"trainer.{key} is set by vtg; set {OURS[key]} instead"
+
+
+@pytest.mark.parametrize("experiment", [choice for choice in CHOICES if choice.startswith("experiment=")])
+def test_the_trainer_settings_of_every_experiment_are_training_arguments(experiment, tmp_path):
+    from vtg.training.run import training_arguments
+
+    config = sft(experiment, f"output_dir={tmp_path}")
+    assert training_arguments(config, has_validation=True).learning_rate == config.trainer["learning_rate"]
+
+
+def test_reinforcement_learning_says_that_it_is_not_there_and_what_is():
+    done = run(script="train_rl.py")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "error: GRPO training is not there yet, so nothing was trained; the same settings train by supervised "
+        "fine-tuning: python train_sft.py (vtg sft)\n"
+    )

@@ -1,0 +1,163 @@
+import json
+import re
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from vtg.inspect import main
+
+SHARED = Path(__file__).parents[1].parent / "shared" / "data"
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> str:
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for at in range(30):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 5 * at, dtype=np.uint8), format="rgb24")
+            frame.pts, frame.time_base = at, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return str(path)
+
+
+def report_of(capsys, *argv: str) -> tuple[int, dict]:
+    code = main([*argv, "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_a_video_shows_its_facts_its_true_times_and_what_sampling_takes(capsys, video):
+    code, report = report_of(capsys, video, "--fps", "1", "--max-frames", "8")
+    assert code == 0 and report["kind"] == "video" and report["codec"] == "h264"
+    assert report["timestamps_s"] == [round(at / 10, 6) for at in range(30)]
+    assert report["keyframes_s"][0] == 0 and report["duration_s"] == pytest.approx(3.0)
+    sampling = report["sampling"]
+    assert sampling["frames"] == 4 and set(sampling["timestamps_s"]) >= {0.0, 1.0, 2.0}
+    assert (sampling["height"], sampling["width"], sampling["tokens"]) == (128, 160, 2 * 4 * 5)
+
+
+def test_sampling_options_change_what_is_taken(capsys, video):
+    _, report = report_of(capsys, video, "--fps", "0", "--max-frames", "6", "--sampling", "uniform", "--no-decode")
+    assert report["sampling"]["timestamps_s"] == [0.0, 0.6, 1.2, 1.7, 2.3, 2.9]
+
+
+def test_text_shortens_long_lists(capsys, video):
+    assert main([video]) == 0
+    out = capsys.readouterr().out
+    assert "timestamps_s: 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, ..., 2.4, 2.5, 2.6, 2.7, 2.8, 2.9\n" in out
+
+
+def test_an_unreadable_video_is_a_failure_with_a_reason(capsys, tmp_path: Path):
+    bad = tmp_path / "page.mp4"
+    bad.write_text("<html>404</html>")
+    code, report = report_of(capsys, str(bad))
+    assert code == 1 and "page.mp4: not a readable video" in report["error"]
+    assert main([str(bad)]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {bad}: not a readable video")
+
+
+def test_a_damaged_video_fails_where_its_sampled_frames_do_not_decode(capsys):
+    path = SHARED / "videos" / "decord__corrupted.mp4"
+    if not path.exists():
+        pytest.skip(f"{path} is absent")
+    code, report = report_of(capsys, str(path))
+    assert code == 1 and len(report["timestamps_s"]) == 50 and "it decodes up to 2.700 s" in report["error"]
+
+
+def test_an_annotation_file_shows_rows_columns_and_distributions(capsys, tmp_path: Path, video):
+    row = {"video": Path(video).name, "duration": 3.0, "timestamp": [0.5, 1.0], "sentence": "it gets brighter"}
+    lines = [
+        row,
+        row | {"timestamp": [[0, 1], [1, 2.5]], "source": "made"},
+        row | {"video": "absent.mp4", "video_start": 0.0, "video_end": 3.0},
+        row | {"duration": "3"},
+    ]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(json.dumps(line) for line in lines) + "\n[1]\n")
+    code, report = report_of(capsys, str(file), "--video-dir", str(tmp_path))
+    assert code == 1
+    assert (report["rows"], report["samples"], report["broken_rows"], report["videos"]) == (5, 3, 2, 2)
+    assert report["columns"]["duration"] == {"rows": 4, "types": {"float": 3, "str": 1}}
+    assert report["columns"]["source"]["rows"] == 1
+    assert report["span_s"]["max"] == 1.5 and report["spans_per_row"]["max"] == 2
+    assert report["rows_per_video"]["max"] == 2 and report["trimmed_rows"] == 1
+    assert report["missing_examples"] == ["absent.mp4"]
+    assert any(f"{file}:4: duration:" in problem for problem in report["problems"])
+
+
+def test_the_real_rows_are_all_good(capsys):
+    if not SHARED.is_dir():
+        pytest.skip(f"{SHARED} is absent")
+    code, report = report_of(capsys, str(SHARED / "real.jsonl"), "--video-dir", str(SHARED / "videos"))
+    assert code == 0 and report["samples"] == 10 and report["missing_videos"] == 0
+
+
+def test_wrong_usage_exits_with_2(capsys, video, tmp_path: Path):
+    assert main([str(tmp_path / "absent.mp4")]) == 2
+    assert "absent.mp4: no such file" in capsys.readouterr().err
+    assert main([video, "--fps", "-1"]) == 2
+    assert "video.fps = -1.0: must be positive" in capsys.readouterr().err
+    assert main([video, "--max-frames", "0"]) == 2
+    with pytest.raises(SystemExit) as stopped:
+        main([video, "--sampling", "dense"])
+    assert stopped.value.code == 2
+
+
+def test_the_command_runs_without_torch(video):
+    code = "import sys; from vtg.inspect import main; main([sys.argv[1]]); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code, video], check=False, capture_output=True).returncode == 0
+
+
+def test_decoders_are_compared_file_by_file(capsys, video):
+    broken = Path(video).with_name("broken.mp4")
+    broken.write_text("<html>404</html>")
+    code, report = report_of(capsys, str(Path(video).parent), "--decoders")
+    assert code == 1 and report["wrong"] == 0 and report["unreadable"] == 1
+    verdicts = {
+        Path(row["file"]).name: {one["decoder"]: one["verdict"] for one in row["decoders"]} for row in report["files"]
+    }
+    assert set(verdicts["broken.mp4"].values()) == {"refused"}
+    assert verdicts["clip.mp4"].pop("pyav") == "exact"
+    assert set(verdicts["clip.mp4"].values()) <= {"exact", "not installed"}
+    assert main([video, "--decoders"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:3] == ["file", "pyav", "torchcodec"] and "8 from 0.000 to 2.900 s" in lines[1]
+
+
+def test_comparing_decoders_of_nothing_is_wrong_usage(capsys, tmp_path: Path):
+    for path in (tmp_path, tmp_path / "absent.mp4"):
+        assert main([str(path), "--decoders"]) == 2
+        assert f"{path}: no such file, and no folder of files" in capsys.readouterr().err
+
+
+def test_a_sheet_shows_the_sampled_frames(capsys, tmp_path: Path, video):
+    sheet = tmp_path / "sheet.png"
+    code, report = report_of(capsys, video, "--fps", "1", "--sheet", str(sheet))
+    assert code == 0 and report["sheet"] == str(sheet)
+    with Image.open(sheet) as picture:
+        assert picture.width > 500 and picture.getextrema() != ((0, 0), (0, 0), (0, 0))
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--sheet", "/nowhere/sheet.png"], "/nowhere is no folder to write to"),
+        (["--sheet", "sheet.xyz"], r"must end in \.png"),
+        (["--sheet", "sheet.png", "--decoders"], "leave out --decoders"),
+        (["--factor", "0"], "--factor 0: must be at least 1"),
+        (["--factor", "4096"], "video.max_pixels"),
+        (["--fps", "nan"], "--fps nan: must be a number"),
+    ],
+)
+def test_wrong_options_are_told_in_one_line(capsys, video, argv, message):
+    assert main([video, *argv]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(message, line)

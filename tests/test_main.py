@@ -1,0 +1,73 @@
+"""`vtg COMMAND`: it lists the commands, finds them, and hands them their arguments."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vtg.__main__ import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "vtg", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_help_lists_every_command_in_one_line_each(arguments):
+    done = run(*arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    for name, does in COMMANDS.items():
+        assert f"\n  {name:<10}{does}\n" in done.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_a_module_with_a_main_of_its_own_and_help(name):
+    assert importlib.util.find_spec(f"vtg.{name}") is not None
+    done = run(name, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "usage: " in done.stdout
+
+
+def test_every_module_that_can_be_run_is_a_command():
+    runnable = {path.stem for path in (ROOT / "vtg").glob("*.py") if "__main__" in path.read_text(encoding="utf-8")}
+    assert runnable - {"__main__"} == set(COMMANDS)
+
+
+def test_an_unknown_command_gets_the_nearest_one_and_exit_code_2():
+    done = run("validat", "rows.jsonl")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"error: validat: there is no such command; did you mean validate? commands: {', '.join(COMMANDS)}\n"
+    )
+
+
+def test_a_hydra_program_gets_its_overrides_and_its_exit_code_comes_back():
+    composed = run("sft", "lora.r=3", "trainer.max_steps=5", "--cfg", "job")
+    assert composed.returncode == 0
+    assert "  r: 3\n" in composed.stdout
+    assert "  max_steps: 5\n" in composed.stdout
+    wrong = run("sft", "video.fpz=3")
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("error: video.fpz: there is no such key; did you mean video.fps?")
+
+
+def test_a_command_on_files_gets_its_arguments_and_its_exit_code_comes_back(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"video": "a.mp4", "duration": 30, "timestamp": [5, 2], "sentence": "sits"}\n', encoding="utf-8")
+    done = run("validate", str(path))
+    assert done.returncode == 1
+    assert f"{path}:1: timestamp: " in done.stdout
+
+
+def test_help_loads_no_command():
+    code = (
+        "import runpy, sys; sys.argv = ['vtg', '--help']; runpy.run_module('vtg', run_name='__main__')\n"
+        "assert not {'hydra', 'torch', 'msgspec'} & sys.modules.keys()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

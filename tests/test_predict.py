@@ -1,0 +1,197 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+
+from vtg import predict
+from vtg.config.load import load_config
+from vtg.config.schema import (
+    FallbackSettings,
+    SettingsOverrides,
+    SFTConfig,
+    TaskConfig,
+    TaskOverrides,
+    VideoConfig,
+    VideoOverrides,
+)
+from vtg.entry import conf_dir
+from vtg.models.checkpoint import Settings, read_settings, save_settings
+from vtg.models.settings import checkpoint_settings
+from vtg.models.tiny import TINY_QWEN3_VL
+
+ROOT = Path(__file__).parents[1]
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def write_video(path: Path, times_ms: Sequence[int]) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=1000)
+        stream.height = stream.width = 64
+        stream.pix_fmt, stream.codec_context.time_base = "yuv420p", Fraction(1, 1000)
+        for time_ms in times_ms:
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), time_ms % 200, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = time_ms, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def write_rows(path: Path, rows: list[dict]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> str:
+    write_video(tmp_path / "a.mp4", range(0, 4000, 100))
+    return str(tmp_path / "a.mp4")
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*words: str) -> tuple[int, str, str]:
+        words = (*words, f"output_dir={tmp_path / 'out'}", "max_new_tokens=8")
+        monkeypatch.setattr(sys, "argv", ["vtg.predict", *words])
+        code = 0
+        try:
+            predict.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def test_one_video_and_query_give_one_row_without_a_made_up_timestamp(run: Run, video: str, tmp_path: Path) -> None:
+    code, out, err = run(f"video={video}", "query=it's red, then (maybe) blue", "json=true")
+    row = json.loads(out)
+    assert code == 0
+    assert list(row) == ["video", "duration", "sentence", "prediction", "text", "status"]
+    assert row["video"] == video
+    assert row["sentence"] == "it's red, then (maybe) blue"
+    assert row["duration"] == pytest.approx(4.0, abs=0.11)
+    assert json.loads((tmp_path / "out" / "predictions.jsonl").read_text()) == row
+    assert "tiny_qwen3_vl/vtg.json (fps at 2 fps, 4 to 64 frames, at most 4096 pixels each; answers in seconds)" in err
+
+
+def test_a_part_of_a_video_is_asked_about_in_its_own_time(run: Run, video: str) -> None:
+    code, out, _ = run(f"video={video}", "query=red", "video_start=1.0", "video_end=3.0")
+    assert code == 0
+    assert f"{video} (2.00 s): red" in out
+    assert "  status: " in out
+
+
+def test_rows_are_answered_scored_and_drawn_and_bad_ones_reported(run: Run, video: str, tmp_path: Path) -> None:
+    good = {"video": "a.mp4", "duration": 4.0, "timestamp": [1.0, 2.0], "sentence": "red", "qid": "q1", "place": "x"}
+    rows = [good, good | {"qid": "q2", "video_start": 1.0, "video_end": 3.0, "duration": 2.0, "timestamp": [0, 1.5]}]
+    rows += [good | {"qid": "gone", "video": "no.mp4"}, good | {"qid": "broken", "video": "bad.mp4"}]
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    file = write_rows(tmp_path / "rows.jsonl", rows)
+    words = (f"data.annotation_file={file}", f"data.video_dir={tmp_path}", "data.max_bad_share=0.6", "json=true")
+    code, out, err = run(*words)
+    document = json.loads(out)
+    assert code == 0, err
+    assert document["skipped"] == 2
+    assert {"R1@0.3", "R1@0.5", "R1@0.7", "mIoU", "parse_failures"} <= document["metrics"].keys()
+    assert document["metrics"]["samples"] == 2
+    written = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
+    assert [row["qid"] for row in written] == ["q1", "q2"]
+    assert written[0].items() >= good.items()
+    assert {"prediction", "text", "status"} <= written[0].keys()
+    skipped = (tmp_path / "out" / "skipped.jsonl").read_text().splitlines()
+    assert [json.loads(line)["qid"] for line in skipped] == ["gone", "broken"]
+    assert all(Path(path).stat().st_size for path in document["files"].values())
+    assert (tmp_path / "out" / "predictions.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_too_many_bad_rows_fail_and_are_named(run: Run, video: str, tmp_path: Path) -> None:
+    good = {"video": "a.mp4", "duration": 4.0, "timestamp": [1.0, 2.0], "sentence": "red"}
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    file = write_rows(tmp_path / "rows.jsonl", [good, good | {"video": "bad.mp4"}])
+    code, _, err = run(f"data.annotation_file={file}", f"data.video_dir={tmp_path}")
+    assert code == 1
+    assert "1 of 2 rows cannot be used, more than data.max_bad_share = 0.05" in err
+    assert f"{file}:2: " in err
+
+
+def test_an_unreadable_video_fails_without_a_traceback(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    code, out, err = run(f"video={tmp_path / 'bad.mp4'}", "query=red")
+    assert (code, out) == (1, "")
+    assert "bad.mp4: not a readable video" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "nothing to answer: neither video nor data is set; give video=FILE query=TEXT, or data.annotation_file="),
+        (("video=no.mp4", "query=red"), "video = 'no.mp4': no such file (looked in "),
+        (("video=VIDEO",), "video is set, but query is not; say what to look for"),
+        (("query=red",), "query = 'red', but video is not set; give its file: video=FILE"),
+        (("video=VIDEO", "query=red", "data.annotation_file=VIDEO"), "are both set; keep one of them"),
+        (("video=VIDEO", "query=red", "checkpoint=./none"), "'./none': no such folder"),
+        (("video=VIDEO", "query=red", "settings.task.answer=odd"), "settings.task.answer = 'odd': must be one of"),
+        (("video=VIDEO", "query=red", "settings.video.fsp=1"), "did you mean settings.video.fps?"),
+        (("data.annotation_file=VIDEO", "split=val"), "split = 'val', but data.val_file is not set"),
+        (("video=VIDEO", "query=red", "batch_size=0"), "batch_size = 0: must be at least 1"),
+    ],
+)
+def test_wrong_usage_is_refused_with_a_remedy(run: Run, video: str, words: tuple[str, ...], message: str) -> None:
+    code, out, err = run(*(word.replace("VIDEO", video) for word in words))
+    assert (code, out) == (2, "")
+    assert message in err
+
+
+def test_a_checkpoint_is_used_as_it_was_trained_and_differences_are_told(tmp_path: Path) -> None:
+    tiny = read_settings(TINY_QWEN3_VL)
+    assert tiny is not None
+    trained = Settings(tiny.model, VideoConfig(fps=4.0, max_frames=32), TaskConfig(answer="bins", num_bins=50))
+    folder = tmp_path / "run" / "best"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"")
+    save_settings(trained, folder)
+    plain = checkpoint_settings(str(tmp_path / "run"), overrides=SettingsOverrides(), fallback=FallbackSettings())
+    assert (plain.settings.video, plain.settings.task) == (trained.video, trained.task)
+    assert plain.settings.model.path == str(tmp_path / "run")
+    assert plain.settings.model.max_length == tiny.model.max_length
+    assert (plain.source, plain.differences) == (str(folder / "vtg.json"), ())
+    overrides = SettingsOverrides(VideoOverrides(fps=1.0, max_frames=32, decoder="pyav"), TaskOverrides(num_bins=10))
+    changed = checkpoint_settings(str(tmp_path / "run"), overrides=overrides, fallback=FallbackSettings())
+    assert changed.settings.video.decoder == "pyav"
+    assert changed.differences == (
+        "video.fps = 1.0 here, 4.0 in training",
+        "task.num_bins = 10 here, 50 in training",
+    )
+
+
+def test_the_tiny_model_brings_the_settings_of_its_config_group() -> None:
+    with initialize_config_dir(str(conf_dir().resolve()), version_base="1.3"):
+        config = load_config(compose("sft", overrides=["model=tiny"]), SFTConfig)
+    assert read_settings(TINY_QWEN3_VL) == Settings(config.model, config.video, config.task)
+
+
+def test_a_plain_model_takes_the_fallback_settings(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    fallback = FallbackSettings(video=VideoConfig(fps=3.0))
+    found = checkpoint_settings(str(tmp_path), overrides=SettingsOverrides(), fallback=fallback)
+    assert found.settings.video.fps == 3.0
+    assert found.source == f"{tmp_path} has no vtg.json: using the `fallback` settings"
+
+
+def test_the_config_is_shown_in_a_second_and_without_torch() -> None:
+    source = "import sys; sys.argv = ['vtg.predict', '--cfg', 'job']; from vtg.predict import main; main(); "
+    source += "assert not {'torch', 'transformers'} & sys.modules.keys()"
+    done = subprocess.run([sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "checkpoint: tiny" in done.stdout

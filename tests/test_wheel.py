@@ -1,0 +1,79 @@
+"""The wheel holds all that the commands need, and they run from it in an empty folder."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("wheel")
+    offline = ["--no-build-isolation"] if importlib.util.find_spec("hatchling") else []
+    pip("wheel", "--no-deps", *offline, "--wheel-dir", str(out), str(ROOT))
+    (path,) = out.glob("vtg-*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("site")
+    pip("install", "--no-deps", "--target", str(target), str(wheel))
+    return target
+
+
+def pip(*arguments: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "pip", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def run(installed: Path, folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(installed)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def below(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_wheel_holds_every_config_and_the_tiny_model(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {f"vtg/conf/{name}" for name in below(ROOT / "conf")} <= names
+    assert {f"vtg/models/tiny_qwen3_vl/{name}" for name in below(ROOT / "vtg" / "models" / "tiny_qwen3_vl")} <= names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_the_wheel_holds_nothing_beside_the_package(wheel):
+    tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert tops == {"vtg", wheel.name.removesuffix("-py3-none-any.whl") + ".dist-info"}
+
+
+def test_commands_run_from_the_wheel_in_an_empty_folder_and_leave_it_empty(installed, tmp_path):
+    where = run(installed, tmp_path, "-c", "from vtg.entry import conf_dir; print(conf_dir())")
+    assert Path(where.strip()) == installed / "vtg" / "conf"
+    assert "run_name: sft\n" in run(installed, tmp_path, "-m", "vtg.sft", "--cfg", "job")
+    assert "validate" in run(installed, tmp_path, "-m", "vtg", "--help")
+    assert "--strict" in run(installed, tmp_path, "-m", "vtg.validate", "--help")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_tiny_model_of_the_wheel_is_found(installed, tmp_path):
+    code = "from vtg.models.checkpoint import resolve_checkpoint; print(resolve_checkpoint('tiny'))"
+    where = Path(run(installed, tmp_path, "-c", code).strip())
+    assert where.is_relative_to(installed)
+    assert (where / "model.safetensors").is_file()

@@ -1,0 +1,179 @@
+"""The batches of every rank, in every epoch, before and after an interruption."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vtg.config.schema import BatchingConfig, ModelConfig, SFTConfig, VideoConfig
+from vtg.data.cost import SampleCosts
+from vtg.data.schema import Sample
+from vtg.errors import ConfigError
+from vtg.training.batches import PlannedBatches, Planner, Position, budget, make_planner, over_budget
+
+WAYS = {
+    "fixed": BatchingConfig(by="fixed"),
+    "duration": BatchingConfig(by="duration", target_batch_duration=400.0),
+    "tokens": BatchingConfig(by="tokens", target_batch_tokens=9000),
+    "packed": BatchingConfig(by="tokens", target_batch_tokens=9000, packing=True),
+    "shared": BatchingConfig(by="tokens", target_batch_tokens=9000, share_video=True),
+    "shared, fixed": BatchingConfig(by="fixed", share_video=True),
+}
+
+
+def rows(count: int, *, per_video: int = 1, seed: int = 0) -> tuple[list[Sample], SampleCosts]:
+    """Samples of log-normal lengths, and what they cost: 30 vision tokens a second and 100 of text."""
+    draws = np.random.default_rng(seed).lognormal(4, 0.8, size=count // per_video + 1)
+    seconds = np.clip(draws, 3, 250)[np.arange(count) // per_video]
+    samples = [
+        Sample(f"{at // per_video}.mp4", float(s), ((0.0, 1.0),), "q", str(at), place=f"rows.jsonl:{at + 1}")
+        for at, s in enumerate(seconds)
+    ]
+    vision = (30 * seconds).astype(np.int64)
+    return samples, SampleCosts(seconds, (2 * seconds).astype(np.int64), vision, vision, vision + 100)
+
+
+def planner(way: BatchingConfig, count: int = 203, *, per_video: int = 1, accumulation: int = 1) -> Planner:
+    samples, costs = rows(count, per_video=per_video)
+    return make_planner(SFTConfig(batching=way), samples, costs, batch_size=4, accumulation=accumulation)
+
+
+def epoch_of(plan: Planner, epoch: int, ranks: int, *, skip: int = 0, position: Position | None = None) -> list[list]:
+    """[step][rank] batches that the Trainer would fetch."""
+    found = []
+    for rank in range(ranks):
+        batches = PlannedBatches(plan, rank=rank, ranks=ranks)
+        done = batches.go_on(position) if position is not None else 0
+        batches.set_epoch(epoch)
+        each = list(batches)
+        assert len(each) == len(batches)
+        found.append(each[max(done, skip) :])
+    assert len({len(each) for each in found}) == 1
+    return [list(step) for step in zip(*found, strict=True)]
+
+
+def trained(steps: list[list]) -> list[int]:
+    """Indices that carry loss."""
+    return sorted(index for step in steps for batch in step for index in batch if index >= 0)
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("ranks", [1, 2, 5])
+def test_every_epoch_trains_every_sample_once_on_equally_many_batches(way, ranks):
+    plan = planner(way, per_video=3)
+    epochs = [epoch_of(plan, epoch, ranks) for epoch in range(3)]
+    for steps in epochs:
+        assert trained(steps) == list(range(203))
+        assert all(batch for step in steps for batch in step)
+    assert len({len(steps) for steps in epochs}) == 1
+    assert epochs[0] != epochs[1] != epochs[2] and epochs[1] == epoch_of(plan, 1, ranks)
+
+
+@pytest.mark.parametrize("way", ["tokens", "packed", "shared"])
+def test_no_batch_is_over_the_budget(way):
+    samples, costs = rows(203, per_video=4)
+    config = SFTConfig(batching=WAYS[way])
+    plan = make_planner(config, samples, costs, batch_size=4, accumulation=1)
+    for step in epoch_of(plan, 0, 2):
+        for batch in step:
+            tokens, vision = costs.tokens[batch], costs.vision_tokens[batch]
+            videos = {samples[index].video: vision[at] for at, index in enumerate(batch)}
+            paid = {
+                "tokens": len(batch) * tokens.max(),
+                "packed": tokens.sum(),
+                "shared": (tokens - vision).sum() + sum(videos.values()),
+            }[way]
+            assert paid <= 9000
+
+
+def test_rows_of_a_clip_share_a_batch_as_far_as_the_budget_goes():
+    samples, costs = rows(40, per_video=8)
+    plan = make_planner(SFTConfig(batching=WAYS["shared"]), samples, costs, batch_size=4, accumulation=1)
+    assert sorted(len(unit) for unit in plan.units) == [8] * 5
+    narrow = replace(WAYS["shared"], max_batch_size=3)
+    plan = make_planner(SFTConfig(batching=narrow), samples, costs, batch_size=4, accumulation=1)
+    assert sorted(len(unit) for unit in plan.units) == [2] * 5 + [3] * 10
+    assert plan.tokens.sum() == sum(costs.vision_tokens[unit[0]] + 100 * len(unit) for unit in plan.units)
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+@given(
+    ranks=st.lists(st.integers(1, 5), min_size=2, max_size=4),
+    shares=st.lists(st.floats(0, 0.6), min_size=3, max_size=3),
+    accumulation=st.integers(1, 3),
+)
+@settings(max_examples=15, deadline=None)
+def test_an_epoch_interrupted_on_any_numbers_of_ranks_trains_every_sample_once(way, ranks, shares, accumulation):
+    plan = planner(way, 120, accumulation=accumulation)
+    position, seen = None, []
+    for at, (number, share) in enumerate(zip(ranks, [*shares[: len(ranks) - 1], 1.0], strict=False)):
+        batches = PlannedBatches(plan, rank=0, ranks=number)
+        counted = batches.go_on(position) if position is not None else 0
+        assert counted % accumulation == 0
+        steps = epoch_of(plan, 1, number, position=position)
+        assert counted + len(steps) == len(batches)
+        done = len(steps) if at == len(ranks) - 1 else int(share * len(steps)) // accumulation * accumulation
+        seen += trained(steps[:done])
+        batches.set_epoch(1)
+        position = batches.position(1, counted + done)
+    assert sorted(seen) == list(range(120))
+
+
+def test_going_on_with_the_same_ranks_skips_what_was_trained():
+    plan = planner(WAYS["tokens"])
+    whole = epoch_of(plan, 2, 2)
+    assert epoch_of(plan, 2, 2, skip=7) == whole[7:]
+
+
+def test_a_position_outlives_the_process(tmp_path):
+    position = Position(3, ((2, 7), (1, 4)))
+    position.write(tmp_path)
+    assert Position.read(tmp_path) == position
+    assert Position.read(tmp_path / "elsewhere") is None
+
+
+def test_fewer_samples_than_ranks_are_stood_in_for_without_loss():
+    steps = epoch_of(planner(WAYS["tokens"], 3), 0, 5)
+    assert trained(steps) == [0, 1, 2]
+    assert sum(index < 0 for step in steps for batch in step for index in batch) == 5 * len(steps) - 3
+
+
+def test_samples_over_the_budget_are_named_left_out_or_alone():
+    samples, costs = rows(50)
+    config = SFTConfig(batching=BatchingConfig(by="tokens", target_batch_tokens=4000))
+    over = costs.tokens > 4000
+    assert 1 < over.sum() < 25
+    worst = int(costs.tokens.argmax())
+    with pytest.raises(ConfigError) as error:
+        over_budget(config, samples, costs)
+    text = str(error.value)
+    assert f"{over.sum()} of 50 samples do not fit into a batch of batching.target_batch_tokens = 4000" in text
+    assert f"rows.jsonl:{worst + 1}: {costs.tokens[worst]} tokens ({worst}.mp4)" in text
+    assert f"set batching.target_batch_tokens to at least {costs.tokens[worst]}" in text
+    config.batching.oversize = "skip"
+    assert (over_budget(config, samples, costs) == over).all()
+    config.batching.oversize = "alone"
+    assert not over_budget(config, samples, costs).any()
+    plan = make_planner(config, samples, costs, batch_size=1, accumulation=1)
+    steps = epoch_of(plan, 0, 2)
+    assert trained(steps) == list(range(50))
+    alone = {index for step in steps for batch in step for index in batch if over[index]}
+    assert all(len(batch) == 1 for step in steps for batch in step if alone & set(batch))
+
+
+def test_the_budget_without_a_number_is_the_longest_clip():
+    config = SFTConfig(
+        video=VideoConfig(max_frames=64, max_pixels=32 * 32 * 10, total_pixels=2**30, min_pixels=1024),
+        model=ModelConfig(patch_factor=32),
+        batching=BatchingConfig(by="tokens"),
+    )
+    assert budget(config) == 32 * 10 + 32 * 12 + 512
+
+
+def test_dropping_the_last_of_too_few_batches_is_an_error():
+    plan = planner(replace(WAYS["packed"], drop_last=True, target_batch_tokens=0), 3)
+    for too_few in (plan, planner(replace(WAYS["fixed"], drop_last=True), 3)):
+        with pytest.raises(ConfigError, match="drop_last"):
+            PlannedBatches(too_few, rank=0, ranks=5)

@@ -1,0 +1,40 @@
+"""`vtg <command> [arguments]`, the same as `python -m vtg.<command> [arguments]`."""
+
+import difflib
+import importlib
+import sys
+
+COMMANDS = {
+    "sft": "supervised fine-tuning of a Qwen-VL model",
+    "rl": "reinforcement learning with GRPO (not there yet)",
+    "predict": "a model's answers for a video, or for a file of queries",
+    "evaluate": "scores of predictions against annotations",
+    "doctor": "what a model will read of a data set, what it costs, and what is wrong",
+    "inspect": "what is in a video or an annotation file",
+    "validate": "every problem of annotation files, by line",
+}
+"""The modules of this package that are commands, and what each does."""
+
+
+def main() -> None:
+    """Runs the command's own `main` with the arguments after its name; exits with 2 for a name that is none."""
+    name, *arguments = sys.argv[1:] or ["--help"]
+    if name in ("-h", "--help"):
+        print(_usage())
+        return
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        print(f"error: {name}: there is no such command; {hint}commands: {', '.join(COMMANDS)}", file=sys.stderr)
+        sys.exit(2)
+    sys.argv = [f"vtg {name}", *arguments]
+    sys.exit(importlib.import_module(f"vtg.{name}").main())
+
+
+def _usage() -> str:
+    lines = (f"  {name:<10}{does}" for name, does in COMMANDS.items())
+    return "\n".join(("usage: vtg COMMAND [arguments]", "", *lines, "", "vtg COMMAND --help says more about one."))
+
+
+if __name__ == "__main__":
+    main()

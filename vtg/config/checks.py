@@ -1,0 +1,195 @@
+"""Settings that cannot be, alone or together: found before any model loads."""
+
+from pathlib import Path
+from typing import Any
+
+from vtg.config.schema import (
+    BatchingConfig,
+    DataConfig,
+    DoctorConfig,
+    ModelConfig,
+    PredictConfig,
+    SFTConfig,
+    VideoConfig,
+)
+from vtg.errors import ConfigError
+
+CHOICES = {
+    "resume": ("auto", "never", "must"),
+    "split": ("test", "val", "train"),
+    "video.sampling": ("fps", "uniform", "random", "keyframe", "molmo2"),
+    "video.resize": ("exact", "fast"),
+    "video.decoder": ("auto", "pyav", "torchcodec", "decord", "ffmpeg"),
+    "video.cache_format": ("compact", "raw"),
+    "task.name": ("span",),
+    "task.answer": ("seconds", "relative", "bins", "tokens"),
+    "task.selection": ("fixed", "first", "seeded", "random"),
+    "batching.by": ("fixed", "duration", "tokens"),
+    "batching.oversize": ("error", "alone", "skip"),
+    "model.dtype": ("auto", "float32", "bfloat16", "float16"),
+    "model.attention": ("auto", "flash_attention_2", "sdpa", "eager"),
+}
+"""Keys with a closed list of values."""
+
+TEXT_TOKENS = 512
+"""Room kept for the prompt and the answer when the token budget is checked."""
+
+STAMP_TOKENS = 12
+"""At most this many text tokens stand around one temporal patch: `<123.4 seconds>`, start and end of vision."""
+
+
+def check_choices(config: Any, prefix: str = "") -> None:
+    for key, allowed in CHOICES.items():
+        owner: Any = config
+        *parents, last = key.split(".")
+        if parents and not hasattr(config, parents[0]):
+            continue
+        for name in parents:
+            owner = getattr(owner, name)
+        if hasattr(owner, last) and getattr(owner, last) not in allowed:
+            raise ConfigError(f"{prefix}{key} = {getattr(owner, last)!r}: must be one of {', '.join(allowed)}")
+
+
+def check_together(config: Any) -> None:
+    if isinstance(config, SFTConfig):
+        check_video(config.video)
+        check_batching(config.batching, config)
+        check_data(config.data)
+    if isinstance(config, DoctorConfig):  # which reports on the token budget itself
+        check_counts(config, "samples", "probed_clips")
+    elif isinstance(config, SFTConfig):
+        check_token_budget(config.video, config.model)
+    if isinstance(config, PredictConfig):
+        check_predict(config)
+
+
+def check_predict(config: PredictConfig) -> None:
+    """Raises ConfigError unless exactly one thing to answer is named: a video with its query, or annotation rows."""
+    check_counts(config, "batch_size", "max_new_tokens")
+    if config.video_file is None:
+        if config.query is not None:
+            raise ConfigError(f"query = {config.query!r}, but video is not set; give its file: video=FILE")
+        if config.data.annotation_file is None:
+            raise ConfigError(
+                "nothing to answer: neither video nor data is set; give video=FILE query=TEXT, or "
+                "data.annotation_file=ROWS.jsonl, or data=GROUP"
+            )
+        check_data(config.data)
+        if config.split == "val" and config.data.val_file is None:
+            raise ConfigError("split = 'val', but data.val_file is not set; set it, or choose split=test or train")
+        return
+    if config.data.annotation_file is not None:
+        raise ConfigError(
+            f"video = {config.video_file!r} and data.annotation_file = {config.data.annotation_file!r} are both set; "
+            "keep one of them"
+        )
+    if config.query is None or not config.query.strip():
+        raise ConfigError("video is set, but query is not; say what to look for: query='a person opens a door'")
+    if not Path(config.video_file).is_file():
+        raise ConfigError(f"video = {config.video_file!r}: no such file (looked in {Path.cwd()}); check the path")
+
+
+def check_counts(config: Any, *keys: str) -> None:
+    """Raises ConfigError where one of these settings is below 1."""
+    for key in keys:
+        if getattr(config, key) < 1:
+            raise ConfigError(f"{key} = {getattr(config, key)}: must be at least 1")
+
+
+def check_settings(settings: Any, *, prefix: str) -> None:
+    """Raises ConfigError, naming keys under `prefix`, for settings (`video`, `task`, `model`) that cannot be."""
+    check_choices(settings, prefix)
+    check_video(settings.video)
+
+
+def check_video(video: VideoConfig) -> None:
+    """Raises ConfigError for sampling and pixel limits that contradict each other."""
+    if video.fps < 0:
+        raise ConfigError(f"video.fps = {video.fps}: must be positive, or 0 for the file's own rate")
+    if not 1 <= video.min_frames <= video.max_frames:
+        raise ConfigError(
+            f"video.min_frames = {video.min_frames}, video.max_frames = {video.max_frames}: "
+            "must be 1 <= min_frames <= max_frames"
+        )
+    if not 0 < video.min_pixels <= video.max_pixels <= video.total_pixels:
+        raise ConfigError(
+            f"video.min_pixels = {video.min_pixels}, video.max_pixels = {video.max_pixels}, video.total_pixels = "
+            f"{video.total_pixels}: must be 0 < min_pixels <= max_pixels <= total_pixels"
+        )
+    for key in ("timeout_s", "cache_gb"):
+        if not getattr(video, key) > 0:
+            raise ConfigError(f"video.{key} = {getattr(video, key)}: must be positive")
+
+
+def is_packed(config: BatchingConfig) -> bool:
+    """Whether batches are one sequence of samples end to end."""
+    return config.packing or config.share_video
+
+
+def needs_mask(config: SFTConfig) -> bool:
+    """Whether batches need an attention mask of their own, which FlashAttention does not take."""
+    return config.batching.share_video or (config.batching.packing and config.video.pad)
+
+
+def check_batching(batching: BatchingConfig, config: SFTConfig) -> None:
+    """Raises ConfigError for batch limits that cannot be, and masks that the attention does not take."""
+    if config.model.attention == "flash_attention_2" and needs_mask(config):
+        cause = "batching.share_video" if batching.share_video else "video.pad with batching.packing"
+        raise ConfigError(
+            f"model.attention = 'flash_attention_2' does not take the mask that {cause} needs; set "
+            "model.attention=sdpa, or auto"
+        )
+    for key, least in (("target_batch_tokens", 0), ("max_batch_size", 0), ("attention_cost", 0), ("min_batch_size", 1)):
+        if getattr(batching, key) < least:
+            raise ConfigError(f"batching.{key} = {getattr(batching, key)}: must be at least {least}")
+    if not batching.target_batch_duration > 0:
+        raise ConfigError(f"batching.target_batch_duration = {batching.target_batch_duration}: must be positive")
+    if 0 < batching.max_batch_size < batching.min_batch_size:
+        raise ConfigError(
+            f"batching.min_batch_size = {batching.min_batch_size}, batching.max_batch_size = "
+            f"{batching.max_batch_size}: must be min_batch_size <= max_batch_size, or max_batch_size = 0 for no limit"
+        )
+
+
+def longest_clip_tokens(video: VideoConfig, model: ModelConfig) -> int:
+    """The most tokens that a sample can have under these settings, prompt and answer included."""
+    vision = min(video.total_pixels, video.max_frames * video.max_pixels) // (2 * model.patch_factor**2)
+    return vision + STAMP_TOKENS * -(-video.max_frames // 2) + TEXT_TOKENS
+
+
+def check_token_budget(video: VideoConfig, model: ModelConfig) -> None:
+    """Raises ConfigError where the longest clip these settings allow does not fit into `model.max_length` tokens."""
+    patches = -(-video.max_frames // 2)
+    per_token = 2 * model.patch_factor**2
+    needed = longest_clip_tokens(video, model)
+    vision = needed - STAMP_TOKENS * patches - TEXT_TOKENS
+    if needed > model.max_length:
+        room = model.max_length - STAMP_TOKENS * patches - TEXT_TOKENS
+        way = f"set video.total_pixels to at most {room * per_token}" if room > 0 else "lower video.max_frames"
+        raise ConfigError(
+            f"a full clip takes up to {needed} tokens ({vision} vision tokens from video.max_frames = "
+            f"{video.max_frames}, video.max_pixels = {video.max_pixels} and video.total_pixels = {video.total_pixels}, "
+            f"{STAMP_TOKENS} around each of {patches} temporal patches, {TEXT_TOKENS} for prompt and answer), but "
+            f"model.max_length = {model.max_length}; {way}, or raise model.max_length"
+        )
+
+
+def check_data(data: DataConfig) -> None:
+    """Raises ConfigError for missing files and shares outside [0, 1)."""
+    for key in ("val_share", "max_bad_share"):
+        if not 0 <= getattr(data, key) < 1:
+            raise ConfigError(f"data.{key} = {getattr(data, key)}: must be at least 0 and below 1")
+    if data.demo is not None:
+        return
+    if data.annotation_file is None:
+        raise ConfigError("data.annotation_file is not set; give the path of a JSONL file of annotation rows")
+    for key in ("annotation_file", "val_file", "test_file"):
+        path = getattr(data, key)
+        if path is not None and not Path(path).is_file():
+            raise ConfigError(f"data.{key} = {path!r}: no such file (looked in {Path.cwd()}); check the path")
+    if data.video_dir is not None and not Path(data.video_dir).is_dir():
+        raise ConfigError(
+            f"data.video_dir = {data.video_dir!r}: no such folder (looked in {Path.cwd()}); check the path"
+        )
+    if data.val_file is not None and data.val_share:
+        raise ConfigError("data.val_file and data.val_share are both set; keep one of them")

@@ -1,0 +1,310 @@
+"""What is wrong with an annotation row: every rule there is, each with what to do about it.
+
+`check` finds everything and says it in words. `is_clean` tells of most rows without a fault that they have none, many
+times faster; it never calls a row clean in which `check` finds something.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, cast
+
+import msgspec
+
+from vtg.data import rows
+
+REQUIRED = ("video", "duration", "timestamp", "sentence")
+KEYS = (*REQUIRED, "qid", "video_start", "video_end", "difficulty", "pred")
+# What published files call the same things: named in the message about a missing key.
+OTHER_NAMES = {
+    "video": ("vid", "video_id", "image_id", "video_path"),
+    "duration": ("length", "video_duration"),
+    "timestamp": ("timestamps", "relevant_windows", "span", "segment"),
+    "sentence": ("query", "caption", "sentences", "description"),
+}
+MAX_DURATION_S = 24 * 3600.0
+TRIM_TOLERANCE_S = 0.5
+CONVERT = "README.md, 'Your own data', shows a row"
+MAX_LEARNED_KEYS = 64
+_PLAIN_KEY = re.compile(r"[\w .:/-]+", re.ASCII)
+
+
+class Finding(NamedTuple):
+    """A problem before it has a place."""
+
+    field: str
+    kind: str
+    message: str
+    severity: str = "error"
+
+
+def check(raw: bytes) -> tuple[dict[str, Any] | None, list[Finding]]:
+    """Everything wrong with one raw row, and the row itself, or None if it is not a JSON object."""
+    try:
+        row = msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        return None, [_not_json(raw, error)]
+    if isinstance(row, dict):
+        return row, list(_row_findings(row))
+    text = f"must be a JSON object with the keys {', '.join(REQUIRED)}, not {_shown(row)}; {CONVERT}"
+    return None, [Finding("row", "row-not-object", text)]
+
+
+def clip_tolerance_s(duration_s: float) -> float:
+    """How far a span may end after its clip and still be read, clipped: rounding and container durations explain it."""
+    return max(1.0, 0.05 * duration_s)
+
+
+def _row_findings(row: dict[str, Any]) -> Iterator[Finding]:
+    missing = [key for key in REQUIRED if row.get(key) is None]
+    if len(missing) == len(REQUIRED):
+        keys = ", ".join(repr(key[:40]) for key in list(row)[:5]) or "none"
+        yield Finding("row", "row-other-format", f"has none of {', '.join(REQUIRED)} (its keys: {keys}); {CONVERT}")
+        return
+    for key in missing:
+        other = next((name for name in OTHER_NAMES[key] if name in row), None)
+        remedy = f"rename {other!r}, which this row has, or convert the file" if other else "every row needs it"
+        yield Finding(key, f"{key}-missing", f"is missing; {remedy}")
+    for key in ("video", "sentence"):
+        if row.get(key) is not None:
+            yield from _text_findings(key, row[key])
+    yield from _time_findings(row)
+    yield from _trim_findings(row)
+    yield from _extra_findings(row)
+
+
+def _text_findings(key: str, value: object) -> Iterator[Finding]:
+    if not isinstance(value, str):
+        yield Finding(key, f"{key}-type", f"must be a string, not {_shown(value)}; put it in quotes")
+    elif not value.strip():
+        yield Finding(key, f"{key}-empty", "is empty; fill it in, or drop the row")
+    elif key == "video" and "\0" in value:
+        yield Finding(key, "video-characters", f"{_shown(value)} has a NUL character; no path can have one")
+
+
+def _time_findings(row: dict[str, Any]) -> Iterator[Finding]:
+    duration_s, timestamp = row.get("duration"), row.get("timestamp")
+    wrong_duration = False
+    for finding in _duration_findings(duration_s):
+        wrong_duration |= finding.severity == "error"
+        yield finding
+    if timestamp == []:
+        yield Finding("timestamp", "timestamp-empty", "holds no span; give one, or drop the row")
+    elif timestamp is not None:
+        several = isinstance(timestamp, list) and all(isinstance(span, list) for span in timestamp)
+        for index, span in enumerate(timestamp if several else [timestamp]):
+            field = f"timestamp[{index}]" if several else "timestamp"
+            faults = list(_pair_findings(field, "timestamp", span))
+            yield from faults
+            if duration_s is not None and not wrong_duration and not faults:
+                yield from _span_findings(field, span[0], span[1], duration_s)
+
+
+def _duration_findings(value: Any) -> Iterator[Finding]:
+    if value is None:
+        return
+    if fault := _number_fault(value):
+        yield Finding("duration", "duration-type", f"must be a number of seconds, {fault}")
+    elif value <= 0:
+        yield Finding("duration", "duration-range", f"must be above 0 s, not {_number(value)}; correct it")
+    elif value > MAX_DURATION_S:
+        text = f"{_number(value)} s is more than a day; give seconds, not milliseconds or frames"
+        yield Finding("duration", "duration-long", text, "warning")
+
+
+def _span_findings(field: str, start: float, end: float, duration_s: float) -> Iterator[Finding]:
+    clip = f"{_number(duration_s)} s"
+    if end <= start:
+        kind = "reversed" if end < start else "empty"
+        why = "its end comes before its start; swap them" if end < start else "it ends where it starts; give its end"
+        text = f"[{_number(start)}, {_number(end)}] is {kind}: {why}, or drop the row"
+        yield Finding(field, f"timestamp-{kind}", text)
+    if start < 0:
+        text = f"starts at {_number(start)} s, before the clip; count from the clip's start, 0 s"
+        yield Finding(field, "timestamp-negative", text)
+    elif start >= duration_s:
+        text = f"starts at {_number(start)} s, but the clip lasts {clip}; give times relative to the clip"
+        yield Finding(field, "timestamp-outside", f"{text} (subtract video_start), or correct duration")
+    elif end > duration_s:
+        text = f"ends at {_number(end)} s, {_number(end - duration_s)} s after the clip's end at {clip}"
+        if end - duration_s <= clip_tolerance_s(duration_s):
+            text = f"{text}; it is read as {clip}: write that (--fix does)"
+            yield Finding(field, "timestamp-clipped", text, "warning")
+        else:
+            yield Finding(field, "timestamp-over", f"{text}; correct it or duration, or drop the row")
+    elif start == 0 and end == duration_s:
+        text = f"covers the whole clip, [0, {_number(end)}]: nothing is left to find; drop the row if that is wrong"
+        yield Finding(field, "timestamp-whole", text, "warning")
+
+
+def _trim_findings(row: dict[str, Any]) -> Iterator[Finding]:
+    limits = {key: row[key] for key in ("video_start", "video_end") if row.get(key) is not None}
+    if len(limits) == 1:
+        (given,) = limits
+        absent = "video_end" if given == "video_start" else "video_start"
+        yield Finding(absent, "trim-half", f"is missing, but {given} is there; give both, or neither")
+    faults = {key: fault for key, value in limits.items() if (fault := _number_fault(value))}
+    for key, fault in faults.items():
+        yield Finding(key, "trim-type", f"must be a number of seconds, {fault}")
+    if len(limits) < 2 or faults:
+        return
+    start, end, duration_s = limits["video_start"], limits["video_end"], row.get("duration")
+    if start < 0:
+        yield Finding("video_start", "trim-negative", f"must be 0 s or more, not {_number(start)}; correct it")
+    if end <= start:
+        text = f"must come after video_start ({_number(start)} s), not at {_number(end)} s; correct one of them"
+        yield Finding("video_end", "trim-reversed", text)
+    elif duration_s is not None and not _number_fault(duration_s) and abs(end - start - duration_s) > TRIM_TOLERANCE_S:
+        text = f"video_start to video_end is {_number(end - start)} s, duration says {_number(duration_s)} s"
+        yield Finding("video_end", "trim-length", f"{text}; duration must be the clip's own", "warning")
+
+
+def _extra_findings(row: dict[str, Any]) -> Iterator[Finding]:
+    qid, difficulty, pred = row.get("qid"), row.get("difficulty"), row.get("pred")
+    if isinstance(qid, bool) or not isinstance(qid, str | int | None):
+        yield Finding("qid", "qid-type", f"must be a string or a whole number, not {_shown(qid)}; put it in quotes")
+    elif qid == "":
+        yield Finding("qid", "qid-empty", "is empty; fill it in, or leave the key out")
+    if difficulty is not None and (fault := _number_fault(difficulty)):
+        yield Finding("difficulty", "difficulty-type", f"must be a number, {fault}")
+    elif difficulty is not None and not 0 <= difficulty <= 100:
+        text = f"{_number(difficulty)} is not between 0 and 100; give 100 x IoU of a base model's prediction"
+        yield Finding("difficulty", "difficulty-range", text, "warning")
+    if pred is not None:
+        yield from _pair_findings("pred", "pred", pred)
+
+
+def _pair_findings(field: str, kind: str, value: object) -> Iterator[Finding]:
+    form = "[start, end] in seconds" if kind == "pred" else "[start, end] in seconds, or a list of such pairs"
+    if not isinstance(value, list) or len(value) != 2:
+        yield Finding(field, f"{kind}-type", f"must be {form}, not {_shown(value)}; correct it, or drop the row")
+    else:
+        for name, number in zip(("start", "end"), value, strict=True):
+            if fault := _number_fault(number):
+                yield Finding(field, f"{kind}-type", f"must be {form}, but its {name} is {fault}")
+
+
+def _number_fault(value: object) -> str | None:
+    """What keeps a JSON value from being a number, as "not …; what to do"; None if it is one."""
+    if isinstance(value, str):
+        return f"not {_shown(value)}; remove the quotes"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return f"not {_shown(value)}; give a number"
+    try:
+        float(value)
+    except OverflowError:
+        return "not an integer beyond the range of a float; correct it"
+    return None
+
+
+def _not_json(raw: bytes, error: Exception) -> Finding:
+    match raw:
+        case rows.UNCLOSED:
+            return Finding("file", "file-truncated", "ends inside its array (cut off?); fetch it again, or add ]")
+        case rows.COMMA:
+            return Finding("file", "file-comma", "needs exactly one comma between two rows; correct it here")
+        case rows.AFTER_END:
+            return Finding("file", "file-after-end", "goes on after its array; keep one array, or one row a line")
+        case rows.ONE_OBJECT:
+            return Finding("file", "file-one-object", f"is one JSON object, not rows; {CONVERT}")
+        case rows.UTF_16 | rows.GZIP:
+            form = raw.decode().strip()
+            return Finding("file", "file-encoding", f"is {form}, not UTF-8 JSON; turn it into plain UTF-8 text first")
+    if len(raw) >= rows.MAX_ROW_BYTES:
+        text = f"is longer than {rows.MAX_ROW_BYTES >> 20} MiB; put each row on a line, or move bulky metadata out"
+        return Finding("row", "row-too-long", text)
+    if isinstance(error, RecursionError):
+        return Finding("row", "row-too-deep", "is nested too deep to be read; flatten its metadata")
+    if isinstance(error, UnicodeDecodeError):
+        return Finding("row", "row-encoding", f"is not UTF-8 ({error.reason}); save the file as UTF-8")
+    if any(token in raw for token in (b"NaN", b"Infinity")) and "invalid character" in str(error):
+        text = "has NaN or Infinity, which JSON does not allow; write a number, or null where the key is optional"
+        return Finding("row", "row-nan", text)
+    if "out of range" in str(error):
+        return Finding("row", "row-out-of-range", "has a number beyond the range of a float; correct it")
+    if "truncated" in str(error):
+        return Finding("row", "row-truncated", "ends in the middle (cut off, or over several lines); complete it")
+    return Finding("row", "row-not-json", f"is not valid JSON: {error}; correct or drop it")
+
+
+def _shown(value: object) -> str:
+    """A JSON value in a few words."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return f"the string {value[:40]!r}"
+        case list():
+            return f"a list of {len(value)}"
+        case dict():
+            return "an object"
+    return str(value)[:40]
+
+
+def _number(value: float) -> str:
+    return f"{value:.10g}"
+
+
+class Row(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """A row as the fast path reads it; its types are those of `check`."""
+
+    video: str
+    duration: float
+    timestamp: list[float | tuple[float, float]]
+    sentence: str
+    qid: str | int | None = None
+    video_start: float | None = None
+    video_end: float | None = None
+    difficulty: float | None = None
+    pred: tuple[float, float] | None = None
+
+
+class RowDecoder:
+    """Decodes raw rows to `Row`, metadata keys included once it has learned them.
+
+    Metadata is decoded too, for what is wrong in it loses the row as well. An unknown key is an error to `decode`: the
+    row then goes to `check`, and `learn` makes its keys known, unless they are too many or too odd.
+    """
+
+    def __init__(self) -> None:
+        self._metadata: tuple[str, ...] = ()
+        self.decode: Callable[[bytes], Row] = msgspec.json.Decoder(Row).decode
+
+    def learn(self, row: dict[str, Any]) -> None:
+        """Makes the keys of a row known to `decode`."""
+        new = [key for key in row if key not in KEYS and key not in self._metadata]
+        if not new or len(self._metadata) + len(new) > MAX_LEARNED_KEYS or not all(map(_PLAIN_KEY.fullmatch, new)):
+            return
+        self._metadata += tuple(new)
+        fields = [
+            (f"metadata_{index}", Any, msgspec.field(default=None, name=key))
+            for index, key in enumerate(self._metadata)
+        ]
+        wider = msgspec.defstruct("Row", fields, bases=(Row,), gc=False, forbid_unknown_fields=True)
+        self.decode = cast(Callable[[bytes], Row], msgspec.json.Decoder(wider).decode)
+
+
+def is_clean(row: Row) -> bool:
+    """Whether a decoded row has neither error nor warning; False when in doubt."""
+    duration_s, times, video, sentence = row.duration, row.timestamp, row.video, row.sentence
+    if not times or duration_s > MAX_DURATION_S:
+        return False
+    if len(times) == 2 and type(start := times[0]) is float and type(end := times[1]) is float:
+        if not 0 <= start < end <= duration_s or (end == duration_s and start == 0):
+            return False
+    else:
+        for span in times:
+            if isinstance(span, float | int) or not 0 <= span[0] < span[1] <= duration_s or span == (0, duration_s):
+                return False
+    first, last = row.video_start, row.video_end
+    if (first is not None or last is not None) and (
+        first is None or last is None or not 0 <= first < last or abs(last - first - duration_s) > TRIM_TOLERANCE_S
+    ):
+        return False
+    if row.difficulty is not None and not 0 <= row.difficulty <= 100:
+        return False
+    # `check` refuses empty and blank text.
+    return bool(video and sentence and not video.isspace() and not sentence.isspace()) and (
+        "\0" not in video and row.qid != ""
+    )

@@ -1,0 +1,42 @@
+"""Encoded conversations → a padded batch."""
+
+from collections.abc import Sequence
+
+import torch
+
+from vtg.data.inputs import IGNORE_INDEX, Features
+
+
+def collate(features: Sequence[Features], *, pad_token_id: int, padding_side: str = "right") -> Features:
+    """A batch of B conversations, padded to the longest; nothing is cut.
+
+    The attention mask is 0 where this padding is, and where a conversation's own mask is 0 (padding frames).
+
+    Args:
+        features: results of `vtg.data.inputs.encode`.
+        padding_side: "right" for training, "left" for generation.
+
+    Returns:
+        input_ids, labels, attention_mask, mm_token_type_ids (B, L) int64; position_ids (4, B, L) int64;
+        pixel_values_videos (all patches, features); video_grid_thw (B, 3).
+    """
+    fill = {
+        "input_ids": pad_token_id,
+        "labels": IGNORE_INDEX,
+        "attention_mask": 0,
+        "mm_token_type_ids": 0,
+        "position_ids": 0,
+    }
+    length = max(len(one["input_ids"]) for one in features)
+
+    def pad(row: torch.Tensor, value: int) -> torch.Tensor:
+        missing = length - row.shape[-1]
+        return torch.nn.functional.pad(row, (missing, 0) if padding_side == "left" else (0, missing), value=value)
+
+    batch = {
+        key: torch.stack([pad(one[key], value) for one in features], dim=1 if key == "position_ids" else 0)
+        for key, value in fill.items()
+    }
+    for key in ("pixel_values_videos", "video_grid_thw"):
+        batch[key] = torch.cat([one[key] for one in features])
+    return batch

@@ -1,0 +1,294 @@
+"""Annotation files → samples that can be used → encoded conversations."""
+
+import json
+import logging
+import os
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import torch
+from torch.utils.data import Dataset
+from transformers import ProcessorMixin
+
+from vtg.config.checks import is_packed
+from vtg.config.schema import BatchingConfig, DataConfig, VideoConfig
+from vtg.data.collate import collate
+from vtg.data.inputs import IGNORE_INDEX, Features, encode, patch_factor
+from vtg.data.packing import pack, share
+from vtg.data.schema import Problem, Sample, read_samples, resolve_video
+from vtg.errors import ConfigError, RunError, SampleError
+from vtg.tasks.span import SpanTask
+from vtg.video.clip import Clip, DecodeError
+from vtg.video.provider import ClipProvider
+
+log = logging.getLogger(__name__)
+
+
+class TooManyBadRows(RunError):
+    """More rows than `data.max_bad_share` cannot be used; the message lists them."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A row or sample that was left out: where it stands, and why."""
+
+    place: str
+    reason: str
+    qid: str | None = None
+    video: str | None = None
+
+
+class SkipReport:
+    """Counts what is left out of a run, writes it to `skipped.jsonl`, and stops the run past the configured share.
+
+    A row that is met again (in the next epoch, after a resume) is counted once.
+    """
+
+    def __init__(self, path: Path, *, max_bad_share: float) -> None:
+        self.path, self.max_bad_share = path, max_bad_share
+        self.total = 0
+        self.skipped: dict[str, Skipped] = {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("", encoding="utf-8")
+
+    def expect(self, rows: int) -> None:
+        """Adds `rows` to those the share is measured against."""
+        self.total += rows
+
+    def add(self, skipped: Sequence[Skipped]) -> None:
+        """Records what was skipped.
+
+        Raises:
+            TooManyBadRows: when that makes more than the configured share.
+        """
+        fresh = [entry for entry in skipped if entry.place not in self.skipped]
+        if not fresh:
+            return
+        self.leave_out(fresh)
+        for entry in fresh:
+            self.skipped[entry.place] = entry
+            log.warning("skipped %s: %s", entry.place, entry.reason)
+        if len(self.skipped) > self.max_bad_share * self.total:
+            listed = "\n".join(f"  {entry.place}: {entry.reason}" for entry in list(self.skipped.values())[:20])
+            more = f"\n  and {len(self.skipped) - 20} more in {self.path}" if len(self.skipped) > 20 else ""
+            raise TooManyBadRows(
+                f"{len(self.skipped)} of {self.total} rows cannot be used, more than data.max_bad_share = "
+                f"{self.max_bad_share}:\n{listed}{more}\nMend or remove them (python -m vtg.validate --probe --fix OUT "
+                "FILE writes the good rows), or raise data.max_bad_share"
+            )
+
+    def leave_out(self, entries: Sequence[Skipped]) -> None:
+        """Records samples that the settings leave out, and that are nobody's fault: they do not count as bad."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(entry.__dict__, ensure_ascii=False) + "\n" for entry in entries)
+
+
+def read_split(path: str, *, video_dir: str | None, report: SkipReport) -> list[Sample]:
+    """The usable samples of an annotation file; unreadable rows and missing video files go to the report.
+
+    Raises:
+        ConfigError: for a file without any usable row.
+        TooManyBadRows: past the report's share.
+    """
+    samples: list[Sample] = []
+    skipped: list[Skipped] = []
+    rows = 0
+    for found in read_samples(path):
+        rows += 1
+        if isinstance(found, Problem):
+            skipped.append(Skipped(f"{found.path}:{found.line}", f"{found.field}: {found.message}"))
+        elif not os.path.isfile(video := resolve_video(found.video, video_dir)):
+            skipped.append(Skipped(found.place, f"video: no such file: {video}", found.qid, found.video))
+        else:
+            samples.append(found)
+    report.expect(rows)
+    if not samples:
+        reasons = "; ".join(f"{entry.place}: {entry.reason}" for entry in skipped[:3])
+        raise ConfigError(f"{path}: no usable row among {rows} ({reasons}); check the file with python -m vtg.validate")
+    report.add(skipped)
+    return samples
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The samples to train on, to validate on while training (may be empty), and to test on (may be empty)."""
+
+    train: list[Sample]
+    val: list[Sample]
+    test: list[Sample]
+
+
+def read_splits(data: DataConfig, *, seed: int, report: SkipReport) -> Splits:
+    """All samples a training run needs, as the data group says. `val_share` parts by video, never by row."""
+    assert data.annotation_file is not None
+    train = read_split(data.annotation_file, video_dir=data.video_dir, report=report)
+    seen = {data.annotation_file: train}
+
+    def split(path: str | None) -> list[Sample]:
+        if path is not None and path not in seen:
+            seen[path] = read_split(path, video_dir=data.video_dir, report=report)
+        return [] if path is None else seen[path]
+
+    val, test = split(data.val_file), split(data.test_file)
+    if data.val_share:
+        train, val = part_by_video(train, share=data.val_share, seed=seed)
+    if data.max_samples:
+        train = train[: data.max_samples]
+    for name, path in (("validation", data.val_file), ("test", data.test_file)):
+        if path == data.annotation_file:
+            log.warning("the %s rows are the training rows: they measure the fit, not what is learned", name)
+    return Splits(train, val, test or val)
+
+
+def part_by_video(samples: list[Sample], *, share: float, seed: int) -> tuple[list[Sample], list[Sample]]:
+    """(training, validation): about `share` of the videos, at least one, are held out with all their rows."""
+    videos = sorted({sample.video for sample in samples})
+    if len(videos) < 2:
+        raise ConfigError(f"data.val_share = {share}: there is only one video ({videos[0]}), nothing can be held out")
+    held = set(random.Random(seed).sample(videos, max(1, round(share * len(videos)))))
+    return [s for s in samples if s.video not in held], [s for s in samples if s.video in held]
+
+
+class GroundingDataset(Dataset[dict[str, Any]]):
+    """Samples as encoded conversations: with the answer for training, with the generation prompt otherwise.
+
+    A sample that cannot be decoded or encoded is replaced by the next one that can and is no longer, without labels, so
+    that it carries no loss and every rank keeps the same number of batches with the same kinds of input; the entry
+    `skipped` says so.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        *,
+        task: SpanTask,
+        processor: ProcessorMixin,
+        provider: ClipProvider,
+        video_dir: str | None,
+        max_length: int,
+        tokens_per_second: float,
+        training: bool,
+        seed: int = 0,
+    ) -> None:
+        self.samples, self.task, self.processor, self.provider = samples, task, processor, provider
+        self.video_dir, self.max_length, self.tokens_per_second = video_dir, max_length, tokens_per_second
+        self.training, self.seed, self.epoch = training, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Redraws random prompts and random frames."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """{"features": Features, "skipped": Skipped | None, "counts": Counter} of the sample at `index`.
+
+        A negative index ~i is sample i without labels, to keep a rank busy that has no batch of its own. `counts`: what
+        its clips cost, see `ClipProvider.take_counts`.
+
+        Raises:
+            TooManyBadRows: when no sample at all can be encoded.
+        """
+        if index < 0:
+            item = self[~index]
+            item["features"]["labels"] = torch.full_like(item["features"]["labels"], IGNORE_INDEX)
+            return item
+        try:
+            return self._item(self.features(self.samples[index]), None)
+        except SampleError as error:
+            skipped = self._skipped(self.samples[index], error)
+        for at in self._others(index):
+            try:
+                features = self.features(self.samples[at])
+            except SampleError:
+                continue
+            features["labels"] = torch.full_like(features["labels"], IGNORE_INDEX)
+            return self._item(features, skipped)
+        raise TooManyBadRows(
+            f"not one of {len(self)} samples can be used; the first: {skipped.place}: {skipped.reason}"
+        )
+
+    def _others(self, index: int) -> Iterator[int]:
+        """Indices of the other samples: those no longer come first, since a batch has room for what was planned."""
+        limit_s = self.samples[index].duration_s
+        for longer in (False, True):
+            for at in chain(range(index + 1, len(self)), range(index)):
+                if (self.samples[at].duration_s > limit_s) == longer:
+                    yield at
+
+    def _item(self, features: Features, skipped: Skipped | None) -> dict[str, Any]:
+        return {"features": features, "skipped": skipped, "counts": self.provider.take_counts()}
+
+    def clip(self, sample: Sample) -> Clip:
+        """The clip of a sample. Raises DecodeError."""
+        drawn = crc32(f"{self.seed}:{self.epoch}".encode()) if self.training else 0
+        path = resolve_video(sample.video, self.video_dir)
+        return self.provider.clip(
+            path,
+            duration_s=sample.duration_s,
+            video_start_s=sample.video_start_s,
+            video_end_s=sample.video_end_s,
+            seed=drawn,
+        )
+
+    def features(self, sample: Sample, clip: Clip | None = None) -> Features:
+        """The encoded conversation of a sample, about `clip` if one is given (a control shows another video).
+
+        Raises:
+            SampleError: if its video cannot be decoded, or it cannot be encoded.
+        """
+        messages = self.task.conversation(
+            sample.query,
+            duration_s=sample.duration_s,
+            spans=sample.spans if self.training else None,
+            key=sample.qid,
+            seed=self.seed + self.epoch if self.training else 0,
+        )
+        clip = self.clip(sample) if clip is None else clip
+        return encode(
+            self.processor, messages, clip, tokens_per_second=self.tokens_per_second, max_length=self.max_length
+        )
+
+    def _skipped(self, sample: Sample, error: SampleError) -> Skipped:
+        kind = "video" if isinstance(error, DecodeError) else "sample"
+        return Skipped(sample.place, f"{kind}: {error}", sample.qid, sample.video)
+
+
+class TrainingCollator:
+    """Items of a training `GroundingDataset` as a padded batch, with what was left out and what the clips cost."""
+
+    def __init__(self, pad_token_id: int, batching: BatchingConfig) -> None:
+        self.pad_token_id, self.batching = pad_token_id, batching
+
+    def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """A batch as `vtg.data.collate.collate` or `vtg.data.packing.pack` says, and two entries more.
+
+        `skipped`: a list of Skipped. `counts`: a Counter of the clips, and of `samples` with labels, `batches`,
+        `tokens` that are attended to and `slots`, tokens that are computed.
+        """
+        features = [item["features"] for item in items]
+        batch: dict[str, Any]
+        if is_packed(self.batching):
+            batch = pack(share(features) if self.batching.share_video else features)
+            tokens = int((batch["segments"] >= 0).sum())
+        else:
+            batch = collate(features, pad_token_id=self.pad_token_id)
+            tokens = int(batch["attention_mask"].sum())
+        batch["skipped"] = [item["skipped"] for item in items if item["skipped"] is not None]
+        samples = sum(bool((one["labels"] != IGNORE_INDEX).any()) for one in features)
+        slots = batch["input_ids"].numel()
+        own = Counter(samples=samples, batches=1, tokens=tokens, slots=slots)
+        batch["counts"] = sum((item["counts"] for item in items), own)
+        return batch
+
+
+def make_provider(video: VideoConfig, processor: ProcessorMixin) -> ClipProvider:
+    """The source of clips at the sizes this processor's model takes."""
+    return ClipProvider(video, factor=patch_factor(processor))

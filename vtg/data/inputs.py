@@ -1,0 +1,220 @@
+"""A conversation about a Clip → what a Qwen-VL model reads. The one such function: training, rollouts, loss,
+evaluation, prediction and serving all call `encode`.
+
+What ties the tokens to time:
+
+- Qwen3-VL reads text: before every temporal patch stands `<1.2 seconds>`, the mean time of its two frames.
+- Qwen2.5-VL reads M-RoPE temporal ids, `tokens_per_second` of them a second: the time of a patch's first frame.
+
+Both are made here from `clip.timestamps_s`, so they are right for trimmed clips and variable frame rates, and nothing
+downstream samples or resizes the frames again.
+
+Padding frames (`clip.pad`) are there in pixels and tokens, so that shapes are those of a longer clip, and nowhere else:
+what is attended to, its positions and its labels are those of the clip without padding.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import ProcessorMixin
+from transformers.video_utils import VideoMetadata
+
+from vtg.errors import ConfigError, SampleError
+from vtg.video.clip import Clip
+
+IGNORE_INDEX = -100
+"""The label of a token that carries no loss, as in `torch.nn.functional.cross_entropy`."""
+
+Features = dict[str, torch.Tensor]
+
+
+def family(processor: ProcessorMixin) -> str:
+    """`qwen3_vl` or `qwen2_5_vl`: how the model behind this processor is told the time.
+
+    Raises:
+        ConfigError: for a processor of another family.
+    """
+    families = {"Qwen3VLProcessor": "qwen3_vl", "Qwen2_5_VLProcessor": "qwen2_5_vl"}
+    name = type(processor).__name__
+    if name not in families:
+        raise ConfigError(
+            f"model: a {name} was loaded, but its way of reading times is unknown; "
+            f"use a Qwen3-VL or Qwen2.5-VL model (processors: {', '.join(families)})"
+        )
+    return families[name]
+
+
+def patch_factor(processor: ProcessorMixin) -> int:
+    """Pixels a side of one vision token: frame heights and widths are multiples of it (32 or 28)."""
+    video_processor = processor.video_processor  # type: ignore[attr-defined]
+    return video_processor.patch_size * video_processor.merge_size
+
+
+def encode(
+    processor: ProcessorMixin,
+    messages: list[dict[str, Any]],
+    clip: Clip,
+    *,
+    tokens_per_second: float = 2.0,
+    max_length: int | None = None,
+) -> Features:
+    """One conversation as tensors without a batch dimension.
+
+    A conversation that ends with the user's turn gets the generation prompt appended; one that ends with the
+    assistant's is for training, and `labels` keep the assistant's turns (with their `<|im_end|>`) and nothing else.
+
+    Args:
+        messages: chat messages; exactly one content part of type "video" stands for the clip.
+        clip: frames (T, C, H, W) uint8, H and W multiples of `patch_factor(processor)`.
+        tokens_per_second: of Qwen2.5-VL's vision config.
+        max_length: the most tokens the model takes.
+
+    Returns:
+        input_ids, labels, attention_mask, mm_token_type_ids (L,) int64; position_ids (4, L) int64: text, temporal,
+        height, width; pixel_values_videos (patches, features) float32; video_grid_thw (1, 3) int64. The mask is 0 on
+        the tokens of temporal patches that hold nothing but padding frames, and 1 elsewhere.
+
+    Raises:
+        SampleError: text that holds special tokens; more than `max_length` tokens (nothing is ever truncated).
+    """
+    _refuse_special_tokens(processor, messages)
+    training = messages[-1]["role"] == "assistant"
+    text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=not training)
+    settings = {"cap_pixels_per_frame": False} if "cap_pixels_per_frame" in _known_settings(processor) else {}
+    frames, timestamps_s, is_real = clip.padded()
+    call: Any = processor  # its signature lists no keywords of the video processor
+    out = call(
+        text=[text],
+        videos=[torch.from_numpy(frames)],
+        video_metadata=[_metadata(timestamps_s, clip.duration_s)],
+        do_sample_frames=False,
+        do_resize=False,
+        return_tensors="pt",
+        **settings,
+    )
+    ids, kinds, grid = out["input_ids"][0], out["mm_token_type_ids"][0].long(), out["video_grid_thw"]
+    if max_length is not None and len(ids) > max_length:
+        raise SampleError(
+            f"{clip.path}: {len(ids)} tokens ({int((kinds == 2).sum())} of them vision), but the limit is {max_length} "
+            "(model.max_length); lower video.max_frames, video.max_pixels or video.total_pixels, or raise the limit"
+        )
+    per_patch = processor.video_processor.temporal_patch_size  # type: ignore[attr-defined]
+    real_times_s = timestamps_s[::per_patch][is_real[::per_patch]]  # a patch with a real frame begins with one
+    per_second = tokens_per_second if family(processor) == "qwen2_5_vl" else None
+    merge = processor.video_processor.merge_size  # type: ignore[attr-defined]
+    attended = padding_mask(kinds, patches=int(grid[0, 0]), real_patches=len(real_times_s))
+    positions = torch.zeros(4, len(ids), dtype=torch.int64)
+    positions[:, attended] = mrope_positions(
+        kinds[attended],
+        grid[0],
+        merge_size=merge,
+        patch_times_s=torch.from_numpy(real_times_s),
+        tokens_per_second=per_second,
+    )
+    return {
+        "input_ids": ids,
+        "labels": answer_labels(processor, ids),
+        "attention_mask": attended.long(),
+        "mm_token_type_ids": kinds,
+        "position_ids": positions,
+        "pixel_values_videos": out["pixel_values_videos"],
+        "video_grid_thw": grid,
+    }
+
+
+def answer_labels(processor: ProcessorMixin, ids: torch.Tensor) -> torch.Tensor:
+    """Labels (L,) of expanded token ids (L,): every assistant turn up to and with its `<|im_end|>`, else -100."""
+    tokenizer = processor.tokenizer  # type: ignore[attr-defined]
+    header = tokenizer("<|im_start|>assistant\n", add_special_tokens=False)["input_ids"]
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    labels = torch.full_like(ids, IGNORE_INDEX)
+    listed = ids.tolist()
+    for at in (ids == header[0]).nonzero()[:, 0].tolist():
+        start = at + len(header)
+        if listed[at:start] == header and end in listed[start:]:
+            stop = listed.index(end, start) + 1
+            labels[start:stop] = ids[start:stop]
+    return labels
+
+
+def padding_mask(kinds: torch.Tensor, *, patches: int, real_patches: int) -> torch.Tensor:
+    """Which tokens (L,) bool are attended to: all but those of the temporal patches after the first `real_patches`.
+
+    What stands between two patches (Qwen3-VL: the end of one's vision, and the stamp and the start of the next) goes
+    with the later one, so the tokens that are left are, in their order, those of the clip without padding.
+
+    Args:
+        kinds: (L,) 0 for text, 2 for the tokens of one video, the same number for each of its `patches`.
+    """
+    vision = (kinds == 2).nonzero()[:, 0]
+    attended = torch.ones(len(kinds), dtype=torch.bool)
+    last_real = vision[len(vision) // patches * real_patches - 1]
+    attended[last_real + 1 : vision[-1] + 1] = False
+    return attended
+
+
+def mrope_positions(
+    kinds: torch.Tensor,
+    grid: torch.Tensor,
+    *,
+    merge_size: int,
+    patch_times_s: torch.Tensor,
+    tokens_per_second: float | None,
+) -> torch.Tensor:
+    """M-RoPE positions (4, L) of one sequence with one video: text, temporal, height and width ids.
+
+    Equal to the model's own `get_rope_index` for a clip of constant frame rate that starts with its first frame (times
+    between two ids go to the nearest here, to the lower there); right for every other clip as well (transformers knows
+    only an average rate).
+
+    Args:
+        kinds: (L,) 0 for text, 2 for video tokens.
+        grid: (3,) temporal patches and patch rows and columns before merging; only the last two are read.
+        patch_times_s: (temporal patches,) the time of each.
+        tokens_per_second: temporal ids a second (Qwen2.5-VL); None where every temporal patch stands between text
+            that tells its time (Qwen3-VL), and so has temporal id zero.
+    """
+    _, rows, columns = (int(size) for size in grid)
+    rows, columns = rows // merge_size, columns // merge_size
+    runs = torch.unique_consecutive(kinds, return_counts=True)
+    pieces, start = [], 0
+    for kind, length in zip(*(part.tolist() for part in runs), strict=True):
+        if kind == 0:
+            pieces.append(torch.arange(length).expand(3, -1) + start)
+            start += length
+            continue
+        if tokens_per_second is None:
+            temporal = torch.zeros(length // (rows * columns))
+        else:
+            temporal = torch.round(patch_times_s * tokens_per_second)
+        axes = torch.meshgrid(temporal.long(), torch.arange(rows), torch.arange(columns), indexing="ij")
+        pieces.append(torch.stack(axes).reshape(3, -1) + start)
+        start += max(rows, columns)
+    positions = torch.cat(pieces, dim=1)
+    return torch.cat([torch.arange(len(kinds))[None], positions])
+
+
+def _metadata(timestamps_s: np.ndarray, duration_s: float) -> VideoMetadata:
+    # The processor divides indices by fps to get seconds: milliseconds over 1000 say the true times of any clip.
+    return VideoMetadata(
+        total_num_frames=max(1, round(duration_s * 1000)),
+        fps=1000.0,
+        frames_indices=[round(time_s * 1000) for time_s in timestamps_s.tolist()],
+        duration=duration_s,
+    )
+
+
+def _known_settings(processor: ProcessorMixin) -> tuple[str, ...]:
+    return tuple(processor.video_processor.valid_kwargs.__annotations__)  # type: ignore[attr-defined]
+
+
+def _refuse_special_tokens(processor: ProcessorMixin, messages: list[dict[str, Any]]) -> None:
+    special = processor.tokenizer.all_special_tokens  # type: ignore[attr-defined]
+    for message in messages:
+        for part in message["content"]:
+            for token in special if part["type"] == "text" else ():
+                if token in part["text"]:
+                    raise SampleError(
+                        f"the text {part['text']!r} holds the special token {token}; remove it from the row"
+                    )

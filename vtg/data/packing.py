@@ -1,0 +1,272 @@
+"""Batches without padding: conversations one after the other in one sequence, and a clip that several ask about once.
+
+    sequences = share([encode(…), encode(…), …])   # rows of one clip become one sequence: the clip, then every query
+    batch = pack(sequences)                        # all sequences in one, batch size 1
+    model(**attention(batch, implementation="sdpa", dtype=model.dtype))
+
+The loss of a packed batch is the sum of the losses of its conversations, and so are the gradients: a token attends to
+the tokens before it of its own conversation and to no other, with the positions that the conversation has alone. A
+shared clip is one prefix, encoded and attended to by every query about it, the queries not seeing each other.
+
+What it costs: the model's work grows with the tokens that are there instead of with B times the longest conversation.
+FlashAttention reads where conversations begin off the positions and makes no mask. SDPA and eager attention need one
+of L x L numbers for a sequence of L tokens, and compute all L x L scores, so under them the work of attention grows
+with the square of the packed length; `attention` says what the mask takes.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from vtg.config.schema import VideoConfig
+from vtg.data.inputs import IGNORE_INDEX, Features
+from vtg.errors import ConfigError
+from vtg.video.sampling import clip_cost
+
+TOKENS = ("input_ids", "labels", "attention_mask", "mm_token_type_ids", "position_ids")
+"""The features whose last axis is the tokens of a conversation."""
+
+VISION = ("video_grid_thw", "pixel_values_videos")
+
+MASK_ALIGNMENT = 16
+"""Rows of a mask start at multiples of so many numbers: what PyTorch's memory-efficient kernel would copy it for."""
+
+
+def share(features: Sequence[Features]) -> list[Features]:
+    """The conversations with those about the same clip made one, in the order in which their clips first come.
+
+    Rows belong together where pixels, grids and all tokens up to the end of the video are the same. The longest
+    beginning that they have in common, short of the token that predicts the first answer token of any of them, stands
+    once; what is left of each row follows as a branch, with the positions it has alone.
+
+    Args:
+        features: results of `vtg.data.inputs.encode`.
+
+    Returns:
+        Features as `encode` returns them. One of several rows has `branches` (L,) int64 besides: 0 on what is shared,
+        k on the tokens of the k-th of its rows; its position_ids go back to where the shared part ends with every
+        branch, and its pixels are those of one row. A row that shares with no other is returned itself.
+    """
+    groups: list[list[Features]] = []
+    for one in features:
+        group = next((group for group in groups if _same_clip(group[0], one)), None)
+        if group is None:
+            groups.append([one])
+        else:
+            group.append(one)
+    return [_shared(group) if len(group) > 1 else group[0] for group in groups]
+
+
+def pack(features: Sequence[Features]) -> Features:
+    """One batch of batch size 1 that holds all conversations, one after the other.
+
+    The tokens of padding frames stay, since the vision tower computes them and its output goes to video tokens in
+    their order; nothing attends to them (segment -1).
+
+    Args:
+        features: results of `vtg.data.inputs.encode` or of `share`.
+
+    Returns:
+        input_ids, labels, mm_token_type_ids (1, L) int64; position_ids (4, 1, L) int64, starting anew with every
+        conversation; pixel_values_videos (all patches, features); video_grid_thw (clips, 3); segments (1, L) int64:
+        which conversation (of `features`), -1 for padding frames; branches (1, L) int64: 0 for what all of a segment
+        attend to, k for its k-th query. No label is on the first token of a segment or a branch: the token before it
+        belongs to another.
+    """
+    batch = {
+        key: torch.cat([one[key] for one in features], dim=-1).unsqueeze(-2)
+        for key in TOKENS
+        if key != "attention_mask"
+    }
+    for key in VISION:
+        batch[key] = torch.cat([one[key] for one in features])
+    segments, branches = [], []
+    for at, one in enumerate(features):
+        attended = one["attention_mask"].bool()
+        segments.append(torch.where(attended, at, -1))
+        branches.append(one.get("branches", torch.zeros_like(one["input_ids"])))
+    batch["segments"], batch["branches"] = torch.cat(segments)[None], torch.cat(branches)[None]
+    lengths = torch.tensor([0] + [len(one["input_ids"]) for one in features[:-1]])
+    batch["labels"][0, lengths.cumsum(0)] = IGNORE_INDEX
+    return batch
+
+
+def attention(batch: Features, *, implementation: str, dtype: torch.dtype) -> Features:
+    """A packed batch as the model's forward takes it: `segments` and `branches` become what says who attends to whom.
+
+    - A single conversation needs nothing said: causal attention is the model's own.
+    - flash_attention_2: position_ids that start anew say where conversations begin (transformers 5 looks at their first
+      row where there is no mask; `cu_seq_lens_q` and its like cannot be given, the vision tower takes them for its
+      own). There is no way to say that queries share a clip or that a token is nobody's.
+    - sdpa, eager: attention_mask (1, 1, L, L), 0 where query i attends to key j, else -inf. i attends to j if j <= i,
+      both are of one segment, and j is of the shared part or of i's own branch; every token attends to itself.
+
+    The mask takes L² numbers of `dtype`, once for all layers: 2 GiB of bfloat16 at 32k tokens. (A bool mask takes half,
+    but PyTorch makes a copy of it in the queries' dtype in every layer, and without gradient checkpointing keeps all of
+    them.) It is built in blocks of rows, so that making it takes little more.
+
+    Args:
+        batch: a result of `pack`; not changed.
+        implementation: the `attn_implementation` the model was loaded with.
+        dtype: in which attention is computed: the model's, or that of autocast where it is on.
+
+    Raises:
+        ConfigError: an implementation that cannot do it.
+    """
+    inputs = {key: value for key, value in batch.items() if key not in ("segments", "branches")}
+    segments, branches = batch["segments"][0], batch["branches"][0]
+    is_shared, is_padded = bool((branches > 0).any()), bool((segments < 0).any())
+    if not is_shared and not is_padded and bool((segments == segments[0]).all()):
+        return inputs
+    if implementation == "flash_attention_2":
+        if is_shared or is_padded:
+            key, what = (
+                ("batching.share_video", "queries that share a clip")
+                if is_shared
+                else ("video.pad", "padding frames in a packed batch")
+            )
+            raise ConfigError(
+                f"{key} = true: FlashAttention 2 (model.attention = {implementation!r}) has no mask for {what}; "
+                f"set model.attention=sdpa, or {key}=false"
+            )
+        return inputs
+    if implementation not in ("sdpa", "eager"):
+        raise ConfigError(
+            f"model.attention = {implementation!r}: cannot attend within a packed batch; "
+            "use flash_attention_2, sdpa or eager"
+        )
+    inputs["attention_mask"] = _mask(segments, branches, dtype=dtype)
+    return inputs
+
+
+@dataclass(frozen=True)
+class Saving:
+    """What sharing clips saves.
+
+    Attributes:
+        rows: conversations.
+        sequences: what they became: one for all rows that share a clip.
+        tokens_alone, tokens_shared: of all conversations on their own, and of the sequences.
+    """
+
+    rows: int
+    sequences: int
+    tokens_alone: int
+    tokens_shared: int
+
+    @property
+    def share_saved(self) -> float:
+        """Part of the tokens that need not be computed, in [0, 1)."""
+        return 1 - self.tokens_shared / self.tokens_alone
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rows} rows in {self.sequences} sequences, {self.rows / self.sequences:.2f} a sequence: "
+            f"{self.tokens_shared:,} tokens instead of {self.tokens_alone:,} ({100 * self.share_saved:.1f} % saved)"
+        )
+
+
+def saving(features: Sequence[Features], shared: Sequence[Features]) -> Saving:
+    """What `shared`, the result of `share(features)`, saves."""
+    alone, together = (sum(len(one["input_ids"]) for one in some) for some in (features, shared))
+    return Saving(len(features), len(shared), alone, together)
+
+
+def shared_saving(
+    rows: Iterable[tuple[str, float, int]],
+    *,
+    height: int,
+    width: int,
+    config: VideoConfig,
+    factor: int,
+    temporal_patch: int,
+    prefix_tokens: int = 0,
+    stamp_tokens: int = 0,
+    rows_per_sequence: int | None = None,
+) -> Saving:
+    """What sharing would save on annotation rows, by their metadata alone.
+
+    Args:
+        rows: (clip, duration_s, tokens) of each: what names its clip, so that rows of the same part of the same video
+            have the same name; the clip's length, for all its rows that of the first; and how many tokens only this
+            row has (the query, what follows it, the answer).
+        height, width: of the videos, in pixels; no annotation tells them.
+        factor, temporal_patch: pixels a side and frames of one vision token, as `vtg.video.sampling.clip_cost` takes
+            them.
+        prefix_tokens: text that all prompts start with.
+        stamp_tokens: text that goes with every temporal patch (Qwen3-VL: `<1.2 seconds>` and the vision tags).
+        rows_per_sequence: the most rows of a clip that come together (the batch size); None: all of them.
+
+    Raises:
+        ValueError: as `clip_cost`.
+    """
+    clips: dict[str, tuple[float, list[int]]] = {}
+    for clip, duration_s, tokens in rows:
+        clips.setdefault(clip, (duration_s, []))[1].append(tokens)
+    count, sequences, alone, together = 0, 0, 0, 0
+    for duration_s, own in clips.values():
+        cost = clip_cost(
+            duration_s, height=height, width=width, config=config, factor=factor, temporal_patch=temporal_patch
+        )
+        patches = -(-(cost.frames + cost.pad) // temporal_patch)
+        shared = prefix_tokens + cost.tokens + patches * stamp_tokens
+        times = -(-len(own) // (rows_per_sequence or len(own)))
+        count, sequences = count + len(own), sequences + times
+        alone, together = alone + len(own) * shared + sum(own), together + times * shared + sum(own)
+    return Saving(count, sequences, alone, together)
+
+
+def _same_clip(one: Features, other: Features) -> bool:
+    """Whether two conversations show the same clip after the same words, and neither answers before it ends."""
+    end = _video_end(one)
+    return (
+        end == _video_end(other)
+        and end <= min(_room(one), _room(other))
+        and all(torch.equal(one[key][..., :end], other[key][..., :end]) for key in TOKENS)
+        and all(one[key] is other[key] or torch.equal(one[key], other[key]) for key in VISION)
+    )
+
+
+def _video_end(one: Features) -> int:
+    """How many tokens there are up to and with the last one of the video."""
+    return int((one["mm_token_type_ids"] == 2).nonzero()[-1, 0]) + 1
+
+
+def _room(one: Features) -> int:
+    """The most tokens of a conversation that may be shared: the next one carries no label, so that no branch begins
+    with a token that the shared part predicts."""
+    labelled = (one["labels"] != IGNORE_INDEX).nonzero()[:, 0]
+    return (int(labelled[0]) if len(labelled) else len(one["labels"])) - 1
+
+
+def _shared(rows: Sequence[Features]) -> Features:
+    """One sequence of rows of the same clip."""
+    first, length = rows[0], min(_room(row) for row in rows)
+    same = torch.ones(length, dtype=torch.bool)
+    for row in rows[1:]:
+        for key in TOKENS:
+            same &= (row[key][..., :length] == first[key][..., :length]).reshape(-1, length).all(0)
+    length = int(same.long().cumprod(0).sum())
+    own = [{key: row[key][..., length:] for key in TOKENS} for row in rows]
+    shared = {key: torch.cat([first[key][..., :length], *(row[key] for row in own)], dim=-1) for key in TOKENS}
+    lengths = torch.tensor([length] + [len(row["input_ids"]) for row in own])
+    branches = torch.arange(len(lengths)).repeat_interleave(lengths)
+    return shared | {"branches": branches} | {key: first[key] for key in VISION}
+
+
+def _mask(segments: torch.Tensor, branches: torch.Tensor, *, dtype: torch.dtype, rows: int = 512) -> torch.Tensor:
+    """The additive mask (1, 1, L, L) of `attention`, of segments and branches (L,), `rows` rows at a time."""
+    length = len(segments)
+    room = -(-length // MASK_ALIGNMENT) * MASK_ALIGNMENT
+    mask = torch.zeros(length, room, dtype=dtype, device=segments.device)[:, :length]
+    at = torch.arange(length, device=segments.device)
+    keys = torch.where(segments < 0, -2, segments)  # equal to no query's
+    for start in range(0, length, rows):
+        here = slice(start, start + rows)
+        allowed = segments[here, None] == keys
+        allowed &= (branches == 0) | (branches[here, None] == branches)
+        allowed &= at <= at[here, None]
+        allowed |= at == at[here, None]
+        mask[here].masked_fill_(~allowed, -torch.inf)
+    return mask[None, None]

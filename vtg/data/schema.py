@@ -1,0 +1,152 @@
+"""Annotation rows: what each key may hold, what is wrong with a row, and how a file of rows becomes samples.
+
+    {"video": "a.mp4", "duration": 30.0, "timestamp": [2.0, 5.5], "sentence": "a man sits down"}
+
+`duration` and `timestamp` are in seconds of the clip: the whole file, or its part from `video_start` to `video_end`.
+`timestamp` is one [start, end] or a list of them. Optional: `video_start`, `video_end`, `qid`, `difficulty`, `pred`
+(null means absent). Every other key is metadata and is kept.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vtg.data import checks, rows
+
+Span = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with one row (or with the file: field "file"). An error loses the row, a warning does not."""
+
+    path: str
+    line: int
+    field: str
+    message: str
+    severity: str
+    kind: str
+
+    def __post_init__(self) -> None:
+        assert self.severity in ("error", "warning"), self.severity
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.field}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One query about one clip, and the moments that answer it: seconds, relative to the clip, inside it."""
+
+    video: str
+    duration_s: float
+    spans: tuple[Span, ...]
+    query: str
+    qid: str
+    video_start_s: float | None = None
+    video_end_s: float | None = None
+    difficulty: float | None = None
+    pred: Span | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    place: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.spans or not all(0 <= start < end <= self.duration_s for start, end in self.spans):
+            raise ValueError(
+                f"{self.place}: timestamp: {self.spans} must be spans inside the clip of {self.duration_s:.10g} s, "
+                "each with start < end; `python -m vtg.validate` lists such rows"
+            )
+
+    def row(self) -> dict[str, Any]:
+        """The annotation row again, under its JSONL keys; optional keys that are absent stay absent."""
+        spans = [list(span) for span in self.spans]
+        known = {
+            "video": self.video,
+            "duration": self.duration_s,
+            "timestamp": spans[0] if len(spans) == 1 else spans,
+            "sentence": self.query,
+            "qid": self.qid,
+            "video_start": self.video_start_s,
+            "video_end": self.video_end_s,
+            "difficulty": self.difficulty,
+            "pred": None if self.pred is None else list(self.pred),
+        }
+        return {key: value for key, value in known.items() if value is not None} | self.metadata
+
+
+def read_samples(path: str | os.PathLike[str]) -> Iterator[Sample | Problem]:
+    """Streams a file (JSONL, or one JSON array): for every row its sample, or the first error of a row that is lost.
+
+    Warnings are the business of `vtg.validate`. Memory does not grow with the file. Raises OSError when the file cannot
+    be read; a file without rows gives one problem.
+    """
+    path = os.fspath(path)
+    empty = True
+    for line, raw in rows.raw_rows(path):
+        empty = False
+        row, problems = check_row(raw, path=path, line=line)
+        error = next((problem for problem in problems if problem.severity == "error"), None)
+        if error is not None or row is None:
+            yield error or problems[0]
+        else:
+            yield _sample(row, path=path, line=line)
+    if empty:
+        yield empty_file(path)
+
+
+def empty_file(path: str) -> Problem:
+    """The error of a file that holds no row at all."""
+    return Problem(path, 1, "file", "holds no rows; check the path, or write one JSON object a line", "error", "empty")
+
+
+def check_row(raw: bytes, *, path: str, line: int) -> tuple[dict[str, Any] | None, list[Problem]]:
+    """Everything wrong with one raw row, and the row itself, or None if it is not a JSON object."""
+    row, findings = checks.check(raw)
+    return row, [Problem(path, line, found.field, found.message, found.severity, found.kind) for found in findings]
+
+
+def spans_of(row: dict[str, Any]) -> tuple[Span, ...]:
+    """The spans of a row without errors, in seconds: ends after the clip's end are clipped to it."""
+    pairs, duration_s = row["timestamp"], float(row["duration"])
+    if not isinstance(pairs[0], list):
+        pairs = [pairs]
+    return tuple((float(start), min(float(end), duration_s)) for start, end in pairs)
+
+
+def resolve_video(video: str, video_dir: str | None) -> str:
+    """The path of a row's video: under `video_dir`, or as it is; the first that exists, else the first candidate.
+
+    A prefix that `video` shares with the end of `video_dir` (`videos/a.mp4` in `data/videos`) is not doubled.
+    """
+    if video_dir is None or os.path.isabs(video) or "://" in video:
+        return video
+    folder, parts = Path(video_dir).parts, Path(video).parts
+    candidates = [os.path.join(video_dir, video), video]
+    for shared in range(min(len(folder), len(parts) - 1), 0, -1):
+        if folder[-shared:] == parts[:shared]:
+            candidates.insert(0, os.path.join(video_dir, *parts[shared:]))
+            break
+    return next((path for path in candidates if os.path.exists(path)), candidates[0])
+
+
+def _sample(row: dict[str, Any], *, path: str, line: int) -> Sample:
+    qid, pred = row.get("qid"), row.get("pred")
+    return Sample(
+        video=row["video"],
+        duration_s=float(row["duration"]),
+        spans=spans_of(row),
+        query=row["sentence"],
+        qid=f"{Path(path).stem}:{line}" if qid is None else str(qid),
+        video_start_s=_optional_float(row.get("video_start")),
+        video_end_s=_optional_float(row.get("video_end")),
+        difficulty=_optional_float(row.get("difficulty")),
+        pred=None if pred is None else (float(pred[0]), float(pred[1])),
+        metadata={key: value for key, value in row.items() if key not in checks.KEYS},
+        place=f"{path}:{line}",
+    )
+
+
+def _optional_float(value: float | None) -> float | None:
+    return None if value is None else float(value)

@@ -1,0 +1,106 @@
+"""The demo data set: synthetic mp4 files and their annotation rows, made on first use."""
+
+import json
+import os
+import shutil
+from dataclasses import asdict
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from tqdm import tqdm
+
+from vtg.config.schema import DemoConfig
+from vtg.demo.language import demo_sentence
+from vtg.demo.world import Event, World, make_world, render
+from vtg.errors import ConfigError
+
+SIZE = 112
+"""Height and width of the videos, in pixels."""
+
+FRAME_RATES = (Fraction(8), Fraction(10), Fraction(25, 2), Fraction(15), Fraction(24), Fraction(30000, 1001))
+SPLITS = ("train", "val", "test")
+
+
+def ensure_demo(folder: str | os.PathLike[str], config: DemoConfig) -> Path:
+    """The demo data set of `config` in `folder`: train.jsonl, val.jsonl, test.jsonl and the videos they name.
+
+    It is made if the folder does not exist, under a temporary name that is renamed when it is whole.
+
+    Raises:
+        ConfigError: if the folder exists and holds anything else.
+    """
+    folder = Path(folder)
+    recipe = json.dumps({"version": 1, "size": SIZE, **asdict(config)})
+    if folder.exists():
+        made = folder / "recipe.json"
+        if not made.is_file() or made.read_text(encoding="utf-8") != recipe:
+            raise ConfigError(
+                f"data.video_dir = {str(folder)!r}: exists, but is not the demo data of these data.demo settings; "
+                "remove it or choose another data.video_dir"
+            )
+        return folder
+    beside = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
+    (beside / "videos").mkdir(parents=True)
+    try:
+        counts = {"train": config.train_videos, "val": config.val_videos, "test": config.test_videos}
+        with tqdm(total=sum(counts.values()), desc="making the demo videos", unit="video", leave=False) as progress:
+            for split, count in counts.items():
+                rows = []
+                for number in range(count):
+                    rows += _make_video(beside, split, number, config.seed)
+                    progress.update()
+                text = "".join(json.dumps(row) + "\n" for row in rows)
+                (beside / f"{split}.jsonl").write_text(text, encoding="utf-8")
+        (beside / "recipe.json").write_text(recipe, encoding="utf-8")
+        try:
+            beside.rename(folder)
+        except OSError:  # another process was faster
+            if not (folder / "recipe.json").is_file():
+                raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return folder
+
+
+def _make_video(folder: Path, split: str, number: int, seed: int) -> list[dict]:
+    """Writes one video and returns its annotation rows. Every video has its own stream of random numbers."""
+    rng = np.random.default_rng([seed, SPLITS.index(split), number])
+    duration_s = float(rng.uniform(5, 12))
+    rate = FRAME_RATES[int(rng.integers(len(FRAME_RATES)))]
+    frames = max(2, round(duration_s * rate))
+    duration_s = round(float(frames / rate), 3)
+    while True:
+        world = make_world(rng, duration_s=duration_s, events=int(rng.integers(3, 6)), scenery=int(rng.integers(0, 3)))
+        if len(world.queries) > 1:  # a sentence names two events
+            break
+    name = f"videos/{split}_{number:03d}.mp4"
+    write_video(folder / name, world, rate=rate, frames=frames)
+    return [
+        {
+            "video": name,
+            "duration": duration_s,
+            "timestamp": [event.start_s, min(event.end_s, duration_s)],
+            "sentence": demo_sentence(event, _another(world.queries, at, rng), rng),
+            "qid": f"{split}_{number:03d}_{at}",
+        }
+        for at, event in enumerate(world.queries)
+    ]
+
+
+def _another(events: tuple[Event, ...], at: int, rng: np.random.Generator) -> Event:
+    return events[(at + int(rng.integers(1, len(events)))) % len(events)]
+
+
+def write_video(path: Path, world: World, *, rate: Fraction, frames: int) -> None:
+    """Encodes `frames` frames of the world as H.264, `rate` a second."""
+    pictures = render(world, np.arange(frames) / float(rate), size=SIZE)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "20"})
+        stream.width = stream.height = SIZE
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.thread_count = 1
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())

@@ -1,0 +1,116 @@
+"""How a Hydra program of vtg starts: where its configs are, what its arguments mean, how it fails."""
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from vtg.config.load import load_config, unknown_key
+from vtg.errors import ConfigError, RunError
+
+
+def conf_dir() -> Path:
+    """The folder of the shipped configs: conf/ in a source tree, vtg/conf/ in an installed wheel."""
+    package = Path(__file__).parent
+    return next(folder for folder in (package / "conf", package.parent / "conf") if folder.is_dir())
+
+
+GROUP_NAMES = {"video": "video_file"}
+"""Text keys that are config groups too, and the key that holds the text."""
+
+
+def hydra_program(config_name: str, *, schema: type, job: Callable[[Any], None], text_keys: Sequence[str] = ()) -> None:
+    """Composes `config_name` with the command line's overrides, checks it as `schema`, and runs `job` on it.
+
+    The values of `text_keys` are taken as they are, whatever commas, quotes or brackets are in them.
+
+    Exits with 2 and one line on a setting that cannot be, with 1 on a `RunError`, with 130 on Ctrl-C; other errors of
+    `job` are raised.
+    """
+    sys.argv[1:] = [_text_argument(word, text_keys) for word in _arguments(sys.argv[1:])]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors on to the handlers below
+    composed = False
+
+    @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)
+    def program(cfg: DictConfig) -> None:
+        nonlocal composed
+        composed = True
+        _part_sweep_outputs(cfg)
+        try:
+            job(load_config(cfg, schema))
+        except ConfigError as error:  # ends here, because Hydra prints a line of its own about errors that reach it
+            _end(2, str(error))
+        except RunError as error:
+            _end(1, str(error))
+
+    try:
+        program()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:  # lora=null is a ValueError
+        if composed:
+            raise
+        _end(2, _explain(error, schema))
+
+
+def _end(code: int, message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _arguments(argv: list[str]) -> list[str]:
+    """Drops the `--local_rank` that launchers append; lets any TrainingArguments name be set as `trainer.NAME=`."""
+    kept = [word for word in argv if not re.fullmatch(r"--local[-_]rank(=\d+)?", word)]
+    return [f"++{word}" if re.match(r"trainer\.\w+=", word) else word for word in kept]
+
+
+def _text_argument(word: str, text_keys: Sequence[str]) -> str:
+    """`query=he sits, then stands` in Hydra's quotes, and under the name of the key that holds the text."""
+    key, _, value = word.partition("=")
+    if key not in text_keys:
+        return word
+    key = GROUP_NAMES.get(key, key)
+    is_quoted = len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]
+    if is_quoted or value in ("", "null"):
+        return f"{key}={value}"
+    escaped = re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + found[2].replace('"', '\\"'), value)
+    return f'{key}="{escaped}"'
+
+
+def _part_sweep_outputs(cfg: DictConfig) -> None:
+    """In a multirun every job writes to a folder of its own, named after its overrides."""
+    hydra_config = HydraConfig.get()
+    if hydra_config.mode != RunMode.MULTIRUN:
+        return
+    overrides = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)  # one may be key=${other.key}
+    assert isinstance(overrides, list)
+    names = {override.split("=")[0] for override in overrides}
+    if not names & {"run_name", "output_dir"}:
+        part = re.sub(r"[^\w.=,+-]+", "_", hydra_config.job.override_dirname).replace("++", "")
+        cfg.output_dir = f"{cfg.output_dir}/{part}"
+
+
+def _explain(error: Exception, schema: type) -> str:
+    """Hydra's error in one line; keys and choices that are not there get the nearest that are."""
+    text = str(error)
+    unknown = re.search(r"Could not override '([\w.]+)'", text)
+    if unknown:
+        return unknown_key(unknown.group(1), schema)
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        close = difflib.get_close_matches(choice, error.options, n=1)
+        hint = f"did you mean {group}={close[0]}? " if close else ""
+        return f"{group}={choice}: there is no such choice; {hint}choices of {group}: {', '.join(error.options)}"
+    lines = text.strip().split("\n\n")[0].splitlines()
+    cause = f" ({str(error.__cause__).splitlines()[0]})" if error.__cause__ else ""
+    return ": ".join(line.strip() for line in lines if not line.startswith("See ")) + cause

@@ -1,0 +1,64 @@
+"""The best scores that can be reached at all: what an answer form and the sampled frames leave of the true moments.
+
+A model that does everything right can still not write a time between two steps of its answer form, nor see an event
+begin between two frames. Here the truth itself is put through both and scored against itself.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from vtg.data.schema import Sample
+from vtg.evaluation.metrics import grounding_metrics
+from vtg.tasks.iou import Span, temporal_ious
+from vtg.tasks.span import SpanTask
+
+SHOWN = ("R1@0.3", "R1@0.5", "R1@0.7", "mIoU", "samples")
+
+Scores = dict[str, float | int]
+
+
+def ceilings(
+    samples: Sequence[Sample], *, task: SpanTask, frame_times_s: Mapping[int, np.ndarray]
+) -> dict[str, Scores]:
+    """Best reachable scores, 0 to 100: of the `answer` form (all samples), of the `frames`, and of `both` together.
+
+    Args:
+        frame_times_s: of those samples (by index) whose video was opened, the times (T,) of the sampled frames;
+            `frames` and `both` are measured on these, and absent without any.
+    """
+    everything = range(len(samples))
+    found = {"answer": _scores(samples, {at: _written(samples[at], samples[at].spans, task) for at in everything})}
+    snapped = {at: _snapped(samples[at], times_s) for at, times_s in frame_times_s.items()}
+    if snapped:
+        found["frames"] = _scores(samples, snapped)
+        written = {at: _written(samples[at], spans, task) for at, spans in snapped.items()}
+        found["both"] = _scores(samples, written)
+    return found
+
+
+def snap(span: Span, times_s: np.ndarray) -> Span:
+    """The span between two of the times (N,), N >= 2, increasing, that overlaps `span`, which lies among them, best."""
+    pairs = [(a, b) for a in _around(span[0], times_s) for b in _around(span[1], times_s) if a < b]
+    return pairs[int(temporal_ious(pairs, span).argmax())]
+
+
+def _around(time_s: float, times_s: np.ndarray) -> list[float]:
+    """The two neighbouring times that `time_s` lies between."""
+    after = int(np.searchsorted(times_s, time_s).clip(1, len(times_s) - 1))
+    return times_s[after - 1 : after + 1].tolist()
+
+
+def _snapped(sample: Sample, frame_times_s: np.ndarray) -> tuple[Span, ...]:
+    # The clip's own start and end are known without a frame.
+    edges_s = np.unique(np.concatenate([[0.0], frame_times_s, [sample.duration_s]]))
+    return tuple(snap(span, edges_s) for span in sample.spans)
+
+
+def _written(sample: Sample, spans: Sequence[Span], task: SpanTask) -> tuple[Span, ...]:
+    return task.parse(task.encode(spans, duration_s=sample.duration_s), duration_s=sample.duration_s).spans
+
+
+def _scores(samples: Sequence[Sample], answers: Mapping[int, Sequence[Span]]) -> Scores:
+    metrics = grounding_metrics(list(answers.values()), [samples[at].spans for at in answers])
+    return {key: metrics[key] for key in SHOWN}

@@ -1,0 +1,297 @@
+"""What `vtg.doctor` looks at and what it makes of it: rows, clips, ceilings, memory, and findings with remedies."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from vtg.config.checks import check_token_budget
+from vtg.config.schema import DataConfig, DoctorConfig
+from vtg.data.audit import Report, audit_file
+from vtg.data.inputs import family, patch_factor
+from vtg.data.schema import Sample, read_samples, resolve_video
+from vtg.errors import ConfigError, SampleError
+from vtg.evaluation.ceiling import Scores, ceilings
+from vtg.evaluation.reading import ClipReading, read_clip
+from vtg.models.checkpoint import Settings, read_settings, resolve_checkpoint
+from vtg.models.loading import choose_dtype, load_processor, tokens_per_second
+from vtg.models.memory import MemoryEstimate, empty_model, estimate_memory
+from vtg.models.settings import differences
+from vtg.tasks.span import SpanTask
+
+LOW_MIOU = 90.0
+"""Below this a ceiling is worth a warning: a perfect model would lose ten points to the settings alone."""
+
+NAMED = 3
+"""Examples named in a finding."""
+
+LATE_S = 0.5
+"""A span may end this much after its file before it is called wrong; containers and annotations differ a little."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong, and how to mend it. Errors spoil a training or keep it from starting; warnings may be meant."""
+
+    severity: str
+    topic: str
+    message: str
+
+    def __post_init__(self) -> None:
+        assert self.severity in ("error", "warning"), self.severity
+
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.topic}: {self.message}"
+
+
+@dataclass
+class Diagnosis:
+    """Everything found; `clips` are those decoded, `opened` all whose files were opened."""
+
+    model: dict[str, Any]
+    rows: dict[str, int]
+    opened: dict[int, ClipReading] = field(default_factory=dict)
+    clips: list[ClipReading] = field(default_factory=list)
+    distinct_clips: int = 0
+    ceilings: dict[str, Scores] = field(default_factory=dict)
+    memory: MemoryEstimate | None = None
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def is_fine(self) -> bool:
+        return all(finding.severity != "error" for finding in self.findings)
+
+    def tokens(self) -> dict[str, Any] | None:
+        """The cost of the opened clips: least, median and most tokens of a conversation, and of its vision part."""
+        if not self.opened:
+            return None
+        return {"clips": len(self.opened)} | {
+            name: {"min": values[0], "median": values[len(values) // 2], "max": values[-1]}
+            for name in ("tokens", "vision_tokens")
+            for values in [sorted(getattr(reading, name) for reading in self.opened.values())]
+        }
+
+    def document(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        return {
+            "report": "vtg.doctor",
+            "ok": self.is_fine,
+            "model": self.model,
+            "rows": self.rows,
+            "clips": [clip.document() for clip in self.clips],
+            "max_error_s": max((clip.max_error_s for clip in self.opened.values()), default=None),
+            "tokens": self.tokens(),
+            "memory": self.memory.document() if self.memory else None,
+            "ceiling": self.ceilings,
+            "findings": [asdict(finding) for finding in self.findings],
+        }
+
+
+def diagnose(config: DoctorConfig) -> Diagnosis:
+    """Looks at the model, the data and the settings of a training, in that order.
+
+    Raises:
+        ConfigError: for a model that cannot be found, and for an annotation file without a usable row.
+    """
+    task = SpanTask(config.task)
+    processor = load_processor(config.model.path)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = empty_model(config.model.path, choose_dtype(config.model.dtype, device))
+    per_second = tokens_per_second(model)
+    files = _files(config.data)
+    splits = {name: _samples(path) for name, path in files.items()}
+    # One file in two splits is looked at once.
+    samples = [sample for path in dict.fromkeys(files.values()) for sample in _first(splits, files, path)]
+    if not samples:
+        raise ConfigError(f"{', '.join(files.values())}: no usable row; check with python -m vtg.validate")
+    facts = {"path": config.model.path, "family": family(processor), "patch_factor": patch_factor(processor)}
+    found = Diagnosis(model=facts, rows={name: len(rows) for name, rows in splits.items()})
+    found.findings += [*_settings_findings(config, patch_factor(processor)), *_row_findings(files, config.data)]
+    found.findings += _shared_findings(splits, files, config.data)
+    chosen = _spread_clips(samples, limit=config.probed_clips)
+    found.distinct_clips = len({_clip_key(sample) for sample in samples})
+    decoded = {chosen[at * len(chosen) // config.samples] for at in range(config.samples)} if chosen else set()
+    failed: list[str] = []
+    for at in tqdm(chosen, desc="opening clips", unit="clip", leave=False):
+        path = resolve_video(samples[at].video, config.data.video_dir)
+        try:
+            found.opened[at] = read_clip(
+                samples[at],
+                path,
+                video=config.video,
+                task=task,
+                processor=processor,
+                tokens_per_second=per_second,
+                decodes=at in decoded,
+            )
+        except SampleError as error:
+            failed.append(f"{samples[at].place}: {error}")
+    found.clips = [found.opened[at] for at in sorted(decoded & found.opened.keys())]
+    found.findings += _unreadable_findings(failed, len(chosen), config.data)
+    found.findings += _reading_findings(found.opened.values(), config)
+    found.ceilings = ceilings(samples, task=task, frame_times_s=_times_of_rows(samples, found.opened))
+    found.findings += [*_ceiling_findings(found.ceilings, config), *_late_findings(samples, found.opened)]
+    if found.opened:
+        found.memory = _memory(model, config, found.opened.values())
+        found.findings += _memory_findings(found.memory)
+    return found
+
+
+def _files(data: DataConfig) -> dict[str, str]:
+    named = {"train": data.annotation_file, "val": data.val_file, "test": data.test_file}
+    return {name: path for name, path in named.items() if path is not None}
+
+
+def _samples(path: str) -> list[Sample]:
+    return [found for found in read_samples(path) if isinstance(found, Sample)]
+
+
+def _first(splits: dict[str, list[Sample]], files: dict[str, str], path: str) -> list[Sample]:
+    return next(splits[name] for name in splits if files[name] == path)
+
+
+def _clip_key(sample: Sample) -> tuple:
+    return sample.video, sample.duration_s, sample.video_start_s, sample.video_end_s
+
+
+def _spread_clips(samples: Sequence[Sample], *, limit: int) -> list[int]:
+    """Indices of the first sample of up to `limit` distinct clips, spread evenly over all."""
+    firsts: dict[tuple, int] = {}
+    for at, sample in enumerate(samples):
+        firsts.setdefault(_clip_key(sample), at)
+    clips = list(firsts.values())
+    return [clips[at * len(clips) // limit] for at in range(limit)] if len(clips) > limit else clips
+
+
+def _times_of_rows(samples: Sequence[Sample], opened: dict[int, ClipReading]) -> dict[int, Any]:
+    """The sampled frame times of every sample whose clip was opened, whichever row it was opened for."""
+    by_clip = {_clip_key(samples[at]): reading.frame_times_s for at, reading in opened.items()}
+    keys = {at: _clip_key(sample) for at, sample in enumerate(samples)}
+    return {at: by_clip[key] for at, key in keys.items() if key in by_clip}
+
+
+def _memory(model: Any, config: DoctorConfig, readings: Iterable[ClipReading]) -> MemoryEstimate:
+    longest = max(readings, key=lambda reading: reading.tokens)
+    return estimate_memory(
+        model,
+        model_config=config.model,
+        lora=config.lora,
+        tokens=longest.tokens,
+        vision_tokens=longest.vision_tokens,
+        batch_size=int(config.trainer.get("per_device_train_batch_size", 8)),
+        generation_batch_size=config.evaluation.batch_size,
+        gradient_checkpointing=bool(config.trainer.get("gradient_checkpointing", False)),
+    )
+
+
+def _settings_findings(config: DoctorConfig, factor: int) -> Iterable[Finding]:
+    if factor != config.model.patch_factor:
+        text = f"model.patch_factor = {config.model.patch_factor}, but {config.model.path} has {factor}"
+        yield Finding("error", "model", f"{text}; set model.patch_factor={factor}")
+    try:
+        check_token_budget(config.video, config.model)
+    except ConfigError as error:
+        yield Finding("error", "tokens", f"training refuses these settings: {error}")
+    saved = read_settings(resolve_checkpoint(config.model.path))
+    if saved is not None:
+        lines = differences(saved, Settings(config.model, config.video, config.task))
+        if lines:
+            text = f"{config.model.path} was trained with other settings ({'; '.join(lines)})"
+            yield Finding("warning", "settings", f"{text}; use the same, or train long enough to change its habits")
+
+
+def _row_findings(files: dict[str, str], data: DataConfig) -> Iterable[Finding]:
+    for path in dict.fromkeys(files.values()):
+        report = Report(max_problems=1)
+        audit_file(path, report)
+        check = f"python -m vtg.validate {path} lists them"
+        for severity, counts in (("error", report.errors), ("warning", report.warnings)):
+            if counts:
+                first = next(problem for problem in report.problems if problem.severity == severity)
+                kinds = ", ".join(f"{count} {kind}" for kind, count in counts.most_common(NAMED))
+                lost = severity == "error" and counts.total() > data.max_bad_share * report.rows
+                text = f"{path}: {kinds} among {report.rows} rows (first: {first}); {check}"
+                yield Finding("error" if lost else "warning", "rows", text)
+
+
+def _shared_findings(splits: dict[str, list[Sample]], files: dict[str, str], data: DataConfig) -> Iterable[Finding]:
+    videos = {
+        name: {Path(resolve_video(sample.video, data.video_dir)) for sample in rows} for name, rows in splits.items()
+    }
+    for name in ("val", "test"):
+        if name not in files:
+            continue
+        if files[name] == files["train"]:
+            text = "are the training rows: they measure the fit, not what is learned"
+            yield Finding("warning", "splits", f"the {name} rows {text}; hold rows out (data.val_share=0.1, or a file)")
+        elif shared := sorted(map(str, videos[name] & videos["train"])):
+            text = f"{len(shared)} of the {len(videos[name])} {name} videos are training videos too ({_named(shared)})"
+            yield Finding("error", "splits", f"{text}; remove them from {files[name]} or {files['train']}")
+
+
+def _unreadable_findings(failed: list[str], tried: int, data: DataConfig) -> Iterable[Finding]:
+    if failed:
+        severity = "error" if len(failed) > data.max_bad_share * tried else "warning"
+        text = f"{len(failed)} of {tried} videos cannot be used ({_named(failed)})"
+        yield Finding(severity, "videos", f"{text}; fetch them again, or drop their rows (vtg.validate --probe)")
+
+
+def _reading_findings(readings: Iterable[ClipReading], config: DoctorConfig) -> Iterable[Finding]:
+    readings = list(readings)
+    wrong = [f"{one.path}: {one.max_error_s:.3f} s" for one in readings if not one.is_right]
+    if wrong:
+        text = f"{len(wrong)} of {len(readings)} clips are read at wrong times ({_named(wrong)})"
+        yield Finding("error", "times", f"{text}; the installed transformers tells times in a way vtg does not know")
+    limit = config.model.max_length
+    longest = max(readings, key=lambda one: one.tokens, default=None)
+    if longest is not None and longest.tokens > limit:
+        over = sum(one.tokens > limit for one in readings)
+        share = (limit - longest.tokens + longest.vision_tokens) / longest.vision_tokens
+        pixels = int(max(share, 0) * len(longest.frame_times_s) * longest.height * longest.width)
+        text = f"{over} of {len(readings)} clips take over model.max_length = {limit} tokens, up to {longest.tokens}"
+        way = f"set video.total_pixels to at most {pixels}" if pixels > 0 else "lower video.max_frames"
+        yield Finding("error", "tokens", f"{text}: they would be skipped; {way}, or raise model.max_length")
+
+
+def _ceiling_findings(found: dict[str, Scores], config: DoctorConfig) -> Iterable[Finding]:
+    task, video = config.task, config.video
+    ways = {"seconds": "decimals", "relative": "decimals"}
+    key = ways.get(task.answer, "num_bins")
+    remedies = {
+        "answer": f"raise task.{key} (now {getattr(task, key)})",
+        "frames": f"raise video.fps (now {video.fps:g}) or, for long clips, video.max_frames (now {video.max_frames})",
+    }
+    for name, remedy in remedies.items():
+        if name in found and found[name]["mIoU"] < LOW_MIOU:
+            limits = f"R1@0.7 {found[name]['R1@0.7']:.1f}, mIoU {found[name]['mIoU']:.1f}"
+            cause = f"answers in {task.answer}" if name == "answer" else "the sampled frames"
+            yield Finding("warning", "ceiling", f"{cause} limit even a perfect model to {limits}; {remedy}")
+
+
+def _late_findings(samples: Sequence[Sample], opened: dict[int, ClipReading]) -> Iterable[Finding]:
+    readings = {_clip_key(samples[at]): reading for at, reading in opened.items()}
+    late = [
+        f"{sample.place}: {sample.spans[-1][1]:.1f} s of {reading.file_s - reading.start_s:.1f} s"
+        for sample in samples
+        if (reading := readings.get(_clip_key(sample)))
+        and max(end for _, end in sample.spans) > reading.file_s - reading.start_s + LATE_S
+    ]
+    if late:
+        yield Finding("warning", "spans", f"{len(late)} rows outlast their video ({_named(late)}); correct them")
+
+
+def _memory_findings(memory: MemoryEstimate) -> Iterable[Finding]:
+    if torch.cuda.is_available():
+        total = torch.cuda.get_device_properties(0).total_memory
+        if memory.peak_bytes > total:
+            text = f"about {memory.peak_bytes / 2**30:.0f} GiB are needed, the GPU has {total / 2**30:.0f} GiB"
+            way = "lower trainer.per_device_train_batch_size or video.total_pixels"
+            yield Finding("warning", "memory", f"{text}; {way}, or set trainer.gradient_checkpointing=true")
+
+
+def _named(found: Sequence[str]) -> str:
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return "; ".join(found[:NAMED]) + more

@@ -1,0 +1,79 @@
+"""A checkpoint that answers: loaded with the settings it was trained with, asked about one clip or many samples."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from vtg.data.dataset import GroundingDataset, make_provider
+from vtg.data.inputs import encode, patch_factor
+from vtg.data.schema import Sample
+from vtg.evaluation.generate import generate
+from vtg.models.checkpoint import Settings
+from vtg.models.loading import load_model, load_processor, tokens_per_second
+from vtg.tasks.span import SpanTask
+
+
+class Grounder:
+    """A loaded model with everything that fixes what it reads.
+
+    Raises:
+        ConfigError: for a checkpoint that cannot be loaded, or an answer form that cannot be.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.task = SpanTask(settings.task)
+        processor = load_processor(settings.model.path)
+        factor = patch_factor(processor)
+        self.model, self.processor = load_model(replace(settings.model, patch_factor=factor), processor)
+        self.model.eval()
+        self.tokens_per_second = tokens_per_second(self.model)
+        self.provider = make_provider(settings.video, self.processor)
+
+    def dataset(self, samples: Sequence[Sample], *, video_dir: str | None) -> GroundingDataset:
+        """The samples as prompts, for `vtg.evaluation.generate.predict`."""
+        return GroundingDataset(
+            samples,
+            task=self.task,
+            processor=self.processor,
+            provider=self.provider,
+            video_dir=video_dir,
+            max_length=self.settings.model.max_length,
+            tokens_per_second=self.tokens_per_second,
+            training=False,
+        )
+
+    def ask(
+        self,
+        query: str,
+        *,
+        video: str,
+        video_start_s: float | None = None,
+        video_end_s: float | None = None,
+        max_new_tokens: int,
+    ) -> dict[str, Any]:
+        """The answer to one query about one file, or a part of it: a row of predictions.jsonl without `timestamp`.
+
+        Raises:
+            SampleError: if the video cannot be read (DecodeError), or the prompt is too long or holds special tokens.
+        """
+        clip = self.provider.clip(video, video_start_s=video_start_s, video_end_s=video_end_s)
+        features = encode(
+            self.processor,
+            self.task.conversation(query, duration_s=clip.duration_s),
+            clip,
+            tokens_per_second=self.tokens_per_second,
+            max_length=self.settings.model.max_length,
+        )
+        [text] = generate(self.model, self.processor, [features], max_new_tokens=max_new_tokens)
+        answer = self.task.parse(text, duration_s=clip.duration_s)
+        trim = {"video_start": video_start_s, "video_end": video_end_s}
+        return {
+            "video": video,
+            "duration": clip.duration_s,
+            "sentence": query,
+            **{key: value for key, value in trim.items() if value is not None},
+            "prediction": [list(span) for span in answer.spans],
+            "text": text,
+            "status": str(answer.status),
+        }

@@ -1,0 +1,141 @@
+"""A picture of predictions beside the truth: one timeline per sample, and how the IoUs are spread."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vtg.evaluation.metrics import Spans, row_ious, row_spans
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Row = Mapping[str, Any]
+
+TRUTH, TUNED, BASE = "#2f3640", "#1f77b4", "#f0932b"
+INK, FAINT = "#2f3640", "#dfe4ea"
+LABEL_CHARACTERS, LABEL_LINES = 44, 2
+HISTOGRAM_INCHES = 3.8
+COLUMN = 0.075  # width of a column of IoUs, in clip lengths
+
+
+def draw_predictions(
+    rows: Sequence[Row], path: str | os.PathLike[str], *, base: Sequence[Row] = (), title: str = "", limit: int = 12
+) -> None:
+    """Draw predictions into a PNG file, written under a temporary name and renamed.
+
+    `rows` are rows of predictions.jsonl (`duration`, `timestamp`, `sentence`, `prediction`); `base` are those of the
+    model before tuning, matched by `qid`. At most `limit` samples are shown: the best, the worst, and evenly between.
+    Every timeline has its own clip's length; a prediction that leaves the clip is cut at its ends.
+    Raises ValueError without rows.
+    """
+    from matplotlib.figure import Figure  # a second of import that --help and training need not wait for
+
+    if not rows:
+        raise ValueError("no predictions to draw: give at least one row")
+    base_by_qid = {str(row["qid"]): row for row in base}
+    befores = [base_by_qid.get(str(row["qid"])) if base else None for row in rows]
+    ious = row_ious(rows)
+    chosen = _spread(ious, limit)
+    height = max(1.6 + 0.62 * len(chosen), HISTOGRAM_INCHES)
+    figure = Figure(figsize=(13, height), layout="constrained", facecolor="white")
+    grid = figure.add_gridspec(2, 2, width_ratios=(3.2, 1), height_ratios=(1, max(height / HISTOGRAM_INCHES - 1, 0.01)))
+    timelines, histogram = figure.add_subplot(grid[:, 0]), figure.add_subplot(grid[0, 1])
+    _draw_timelines(timelines, [rows[i] for i in chosen], [befores[i] for i in chosen], shown_of=len(rows))
+    scores = {"base": row_ious([row for row in befores if row is not None]), "tuned" if base else "predictions": ious}
+    _draw_histogram(histogram, {name: values for name, values in scores.items() if len(values)})
+    if title:
+        figure.suptitle(title, fontsize=14, color=INK, fontweight="bold", parse_math=False)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        figure.savefig(temporary, format="png", dpi=130)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _draw_timelines(axes: "Axes", rows: Sequence[Row], befores: Sequence[Row | None], *, shown_of: int) -> None:
+    """One lane per sample, from 0 to 1 of its clip: the truth as a band, predictions as bars on it."""
+    from matplotlib.patches import Patch
+
+    with_base = any(before is not None for before in befores)
+    for lane, (row, before) in enumerate(zip(rows, befores, strict=True)):
+        duration_s = float(row["duration"])
+        axes.barh(lane, 1.0, height=0.72, color="#f5f6fa", edgecolor=FAINT, linewidth=0.8, zorder=1)
+        _draw_spans(axes, row_spans(row["timestamp"]), duration_s, y=lane, height=0.72, color=TRUTH, alpha=0.22)
+        tuned_y, thickness = (lane + 0.16, 0.22) if with_base else (lane, 0.3)
+        _draw_spans(axes, row_spans(row["prediction"]), duration_s, y=tuned_y, height=thickness, color=TUNED)
+        scores = [(row_ious([row])[0], TUNED)]
+        if before is not None:
+            _draw_spans(axes, row_spans(before["prediction"]), duration_s, y=lane - 0.16, height=0.22, color=BASE)
+            scores.insert(0, (row_ious([before])[0], BASE))
+        for column, (iou, color) in enumerate(scores):
+            x = 1.015 + COLUMN * (column + with_base - len(scores) + 1)
+            axes.text(x, lane, f"{iou:.2f}", va="center", fontsize=10, color=color, fontweight="bold")
+        axes.text(1.0, lane + 0.37, f"{duration_s:.0f} s", ha="right", va="top", fontsize=7.5, color="#747d8c")
+    for column, name in enumerate(("base", "tuned") if with_base else ("IoU",)):
+        axes.text(1.015 + COLUMN * column, -0.62, name, va="center", fontsize=9, color=INK)
+    axes.set_yticks(range(len(rows)), [_label(str(row["sentence"])) for row in rows], fontsize=9.5, color=INK)
+    for label in axes.get_yticklabels():
+        label.set_parse_math(False)
+    axes.set_ylim(len(rows) - 0.4, -0.9)
+    axes.set_xlim(0, 1.08 + COLUMN * with_base)
+    axes.set_xticks(np.linspace(0, 1, 5), ["0", "¼", "½", "¾", "end"], color=INK)
+    axes.set_xlabel(f"time in the clip (its length stands under each lane); {len(rows)} of {shown_of} samples")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    handles = [Patch(color=TRUTH, alpha=0.22, label="ground truth"), Patch(color=TUNED, label="prediction")]
+    if with_base:
+        handles[1:] = [Patch(color=BASE, label="base"), Patch(color=TUNED, label="tuned")]
+    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, frameon=False, fontsize=10)
+
+
+def _draw_spans(
+    axes: "Axes", spans: Spans, duration_s: float, *, y: float, height: float, color: str, alpha: float = 1.0
+) -> None:
+    """Bars of the spans' part inside the clip. A very short one keeps a visible width; a degenerate one has none."""
+    for start_s, end_s in spans:
+        if not (np.isfinite([start_s, end_s]).all() and start_s < end_s):
+            continue
+        left, right = max(start_s / duration_s, 0.0), min(end_s / duration_s, 1.0)
+        if left < right:
+            axes.barh(y, max(right - left, 0.003), left=left, height=height, color=color, alpha=alpha, zorder=2)
+
+
+def _draw_histogram(axes: "Axes", scores: Mapping[str, np.ndarray]) -> None:
+    """How the IoUs of all samples are spread, in tenths, side by side, with their means."""
+    edges = np.linspace(0, 1, 11)
+    width = 0.08 / len(scores)
+    colors = {"base": BASE, "tuned": TUNED, "predictions": TUNED}
+    for column, (name, ious) in enumerate(scores.items()):
+        share = np.histogram(ious, bins=edges)[0] / len(ious) * 100
+        axes.bar(edges[:-1] + 0.01 + width * column, share, width=width, align="edge", color=colors[name])
+        axes.axvline(float(ious.mean()), color=colors[name], linewidth=1.4, linestyle="--")
+        means = f"{name}: mIoU {ious.mean() * 100:.1f}, R1@0.5 {(ious >= 0.5).mean() * 100:.1f}"
+        axes.text(0, 1.02 + 0.06 * (len(scores) - 1 - column), means, color=colors[name], transform=axes.transAxes)
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("IoU")
+    axes.set_ylabel("samples (%)", color=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=INK, labelsize=9)
+
+
+def _spread(ious: np.ndarray, limit: int) -> list[int]:
+    """At most `limit` samples from the best to the worst, evenly spaced in rank."""
+    order = np.argsort(-ious, kind="stable")
+    ranks = np.unique(np.linspace(0, len(order) - 1, min(limit, len(order))).round().astype(int))
+    return order[ranks].tolist()
+
+
+def _label(query: str) -> str:
+    """A query in at most two lines; what does not fit ends in an ellipsis."""
+    from textwrap import wrap
+
+    lines = wrap(" ".join(query.split()), LABEL_CHARACTERS) or [""]
+    if len(lines) > LABEL_LINES:
+        lines = [*lines[: LABEL_LINES - 1], lines[LABEL_LINES - 1][: LABEL_CHARACTERS - 1] + "…"]
+    return "\n".join(lines)

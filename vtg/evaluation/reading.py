@@ -1,0 +1,165 @@
+"""What a model reads of a clip: the time of every temporal patch, read back from the tokens, beside the true one."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vtg.config.schema import VideoConfig
+from vtg.data.inputs import Features, encode, family, patch_factor
+from vtg.data.schema import Sample
+from vtg.tasks.span import SpanTask
+from vtg.video.clip import Clip
+from vtg.video.load import clip_index, load_clip, plan_clip
+
+STAMP = re.compile(r"<(\d+(?:\.\d+)?) seconds><\|vision_start\|>")
+"""How Qwen3-VL is told the time of the temporal patch that follows."""
+
+STAMP_STEP_S = 0.1
+"""Qwen3-VL's stamps have one decimal."""
+
+ROUNDING_S = 0.001
+"""Frame times reach the processor in milliseconds."""
+
+
+@dataclass(frozen=True, eq=False)
+class ClipReading:
+    """One clip as a model reads it.
+
+    Attributes:
+        start_s, end_s: its part of the file, of `file_s` seconds.
+        frame_times_s: (T,) of the sampled frames, relative to the clip.
+        height, width: of its frames as the model sees them.
+        tokens: of the whole conversation with its answer; `vision_tokens` of them stand for pixels.
+        read_s, true_s: (P,) the time of every temporal patch as the model reads it, and as it is: the mean time of its
+            frames (Qwen3-VL), or the time of its first frame (Qwen2.5-VL).
+        resolution_s: how far apart these may be because of rounding alone.
+    """
+
+    place: str
+    path: str
+    start_s: float
+    end_s: float
+    file_s: float
+    frame_times_s: np.ndarray
+    height: int
+    width: int
+    vision_tokens: int
+    tokens: int
+    read_s: np.ndarray
+    true_s: np.ndarray
+    resolution_s: float
+
+    @property
+    def max_error_s(self) -> float:
+        """The largest difference of a read from a true time; infinite where the model reads too few or too many."""
+        if self.read_s.shape != self.true_s.shape:
+            return float("inf")
+        return float(np.abs(self.read_s - self.true_s).max())
+
+    @property
+    def is_right(self) -> bool:
+        """Whether rounding explains all differences."""
+        return self.max_error_s <= self.resolution_s + ROUNDING_S
+
+    def document(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return {
+            "place": self.place,
+            "path": self.path,
+            "start_s": self.start_s,
+            "end_s": self.end_s,
+            "duration_s": self.end_s - self.start_s,
+            "frames": len(self.frame_times_s),
+            "frame_times_s": _rounded(self.frame_times_s),
+            "height": self.height,
+            "width": self.width,
+            "vision_tokens": self.vision_tokens,
+            "tokens": self.tokens,
+            "read_s": _rounded(self.read_s),
+            "true_s": _rounded(self.true_s),
+            "max_error_s": self.max_error_s if np.isfinite(self.max_error_s) else None,
+            "resolution_s": self.resolution_s,
+        }
+
+
+def read_clip(
+    sample: Sample,
+    path: str,
+    *,
+    video: VideoConfig,
+    task: SpanTask,
+    processor: Any,
+    tokens_per_second: float,
+    decodes: bool,
+) -> ClipReading:
+    """Encodes a sample as training does and reads the times back.
+
+    Without `decodes` black frames of one vision token stand in for the pictures: frame times, stamps and token counts
+    are the same, and only the file's index is read.
+
+    Raises:
+        ValueError: if the video cannot be read (DecodeError), or the sample cannot be encoded.
+    """
+    factor = patch_factor(processor)
+    per_patch = processor.video_processor.temporal_patch_size
+    trim = {
+        "duration_s": sample.duration_s,
+        "video_start_s": sample.video_start_s,
+        "video_end_s": sample.video_end_s,
+    }
+    index = clip_index(path, **trim)
+    plan = plan_clip(index, video, factor=factor, temporal_patch=per_patch, **trim)
+    if decodes:
+        clip = load_clip(path, video, factor=factor, temporal_patch=per_patch, **trim)
+    else:
+        black = np.zeros((len(plan.timestamps_s), 3, factor, factor), np.uint8)
+        clip = Clip(black, plan.timestamps_s, plan.end_s - plan.start_s, path, plan.start_s, plan.end_s, plan.pad)
+    messages = task.conversation(sample.query, duration_s=sample.duration_s, spans=sample.spans, key=sample.qid)
+    features = encode(processor, messages, clip, tokens_per_second=tokens_per_second)
+    kinds = features["mm_token_type_ids"]
+    return ClipReading(
+        place=sample.place,
+        path=path,
+        start_s=plan.start_s,
+        end_s=plan.end_s,
+        file_s=index.info.duration_s,
+        frame_times_s=plan.timestamps_s,
+        height=plan.size[0],
+        width=plan.size[1],
+        vision_tokens=plan.tokens,
+        tokens=int((kinds == 0).sum()) + plan.tokens,
+        read_s=read_times(processor, features, tokens_per_second=tokens_per_second),
+        true_s=true_times(processor, clip),
+        resolution_s=STAMP_STEP_S / 2 if family(processor) == "qwen3_vl" else 0.5 / tokens_per_second,
+    )
+
+
+def read_times(processor: Any, features: Features, *, tokens_per_second: float) -> np.ndarray:
+    """(P,) seconds of every temporal patch, from nothing but what the model gets.
+
+    Qwen3-VL: the stamps in the decoded text. Qwen2.5-VL: the temporal M-RoPE ids, from where the video's ids start.
+    """
+    attended = features["attention_mask"].bool()
+    if family(processor) == "qwen3_vl":
+        text = processor.tokenizer.decode(features["input_ids"][attended])
+        return np.array([float(stamp) for stamp in STAMP.findall(text)])
+    is_video = (features["mm_token_type_ids"] == 2) & attended
+    temporal, rows = features["position_ids"][1, is_video], features["position_ids"][2, is_video]
+    per_patch = int(features["video_grid_thw"][0, 1:].prod()) // processor.video_processor.merge_size**2
+    firsts = temporal.reshape(-1, per_patch)[:, 0]
+    return (firsts - rows.min()).numpy() / tokens_per_second
+
+
+def true_times(processor: Any, clip: Clip) -> np.ndarray:
+    """(P,) seconds: when the frames of every temporal patch are shown, as the model family counts it."""
+    per_patch = processor.video_processor.temporal_patch_size
+    times_s = clip.timestamps_s
+    missing = -len(times_s) % per_patch  # the last frame is repeated to fill its patch
+    patches_s = np.concatenate([times_s, times_s[-1:].repeat(missing)]).reshape(-1, per_patch)
+    return (patches_s[:, 0] + patches_s[:, -1]) / 2 if family(processor) == "qwen3_vl" else patches_s[:, 0]
+
+
+def _rounded(times_s: np.ndarray) -> list[float]:
+    return [round(time_s, 6) for time_s in times_s.tolist()]

@@ -1,0 +1,307 @@
+"""Shows what is in a video or in an annotation file.
+
+    python -m vtg.inspect VIDEO [--fps F] [--max-frames N] [--sampling NAME] [--sheet OUT.png]
+    python -m vtg.inspect ROWS.jsonl [--video-dir D]
+    python -m vtg.inspect VIDEO-OR-FOLDER --decoders
+
+A video: what its container says, the true time of every frame, and what sampling would take; the frames that sampling
+takes are decoded (`--no-decode` leaves that out), and shown with their times in a picture (`--sheet`). An annotation
+file: rows, columns, types, durations, spans, rows a video. `--decoders`: which decoder gives exact frames and times of
+each file, and which refuses it, and why. Exit code 0; 1: a file cannot be read, has broken rows, or a decoder is wrong
+about it; 2: wrong usage.
+"""
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from tqdm import tqdm
+
+from vtg.config.checks import check_video
+from vtg.config.schema import VideoConfig
+from vtg.data import rows
+from vtg.data.schema import Problem, Sample, read_samples, resolve_video
+from vtg.errors import ConfigError
+from vtg.output import stdout_may_close
+from vtg.video.agreement import EXACT, WRONG, Agreement, comparison
+from vtg.video.clip import DecodeError
+from vtg.video.container import read_index
+from vtg.video.decoders import DECODERS
+from vtg.video.load import decode_frames, plan_clip
+from vtg.video.sampling import POLICIES
+from vtg.video.sheet import contact_sheet
+
+ANNOTATION_ENDINGS = (".jsonl", ".json")
+SHOWN_PROBLEMS = 10
+SHOWN_TIMES = 6
+TYPES = {type(None): "null", bool: "bool", int: "int", float: "float", str: "str", list: "list", dict: "object"}
+
+Report = dict[str, Any]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parses, inspects, prints; returns the exit code."""
+    options = _parser().parse_args(argv)
+    path = resolve_video(options.path, options.video_dir)
+    wrong = _wrong_usage(options)
+    if wrong:
+        print(f"error: {wrong}", file=sys.stderr)
+        return 2
+    if options.decoders:
+        return compare_decoders(path, as_json=options.json)
+    if not os.path.isfile(path):
+        print(f"error: {path}: no such file; give a video or an annotation file (.jsonl, .json)", file=sys.stderr)
+        return 2
+    if path.lower().endswith(ANNOTATION_ENDINGS):
+        report = inspect_annotations(path, video_dir=options.video_dir)
+        failed = report["broken_rows"] > 0
+    else:
+        config = _video_config(options)
+        try:
+            check_video(config)
+        except ConfigError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        try:
+            report = inspect_video(
+                path,
+                config,
+                factor=options.factor,
+                temporal_patch=options.temporal_patch,
+                decodes=options.decode,
+                sheet=options.sheet,
+            )
+        except ConfigError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        failed = "error" in report
+    with stdout_may_close():
+        if options.json:
+            print(json.dumps(report, allow_nan=False))
+        else:
+            error = report.pop("error", None)
+            print("\n".join(_lines(report)))
+            if error:
+                print(f"error: {error}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _wrong_usage(options: argparse.Namespace) -> str | None:
+    """What is wrong with the options, None if nothing is."""
+    for name in ("factor", "temporal_patch"):
+        if getattr(options, name) < 1:
+            return f"--{name.replace('_', '-')} {getattr(options, name)}: must be at least 1"
+    if options.fps is not None and not math.isfinite(options.fps):
+        return f"--fps {options.fps}: must be a number of frames a second, or 0 for all"
+    if options.sheet is None:
+        return None
+    folder = os.path.dirname(options.sheet) or "."
+    if options.decoders or not options.decode:
+        return "--sheet shows decoded frames of one video; leave out --decoders and --no-decode"
+    if os.path.splitext(options.sheet)[1].lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        return f"--sheet {options.sheet}: the name must end in .png, .jpg or .webp"
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+        return f"--sheet {options.sheet}: {folder} is no folder to write to"
+    return None
+
+
+def compare_decoders(path: str, *, as_json: bool) -> int:
+    """Prints the table of files x decoders for a video, or the files of a folder; returns the exit code."""
+    files = sorted(file for file in Path(path).glob("*") if file.is_file()) if os.path.isdir(path) else [Path(path)]
+    if not files or not all(file.is_file() for file in files):
+        print(f"error: {path}: no such file, and no folder of files; give a video or a folder", file=sys.stderr)
+        return 2
+    with comparison() as compared:
+        bar = tqdm(files, desc="comparing decoders", unit="file", disable=None, leave=False)
+        found = [compared.of(str(file)) for file in bar]
+    wrong = [verdict for one in found for verdict in one.verdicts if verdict.verdict == WRONG]
+    unread = [one for one in found if not any(verdict.verdict == EXACT for verdict in one.verdicts)]
+    with stdout_may_close():
+        if as_json:
+            rows = [{"file": one.path, "decoders": [asdict(verdict) for verdict in one.verdicts]} for one in found]
+            print(json.dumps({"files": rows, "wrong": len(wrong), "unreadable": len(unread)}))
+        else:
+            print("\n".join(_table(found)))
+    return 1 if wrong or unread else 0
+
+
+def _table(found: list[Agreement]) -> list[str]:
+    width = max(len(os.path.basename(one.path)) for one in found)
+    lines = [" ".join([f"{'file':{width}}", *(f"{name:>13}" for name in DECODERS), "  frames compared"])]
+    reasons = []
+    for one in found:
+        name = os.path.basename(one.path)
+        times_s = [] if one.clip is None else one.clip.timestamps_s.tolist()
+        compared = f"  {len(times_s)} from {times_s[0]:.3f} to {times_s[-1]:.3f} s" if times_s else "  none"
+        lines.append(" ".join([f"{name:{width}}", *(f"{v.verdict:>13}" for v in one.verdicts), compared]))
+        reasons += [f"{name}: {v.decoder} {v.verdict}: {v.reason}" for v in one.verdicts if v.reason]
+    return [*lines, "", *reasons]
+
+
+def inspect_video(
+    path: str,
+    config: VideoConfig,
+    *,
+    factor: int = 32,
+    temporal_patch: int = 2,
+    decodes: bool = True,
+    sheet: str | None = None,
+) -> Report:
+    """Facts, frame times and sampling of a video; for one that cannot be read, the key `error` says why."""
+    report: Report = {"kind": "video", "path": path}
+    try:
+        index = read_index(path)
+    except DecodeError as error:
+        return report | {"error": str(error)}
+    report |= asdict(index.info)
+    report |= {
+        "shown_frames": len(index.times_s),
+        "timestamps_s": _seconds(index.times_s),
+        "keyframes_s": _seconds(index.times_s[index.is_key]),
+    }
+    if index.fault:
+        return report | {"error": f"{path}: {index.fault}"}
+    plan = plan_clip(index, config, factor=factor, temporal_patch=temporal_patch)
+    report["sampling"] = {
+        "policy": config.sampling,
+        "fps": config.fps,
+        "max_frames": config.max_frames,
+        "frames": len(plan.chosen),
+        "timestamps_s": _seconds(plan.timestamps_s),
+        "height": plan.size[0],
+        "width": plan.size[1],
+        "tokens": plan.tokens,
+        "padding_frames": plan.pad,
+    }
+    if decodes:
+        size = (index.info.height, index.info.width) if sheet else (factor, factor)
+        try:
+            frames = decode_frames(index, plan.chosen, size=size, decoder=config.decoder, exact=False)
+        except DecodeError as error:
+            return report | {"error": str(error)}
+        if sheet:
+            contact_sheet(frames, plan.timestamps_s).save(sheet)
+            report["sheet"] = sheet
+    return report
+
+
+def inspect_annotations(path: str, *, video_dir: str | None = None) -> Report:
+    """Rows, columns and distributions of an annotation file; with `video_dir`, also the videos that are not there."""
+    columns: dict[str, Counter[str]] = {}
+    count = 0
+    for _, raw in rows.raw_rows(path):
+        count += 1
+        for key, value in _object(raw).items():
+            columns.setdefault(key, Counter())[TYPES[type(value)]] += 1
+    samples: list[Sample] = []
+    problems: list[Problem] = []
+    for item in read_samples(path):
+        if isinstance(item, Sample):
+            samples.append(item)
+        else:
+            problems.append(item)
+    videos = Counter(sample.video for sample in samples)
+    report: Report = {
+        "kind": "annotations",
+        "path": path,
+        "rows": count,
+        "samples": len(samples),
+        "broken_rows": len(problems),
+        "problems": [str(problem) for problem in problems[:SHOWN_PROBLEMS]],
+        "columns": {key: {"rows": types.total(), "types": dict(types)} for key, types in columns.items()},
+        "videos": len(videos),
+        "duration_s": distribution(sample.duration_s for sample in samples),
+        "span_s": distribution(end - start for sample in samples for start, end in sample.spans),
+        "span_share": distribution((e - s) / sample.duration_s for sample in samples for s, e in sample.spans),
+        "spans_per_row": distribution(len(sample.spans) for sample in samples),
+        "rows_per_video": distribution(videos.values()),
+        "trimmed_rows": sum(sample.video_start_s is not None for sample in samples),
+    }
+    if video_dir is not None:
+        missing = [video for video in videos if not os.path.isfile(resolve_video(video, video_dir))]
+        report |= {"missing_videos": len(missing), "missing_examples": missing[:SHOWN_PROBLEMS]}
+    return report
+
+
+def distribution(values: Iterable[float]) -> dict[str, float] | None:
+    """Smallest, quartiles, largest and mean; None without values."""
+    numbers = np.array(list(values), dtype=np.float64)
+    if len(numbers) == 0:
+        return None
+    quartiles = np.percentile(numbers, [0, 25, 50, 75, 100])
+    named = zip(("min", "p25", "median", "p75", "max"), quartiles, strict=True)
+    return {name: round(float(value), 4) for name, value in named} | {"mean": round(float(numbers.mean()), 4)}
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    """The row's keys and values; none for a row that is not a JSON object (`read_samples` says why)."""
+    try:
+        row = msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return {}
+    return row if isinstance(row, dict) else {}
+
+
+def _seconds(times_s: np.ndarray) -> list[float]:
+    return [round(time_s, 6) for time_s in times_s.tolist()]
+
+
+def _lines(report: Report) -> list[str]:
+    """The report for a terminal: one `key: value` a line, long lists shortened."""
+    lines = []
+    for key, value in report.items():
+        if isinstance(value, dict):
+            lines.append(f"{key}:")
+            lines += [f"  {name}: {_shown(entry)}" for name, entry in value.items()]
+        else:
+            lines.append(f"{key}: {_shown(value)}")
+    return lines
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        items = [str(item) for item in value]
+        if len(items) > 2 * SHOWN_TIMES:
+            items = [*items[:SHOWN_TIMES], "...", *items[-SHOWN_TIMES:]]
+        return ", ".join(items) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_shown(entry)}" for name, entry in value.items())
+    return "unknown" if value is None else str(value)
+
+
+def _video_config(options: argparse.Namespace) -> VideoConfig:
+    given = {"fps": options.fps, "max_frames": options.max_frames, "sampling": options.sampling}
+    config = VideoConfig(**{key: value for key, value in given.items() if value is not None})
+    config.min_frames = min(config.min_frames, config.max_frames)
+    return config
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m vtg.inspect", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("path", metavar="PATH", help="a video, or an annotation file (.jsonl, .json)")
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    parser.add_argument("--video-dir", metavar="D", help="folder of the videos")
+    parser.add_argument("--sampling", choices=list(POLICIES), help="sampling policy")
+    parser.add_argument("--fps", type=float, metavar="F", help="frames a second to sample; 0: every frame")
+    parser.add_argument("--max-frames", type=int, metavar="N", help="at most so many frames")
+    parser.add_argument("--factor", type=int, default=32, help="pixels a side of a vision token (default: 32)")
+    parser.add_argument("--temporal-patch", type=int, default=2, help="frames a temporal patch (default: 2)")
+    parser.add_argument("--sheet", metavar="OUT.png", help="save the sampled frames, each with its time, as a picture")
+    parser.add_argument("--decoders", action="store_true", help="compare the decoders on a video or a folder of them")
+    parser.add_argument("--no-decode", dest="decode", action="store_false", help="do not decode the sampled frames")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

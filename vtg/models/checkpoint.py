@@ -1,0 +1,103 @@
+"""What stands beside the weights of a checkpoint, and how a path becomes a checkpoint.
+
+`vtg.json` holds the settings that fix the time contract (sampling, pixel budget, prompt, answer form) and the base
+model of an adapter, so that evaluation, prediction and serving read what training read.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from vtg.config.schema import VIDEO_MEANS, ModelConfig, TaskConfig, VideoConfig
+from vtg.errors import ConfigError
+from vtg.output import write_json
+
+SETTINGS_FILE = "vtg.json"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings a checkpoint was trained with; `model.path` is the base model where the checkpoint is an adapter."""
+
+    model: ModelConfig
+    video: VideoConfig
+    task: TaskConfig
+
+
+def save_settings(settings: Settings, folder: str | os.PathLike[str]) -> None:
+    """Writes `vtg.json` into `folder`, without the settings of this machine (`VIDEO_MEANS`)."""
+    found = asdict(settings)
+    found["video"] = {key: value for key, value in found["video"].items() if key not in VIDEO_MEANS}
+    write_json(Path(folder) / SETTINGS_FILE, found)
+
+
+def read_settings(folder: str | os.PathLike[str]) -> Settings | None:
+    """The settings of a checkpoint folder, or None where it has none (a plain Hugging Face model).
+
+    Raises:
+        ValueError: for a file that is no settings of this version.
+    """
+    path = Path(folder) / SETTINGS_FILE
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return Settings(ModelConfig(**found["model"]), VideoConfig(**found["video"]), TaskConfig(**found["task"]))
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: not the settings of a vtg checkpoint ({error}); train again or remove the file"
+        ) from None
+
+
+def resolve_checkpoint(path: str) -> str:
+    """The folder or hub name of the weights `path` means: `tiny`, a run directory (its best/, else its last
+    checkpoint), a checkpoint folder, a model folder, or a hub name.
+
+    Raises:
+        ConfigError: for a folder without weights, and for what looks like a missing folder.
+    """
+    if path == "tiny":
+        return str(Path(__file__).parent / "tiny_qwen3_vl")
+    folder = Path(path)
+    if not folder.is_dir():
+        if path.startswith((".", "/", "~", "outputs")) or path.count("/") > 1:
+            raise ConfigError(f"model path {path!r}: no such folder (looked in {Path.cwd()}); check the path")
+        return path
+    if has_weights(folder):
+        return path
+    if has_weights(folder / "best"):
+        return str(folder / "best")
+    last = last_checkpoint(folder)
+    if last is None:
+        raise ConfigError(f"model path {path!r}: holds neither a model nor best/ nor checkpoint-*/; train first")
+    return str(last)
+
+
+def base_model(config: ModelConfig) -> ModelConfig:
+    """`config` with `path` the model that an adapter trained on `config.path` stands on: never itself an adapter."""
+    where = resolve_checkpoint(config.path)
+    if (Path(where) / "adapter_config.json").is_file():
+        return replace(config, path=adapter_base(where))
+    return config
+
+
+def adapter_base(folder: str) -> str:
+    """The path of the model the adapter in `folder` was trained on, as its training run named it."""
+    settings = read_settings(folder)
+    if settings is not None:
+        return settings.model.path
+    return json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether `folder` is a model or an adapter that `from_pretrained` can read."""
+    return (folder / "adapter_config.json").is_file() or (
+        (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+    )
+
+
+def last_checkpoint(run_dir: Path) -> Path | None:
+    """The newest whole checkpoint-N of a run directory: the trainer's state is what is written last."""
+    whole = [folder for folder in run_dir.glob("checkpoint-*") if (folder / "trainer_state.json").is_file()]
+    return max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)

@@ -1,0 +1,185 @@
+"""Loading a Qwen-VL model and its processor, and choosing what is trained."""
+
+import logging
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig as PeftLoraConfig
+from peft import PeftModel, get_peft_model
+from torch import nn
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
+from transformers.utils.import_utils import is_flash_attn_2_available
+
+from vtg.config.schema import LoraConfig, ModelConfig
+from vtg.data.inputs import family, patch_factor
+from vtg.errors import ConfigError
+from vtg.models.checkpoint import adapter_base, resolve_checkpoint
+from vtg.models.patch_embed import project_patches_by_matmul
+
+log = logging.getLogger(__name__)
+
+Model = PreTrainedModel | PeftModel
+
+PARTS = {
+    "projector": re.compile(r"visual\.(merger|deepstack_merger_list)\."),
+    "vision": re.compile(r"visual\.(?!merger|deepstack_merger_list)"),
+    "language": re.compile(r"language_model\.|lm_head"),
+}
+"""The parts of a Qwen-VL model by parameter name; every parameter belongs to exactly one."""
+
+
+def part_of(name: str) -> str:
+    """The part (a key of `PARTS`) a parameter or module name belongs to."""
+    return next(part for part, pattern in PARTS.items() if pattern.search(name))
+
+
+def load_model(config: ModelConfig, processor: ProcessorMixin | None = None) -> tuple[Model, ProcessorMixin]:
+    """The model and the processor of `config.path`: a plain model, or an adapter on its base model.
+
+    `processor` is what `load_processor` gave, where it was asked before.
+
+    Raises:
+        ConfigError: for a model of another family or patch factor than the config says.
+        ValueError: for a path that holds no model, and for an adapter that matches nothing in its base model.
+    """
+    where = resolve_checkpoint(config.path)
+    adapter = where if (Path(where) / "adapter_config.json").is_file() else None
+    base = resolve_checkpoint(adapter_base(where)) if adapter else where
+    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    dtype, attention = choose_dtype(config.dtype, device), choose_attention(config.attention, device)
+    if processor is None:
+        processor = load_processor(config.path)
+    if patch_factor(processor) != config.patch_factor:
+        raise ConfigError(
+            f"model.patch_factor = {config.patch_factor}, but one vision token of {config.path} is "
+            f"{patch_factor(processor)} pixels a side; set model.patch_factor={patch_factor(processor)}"
+        )
+    model = AutoModelForImageTextToText.from_pretrained(base, dtype=dtype, attn_implementation=attention)
+    project_patches_by_matmul(model)
+    if adapter:
+        model = PeftModel.from_pretrained(model, adapter, is_trainable=True)
+        _check_adapter(model, adapter)
+    model.to(device)  # type: ignore[arg-type]
+    log.info("%s: %s on %s, attention %s", config.path, str(dtype).removeprefix("torch."), device, attention)
+    return model, processor
+
+
+def load_processor(path: str) -> ProcessorMixin:
+    """The processor of a model path (a key of any kind that `resolve_checkpoint` takes).
+
+    Raises:
+        ConfigError: if it cannot be found, or belongs to no Qwen-VL model.
+    """
+    where = resolve_checkpoint(path)
+    try:
+        processor = AutoProcessor.from_pretrained(where)
+    except OSError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(
+            f"model {path!r} cannot be loaded ({reason}); give a run directory, a checkpoint or model folder, tiny, or "
+            "a hub name that this machine can reach"
+        ) from error
+    except ValueError as error:
+        raise ConfigError(f"model {path!r}: {error}") from error
+    family(processor)
+    return processor
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 on a GPU and float32 on a CPU."""
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return getattr(torch, name)
+
+
+def choose_attention(name: str, device: torch.device) -> str:
+    """`auto` is FlashAttention 2 on a GPU where it is installed, else PyTorch's SDPA."""
+    if name == "auto":
+        return "flash_attention_2" if device.type == "cuda" and is_flash_attn_2_available() else "sdpa"
+    return name
+
+
+def tokens_per_second(model: Model) -> float:
+    """Temporal M-RoPE ids a second of video, of the model's own vision config (Qwen2.5-VL; Qwen3-VL has none)."""
+    return float(getattr(model.config.vision_config, "tokens_per_second", 2.0))
+
+
+@contextmanager
+def base_weights(model: Any, *, continued: bool) -> Iterator[None]:
+    """The model as it was before training: its new adapter off, or, where an adapter is `continued`, as it is."""
+    if isinstance(model, PeftModel) and not continued:
+        with model.disable_adapter():
+            yield
+    else:
+        yield
+
+
+def prepare_training(model: Model, model_config: ModelConfig, lora: LoraConfig) -> Model:
+    """The model with only that trainable which the settings say: new LoRA adapters, or the unfrozen parts in full.
+
+    An adapter that was loaded with the model is trained on as it is.
+
+    Raises:
+        ConfigError: if nothing would be trained.
+    """
+    if isinstance(model, PeftModel):
+        log.info("the adapter that was loaded is trained on; lora.* and model.freeze_* do not apply")
+    frozen = {"vision": model_config.freeze_vision, "projector": model_config.freeze_projector, "language": False}
+    if lora.enabled and not isinstance(model, PeftModel):
+        targets = _lora_targets(model, lora.target_modules, frozen)
+        peft_config = PeftLoraConfig(
+            r=lora.r,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=targets,
+            use_rslora=lora.use_rslora,
+            use_dora=lora.use_dora,
+            task_type="CAUSAL_LM",
+        )
+        model = get_peft_model(model, peft_config)  # type: ignore[arg-type]
+    elif not isinstance(model, PeftModel):
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(not frozen[part_of(name)])
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    total = sum(parameter.numel() for parameter in model.parameters())
+    if not trained:
+        raise ConfigError(
+            "nothing would be trained: model.freeze_* freeze every part that lora or full training reaches"
+        )
+    log.info("training %s of %s parameters (%.1f %%)", f"{trained:,}", f"{total:,}", 100 * trained / total)
+    return model
+
+
+def _lora_targets(model: nn.Module, wanted: str, frozen: dict[str, bool]) -> list[str]:
+    """Names of the linear layers that get an adapter: all of the parts not frozen, or those a pattern matches."""
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and "lm_head" not in name]
+    if wanted == "all-linear":
+        chosen = [name for name in linear if not frozen[part_of(name)]]
+    else:
+        chosen = [name for name in linear if re.search(wanted, name)]
+    if not chosen:
+        raise ConfigError(
+            f"lora.target_modules = {wanted!r}: matches no linear layer; use all-linear, or a regular expression over "
+            f"names such as {_examples(linear)}"
+        )
+    return chosen
+
+
+def _examples(names: Iterable[str]) -> str:
+    last = sorted({name.rpartition(".")[2] for name in names})
+    return ", ".join(last)
+
+
+def _check_adapter(model: PeftModel, adapter: str) -> None:
+    """A rename between versions makes an adapter load in part or not at all, with a warning at most: B stays zero."""
+    matrices = [parameter for name, parameter in model.named_parameters() if "lora_B" in name]
+    lost = sum(not bool(matrix.any()) for matrix in matrices)
+    if lost or not matrices:
+        raise ValueError(
+            f"{adapter}: the adapter's weights did not reach the model ({lost} of its {len(matrices)} B matrices are "
+            "zero); it was made for another base model or another version of transformers or peft, or never trained"
+        )

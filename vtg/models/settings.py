@@ -1,0 +1,61 @@
+"""The settings a checkpoint is used with: those it was trained with, where the command line does not say otherwise."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vtg.config.checks import check_settings
+from vtg.config.schema import VIDEO_MEANS, FallbackSettings, SettingsOverrides
+from vtg.models.checkpoint import SETTINGS_FILE, Settings, read_settings, resolve_checkpoint
+
+TIME_CONTRACT = ("video", "task")
+"""The groups in which training and use must agree, or the model reads what it never learned to read."""
+
+FREE_KEYS = tuple(f"video.{key}" for key in VIDEO_MEANS)
+"""Keys of these groups that may differ: every decoder gives the same frames."""
+
+
+@dataclass(frozen=True)
+class CheckpointSettings:
+    """The settings to use; where they come from; and in what they differ from training, a line each."""
+
+    settings: Settings
+    source: str
+    differences: tuple[str, ...] = ()
+
+
+def checkpoint_settings(
+    checkpoint: str, *, overrides: SettingsOverrides, fallback: FallbackSettings
+) -> CheckpointSettings:
+    """Resolves what `checkpoint` is used with. Reads `vtg.json` alone; `model.path` is the checkpoint itself.
+
+    Raises:
+        ConfigError: for a checkpoint that is not there, or overrides that cannot be.
+    """
+    where = resolve_checkpoint(checkpoint)
+    saved = read_settings(where)
+    own = saved or Settings(fallback.model, fallback.video, fallback.task)
+    model = replace(fallback.model, path=checkpoint, max_length=own.model.max_length)
+    settings = Settings(
+        model=replace(model, **_given(overrides.model)),
+        video=replace(own.video, **_given(overrides.video)),
+        task=replace(own.task, **_given(overrides.task)),
+    )
+    check_settings(settings, prefix="settings.")
+    if saved is None:
+        return CheckpointSettings(settings, f"{checkpoint} has no {SETTINGS_FILE}: using the `fallback` settings")
+    return CheckpointSettings(settings, str(Path(where) / SETTINGS_FILE), differences(saved, settings))
+
+
+def differences(trained: Settings, used: Settings) -> tuple[str, ...]:
+    """`video.fps = 4.0 here, 2.0 in training`, for every setting of the time contract that differs."""
+    found = []
+    for group in TIME_CONTRACT:
+        before, now = asdict(getattr(trained, group)), asdict(getattr(used, group))
+        keys = [key for key in now if now[key] != before[key] and f"{group}.{key}" not in FREE_KEYS]
+        found += [f"{group}.{key} = {now[key]} here, {before[key]} in training" for key in keys]
+    return tuple(found)
+
+
+def _given(overrides: Any) -> dict[str, Any]:
+    return {key: value for key, value in asdict(overrides).items() if value is not None}

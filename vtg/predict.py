@@ -1,0 +1,141 @@
+"""A checkpoint's answers to one video and query, or to the rows of an annotation file.
+
+python -m vtg.predict checkpoint=outputs/sft video=a.mp4 query="a person sits down"
+python -m vtg.predict checkpoint=outputs/sft data.annotation_file=test.jsonl data.video_dir=videos
+"""
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vtg.config.schema import PredictConfig
+from vtg.entry import hydra_program
+from vtg.errors import RunError, SampleError
+from vtg.models.settings import CheckpointSettings, checkpoint_settings
+from vtg.output import write_json, write_jsonl
+from vtg.tasks.span import SpanTask
+
+if TYPE_CHECKING:
+    from vtg.evaluation.inference import Grounder
+
+log = logging.getLogger("vtg.predict")  # __name__ is __main__ under python -m
+
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Composes conf/predict.yaml and answers; see `python -m vtg.predict --help`."""
+    hydra_program("predict", schema=PredictConfig, job=_predict, text_keys=("video", "query"))
+
+
+def _predict(config: PredictConfig) -> None:
+    found = checkpoint_settings(config.checkpoint, overrides=config.settings, fallback=config.fallback)
+    SpanTask(found.settings.task)  # the answer form is checked before torch is imported
+    from vtg.evaluation.inference import Grounder
+    from vtg.models.checkpoint import save_settings
+    from vtg.training.run import start_logging
+
+    start_logging()
+    _say_settings(found)
+    out = Path(config.output_dir)
+    out.mkdir(parents=True, exist_ok=True)
+    save_settings(found.settings, out)
+    grounder = Grounder(found.settings)
+    if config.video_file is not None:
+        _answer_one(config, grounder, out)
+    else:
+        _answer_rows(config, grounder, out)
+
+
+def _say_settings(found: CheckpointSettings) -> None:
+    video, task = found.settings.video, found.settings.task
+    log.info(
+        "settings: %s (%s at %g fps, %d to %d frames, at most %d pixels each; answers in %s)",
+        *(found.source, video.sampling, video.fps, video.min_frames, video.max_frames, video.max_pixels, task.answer),
+    )
+    for line in found.differences:
+        log.warning("%s: answers may be worse than the checkpoint can give", line)
+
+
+def _answer_one(config: PredictConfig, grounder: "Grounder", out: Path) -> None:
+    assert config.video_file is not None and config.query is not None
+    try:
+        row = grounder.ask(
+            config.query,
+            video=config.video_file,
+            video_start_s=config.video_start,
+            video_end_s=config.video_end,
+            max_new_tokens=config.max_new_tokens,
+        )
+    except SampleError as error:
+        raise RunError(str(error)) from error
+    write_jsonl(out / "predictions.jsonl", [row])
+    print(json.dumps(row, ensure_ascii=False) if config.json else _answer_text(row, out))
+
+
+def _answer_text(row: Row, out: Path) -> str:
+    spans = ", ".join(f"{start:.2f} to {end:.2f} s" for start, end in row["prediction"]) or "no answer"
+    return "\n".join(
+        [
+            f"{row['video']} ({row['duration']:.2f} s): {row['sentence']}",
+            f"  answer: {spans}",
+            f"  status: {row['status']}",
+            f"  text:   {row['text']!r}",
+            str(out / "predictions.jsonl"),
+        ]
+    )
+
+
+def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None:
+    from vtg.data.dataset import SkipReport, read_split
+    from vtg.evaluation.generate import predict, score
+    from vtg.evaluation.picture import draw_predictions
+    from vtg.training.results import table
+
+    report = SkipReport(out / "skipped.jsonl", max_bad_share=config.data.max_bad_share)
+    samples = read_split(_rows_file(config), video_dir=config.data.video_dir, report=report)
+    dataset = grounder.dataset(samples[: config.data.max_samples or None], video_dir=config.data.video_dir)
+    found, skipped = predict(
+        grounder.model,
+        dataset,
+        batch_size=config.batch_size,
+        max_new_tokens=config.max_new_tokens,
+        progress="answering",
+    )
+    rows = [found[index] for index in sorted(found)]
+    write_jsonl(out / "predictions.jsonl", rows)
+    report.add(skipped)
+    if not rows:
+        raise RunError(f"not one of {len(dataset)} rows could be answered; {out / 'skipped.jsonl'} says why")
+    metrics = score(rows)
+    write_json(out / "metrics.json", metrics)
+    draw_predictions(rows, out / "predictions.png", title=config.checkpoint)
+    files = {"predictions": "predictions.jsonl", "metrics": "metrics.json", "picture": "predictions.png"}
+    if report.skipped:
+        files["skipped"] = "skipped.jsonl"
+    paths = {name: str(out / file) for name, file in files.items()}
+    if config.json:
+        print(json.dumps({"metrics": metrics, "skipped": len(report.skipped), "files": paths}))
+    else:
+        left_out = [f"{len(report.skipped)} rows were skipped"] if report.skipped else []
+        print("\n".join([table({"predictions": metrics}), *left_out, "", *paths.values()]))
+
+
+def _rows_file(config: PredictConfig) -> str:
+    """The annotation file of the asked split; the demo data are made where they are absent."""
+    from vtg.demo.dataset import ensure_demo
+
+    data = config.data
+    if data.demo is not None:
+        assert data.video_dir is not None
+        ensure_demo(data.video_dir, data.demo)
+    test_file = data.test_file or data.annotation_file
+    path = {"test": test_file, "val": data.val_file, "train": data.annotation_file}[config.split]
+    assert path is not None
+    log.info("answering the rows of %s", path)
+    return path
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""Supervised fine-tuning: `python train_sft.py [overrides]`, or `vtg sft [overrides]`."""
+
+from vtg.config.schema import SFTConfig
+from vtg.entry import hydra_program
+
+
+def main() -> None:
+    """Composes conf/sft.yaml and trains; see `python train_sft.py --help`."""
+    hydra_program("sft", schema=SFTConfig, job=_train)
+
+
+def _train(config: SFTConfig) -> None:
+    # torch and transformers load here, after the settings were checked
+    from vtg.training.run import processes_part_together
+    from vtg.training.sft import train
+
+    with processes_part_together():
+        train(config)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""The span task: a sentence is asked for, one or several moments are answered."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from vtg.config.schema import TaskConfig
+from vtg.errors import ConfigError
+from vtg.tasks.answer import CODECS, Answer, Codec
+from vtg.tasks.iou import Span
+from vtg.tasks.prompts import SELECTIONS, TEMPLATES, check_template, choose, fill, normalise_query
+
+
+class SpanTask:
+    """Prompt, target text and parser of temporal grounding, as one `TaskConfig` says.
+
+    Raises ValueError, naming the config key, for settings that cannot be.
+    """
+
+    def __init__(self, config: TaskConfig) -> None:
+        _check_choice("task.answer", config.answer, CODECS)
+        _check_choice("task.selection", config.selection, SELECTIONS)
+        self.config = config
+        self.codec: Codec = CODECS[config.answer].from_config(config)
+        own = config.template
+        self.pool = TEMPLATES[config.answer] if own is None else (check_template(own),)
+
+    def conversation(
+        self, query: str, *, duration_s: float, spans: Sequence[Span] | None = None, key: str = "", seed: int = 0
+    ) -> list[dict[str, Any]]:
+        """Messages in Hugging Face's chat form: the video and the question, and the answer where `spans` are given.
+
+        `key` names the sample (its qid) and `seed` the draw (a number that changes with the epoch); `choose` says what
+        they do. The video's place is marked; its frames go to the processor beside the messages.
+        """
+        template = choose(self.pool, selection=self.config.selection, key=key, seed=seed)
+        question = fill(template, self._fields(query, duration_s))
+        user = {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": question}]}
+        if spans is None:
+            return [user]
+        answer = self.encode(spans, duration_s=duration_s)
+        return [user, {"role": "assistant", "content": [{"type": "text", "text": answer}]}]
+
+    def encode(self, spans: Sequence[Span], *, duration_s: float) -> str:
+        """The text the model is trained to write for these moments."""
+        return self.codec.encode(spans, duration_s)
+
+    def parse(self, text: str, *, duration_s: float) -> Answer:
+        """What a completion says, in seconds of the clip."""
+        return self.codec.parse(text, duration_s)
+
+    def tokens(self) -> list[str]:
+        """Entries the answer form adds to the vocabulary; empty for all forms but `tokens`."""
+        return self.codec.tokens()
+
+    def _fields(self, query: str, duration_s: float) -> dict[str, str]:
+        bins = self.config.num_bins
+        return {
+            "query": normalise_query(query),
+            "duration": f"{duration_s:.1f}",
+            "num_bins": str(bins),
+            "last_bin": str(bins - 1),
+        }
+
+
+def _check_choice(key: str, value: str, allowed: Sequence[str] | dict[str, Any]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{key} = {value!r}: must be one of {', '.join(allowed)}")

@@ -1,0 +1,333 @@
+"""What every training run has, whichever way it trains: its directory, its arguments, its log, its way to stop."""
+
+import dataclasses
+import difflib
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from omegaconf import OmegaConf
+from tqdm import tqdm
+from transformers import TrainerCallback, TrainingArguments
+
+from vtg.config.schema import SFTConfig
+from vtg.errors import ConfigError
+from vtg.models.checkpoint import last_checkpoint
+from vtg.output import write_json, write_text
+
+log = logging.getLogger("vtg")
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "transformers",
+    "peft",
+    "trl",
+    "accelerate",
+    "deepspeed",
+    "flash-attn",
+    "av",
+    "numpy",
+)
+
+OURS = {
+    "output_dir": "output_dir",
+    "seed": "seed",
+    "data_seed": "seed",
+    "resume_from_checkpoint": "resume",
+    "ignore_data_skip": "nothing (a run that goes on never trains again what it trained)",
+    "dataloader_drop_last": "batching.drop_last",
+    "dataloader_persistent_workers": "nothing (workers start anew with every epoch, whose frames and prompts differ)",
+    "train_sampling_strategy": "batching.by",
+    "auto_find_batch_size": "batching.target_batch_tokens",
+    "remove_unused_columns": "nothing (the rows are read as they are)",
+    "load_best_model_at_end": "data.val_file or data.val_share (the best mIoU is kept where there is validation)",
+    "metric_for_best_model": "nothing (it is mIoU)",
+    "greater_is_better": "nothing (a higher mIoU is better)",
+}
+"""TrainingArguments that vtg sets, and the key to set instead."""
+
+FREE_KEYS = ("resume",)
+"""Settings that may differ when a run goes on."""
+
+
+def is_main_process() -> bool:
+    """Whether this process writes: the first of all processes."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+@contextmanager
+def processes_part_together() -> Iterator[None]:
+    """Ends the process group where all ranks come to the end, or are stopped, together; an error is not held up.
+
+    A process that exits while its group is open can be aborted by the group's own threads.
+    """
+    try:
+        yield
+    except SystemExit:
+        _end_process_group()
+        raise
+    _end_process_group()
+
+
+def _end_process_group() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
+def start_logging(level: int = logging.INFO) -> None:
+    """Sends vtg's log lines to stderr, from the main process alone, and quiets libraries."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logging.getLogger().handlers[:] = [handler]
+    logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger("vtg").setLevel(level if is_main_process() else logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
+class RunDir:
+    """The directory of one run. It belongs to one configuration; the same one may go on in it."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def open(self, config: SFTConfig) -> Path | None:
+        """Makes or enters the directory; returns the checkpoint to go on from, if any.
+
+        Raises:
+            ConfigError: if it holds a run of another configuration, or `resume` does not allow it.
+        """
+        checkpoint = last_checkpoint(self.path)
+        way_out = "choose another run_name or output_dir, or remove the folder"
+        if config.resume == "never" and (self.path / "config.yaml").exists():
+            raise ConfigError(f"resume = never, but {self.path} holds a run; {way_out}, or set resume=auto to go on")
+        if config.resume == "must" and checkpoint is None:
+            raise ConfigError(f"resume = must, but {self.path} holds no checkpoint; set resume=auto to start")
+        differences = self._differences(config)
+        if differences:
+            listed = "\n".join(f"  {line}" for line in differences)
+            raise ConfigError(f"{self.path} holds a run with other settings:\n{listed}\n{way_out}")
+        if is_main_process():
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_text(self.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(asdict(config))))
+            write_json(self.path / "environment.json", environment())
+        return checkpoint
+
+    def _differences(self, config: SFTConfig) -> list[str]:
+        path = self.path / "config.yaml"
+        if not path.is_file():
+            return []
+        before = _flat(OmegaConf.to_container(OmegaConf.load(path)))
+        now = _flat(OmegaConf.to_container(OmegaConf.create(asdict(config))))
+        keys = [key for key in sorted(before.keys() | now.keys()) if key not in FREE_KEYS]
+        absent = "(absent)"
+        return [
+            f"{key}: {before.get(key, absent)} there, {now.get(key, absent)} here"
+            for key in keys
+            if before.get(key, absent) != now.get(key, absent)
+        ]
+
+
+def environment() -> dict[str, Any]:
+    """Versions, commit, command and hardware of this process."""
+    versions = {}
+    for name in ("vtg", *PACKAGES):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": versions,
+        "git_commit": _git_commit(),
+        "command": sys.argv,
+        "cpus": os.cpu_count(),
+        "gpus": gpus,
+        "world_size": int(os.environ.get("WORLD_SIZE", "1")),
+    }
+
+
+def training_arguments(config: SFTConfig, *, has_validation: bool) -> TrainingArguments:
+    """`trainer.*` and what follows from the other settings, as TrainingArguments.
+
+    Raises:
+        ConfigError: for a name TrainingArguments does not have, one that vtg sets, or a value of the wrong type.
+    """
+    known = {field.name: field for field in dataclasses.fields(TrainingArguments) if field.init}
+    given = dict(config.trainer)
+    for key, value in given.items():
+        if key in OURS:
+            raise ConfigError(f"trainer.{key} is set by vtg; set {OURS[key]} instead")
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=3)
+            hint = (
+                f"did you mean {' or '.join(close)}?" if close else "see transformers.TrainingArguments for its names"
+            )
+            raise ConfigError(f"trainer.{key}: TrainingArguments of transformers has no such setting; {hint}")
+        if isinstance(known[key].default, (int, float)) and isinstance(value, str):
+            given[key] = _number(f"trainer.{key}", value)
+    if not has_validation:
+        given["eval_strategy"] = "no"
+    on_gpu = torch.cuda.is_available() and not given.get("use_cpu", False)
+    given.setdefault("dataloader_pin_memory", on_gpu)
+    given.setdefault("bf16", on_gpu and config.model.dtype != "float16")
+    given.setdefault("fp16", on_gpu and config.model.dtype == "float16")
+    given.setdefault("gradient_checkpointing_kwargs", {"use_reentrant": False})
+    try:
+        return TrainingArguments(
+            **given,
+            output_dir=config.output_dir,
+            seed=config.seed,
+            data_seed=config.seed,
+            remove_unused_columns=False,
+            load_best_model_at_end=has_validation,
+            metric_for_best_model="mIoU" if has_validation else None,
+            greater_is_better=True if has_validation else None,
+            disable_tqdm=True,
+        )
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"trainer: {error}") from error
+
+
+SHOWN = (
+    ("loss", "loss"),
+    ("eval_mIoU", "mIoU"),
+    ("batch/samples", "batch"),
+    ("batch/padding", "padding"),
+    ("batch/tokens_per_second", "tok/s"),
+)
+"""Entries of the log that the progress bar shows, and their names there."""
+
+
+class Progress(TrainerCallback):
+    """A progress bar over optimizer steps, with the latest loss and validation mIoU."""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.shown: dict[str, str] = {}
+        self.bar = tqdm(
+            total=state.max_steps,
+            initial=state.global_step,
+            desc="training",
+            unit="step",
+            disable=not is_main_process(),
+        )
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        for key, short in SHOWN:
+            if logs and key in logs:
+                self.shown[short] = f"{logs[key]:.3g}"
+                self.bar.set_postfix(self.shown)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.bar.close()
+
+
+class TrainLog(TrainerCallback):
+    """`train_log.jsonl`: one line for each log entry, with its step. Lines after the step of a resume are dropped.
+
+    `lines`: written so far; set before training to what a checkpoint was saved with, where that is known: right also
+    where steps were counted otherwise (with another number of ranks).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines: int | None = None
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if not state.is_world_process_zero:
+            return
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        if self.lines is not None:
+            kept = lines[: self.lines]
+        else:
+            kept = [line for line in lines if json.loads(line)["step"] <= state.global_step and state.global_step]
+        self.lines = len(kept)
+        write_text(self.path, "".join(f"{line}\n" for line in kept))
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if state.is_world_process_zero and logs and state.max_steps:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+            self.lines = (self.lines or 0) + 1
+
+
+class StopOnSignal(TrainerCallback):
+    """SIGTERM or Ctrl-C: the step is finished, a checkpoint saved, and training ends; a second Ctrl-C ends it at once.
+
+    `exit_code` is then 128 plus the signal's number, else None.
+    """
+
+    def __init__(self) -> None:
+        self.exit_code: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._note)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self._any_rank():
+            control.should_save = True
+            control.should_training_stop = True
+
+    def on_train_end(self, args, state, control, **kwargs):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: Any) -> None:
+        if self.exit_code is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.exit_code = 128 + number
+        log.warning("%s: saving a checkpoint after this step, then stopping", signal.Signals(number).name)
+
+    def _any_rank(self) -> bool:
+        if not torch.distributed.is_initialized():
+            return self.exit_code is not None
+        device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+        code = torch.tensor(self.exit_code or 0, device=device)
+        torch.distributed.all_reduce(code, op=torch.distributed.ReduceOp.MAX)
+        self.exit_code = int(code) or None
+        return self.exit_code is not None
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{prefix}{key}.").items()}
+    return {prefix[:-1]: value}
+
+
+def _number(key: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise ConfigError(f"{key} = {value!r}: must be a number") from None
+
+
+def _git_commit() -> str | None:
+    folder = Path(__file__).parent
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()

@@ -1,0 +1,227 @@
+"""The Hugging Face Trainer, as vtg trains with it."""
+
+import time
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch.nn.functional import cross_entropy
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import EarlyStoppingCallback, Trainer
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_utils import seed_worker
+
+from vtg.config.schema import SFTConfig
+from vtg.data.dataset import GroundingDataset, SkipReport
+from vtg.data.inputs import IGNORE_INDEX
+from vtg.data.packing import attention
+from vtg.evaluation.generate import predict, score
+from vtg.models.checkpoint import Settings, base_model, save_settings
+from vtg.models.loading import choose_attention
+from vtg.training.batches import PlannedBatches, PlannedLoader, Position
+from vtg.training.run import Progress, StopOnSignal, TrainLog, is_main_process
+
+BATCH_COUNTS = ("samples", "batches", "tokens", "slots")
+"""What a collator counts of its batches: `slots` are the tokens that are computed, padding included."""
+
+
+def divmod_batches(global_step: int, batches: int, accumulation: int) -> tuple[int, int]:
+    """(epoch, batches done in it) after so many optimizer steps, where an epoch has `batches` on every rank."""
+    epoch, updates = divmod(global_step, -(-batches // accumulation))
+    return epoch, updates * accumulation
+
+
+class SFTTrainer(Trainer):
+    """The Trainer with planned batches, loss on answer tokens alone, evaluation by generation, and settings beside
+    every checkpoint.
+    """
+
+    def __init__(self, *, config: SFTConfig, report: SkipReport, batches: PlannedBatches, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.config, self.report, self.batches = config, report, batches
+        self.counts: Counter[str] = Counter()
+        self.resumed_steps: int | None = None
+        self.outdated: list[Path] = []
+        self.begin_interval()
+        self.base = base_model(config.model)
+        self.model_accepts_loss_kwargs = True  # num_items_in_batch reaches compute_loss, which divides by it
+        self.stop = StopOnSignal()
+        self.remove_callback(PrinterCallback)
+        self.train_log = TrainLog(Path(config.output_dir) / "train_log.jsonl")
+        for callback in (Progress(), self.train_log, self.stop):
+            self.add_callback(callback)
+        if config.evaluation.early_stopping_patience and self.eval_dataset is not None:
+            self.add_callback(EarlyStoppingCallback(config.evaluation.early_stopping_patience))
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Mean cross-entropy over the answer tokens of the whole accumulated batch, on all ranks.
+
+        Only the positions that predict an answer token are projected to the vocabulary: the same loss without the
+        logits of thousands of vision tokens.
+        """
+        self.report.add(inputs.pop("skipped"))
+        self.counts += inputs.pop("counts")
+        inputs = self._attention(model, inputs)
+        labels = inputs.pop("labels")[:, 1:]
+        keep = (labels != IGNORE_INDEX).any(0).nonzero()[:, 0]
+        keep = keep if len(keep) else torch.zeros(1, dtype=torch.long, device=labels.device)
+        outputs = model(**inputs, logits_to_keep=keep, use_cache=False)
+        targets = labels[:, keep].flatten()
+        total = cross_entropy(outputs.logits.float().flatten(0, 1), targets, ignore_index=IGNORE_INDEX, reduction="sum")
+        items = num_items_in_batch if num_items_in_batch is not None else (targets != IGNORE_INDEX).sum()
+        loss = total / max(1, int(items))
+        if num_items_in_batch is not None and self.args.average_tokens_across_devices:
+            loss = loss * self.accelerator.num_processes  # gradients are averaged over ranks, the count is their sum
+        return (loss, outputs) if return_outputs else loss
+
+    def get_train_dataloader(self) -> PlannedLoader:
+        """This rank's batches; they are planned for all ranks together, so Accelerate shards nothing."""
+        return PlannedLoader(
+            self.train_dataset,  # type: ignore[arg-type]
+            batch_sampler=self.batches,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+            worker_init_fn=partial(
+                seed_worker, num_workers=self.args.dataloader_num_workers, rank=self.args.process_index
+            )
+            if self.args.dataloader_num_workers
+            else None,
+        )
+
+    def go_on(self, checkpoint: Path) -> None:
+        """Prepares to go on from a checkpoint: with other ranks than it had, the rest of its epoch is planned anew."""
+        position = Position.read(checkpoint)
+        if position is not None:
+            self.train_log.lines = position.log_lines
+        if position is None or all(ranks == self.args.world_size for ranks, _ in position.parts):
+            return
+        done = 0
+        if position.parts[-1][0] == self.args.world_size:  # these ranks had taken over from others before
+            done = position.parts[-1][1]
+            position = Position(position.epoch, position.parts[:-1])
+        done += self.batches.go_on(position)
+        updates = -(-len(self.batches) // self.args.gradient_accumulation_steps)
+        self.resumed_steps = position.epoch * updates + done // self.args.gradient_accumulation_steps
+        counted = {int(folder.name.split("-")[1]): folder for folder in checkpoint.parent.glob("checkpoint-*")}
+        self.outdated = [folder for step, folder in counted.items() if step >= self.resumed_steps]
+
+    def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        epochs, batches = super()._init_training_state(*args, **kwargs)
+        if self.resumed_steps is None:
+            return epochs, batches
+        # The steps were counted with another number of ranks.
+        self.state.global_step = self.resumed_steps
+        return divmod_batches(self.resumed_steps, len(self.batches), self.args.gradient_accumulation_steps)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if self.resumed_steps is not None and isinstance(self.lr_scheduler, LRScheduler):
+            self.lr_scheduler.last_epoch = self.resumed_steps - 1
+            self.lr_scheduler.step()
+
+    def _attention(self, model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+        """A packed batch's inputs with what says who attends to whom."""
+        if "segments" not in inputs:
+            return inputs
+        plain: Any = self.accelerator.unwrap_model(model)
+        dtype = torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else plain.dtype
+        implementation = choose_attention(self.config.model.attention, self.args.device)
+        return attention(inputs, dtype=dtype, implementation=implementation)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds to a training loss what the batches since the last one were: sizes, padding, balance, speed; and how
+        many clips of this rank were decoded, or read from memory or the cache.
+        """
+        if "loss" in logs:
+            logs |= self._batch_statistics()
+            clips = {name: count for name, count in sorted(self.counts.items()) if name not in BATCH_COUNTS}
+            logs |= {f"clips/{name}": float(count) for name, count in clips.items()}
+            self.counts.clear()
+        super().log(logs, start_time)
+
+    def begin_interval(self) -> None:
+        """Begins what the next log entry counts: what was read and how long it took before is not training."""
+        self.interval_s = time.monotonic()
+        for dataset in (self.train_dataset, self.eval_dataset):
+            if isinstance(dataset, GroundingDataset):
+                dataset.provider.take_counts()
+
+    def _batch_statistics(self) -> dict[str, float]:
+        """Of all ranks, since the last call; every rank has to call it."""
+        elapsed_s, self.interval_s = time.monotonic() - self.interval_s, time.monotonic()
+        mine = torch.tensor([float(self.counts[name]) for name in BATCH_COUNTS], device=self.args.device)
+        ranks: Any = self.accelerator.gather(mine[None])
+        samples, batches, tokens, slots = ranks.sum(0).tolist()
+        if not batches:
+            return {}
+        most = float(ranks[:, -1].max())
+        return {
+            "batch/samples": samples / batches,
+            "batch/tokens": tokens / batches,
+            "batch/padding": 1 - tokens / slots,
+            "batch/rank_balance": slots / (len(ranks) * most),
+            "batch/tokens_per_second": tokens / elapsed_s,
+        }
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Answers to the validation samples by generation, scored in temporal IoU."""
+        began_s = time.monotonic()
+        rows = self.answers(eval_dataset or self.eval_dataset, progress="validating")  # type: ignore[arg-type]
+        metrics = {f"{metric_key_prefix}_{key}": float(value) for key, value in score(rows).items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        training_s = began_s - self.interval_s
+        self.begin_interval()
+        self.interval_s -= training_s
+        return metrics
+
+    def answers(
+        self, dataset: GroundingDataset, *, progress: str, shuffled_videos: bool = False
+    ) -> list[dict[str, Any]]:
+        """Prediction rows for all samples that can be read, shared among the ranks, on every rank."""
+        found, skipped = predict(
+            self.accelerator.unwrap_model(self.model),
+            dataset,
+            batch_size=self.config.evaluation.batch_size,
+            max_new_tokens=self.config.evaluation.max_new_tokens,
+            rank=self.args.process_index,
+            world_size=self.args.world_size,
+            shuffled_videos=shuffled_videos,
+            progress=progress if is_main_process() else None,
+        )
+        if self.args.world_size > 1:
+            found = dict(gather_object(list(found.items())))
+            skipped = gather_object(skipped)
+        self.report.add(skipped)
+        return [found[index] for index in sorted(found)]
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        super()._save_checkpoint(*args, **kwargs)
+        if is_main_process():
+            epoch, batches = divmod_batches(
+                self.state.global_step, len(self.batches), self.args.gradient_accumulation_steps
+            )
+            folder = Path(self._get_output_dir(trial=None)) / f"checkpoint-{self.state.global_step}"
+            replace(self.batches.position(epoch, batches), log_lines=self.train_log.lines).write(folder)
+            # Of more steps because of fewer ranks: nothing may go on from them now. Their weights may be the best.
+            for old in self.outdated:
+                if old != folder:
+                    (old / TRAINER_STATE_NAME).unlink(missing_ok=True)
+            self.outdated = []
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            folder = output_dir or self.config.output_dir
+            save_settings(Settings(self.base, self.config.video, self.config.task), folder)

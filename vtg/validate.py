@@ -1,0 +1,176 @@
+"""Checks annotation files before anything is trained on them.
+
+Every problem is printed as `path:line: field: what, and what to do`, errors apart from warnings, then a summary.
+Exit code 0: no errors; 1: errors (with --strict: or warnings); 2: wrong usage, or a FILE that cannot be read.
+"""
+
+import argparse
+import io
+import json
+import os
+import sys
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+
+from vtg.data import audit, schema
+from vtg.data.schema import Problem
+from vtg.output import stdout_may_close, write_text
+
+REPORT_SIGNATURE = b'{"report": "vtg.validate"'
+
+
+class FixedFiles(AbstractContextManager["FixedFiles"]):
+    """Writes OUT, the good rows, and OUT's .rejects.jsonl, the others; both appear only when all is written.
+
+    A good row is written as it was given, on one line; a span that ended after its clip is clipped.
+    """
+
+    def __init__(self, out: str, *, strict: bool) -> None:
+        self.paths = (Path(out), rejects_path(out))
+        self._strict = strict
+        self._temporary = tuple(path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in self.paths)
+        self._good = open(self._temporary[0], "wb")  # noqa: SIM115
+        self._rejects = open(self._temporary[1], "w", encoding="utf-8")  # noqa: SIM115
+
+    def keep(self, raw: bytes, problems: list[Problem]) -> None:
+        if self._strict and any(problem.kind != "timestamp-clipped" for problem in problems):
+            self.reject(raw, problems)
+            return
+        if any(problem.kind == "timestamp-clipped" for problem in problems):
+            raw = _clipped(raw)
+        elif b"\n" in (raw := raw.strip()):
+            raw = msgspec.json.format(raw, indent=-1)
+        self._good.write(raw + b"\n")
+
+    def reject(self, raw: bytes, problems: list[Problem]) -> None:
+        reasons = [f"{problem.field}: {problem.message}" for problem in problems]
+        place = f"{problems[0].path}:{problems[0].line}"
+        text = raw.decode(errors="backslashreplace").strip()
+        self._rejects.write(json.dumps({"place": place, "problems": reasons, "row": text}) + "\n")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._good.close()
+        self._rejects.close()
+        for temporary, path in zip(self._temporary, self.paths, strict=True):
+            if error is None:
+                temporary.replace(path)
+            else:
+                temporary.unlink()
+
+
+def rejects_path(out: str) -> Path:
+    return Path(out).with_suffix(".rejects.jsonl")
+
+
+def _clipped(raw: bytes) -> bytes:
+    spans = [list(span) for span in schema.spans_of(msgspec.json.decode(raw))]
+    # Raw values are written back as they were given: only the spans change.
+    row = msgspec.json.decode(msgspec.json.format(raw, indent=-1), type=dict[str, msgspec.Raw])
+    row["timestamp"] = msgspec.Raw(msgspec.json.encode(spans if len(spans) > 1 else spans[0]))
+    return msgspec.json.encode(row)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    options = _options(argv)
+    report = audit.Report(max_problems=options.max_problems, strict=options.strict)
+    try:
+        with ExitStack() as stack:
+            sink = stack.enter_context(FixedFiles(options.fix, strict=options.strict)) if options.fix else None
+            videos = _video_checks(options, stack)
+            for path in options.files:
+                audit.audit_file(path, report, videos=videos, sink=sink)
+    except OSError as error:
+        print(f"vtg.validate: error: {error}; check the path and its permissions", file=sys.stderr)
+        return 2
+    with stdout_may_close():
+        _print(report, options)
+    return 0 if report.ok else 1
+
+
+def _options(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m vtg.validate", description=__doc__)
+    parser.add_argument("files", nargs="*", metavar="FILE", help="annotations: JSON Lines, or one JSON array")
+    parser.add_argument("--video-dir", metavar="D", help="where relative videos are; checks that every video is there")
+    parser.add_argument("--probe", action="store_true", help="open every video: readable, long enough, already cut?")
+    parser.add_argument("--strict", action="store_true", help="warnings count as errors")
+    parser.add_argument("--fix", metavar="OUT", help="write the good rows to OUT, the others to OUT's .rejects.jsonl")
+    parser.add_argument(
+        "--json", nargs="?", const="-", metavar="FILE", help="print (or write to FILE) the report as JSON"
+    )
+    parser.add_argument("--max-problems", type=int, default=100, metavar="N", help="problems shown of each kind")
+    options = parser.parse_args(argv)
+    if options.json not in (None, "-") and os.path.exists(options.json) and not _is_report(options.json):
+        # `--json rows.jsonl` means a file to check; whatever was meant, a file that is not a report is not overwritten.
+        options.files.append(options.json)
+        options.json = "-"
+    if not options.files:
+        parser.error("FILE is missing: name at least one annotation file")
+    if options.max_problems < 0:
+        parser.error(f"--max-problems {options.max_problems}: must be 0 or more")
+    if fault := _path_fault(options):
+        parser.exit(2, f"vtg.validate: error: {fault}\n")
+    return options
+
+
+def _path_fault(options: argparse.Namespace) -> str | None:
+    for path in options.files:
+        if not os.path.exists(path):
+            return f"{path} does not exist; name an annotation file (JSON Lines, or one JSON array)"
+        if os.path.isdir(path) or not os.access(path, os.R_OK):
+            return f"{path} cannot be read as a file; name an annotation file (JSON Lines, or one JSON array)"
+    if options.video_dir is not None and not os.path.isdir(options.video_dir):
+        return f"--video-dir {options.video_dir} is not a folder; name the folder of the videos"
+    if options.json not in (None, "-") and not os.path.isdir(os.path.dirname(options.json) or "."):
+        return f"--json {options.json} cannot be written; name a file in a folder that exists"
+    if options.fix is not None:
+        inputs = {os.path.realpath(path) for path in options.files}
+        for out in (options.fix, str(rejects_path(options.fix))):
+            if os.path.realpath(out) in inputs:
+                return f"--fix {options.fix} would overwrite {out}, which is to be checked; name another file"
+        if os.path.isdir(options.fix) or not os.path.isdir(os.path.dirname(options.fix) or "."):
+            return f"--fix {options.fix} cannot be written; name a file in a folder that exists"
+    return None
+
+
+def _is_report(path: str) -> bool:
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(REPORT_SIGNATURE)) == REPORT_SIGNATURE
+
+
+def _video_checks(options: argparse.Namespace, stack: ExitStack) -> audit.VideoChecks | None:
+    if not options.probe:
+        return None if options.video_dir is None else audit.VideoChecks(options.video_dir)
+    from tqdm import tqdm
+
+    from vtg.video.clip import DecodeError
+    from vtg.video.decoders import probe
+
+    bar = stack.enter_context(tqdm(desc="probing", unit=" videos", file=sys.stderr))
+    return audit.VideoChecks(options.video_dir, probe=probe, unreadable=(DecodeError, OSError), progress=bar.update)
+
+
+def _print(report: audit.Report, options: argparse.Namespace) -> None:
+    document = json.dumps(report.document()) if options.json else ""
+    if options.json not in (None, "-"):
+        write_text(options.json, document + "\n")
+    if options.json == "-":
+        print(document)
+        return
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path or row may hold what the terminal cannot show
+    for line in report.lines():
+        print(line)
+    if options.fix:
+        print(f"wrote {options.fix} and {rejects_path(options.fix)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""Recorded episodes as video files of their own: H.264 in MP4, made once for all threads and processes."""
+
+import fcntl
+import hashlib
+import logging
+import os
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.error import FFmpegError
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from vtg.video.load import decode_frames
+from vtg.video.records import FilePart, file_version
+from vtg.video.shown import ShownFrames
+
+logger = logging.getLogger(__name__)
+
+CLIP_TICKS = 90_000
+"""Ticks a second of the clips that are written: every usual frame rate and the times of every container fit."""
+
+CLIP_ENCODING = {"crf": "18", "preset": "veryfast", "bf": "0", "g": "30"}
+"""libx264: close to the source, quick, decoding order = showing order (no edit list), a keyframe every 30 frames."""
+
+SMPTE_170M, MPEG_RANGE = 6, 1
+"""FFmpeg's numbers for BT.601 and for luma from 16 to 235."""
+
+BATCH_BYTES = 192 * 2**20
+"""Decoded frames held at a time while a clip is encoded."""
+
+
+def episode_clip(
+    part: FilePart, read: Callable[[], ShownFrames], *, folder: str | os.PathLike[str], name: str, decoder: str
+) -> str:
+    """The path of the clip of `part` in `folder`: the same frames at the same times (to 1/90000 s), upright.
+
+    It is made where it is not there, and again when the source file or the part changes; the outdated clip is then
+    removed. A reader never sees half a clip. Odd heights and widths lose a pixel. A part that starts between two frames
+    shows its first frame from 0 on, since a file's time starts with its first frame.
+
+    Args:
+        read: gives the frames of `part`, at least one; called only where the clip is not there.
+        name: what the file's name begins with; other characters than those of words, `.` and `-` are replaced.
+        decoder: as in `video.decoder`.
+
+    Raises:
+        DecodeError: a frame cannot be decoded.
+        ConfigError: an unknown decoder.
+        OSError: `folder` cannot be written.
+    """
+    folder = Path(folder)
+    name = re.sub(r"[^\w.-]+", "_", name)[:80].lstrip(".")
+    stem = f"{name}-{_digest(os.path.abspath(part.path), part.start_s, part.end_s)}-"
+    path = folder / f"{stem}{_digest(*file_version(part.path), CLIP_ENCODING)}.mp4"
+    if path.exists() and os.path.exists(part.path):
+        return str(path)
+    shown = read()
+    folder.mkdir(parents=True, exist_ok=True)
+    with _one_at_a_time(folder / f".{path.name}.lock"):
+        if not path.exists():
+            beside = folder / f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp"
+            try:
+                _encode(beside, shown, decoder=decoder)
+                beside.replace(path)
+            finally:
+                beside.unlink(missing_ok=True)
+            for outdated in folder.glob(f"{stem}*.mp4"):
+                if outdated != path:
+                    outdated.unlink(missing_ok=True)
+    return str(path)
+
+
+def _digest(*values: object) -> str:
+    return hashlib.sha256(repr(values).encode()).hexdigest()[:12]
+
+
+@contextmanager
+def _one_at_a_time(lock_file: Path) -> Iterator[None]:
+    """Keeps other threads and processes out; where the file system cannot lock, work may be done twice."""
+    with open(lock_file, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            logger.warning("%s: cannot be locked (%s); several processes may make the same clip", lock_file, error)
+        try:
+            yield
+        finally:
+            # Who waits for this file finds the clip there; who comes later never asks for the lock.
+            lock_file.unlink(missing_ok=True)
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _encode(path: Path, shown: ShownFrames, *, decoder: str) -> None:
+    """Writes the frames as H.264 in MP4, with their times."""
+    info = shown.index.info
+    ticks, end = _ticks(shown)
+    lengths = dict(zip(ticks, np.diff(ticks, append=end).tolist(), strict=True))
+    # An odd side loses its last pixel; a side of one pixel is doubled.
+    height, width = (max(2, side // 2 * 2) for side in (info.height, info.width))
+    rows, columns = np.arange(height).clip(max=info.height - 1), np.arange(width).clip(max=info.width - 1)
+    is_odd = (height, width) != (info.height, info.width)
+    rate = Fraction(len(ticks) * CLIP_TICKS, end).limit_denominator(1001)
+    try:
+        with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+            stream = container.add_stream("libx264", rate=max(rate, Fraction(1, 1001)), options=dict(CLIP_ENCODING))
+            assert isinstance(stream, VideoStream)
+            stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+            stream.codec_context.time_base = stream.time_base = Fraction(1, CLIP_TICKS)
+            # What FFmpeg makes of RGB; players would guess another matrix for large pictures.
+            stream.codec_context.colorspace, stream.codec_context.color_range = SMPTE_170M, MPEG_RANGE
+
+            def mux(packets: Iterable[Packet]) -> None:
+                for packet in packets:
+                    assert packet.pts is not None
+                    packet.duration = lengths[packet.pts]
+                    container.mux(packet)
+
+            for tick, picture in zip(ticks, _pictures(shown, decoder), strict=True):
+                even = picture[:, rows][:, :, columns] if is_odd else picture
+                frame = VideoFrame.from_ndarray(np.ascontiguousarray(even.transpose(1, 2, 0)), format="rgb24")
+                frame.pts, frame.time_base = tick, Fraction(1, CLIP_TICKS)
+                mux(stream.encode(frame))
+            mux(stream.encode(None))
+    except FFmpegError as error:
+        reason = f"the episode clip cannot be written ({error.strerror or error}); check the folder and its room"
+        raise OSError(error.errno, reason, str(path)) from error
+
+
+def _ticks(shown: ShownFrames) -> tuple[list[int], int]:
+    """When each frame starts, the first one at 0, and when the last one ends; in ticks."""
+    ticks = np.round(shown.times_s * CLIP_TICKS).astype(np.int64)
+    ticks[0] = 0
+    order = np.arange(len(ticks))
+    ticks = np.maximum.accumulate(ticks - order) + order  # times closer than a tick stay apart
+    end = max(round(shown.duration_s * CLIP_TICKS), int(ticks[-1]) + 1)
+    return ticks.tolist(), end
+
+
+def _pictures(shown: ShownFrames, decoder: str) -> Iterator[np.ndarray]:
+    size = (shown.index.info.height, shown.index.info.width)
+    batch = max(1, BATCH_BYTES // (3 * size[0] * size[1]))
+    for at in range(0, len(shown.numbers), batch):
+        yield from decode_frames(shown.index, shown.numbers[at : at + batch], size=size, decoder=decoder)

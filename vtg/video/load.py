@@ -1,0 +1,307 @@
+"""From a file and an annotation's times to a Clip: the one place where a trim is resolved.
+
+How the annotated times and the file are brought together (`clip_window`):
+
+- Without a trim the whole file is the clip. An annotated `duration` within max(1 s, 10 %) of the file's is taken as
+  the clip's length (annotated and container durations differ a little in all real data, and the spans were checked
+  against the annotated one); beyond that the row and the file do not belong together, which is an error.
+- A trim that lies inside the file is cut out.
+- Else, a file about as long as the trimmed part (within max(1 s, 5 %)) is that part, already cut: all of it is the
+  clip, as long as the trim says.
+- Else, a trim that ends after the file by no more than that tolerance is cut out too.
+- Else it is an error that states both readings.
+
+Frames with start <= t < end are the clip's; their times are relative to the start.
+"""
+
+import logging
+import math
+import os
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from vtg.config.schema import VideoConfig
+from vtg.errors import ConfigError, SampleError
+from vtg.video.clip import Clip, DecodeError
+from vtg.video.container import FrameIndex, VideoInfo, probe, read_index, read_part
+from vtg.video.decoders import DECODERS
+from vtg.video.sampling import choose_frames, frames_cost
+
+logger = logging.getLogger(__name__)
+
+WHOLE_TOLERANCE = 0.10
+TRIM_TOLERANCE = 0.05
+TOLERANCE_S = 1.0
+ROUNDING_S = 1e-6
+"""Annotated and stored times may differ by this much and still be the same time."""
+
+PART_SHARE = 0.5
+"""A clip shorter than this share of its file is read without reading all of the file."""
+
+AUTO = ("pyav", "torchcodec", "ffmpeg")
+"""Decoders tried in turn under video.decoder = auto."""
+
+BY_TIME = ("pyav", "ffmpeg")
+"""Decoders that find frames by their times; the others count frames from the start of the file."""
+
+_fallbacks: Counter[str] = Counter()
+_warned: set[str] = set()
+_counting = threading.Lock()
+os.register_at_fork(before=_counting.acquire, after_in_parent=_counting.release, after_in_child=_counting.release)
+
+
+@dataclass(frozen=True, slots=True)
+class ClipPlan:
+    """What a clip will be, before anything is decoded.
+
+    Attributes:
+        start_s, end_s: the clip in seconds of its file.
+        chosen: (T,) int64 increasing indices of its frames in the file's FrameIndex.
+        timestamps_s: (T,) float64 their times, relative to `start_s`.
+        size: (height, width) to which they are resized.
+        tokens: vision tokens they cost, those of padding included.
+        pad: how many repeats of the last frame the model input appends.
+    """
+
+    start_s: float
+    end_s: float
+    chosen: np.ndarray
+    timestamps_s: np.ndarray
+    size: tuple[int, int]
+    tokens: int
+    pad: int
+
+
+def load_clip(
+    path: str,
+    config: VideoConfig,
+    *,
+    factor: int = 32,
+    temporal_patch: int = 2,
+    duration_s: float | None = None,
+    video_start_s: float | None = None,
+    video_end_s: float | None = None,
+    seed: int | None = None,
+) -> Clip:
+    """Reads, trims, samples and resizes one clip. Safe to call from several threads at once.
+
+    Args:
+        factor: frame height and width become multiples of it.
+        temporal_patch: the number of frames becomes a multiple of it where the clip has enough.
+        duration_s: the annotated length of the clip, if there is one.
+        video_start_s, video_end_s: the part of the file that is the clip, if not all of it.
+        seed: of `video.sampling = random`.
+
+    Raises:
+        DecodeError: the file cannot be read, breaks off before the clip's end, or does not fit the annotated times.
+        SampleError: times that cannot be. ConfigError: settings that cannot be.
+    """
+    times = {"duration_s": duration_s, "video_start_s": video_start_s, "video_end_s": video_end_s}
+    index = clip_index(path, **times)
+    plan = plan_clip(index, config, factor=factor, temporal_patch=temporal_patch, seed=seed, **times)
+    return Clip(
+        frames=decode_frames(
+            index, plan.chosen, size=plan.size, decoder=config.decoder, exact=config.resize == "exact"
+        ),
+        timestamps_s=plan.timestamps_s,
+        duration_s=plan.end_s - plan.start_s,
+        path=path,
+        start_s=plan.start_s,
+        end_s=plan.end_s,
+        pad=plan.pad,
+    )
+
+
+def clip_index(
+    path: str,
+    *,
+    duration_s: float | None = None,
+    video_start_s: float | None = None,
+    video_end_s: float | None = None,
+) -> FrameIndex:
+    """The index of a file, or of the part of it that `load_clip` needs: 10 s of an hour do not cost an hour's reading.
+
+    Raises:
+        DecodeError: the file cannot be read.
+    """
+    if video_start_s is None and video_end_s is None:
+        return read_index(path)
+    try:
+        info = probe(path)
+        start_s, end_s = clip_window(info, duration_s=duration_s, video_start_s=video_start_s, video_end_s=video_end_s)
+    except SampleError:  # a file that breaks off after the clip, or times that do not fit: the whole file tells
+        return read_index(path)
+    if end_s - start_s > PART_SHARE * info.duration_s:
+        return read_index(path)
+    return read_part(info, start_s - ROUNDING_S, end_s) or read_index(path)
+
+
+def plan_clip(
+    index: FrameIndex,
+    config: VideoConfig,
+    *,
+    factor: int = 32,
+    temporal_patch: int = 2,
+    duration_s: float | None = None,
+    video_start_s: float | None = None,
+    video_end_s: float | None = None,
+    seed: int | None = None,
+) -> ClipPlan:
+    """Which frames of a file a clip consists of, at which size; arguments and errors as in `load_clip`."""
+    path, info = index.info.path, index.info
+    start_s, end_s = clip_window(
+        info, fault=index.fault, duration_s=duration_s, video_start_s=video_start_s, video_end_s=video_end_s
+    )
+    inside = np.flatnonzero((index.times_s >= start_s - ROUNDING_S) & (index.times_s < end_s - ROUNDING_S))
+    if len(inside) == 0:
+        before_s = index.times_s[index.times_s < start_s]
+        nearest = f"the frame before is at {before_s[-1]:.3f} s" if len(before_s) else "the first frame is later"
+        raise DecodeError(
+            f"{path}: no frame is first shown between {start_s:.10g} and {end_s:.10g} s ({nearest}, the file is "
+            f"{info.duration_s:.3f} s long); check video_start and video_end"
+        )
+    times_s = np.maximum(index.times_s[inside] - start_s, 0.0)
+    taken = choose_frames(
+        times_s,
+        config,
+        duration_s=end_s - start_s,
+        is_key=index.is_key[inside],
+        temporal_patch=temporal_patch,
+        seed=seed,
+    )
+    cost = frames_cost(
+        len(taken),
+        height=info.height,
+        width=info.width,
+        config=config,
+        factor=factor,
+        temporal_patch=temporal_patch,
+    )
+    size = (cost.height, cost.width)
+    return ClipPlan(start_s, end_s, inside[taken], times_s[taken], size, cost.tokens, cost.pad)
+
+
+def clip_window(
+    info: VideoInfo,
+    *,
+    fault: str | None = None,
+    duration_s: float | None = None,
+    video_start_s: float | None = None,
+    video_end_s: float | None = None,
+) -> tuple[float, float]:
+    """(start, end) of the clip in seconds of the file, by the rules at the top of this module.
+
+    Raises:
+        DecodeError: the annotated times and the file do not fit, or the file breaks off before the clip's end.
+        SampleError: an empty or negative part.
+    """
+    path, file_s = info.path, info.duration_s
+    for time_s in (duration_s, video_start_s, video_end_s):
+        if time_s is not None and not math.isfinite(time_s):
+            raise SampleError(
+                f"{path}: duration = {duration_s}, video_start = {video_start_s}, video_end = {video_end_s}: must be "
+                "finite"
+            )
+    start_s = video_start_s or 0.0
+    if video_end_s is None and duration_s is not None:
+        video_end_s = start_s + duration_s if video_start_s is not None else None
+    if start_s < 0 or (video_end_s is not None and video_end_s <= start_s):
+        raise SampleError(
+            f"{path}: video_start = {video_start_s}, video_end = {video_end_s}: must be 0 <= video_start < video_end"
+        )
+    if video_end_s is not None and video_end_s <= file_s:
+        return start_s, video_end_s
+    if fault:
+        raise DecodeError(f"{path}: {fault}")
+    if video_start_s is None and video_end_s is None:
+        return 0.0, _whole(path, file_s, duration_s)
+    if video_end_s is None:
+        if start_s < file_s:
+            return start_s, file_s
+        raise DecodeError(f"{path}: video_start = {start_s:.10g}, but the file is {file_s:.2f} s long; check the row")
+    trim_s = video_end_s - start_s
+    tolerance_s = max(TOLERANCE_S, TRIM_TOLERANCE * trim_s)
+    if abs(file_s - trim_s) <= tolerance_s:
+        return 0.0, trim_s
+    if start_s < file_s and video_end_s <= file_s + tolerance_s:
+        return start_s, video_end_s
+    raise DecodeError(
+        f"{path}: the file is {file_s:.2f} s long, which fits neither a file to be trimmed (it would have to reach "
+        f"video_end = {video_end_s:.10g} s) nor one already cut (it would be {trim_s:.2f} s long, from video_start = "
+        f"{start_s:.10g}); check video_start and video_end, and that this is the right file"
+    )
+
+
+def _whole(path: str, file_s: float, duration_s: float | None) -> float:
+    if duration_s is None:
+        return file_s
+    tolerance_s = max(TOLERANCE_S, WHOLE_TOLERANCE * duration_s)
+    if abs(file_s - duration_s) > tolerance_s:
+        raise DecodeError(
+            f"{path}: the file is {file_s:.2f} s long, but the annotation says duration = {duration_s:.10g} s (more "
+            f"than {tolerance_s:.1f} s apart); check that this is the right file, or give video_start and video_end"
+        )
+    return duration_s
+
+
+def decode_frames(
+    index: FrameIndex, chosen: np.ndarray, *, size: tuple[int, int], decoder: str, exact: bool = True
+) -> np.ndarray:
+    """The frames (T, 3, height, width) uint8 of a file at indices `chosen` (T,), by the named decoder.
+
+    `auto` is PyAV, the fastest of them on every codec measured (benchmarks/decode.py); what it cannot decode torchcodec
+    tries and then the ffmpeg command, where they are installed. Each use is counted (`take_fallbacks`), and the first
+    logged. decord is used only by name: on some damaged files it never returns.
+
+    Raises:
+        DecodeError: no decoder gave the frames; the reason of each is stated.
+        ConfigError: an unknown decoder. ImportError: the named one is not installed.
+    """
+    if decoder != "auto" and decoder not in DECODERS:
+        raise ConfigError(f"video.decoder = {decoder!r}: must be one of auto, {', '.join(DECODERS)}")
+    names = AUTO if decoder == "auto" else (decoder,)
+    faults: list[str] = []
+    for name in names:
+        try:
+            frames = DECODERS[name](*_for(name, index, chosen), size=size, exact=exact)
+        except ImportError:
+            if decoder != "auto":
+                raise
+        except DecodeError as error:
+            faults.append(str(error))
+        else:
+            if faults:
+                with _counting:
+                    _fallbacks[f"decoded by {name}"] += 1
+                    is_first = name not in _warned
+                    _warned.add(name)
+                if is_first:
+                    logger.warning("%s reads what pyav cannot (further files are only counted): %s", name, faults[0])
+            return frames
+    rest = "".join(f"; {fault.removeprefix(f'{index.info.path}: ')}" for fault in faults[1:])
+    raise DecodeError(faults[0] + rest)
+
+
+def add_fallbacks(counts: Mapping[str, int]) -> None:
+    """Counts what happened in a child process."""
+    with _counting:
+        _fallbacks.update(counts)
+
+
+def take_fallbacks() -> Counter[str]:
+    """`decoded by NAME`: how often another decoder stood in for PyAV in this process since the last call."""
+    with _counting:
+        taken = _fallbacks.copy()
+        _fallbacks.clear()
+    return taken
+
+
+def _for(decoder: str, index: FrameIndex, chosen: np.ndarray) -> tuple[FrameIndex, np.ndarray]:
+    if index.is_whole or decoder in BY_TIME:
+        return index, chosen
+    whole = read_index(index.info.path)
+    return whole, np.searchsorted(whole.pts, index.pts[chosen])

@@ -1,0 +1,114 @@
+"""Clips by file and trim: from memory, from the cache on disk, or decoded, in a child process if that is asked for."""
+
+import os
+import threading
+from collections import Counter
+from dataclasses import asdict, replace
+from typing import Any
+
+from vtg.config.schema import VIDEO_MEANS, VideoConfig
+from vtg.video import load
+from vtg.video.cache import ClipCache, clip_key
+from vtg.video.clip import Clip
+from vtg.video.isolation import IsolatedLoader
+from vtg.video.recent import RecentlyUsed
+
+CACHE_BYTES = 256 * 2**20
+"""Decoded frames kept per process. Several rows often ask about one clip, and short clips come again every epoch."""
+
+DISK_COUNTS = ("bytes_read", "bytes_written", "evicted", "failed", "skipped", "unreadable")
+
+
+_counting = threading.Lock()
+# A child forked while another thread counts would find the lock taken for ever.
+os.register_at_fork(before=_counting.acquire, after_in_parent=_counting.release, after_in_child=_counting.release)
+
+
+class ClipProvider:
+    """`load_clip` behind two caches: the most recently used clips in memory, bounded in bytes, and all on disk.
+
+    Safe under threads: those that want one clip at once wait for the one that decodes it; decoding happens unlocked.
+    What another process, or an earlier epoch, left in `config.cache_dir` is read instead of decoded; randomly sampled
+    clips are other ones every epoch and not kept there. A clip that is stored is handed out as stored, so that the
+    first epoch sees the pixels that later ones see.
+
+    Attributes:
+        memory: the clips that this process keeps.
+    """
+
+    def __init__(self, config: VideoConfig, *, factor: int, cache_bytes: int = CACHE_BYTES) -> None:
+        self.config, self.factor, self.cache_bytes = config, factor, cache_bytes
+        self.memory: RecentlyUsed[tuple, Clip] = RecentlyUsed(cache_bytes, size=lambda clip: clip.frames.nbytes)
+        self._counts: Counter[str] = Counter()
+        self._load = IsolatedLoader(timeout_s=config.timeout_s).load_clip if config.isolate else load.load_clip
+        self._disk = None
+        if config.cache_dir is not None and config.sampling != "random":
+            max_bytes = int(config.cache_gb * 1e9)
+            self._disk = ClipCache(config.cache_dir, max_bytes=max_bytes, cache_format=config.cache_format)
+
+    def clip(
+        self,
+        path: str,
+        *,
+        duration_s: float | None = None,
+        video_start_s: float | None = None,
+        video_end_s: float | None = None,
+        seed: int = 0,
+    ) -> Clip:
+        """The clip of `path` from `video_start_s` to `video_end_s`; see `vtg.video.load.load_clip`.
+
+        Raises:
+            DecodeError: if the file cannot be read, or is not what the annotation says.
+        """
+        drawn = seed if self.config.sampling == "random" else 0
+        times = {"duration_s": duration_s, "video_start_s": video_start_s, "video_end_s": video_end_s}
+        return self.memory.get((path, *times.values(), drawn), lambda: self._read(path, times, seed=drawn))
+
+    def take_counts(self) -> Counter[str]:
+        """What happened in this process since the last call.
+
+        Clips: `memory`, `disk` (read from the cache), `decoded`, `decoded by NAME` (another decoder stood in). With a
+        cache on disk also, as `disk NAME`, what it counts itself: bytes read and written, clips evicted and not stored.
+        """
+        with _counting:
+            taken, self._counts = self._counts, Counter()
+        taken["memory"] = self.memory.take_counts()["hits"]
+        if self._disk is not None:
+            own = self._disk.take_counts()
+            taken.update({f"disk {name}": own[name] for name in DISK_COUNTS})
+        return taken + load.take_fallbacks()
+
+    def _read(self, path: str, times: dict[str, Any], *, seed: int) -> Clip:
+        """From the cache on disk, else decoded, and then put there."""
+        if self._disk is None:
+            return self._decoded(path, times, seed=seed)
+        key = self._key(path, times)
+        clip = self._disk.get(key)
+        if clip is None:
+            clip = self._decoded(path, times, seed=seed)
+            self._disk.put(key, clip)
+            clip = self._disk.get(key) or clip
+        else:
+            self._count("disk")
+        return replace(clip, path=path)  # one entry may serve several links to a file
+
+    def _decoded(self, path: str, times: dict[str, Any], *, seed: int) -> Clip:
+        clip = self._load(path, self.config, factor=self.factor, seed=seed, **times)
+        self._count("decoded")
+        return clip
+
+    def _count(self, name: str) -> None:
+        with _counting:
+            self._counts[name] += 1
+
+    def _key(self, path: str, times: dict[str, Any]) -> str:
+        means = set(VIDEO_MEANS) - {"cache_format"}
+        settings = {key: value for key, value in asdict(self.config).items() if key not in means}
+        return clip_key(path, factor=self.factor, **settings, **times)
+
+    def __getstate__(self) -> dict:
+        """Workers start with empty memory."""
+        return {"config": self.config, "factor": self.factor, "cache_bytes": self.cache_bytes}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(state["config"], factor=state["factor"], cache_bytes=state["cache_bytes"])

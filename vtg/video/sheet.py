@@ -1,0 +1,89 @@
+"""Contact sheets: the frames of a clip in a grid, the time burned into each."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+GAP = 4
+"""Pixels between frames, and around them."""
+
+GROUND, INK, SHADE = (24, 24, 24), (255, 255, 255), (0, 0, 0)
+ASPECT = 4 / 3
+"""Width by height that a sheet comes near to where the number of columns is free."""
+
+SMALLEST_FONT, LARGEST_FONT = 9, 30
+
+
+def contact_sheet(
+    frames: np.ndarray | Sequence[np.ndarray],
+    timestamps_s: np.ndarray | Sequence[float],
+    *,
+    columns: int | None = None,
+    width: int = 1280,
+) -> Image.Image:
+    """A picture `width` pixels wide with all frames, row by row, each with its time ("12.3 s") in its upper left.
+
+    Args:
+        frames: (T, 3, H, W) uint8 RGB.
+        timestamps_s: (T,) what is written on them.
+        columns: frames a row; None chooses a number that makes the sheet about 4:3.
+
+    Raises:
+        ValueError: no frames, another shape, not one time for each frame, or cells narrower than 16 pixels.
+    """
+    pictures = np.asarray(frames)
+    if pictures.ndim != 4 or pictures.shape[1] != 3 or pictures.dtype != np.uint8 or 0 in pictures.shape:
+        raise ValueError(f"frames must be (T, 3, H, W) uint8 with T >= 1, not {pictures.shape} {pictures.dtype}")
+    count, _, height, frame_width = pictures.shape
+    if len(timestamps_s) != count:
+        raise ValueError(f"timestamps_s: {len(timestamps_s)} times for {count} frames; give one for each")
+    if columns is None:
+        columns = min(max(round(math.sqrt(count * ASPECT * height / frame_width)), 1), count)
+    if columns < 1 or (width - GAP) // columns - GAP < 16:
+        raise ValueError(
+            f"columns = {columns}, width = {width}: must give cells of at least 16 pixels; use fewer columns, or a "
+            "wider sheet"
+        )
+    cell_w = (width - GAP) // columns - GAP
+    cell_h = max(1, round(cell_w * height / frame_width))
+    rows = -(-count // columns)
+    sheet = Image.new("RGB", (width, GAP + rows * (cell_h + GAP)), GROUND)
+    draw = ImageDraw.Draw(sheet)
+    labels = [f"{float(time_s):.1f} s" for time_s in timestamps_s]
+    font = _font(labels, cell_w, cell_h)
+    for at, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
+        x, y = GAP + at % columns * (cell_w + GAP), GAP + at // columns * (cell_h + GAP)
+        image = Image.fromarray(picture.transpose(1, 2, 0)).resize((cell_w, cell_h), Image.Resampling.LANCZOS)
+        sheet.paste(image, (x, y))
+        _write(draw, (x, y), label, font)
+    return sheet
+
+
+def _font(labels: list[str], cell_w: int, cell_h: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The default font, as large as suits the cell and as the longest label fits into it."""
+    size = min(max(round(min(cell_w / 9, cell_h / 6)), SMALLEST_FONT), LARGEST_FONT)
+    longest = max(labels, key=len)
+    while size > SMALLEST_FONT and _box(longest, ImageFont.load_default(size))[2] > cell_w:
+        size -= 1
+    return ImageFont.load_default(size)
+
+
+def _box(label: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> tuple[int, int, int, int]:
+    """Offset of the text, and width and height of the shaded box around it."""
+    left, top, right, bottom = (round(edge) for edge in font.getbbox(label))
+    pad = max(2, (bottom - top) // 4)
+    return pad - left, pad - top, right - left + 2 * pad, bottom - top + 2 * pad
+
+
+def _write(
+    draw: ImageDraw.ImageDraw,
+    corner: tuple[int, int],
+    label: str,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+) -> None:
+    """White on a black box: legible whatever is behind it."""
+    (x, y), (text_x, text_y, box_w, box_h) = corner, _box(label, font)
+    draw.rectangle((x, y, x + box_w - 1, y + box_h - 1), fill=SHADE)
+    draw.text((x + text_x, y + text_y), label, fill=INK, font=font)
