@@ -14,7 +14,7 @@ from vtg.config.schema import DemoConfig
 from vtg.demo.dataset import ensure_demo
 from vtg.video.clip import Clip
 
-# The same examples every time, so that a red run is the change's doing; `pytest --hypothesis-profile=search` looks for new ones.
+# The same examples every time, so that a red run is the change's doing; --hypothesis-profile=search looks for new ones.
 settings.register_profile("search", max_examples=1000, deadline=None)
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")

@@ -104,7 +104,7 @@ def test_loss_and_gradients_are_the_sums_of_those_of_the_rows_alone(setting, bat
     alone = [torch.stack(part).sum(0) for part in zip(*(setting.alone[name] for name in names), strict=True)]
     for wanted_loss, wanted in (alone, setting.padded[batch]):
         assert abs(loss - wanted_loss) <= 1e-5 * wanted_loss
-        assert (gradients - wanted).norm() <= 1e-5 * wanted.norm()
+        assert (gradients - wanted).norm() <= 5e-5 * wanted.norm()  # single precision, sums in another order
     unlike = setting.alone["circle" if "circle" not in names else "end"][1]
     assert (unlike - alone[1]).norm() > 0.1 * alone[1].norm()  # the bound tells one batch from another
 

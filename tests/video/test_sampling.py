@@ -178,7 +178,7 @@ def molmo2_reference_s(count: int, rate: int, fps: float, most: int) -> np.ndarr
     most=st.integers(3, 64),
 )
 def test_molmo2_takes_the_frames_that_molmo2_takes_to_within_a_frame(count, rate, fps, most):
-    # The last grid point halfway between two frames: which one is nearer, and so whether the last is added, is rounding.
+    # With the last grid point halfway between two frames, rounding alone says which is nearer, and if another is added.
     assume(abs(((count - 1) * fps / rate) % 1 * rate / fps - 0.5) > 1e-6)
     times_s = np.arange(count) / rate
     config = config_of(sampling="molmo2", fps=fps, max_frames=most)
