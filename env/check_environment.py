@@ -23,7 +23,6 @@ OPTIONAL = {
     "liger-kernel": "less memory on a GPU (extra gpu)",
     "torchcodec": "fast decoding, needs FFmpeg libraries (extra video)",
     "decord": "decoding as many older scripts do (extra video)",
-    "trl": "reinforcement learning (extra rl)",
     "wandb": "logs to Weights & Biases (extra wandb)",
 }
 

@@ -6,9 +6,11 @@ import sys
 
 COMMANDS = {
     "sft": "supervised fine-tuning of a Qwen-VL model",
-    "rl": "reinforcement learning with GRPO (not there yet)",
+    "rl": "reinforcement learning with GRPO on TRL",
     "predict": "a model's answers for a video, or for a file of queries",
     "evaluate": "scores of predictions against annotations",
+    "report": "one HTML page for a run, or for several compared",
+    "export": "a checkpoint as a plain Hugging Face model, its adapter merged",
     "doctor": "what a model will read of a data set, what it costs, and what is wrong",
     "inspect": "what is in a video or an annotation file",
     "validate": "every problem of annotation files, by line",

@@ -158,6 +158,9 @@ def part_by_video(samples: list[Sample], *, share: float, seed: int) -> tuple[li
 class GroundingDataset(Dataset[dict[str, Any]]):
     """Samples as encoded conversations: with the answer for training, with the generation prompt otherwise.
 
+    `answers=False`: prompts and frames are drawn as in training, but nothing answers (reinforcement learning).
+    `keep_clips`: items have an entry `clip` as well.
+
     A sample that cannot be decoded or encoded is replaced by the next one that can and is no longer, without labels, so
     that it carries no loss and every rank keeps the same number of batches with the same kinds of input; the entry
     `skipped` says so.
@@ -174,11 +177,14 @@ class GroundingDataset(Dataset[dict[str, Any]]):
         max_length: int,
         tokens_per_second: float,
         training: bool,
+        answers: bool = True,
+        keep_clips: bool = False,
         seed: int = 0,
     ) -> None:
         self.samples, self.task, self.processor, self.provider = samples, task, processor, provider
         self.video_dir, self.max_length, self.tokens_per_second = video_dir, max_length, tokens_per_second
-        self.training, self.seed, self.epoch = training, seed, 0
+        self.training, self.answers, self.seed, self.epoch = training, training and answers, seed, 0
+        self.keep_clips = keep_clips
 
     def set_epoch(self, epoch: int) -> None:
         """Redraws random prompts and random frames."""
@@ -201,16 +207,16 @@ class GroundingDataset(Dataset[dict[str, Any]]):
             item["features"]["labels"] = torch.full_like(item["features"]["labels"], IGNORE_INDEX)
             return item
         try:
-            return self._item(self.features(self.samples[index]), None)
+            return self._item(self.samples[index], None)
         except SampleError as error:
             skipped = self._skipped(self.samples[index], error)
         for at in self._others(index):
             try:
-                features = self.features(self.samples[at])
+                item = self._item(self.samples[at], skipped)
             except SampleError:
                 continue
-            features["labels"] = torch.full_like(features["labels"], IGNORE_INDEX)
-            return self._item(features, skipped)
+            item["features"]["labels"] = torch.full_like(item["features"]["labels"], IGNORE_INDEX)
+            return item
         raise TooManyBadRows(
             f"not one of {len(self)} samples can be used; the first: {skipped.place}: {skipped.reason}"
         )
@@ -223,8 +229,10 @@ class GroundingDataset(Dataset[dict[str, Any]]):
                 if (self.samples[at].duration_s > limit_s) == longer:
                     yield at
 
-    def _item(self, features: Features, skipped: Skipped | None) -> dict[str, Any]:
-        return {"features": features, "skipped": skipped, "counts": self.provider.take_counts()}
+    def _item(self, sample: Sample, skipped: Skipped | None) -> dict[str, Any]:
+        clip = self.clip(sample)
+        item = {"features": self.features(sample, clip), "skipped": skipped, "counts": self.provider.take_counts()}
+        return item | {"clip": clip} if self.keep_clips else item
 
     def clip(self, sample: Sample) -> Clip:
         """The clip of a sample. Raises DecodeError."""
@@ -247,7 +255,7 @@ class GroundingDataset(Dataset[dict[str, Any]]):
         messages = self.task.conversation(
             sample.query,
             duration_s=sample.duration_s,
-            spans=sample.spans if self.training else None,
+            spans=sample.spans if self.answers else None,
             key=sample.qid,
             seed=self.seed + self.epoch if self.training else 0,
         )

@@ -165,8 +165,15 @@ def environment() -> dict[str, Any]:
     }
 
 
-def training_arguments(config: SFTConfig, *, has_validation: bool) -> TrainingArguments:
-    """`trainer.*` and what follows from the other settings, as TrainingArguments.
+def has_validation(config: SFTConfig) -> bool:
+    """Whether there are samples to validate on while training."""
+    return config.data.val_file is not None or config.data.val_share > 0
+
+
+def training_arguments(
+    config: SFTConfig, kind: type[TrainingArguments] = TrainingArguments, **more: Any
+) -> TrainingArguments:
+    """`trainer.*`, `more` and what follows from the other settings, as TrainingArguments or their subclass `kind`.
 
     Raises:
         ConfigError: for a name TrainingArguments does not have, one that vtg sets, or a value of the wrong type.
@@ -183,24 +190,27 @@ def training_arguments(config: SFTConfig, *, has_validation: bool) -> TrainingAr
             )
             raise ConfigError(f"trainer.{key}: TrainingArguments of transformers has no such setting; {hint}")
         if isinstance(known[key].default, (int, float)) and isinstance(value, str):
-            given[key] = _number(f"trainer.{key}", value)
-    if not has_validation:
+            given[key] = number(f"trainer.{key}", value)
+    validated = has_validation(config)
+    if not validated:
         given["eval_strategy"] = "no"
+    # Without it several processes on CPUs would each be told that it is alone.
+    given.setdefault("use_cpu", not torch.accelerator.is_available())
     on_gpu = torch.cuda.is_available() and not given.get("use_cpu", False)
     given.setdefault("dataloader_pin_memory", on_gpu)
     given.setdefault("bf16", on_gpu and config.model.dtype != "float16")
     given.setdefault("fp16", on_gpu and config.model.dtype == "float16")
     given.setdefault("gradient_checkpointing_kwargs", {"use_reentrant": False})
     try:
-        return TrainingArguments(
-            **given,
+        return kind(
+            **(given | more),
             output_dir=config.output_dir,
             seed=config.seed,
             data_seed=config.seed,
             remove_unused_columns=False,
-            load_best_model_at_end=has_validation,
-            metric_for_best_model="mIoU" if has_validation else None,
-            greater_is_better=True if has_validation else None,
+            load_best_model_at_end=validated,
+            metric_for_best_model="mIoU" if validated else None,
+            greater_is_better=True if validated else None,
             disable_tqdm=True,
         )
     except (TypeError, ValueError) as error:
@@ -210,6 +220,8 @@ def training_arguments(config: SFTConfig, *, has_validation: bool) -> TrainingAr
 SHOWN = (
     ("loss", "loss"),
     ("eval_mIoU", "mIoU"),
+    ("reward", "reward"),
+    ("iou/mean", "IoU"),
     ("batch/samples", "batch"),
     ("batch/padding", "padding"),
     ("batch/tokens_per_second", "tok/s"),
@@ -317,7 +329,8 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     return {prefix[:-1]: value}
 
 
-def _number(key: str, value: str) -> float:
+def number(key: str, value: str) -> float:
+    """The number that a setting's text says. Raises ConfigError where it says none."""
     try:
         return float(value)
     except ValueError:

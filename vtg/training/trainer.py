@@ -8,22 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LRScheduler
-from transformers import EarlyStoppingCallback, Trainer
+from transformers import EarlyStoppingCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import seed_worker
 
 from vtg.config.schema import SFTConfig
-from vtg.data.dataset import GroundingDataset, SkipReport
+from vtg.data.dataset import SkipReport
 from vtg.data.inputs import IGNORE_INDEX
 from vtg.data.packing import attention
-from vtg.evaluation.generate import predict, score
-from vtg.models.checkpoint import Settings, base_model, save_settings
+from vtg.models.checkpoint import base_model
 from vtg.models.loading import choose_attention
 from vtg.training.batches import PlannedBatches, PlannedLoader, Position
+from vtg.training.grounding import GroundingTrainer
 from vtg.training.run import Progress, StopOnSignal, TrainLog, is_main_process
 
 BATCH_COUNTS = ("samples", "batches", "tokens", "slots")
@@ -36,7 +35,7 @@ def divmod_batches(global_step: int, batches: int, accumulation: int) -> tuple[i
     return epoch, updates * accumulation
 
 
-class SFTTrainer(Trainer):
+class SFTTrainer(GroundingTrainer):
     """The Trainer with planned batches, loss on answer tokens alone, evaluation by generation, and settings beside
     every checkpoint.
     """
@@ -148,13 +147,6 @@ class SFTTrainer(Trainer):
             self.counts.clear()
         super().log(logs, start_time)
 
-    def begin_interval(self) -> None:
-        """Begins what the next log entry counts: what was read and how long it took before is not training."""
-        self.interval_s = time.monotonic()
-        for dataset in (self.train_dataset, self.eval_dataset):
-            if isinstance(dataset, GroundingDataset):
-                dataset.provider.take_counts()
-
     def _batch_statistics(self) -> dict[str, float]:
         """Of all ranks, since the last call; every rank has to call it."""
         elapsed_s, self.interval_s = time.monotonic() - self.interval_s, time.monotonic()
@@ -172,40 +164,6 @@ class SFTTrainer(Trainer):
             "batch/tokens_per_second": tokens / elapsed_s,
         }
 
-    def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
-    ) -> dict[str, float]:
-        """Answers to the validation samples by generation, scored in temporal IoU."""
-        began_s = time.monotonic()
-        rows = self.answers(eval_dataset or self.eval_dataset, progress="validating")  # type: ignore[arg-type]
-        metrics = {f"{metric_key_prefix}_{key}": float(value) for key, value in score(rows).items()}
-        self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        training_s = began_s - self.interval_s
-        self.begin_interval()
-        self.interval_s -= training_s
-        return metrics
-
-    def answers(
-        self, dataset: GroundingDataset, *, progress: str, shuffled_videos: bool = False
-    ) -> list[dict[str, Any]]:
-        """Prediction rows for all samples that can be read, shared among the ranks, on every rank."""
-        found, skipped = predict(
-            self.accelerator.unwrap_model(self.model),
-            dataset,
-            batch_size=self.config.evaluation.batch_size,
-            max_new_tokens=self.config.evaluation.max_new_tokens,
-            rank=self.args.process_index,
-            world_size=self.args.world_size,
-            shuffled_videos=shuffled_videos,
-            progress=progress if is_main_process() else None,
-        )
-        if self.args.world_size > 1:
-            found = dict(gather_object(list(found.items())))
-            skipped = gather_object(skipped)
-        self.report.add(skipped)
-        return [found[index] for index in sorted(found)]
-
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         super()._save_checkpoint(*args, **kwargs)
         if is_main_process():
@@ -219,9 +177,3 @@ class SFTTrainer(Trainer):
                 if old != folder:
                     (old / TRAINER_STATE_NAME).unlink(missing_ok=True)
             self.outdated = []
-
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        super()._save(output_dir, state_dict)
-        if self.args.should_save:
-            folder = output_dir or self.config.output_dir
-            save_settings(Settings(self.base, self.config.video, self.config.task), folder)

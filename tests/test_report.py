@@ -1,0 +1,105 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vtg.report import main
+
+ROOT = Path(__file__).parents[1]
+
+
+def write_run(folder: Path, *, rate: float = 0.1) -> Path:
+    folder.mkdir()
+    (folder / "config.yaml").write_text(f"run_name: {folder.name}\ntrainer:\n  learning_rate: {rate}\n")
+    (folder / "train_log.jsonl").write_text('{"step": 1, "loss": 2.0}\nbroken\n{"step": 2, "loss": 1.0}\n')
+    (folder / "metrics.json").write_text('{"base": {"mIoU": 20.0}, "tuned": {"mIoU": 30.0}}')
+    truth = {"qid": "a", "duration": 10.0, "timestamp": [0.0, 5.0], "sentence": "he sits", "status": "ok"}
+    for name, span in (("base_predictions", [0.0, 10.0]), ("predictions", [0.0, 5.0])):
+        (folder / f"{name}.jsonl").write_text(json.dumps(truth | {"prediction": [span], "text": ""}) + "\n")
+    return folder
+
+
+def run(capsys, *words: object) -> tuple[int, str, str]:
+    code = main([str(word) for word in words])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_a_run_gets_its_page_and_several_get_one_here(tmp_path, monkeypatch, capsys):
+    one, two = write_run(tmp_path / "one"), write_run(tmp_path / "two")
+    code, out, err = run(capsys, one)
+    assert (code, out) == (0, f"{one / 'report.html'}\n")
+    assert err == f"{one}: train_log.jsonl: lines left out because they are no JSON objects: 1\n"
+    assert (one / "report.html").read_text().startswith("<!DOCTYPE html>")
+    monkeypatch.chdir(tmp_path)
+    assert run(capsys, "one", "two")[:2] == (0, "report.html\n")
+    assert "2 runs compared" in (tmp_path / "report.html").read_text()
+    assert run(capsys, one, two, "-o", "new/compare.html")[:2] == (0, "new/compare.html\n")
+    assert (tmp_path / "new" / "compare.html").is_file() and not (two / "report.html").exists()
+
+
+def test_json_has_the_scores_and_the_gain(tmp_path, capsys):
+    folder = write_run(tmp_path / "one")
+    code, out, _ = run(capsys, folder, "--json", "-o", tmp_path / "page.html")
+    document = json.loads(out)
+    [found] = document["runs"]
+    assert (code, document["report"]) == (0, str(tmp_path / "page.html"))
+    assert (found["run"], found["name"], found["steps"], found["skipped"]) == (str(folder), "one", 2, 0)
+    assert found["metrics"]["tuned"] == {"mIoU": 30.0}
+    assert found["gain"]["mIoU"] == {"difference": 50.0, "low": 50.0, "high": 50.0, "samples": 1}
+
+
+def test_differences_go_to_stdout_and_are_no_failure(tmp_path, capsys):
+    one, two = write_run(tmp_path / "one"), write_run(tmp_path / "two", rate=0.2)
+    code, out, err = run(capsys, "--diff", one, two)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[:2] == [f"A  {one}", f"B  {two}"]
+    assert "  trainer.learning_rate  0.1  →  0.2" in out.splitlines()
+    assert list(tmp_path.rglob("report.html")) == []
+    document = json.loads(run(capsys, "--diff", one, two, "--json")[1])
+    assert document["runs"] == [str(one), str(two)]
+    assert document["config"] == {"run_name": ["one", "two"], "trainer.learning_rate": [0.1, 0.2]}
+    assert run(capsys, "--diff", one, one)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["NONE"], "no such folder; give the output_dir of a training run"),
+        (["."], "is no run directory: it holds none of config.yaml, train_log.jsonl, metrics.json, predictions.jsonl"),
+        (["one", "NONE"], "no such folder"),
+        (["--diff", "one"], "--diff compares two runs, and 1 were given"),
+        (["--diff", "one", "one", "-o", "x.html"], "--diff writes to stdout; leave out -o"),
+        (["one", "-o", "one"], "-o one: is a folder; name the file to write"),
+        ([], "the following arguments are required: RUN"),
+    ],
+)
+def test_wrong_usage_ends_with_2(tmp_path, monkeypatch, capsys, words, message):
+    write_run(tmp_path / "one")
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = main(words)
+    except SystemExit as stop:
+        code = stop.code
+    out, err = capsys.readouterr()
+    assert (code, out) == (2, "")
+    assert message in err
+    assert list(tmp_path.rglob("*.html")) == []
+
+
+def test_a_page_that_cannot_be_written_is_a_failure(tmp_path, capsys):
+    folder = write_run(tmp_path / "one")
+    code, out, err = run(capsys, folder, "-o", folder / "config.yaml" / "report.html")
+    assert (code, out) == (1, "")
+    assert err.startswith(f"error: {folder / 'config.yaml' / 'report.html'}: cannot be written (")
+
+
+def test_help_has_examples_and_exit_codes():
+    done = subprocess.run(
+        [sys.executable, "-m", "vtg.report", "--help"], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "python -m vtg.report --diff outputs/sft outputs/sft_lr5e-5" in done.stdout
+    assert "Exit code 0: written, or compared (whether runs differ or not)" in done.stdout

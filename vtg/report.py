@@ -1,0 +1,106 @@
+"""Shows runs as one HTML page, or what differs between two.
+
+    python -m vtg.report outputs/sft
+    python -m vtg.report outputs/sft outputs/rl -o compare.html
+    python -m vtg.report --diff outputs/sft outputs/sft_lr5e-5
+
+One RUN: its metrics with the gain over the base, its curves, samples as timelines, completions (RL), skipped rows,
+settings and versions, in RUN/report.html. Several: their metrics side by side and their curves over one another, in
+report.html. The page is one file that needs no network; a run that is not finished can be shown too. --diff: what
+differs in settings, versions, commit, machine, data files and test samples, on stdout.
+
+Exit code 0: written, or compared (whether runs differ or not); 1: the page cannot be written; 2: wrong usage, or a RUN
+that is no run directory.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vtg.errors import ConfigError
+from vtg.evaluation.report import REPORT
+from vtg.evaluation.report.differences import difference_lines, differences
+from vtg.evaluation.report.page import comparison_page, run_page
+from vtg.evaluation.report.results import gains
+from vtg.evaluation.report.run import Run, read_run
+from vtg.output import stdout_may_close, write_text
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parses, writes or compares; returns the exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    folders = [Path(run) for run in options.runs]
+    if options.diff and len(folders) != 2:
+        parser.error(f"--diff compares two runs, and {len(folders)} were given")
+    if options.diff and options.out:
+        parser.error("--diff writes to stdout; leave out -o, or leave out --diff for a page")
+    if options.out and os.path.isdir(options.out):
+        parser.error(f"-o {options.out}: is a folder; name the file to write")
+    try:
+        runs = [read_run(folder) for folder in folders]
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if options.diff:
+        _compare(*runs, as_json=options.json)
+        return 0
+    page = Path(options.out) if options.out else folders[0] / REPORT if len(runs) == 1 else Path(REPORT)
+    try:
+        write_text(page, run_page(runs[0]) if len(runs) == 1 else comparison_page(runs))
+    except OSError as error:
+        print(f"error: {page}: cannot be written ({error.strerror}); give -o FILE", file=sys.stderr)
+        return 1
+    for run in runs:
+        for note in run.notes:
+            print(f"{run.folder}: {note}", file=sys.stderr)
+    with stdout_may_close():
+        print(json.dumps({"report": str(page), "runs": [_document(run) for run in runs]}) if options.json else page)
+    return 0
+
+
+def _compare(a: Run, b: Run, *, as_json: bool) -> None:
+    found = differences(a, b)
+    with stdout_may_close():
+        if as_json:
+            print(json.dumps({"runs": [str(a.folder), str(b.folder)]} | found, default=str))
+        else:
+            print("\n".join(difference_lines(a, b, found)))
+
+
+def _document(run: Run) -> dict[str, Any]:
+    gained = {name: gain.document() for name, gain in gains(run.base, run.tuned).items()}
+    return {
+        "run": str(run.folder),
+        "name": run.name,
+        "steps": run.last_step,
+        "metrics": run.metrics,
+        "gain": gained,
+        "skipped": len(run.skipped),
+        "notes": run.notes,
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    summary, _, details = (__doc__ or "").partition("\n")
+    parser = argparse.ArgumentParser(
+        prog="python -m vtg.report",
+        description=summary,
+        epilog=details,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run directories (the output_dir of a training)")
+    parser.add_argument(
+        "-o", "--out", metavar="FILE", help="the page (default: RUN/report.html; of several: report.html)"
+    )
+    parser.add_argument("--diff", action="store_true", help="print what differs between two runs; no page")
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
