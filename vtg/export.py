@@ -1,0 +1,88 @@
+"""Saves a checkpoint as one plain Hugging Face model, its LoRA adapter merged.
+
+    python -m vtg.export outputs/sft -o exported
+    python -m vtg.export outputs/sft/checkpoint-200 -o exported --dtype bfloat16
+
+RUN is a run directory (its best/, else its last checkpoint), a checkpoint folder, an adapter or a model. DIR gets the
+weights, the processor with its tokenizer and chat template, vtg.json and a README.md with a snippet for transformers.
+It loads with transformers alone, answers with `python -m vtg.predict checkpoint=DIR`, and is trained further with
+`model.path=DIR`. What was saved is loaded again and compared with the checkpoint on a small video and question; a model
+whose logits differ by more than rounding explains is not kept. Merging computes in float32.
+
+Exit code 0: exported; 1: the adapter does not fit its base, the export differs from the checkpoint, or DIR cannot be
+written; 2: wrong usage, no such checkpoint, or DIR holds something.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vtg.errors import ConfigError, RunError
+from vtg.output import stdout_may_close
+
+if TYPE_CHECKING:
+    from vtg.models.export import Exported
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parses, exports, prints; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    from vtg.models.export import export_model  # torch and transformers load after --help and wrong usage
+    from vtg.training.run import start_logging
+
+    start_logging()
+    try:
+        with redirect_stdout(sys.stderr):  # DeepSpeed, which Accelerate imports where it is installed, prints there
+            found = export_model(options.run, Path(options.out), dtype=options.dtype, check=options.check)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (RunError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    with stdout_may_close():
+        print(json.dumps(_document(found)) if options.json else found.folder)
+    return 0
+
+
+def _document(found: "Exported") -> dict[str, Any]:
+    check = found.check
+    return {
+        "folder": str(found.folder),
+        "checkpoint": found.checkpoint,
+        "base": found.base,
+        "dtype": str(found.dtype).removeprefix("torch."),
+        "parameters": found.parameters,
+        "difference": check.difference if check else None,
+        "largest_logit": check.scale if check else None,
+        "adapter_difference": check.adapter if check else None,
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    summary, _, details = (__doc__ or "").partition("\n")
+    parser = argparse.ArgumentParser(
+        prog="python -m vtg.export",
+        description=summary,
+        epilog=details,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", metavar="RUN", help="a run directory, a checkpoint or adapter folder, or a model")
+    parser.add_argument("-o", "--out", metavar="DIR", required=True, help="the folder to write: new, or empty")
+    parser.add_argument(
+        "--dtype",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="of the saved weights (default: that of the model, or of the adapter's base)",
+    )
+    parser.add_argument("--no-check", dest="check", action="store_false", help="do not compare what was saved")
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
