@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vtg.tasks.answer import CODECS
-from vtg.tasks.prompts import TEMPLATES, check_template, choose, fill, normalise_query
+from vtg.tasks.prompts import TAGGED_ANSWER, TEMPLATES, THINK_REQUEST, check_template, choose, fill, normalise_query
 
 FILLED = {"query": "a man runs", "duration": "30.5", "num_bins": "100", "last_bin": "99"}
 
@@ -16,6 +16,13 @@ def test_every_answer_form_has_at_least_five_different_templates_that_can_be_fil
     for pool in TEMPLATES.values():
         assert len(set(pool)) == len(pool) >= 5
         assert all("a man runs" in fill(check_template(template), FILLED) for template in pool)
+
+
+def test_the_request_to_think_names_all_tags_and_can_follow_any_template():
+    for tag in ("<think>", "</think>", "<answer>", "</answer>"):
+        assert THINK_REQUEST.count(tag) == 1
+    assert fill("{{x}} {query}" + THINK_REQUEST, FILLED) == "{x} a man runs" + THINK_REQUEST
+    assert TAGGED_ANSWER.format("<1><2>") == "<answer><1><2></answer>"
 
 
 @given(st.text())

@@ -1,7 +1,10 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vtg.config.schema import TaskConfig
 from vtg.tasks.answer import CODECS, Status
+from vtg.tasks.prompts import TEMPLATES, THINK_REQUEST
 from vtg.tasks.span import SpanTask
 
 
@@ -39,6 +42,39 @@ def test_an_own_template_replaces_the_pool_and_braces_in_the_query_are_text():
 def test_the_prompt_names_the_bins_of_the_config():
     messages = SpanTask(TaskConfig(answer="bins", num_bins=64)).conversation("x", duration_s=1.0)
     assert "64 equal parts, numbered 0 to 63" in messages[0]["content"][1]["text"]
+
+
+@pytest.mark.parametrize("answer", CODECS)
+@pytest.mark.parametrize("template", [None, "When is {query}? {{json}}"])
+def test_with_think_the_same_question_is_followed_by_the_request_to_think(answer, template):
+    options = {"answer": answer, "template": template, "selection": "random"}
+    for seed in range(10):
+        plain, thinking = (
+            SpanTask(TaskConfig(**options, think=think)).conversation("a man", duration_s=9.0, key="q", seed=seed)
+            for think in (False, True)
+        )
+        assert thinking[0]["content"][1]["text"] == plain[0]["content"][1]["text"] + THINK_REQUEST
+    assert all(text.endswith(THINK_REQUEST) for text in SpanTask(TaskConfig(**options, think=True)).pool)
+    assert SpanTask(TaskConfig(answer=answer)).pool == TEMPLATES[answer]
+
+
+def test_with_think_the_answer_stands_in_tags_and_no_thought_is_invented():
+    messages = SpanTask(TaskConfig(think=True)).conversation("a man runs", duration_s=30.5, spans=[(3.21, 7.5)])
+    assert messages[1]["content"] == [{"type": "text", "text": "<answer>3.2 to 7.5 seconds</answer>"}]
+
+
+@pytest.mark.parametrize("answer", CODECS)
+@given(cuts=st.lists(st.integers(0, 1000), min_size=2, max_size=8, unique=True), thought=st.text(max_size=40))
+def test_with_think_the_task_parses_what_it_encodes_and_not_what_was_thought(answer, cuts, thought):
+    spans = [(a / 20, b / 20) for a, b in zip(sorted(cuts)[::2], sorted(cuts)[1::2], strict=False)]
+    plain, thinking = (SpanTask(TaskConfig(answer=answer, num_bins=1000, think=think)) for think in (False, True))
+    text = thinking.encode(spans, duration_s=50.0)
+    expected = plain.parse(plain.encode(spans, duration_s=50.0), duration_s=50.0)
+    for written in (text, f"<think>{thought} 1.0 to 2.0 seconds, <3><4></think>\n{text}"):
+        parsed = thinking.parse(written, duration_s=50.0)
+        assert (parsed.status, parsed.spans) == (Status.OK, expected.spans)
+    assert thinking.parse("<think>1.0 to 2.0 seconds <3><4>", duration_s=50.0).status == Status.MALFORMED
+    assert thinking.tokens() == plain.tokens()
 
 
 def test_new_tokens_follow_the_config():

@@ -64,6 +64,7 @@ class TaskConfig:
     num_bins: int = 100
     selection: str = "fixed"
     template: str | None = None
+    think: bool = False
 
 
 @dataclass
@@ -177,6 +178,7 @@ class TaskOverrides:
     num_bins: int | None = None
     selection: str | None = None
     template: str | None = None
+    think: bool | None = None
 
 
 @dataclass
@@ -207,8 +209,48 @@ class FallbackSettings:
 
 
 @dataclass
+class RewardsConfig:
+    """The rewards of a completion: `terms`, each a mapping with `name`, `weight`, `clip` and that reward's options."""
+
+    terms: list[dict[str, Any]] = field(default_factory=list)
+    normalise_weights: bool = False
+
+
+@dataclass
+class CurriculumConfig:
+    """Which samples an RL run meets next, by the IoU of its answers so far; and when it has learned enough."""
+
+    select: str = "all"
+    min_iou: float = 0.0
+    max_iou: float = 1.0
+    mean: float = 0.5
+    std: float = 0.2
+    size: float = 1.0
+    zero_variance: str = "keep"
+    resample_rounds: int = 1
+    plateau_steps: int = 0
+    plateau_gain: float = 0.0
+
+
+@dataclass
+class RolloutConfig:
+    """How completions are sampled, and how their prompt is shared."""
+
+    engine: str = "transformers"
+    share_prompt: bool = True
+    parity_samples: int = 4
+    parity_tolerance: float = 0.05
+    min_parsed: float = 0.5
+
+
+@dataclass
 class RLConfig(SFTConfig):
-    """All settings of `train_rl.py`: today those of supervised fine-tuning."""
+    """All settings of `train_rl.py`: those of supervised fine-tuning, and TRL's GRPOConfig under `rl`."""
+
+    rl: dict[str, Any] = field(default_factory=dict)
+    rewards: RewardsConfig = field(default_factory=RewardsConfig)
+    curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
 
 
 @dataclass

@@ -54,6 +54,15 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     ),
 }
 
+THINK_REQUEST = (
+    "\nFirst think inside <think> </think> about what happens in the video and when. "
+    "Then give the answer, and nothing else, inside <answer> </answer>."
+)
+"""Stands after the question where the model is to reason (`task.think`), whichever template asks it."""
+
+TAGGED_ANSWER = "<answer>{}</answer>"
+"""The answer where the model is to reason. The tags are plain text: they need no entries in the vocabulary."""
+
 
 def normalise_query(query: str) -> str:
     """A query as it stands in a prompt: white space collapsed, full stops at the end removed.

@@ -7,7 +7,16 @@ from vtg.config.schema import TaskConfig
 from vtg.errors import ConfigError
 from vtg.tasks.answer import CODECS, Answer, Codec
 from vtg.tasks.iou import Span
-from vtg.tasks.prompts import SELECTIONS, TEMPLATES, check_template, choose, fill, normalise_query
+from vtg.tasks.prompts import (
+    SELECTIONS,
+    TAGGED_ANSWER,
+    TEMPLATES,
+    THINK_REQUEST,
+    check_template,
+    choose,
+    fill,
+    normalise_query,
+)
 
 
 class SpanTask:
@@ -22,7 +31,8 @@ class SpanTask:
         self.config = config
         self.codec: Codec = CODECS[config.answer].from_config(config)
         own = config.template
-        self.pool = TEMPLATES[config.answer] if own is None else (check_template(own),)
+        pool = TEMPLATES[config.answer] if own is None else (check_template(own),)
+        self.pool = tuple(template + THINK_REQUEST for template in pool) if config.think else pool
 
     def conversation(
         self, query: str, *, duration_s: float, spans: Sequence[Span] | None = None, key: str = "", seed: int = 0
@@ -41,8 +51,9 @@ class SpanTask:
         return [user, {"role": "assistant", "content": [{"type": "text", "text": answer}]}]
 
     def encode(self, spans: Sequence[Span], *, duration_s: float) -> str:
-        """The text the model is trained to write for these moments."""
-        return self.codec.encode(spans, duration_s)
+        """The text the model is trained to write for these moments; with `think` in answer tags, without a thought."""
+        answer = self.codec.encode(spans, duration_s)
+        return TAGGED_ANSWER.format(answer) if self.config.think else answer
 
     def parse(self, text: str, *, duration_s: float) -> Answer:
         """What a completion says, in seconds of the clip."""
