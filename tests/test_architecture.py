@@ -11,7 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 import vtg.config.schema
-from vtg.config.schema import DoctorConfig, PredictConfig, SFTConfig
+from vtg.config.schema import DoctorConfig, PredictConfig, RLConfig, SFTConfig
 
 PROJECT = Path(__file__).parents[1]
 PACKAGE = PROJECT / "vtg"
@@ -39,9 +39,10 @@ BELOW: dict[str, tuple[str, ...]] = {
         *(*GROUND, "vtg.data.schema", "vtg.video", "vtg.tasks"),
         *("vtg.data.inputs", "vtg.data.collate", "vtg.data.packing"),
     ),
-    "vtg.models": (*GROUND, "vtg.data.inputs"),
+    "vtg.models": (*GROUND, "vtg.video", "vtg.tasks", "vtg.data.inputs", "vtg.data.collate"),
     "vtg.evaluation.metrics": ("vtg.tasks",),
     "vtg.evaluation.picture": ("vtg.evaluation.metrics",),
+    "vtg.evaluation.report": ("vtg.errors", "vtg.output", "vtg.evaluation.metrics"),
     "vtg.evaluation.generate": (
         *("vtg.errors", "vtg.evaluation.metrics", "vtg.video", "vtg.tasks"),
         *("vtg.data.inputs", "vtg.data.collate", "vtg.data.dataset"),
@@ -92,9 +93,9 @@ BELOW: dict[str, tuple[str, ...]] = {
 """Room → the rooms it may import from, itself aside. Listed bottom first: a room may name only rooms above
 its own line. Modules directly in vtg/ that are not listed are commands, and may import anything but each other."""
 
-COMMANDS_WITHOUT_TORCH = ("validate", "inspect", "evaluate", "entry", "config.load", "sft")
-PRIMARY: dict[str, type] = {"doctor": DoctorConfig, "predict": PredictConfig}
-"""The schema of a primary config; SFTConfig where none is named, which all groups are parts of."""
+COMMANDS_WITHOUT_TORCH = ("validate", "inspect", "evaluate", "report", "export", "entry", "config.load", "sft", "rl")
+PRIMARY: dict[str, type] = {"sft": SFTConfig, "doctor": DoctorConfig, "predict": PredictConfig, "rl": RLConfig}
+"""The schema of a primary config. All groups are parts of RLConfig."""
 
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "misc", "base"}
 
@@ -235,7 +236,7 @@ def test_every_setting_is_read(owner):
     assert not unread, f"{owner}: no module reads {', '.join(unread)}; an option must do something"
 
 
-def schema_at(path: list[str], root: type = SFTConfig) -> type | None:
+def schema_at(path: list[str], root: type = RLConfig) -> type | None:
     """The dataclass that `path` (group names) leads to from `root`; None where it leads to no dataclass."""
     owner: type | None = root
     for name in path:
@@ -265,7 +266,8 @@ def test_every_key_of_a_shipped_config_is_a_setting(path):
     values = {key: value for key, value in values.items() if key not in ("defaults", "hydra")}
     is_global = "# @package _global_" in path.read_text()
     group = path.relative_to(PROJECT / "conf").parts[:-1]
-    assert not unknown_keys(values, [] if is_global else list(group), PRIMARY.get(path.stem, SFTConfig))
+    root = PRIMARY.get(path.stem, RLConfig) if not group else RLConfig
+    assert not unknown_keys(values, [] if is_global else list(group), root)
 
 
 def test_the_schema_has_a_value_for_every_key_in_the_shipped_configs():
@@ -276,7 +278,7 @@ def test_the_schema_has_a_value_for_every_key_in_the_shipped_configs():
         values = OmegaConf.to_container(OmegaConf.load(path))
         if len(group) == 1 and isinstance(values, dict):
             set_somewhere.setdefault(group[0], set()).update(map(str, values))
-    groups = {entry.name: schema_at([entry.name]) for entry in fields(SFTConfig)}
+    groups = {entry.name: schema_at([entry.name]) for entry in fields(RLConfig)}
     for group, owner in groups.items():
         if owner is not None:
             missing = {entry.name for entry in fields(owner)} - set_somewhere[group]

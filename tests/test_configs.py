@@ -19,6 +19,8 @@ CONF = conf_dir()
 PRIMARY = {"sft": SFTConfig, "rl": RLConfig, "doctor": DoctorConfig, "predict": PredictConfig}
 TRAINING = ("sft", "rl", "doctor")
 CHOICES = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if path.stem != "defaults")
+RL_GROUPS = ("rl", "rl_model", "rewards", "curriculum", "rollout")
+"""Groups that only train_rl.py has."""
 GOOD = {"video": "a.mp4", "duration": 30.0, "timestamp": [2.0, 5.5], "sentence": "a man sits down"}
 
 
@@ -60,7 +62,13 @@ def test_a_primary_config_composes_without_overrides(name):
     assert config.video.max_pixels == 4096
 
 
-@pytest.mark.parametrize(("name", "choice"), itertools.product(TRAINING, CHOICES))
+def has_group(name: str, choice: str) -> bool:
+    return name == "rl" or not choice.startswith(tuple(f"{group}=" for group in RL_GROUPS))
+
+
+@pytest.mark.parametrize(
+    ("name", "choice"), [pair for pair in itertools.product(TRAINING, CHOICES) if has_group(*pair)]
+)
 def test_every_choice_of_every_group_composes_and_is_possible(name, choice, rows):
     config = load_config(composed(name, choice, *needed(choice, rows)), PRIMARY[name])
     assert isinstance(config, PRIMARY[name])
@@ -181,7 +189,7 @@ def test_settings_are_shown_and_refused_before_anything_heavy_is_imported(script
 
 def test_help_names_every_group_and_choice_and_how_to_start():
     done = run("--help")
-    for group in {choice.split("=")[0] for choice in CHOICES}:
+    for group in {choice.split("=")[0] for choice in CHOICES if has_group("sft", choice)}:
         names = ", ".join(sorted(path.stem for path in (CONF / group).glob("*.yaml")))
         assert f"{group}: {names}\n" in done.stdout
     assert "python train_sft.py data=my_dataset model=qwen3_vl_4b" in done.stdout
@@ -235,7 +243,7 @@ def test_a_name_that_training_arguments_does_not_have_gets_the_near_ones(tmp_pat
 
     config = sft("++trainer.max_stepz=3", f"output_dir={tmp_path}")
     with pytest.raises(ValueError) as caught:
-        training_arguments(config, has_validation=False)
+        training_arguments(config)
     message = str(caught.value)
     assert message.startswith("trainer.max_stepz: TrainingArguments of transformers has no such setting; did you mean ")
     assert "max_steps" in message
@@ -244,8 +252,14 @@ def test_a_name_that_training_arguments_does_not_have_gets_the_near_ones(tmp_pat
 def test_training_arguments_take_their_values_from_the_trainer_group(tmp_path):
     from vtg.training.run import training_arguments
 
-    config = sft("++trainer.adam_beta2=0.95", "++trainer.learning_rate='1e-4'", "seed=3", f"output_dir={tmp_path}")
-    arguments = training_arguments(config, has_validation=False)
+    config = sft(
+        "++trainer.adam_beta2=0.95",
+        "++trainer.learning_rate='1e-4'",
+        "seed=3",
+        "data.val_file=null",
+        f"output_dir={tmp_path}",
+    )
+    arguments = training_arguments(config)
     assert (arguments.adam_beta2, arguments.learning_rate, arguments.seed) == (0.95, 1e-4, 3)
     assert arguments.eval_strategy == "no"
 
@@ -256,7 +270,7 @@ def test_a_training_argument_that_vtg_sets_is_refused_with_what_to_set_instead(k
 
     config = sft(f"++trainer.{key}=1", f"output_dir={tmp_path}")
     with pytest.raises(ValueError) as caught:
-        training_arguments(config, has_validation=True)
+        training_arguments(config)
     assert str(caught.value) == f"trainer.{key} is set by vtg; set {OURS[key]} instead"
 
 
@@ -265,13 +279,45 @@ def test_the_trainer_settings_of_every_experiment_are_training_arguments(experim
     from vtg.training.run import training_arguments
 
     config = sft(experiment, f"output_dir={tmp_path}")
-    assert training_arguments(config, has_validation=True).learning_rate == config.trainer["learning_rate"]
+    assert training_arguments(config).learning_rate == config.trainer["learning_rate"]
 
 
-def test_reinforcement_learning_says_that_it_is_not_there_and_what_is():
-    done = run(script="train_rl.py")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == (
-        "error: GRPO training is not there yet, so nothing was trained; the same settings train by supervised "
-        "fine-tuning: python train_sft.py (vtg sft)\n"
-    )
+def rl(*overrides: str) -> RLConfig:
+    return load_config(composed("rl", *overrides), RLConfig)
+
+
+def test_rl_variants_differ_from_grpo_in_what_their_papers_say():
+    assert rl("rl=dr_grpo").rl["loss_type"] == "dr_grpo" and rl("rl=dr_grpo").rl["scale_rewards"] == "none"
+    assert rl("rl=gspo").rl["importance_sampling_level"] == "sequence"
+    dapo = rl("rl=dapo")
+    assert dapo.rl["epsilon_high"] == 0.28 and dapo.curriculum.zero_variance == "resample"
+    r1 = rl("rl=r1")
+    assert r1.task.think and {"name": "format", "weight": 1.0, "think": True} in r1.rewards.terms
+    assert r1.rl["max_completion_length"] == r1.evaluation.max_new_tokens == 512
+    assert not rl().task.think and rl("rl=r1", "rl.beta=0").rl["beta"] == 0
+
+
+def test_rl_of_the_tiny_model_has_settings_of_its_own():
+    assert rl().trainer["learning_rate"] > rl("model=qwen3_vl_4b").trainer["learning_rate"]
+
+
+WRONG_RL = {
+    "curriculum.select=easy": "curriculum.select = 'easy': must be one of all, filter, gaussian",
+    "rollout.engine=sglang": "rollout.engine = 'sglang': must be one of transformers, vllm",
+    "curriculum.min_iou=0.9 curriculum.max_iou=0.3 curriculum.select=filter": "curriculum.min_iou = 0.9",
+    "rewards.terms=[{name:iou,weight:1}]": "rewards.terms[0].name = 'iou': ",
+    "rewards.terms=[{name:temporal_iou,weight:1,treshold:0.3}]": "rewards.terms[0].treshold: ",
+    "rl.use_vllm=true": "rl.use_vllm is set by vtg; set rollout.engine instead",
+    "rl.learning_rate=1": "rl.learning_rate: is a setting of the Trainer; set trainer.learning_rate",
+    "rl.num_generation=4": "rl.num_generation: GRPOConfig of trl has no such setting; did you mean num_generations",
+    "rl.num_generations=1": "rl.num_generations = 1: must be an integer of at least 2, or no answer is better",
+    "rl.loss_type=dapo rl.epsilon=x": "rl.epsilon = 'x': must be a number",
+}
+
+
+@pytest.mark.parametrize("overrides", WRONG_RL)
+def test_a_wrong_rl_setting_ends_in_one_line_and_exit_code_2(overrides, tmp_path):
+    done = run(*overrides.split(), f"output_dir={tmp_path / 'run'}", script="train_rl.py")
+    assert done.stderr.splitlines()[-1].startswith(f"error: {WRONG_RL[overrides]}"), done.stderr
+    assert (done.returncode, done.stdout) == (2, "")
+    assert not (tmp_path / "run").exists()

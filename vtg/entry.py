@@ -69,9 +69,9 @@ def _end(code: int, message: str) -> NoReturn:
 
 
 def _arguments(argv: list[str]) -> list[str]:
-    """Drops the `--local_rank` that launchers append; lets any TrainingArguments name be set as `trainer.NAME=`."""
+    """Drops the `--local_rank` that launchers append; lets any name of TrainingArguments or GRPOConfig be set."""
     kept = [word for word in argv if not re.fullmatch(r"--local[-_]rank(=\d+)?", word)]
-    return [f"++{word}" if re.match(r"trainer\.\w+=", word) else word for word in kept]
+    return [f"++{word}" if re.match(r"(trainer|rl)\.\w+=", word) else word for word in kept]
 
 
 def _text_argument(word: str, text_keys: Sequence[str]) -> str:

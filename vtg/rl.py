@@ -1,20 +1,32 @@
-"""Reinforcement learning with GRPO: `python train_rl.py [overrides]`, or `vtg rl [overrides]`. Not there yet."""
+"""Reinforcement learning with GRPO: `python train_rl.py [overrides]`, or `vtg rl [overrides]`."""
 
 from vtg.config.schema import RLConfig
 from vtg.entry import hydra_program
-from vtg.errors import RunError
 
 
 def main() -> None:
-    """Composes and checks conf/rl.yaml, then says that there is no GRPO yet; see `python train_rl.py --help`."""
+    """Composes conf/rl.yaml and trains; see `python train_rl.py --help`."""
     hydra_program("rl", schema=RLConfig, job=_train)
 
 
 def _train(config: RLConfig) -> None:
-    raise RunError(
-        "GRPO training is not there yet, so nothing was trained; the same settings train by supervised fine-tuning: "
-        "python train_sft.py (vtg sft)"
-    )
+    from hydra.core.hydra_config import HydraConfig
+
+    from vtg.config.checks import check_together
+    from vtg.models.settings import adopt
+    from vtg.training import curriculum, rewards
+
+    curriculum.check(config.curriculum)
+    terms = rewards.build(config.rewards)
+    notes = adopt(config, HydraConfig.get().overrides.task)
+    notes += [f"rewards: {warning}" for warning in rewards.warnings_of(terms, task=config.task)]
+    check_together(config)
+    # torch, transformers and trl load here, after the settings were checked
+    from vtg.training.grpo import train
+    from vtg.training.run import processes_part_together
+
+    with processes_part_together():
+        train(config, terms, notes)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,9 @@ CHOICES = {
     "task.selection": ("fixed", "first", "seeded", "random"),
     "batching.by": ("fixed", "duration", "tokens"),
     "batching.oversize": ("error", "alone", "skip"),
+    "rollout.engine": ("transformers", "vllm"),
+    "curriculum.select": ("all", "filter", "gaussian"),
+    "curriculum.zero_variance": ("keep", "drop", "resample"),
     "model.dtype": ("auto", "float32", "bfloat16", "float16"),
     "model.attention": ("auto", "flash_attention_2", "sdpa", "eager"),
 }

@@ -81,17 +81,14 @@ def encode(
     _refuse_special_tokens(processor, messages)
     training = messages[-1]["role"] == "assistant"
     text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=not training)
-    settings = {"cap_pixels_per_frame": False} if "cap_pixels_per_frame" in _known_settings(processor) else {}
     frames, timestamps_s, is_real = clip.padded()
     call: Any = processor  # its signature lists no keywords of the video processor
     out = call(
         text=[text],
         videos=[torch.from_numpy(frames)],
-        video_metadata=[_metadata(timestamps_s, clip.duration_s)],
-        do_sample_frames=False,
-        do_resize=False,
+        video_metadata=[video_metadata(timestamps_s, clip.duration_s)],
         return_tensors="pt",
-        **settings,
+        **frames_as_they_are(processor),
     )
     ids, kinds, grid = out["input_ids"][0], out["mm_token_type_ids"][0].long(), out["video_grid_thw"]
     if max_length is not None and len(ids) > max_length:
@@ -195,8 +192,14 @@ def mrope_positions(
     return torch.cat([torch.arange(len(kinds))[None], positions])
 
 
-def _metadata(timestamps_s: np.ndarray, duration_s: float) -> VideoMetadata:
-    # The processor divides indices by fps to get seconds: milliseconds over 1000 say the true times of any clip.
+def frames_as_they_are(processor: ProcessorMixin) -> dict[str, bool]:
+    """What a call of the processor is told so that it neither samples nor resizes frames again."""
+    cap = {"cap_pixels_per_frame": False} if "cap_pixels_per_frame" in _known_settings(processor) else {}
+    return {"do_sample_frames": False, "do_resize": False, **cap}
+
+
+def video_metadata(timestamps_s: np.ndarray, duration_s: float) -> VideoMetadata:
+    """What the processor, which divides indices by fps, takes the true times of any clip from: milliseconds, 1000."""
     return VideoMetadata(
         total_num_frames=max(1, round(duration_s * 1000)),
         fps=1000.0,

@@ -1,11 +1,12 @@
 """The settings a checkpoint is used with: those it was trained with, where the command line does not say otherwise."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from vtg.config.checks import check_settings
-from vtg.config.schema import VIDEO_MEANS, FallbackSettings, SettingsOverrides
+from vtg.config.schema import VIDEO_MEANS, FallbackSettings, ModelConfig, SettingsOverrides, SFTConfig
 from vtg.models.checkpoint import SETTINGS_FILE, Settings, read_settings, resolve_checkpoint
 
 TIME_CONTRACT = ("video", "task")
@@ -55,6 +56,34 @@ def differences(trained: Settings, used: Settings) -> tuple[str, ...]:
         keys = [key for key in now if now[key] != before[key] and f"{group}.{key}" not in FREE_KEYS]
         found += [f"{group}.{key} = {now[key]} here, {before[key]} in training" for key in keys]
     return tuple(found)
+
+
+def adopt(config: SFTConfig, overrides: Sequence[str]) -> list[str]:
+    """Sets what fixes a model's times, prompts and answers to what the vtg checkpoint at `config.model.path` was
+    trained with, unless the command line says otherwise; returns what was changed, a line each.
+
+    Args:
+        overrides: of the command line, `key=value` or `group=choice`: a key or a whole group named there stays.
+    """
+    saved = read_settings(resolve_checkpoint(config.model.path))
+    if saved is None:
+        return []
+    named = {word.lstrip("+").partition("=")[0].partition("@")[0] for word in overrides}
+    pairs = [("video", saved.video), ("task", saved.task), ("model", replace(config.model, **_size(saved.model)))]
+    changed = []
+    for group, trained in pairs:
+        now = getattr(config, group)
+        for key, value in asdict(trained).items():
+            if f"{group}.{key}" in {*named, *FREE_KEYS} or (group in named and group != "model"):
+                continue
+            if getattr(now, key) != value:
+                changed.append(f"{group}.{key} = {value}, as {config.model.path} was trained (not {getattr(now, key)})")
+                setattr(now, key, value)
+    return changed
+
+
+def _size(model: ModelConfig) -> dict[str, Any]:
+    return {"max_length": model.max_length, "patch_factor": model.patch_factor}
 
 
 def _given(overrides: Any) -> dict[str, Any]:

@@ -1,0 +1,353 @@
+"""Completions that share their prompt get the log-probs and the gradients they get alone, each in a plain forward of
+its own, as supervised training encodes it: prompt and answer in one conversation."""
+
+import copy
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AttentionInterface
+from trl.trainer.utils import add_fused_lm_head
+
+from vtg.config.schema import TaskConfig
+from vtg.data.collate import collate
+from vtg.data.inputs import IGNORE_INDEX, Features, encode, patch_factor
+from vtg.models.shared_prompt import (
+    ATTENTION,
+    Prompt,
+    accept_encoded_videos,
+    encode_video,
+    is_sharing,
+    repeated_batch,
+    share_prompts,
+    shared_batch,
+)
+from vtg.tasks.span import SpanTask
+
+TASK = SpanTask(TaskConfig())
+ANSWERS = [[(2.0, 3.5)], [(0.5, 12.0)], [(11.5, 128.25)], [(1.0, 2.0)], [(100.0, 101.5)]]
+"""Of different lengths in tokens."""
+
+ASKED = {
+    "dog": ("steady", "a man runs away from a dog"),
+    "circle": ("steady", "a red circle"),
+    "short": ("short", "a"),
+    "long": ("long", "someone sits down, then stands up again"),
+}
+BATCHES = {
+    "one prompt": {"dog": 4},
+    "one completion": {"circle": 1},
+    "prompts of different lengths, one clip twice": {"long": 2, "dog": 3, "short": 1, "circle": 5},
+    "padding frames": {"short": 3},
+}
+"""Prompts, each with how many completions it has."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt; its completions (tokens,); and each of them with its prompt as supervised training encodes them."""
+
+    prompt: Features
+    completions: list[torch.Tensor]
+    alone: list[Features]
+
+
+@dataclass(frozen=True)
+class Found:
+    """log-probs and entropies of all completion tokens one after the other, and gradients by name."""
+
+    logps: torch.Tensor
+    entropies: torch.Tensor
+    gradients: dict[str, torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def questions(vlm, make_clip) -> dict[str, Question]:
+    factor, tokenizer = patch_factor(vlm.processor), vlm.processor.tokenizer
+    clips = {
+        "steady": make_clip([0.0, 0.5, 1.0, 1.5], size=(2 * factor, 2 * factor), seed=1),
+        "short": replace(make_clip([0.2], size=(factor, factor), seed=2), pad=5),
+        "long": make_clip((np.arange(12) * 0.7).tolist(), size=(2 * factor, 3 * factor), seed=3),
+    }
+    found = {}
+    for name, (clip, query) in ASKED.items():
+
+        def encoded(spans, clip=clip, query=query) -> Features:
+            return encode(vlm.processor, TASK.conversation(query, duration_s=200.0, spans=spans), clips[clip])
+
+        alone = [encoded(spans) for spans in ANSWERS]
+        completions = [one["labels"][one["labels"] != IGNORE_INDEX] for one in alone]
+        assert all(one[-1] == tokenizer.convert_tokens_to_ids("<|im_end|>") for one in completions)
+        found[name] = Question(encoded(None), completions, alone)
+    assert len({len(one) for one in found["dog"].completions}) >= 3
+    assert (found["short"].prompt["attention_mask"] == 0).any()
+    return found
+
+
+def plain_copy(vlm) -> Any:
+    model = copy.deepcopy(vlm.model)
+    add_fused_lm_head(model, outputs=("log_probs", "entropy"))
+    return model
+
+
+def lora_copy(vlm) -> Any:
+    """An adapter with nothing at zero on every linear layer of language model and vision tower."""
+    torch.manual_seed(3)
+    linear = [
+        name
+        for name, one in vlm.model.named_modules()
+        if isinstance(one, torch.nn.Linear) and "lm_head" not in name and "patch_embed" not in name
+    ]
+    model = get_peft_model(plain_copy(vlm), LoraConfig(r=4, target_modules=linear, init_lora_weights=False))
+    assert all(bool(one.any()) for name, one in model.named_parameters() if "lora_B" in name)
+    return model
+
+
+def checkpointed_copy(vlm) -> Any:
+    model = plain_copy(vlm)
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.train()
+    assert any(getattr(one, "gradient_checkpointing", False) for one in model.modules())
+    return model
+
+
+MODELS = {"all weights": plain_copy, "lora": lora_copy, "gradient checkpointing": checkpointed_copy}
+
+
+def weights_of(tokens: int) -> torch.Tensor:
+    """What each token's log-prob and entropy count in the loss: no two the same, so that none can hide."""
+    return torch.linspace(-1.0, 2.0, tokens)
+
+
+def gradients_of(model: Any, logps: torch.Tensor, entropies: torch.Tensor) -> dict[str, torch.Tensor]:
+    loss = (weights_of(len(logps)) * (logps - 0.3 * entropies)).sum()
+    names, parameters = zip(*((n, p) for n, p in model.named_parameters() if p.requires_grad), strict=True)
+    return dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
+
+
+def found_alone(model: Any, questions: dict[str, Question], groups: dict[str, int], *, grads: bool = True) -> Found:
+    """Every completion in a forward of its own, of logits as the plain model gives them."""
+    logps, entropies = [], []
+    for name, n in groups.items():
+        for row in questions[name].alone[:n]:
+            batch = collate([row], pad_token_id=0)
+            labels = batch.pop("labels")[0, 1:]
+            logits = model(**batch, use_cache=False).logits[0, :-1][labels != IGNORE_INDEX]
+            spread = logits.float().log_softmax(-1)
+            logps.append(spread.gather(1, labels[labels != IGNORE_INDEX, None])[:, 0])
+            entropies.append(-(spread.exp() * spread).sum(-1))
+    joined = torch.cat(logps), torch.cat(entropies)
+    return Found(*(one.detach() for one in joined), gradients_of(model, *joined) if grads else {})
+
+
+def padded(question: Question, n: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Its first n completions (n, length) with token 7 as padding, and their mask."""
+    own = pad_sequence(
+        [*question.completions[:n], torch.zeros(length, dtype=torch.int64)], batch_first=True, padding_value=7
+    )
+    mask = pad_sequence([torch.ones(len(one), dtype=torch.int64) for one in question.completions[:n]], batch_first=True)
+    return own[:n], torch.nn.functional.pad(mask, (0, length - mask.shape[1]))
+
+
+def prompts_of(model: Any, questions: dict[str, Question], groups: dict[str, int], *, encoded: bool) -> list[Prompt]:
+    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return [Prompt(q, encode_video(plain, q) if encoded else None) for q in (questions[name].prompt for name in groups)]
+
+
+def inputs_of(
+    model: Any, questions: dict[str, Question], groups: dict[str, int], *, way: str, encoded: bool = False
+) -> tuple[dict[str, Any], torch.Tensor]:
+    """What the fused head takes, and the mask of the completions; their padding is 2 tokens at least."""
+    length = 2 + max(len(one) for name, n in groups.items() for one in questions[name].completions[:n])
+    pairs = [padded(questions[name], n, length) for name, n in groups.items()]
+    own, real = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    prompts = prompts_of(model, questions, groups, encoded=encoded)
+    mask = torch.cat(real)
+    labels = torch.cat(own).masked_fill(mask == 0, IGNORE_INDEX)
+    if way == "shared":
+        dtype = next(model.parameters()).dtype
+        return shared_batch(prompts, own, dtype=dtype) | {"shift_labels": labels}, mask
+    batch = repeated_batch(prompts, own, real, pad_token_id=0)
+    before = batch["input_ids"].shape[1] - length
+    return batch | {"labels": torch.nn.functional.pad(labels, (before, 0), value=IGNORE_INDEX)}, mask
+
+
+def found_together(
+    model: Any,
+    questions: dict[str, Question],
+    groups: dict[str, int],
+    *,
+    way: str,
+    encoded: bool = False,
+    grads: bool = True,
+) -> Found:
+    """All completions in one forward through the fused head, as the trainer takes them."""
+    inputs, mask = inputs_of(model, questions, groups, way=way, encoded=encoded)
+    out = model(**inputs, fused_lm_head=True)
+    logps, entropies = (one[:, -mask.shape[1] :][mask.bool()] for one in (out.log_probs, out.entropy))
+    return Found(logps.detach(), entropies.detach(), gradients_of(model, logps, entropies) if grads else {})
+
+
+def assert_same(found: Found, wanted: Found, *, parameters: Sequence[str] | None = None) -> None:
+    """Log-probs and entropies to 1e-5 of their scale; gradients weight by weight, so no large one hides a small."""
+    for ours, theirs in ((found.logps, wanted.logps), (found.entropies, wanted.entropies)):
+        assert ours.shape == theirs.shape
+        assert (ours - theirs).abs().max() <= 1e-5 * theirs.abs().max()
+    names = wanted.gradients.keys() if parameters is None else parameters
+    for name in names:
+        theirs = wanted.gradients[name]
+        assert theirs.norm() > 0, name
+        assert (found.gradients[name] - theirs).norm() <= 3e-5 * theirs.norm(), name
+    ours, theirs = (torch.cat([one.gradients[n].flatten() for n in names]) for one in (found, wanted))
+    assert (ours - theirs).norm() <= 1e-5 * theirs.norm()
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_log_probs_and_gradients_are_those_of_every_completion_alone(vlm, questions, kind):
+    model = MODELS[kind](vlm)
+    alone = {label: found_alone(model, questions, groups) for label, groups in BATCHES.items()}
+    share_prompts(model.get_base_model() if kind == "lora" else model)
+    for label, groups in BATCHES.items():
+        for way in ("shared", "repeated"):
+            assert_same(found_together(model, questions, groups, way=way), alone[label])
+    vision = [name for name in alone["one prompt"].gradients if "visual." in name]
+    assert len(vision) > 10  # the tower is trained through the shared prompt, and its gradients were compared
+    unlike = alone["one prompt"].gradients
+    one = alone["padding frames"].gradients
+    assert sum((unlike[n] - one[n]).norm() for n in one) > 0.1 * sum(x.norm() for x in one.values())
+
+
+def test_an_encoded_video_stands_in_for_its_pixels(vlm, questions):
+    model = lora_copy(vlm).train()
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    for name, parameter in model.named_parameters():
+        if "visual." in name:
+            parameter.requires_grad_(False)
+    groups = BATCHES["prompts of different lengths, one clip twice"]
+    wanted = found_alone(model, questions, groups)
+    share_prompts(model.get_base_model())
+    for way in ("shared", "repeated"):
+        assert_same(found_together(model, questions, groups, way=way, encoded=True), wanted)
+    accepting = lora_copy(vlm)  # a model that shares nothing takes encoded videos too
+    accept_encoded_videos(accepting.get_base_model())
+    with torch.no_grad():
+        again = found_together(accepting, questions, groups, way="repeated", encoded=True, grads=False)
+    assert (again.logps - wanted.logps).abs().max() <= 1e-5 * wanted.logps.abs().max()
+
+
+@torch.no_grad()
+def test_another_video_changes_what_its_own_completions_are_worth_and_no_others(vlm, questions):
+    model = plain_copy(vlm)
+    share_prompts(model)
+    groups = {"long": 2, "dog": 3}
+    own = sum(len(one) for one in questions["long"].completions[:2])
+    for encoded in (False, True):
+        before = found_together(model, questions, groups, way="shared", encoded=encoded, grads=False).logps
+        long = questions["long"]
+        pixels = long.prompt["pixel_values_videos"]
+        other = questions | {"long": replace(long, prompt=long.prompt | {"pixel_values_videos": pixels.flip(0)})}
+        after = found_together(model, other, groups, way="shared", encoded=encoded, grads=False).logps
+        assert torch.equal(after[own:], before[own:])
+        assert (after[:own] - before[:own]).abs().max() > 1e-4
+
+
+@torch.no_grad()
+def test_a_completion_is_blind_to_the_other_completions(vlm, questions):
+    model = plain_copy(vlm)
+    share_prompts(model)
+    inputs, mask = inputs_of(model, questions, {"dog": 3, "short": 2}, way="shared")
+    before = model(**inputs, fused_lm_head=True).log_probs
+    shared = len(questions["dog"].prompt["input_ids"]) - 1
+    second = shared + mask.shape[1]
+    ids = inputs["input_ids"].clone()
+    ids[0, second + 2] += 1  # a token in the middle of the second completion
+    after = model(**(inputs | {"input_ids": ids}), fused_lm_head=True).log_probs
+    assert torch.equal(after[[0, 2, 3, 4]], before[[0, 2, 3, 4]])
+    assert torch.equal(after[1, :2], before[1, :2]) and not torch.equal(after[1, 2], before[1, 2])
+
+
+@torch.no_grad()
+def test_a_plain_call_is_bitwise_what_it_was(vlm, questions):
+    model = copy.deepcopy(vlm.model)
+    rows = [questions[name].alone[at] for at, name in enumerate(("dog", "short", "long"))]
+    batches = [collate(rows, pad_token_id=0, padding_side=side) for side in ("right", "left")] + [
+        collate(rows[:1], pad_token_id=0)
+    ]
+    for batch in batches:
+        del batch["labels"]
+    prompt = collate([questions["dog"].prompt], pad_token_id=0)
+    del prompt["labels"]
+    written = {"max_new_tokens": 5, "do_sample": False}
+
+    def outputs() -> list[torch.Tensor]:
+        return [*(model(**batch).logits for batch in batches), model.generate(**prompt, **written)]
+
+    before = outputs()
+    assert not is_sharing(model)
+    share_prompts(model)
+    assert is_sharing(model) and ATTENTION in AttentionInterface()
+    assert all(torch.equal(now, was) for now, was in zip(outputs(), before, strict=True))
+
+
+@contextmanager
+def counted(model: Any) -> Iterator[Counter[str]]:
+    """Counts tokens through the language model and clips through the vision tower."""
+    counts: Counter[str] = Counter()
+
+    def count_tokens(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        counts["tokens"] += kwargs["inputs_embeds"].shape[0] * kwargs["inputs_embeds"].shape[1]
+
+    def count_clips(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        counts["clips"] += len(kwargs["grid_thw"])
+
+    inner = model.model
+    hooks = [
+        inner.language_model.register_forward_pre_hook(count_tokens, with_kwargs=True),
+        inner.visual.register_forward_pre_hook(count_clips, with_kwargs=True),
+    ]
+    yield counts
+    for hook in hooks:
+        hook.remove()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("label", BATCHES)
+def test_a_prompt_goes_through_the_language_model_once_and_its_clip_through_the_tower_once(vlm, questions, label):
+    model, groups = plain_copy(vlm), BATCHES[label]
+    share_prompts(model)
+    inputs, mask = inputs_of(model, questions, groups, way="shared")
+    repeated, _ = inputs_of(model, questions, groups, way="repeated")
+    prompts = [len(questions[name].prompt["input_ids"]) for name in groups]
+    with counted(model) as once:
+        model(**inputs, fused_lm_head=True)
+    assert once["tokens"] == sum(prompts) - len(prompts) + mask.numel()
+    assert once["clips"] == len(groups)
+    with counted(model) as often:
+        model(**repeated, fused_lm_head=True)
+    assert often["tokens"] == len(mask) * (max(prompts) + mask.shape[1])
+    assert often["clips"] == len(mask)
+    with counted(model) as none:
+        encoded, _ = inputs_of(model, questions, groups, way="shared", encoded=True)
+        assert none["clips"] == len(groups)
+        model(**encoded, fused_lm_head=True)
+    assert none["clips"] == len(groups)  # encoded before, once; not again in the forward
+
+
+@torch.no_grad()
+def test_in_bfloat16_sharing_errs_no_more_than_a_forward_of_its_own(vlm, questions):
+    groups = BATCHES["prompts of different lengths, one clip twice"]
+    exact = found_alone(vlm.model, questions, groups, grads=False).logps
+    model = plain_copy(vlm).to(torch.bfloat16)
+    alone = found_alone(model, questions, groups, grads=False).logps
+    share_prompts(model)
+    shared = found_together(model, questions, groups, way="shared", grads=False).logps
+    error = (alone - exact).abs().mean()
+    assert 0 < error < 0.2 * exact.abs().mean()
+    assert (shared - exact).abs().mean() <= 1.5 * error

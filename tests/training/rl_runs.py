@@ -1,0 +1,124 @@
+"""How the tests of reinforcement learning start a run, or build its trainer, and read what it leaves."""
+
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sft_runs import ROOT
+
+from vtg.config.load import load_config
+from vtg.config.schema import RLConfig
+from vtg.data.dataset import SkipReport
+from vtg.entry import conf_dir
+from vtg.training import curriculum, rewards
+from vtg.training.course import Course
+from vtg.training.grpo import grpo_arguments, plan, prompt_costs
+from vtg.training.grpo_trainer import MicroBatch, VideoGRPOTrainer
+from vtg.training.rollouts import RolloutLoader
+
+
+def overrides(demo: Path, out: Path, *more: str) -> list[str]:
+    """A run of 2 steps, each over 2 prompts with 4 completions, that measures nothing before and after."""
+    return [
+        "data=jsonl",
+        f"data.annotation_file={demo / 'train.jsonl'}",
+        f"data.video_dir={demo}",
+        f"output_dir={out}",
+        "trainer.max_steps=2",
+        "trainer.per_device_train_batch_size=2",
+        "trainer.save_strategy=steps",
+        "trainer.save_steps=1",
+        "trainer.save_total_limit=9",
+        "trainer.logging_steps=1",
+        "trainer.warmup_steps=0",
+        "trainer.use_cpu=true",
+        "rl.num_generations=4",
+        "rl.max_completion_length=12",
+        "evaluation.max_new_tokens=12",
+        *more,
+    ]
+
+
+def compose(words: list[str]) -> RLConfig:
+    from hydra import compose, initialize_config_dir
+
+    words = [f"++{word}" if word.startswith(("trainer.", "rl.")) else word for word in words]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return load_config(compose("rl", overrides=words), RLConfig)
+
+
+def build(words: list[str]) -> VideoGRPOTrainer:
+    """The trainer of these settings, as `vtg.training.grpo.train` builds it, in training mode and not yet trained."""
+    from peft import PeftModel
+    from transformers import set_seed
+
+    from vtg.models.loading import prepare_training
+
+    config = compose(words)
+    arguments = grpo_arguments(config)
+    config.model.attention = "sdpa"
+    course = Course(config)
+    prompts = course.dataset(course.splits.train, training=True, answers=False)
+    costs = prompt_costs(config, prompts, arguments)
+    record = curriculum.IoURecord.start(prompts.samples)
+    loader = RolloutLoader(
+        prompts,
+        choose=lambda epoch: range(len(prompts)),
+        plan=partial(plan, config=config, costs=costs, arguments=arguments),
+        rank=0,
+        iterations=arguments.num_iterations,
+    )
+    set_seed(config.seed)
+    model: Any = course.model
+    trainer = VideoGRPOTrainer(
+        model=prepare_training(model, config.model, config.lora),
+        args=arguments,
+        config=config,
+        train_dataset=prompts,
+        eval_dataset=None,
+        processing_class=course.processor,
+        loader=loader,
+        costs=costs,
+        terms=rewards.build(config.rewards),
+        record=record,
+        report=SkipReport(Path(config.output_dir) / "skipped.jsonl", max_bad_share=config.data.max_bad_share),
+    )
+    assert isinstance(trainer.model, PeftModel) == (config.lora.enabled or isinstance(model, PeftModel))
+    trainer.model.train()
+    return trainer
+
+
+def window(trainer: VideoGRPOTrainer) -> list[dict[str, Any]]:
+    """The inputs of the loss, a micro-batch each, of the next optimizer step."""
+    stream = iter(trainer.get_train_dataloader())
+    steps, _ = trainer.get_batch_samples(stream, trainer.args.gradient_accumulation_steps, trainer.args.device)
+    trainer.current_gradient_accumulation_steps = len(steps)
+    return [trainer._prepare_inputs(step) for step in steps]
+
+
+def log_probs(trainer: VideoGRPOTrainer, model: Any, batches: list[MicroBatch], inputs: dict[str, Any]) -> Any:
+    """What the trainer takes for the log-probs (rows, C) of the completions of these micro-batches, under `model`."""
+    import torch
+
+    trainer._current = batches
+    ids, mask = inputs["completion_ids"], inputs["completion_mask"]
+    with torch.no_grad():
+        return trainer._get_per_token_logps_and_entropies(model, ids, mask, ids.shape[1])[0]
+
+
+def run(*words: str) -> subprocess.CompletedProcess:
+    return _ended([sys.executable, str(ROOT / "train_rl.py"), *words])
+
+
+def run_on_two(*words: str) -> subprocess.CompletedProcess:
+    """A run of two processes (gloo)."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    return _ended([*launcher, str(ROOT / "train_rl.py"), *words])
+
+
+def _ended(command: list[str]) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment)

@@ -1,0 +1,134 @@
+"""Completions sampled by transformers' `generate`, with every prompt run once for all of its completions."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.nn.functional import pad
+from transformers import DynamicCache, GenerationConfig
+
+from vtg.data.collate import collate
+from vtg.models.shared_prompt import Prompt, repeated_batch, shared_batch
+
+
+@torch.no_grad()
+def sample(
+    model: Any, prompts: Sequence[Prompt], config: GenerationConfig, *, n: int, pad_token_id: int, share: bool = True
+) -> list[list[int]]:
+    """n completions of each prompt, in their order, as token ids up to and with the one that ended them.
+
+    Args:
+        model: a plain Qwen-VL model, or a PeftModel on one, in evaluation mode.
+        share: run every prompt once and hand its keys and values to its n completions; else run it n times.
+    """
+    inputs = _begun(model, prompts, n=n, pad_token_id=pad_token_id, share=share)
+    out = model.generate(**inputs, generation_config=config)
+    return [_ended(row, config) for row in out[:, inputs["input_ids"].shape[1] :].tolist()]
+
+
+@torch.no_grad()
+def answer_greedily(
+    model: Any, prompt: Prompt, config: GenerationConfig, *, pad_token_id: int, share: bool = True
+) -> tuple[list[int], list[float]]:
+    """The greedy completion of a prompt, and the log-prob of each of its tokens at temperature 1, as it was decoded.
+
+    Of `config`, length, ends and suppressed tokens are kept.
+    """
+    greedy = GenerationConfig(
+        max_new_tokens=config.max_new_tokens,
+        eos_token_id=config.eos_token_id,
+        pad_token_id=pad_token_id,
+        suppress_tokens=config.suppress_tokens,
+        do_sample=False,
+        output_logits=True,
+        return_dict_in_generate=True,
+        disable_compile=True,
+    )
+    inputs = _begun(model, [prompt], n=1, pad_token_id=pad_token_id, share=share)
+    out = model.generate(**inputs, generation_config=greedy)
+    tokens = _ended(out.sequences[0, inputs["input_ids"].shape[1] :].tolist(), greedy)
+    rows = [logits[0].float().log_softmax(-1) for logits in out.logits]
+    return tokens, [float(row[token]) for row, token in zip(rows, tokens, strict=False)]
+
+
+@torch.no_grad()
+def forward_log_probs(
+    model: Any, prompt: Prompt, completion: Sequence[int], *, pad_token_id: int, dtype: torch.dtype, share: bool = True
+) -> list[float]:
+    """The log-prob of each token of a completion at temperature 1, in the forward that training runs.
+
+    `dtype`: in which attention is computed.
+    """
+    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    own = torch.tensor([list(completion)], device=prompt.features["input_ids"].device)
+    if share:
+        inputs = shared_batch([prompt], [own], dtype=dtype)
+    else:
+        inputs = repeated_batch([prompt], [own], [torch.ones_like(own)], pad_token_id=pad_token_id)
+    hidden = plain.model(**inputs).last_hidden_state
+    if not share:
+        hidden = hidden[:, -own.shape[1] - 1 : -1]
+    logits = plain.lm_head(hidden)[0].float()
+    return logits.log_softmax(-1).gather(1, own[0, :, None])[:, 0].tolist()
+
+
+def _begun(model: Any, prompts: Sequence[Prompt], *, n: int, pad_token_id: int, share: bool) -> dict[str, Any]:
+    """What `generate` begins with: n rows of each prompt."""
+    if share:
+        return _prefilled(model, prompts, n=n, pad_token_id=pad_token_id)
+    rows = [prompt.inputs() for prompt in prompts for _ in range(n)]
+    inputs = collate(rows, pad_token_id=pad_token_id, padding_side="left")
+    del inputs["labels"]
+    return inputs
+
+
+def _ended(row: list[int], config: GenerationConfig) -> list[int]:
+    """Token ids up to and with the first that ends a completion."""
+    ends: Any = config.eos_token_id
+    ends = [ends] if isinstance(ends, int) else ends
+    stop = next((at for at, token in enumerate(row) if token in ends), len(row) - 1)
+    return row[: stop + 1]
+
+
+def _prefilled(model: Any, prompts: Sequence[Prompt], *, n: int, pad_token_id: int) -> dict[str, Any]:
+    """What `generate` goes on from: all prompt tokens but the last in the cache, n rows each, padded on the left."""
+    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    caches = [_keys_and_values(plain, prompt) for prompt in prompts]
+    longest = max(len(prompt.features["input_ids"]) for prompt in prompts)
+
+    def rows(name: str, fill: int) -> torch.Tensor:
+        found = [prompt.features[name] for prompt in prompts]
+        padded = [pad(one, (longest - one.shape[-1], 0), value=fill) for one in found]
+        return torch.stack(padded, dim=-2).repeat_interleave(n, dim=-2)
+
+    cache = DynamicCache(config=plain.config.get_text_config())
+    for layer in range(len(caches[0])):
+        both = []
+        for of in range(2):
+            found = [one[layer][of] for one in caches]
+            padded = [pad(one, (0, 0, longest - 1 - one.shape[2], 0)) for one in found]
+            both.append(torch.cat(padded).repeat_interleave(n, dim=0))
+            for one in caches:
+                one[layer][of] = torch.empty(0)  # freed as it is copied
+        cache.update(both[0], both[1], layer)
+    return {
+        "input_ids": rows("input_ids", pad_token_id),
+        "attention_mask": rows("attention_mask", 0),
+        "position_ids": rows("position_ids", 0),
+        "past_key_values": cache,
+    }
+
+
+def _keys_and_values(plain: Any, prompt: Prompt) -> list[list[torch.Tensor]]:
+    """[keys, values] (1, heads, P - 1, d) of every layer."""
+    inputs = prompt.inputs()
+    out = plain.model(
+        input_ids=inputs["input_ids"][None, :-1],
+        attention_mask=inputs["attention_mask"][None, :-1],
+        mm_token_type_ids=inputs["mm_token_type_ids"][None, :-1],
+        position_ids=inputs["position_ids"][:, None, :-1],
+        pixel_values_videos=inputs["pixel_values_videos"],
+        video_grid_thw=inputs["video_grid_thw"],
+        use_cache=True,
+    )
+    return [[layer.keys, layer.values] for layer in out.past_key_values.layers]

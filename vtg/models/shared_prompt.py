@@ -1,0 +1,232 @@
+"""A prompt with a video, run once for all completions of it: encoded once, through the language model once.
+
+    share_prompts(model)                                 # once, after loading
+    prompt = Prompt(features, encode_video(…))           # the clip encoded once, where the vision tower is frozen
+    batch = shared_batch([prompt], [completions], …)     # the prompt once, then every completion
+    hidden = backbone(**batch).last_hidden_state         # (rows, C, H): what predicts each completion token
+
+The prompt and its G completions are one sequence: the prompt without its last token, then G branches, each the prompt's
+last token and the completion without its last. A branch attends to the prompt and to itself, with the positions it has
+alone. Everything but attention works on tokens one by one, so it is the model's own forward in which only the attention
+function is another: gradient checkpointing, LoRA, a trainable vision tower, DDP and ZeRO see nothing unusual, and the
+gradient flows through the prompt. The work is that of P + G·R tokens instead of G·(P + R); no kernel of our own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import MethodType
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from vtg.data.collate import collate
+from vtg.data.inputs import Features
+from vtg.video.clip import Clip
+
+ATTENTION = "shared_prompt_sdpa"
+"""The name of the attention function: SDPA, and SDPA over shared prompts where a forward has a `Layout`."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One prompt and its branches in the packed sequence: tokens start to branches are shared, branches to end own.
+
+    `prompt_mask` (1, 1, P, P) is None where every prompt token is attended to; `branch_mask` (1, 1, n·C, P + n·C).
+    Both hold 0 for what is attended to, else -inf.
+    """
+
+    start: int
+    branches: int
+    end: int
+    prompt_mask: torch.Tensor | None
+    branch_mask: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where prompts and branches stand in a packed sequence; the completions are (rows, length) tokens."""
+
+    segments: tuple[Segment, ...]
+    rows: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt of P tokens: features of `vtg.data.inputs.encode`, on the model's device.
+
+    `encoded`: what `encode_video` made of its clip, or None where the vision tower is to see the pixels.
+    `clip`: what it asks about, kept where another engine than transformers' is to read it.
+    """
+
+    features: Features
+    encoded: torch.Tensor | None = None
+    clip: Clip | None = None
+
+    def inputs(self) -> Features:
+        """The features, with the clip encoded where it is."""
+        return self.features if self.encoded is None else self.features | {"pixel_values_videos": self.encoded}
+
+
+def share_prompts(model: Any) -> None:
+    """Teaches a plain Qwen-VL model, in place, to take the batches of `shared_batch` and videos already encoded.
+
+    Its other calls are as they were; attention is SDPA in them.
+    """
+    AttentionInterface.register(ATTENTION, _attention)
+    AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+    inner = model.model
+    inner.language_model.config._attn_implementation = ATTENTION
+    inner.register_forward_hook(_keep_branches, with_kwargs=True)
+    accept_encoded_videos(model)
+
+
+def is_sharing(model: Any) -> bool:
+    """Whether `share_prompts` was called with this plain Qwen-VL model."""
+    return model.model.language_model.config._attn_implementation == ATTENTION
+
+
+def shared_batch(
+    prompts: Sequence[Prompt], completions: Sequence[torch.Tensor], *, dtype: torch.dtype
+) -> dict[str, Any]:
+    """One sequence of prompts, each with its completions (n, C) int64 padded at the end, for the model's forward.
+
+    `dtype`: in which attention is computed. The backbone's last_hidden_state becomes (rows, C, H), rows being those of
+    all prompts one after the other: hidden state [r, t] predicts completion token t of row r.
+    """
+    length = completions[0].shape[1]
+    tokens, kinds, positions, segments, start = [], [], [], [], 0
+    for prompt, own in zip(prompts, completions, strict=True):
+        features, n, device = prompt.features, len(own), own.device
+        shared = len(features["input_ids"]) - 1
+        branches = torch.cat([features["input_ids"][-1:].expand(n, 1), own[:, :-1]], dim=1)
+        after = features["position_ids"][:, -1:] + torch.arange(length, device=device)
+        tokens += [features["input_ids"][:-1], branches.flatten()]
+        kinds += [features["mm_token_type_ids"][:-1], torch.zeros(n * length, dtype=torch.int64, device=device)]
+        positions += [features["position_ids"][:, :-1], after.repeat(1, n)]
+        middle, end = start + shared, start + shared + n * length
+        attended = features["attention_mask"][:-1].bool()
+        segments.append(Segment(start, middle, end, *_masks(attended, n, length, dtype)))
+        start = end
+    return {
+        "input_ids": torch.cat(tokens)[None],
+        "mm_token_type_ids": torch.cat(kinds)[None],
+        "position_ids": torch.cat(positions, dim=1)[:, None],
+        "attention_mask": torch.zeros(1, 1, 1, 1, device=tokens[0].device),  # of four axes: the model makes none itself
+        **_videos(prompts),
+        "shared_prompts": Layout(tuple(segments), sum(map(len, completions)), length),
+    }
+
+
+def repeated_batch(
+    prompts: Sequence[Prompt], completions: Sequence[torch.Tensor], mask: Sequence[torch.Tensor], *, pad_token_id: int
+) -> Features:
+    """The same with every prompt as often as it has completions: rows (rows, P + C), prompts padded on the left.
+
+    `mask`: (n, C) of each, 1 for the tokens of a completion. Hidden state [r, P + t - 1] predicts completion token t.
+    """
+    rows: list[Features] = []
+    for prompt, own, real in zip(prompts, completions, mask, strict=True):
+        one, length, device = prompt.inputs(), own.shape[1], own.device
+        after = one["position_ids"][:, -1:] + 1 + torch.arange(length, device=device)
+        for tokens, attended in zip(own, real, strict=True):
+            rows.append(
+                one
+                | {
+                    "input_ids": torch.cat([one["input_ids"], tokens]),
+                    "labels": torch.cat([one["labels"], tokens]),
+                    "attention_mask": torch.cat([one["attention_mask"], attended.long()]),
+                    "mm_token_type_ids": torch.cat([one["mm_token_type_ids"], torch.zeros_like(tokens)]),
+                    "position_ids": torch.cat([one["position_ids"], after], dim=1),
+                }
+            )
+    batch = collate(rows, pad_token_id=pad_token_id, padding_side="left")
+    del batch["labels"]
+    return batch
+
+
+def encode_video(model: Any, features: Features) -> torch.Tensor:
+    """What the vision tower and the projector make of one clip: (tokens, (1 + deepstack layers) · H), no gradient.
+
+    The model's forward takes it in place of `pixel_values_videos` (`accept_encoded_videos`).
+    """
+    inner = model.model
+    with torch.no_grad():
+        out = inner.get_video_features(features["pixel_values_videos"], features["video_grid_thw"], return_dict=True)
+    layers = [out.pooler_output, *(getattr(out, "deepstack_features", None) or ())]
+    return torch.cat([torch.cat(layer) for layer in layers], dim=-1)
+
+
+def accept_encoded_videos(model: Any) -> None:
+    """Lets a plain Qwen-VL model take results of `encode_video` as `pixel_values_videos`.
+
+    Pixels have a row for each patch of the grid, encoded videos one for each token: fewer by the merge size squared.
+    """
+    inner = model.model
+    inner.get_video_features = MethodType(_video_features, inner)
+
+
+def _video_features(inner: Any, pixel_values_videos: torch.Tensor, video_grid_thw: Any = None, **kwargs: Any) -> Any:
+    patches = video_grid_thw.prod(-1)
+    if len(pixel_values_videos) == int(patches.sum()):
+        return type(inner).get_video_features(inner, pixel_values_videos, video_grid_thw, **kwargs)
+    sizes = (patches // inner.visual.spatial_merge_size**2).tolist()
+    width = inner.config.text_config.hidden_size
+    parts = [layer.split(sizes) for layer in pixel_values_videos.split(width, dim=-1)]
+    out = BaseModelOutputWithPooling(pooler_output=parts[0])  # type: ignore[arg-type]
+    out.deepstack_features = parts[1:]  # type: ignore[attr-defined]
+    return out
+
+
+def _attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    shared_prompts: Layout | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention of (1, heads, L, d) → (1, L, heads, d); plain SDPA without a layout."""
+    if shared_prompts is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    pieces = []
+    for one in shared_prompts.segments:
+        prompt, own, all_ = slice(one.start, one.branches), slice(one.branches, one.end), slice(one.start, one.end)
+        for asks, heard, mask in ((prompt, prompt, one.prompt_mask), (own, all_, one.branch_mask)):
+            if asks.start < asks.stop:
+                q, k, v = query[:, :, asks], key[:, :, heard], value[:, :, heard]
+                pieces.append(sdpa_attention_forward(module, q, k, v, mask, **kwargs)[0])
+    return torch.cat(pieces, dim=1), None
+
+
+def _masks(attended: torch.Tensor, n: int, length: int, dtype: torch.dtype) -> tuple[torch.Tensor | None, torch.Tensor]:
+    """The masks of a `Segment` whose prompt has the tokens `attended` (P,) bool."""
+    device, lowest = attended.device, torch.finfo(dtype).min
+    causal = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+    branches = torch.block_diag(*[causal] * n).bool()
+    allowed = torch.cat([attended.expand(n * length, -1), branches], dim=1)
+    branch_mask = torch.zeros(allowed.shape, dtype=dtype, device=device).masked_fill(~allowed, lowest)[None, None]
+    if bool(attended.all()):
+        return None, branch_mask
+    prompt = attended & torch.ones(len(attended), len(attended), dtype=torch.bool, device=device).tril()
+    prompt |= torch.eye(len(attended), dtype=torch.bool, device=device)  # nobody's token attends to itself
+    return torch.zeros(prompt.shape, dtype=dtype, device=device).masked_fill(~prompt, lowest)[None, None], branch_mask
+
+
+def _keep_branches(module: Any, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
+    """A forward hook: of a shared batch only the hidden states of completions are left, (rows, C, H)."""
+    layout = kwargs.get("shared_prompts")
+    if layout is not None:
+        kept = [output.last_hidden_state[0, one.branches : one.end] for one in layout.segments]
+        output.last_hidden_state = torch.cat(kept).view(layout.rows, layout.length, -1)
+    return output
+
+
+def _videos(prompts: Sequence[Prompt]) -> Features:
+    inputs = [prompt.inputs() for prompt in prompts]
+    return {key: torch.cat([one[key] for one in inputs]) for key in ("pixel_values_videos", "video_grid_thw")}

@@ -1,0 +1,89 @@
+"""What the completions of a rollout were: rows for people, and the numbers that show reward hacking."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vtg.data.schema import Sample
+from vtg.output import read_jsonl, write_jsonl
+from vtg.tasks.answer import Answer, Status
+from vtg.tasks.iou import set_iou
+
+FOLDER = "completions"
+"""In the run directory: step_000012.jsonl are the completions that were sampled after 12 optimizer steps."""
+
+IOU_BINS = 5
+WHOLE_VIDEO = 0.95
+"""An answer that covers this share of the clip is a whole-video answer."""
+
+
+def completion_row(
+    sample: Sample,
+    answer: Answer,
+    *,
+    step: int,
+    rewards: dict[str, float | None],
+    reward: float | None,
+    advantage: float,
+) -> dict[str, Any]:
+    """One line of completions/: the annotation's keys, the text and what it was worth."""
+    return {
+        "step": step,
+        **sample.row(),
+        "text": answer.text,
+        "prediction": [list(span) for span in answer.spans],
+        "status": str(answer.status),
+        "iou": completion_iou(sample, answer),
+        "rewards": rewards,
+        "reward": reward,
+        "advantage": advantage,
+    }
+
+
+def completion_iou(sample: Sample, answer: Answer) -> float:
+    """IoU of an answer's moments with the true ones; 0 for what is not a valid answer."""
+    return set_iou(answer.spans, sample.spans) if answer.status is Status.OK else 0.0
+
+
+def completion_statistics(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Of the rows of a rollout on all ranks: IoU and its histogram, parse statuses, predicted against true length.
+
+    Keys: iou/mean; iou/0.0-0.2 … iou/0.8-1.0, shares; parse/<status>, shares; length/predicted_s and length/true_s,
+    mean seconds of the moments of valid answers; length/whole_video_share, of valid answers.
+    """
+    ious = np.array([row["iou"] for row in rows])
+    bins = np.minimum((ious * IOU_BINS).astype(int), IOU_BINS - 1)
+    found = {"iou/mean": float(ious.mean())}
+    for at in range(IOU_BINS):
+        found[f"iou/{at / IOU_BINS:.1f}-{(at + 1) / IOU_BINS:.1f}"] = float((bins == at).mean())
+    statuses = [row["status"] for row in rows]
+    found |= {f"parse/{status}": statuses.count(status) / len(rows) for status in map(str, Status)}
+    valid = [row for row in rows if row["status"] == Status.OK]
+    if valid:
+        predicted_s = np.array([_length_s(row["prediction"]) for row in valid])
+        durations_s = np.array([row["duration"] for row in valid])
+        found["length/predicted_s"] = float(predicted_s.mean())
+        found["length/true_s"] = float(np.mean([_length_s(row["timestamp"]) for row in valid]))
+        found["length/whole_video_share"] = float((predicted_s >= WHOLE_VIDEO * durations_s).mean())
+    return found
+
+
+def write_completions(run_dir: Path, step: int, rows: Sequence[dict[str, Any]], *, begin: bool) -> None:
+    """Writes the rows of a rollout, or adds to them those of the prompts that took the place of some (not `begin`)."""
+    path = run_dir / FOLDER / f"step_{step:06d}.jsonl"
+    write_jsonl(path, [*(read_jsonl(path) if path.exists() and not begin else []), *rows])
+
+
+def drop_completions(run_dir: Path, *, after: int) -> None:
+    """Removes the files of steps after `after`, which a run that goes on from there rolls out anew."""
+    for file in (run_dir / FOLDER).glob("step_*.jsonl"):
+        if int(file.stem.removeprefix("step_")) >= after:
+            file.unlink()
+
+
+def _length_s(spans: Any) -> float:
+    """Seconds covered by one [start, end], or the sum of several."""
+    pairs = spans if isinstance(spans[0], list) else [spans]
+    return float(sum(end - start for start, end in pairs))

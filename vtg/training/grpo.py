@@ -1,0 +1,253 @@
+"""Reinforcement learning with GRPO on TRL: from settings to a trained policy."""
+
+import dataclasses
+import difflib
+import logging
+from collections.abc import Sequence
+from dataclasses import fields
+from functools import partial
+from typing import Any
+
+import numpy as np
+from accelerate.utils import broadcast_object_list
+from peft import PeftModel
+from transformers import TrainingArguments, set_seed
+from trl import GRPOConfig
+
+from vtg.config.checks import longest_clip_tokens
+from vtg.config.schema import RLConfig
+from vtg.data.batching.prompts import plan_fixed_prompts, plan_prompts
+from vtg.data.cost import sample_costs, video_facts
+from vtg.data.dataset import GroundingDataset, Skipped
+from vtg.data.schema import resolve_video
+from vtg.errors import ConfigError
+from vtg.models.loading import prepare_training
+from vtg.output import read_jsonl
+from vtg.tasks.answer import Status
+from vtg.training import curriculum
+from vtg.training.course import Course
+from vtg.training.grpo_trainer import VideoGRPOTrainer, check_trl
+from vtg.training.results import FILES
+from vtg.training.rewards import Term
+from vtg.training.rollouts import Plan, RolloutLoader
+from vtg.training.run import number, start_logging, training_arguments
+
+log = logging.getLogger(__name__)
+
+OURS = {
+    "reward_weights": "rewards.terms",
+    "use_vllm": "rollout.engine",
+    "generation_batch_size": "rl.steps_per_generation",
+    "num_generations_eval": "nothing (evaluation is by greedy answers)",
+    "log_completions": "nothing (they are always kept, in completions/)",
+    "num_completions_to_print": "nothing (they are kept in completions/)",
+    "log_unique_prompts": "nothing (completions are kept in completions/)",
+    "log_multimodal": "nothing (completions are kept in completions/)",
+    "log_completions_hub_repo": "nothing (completions are kept in completions/)",
+    "shuffle_dataset": "nothing (prompts are drawn anew each pass)",
+    "model_init_kwargs": "model.dtype and model.attention",
+    "trust_remote_code": "nothing (code of a model repository is never run)",
+    "chat_template_kwargs": "task.template",
+    "use_transformers_continuous_batching": "nothing (it takes no video)",
+    "use_transformers_paged": "nothing (it takes no video)",
+    "transformers_continuous_batching_config": "nothing (it takes no video)",
+    "max_tool_calling_iterations": "nothing (there are no tools)",
+}
+"""GRPOConfig's own settings that vtg sets, and the key to set instead."""
+
+
+def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) -> None:
+    """One run of `train_rl.py`, rewarded by `terms`. `notes`: lines to log at the start.
+
+    Raises:
+        ConfigError: for settings found wrong before any model loads.
+        TooManyBadRows: when more than `data.max_bad_share` of the rows cannot be used.
+    """
+    start_logging()
+    for note in notes:
+        log.info("%s", note)
+    check_trl()
+    arguments = grpo_arguments(config)
+    if config.model.attention == "auto":
+        config.model.attention = "sdpa"  # which runs a prompt once for all of its completions
+    elif config.model.attention != "sdpa" and config.rollout.share_prompt:
+        log.warning(
+            "model.attention = %s cannot share prompts: each is run %d times, once a completion; set "
+            "model.attention=sdpa to run it once",
+            *(config.model.attention, arguments.num_generations),
+        )
+    course = Course(config)
+    prompts = course.dataset(course.splits.train, training=True, answers=False)
+    costs = prompt_costs(config, prompts, arguments)
+    if config.batching.oversize == "skip":
+        costs = _leave_out(course, prompts, costs, budget(config, arguments))
+    record = curriculum.IoURecord.start(prompts.samples)
+    loader = RolloutLoader(
+        prompts,
+        choose=lambda epoch: _choose(record, config, epoch),
+        plan=partial(plan, config=config, costs=costs, arguments=arguments),
+        rank=arguments.process_index,
+        iterations=arguments.num_iterations,
+        workers=arguments.dataloader_num_workers,
+        prefetch=arguments.dataloader_prefetch_factor,
+    )
+    _set_steps(arguments, loader)
+    set_seed(config.seed)
+    continued = isinstance(course.model, PeftModel)
+    trainer = VideoGRPOTrainer(
+        model=prepare_training(course.model, config.model, config.lora),
+        args=arguments,
+        config=config,
+        train_dataset=prompts,
+        eval_dataset=course.validation,
+        processing_class=course.processor,
+        loader=loader,
+        costs=costs,
+        terms=terms,
+        record=record,
+        report=course.report,
+    )
+    course.run(trainer, continued=continued, before=partial(_check_start, course, config))
+
+
+def grpo_arguments(config: RLConfig) -> GRPOConfig:
+    """`trainer.*` and `rl.*` as TRL's GRPOConfig. `per_device_train_batch_size` counts prompts in ours, rows in TRL's.
+
+    Raises:
+        ConfigError: for a name that GRPOConfig does not have or vtg sets, or a value that it refuses.
+    """
+    shared = {field.name for field in fields(TrainingArguments)}
+    own = {field.name: field for field in fields(GRPOConfig) if field.init and field.name not in shared}
+    given = dict(config.rl)
+    for key, value in given.items():
+        if key in OURS:
+            raise ConfigError(f"rl.{key} is set by vtg; set {OURS[key]} instead")
+        if key in shared:
+            raise ConfigError(f"rl.{key}: is a setting of the Trainer; set trainer.{key}")
+        if key not in own:
+            close = difflib.get_close_matches(key, own, n=3)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"its own names: {', '.join(sorted(own))}"
+            raise ConfigError(f"rl.{key}: GRPOConfig of trl has no such setting; {hint}")
+        if isinstance(own[key].default, (int, float)) and isinstance(value, str):
+            given[key] = number(f"rl.{key}", value)
+    group = given.get("num_generations", 8)
+    if type(group) is not int or group < 2:
+        raise ConfigError(f"rl.num_generations = {group!r}: must be an integer of at least 2, or no answer is better")
+    for key in ("eval_strategy", "save_strategy"):
+        if config.trainer.get(key) == "epoch":
+            raise ConfigError(f"trainer.{key} = 'epoch': prompts come as a stream; set steps, and trainer.{key[:4]}_steps")
+    prompts = config.trainer.get("per_device_train_batch_size", 1) if config.batching.by == "fixed" else 1
+    rows = prompts * group
+    trainer = dataclasses.replace(config, trainer=config.trainer | {"per_device_train_batch_size": rows})
+    more = {"per_device_eval_batch_size": group, "ignore_data_skip": True}
+    if "ddp_find_unused_parameters" not in config.trainer:
+        more["ddp_find_unused_parameters"] = False  # every batch has a video
+    arguments = training_arguments(trainer, GRPOConfig, **given, **more)
+    assert isinstance(arguments, GRPOConfig)
+    windows = arguments.steps_per_generation % arguments.gradient_accumulation_steps == 0  # type: ignore[operator]
+    if config.batching.by != "fixed" and not windows:
+        raise ConfigError(
+            f"rl.steps_per_generation = {arguments.steps_per_generation}: with batching.by = {config.batching.by} it "
+            f"must be a multiple of trainer.gradient_accumulation_steps = {arguments.gradient_accumulation_steps}"
+        )
+    return arguments
+
+
+def prompt_costs(config: RLConfig, prompts: GroundingDataset, arguments: GRPOConfig) -> np.ndarray:
+    """(N,) what the group of each prompt takes of a micro-batch's budget: tokens of the prompt, once or with each
+    completion, and of all completions; seconds under `by: duration`. Found on the main process for all.
+    """
+    found: list[np.ndarray | None] = [None]
+    if arguments.process_index == 0:
+        paths = [resolve_video(sample.video, prompts.video_dir) for sample in prompts.samples]
+        facts = video_facts(paths, progress=True) if config.batching.by == "tokens" else {}
+        shape: Any = {"task": prompts.task, "processor": prompts.processor, "video": config.video}
+        costs = sample_costs(prompts.samples, paths, facts, **shape)
+        group, length = arguments.num_generations, arguments.max_completion_length or 0
+        times = 1 if config.rollout.share_prompt and config.model.attention == "sdpa" else group
+        in_tokens = times * costs.tokens.astype(np.float64) + group * length
+        found = [costs.seconds if config.batching.by == "duration" else in_tokens]
+    (result,) = broadcast_object_list(found)
+    assert result is not None
+    return result
+
+
+def budget(config: RLConfig, arguments: GRPOConfig) -> float:
+    """What a micro-batch may cost, in seconds or tokens."""
+    batching = config.batching
+    if batching.by == "duration":
+        return batching.target_batch_duration
+    completions = arguments.num_generations * (arguments.max_completion_length or 0)
+    return float(batching.target_batch_tokens or longest_clip_tokens(config.video, config.model) + completions)
+
+
+def plan(chosen: Sequence[int], epoch: int, *, config: RLConfig, costs: np.ndarray, arguments: GRPOConfig) -> Plan:
+    """The rollouts of a pass over the chosen samples, for all ranks.
+
+    Raises:
+        ConfigError: prompts over the budget, where `batching.oversize` is `error`.
+    """
+    steps = arguments.steps_per_generation or 1
+    shape: Any = {"ranks": arguments.world_size, "seed": config.seed, "epoch": epoch, "steps_multiple": steps}
+    order, batching = np.asarray(chosen, np.int64), config.batching
+    if batching.by == "fixed":
+        size = arguments.per_device_train_batch_size // arguments.num_generations
+        shuffled = np.random.default_rng((config.seed, epoch)).permutation(order)
+        batches = plan_fixed_prompts(len(costs), batch_size=size, order=shuffled, **shape)
+    else:
+        limit = budget(config, arguments)
+        over = order[costs[order] > limit]
+        if len(over) and batching.oversize == "error":
+            raise ConfigError(
+                f"{len(over)} of {len(order)} prompts do not fit into the budget of a micro-batch of {limit:.10g} "
+                f"(the costliest takes {costs[over].max():.10g}); raise batching.target_batch_"
+                f"{'duration' if batching.by == 'duration' else 'tokens'}, lower rl.num_generations or "
+                "rl.max_completion_length, or set batching.oversize=alone or skip"
+            )
+        batches = plan_prompts(costs, budget=limit, max_batch_size=batching.max_batch_size, order=order, **shape)
+    return [batches[at : at + steps] for at in range(0, len(batches), steps)]
+
+
+def _choose(record: curriculum.IoURecord, config: RLConfig, epoch: int) -> list[int]:
+    choice = curriculum.choose(record, config.curriculum, epoch=epoch, seed=config.seed)
+    if choice.note:
+        log.warning("curriculum: %s", choice.note)
+    log.info("pass %d: %d of %d samples", epoch + 1, len(choice.indices), len(record))
+    return choice.indices.tolist()
+
+
+def _leave_out(course: Course, prompts: GroundingDataset, costs: np.ndarray, limit: float) -> np.ndarray:
+    """Takes the samples over the budget out of the training set; returns the costs of the others."""
+    over = costs > limit
+    if over.all():
+        raise ConfigError(f"batching.oversize = 'skip' leaves nothing: all {len(over)} samples are over {limit:.10g}")
+    out = [prompts.samples[at] for at in np.flatnonzero(over).tolist()]
+    if out:
+        log.warning("%d of %d samples are over the budget of a micro-batch and left out", len(out), len(over))
+        course.report.leave_out([Skipped(s.place, "batching.oversize = skip", s.qid, s.video) for s in out])
+    prompts.samples = [sample for sample, is_over in zip(prompts.samples, over.tolist(), strict=True) if not is_over]
+    return costs[~over]
+
+
+def _set_steps(arguments: GRPOConfig, loader: RolloutLoader) -> None:
+    """The number of optimizer steps, which the Trainer cannot read off a stream without end."""
+    updates = -(-loader.micro_steps // arguments.gradient_accumulation_steps)
+    if arguments.max_steps < 0:
+        arguments.max_steps = max(1, round(arguments.num_train_epochs * updates))
+    log.info(
+        "%d optimizer steps; a pass over all %d prompts has %d, with %d completions of each",
+        *(arguments.max_steps, len(loader.dataset), updates, arguments.num_generations),
+    )
+
+
+def _check_start(course: Course, config: RLConfig) -> None:
+    """Warns where most answers of the model that training starts from cannot be read: it would learn nothing."""
+    answers = course.path / FILES["base"]
+    rows = read_jsonl(answers) if answers.is_file() else []
+    parsed = sum(row["status"] == Status.OK for row in rows)
+    if rows and parsed < config.rollout.min_parsed * len(rows):
+        log.warning(
+            "only %d of %d answers of %s could be read (rollout.min_parsed = %s): rewards will mostly be 0; fine-tune "
+            "it first (train_sft.py, then model.path=outputs/sft), or check task.answer; an answer: %r",
+            *(parsed, len(rows), config.model.path, config.rollout.min_parsed, rows[0]["text"][:200]),
+        )

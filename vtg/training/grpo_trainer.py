@@ -1,0 +1,565 @@
+"""TRL's GRPOTrainer, with the video in every forward and every prompt run once for all of its completions.
+
+TRL's own: losses, clipping, KL, advantages, schedules, logging, all options. Here: where prompts and clips come from
+(`RolloutLoader`), how completions are sampled and how log-probs are computed (vtg.models.shared_prompt), and that a
+rollout's prompts stay whole, so that the completions of one share its forward.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import trl
+from accelerate.utils import gather_object
+from datasets import Dataset
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from torch.nn.functional import pad
+from transformers import Trainer, TrainerCallback
+from transformers.trainer_callback import PrinterCallback
+from trl import GRPOConfig, GRPOTrainer
+from trl.models import unwrap_model_for_generation
+
+from vtg.config.schema import RLConfig
+from vtg.data.dataset import GroundingDataset, SkipReport
+from vtg.data.inputs import Features
+from vtg.errors import ConfigError
+from vtg.evaluation.generate import vision_token_ids
+from vtg.models.checkpoint import base_model
+from vtg.models.rollout import sample
+from vtg.models.shared_prompt import (
+    Prompt,
+    accept_encoded_videos,
+    encode_video,
+    repeated_batch,
+    share_prompts,
+    shared_batch,
+)
+from vtg.output import write_json
+from vtg.training.completions import completion_row, completion_statistics, drop_completions, write_completions
+from vtg.training.curriculum import IoURecord, Plateau
+from vtg.training.grounding import GroundingTrainer
+from vtg.training.rewards import Term, reward_functions
+from vtg.training.rollouts import MicroStep, Rollout, RolloutLoader, RolloutState
+from vtg.training.run import Progress, StopOnSignal, TrainLog, is_main_process
+
+CHECKED_TRL = ("1.16",)
+"""Versions of TRL whose trainer this subclass was read against and tested with."""
+
+STATE_FILE = "rollouts.json"
+RECORD_FILE = "curriculum.json"
+"""In every checkpoint: where the stream of prompts is, and the IoU of every sample so far."""
+
+PER_BATCH_LOSSES = ("grpo", "sapo", "bnpo", "dr_grpo", "luspo")
+"""TRL's losses that are a mean over the rows of each micro-batch."""
+
+
+def check_trl() -> None:
+    """Raises ConfigError on a TRL that this trainer was not checked with."""
+    if not trl.__version__.startswith(tuple(f"{version}." for version in CHECKED_TRL)):
+        checked = " or ".join(f"{version}.*" for version in CHECKED_TRL)
+        raise ConfigError(
+            f"trl {trl.__version__} is installed, but video GRPO was checked with {checked} alone: another version may "
+            f"compute its loss without the video, and say nothing; pip install 'trl=={CHECKED_TRL[-1]}.*'"
+        )
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """The prompts of one micro-batch, and which rows of a rollout are theirs: `generations` for each, in order."""
+
+    prompts: list[Prompt]
+    rows: slice
+    generations: int
+
+    @property
+    def alone(self) -> "MicroBatch":
+        """The same where these rows are all there are."""
+        return MicroBatch(self.prompts, slice(0, self.rows.stop - self.rows.start), self.generations)
+
+
+@dataclass
+class Sampled:
+    """A rollout with its completions, of this rank.
+
+    Attributes:
+        indices: of the samples, a list for each micro-batch.
+        batches: their prompts.
+        tensors: of all rows (completion_ids, completion_mask, advantages …), as TRL makes them.
+        live: (rows,) bool, which rows carry loss.
+        live_rows: of each micro-batch, on all ranks together.
+    """
+
+    indices: list[list[int]]
+    batches: list[MicroBatch]
+    tensors: dict[str, torch.Tensor]
+    live: torch.Tensor
+    live_rows: list[int]
+
+
+class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
+    """GRPO for prompts with a video.
+
+    Args:
+        model: a plain Qwen-VL model or a PeftModel on one.
+        train_dataset: prompts without answers (`GroundingDataset(answers=False)`).
+        loader: this rank's stream of prompts.
+        costs: (samples,) of each prompt, as the loader's plan counts them.
+        terms: the rewards and their weights.
+
+    Raises:
+        ConfigError: for a version of TRL that was not checked.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: Any,
+        args: GRPOConfig,
+        config: RLConfig,
+        train_dataset: GroundingDataset,
+        loader: RolloutLoader,
+        costs: np.ndarray,
+        terms: Sequence[Term],
+        record: IoURecord,
+        report: SkipReport,
+        **kwargs: Any,
+    ) -> None:
+        check_trl()
+        self.prompts, self.loader, self.costs, self.record = train_dataset, loader, costs, record
+        self.config, self.report, self.base = config, report, base_model(config.model)
+        self.shares = config.rollout.share_prompt and config.model.attention == "sdpa"
+        args.reward_weights = [term.weight for term in terms]
+        tokenizer = kwargs["processing_class"].tokenizer
+        args.generation_kwargs = {"suppress_tokens": vision_token_ids(tokenizer)} | (args.generation_kwargs or {})
+        functions = [_unless_skipped(function) for function in reward_functions(terms, train_dataset.task)]
+        placeholder = Dataset.from_dict({"index": list(range(len(train_dataset)))})
+        super().__init__(model=model, args=args, reward_funcs=functions, train_dataset=placeholder, **kwargs)
+        for one in (self.plain_model, self.ref_model and self.accelerator.unwrap_model(self.ref_model)):
+            if one is not None:
+                (share_prompts if self.shares else accept_encoded_videos)(one)
+        vision = self.plain_model.model.visual
+        self.encodes_once = not any(parameter.requires_grad for parameter in vision.parameters())
+        self.counts: Counter[str] = Counter()
+        vision.register_forward_pre_hook(self._count_clips, with_kwargs=True)
+        self._sampled: Sampled | None = None
+        self._saved_rollout: dict[str, torch.Tensor] = {}
+        self._added = False
+        self._rolled: Rollout | None = None
+        self._current: list[MicroBatch] = []
+        self._window: list[MicroStep] = []
+        self._scored: dict[str, Any] = {}
+        self.begin_interval()
+        self.plateau = Plateau(config.curriculum)
+        self.stop = StopOnSignal()
+        self.remove_callback(PrinterCallback)
+        self.train_log = TrainLog(Path(config.output_dir) / "train_log.jsonl")
+        for callback in (Progress(), self.train_log, self.stop, StreamPosition(self)):
+            self.add_callback(callback)
+        if isinstance(self.model, PeftModel):  # not TRL's copy of it, which a start makes anew
+            self.model.save_pretrained = partial(self.model.save_pretrained, selected_adapters=["default"])
+
+    @property
+    def plain_model(self) -> Any:
+        """The Qwen-VL model without DDP and PEFT around it."""
+        model: Any = self.accelerator.unwrap_model(self.model)
+        return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+    # What TRL asks for, in the order of a step.
+
+    def get_train_dataloader(self) -> Any:
+        """The stream of this rank; nothing is sharded again."""
+        return self.loader
+
+    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, None]:
+        """The micro-steps of the next optimizer step."""
+        self._window = [next(epoch_iterator) for _ in range(num_batches)]
+        return self._window, None
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        """A MicroStep → the tensors of its loss; its rollout is sampled and scored when its first micro-step comes."""
+        if not isinstance(generation_batch, MicroStep):
+            return super()._prepare_inputs(generation_batch)
+        step = generation_batch
+        if self._rolled is not step.rollout:
+            self._sampled = self._restored(step.rollout) if self._saved_rollout else self._roll_out(step.rollout)
+            self._rolled = step.rollout
+        assert self._sampled is not None
+        batch = self._sampled.batches[step.at]
+        inputs: dict[str, Any] = {
+            key: value[batch.rows] if value.ndim else value for key, value in self._sampled.tensors.items()
+        }
+        return inputs | {"batch": batch.alone, "weight": self._weight(step)}
+
+    def _weight(self, step: MicroStep) -> float:
+        """What makes every completion of an optimizer step count the same, whatever its micro-batch holds.
+
+        TRL means such losses over the rows of a micro-batch, then over micro-batches and ranks; rows without loss are
+        not to count.
+        """
+        if self.loss_type not in PER_BATCH_LOSSES:
+            return 1.0
+        total = 0
+        for one in self._window:
+            known = self._sampled if one.rollout is self._rolled else None
+            planned = len(one.rollout.indices[one.at]) * self.num_generations * self.args.world_size
+            total += known.live_rows[one.at] if known else planned
+        assert self._sampled is not None
+        live = self._sampled.live[self._sampled.batches[step.at].rows]
+        rows = int(live.sum()) if self.loss_type == "bnpo" else len(live)  # bnpo's mean leaves out rows without loss
+        return rows * len(self._window) * self.args.world_size / total if total else 0.0
+
+    def _roll_out(self, rollout: Rollout) -> Sampled:
+        sampled = self._sample(rollout.indices, rollout.items)
+        if self.config.curriculum.zero_variance == "resample":
+            for attempt in range(self.config.curriculum.resample_rounds):
+                dead = self.accelerator.reduce((~sampled.live).sum(), reduction="sum")
+                if not int(dead):  # type: ignore[call-overload]
+                    break
+                self._replace_dead(sampled, attempt)
+        self._finish(sampled)
+        return sampled
+
+    def _sample(self, indices: list[list[int]], items: list[list[dict[str, Any]]]) -> Sampled:
+        """Completions, rewards and log-probs of these prompts, logged and on the record."""
+        batches: list[MicroBatch] = []
+        rows: list[dict[str, Any]] = []
+        for some, own in zip(indices, items, strict=True):
+            start, prompts = len(rows), self._encoded([item["features"] for item in own])
+            for index, item in zip(some, own, strict=True):
+                row = {"index": index, "sample": self.prompts.samples[index], "skipped": item["skipped"] is not None}
+                row["prompt"] = [{"role": "user", "content": row["sample"].query}]
+                rows += [dict(row) for _ in range(self.num_generations)]
+                self.report.add([item["skipped"]] if item["skipped"] is not None else [])
+                self.counts += Counter({f"clips/{name}": count for name, count in item["counts"].items()})
+            batches.append(MicroBatch(prompts, slice(start, len(rows)), self.num_generations))
+        self._current = batches
+        output = self._generate_and_score_completions(rows)
+        output = {key: value for key, value in output.items() if isinstance(value, torch.Tensor)}
+        output["prompt_ids"] = output["prompt_mask"] = output["completion_ids"][:, :0]  # the prompts are in `batches`
+        live = self._note(rows, output["advantages"])
+        return Sampled(indices, batches, output, live, [])
+
+    def _note(self, rows: list[dict[str, Any]], advantages: torch.Tensor) -> torch.Tensor:
+        """Logs the completions that were just scored, and puts their IoU on record; returns which rows carry loss."""
+        weights = self.reward_weights.to(self.args.device)
+        rewards = self._scored["rewards"]
+        totals = (rewards * weights).nansum(1)
+        groups = totals.view(-1, self.num_generations)
+        varies = ((groups.max(1).values - groups.min(1).values) > 1e-6).repeat_interleave(self.num_generations)
+        skipped = torch.tensor([row["skipped"] for row in rows], device=varies.device)
+        logged = []
+        for at, row in enumerate(rows):
+            if not row["skipped"]:
+                one = row["sample"]
+                answer = self.prompts.task.parse(self._scored["texts"][at], duration_s=one.duration_s)
+                parts = {
+                    name: round(value, 6)
+                    for name, value in zip(self.reward_func_names, rewards[at].tolist(), strict=True)
+                }
+                told = {"rewards": parts, "reward": float(totals[at]), "advantage": float(advantages[at])}
+                logged.append((row["index"], completion_row(one, answer, step=self.state.global_step, **told)))
+        logged = gather_object(logged) if self.args.world_size > 1 else logged
+        by_sample: dict[int, list[float]] = {}
+        for index, row in logged:
+            by_sample.setdefault(index, []).append(row["iou"])
+        self.record.update(
+            [(index, sum(ious) / len(ious)) for index, ious in sorted(by_sample.items())], self.state.global_step
+        )
+        written = [row for _, row in logged]
+        if written:
+            for name, value in completion_statistics(written).items():
+                self._metrics["train"][name].append(value)
+            if not self._added:
+                self.plateau.feed(sum(row["reward"] for row in written) / len(written))
+        if is_main_process():
+            write_completions(Path(self.config.output_dir), self.state.global_step, written, begin=not self._added)
+        self._added = True
+        live = ~skipped
+        if self.config.curriculum.zero_variance != "keep":
+            live &= varies
+        return live
+
+    def _replace_dead(self, sampled: Sampled, attempt: int) -> None:
+        """Puts new prompts, sampled now, in the place of those whose completions were all worth the same."""
+        drawn = self._draw(sampled.indices, attempt)
+        fresh = self._sample(drawn, [[self.prompts[index] for index in some] for some in drawn])
+        longest = max(one.tensors["completion_ids"].shape[1] for one in (sampled, fresh))
+        for one in (sampled, fresh):
+            one.tensors = {key: self._widened(key, value, longest) for key, value in one.tensors.items()}
+        g = self.num_generations
+        for at, batch in enumerate(sampled.batches):
+            groups = range(batch.rows.start // g, batch.rows.stop // g)
+            spare = [group for group in groups if fresh.live[group * g]]
+            for group in groups:
+                if not sampled.live[group * g] and spare:
+                    other, place = spare.pop(0), group - groups.start
+                    batch.prompts[place] = fresh.batches[at].prompts[other - groups.start]
+                    sampled.indices[at][place] = fresh.indices[at][other - groups.start]
+                    to, of = slice(group * g, group * g + g), slice(other * g, other * g + g)
+                    sampled.live[to] = True
+                    for key, value in sampled.tensors.items():
+                        if value.ndim:
+                            value[to] = fresh.tensors[key][of]
+
+    def _widened(self, key: str, value: torch.Tensor, length: int) -> torch.Tensor:
+        if value.ndim < 2 or key in ("prompt_ids", "prompt_mask"):
+            return value
+        fill = self._tokenizer.pad_token_id if key == "completion_ids" else 0
+        return pad(value, (0, length - value.shape[1]), value=fill)
+
+    def _draw(self, indices: list[list[int]], attempt: int) -> list[list[int]]:
+        """As many other samples for each micro-batch, none costlier than the costliest that it holds."""
+        state = self.loader.state
+        key = (self.args.seed, state.passes, state.rollouts, state.micro_steps, attempt, self.args.process_index)
+        generator = np.random.default_rng(key)
+        pool = np.array(state.chosen if state.chosen else range(len(self.prompts)))
+        drawn = []
+        for some in indices:
+            fits = pool[self.costs[pool] <= self.costs[some].max()]
+            drawn.append(generator.choice(fits, len(some)).tolist())
+        return drawn
+
+    def _finish(self, sampled: Sampled) -> None:
+        """Takes the loss off the rows that are to have none, and counts on all ranks what is left."""
+        tensors, dead = sampled.tensors, ~sampled.live
+        tensors["completion_mask"] = tensors["completion_mask"].masked_fill(dead[:, None], 0)
+        tensors["advantages"] = tensors["advantages"].masked_fill(dead, 0.0)
+        tensors["num_items_in_batch"] = self.accelerator.gather(tensors["completion_mask"].sum()).sum()  # type: ignore[union-attr]
+        live = torch.stack([sampled.live[batch.rows].sum() for batch in sampled.batches])
+        sampled.live_rows = self.accelerator.reduce(live, reduction="sum").tolist()  # type: ignore[union-attr]
+        self._metrics["train"]["groups/without_loss"].append(float(dead.float().mean()))
+        self._added = False
+
+    def _encoded(self, features: Sequence[Features]) -> list[Prompt]:
+        """Prompts on the device, the clip of each encoded where the vision tower is frozen; a clip asked about twice,
+        once.
+        """
+        prompts: list[Prompt] = []
+        for one in features:
+            on_device = {key: value.to(self.args.device) for key, value in one.items()}
+            encoded = next((p.encoded for p in prompts if _same_pixels(p.features, on_device)), None)
+            if encoded is None and self.encodes_once:
+                with self.accelerator.autocast():
+                    encoded = encode_video(self.plain_model, on_device)
+            prompts.append(Prompt(on_device, encoded))
+        if self.encodes_once:  # the pixels are done with
+            none = torch.empty(0, device=self.args.device)
+            prompts = [Prompt(p.features | {"pixel_values_videos": none}, p.encoded) for p in prompts]
+        return prompts
+
+    def _tokenize_prompts(self, prompts: list) -> tuple[list[list[int]], None, dict]:
+        ids = [prompt.features["input_ids"].tolist() for batch in self._current for prompt in batch.prompts]
+        return [one for one in ids for _ in range(self.num_generations)], None, {}
+
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> tuple[list[list[int]], None]:
+        """Completions of every prompt, a micro-batch at a time: as much memory as its loss has."""
+        completions: list[list[int]] = []
+        with (
+            unwrap_model_for_generation(
+                self.model_wrapped,  # type: ignore[arg-type]
+                self.accelerator,
+                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
+                generation_kwargs=self.generation_kwargs,
+                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
+            ) as model,
+            torch.no_grad(),
+        ):
+            was_training = model.training
+            model.eval()
+            for batch in self._current:
+                self._count_prompts(batch)
+                completions += sample(
+                    model,
+                    batch.prompts,
+                    self.generation_config,
+                    n=batch.generations,
+                    pad_token_id=self._tokenizer.pad_token_id,
+                    share=self.shares,
+                )
+            model.train(was_training)
+        return completions, None
+
+    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> torch.Tensor:
+        rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        mine = slice(self.args.process_index * len(inputs), (self.args.process_index + 1) * len(inputs))
+        texts = [messages[0]["content"] for messages in completions]
+        self._scored = {"inputs": inputs, "texts": texts, "rewards": rewards[mine]}
+        return rewards
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, None]:
+        """Log-probs (rows, C) and entropies of the completions of `self._current`."""
+        completions, mask = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:]
+        found = []
+        for batch in self._current:
+            own, real = completions[batch.rows], mask[batch.rows]
+            length = max(1, int(real.sum(1).max()))
+            outputs = self._forward(model, batch, own[:, :length], real[:, :length])
+            found.append([pad(x[:, :length], (0, logits_to_keep - length)) for x in outputs])
+        logps, entropies = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return logps, entropies if compute_entropy else None, None
+
+    def _forward(
+        self, model: Any, batch: MicroBatch, completions: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probs and entropies (rows, C) of one micro-batch."""
+        own, real = (list(part.split(batch.generations)) for part in (completions, mask))
+        labels = completions.masked_fill(mask == 0, -100)
+        self._count_prompts(batch)
+        if self.shares:
+            inputs: dict[str, Any] = shared_batch(batch.prompts, own, dtype=self._attention_dtype)
+            inputs["shift_labels"] = labels
+        else:
+            inputs = repeated_batch(batch.prompts, own, real, pad_token_id=self._tokenizer.pad_token_id)
+            longest = inputs["input_ids"].shape[1] - completions.shape[1]
+            inputs["labels"] = pad(labels, (longest, 0), value=-100)
+        with self.accelerator.autocast():
+            outputs = model(**inputs, fused_lm_head=True)
+        entropy = outputs.entropy if outputs.entropy is not None else torch.zeros_like(outputs.log_probs)
+        return outputs.log_probs[:, -completions.shape[1] :], entropy[:, -completions.shape[1] :]
+
+    def _compute_loss(self, model: Any, inputs: Any) -> torch.Tensor:
+        self._current = [inputs["batch"]]
+        return super()._compute_loss(model, inputs) * inputs["weight"]
+
+    @property
+    def _attention_dtype(self) -> torch.dtype:
+        if self.args.bf16:
+            return torch.bfloat16
+        return torch.float16 if self.args.fp16 else self.plain_model.dtype
+
+    # What proves that the prompt is paid for once.
+
+    def _count_clips(self, module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        self.counts["vision/encoder_calls"] += len(kwargs["grid_thw"])
+
+    def _count_prompts(self, batch: MicroBatch) -> None:
+        times = 1 if self.shares else batch.generations
+        self.counts["prompt/passes"] += times * len(batch.prompts)
+        self.counts["prompt/tokens"] += times * sum(len(one.features["input_ids"]) for one in batch.prompts)
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not known from a micro-step."""
+        return 0
+
+    def begin_interval(self) -> None:
+        super().begin_interval()
+        self.prompts.provider.take_counts()
+        self.counts.clear()
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """TRL's metrics and the counts go with the losses; other entries (an evaluation, the end) are as they are."""
+        if "loss" not in logs:
+            return Trainer.log(self, logs, start_time)
+        logs |= {name: float(count) for name, count in sorted(self.counts.items())}
+        self.counts.clear()
+        return super().log(logs, start_time)
+
+    # What a checkpoint holds, so that a run goes on as if it had not stopped.
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """None: a checkpoint's README would be about TRL."""
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        super()._save_checkpoint(*args, **kwargs)
+        folder = Path(self._get_output_dir(trial=None)) / f"checkpoint-{self.state.global_step}"
+        if self.loader.state.micro_steps and self._sampled is not None:
+            save_file(self._rollout_tensors(self._sampled), folder / self._rollout_file)
+        if is_main_process():
+            self.record.write(folder / RECORD_FILE)
+            told = {"loader": asdict(self.loader.state), "plateau": self.plateau.state()}
+            write_json(folder / STATE_FILE, told | {"log_lines": self.train_log.lines, "ranks": self.args.world_size})
+
+    def go_on(self, checkpoint: Path) -> None:
+        """Prepares to go on from a checkpoint.
+
+        Raises:
+            ConfigError: a checkpoint of another number of ranks.
+        """
+        found = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
+        if found["ranks"] != self.args.world_size:
+            raise ConfigError(
+                f"{checkpoint} was saved by {found['ranks']} ranks, but there are {self.args.world_size}; a rollout is "
+                f"shared among its ranks: start with {found['ranks']}, or a new run with model.path={checkpoint}"
+            )
+        self.loader.go_on(RolloutState(**found["loader"]))
+        self.plateau = Plateau.load(found["plateau"], self.config.curriculum)
+        saved = IoURecord.read(checkpoint / RECORD_FILE, self.prompts.samples)
+        self.record.iou, self.record.met, self.record.step = saved.iou, saved.met, saved.step  # others hold it too
+        self.train_log.lines = found["log_lines"]
+        if is_main_process():
+            drop_completions(Path(self.config.output_dir), after=int(checkpoint.name.rpartition("-")[2]))
+        if (checkpoint / self._rollout_file).is_file():
+            self._saved_rollout = load_file(checkpoint / self._rollout_file, device=str(self.args.device))
+
+    @property
+    def _rollout_file(self) -> str:
+        return f"rollout_{self.args.process_index}.safetensors"
+
+    def _rollout_tensors(self, sampled: Sampled) -> dict[str, torch.Tensor]:
+        """What a rollout that is being trained on is saved as: its samples, and what was sampled."""
+        indices = torch.tensor([index for some in sampled.indices for index in some])
+        kept = {key: value.contiguous() for key, value in sampled.tensors.items() if not key.startswith("prompt_")}
+        return kept | {"indices": indices, "live": sampled.live, "live_rows": torch.tensor(sampled.live_rows)}
+
+    def _restored(self, rollout: Rollout) -> Sampled:
+        """The rollout that a checkpoint was saved in the middle of."""
+        saved, self._saved_rollout = self._saved_rollout, {}
+        left = iter(saved.pop("indices").tolist())
+        live, live_rows = saved.pop("live"), saved.pop("live_rows").tolist()
+        batches, indices, start = [], [], 0
+        for planned, items in zip(rollout.indices, rollout.items, strict=True):
+            some = [next(left) for _ in planned]
+            known = dict(zip(planned, items, strict=True))
+            features = [(known.get(index) or self.prompts[index])["features"] for index in some]
+            stop = start + len(some) * self.num_generations
+            batches.append(MicroBatch(self._encoded(features), slice(start, stop), self.num_generations))
+            indices.append(some)
+            start = stop
+        saved["prompt_ids"] = saved["prompt_mask"] = saved["completion_ids"][:, :0]
+        return Sampled(indices, batches, saved, live, live_rows)
+
+
+class StreamPosition(TrainerCallback):
+    """Tells the Trainer's state how many passes the stream has made, and stops the run at the reward plateau."""
+
+    def __init__(self, trainer: VideoGRPOTrainer) -> None:
+        self.trainer = trainer
+        self.micro_steps = trainer.loader.micro_steps
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        state.epoch = state.global_step * args.gradient_accumulation_steps / self.micro_steps
+        if self.trainer.plateau.reached:
+            control.should_save = control.should_training_stop = True
+
+
+def _unless_skipped(function: Callable[..., list[float]]) -> Callable[..., list[float | None]]:
+    """A reward function that has nothing to say of a sample whose own clip could not be shown."""
+
+    @wraps(function)
+    def rewards(*, skipped: Sequence[bool], **columns: Any) -> list[float | None]:
+        found = function(**columns)
+        return [None if is_skipped else reward for reward, is_skipped in zip(found, skipped, strict=True)]
+
+    return rewards
+
+
+def _same_pixels(one: Features, other: Features) -> bool:
+    a, b = one["pixel_values_videos"], other["pixel_values_videos"]
+    return a is b or (a.shape == b.shape and torch.equal(a, b))

@@ -1,0 +1,123 @@
+"""Which prompts GRPO rolls out next, and their clips: a stream of micro-batches without end, and its place in it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader
+from transformers.trainer_utils import seed_worker
+
+from vtg.data.dataset import GroundingDataset
+
+Plan = list[list[np.ndarray]]
+"""Of one pass: rollouts, each of micro-batches (ranks, n) of sample indices; n is the same on every rank."""
+
+
+@dataclass
+class Rollout:
+    """This rank's part of the prompts that are rolled out together.
+
+    Attributes:
+        indices: of the samples, a list for each micro-batch.
+        items: what the data set made of them (`GroundingDataset`), alike.
+        trained: how many of its micro-steps were handed out before (a run that goes on in the middle of it).
+    """
+
+    indices: list[list[int]]
+    items: list[list[dict[str, Any]]]
+    trained: int = 0
+
+
+@dataclass(frozen=True)
+class MicroStep:
+    """One forward and backward: micro-batch `at` of a rollout."""
+
+    rollout: Rollout
+    at: int
+
+
+@dataclass
+class RolloutState:
+    """How far the stream has come: passes over the samples, rollouts of this pass, micro-steps of the next rollout."""
+
+    passes: int = 0
+    rollouts: int = 0
+    micro_steps: int = 0
+    chosen: list[int] | None = None
+    """The samples of this pass, in the order in which the curriculum gave them."""
+
+
+@dataclass
+class RolloutLoader:
+    """The micro-steps of one rank, decoding each clip once a rollout. Iterated, it goes on from where it is.
+
+    Attributes:
+        choose: pass → the samples it takes; asked when the pass begins, so the curriculum knows all that came before.
+        plan: samples, pass → their rollouts on all ranks.
+        iterations: how often every rollout is trained on (`num_iterations` of GRPO).
+    """
+
+    dataset: GroundingDataset
+    choose: Callable[[int], Sequence[int]]
+    plan: Callable[[Sequence[int], int], Plan]
+    rank: int
+    iterations: int
+    workers: int = 0
+    prefetch: int | None = None
+    pin_memory: bool = False
+    state: RolloutState = field(default_factory=RolloutState)
+    _stream: Iterator[MicroStep] | None = None
+
+    @property
+    def micro_steps(self) -> int:
+        """Of a pass over all samples. (The loader has no length: its stream has no end.)"""
+        return self.iterations * sum(map(len, self.plan(range(len(self.dataset)), 0)))
+
+    def __iter__(self) -> Iterator[MicroStep]:
+        if self._stream is None:
+            self._stream = self._steps()
+        return self._stream
+
+    def set_epoch(self, epoch: int) -> None:
+        """The stream counts its own passes."""
+
+    def go_on(self, state: RolloutState) -> None:
+        """Goes on from a state that was saved."""
+        self.state, self._stream = state, None
+
+    def _steps(self) -> Iterator[MicroStep]:
+        state = self.state
+        while True:
+            if state.chosen is None:
+                state.chosen = list(self.choose(state.passes))
+            rollouts = self.plan(state.chosen, state.passes)[state.rollouts :]
+            self.dataset.set_epoch(state.passes)
+            local = [[batch[self.rank].tolist() for batch in rollout] for rollout in rollouts]
+            for indices, items in zip(local, self._decoded(local), strict=True):
+                steps = len(indices) * self.iterations
+                rollout = Rollout(indices, items, trained=state.micro_steps)
+                for done in range(state.micro_steps, steps):
+                    state.micro_steps = done + 1
+                    if state.micro_steps == steps:
+                        state.rollouts, state.micro_steps = state.rollouts + 1, 0
+                    yield MicroStep(rollout, done % len(indices))
+            state.passes, state.rollouts, state.chosen = state.passes + 1, 0, None
+
+    def _decoded(self, rollouts: list[list[list[int]]]) -> Iterator[list[list[dict[str, Any]]]]:
+        """The items of every rollout; the clips of later ones are decoded meanwhile, where there are workers."""
+        flat = [[index for batch in rollout for index in batch] for rollout in rollouts]
+        seed = partial(seed_worker, num_workers=self.workers, rank=self.rank)
+        loader = DataLoader(
+            self.dataset,
+            batch_sampler=flat,
+            collate_fn=list,
+            num_workers=self.workers,
+            prefetch_factor=self.prefetch if self.workers else None,
+            worker_init_fn=seed if self.workers else None,
+            pin_memory=self.pin_memory,
+        )
+        for rollout, items in zip(rollouts, loader, strict=True):
+            left = iter(items)
+            yield [[next(left) for _ in batch] for batch in rollout]
