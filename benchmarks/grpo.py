@@ -1,27 +1,27 @@
-"""What does a GRPO step cost with the prompt shared? `python benchmarks/grpo.py [--quick] [--group 8,16] [--json FILE]`.
+"""What does a GRPO step cost with the prompt shared? `python benchmarks/grpo.py [--quick] [--group 8,16] [--json]`.
 
 One clip and one question a step, G completions of exactly R tokens each, every weight of the language model trained,
-random weights that stay as they are (learning rate 0), and three trainers that take turns in one process:
+random weights that stay as they are (learning rate 0), and four trainers that take turns in one process:
 
     vtg           vtg's VideoGRPOTrainer: the prompt and its video once for all of its completions
     naive         the smallest subclass of TRL's GRPOTrainer that sees the video in its loss: all of it for every row
     images        TRL's own GRPOTrainer, unmodified, the frames as images (more tokens: two frames make one of video)
     half images   the same with every other frame: about as many tokens as the video
 
-Figures are medians over the rounds, ratios medians of the ratios within a round. FLOPs are torch's FlopCounterMode's,
-which counts an attention in full, whether it is causal or not; the floor is G(P + R) / (P + GR), the tokens that each
-runs. TRL's head scores completion tokens alone, as it does on a GPU (on a CPU it would score the prompt too).
+Figures are medians over the rounds, ratios medians of the ratios within a round; where cores are shared, seconds of CPU
+are the steadier ones. FLOPs are torch's FlopCounterMode's, which counts an attention in full, whether it is causal or
+not, and TRL's head; the floor is G(P + R) / (P + GR), the tokens that each runs. The head scores completion tokens
+alone, as TRL's does on a GPU (on a CPU it would score the prompt too). Pixels held: tensors of patches that are alive
+when the language model is called, of one rollout. Allocated at most: beyond what was there, by torch's profiler.
 
-    python benchmarks/grpo.py                                  G of 8 and 16, frozen tower; G of 8, trained tower
-    python benchmarks/grpo.py --quick                          half a minute: a short clip, G = 4, one round
+    python benchmarks/grpo.py                          G = 8 and 16, frozen tower; G = 8, trained tower: half an hour
+    python benchmarks/grpo.py --quick                  half a minute: a short clip, G = 4, one round
     python benchmarks/grpo.py --group 8 --tower frozen --ways vtg,naive --json grpo.json
-    python benchmarks/grpo.py --model 2b --frames 128 --size 256x448     on a GPU: Qwen3-VL-2B's shape, random weights
+    python benchmarks/grpo.py --model 2b --size 224x224          on a GPU: Qwen3-VL-2B's shape, random weights
 """
 
 import argparse
 import contextlib
-import copy
-import dataclasses
 import gc
 import importlib.metadata
 import json
@@ -39,136 +39,27 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+from grpo_ways import BUILDERS, SIZES, Case, build_model, write_clip
 
-WAYS = ("vtg", "naive", "images", "half images")
-QUERY = "a person opens the door and walks out of the kitchen"
-SIZES = {
-    "small": dict(
-        hidden_size=384, intermediate_size=1152, num_hidden_layers=8, num_attention_heads=4, num_key_value_heads=2,
-        head_dim=64, mrope_section=[12, 10, 10],
-        vision=dict(depth=3, hidden_size=128, intermediate_size=256, num_heads=4, deepstack_visual_indexes=[0, 1, 2]),
-    ),
-    "2b": dict(
-        hidden_size=2048, intermediate_size=6144, num_hidden_layers=28, num_attention_heads=16, num_key_value_heads=8,
-        head_dim=128, mrope_section=[24, 20, 20],
-        vision=dict(depth=24, hidden_size=1024, intermediate_size=4096, num_heads=16,
-                    deepstack_visual_indexes=[5, 11, 17]),
-    ),
-    "4b": dict(
-        hidden_size=2560, intermediate_size=9728, num_hidden_layers=36, num_attention_heads=32, num_key_value_heads=8,
-        head_dim=128, mrope_section=[24, 20, 20],
-        vision=dict(depth=24, hidden_size=1024, intermediate_size=4096, num_heads=16,
-                    deepstack_visual_indexes=[5, 11, 17]),
-    ),
-}  # fmt: skip
-"""Shapes of Qwen3-VL; `small` is the prototype's, and the others those of the released models."""
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("KINETO_LOG_LEVEL", "5")
 
 PEAK_TFLOPS = {"H200": 989.0, "H100": 989.0, "A100": 312.0, "L40S": 362.0, "4090": 165.0}
 """Dense bfloat16, of the vendors' data sheets."""
 
 
-# The model, the clip and the settings, the same for all.
-
-
-def build_model(size: str, tokenizer: Any, device: str) -> Any:
-    """Qwen3-VL of a size with random weights: float32 and the tokenizer's vocabulary, or, on a GPU, as released."""
-    import torch
-    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
-
-    from vtg.models.patch_embed import project_patches_by_matmul
-    from vtg.models.tiny import _ready, _vision_ids
-
-    shape = dict(SIZES[size])
-    vision, sections = dict(shape.pop("vision")), shape.pop("mrope_section")
-    text = shape | {
-        "vocab_size": len(tokenizer) if size == "small" else 151936,
-        "max_position_embeddings": 262144,
-        "tie_word_embeddings": True,
-        "pad_token_id": tokenizer.pad_token_id,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 5e6, "mrope_section": sections},
-    }
-    vision |= {"out_hidden_size": text["hidden_size"], "num_position_embeddings": 2304}
-    ids = _vision_ids(tokenizer)
-    config = Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **ids)
-    torch.manual_seed(0)
-    with torch.device(device):
-        model = Qwen3VLForConditionalGeneration._from_config(
-            config, attn_implementation="sdpa", dtype=torch.float32 if size == "small" else torch.bfloat16
-        )
-    project_patches_by_matmul(model)
-    return _ready(model, tokenizer)
-
-
-def write_clip(path: Path, frames: int, height: int, width: int) -> None:
-    """Two frames a second, so that every reader takes the same ones: all."""
-    import av
-    import numpy as np
-
-    rng = np.random.default_rng(0)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=2, options={"crf": "23"})
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for _ in range(frames):
-            coarse = rng.integers(0, 256, (height // 16, width // 16, 3), dtype=np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(coarse.repeat(16, 0).repeat(16, 1), format="rgb24")))
-        container.mux(stream.encode(None))
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """What every trainer is given. `pristine`: the model, of which each has a copy."""
-
-    group: int
-    completion: int
-    trained_tower: bool
-    path: str
-    frames: int
-    size: tuple[int, int]
-    processor: Any
-    pristine: Any
-    folder: str
-
-    def config(self) -> Any:
-        """vtg's settings, from which TRL's follow for all."""
-        from vtg.config.schema import LoraConfig, ModelConfig, RewardsConfig, RLConfig, TaskConfig, VideoConfig
-
-        pixels = self.size[0] * self.size[1]
-        on_gpu = self.pristine.device.type == "cuda"
-        return RLConfig(
-            output_dir=self.folder,
-            video=VideoConfig(max_frames=self.frames, min_pixels=pixels, max_pixels=pixels, total_pixels=2**40),
-            task=TaskConfig(),
-            model=ModelConfig(
-                attention="sdpa", freeze_vision=not self.trained_tower, freeze_projector=not self.trained_tower
-            ),
-            lora=LoraConfig(enabled=False),
-            rewards=RewardsConfig(terms=[{"name": "temporal_iou", "weight": 1.0}]),
-            trainer={
-                "learning_rate": 0.0, "weight_decay": 0.0, "per_device_train_batch_size": 1, "use_cpu": not on_gpu,
-                "gradient_accumulation_steps": 1, "max_steps": 1, "report_to": "none", "save_strategy": "no",
-            },
-            rl={
-                "num_generations": self.group, "max_completion_length": self.completion, "steps_per_generation": 1,
-                "beta": 0.0, "generation_kwargs": {"min_new_tokens": self.completion},
-            },
-        )  # fmt: skip
-
-
-# The trainers. Each class has `begin` (what a step begins with), and counts what it decodes.
-
-
 class Clock:
-    """Seconds by label, of methods that are wrapped; a GPU is waited for."""
+    """Seconds and seconds of CPU by label, of methods that are wrapped; a GPU is waited for."""
 
     def __init__(self) -> None:
         self.seconds: Counter[str] = Counter()
 
     @contextlib.contextmanager
     def over(self, label: str) -> Iterator[None]:
-        start = now()
+        start, cpu = now(), time.process_time()
         yield
-        self.seconds[label] += now() - start
+        self.seconds[f"{label}_s"] += now() - start
+        self.seconds[f"{label}_cpu_s"] += time.process_time() - cpu
 
     def wrap(self, owner: Any, method: str, label: str) -> None:
         original = getattr(owner, method)
@@ -188,156 +79,6 @@ def now() -> float:
     return time.perf_counter()
 
 
-def build_vtg(case: Case) -> tuple[Any, Callable[[], Any]]:
-    """vtg's trainer as vtg.training.grpo builds it, one clip a rollout, decoded for each."""
-    import numpy as np
-
-    from vtg.data.dataset import GroundingDataset, SkipReport
-    from vtg.data.schema import Sample
-    from vtg.models.loading import prepare_training
-    from vtg.tasks.span import SpanTask
-    from vtg.training import rewards
-    from vtg.training.curriculum import IoURecord
-    from vtg.training.grpo import grpo_arguments
-    from vtg.training.grpo_trainer import VideoGRPOTrainer
-    from vtg.training.rollouts import RolloutLoader
-    from vtg.video.provider import ClipProvider
-
-    config = case.config()
-    sample = Sample(case.path, case.frames / 2, ((1.0, 2.0),), QUERY, "1", place="benchmark:1")
-    dataset = GroundingDataset(
-        [sample],
-        task=SpanTask(config.task),
-        processor=case.processor,
-        provider=ClipProvider(config.video, factor=32, cache_bytes=0),
-        video_dir=None,
-        max_length=2**20,
-        tokens_per_second=2.0,
-        training=True,
-        answers=False,
-    )
-    plan = [[np.array([[0]])]]
-    loader = RolloutLoader(
-        dataset, choose=lambda epoch: [0], plan=lambda chosen, epoch: plan, rank=0, iterations=1, workers=0
-    )
-    trainer = VideoGRPOTrainer(
-        model=prepare_training(copy.deepcopy(case.pristine), config.model, config.lora),
-        args=grpo_arguments(config),
-        config=config,
-        train_dataset=dataset,
-        processing_class=case.processor,
-        loader=loader,
-        costs=np.ones(1),
-        terms=rewards.build(config.rewards),
-        record=IoURecord.start([sample]),
-        report=SkipReport(Path(case.folder) / "skipped.jsonl", max_bad_share=1.0),
-    )
-    return trainer, lambda: next(iter(loader))
-
-
-def trl_trainer(case: Case, kind: type) -> Any:
-    """A trainer of TRL's with the same settings; completions hold no tokens of pictures, as in vtg."""
-    from datasets import Dataset
-
-    from vtg.evaluation.generate import vision_token_ids
-    from vtg.models.loading import prepare_training
-    from vtg.training.grpo import grpo_arguments
-
-    config = case.config()
-    arguments = grpo_arguments(config)
-    arguments.generation_kwargs |= {"suppress_tokens": vision_token_ids(case.processor.tokenizer)}  # type: ignore
-    return kind(
-        model=prepare_training(copy.deepcopy(case.pristine), config.model, config.lora),
-        args=arguments,
-        reward_funcs=any_reward,
-        train_dataset=Dataset.from_dict({"prompt": ["unused"]}),
-        processing_class=copy.deepcopy(case.processor),
-    )
-
-
-def any_reward(completions: list[Any], **columns: Any) -> list[float]:
-    return [float(at % 2) for at in range(len(completions))]
-
-
-def question(case: Case) -> list[dict[str, Any]]:
-    from vtg.tasks.span import SpanTask
-
-    return SpanTask(case.config().task).conversation(QUERY, duration_s=case.frames / 2, key="1")
-
-
-def naive_class() -> type:
-    """TRL's trainer, to which three things are added: keep the video, hand it on, and show it to the loss."""
-    import torch
-    from trl import GRPOTrainer
-
-    class NaiveVideoGRPOTrainer(GRPOTrainer):
-        def _tokenize_prompts(self, prompts: list) -> Any:
-            ids, images, fields = super()._tokenize_prompts(prompts)
-            self.video = fields
-            return ids, images, fields
-
-        def _generate_and_score_completions(self, inputs: list) -> dict[str, Any]:
-            output, fields = super()._generate_and_score_completions(inputs), self.video
-            del self.video
-            kinds = torch.tensor(fields["mm_token_type_ids"], device=self.args.device)
-            completions = output["completion_ids"]
-            return output | {
-                "pixel_values_videos": fields["pixel_values_videos"].view(len(inputs), -1, self.patch_width),
-                "video_grid_thw": fields["video_grid_thw"],
-                "mm_token_type_ids": torch.cat([kinds, torch.zeros_like(completions)], dim=1),
-            }
-
-        @property
-        def patch_width(self) -> int:
-            processor = self.processing_class.video_processor
-            return 3 * processor.temporal_patch_size * processor.patch_size**2
-
-        def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-            self.video = {key: inputs[key] for key in ("video_grid_thw", "mm_token_type_ids")}
-            self.video["pixel_values_videos"] = inputs["pixel_values_videos"].flatten(0, 1)
-            loss = super()._compute_loss(model, inputs)
-            del self.video
-            return loss
-
-        def _get_per_token_logps_and_entropies(
-            self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, **kwargs: Any
-        ) -> tuple[Any, Any, None]:
-            labels = input_ids.masked_fill(attention_mask == 0, -100)
-            labels[:, :-logits_to_keep] = -100
-            video = {key: value.to(self.args.device) for key, value in self.video.items()}
-            with self.accelerator.autocast():
-                out = model(
-                    input_ids=input_ids, attention_mask=attention_mask, labels=labels, fused_lm_head=True, **video
-                )
-            return out.log_probs[:, -logits_to_keep:], out.entropy[:, -logits_to_keep:], None
-
-    return NaiveVideoGRPOTrainer
-
-
-def build_naive(case: Case) -> tuple[Any, Callable[[], Any]]:
-    """Rows that name the file, as TRL's data loader gives them: one for each completion."""
-    trainer = trl_trainer(case, naive_class())
-    (message,) = question(case)
-    content = [part | ({"video": case.path} if part["type"] == "video" else {}) for part in message["content"]]
-    rows = [{"prompt": [{"role": "user", "content": content}]} for _ in range(case.group)]
-    return trainer, lambda: rows
-
-
-def build_images(case: Case, every: int) -> tuple[Any, Callable[[], Any]]:
-    """Rows with the frames as pictures, decoded beforehand."""
-    from PIL import Image
-    from trl import GRPOTrainer
-
-    from vtg.video.provider import ClipProvider
-
-    trainer = trl_trainer(case, GRPOTrainer)
-    clip = ClipProvider(case.config().video, factor=32).clip(case.path)
-    images = [Image.fromarray(frame.transpose(1, 2, 0)) for frame in clip.frames[::every]]
-    text = question(case)[0]["content"][1]["text"]
-    rows = [{"prompt": [{"role": "user", "content": text}], "images": images} for _ in range(case.group)]
-    return trainer, lambda: rows
-
-
 class Way:
     """One trainer, and what is measured of it."""
 
@@ -345,11 +86,7 @@ class Way:
         import torch
 
         self.name, self.case, self.clock = name, case, Clock()
-        builders = {"vtg": build_vtg, "naive": build_naive}
-        self.trainer, begin = (
-            builders[name](case) if name in builders else build_images(case, every=2 if name == "half images" else 1)
-        )
-        self.begin = begin
+        self.trainer, self.begin = BUILDERS[name](case)
         trainer = self.trainer
         trainer.current_gradient_accumulation_steps = 1
         trainer.model.train()
@@ -426,23 +163,23 @@ class Way:
         if self.name == "vtg":
             self.trainer._rolled = self.trainer._sampled = None
             self.trainer._current = []
+            self.trainer.loader.go_on(self.trainer.loader.state)
 
     def step(self) -> dict[str, float]:
         """Seconds of one whole step by its parts, and of a forward without gradient."""
         self.clock.seconds.clear()
         gc.collect()
-        start = now()
-        inputs = self.inputs()
-        with self.clock.over("update"):
-            self.update(inputs)
-        self.trainer.optimizer.step()
-        seconds = {"step_s": now() - start}
+        with self.clock.over("step"):
+            inputs = self.inputs()
+            with self.clock.over("update"):
+                self.update(inputs)
+            self.trainer.optimizer.step()
         self.clear()
         assert inputs["completion_mask"].sum() == self.case.group * self.case.completion
         self.phase = "log-probs"
         with self.clock.over("logprobs"), self.torch.no_grad():
             self.trainer.compute_loss(self.trainer.model, inputs)
-        return seconds | {f"{label}_s": value for label, value in self.clock.seconds.items()}
+        return dict(self.clock.seconds)
 
     # What is counted, once, untimed.
 
@@ -454,6 +191,7 @@ class Way:
         self.decodes, self.pixels, self.scans = 0, 0, True
         if self.name == "vtg":
             self.trainer.counts.clear()
+        before = self.pixel_bytes()
         inputs = self.inputs()
         self.prompt_tokens = prompt_length(self.name, inputs)
         decodes = self.trainer.counts["clips/decoded"] if self.name == "vtg" else self.decodes
@@ -461,8 +199,10 @@ class Way:
         self.clear()
         self.scans = False
         encodings = {key: count / self.clip_grids for key, count in self.encodings.items()}
-        encoded = sum(p.encoded.nbytes for p in inputs["batch"].prompts if p.encoded is not None) if "batch" in inputs else 0  # fmt: skip
-        with FlopCounterMode(display=False) as counter:
+        prompts = inputs["batch"].prompts if self.name == "vtg" else []
+        encoded = sum(prompt.encoded.nbytes for prompt in prompts if prompt.encoded is not None)
+        in_place = {self.torch.ops.aten.addmm_: product_flops}  # half of TRL's head, which torch would leave out
+        with FlopCounterMode(display=False, custom_mapping=in_place) as counter:
             self.update(inputs)
         self.clear()
         by_kind: Counter[str] = Counter()
@@ -475,7 +215,7 @@ class Way:
             "encoder_calls_update": encodings.get("update", 0.0),
             "encoder_calls_per_clip_per_forward": max(encodings.values(), default=0.0),
             "encoder_calls_per_policy_version": sum(encodings.values()),
-            "pixel_bytes": self.pixels,
+            "pixel_bytes": self.pixels - before,
             "encoded_bytes": encoded,
             "update_flops": counter.get_total_flops(),
             "update_flops_attention": by_kind["attention"],
@@ -511,6 +251,11 @@ def prompt_length(name: str, inputs: Any) -> int:
     return inputs["prompt_ids"].shape[1]
 
 
+def product_flops(total: Any, left: Any, right: Any, **kwargs: Any) -> int:
+    """Of total += left @ right, from their shapes."""
+    return 2 * left[0] * left[1] * right[1]
+
+
 def vision_flops(counter: Any) -> int:
     found = [sum(ops.values()) for name, ops in counter.get_flop_counts().items() if re.search(r"\.visual$", name)]
     return max(found, default=0)
@@ -541,26 +286,36 @@ def gradient_difference(ways: dict[str, Way]) -> dict[str, float]:
 # One case, and what is printed.
 
 MEASURES = {
-    "update_flops": ("update, GFLOPs", 1e-9),
-    "update_s": ("update, s", 1),
-    "logprobs_s": ("log-probs without gradient, s", 1),
-    "rollout_s": ("rollout, s", 1),
-    "prompt_s": ("decoding, preprocessing, s", 1),
-    "step_s": ("whole step, s", 1),
-    "pixel_bytes": ("pixels held, MB", 1e-6),
-    "encoded_bytes": ("encoded clip held, MB", 1e-6),
-    "update_peak_bytes": ("allocated at most, update, MB", 1e-6),
-    "rollout_peak_bytes": ("allocated at most, rollout, MB", 1e-6),
-    "encoder_calls_rollout": ("encoder calls a clip, rollout", 1),
-    "encoder_calls_update": ("encoder calls a clip, update", 1),
-    "decodes_per_clip": ("decodes a clip", 1),
+    "update_flops": ("update, GFLOPs", 1e-9, True),
+    "update_flops_attention": ("of them attention", 1e-9, False),
+    "update_flops_vision": ("of them the vision tower", 1e-9, False),
+    "update_s": ("update, s", 1, True),
+    "update_cpu_s": ("update, s of CPU", 1, True),
+    "logprobs_cpu_s": ("log-probs without gradient, s of CPU", 1, True),
+    "rollout_s": ("rollout, s", 1, True),
+    "rollout_cpu_s": ("rollout, s of CPU", 1, True),
+    "prompt_cpu_s": ("decoding, preprocessing, s of CPU", 1, False),
+    "step_s": ("whole step, s", 1, True),
+    "step_cpu_s": ("whole step, s of CPU", 1, True),
+    "pixel_bytes": ("pixels held, MB", 1e-6, False),
+    "encoded_bytes": ("encoded clip held, MB", 1e-6, False),
+    "update_peak_bytes": ("allocated at most, update, MB", 1e-6, False),
+    "rollout_peak_bytes": ("allocated at most, rollout, MB", 1e-6, False),
+    "encoder_calls_rollout": ("encoder calls a clip, rollout", 1, False),
+    "encoder_calls_update": ("encoder calls a clip, update", 1, False),
+    "decodes_per_clip": ("decodes a clip", 1, False),
 }
+"""Label, scale, and whether the floor stands beside the ratio."""
 
 
 def measure(case: Case, names: list[str], rounds: int) -> dict[str, Any]:
     """All figures of one case; each way's, and its ratios to vtg's."""
     ways = {name: Way(name, case) for name in names}
-    run: dict[str, Any] = {"G": case.group, "R": case.completion, "tower": "trained" if case.trained_tower else "frozen"}
+    run: dict[str, Any] = {
+        "G": case.group,
+        "R": case.completion,
+        "tower": "trained" if case.trained_tower else "frozen",
+    }
     if "naive" in ways:
         run |= gradient_difference(ways)
     figures: dict[str, dict[str, Any]] = {}
@@ -571,12 +326,9 @@ def measure(case: Case, names: list[str], rounds: int) -> dict[str, Any]:
         figures[name] = way.counts()
         print(f"G = {case.group}, {run['tower']} tower: {name} counted", file=sys.stderr)
     seconds: dict[str, list[dict[str, float]]] = defaultdict(list)
-    for turn in range(-1, rounds):  # one round to warm up
-        order = names[turn % len(names) :] + names[: turn % len(names)]
-        for name in order:
-            found = ways[name].step()
-            if turn >= 0:
-                seconds[name].append(found)
+    for turn in range(rounds):  # what was counted has warmed up
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            seconds[name].append(ways[name].step())
         print(f"G = {case.group}, {run['tower']} tower: round {turn + 1} of {rounds}", file=sys.stderr)
     for name in names:
         median = {key: statistics.median(one[key] for one in seconds[name]) for key in seconds[name][0]}
@@ -588,6 +340,8 @@ def measure(case: Case, names: list[str], rounds: int) -> dict[str, Any]:
             run[f"vs_{name.replace(' ', '_')}"] = ratios(figures, seconds, name, case)
     if case.pristine.device.type == "cuda":
         run["gpu"] = {name: rates(figures[name], case) for name in names}
+    for way in ways.values():
+        way.forget()
     return run
 
 
@@ -603,8 +357,10 @@ def ratios(figures: Any, seconds: Any, name: str, case: Case) -> dict[str, float
     found = {"floor": floor(own["prompt_tokens"], case, other["prompt_tokens"])}
     found["update_flops_ratio"] = other["update_flops"] / own["update_flops"]
     for key in ("update", "logprobs", "rollout", "prompt", "step"):
-        pairs = zip(seconds["vtg"], seconds[name], strict=True)
-        found[f"{key}_wall_ratio"] = statistics.median(b[f"{key}_s"] / a[f"{key}_s"] for a, b in pairs)
+        pairs = list(zip(seconds["vtg"], seconds[name], strict=True))
+        for clock, unit in (("wall", "s"), ("cpu", "cpu_s")):
+            each = [b[f"{key}_{unit}"] / a[f"{key}_{unit}"] for a, b in pairs]
+            found[f"{key}_{clock}_ratio"] = statistics.median(each)
     found["pixel_memory"] = own["pixel_bytes"] / other["pixel_bytes"]
     found["vision_memory"] = (own["pixel_bytes"] + own["encoded_bytes"]) / other["pixel_bytes"]
     for key in ("update", "rollout"):
@@ -635,22 +391,18 @@ def table(run: dict[str, Any]) -> str:
         title += f"; gradients of vtg and naive differ by {run['gradient_difference']:.1e}"
     prompts = [f"{name} (P = {run['ways'][name]['prompt_tokens']})" for name in names]
     lines = [title, "", f"| | {' | '.join(prompts)} |", "|---" * (len(names) + 1) + "|"]
-    keys = {"update_flops": "update_flops_ratio", "update_s": "update_wall_ratio", "logprobs_s": "logprobs_wall_ratio",
-            "rollout_s": "rollout_wall_ratio", "prompt_s": "prompt_wall_ratio", "step_s": "step_wall_ratio"}  # fmt: skip
-    for key, (label, scale) in MEASURES.items():
-        cells = []
+    for key, (label, scale, has_floor) in MEASURES.items():
+        own, cells = run["ways"]["vtg"][key], []
         for name in names:
             value = run["ways"][name][key]
             text = f"{value * scale:.3g}" if value * scale < 1000 else f"{value * scale:.0f}"
-            against = run.get(f"vs_{name.replace(' ', '_')}", {})
-            if key in keys and against:
-                text += f" ({against[keys[key]]:.2f})"
-            elif name != "vtg" and key.endswith("_bytes") and run["ways"]["vtg"][key]:
-                text += f" ({value / run['ways']['vtg'][key]:.2f})"
+            against = run.get(f"vs_{name.replace(' ', '_')}")
+            if against and own:
+                ratio = against.get(key.removesuffix("_s") + "_wall_ratio", value / own)
+                ratio = against.get(key.removesuffix("_cpu_s") + "_cpu_ratio", ratio) if "_cpu_" in key else ratio
+                text += f" ({ratio:.2f}, floor {against['floor']:.2f})" if has_floor else f" ({ratio:.2f})"
             cells.append(text)
         lines.append(f"| {label} | {' | '.join(cells)} |")
-    floors = [run.get(f"vs_{name.replace(' ', '_')}", {}).get("floor", 1.0) for name in names]
-    lines.append(f"| floor: tokens run, to vtg's | {' | '.join(f'{one:.2f}' for one in floors)} |")
     for name, found in run.get("gpu", {}).items():
         told = ", ".join(f"{key} {value:.3g}" for key, value in found.items() if value is not None)
         lines.append(f"\n{name}: {told}")
@@ -690,11 +442,11 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--group", default=None, metavar="G,…", help="completions of a prompt (8,16; quick: 4)")
     parser.add_argument("--tower", choices=("frozen", "trained", "both"), default="both", help="trained: the first G")
-    parser.add_argument("--ways", default=None, help=f"of {','.join(WAYS)}; vtg is always there")
+    parser.add_argument("--ways", default=None, help=f"of {','.join(BUILDERS)}; vtg is always there")
     parser.add_argument("--completion", type=int, default=24, metavar="R", help="tokens of each completion")
     parser.add_argument("--frames", type=int, default=None, help="of the clip, at 2 a second (64; quick: 16)")
     parser.add_argument("--size", default="128x128", metavar="HxW", help="of a frame, multiples of 32")
-    parser.add_argument("--rounds", type=int, default=None, help="that are timed (5; quick: 1)")
+    parser.add_argument("--rounds", type=int, default=None, help="that are timed (3; quick: 1)")
     parser.add_argument("--model", choices=tuple(SIZES), default="small", help="2b, 4b: bfloat16, on a GPU alone")
     parser.add_argument("--quick", action="store_true", help="a short clip, G = 4, one round, frozen tower")
     parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="one JSON document, printed or to a file")
@@ -702,13 +454,13 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     quick = options.quick
     options.group = [int(one) for one in (options.group or ("4" if quick else "8,16")).split(",")]
     options.frames = options.frames or (16 if quick else 64)
-    options.rounds = options.rounds or (1 if quick else 5)
+    options.rounds = options.rounds or (1 if quick else 3)
     options.size = tuple(int(one) for one in options.size.split("x"))
     on_gpu_only = ("vtg", "naive")  # a copy of the model and its optimizer each
-    wanted = options.ways.split(",") if options.ways else (WAYS if options.model == "small" else on_gpu_only)
-    options.ways = [name for name in WAYS if name in wanted or name == "vtg"]
-    if unknown := set(wanted) - set(WAYS):
-        parser.error(f"--ways: {', '.join(sorted(unknown))}: there are {', '.join(WAYS)}")
+    wanted = options.ways.split(",") if options.ways else (BUILDERS if options.model == "small" else on_gpu_only)
+    options.ways = [name for name in BUILDERS if name in wanted or name == "vtg"]
+    if unknown := set(wanted) - set(BUILDERS):
+        parser.error(f"--ways: {', '.join(sorted(unknown))}: there are {', '.join(BUILDERS)}")
     if len(options.size) != 2 or any(side % 32 for side in options.size) or options.frames % 4:
         parser.error("--size HxW are multiples of 32, and --frames one of 4")
     return options
@@ -762,15 +514,12 @@ def main() -> None:
             )
             runs.append(measure(case, options.ways, options.rounds))
             gc.collect()
-            if options.json is None:
+            if options.json != "-":
                 print(f"\n{table(runs[-1])}", flush=True)
-    if options.json is None:
-        return print(f"\n{json.dumps(machine())}")
-    text = json.dumps(document(runs, options))
-    if options.json == "-":
-        print(text)
-    else:
-        Path(options.json).write_text(text + "\n", encoding="utf-8")
+    found = document(runs, options)
+    if options.json not in (None, "-"):
+        Path(options.json).write_text(json.dumps(found) + "\n", encoding="utf-8")
+    print(json.dumps(found) if options.json == "-" else f"\n{json.dumps(found['machine'])}")
 
 
 if __name__ == "__main__":

@@ -10,9 +10,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from vtg.config.checks import check_data
 from vtg.config.load import load_config
-from vtg.config.schema import DoctorConfig, PredictConfig, RLConfig, SFTConfig
+from vtg.config.schema import DataConfig, DoctorConfig, PredictConfig, RLConfig, SFTConfig
 from vtg.entry import conf_dir
+from vtg.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
 CONF = conf_dir()
@@ -109,9 +111,12 @@ def test_a_real_model_does_not_inherit_from_the_tiny_one():
 
 VIDEO_KEYS = (
     "sampling, fps, last_frame, max_frames, min_frames, pad, min_pixels, max_pixels, total_pixels, resize, decoder, "
-    "isolate, timeout_s, cache_dir, cache_gb, cache_format"
+    "isolate, timeout_s, cache_dir, cache_gb, cache_format, fetch_dir, fetch_gb"
 )
-TOP_KEYS = "run_name, output_dir, seed, resume, data, video, task, model, lora, batching, evaluation, trainer"
+TOP_KEYS = (
+    "run_name, output_dir, seed, resume, on_nan, data, video, task, model, lora, batching, evaluation, deepspeed, "
+    "trainer"
+)
 
 WRONG = {
     "video.fpz=3": f"video.fpz: there is no such key; did you mean video.fps? valid keys of video: {VIDEO_KEYS}",
@@ -128,6 +133,11 @@ WRONG = {
     "resume=yes": "resume = 'yes': must be one of auto, never, must",
     "video.sampling=every": "video.sampling = 'every': must be one of fps, uniform, random, keyframe, molmo2",
     "video.max_frames=2": "video.min_frames = 4, video.max_frames = 2: must be 1 <= min_frames <= max_frames",
+    "on_nan=ignore": "on_nan = 'ignore': must be one of stop, skip",
+    "on_nan=skip deepspeed=zero2": (
+        "on_nan = 'skip' cannot be with DeepSpeed, which makes its update within the backward pass, before anyone can "
+        "look at it; set on_nan=stop, or deepspeed=none"
+    ),
     "data.val_share=1.5": "data.val_share = 1.5: must be at least 0 and below 1",
     "data=jsonl": "data.annotation_file is not set; give the path of a JSONL file of annotation rows",
     "data=jsonl data.annotation_file=no.jsonl": (
@@ -321,3 +331,15 @@ def test_a_wrong_rl_setting_ends_in_one_line_and_exit_code_2(overrides, tmp_path
     assert done.stderr.splitlines()[-1].startswith(f"error: {WRONG_RL[overrides]}"), done.stderr
     assert (done.returncode, done.stdout) == (2, "")
     assert not (tmp_path / "run").exists()
+
+
+def test_data_may_lie_in_shards_and_in_a_store(tmp_path):
+    check_data(DataConfig(annotation_file="shards/{000..099}.tar", video_dir="s3://bucket/videos"))
+    (tmp_path / "rows.jsonl").touch()
+    given = {"annotation_file": str(tmp_path / "rows.jsonl"), "video_dir": str(tmp_path)}
+    with pytest.raises(
+        ConfigError, match=r"data\.index_file = 'x': no such file .*vtg\.inspect --index .*rows\.jsonl -o x"
+    ):
+        check_data(DataConfig(**given, index_file="x"))
+    with pytest.raises(ConfigError, match=r"data\.video_dir = 'nowhere': no such folder"):
+        check_data(DataConfig(**given | {"video_dir": "nowhere"}))

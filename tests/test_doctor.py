@@ -14,8 +14,8 @@ from vtg.config.schema import LoraConfig, ModelConfig, TaskConfig, VideoConfig
 from vtg.data.schema import Sample
 from vtg.evaluation.ceiling import ceilings, snap
 from vtg.evaluation.reading import read_clip
+from vtg.models.counting import count, empty_model
 from vtg.models.loading import load_model, prepare_training
-from vtg.models.memory import empty_model, estimate_memory
 from vtg.models.tiny import TINY_QWEN3_VL, build_qwen2_5_vl
 from vtg.tasks.span import SpanTask
 
@@ -147,23 +147,35 @@ def test_snapping_takes_the_best_pair_of_times(span: tuple[float, float], best: 
 
 def test_memory_is_counted_on_the_model_that_training_builds() -> None:
     config, lora = ModelConfig(max_length=4096), LoraConfig(r=4)
-    found = estimate_memory(
-        empty_model("tiny", torch.float32),
-        model_config=config,
-        lora=lora,
-        tokens=100,
-        vision_tokens=40,
-        batch_size=2,
-        generation_batch_size=4,
-        gradient_checkpointing=False,
-    )
+    found = count(empty_model("tiny", torch.float32), config, lora)
     model = prepare_training(load_model(config)[0], config, lora)
     trained = [one for one in model.parameters() if one.requires_grad]
     assert found.parameters == sum(one.numel() for one in model.parameters())
     assert found.trained_parameters == sum(one.numel() for one in trained)
-    assert found.weights_bytes == 4 * found.parameters
-    assert found.optimizer_bytes == 12 * found.trained_parameters
-    assert found.cache_bytes == 4 * 100 * 5 * 2 * 96 * 4
+    assert (found.weights_bytes, found.trained_bytes) == (4 * found.parameters, 4 * found.trained_parameters)
+    assert (found.rank, found.trained_parts) == (4, {"language"})
+
+
+def test_memory_is_that_of_the_batches_that_the_settings_make(run: Run) -> None:
+    def batch(*words: str) -> dict:
+        _, out, err = run([vfr_row(), long_row()], "json=true", *words)
+        assert out, err
+        return json.loads(out)["memory"]["batch"]
+
+    fixed, by_tokens = batch("batching=fixed"), batch("batching=tokens", "batching.target_batch_tokens=600")
+    assert fixed["rows"] == 16
+    assert by_tokens["rows"] == 600 // by_tokens["length"]
+
+
+def test_memory_alone_needs_no_data_and_no_hub(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["vtg.doctor", "look=memory", "experiment=gpu_8gb", "gpu_gb=[8]"])
+    doctor.main()
+    out = capsys.readouterr().out
+    assert "model Qwen/Qwen3-VL-2B-Instruct; the largest batch that the settings allow" in out
+    assert "  training             7.20 GB" in out
+    assert "    8 GB  LoRA       7.2     0  model=qwen3_vl_2b video.max_frames=64 video.total_pixels=4194304" in out
 
 
 def test_low_ceilings_are_warned_about_with_the_key_to_change(run: Run) -> None:

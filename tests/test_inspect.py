@@ -2,6 +2,7 @@ import json
 import re
 import subprocess
 import sys
+import tarfile
 from fractions import Fraction
 from pathlib import Path
 
@@ -161,3 +162,39 @@ def test_wrong_options_are_told_in_one_line(capsys, video, argv, message):
     assert main([video, *argv]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert re.search(message, line)
+
+
+def test_an_index_of_the_videos_is_made_and_bad_ones_are_named(capsys, tmp_path: Path, video):
+    (tmp_path / "page.mp4").write_text("<html>404</html>")
+    row = {"duration": 3.0, "timestamp": [0.5, 1.0], "sentence": "it gets brighter"}
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps(row | {"video": name}) + "\n" for name in ("clip.mp4", "page.mp4", "clip.mp4")))
+    code, report = report_of(capsys, "--index", str(rows), "--video-dir", str(tmp_path))
+    assert code == 1 and report["index"] == f"{rows}.videos.parquet" and Path(report["index"]).is_file()
+    assert (report["rows"], report["videos"], report["unreadable"]) == (3, 2, 1)
+    (bad,) = report["unreadable_videos"]
+    assert bad["video"] == "page.mp4" and "not a readable video" in bad["reason"]
+    (tmp_path / "page.mp4").write_bytes(Path(video).read_bytes())
+    out = str(tmp_path / "other.parquet")
+    assert main(["--index", str(rows), "--video-dir", str(tmp_path), "-o", out]) == 0
+    assert "unreadable: 0" in capsys.readouterr().out and Path(out).is_file()
+
+
+def test_an_index_that_cannot_be_is_wrong_usage(capsys, tmp_path: Path, video):
+    for argv, message in (
+        ([video, "-o", "x.parquet"], "-o x.parquet: names the file of an index; add --index"),
+        (["--index", str(tmp_path / "gone.jsonl")], "No such file"),
+        (["--index", str(tmp_path / "{00..01}.tar")], "cannot be written to; name a local file with -o"),
+        (["--index", str(tmp_path / "{00..01}.tar"), "-o", str(tmp_path / "x.parquet")], "shards are not there"),
+    ):
+        assert main(argv) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_video_in_a_tar_file_is_shown_like_a_file(capsys, tmp_path: Path, video):
+    shard = tmp_path / "shard.tar"
+    with tarfile.open(shard, "w") as tar:
+        tar.add(video, "clip.mp4")
+    code, report = report_of(capsys, f"{shard}::clip.mp4")
+    assert code == 0 and report["shown_frames"] == 30 and report["path"] == f"{shard}::clip.mp4"
+    assert main([f"{shard}::gone.mp4"]) == 2

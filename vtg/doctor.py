@@ -2,9 +2,13 @@
 
 For a model, a data set and a video config it shows the times the model will read against the true frame times, the cost
 in tokens and memory, the best scores that sampling and answer form leave reachable, and what is wrong with a remedy.
+
+`look=memory`: what the settings take of memory, from settings alone, and what fits into how much. With `rl=grpo` (or
+any setting of `rl`) memory is that of train_rl.py.
 """
 
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -16,9 +20,10 @@ if TYPE_CHECKING:
     from vtg.evaluation.diagnosis import Diagnosis
     from vtg.evaluation.reading import ClipReading
     from vtg.models.memory import MemoryEstimate
+    from vtg.models.proposals import Proposal
 
 SHOWN_PATCHES = 5
-GIB = 2**30
+GB = 10**9
 
 CAUSES = {"answer": "answer form", "frames": "sampled frames", "both": "both"}
 
@@ -29,6 +34,8 @@ def main() -> None:
 
 
 def _diagnose(config: DoctorConfig) -> None:
+    if config.look == "memory":
+        return _look_at_memory(config)
     from vtg.demo.dataset import ensure_demo
     from vtg.evaluation.diagnosis import diagnose
     from vtg.training.run import start_logging
@@ -40,6 +47,26 @@ def _diagnose(config: DoctorConfig) -> None:
     found = diagnose(config)
     print(json.dumps(found.document()) if config.json else "\n".join(_lines(found, config)))
     sys.exit(0 if found.is_fine else 1)
+
+
+def _look_at_memory(config: DoctorConfig) -> None:
+    from vtg.models.counting import count, empty_model
+    from vtg.models.proposals import propose
+    from vtg.models.workload import estimate_settings, longest_clips, way_of, weights_dtype
+    from vtg.training.run import start_logging
+
+    start_logging(logging.WARNING)
+    on_gpu = config.device == "gpu"
+    model = empty_model(config.model.path, weights_dtype(config, gpu=on_gpu))
+    counted, way = count(model, config.model, config.lora), way_of(config, gpu=on_gpu, ranks=config.gpus)
+    memory = estimate_settings(config, counted, longest_clips(config), way)
+    proposals = propose(config.gpu_gb, gpus=config.gpus)
+    if config.json:
+        found = {"report": "vtg.doctor", "memory": memory.document(), "proposals": [p.document() for p in proposals]}
+        print(json.dumps(found))
+        return
+    print(f"model {config.model.path}; the largest batch that the settings allow")
+    print("\n".join([*_memory_lines(memory), *_proposal_lines(proposals, config)]))
 
 
 def _lines(found: "Diagnosis", config: DoctorConfig) -> Iterator[str]:
@@ -92,20 +119,39 @@ def _times(times_s: list[float], decimals: int) -> str:
 
 
 def _memory_lines(memory: "MemoryEstimate") -> Iterator[str]:
+    batch, way = memory.batch, memory.way
     yield ""
-    ways = "with" if memory.gradient_checkpointing else "without"
+    rows = f"{batch.rows} x {batch.length} tokens" if not batch.packed else f"{batch.length} tokens packed"
+    if batch.generations:
+        rows = f"{batch.rows} prompts of {batch.length} tokens, {batch.generations} x {batch.completion} more each"
+    ways = "with" if way.gradient_checkpointing else "without"
+    zero = f", ZeRO-{way.stage} on {way.ranks} GPUs" if way.stage else ""
+    offload = " with offload" if way.offload_optimizer or way.offload_parameters else ""
     yield (
-        f"Memory, a rough estimate: {memory.dtype}, {memory.batch_size} x {memory.tokens} tokens, {ways} gradient "
-        f"checkpointing; {memory.trained_parameters:,} of {memory.parameters:,} parameters trained"
+        f"Memory of {'a GPU' if way.cuda else 'a CPU'}, estimated: {memory.dtype}, {rows}, {ways} gradient "
+        f"checkpointing{zero}{offload}; {memory.trained_parameters:,} of {memory.parameters:,} parameters trained"
     )
     parts = {
         "weights": memory.weights_bytes,
-        "gradients, AdamW": memory.optimizer_bytes,
-        "activations": memory.activations_bytes,
+        "gradients": memory.gradient_bytes,
+        "optimizer": memory.optimizer_bytes,
+        "activations": memory.work_bytes,
         "training": memory.training_bytes,
         "generating": memory.generation_bytes,
     }
-    yield from (f"  {name:<16} {size / GIB:8.2f} GiB" for name, size in parts.items())
+    yield from (f"  {name:<16} {size / GB:8.2f} GB" for name, size in parts.items())
+
+
+def _proposal_lines(proposals: list["Proposal"], config: DoctorConfig) -> Iterator[str]:
+    yield ""
+    each = f"each of {config.gpus} GPUs" if config.gpus > 1 else "one GPU"
+    yield f"What fits into {each}, a tenth left free (fine-tuning; host: the memory DeepSpeed takes there)"
+    yield f"  {'memory':>6}  {'trained':<7}  {'peak':>5}  {'host':>4}  overrides"
+    for one in proposals:
+        trained = "LoRA" if one.lora else "full"
+        sizes = f"{one.peak_bytes / GB:5.1f}  {one.host_bytes / GB:4.0f}"
+        yield f"  {one.memory_gb:>3} GB  {trained:<7}  {sizes}  {' '.join(one.overrides())}"
+    yield "  (experiment=gpu_8gb, gpu_16gb, gpu_24gb, gpu_40gb, gpu_80gb and gpu_141gb carry those with LoRA)"
 
 
 if __name__ == "__main__":

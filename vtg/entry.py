@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vtg.config.load import load_config, unknown_key
-from vtg.errors import ConfigError, RunError
+from vtg.errors import ConfigError, JointRunError, RunError
 
 
 def conf_dir() -> Path:
@@ -50,6 +50,10 @@ def hydra_program(config_name: str, *, schema: type, job: Callable[[Any], None],
             job(load_config(cfg, schema))
         except ConfigError as error:  # ends here, because Hydra prints a line of its own about errors that reach it
             _end(2, str(error))
+        except JointRunError as error:
+            if os.environ.get("RANK", "0") != "0":
+                sys.exit(1)
+            _end(1, str(error))
         except RunError as error:
             _end(1, str(error))
 

@@ -3,12 +3,16 @@
     python -m vtg.inspect VIDEO [--fps F] [--max-frames N] [--sampling NAME] [--sheet OUT.png]
     python -m vtg.inspect ROWS.jsonl [--video-dir D]
     python -m vtg.inspect VIDEO-OR-FOLDER --decoders
+    python -m vtg.inspect --index ROWS.jsonl [--video-dir D] [-o INDEX]
 
 A video: what its container says, the true time of every frame, and what sampling would take; the frames that sampling
 takes are decoded (`--no-decode` leaves that out), and shown with their times in a picture (`--sheet`). An annotation
 file: rows, columns, types, durations, spans, rows a video. `--decoders`: which decoder gives exact frames and times of
-each file, and which refuses it, and why. Exit code 0; 1: a file cannot be read, has broken rows, or a decoder is wrong
-about it; 2: wrong usage.
+each file, and which refuses it, and why. `--index`: opens every video of an annotation file once and keeps its
+duration, size and rate in ROWS.jsonl.videos.parquet, so that training on many videos plans its batches without opening
+any; run it again to go on after a stop, or when videos have changed. VIDEO may lie in a tar file (`shard.tar::a.mp4`)
+or in a store (`s3://bucket/a.mp4`), ROWS may be WebDataset shards ('shards/{000..099}.tar'). Exit code 0; 1: a file
+cannot be read, has broken rows, or a decoder is wrong about it; 2: wrong usage.
 """
 
 import argparse
@@ -32,6 +36,7 @@ from vtg.data import rows
 from vtg.data.schema import Problem, Sample, read_samples, resolve_video
 from vtg.errors import ConfigError
 from vtg.output import stdout_may_close
+from vtg.video import storage
 from vtg.video.agreement import EXACT, WRONG, Agreement, comparison
 from vtg.video.clip import DecodeError
 from vtg.video.container import read_index
@@ -58,7 +63,9 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     if options.decoders:
         return compare_decoders(path, as_json=options.json)
-    if not os.path.isfile(path):
+    if options.index:
+        return index_videos(options.path, options.output, video_dir=options.video_dir, as_json=options.json)
+    if not storage.exists(path):
         print(f"error: {path}: no such file; give a video or an annotation file (.jsonl, .json)", file=sys.stderr)
         return 2
     if path.lower().endswith(ANNOTATION_ENDINGS):
@@ -100,6 +107,8 @@ def _wrong_usage(options: argparse.Namespace) -> str | None:
     for name in ("factor", "temporal_patch"):
         if getattr(options, name) < 1:
             return f"--{name.replace('_', '-')} {getattr(options, name)}: must be at least 1"
+    if options.output is not None and not options.index:
+        return f"-o {options.output}: names the file of an index; add --index"
     if options.fps is not None and not math.isfinite(options.fps):
         return f"--fps {options.fps}: must be a number of frames a second, or 0 for all"
     if options.sheet is None:
@@ -145,6 +154,39 @@ def _table(found: list[Agreement]) -> list[str]:
         lines.append(" ".join([f"{name:{width}}", *(f"{v.verdict:>13}" for v in one.verdicts), compared]))
         reasons += [f"{name}: {v.decoder} {v.verdict}: {v.reason}" for v in one.verdicts if v.reason]
     return [*lines, "", *reasons]
+
+
+def index_videos(path: str, out: str | None, *, video_dir: str | None, as_json: bool) -> int:
+    """Makes or brings up to date the index of the videos of an annotation file; returns the exit code."""
+    from vtg.data.table import read_table, video_stamps
+    from vtg.video.index import ENDING, make_index
+
+    out = path + ENDING if out is None else out
+    if "://" in out or any(mark in out for mark in "{*?["):
+        print(f"error: {out}: cannot be written to; name a local file with -o", file=sys.stderr)
+        return 2
+    try:
+        table, lost = read_table(path)
+        videos, _ = table.videos()
+        bar = tqdm(total=len(videos), desc="opening videos", unit="video", disable=None, leave=False)
+        with bar:
+            stamps = video_stamps(videos, video_dir)
+            index = make_index(
+                videos, stamps, out, resolve=lambda name: resolve_video(name, video_dir), progress=bar.update
+            )
+    except (OSError, ConfigError, DecodeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    asked = set(videos.to_pylist())
+    bad = [(video, reason) for video, reason in index.errors() if video in asked]
+    report = {"kind": "index", "path": path, "index": out, "rows": len(table), "broken_rows": len(lost)}
+    report |= {"videos": len(videos), "unreadable": len(bad)}
+    with stdout_may_close():
+        if as_json:
+            print(json.dumps(report | {"unreadable_videos": [{"video": one, "reason": why} for one, why in bad]}))
+        else:
+            print("\n".join([*_lines(report), *(f"unreadable: {why}" for _, why in bad)]))
+    return 1 if bad else 0
 
 
 def inspect_video(
@@ -227,7 +269,7 @@ def inspect_annotations(path: str, *, video_dir: str | None = None) -> Report:
         "trimmed_rows": sum(sample.video_start_s is not None for sample in samples),
     }
     if video_dir is not None:
-        missing = [video for video in videos if not os.path.isfile(resolve_video(video, video_dir))]
+        missing = [video for video in videos if not storage.exists(resolve_video(video, video_dir))]
         report |= {"missing_videos": len(missing), "missing_examples": missing[:SHOWN_PROBLEMS]}
     return report
 
@@ -299,6 +341,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--temporal-patch", type=int, default=2, help="frames a temporal patch (default: 2)")
     parser.add_argument("--sheet", metavar="OUT.png", help="save the sampled frames, each with its time, as a picture")
     parser.add_argument("--decoders", action="store_true", help="compare the decoders on a video or a folder of them")
+    parser.add_argument("--index", action="store_true", help="keep the facts of all videos of an annotation file")
+    parser.add_argument("-o", "--output", metavar="INDEX", help="file of the index (default: PATH.videos.parquet)")
     parser.add_argument("--no-decode", dest="decode", action="store_false", help="do not decode the sampled frames")
     return parser
 

@@ -42,3 +42,8 @@ def stdout_may_close() -> Iterator[None]:
     except BrokenPipeError:
         # Python flushes stdout at exit and would complain: point it elsewhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def cache_home() -> Path:
+    """Where vtg keeps what it can make again: `vtg` under $XDG_CACHE_HOME or ~/.cache. It may not be there yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vtg"

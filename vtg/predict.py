@@ -94,7 +94,9 @@ def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None
     from vtg.training.results import table
 
     report = SkipReport(out / "skipped.jsonl", max_bad_share=config.data.max_bad_share)
-    samples = read_split(_rows_file(config), video_dir=config.data.video_dir, report=report)
+    samples = read_split(
+        _rows_file(config), video_dir=config.data.video_dir, report=report, cache_dir=config.data.cache_dir
+    )
     dataset = grounder.dataset(samples[: config.data.max_samples or None], video_dir=config.data.video_dir)
     found, skipped = predict(
         grounder.model,

@@ -124,7 +124,7 @@ def _path_fault(options: argparse.Namespace) -> str | None:
             return f"{path} does not exist; name an annotation file (JSON Lines, or one JSON array)"
         if os.path.isdir(path) or not os.access(path, os.R_OK):
             return f"{path} cannot be read as a file; name an annotation file (JSON Lines, or one JSON array)"
-    if options.video_dir is not None and not os.path.isdir(options.video_dir):
+    if options.video_dir is not None and "://" not in options.video_dir and not os.path.isdir(options.video_dir):
         return f"--video-dir {options.video_dir} is not a folder; name the folder of the videos"
     if options.json not in (None, "-") and not os.path.isdir(os.path.dirname(options.json) or "."):
         return f"--json {options.json} cannot be written; name a file in a folder that exists"
@@ -146,15 +146,21 @@ def _is_report(path: str) -> bool:
 
 
 def _video_checks(options: argparse.Namespace, stack: ExitStack) -> audit.VideoChecks | None:
+    if not options.probe and options.video_dir is None:
+        return None
+    from vtg.video.storage import exists
+
     if not options.probe:
-        return None if options.video_dir is None else audit.VideoChecks(options.video_dir)
+        return audit.VideoChecks(options.video_dir, exists=exists)
     from tqdm import tqdm
 
     from vtg.video.clip import DecodeError
     from vtg.video.decoders import probe
 
     bar = stack.enter_context(tqdm(desc="probing", unit=" videos", file=sys.stderr))
-    return audit.VideoChecks(options.video_dir, probe=probe, unreadable=(DecodeError, OSError), progress=bar.update)
+    return audit.VideoChecks(
+        options.video_dir, exists=exists, probe=probe, unreadable=(DecodeError, OSError), progress=bar.update
+    )
 
 
 def _print(report: audit.Report, options: argparse.Namespace) -> None:

@@ -1,17 +1,25 @@
 """Costs from metadata against what is really encoded."""
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vtg.config.schema import TaskConfig, VideoConfig
-from vtg.data.cost import sample_costs, video_facts
+from vtg.data.cost import VideoFacts, query_tokens, sample_costs, video_facts
 from vtg.data.inputs import encode, patch_factor
 from vtg.data.schema import Sample
+from vtg.data.table import SampleTable
 from vtg.tasks.span import SpanTask
 from vtg.video.load import load_clip
 
 
 def sample(path: str, duration_s: float, query: str = "a red circle moves to the left") -> Sample:
     return Sample(path, duration_s, ((0.1, duration_s / 2),), query, "q")
+
+
+def facts_of(samples: list[Sample]) -> VideoFacts:
+    return video_facts(SampleTable.of(samples).videos()[0], video_dir=None)
 
 
 @pytest.mark.parametrize("answer", ["seconds", "bins", "tokens"])
@@ -22,7 +30,7 @@ def test_tokens_are_never_fewer_than_encoded_and_hardly_more(vlm, write_mp4, ans
     shapes = ((7, 100), (40, 100), (56, 200))
     paths = [write_mp4([gap_ms * at for at in range(frames)]) for frames, gap_ms in shapes]
     samples = [sample(path, frames * gap_ms / 1000) for path, (frames, gap_ms) in zip(paths, shapes, strict=True)]
-    costs = sample_costs(samples, paths, video_facts(paths), task=task, processor=vlm.processor, video=video)
+    costs = sample_costs(samples, facts_of(samples), task=task, processor=vlm.processor, video=video)
     for at, (one, path) in enumerate(zip(samples, paths, strict=True)):
         clip = load_clip(path, video, factor=patch_factor(vlm.processor), duration_s=one.duration_s)
         messages = task.conversation(one.query, duration_s=one.duration_s, spans=one.spans)
@@ -39,7 +47,7 @@ def test_the_longest_prompt_of_a_pool_is_counted(qwen3_vl, write_mp4):
     video = VideoConfig(min_pixels=784, max_pixels=4096)
     clip = load_clip(path, video)
     (one,) = sample_costs(
-        [sample(path, 1.0)], [path], video_facts([path]), task=task, processor=qwen3_vl.processor, video=video
+        [sample(path, 1.0)], facts_of([sample(path, 1.0)]), task=task, processor=qwen3_vl.processor, video=video
     ).tokens
     for seed in range(20):
         messages = task.conversation("a red circle moves to the left", duration_s=1.0, spans=[(0.1, 0.5)], seed=seed)
@@ -48,9 +56,50 @@ def test_the_longest_prompt_of_a_pool_is_counted(qwen3_vl, write_mp4):
 
 def test_a_video_that_cannot_be_read_costs_the_most(qwen3_vl, write_mp4, tmp_path):
     good, bad = write_mp4([100 * at for at in range(10)]), str(tmp_path / "gone.mp4")
-    facts = video_facts([good, bad, good])
-    assert list(facts) == [good] and (facts[good].height, facts[good].width) == (64, 64)
+    facts = facts_of([sample(good, 1.0), sample(bad, 1.0), sample(good, 1.0)])
+    assert facts.height.tolist() == facts.width.tolist() == [64, 0] and facts.fps[0] > 0 == facts.fps[1]
     video = VideoConfig(min_pixels=784, max_pixels=128 * 128)
     settings = {"task": SpanTask(TaskConfig()), "processor": qwen3_vl.processor, "video": video}
-    costs = sample_costs([sample(good, 1.0), sample(bad, 1.0)], [good, bad], facts, **settings)
+    costs = sample_costs([sample(good, 1.0), sample(bad, 1.0)], facts, **settings)
     assert costs.vision_tokens[1] == (128 // 32) ** 2 * 2 > costs.vision_tokens[0]
+
+
+VIDEO = "<|vision_start|><|video_pad|><|vision_end|>"
+WORD = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S"]), min_size=1, max_size=12)
+
+
+@settings(max_examples=100)
+@given(queries=st.lists(st.lists(WORD, min_size=1, max_size=9).map(" ".join) | WORD, min_size=1, max_size=5))
+def test_words_add_up_to_the_tokens_of_a_query(vlm, queries):
+    tokenizer = vlm.processor.tokenizer
+
+    def lengths(texts):
+        return [len(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
+
+    found = query_tokens(iter(queries), len(queries), lengths).tolist()
+    assert found == lengths([" ".join(query.split()).replace("<|", "< |") for query in queries])
+
+
+@pytest.mark.parametrize("answer", [TaskConfig(answer="seconds", decimals=at) for at in (0, 1, 3)] + [
+    TaskConfig(answer="relative"), TaskConfig(answer="bins", num_bins=105), TaskConfig(answer="tokens", num_bins=100)
+], ids=lambda task: f"{task.answer} {task.decimals} {task.num_bins}")  # fmt: skip
+def test_no_answer_has_more_tokens_than_its_cost_counts(qwen3_vl, answer):
+    rng, task, tokenizer = np.random.default_rng(0), SpanTask(answer), qwen3_vl.processor.tokenizer
+    for duration_s in (0.7, 9.44, 9.5, 9.97, 10.0, 63.2, 99.4, 99.96, 100.0, 950.0, 999.6, 3600.0):
+        many = [np.sort(rng.uniform(0, duration_s, 2)).tolist() for _ in range(8)]
+        rows = [((start, end),) for start, end in [*many, [0.99 * duration_s, duration_s]]] + [tuple(map(tuple, many))]
+        samples = [Sample("a.mp4", duration_s, spans, "x", "q") for spans in rows]
+        settings = {"task": task, "processor": qwen3_vl.processor, "video": VideoConfig(min_pixels=784)}
+        costs = sample_costs(samples, None, **settings)
+        for one, cost in zip(samples, (costs.tokens - costs.shared_tokens).tolist(), strict=True):
+            messages = task.conversation(one.query, duration_s=duration_s, spans=one.spans)
+            text = qwen3_vl.processor.apply_chat_template(messages, tokenize=False)
+            real = len(tokenizer(text.replace(VIDEO, ""), add_special_tokens=False)["input_ids"])
+            assert real <= cost <= 1.25 * real + 24, (duration_s, one.spans)
+
+
+def test_a_row_with_more_moments_than_an_answer_holds_is_counted_and_no_error(qwen3_vl):
+    spans = tuple((at / 100, at / 100 + 0.005) for at in range(300))
+    settings = {"task": SpanTask(TaskConfig()), "processor": qwen3_vl.processor, "video": VideoConfig(min_pixels=784)}
+    (tokens,) = sample_costs([Sample("a.mp4", 10.0, spans, "x", "q")], None, **settings).tokens
+    assert tokens > 256 * 8

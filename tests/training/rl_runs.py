@@ -1,6 +1,7 @@
 """How the tests of reinforcement learning start a run, or build its trainer, and read what it leaves."""
 
 import os
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -48,6 +49,14 @@ def compose(words: list[str]) -> RLConfig:
     words = [f"++{word}" if word.startswith(("trainer.", "rl.")) else word for word in words]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         return load_config(compose("rl", overrides=words), RLConfig)
+
+
+def train(words: list[str]) -> None:
+    """A run in this process, as `train_rl.py` makes it."""
+    from vtg.training import grpo
+
+    config = compose(words)
+    grpo.train(config, rewards.build(config.rewards))
 
 
 def build(words: list[str]) -> VideoGRPOTrainer:
@@ -110,15 +119,45 @@ def log_probs(trainer: VideoGRPOTrainer, model: Any, batches: list[MicroBatch], 
 
 
 def run(*words: str) -> subprocess.CompletedProcess:
-    return _ended([sys.executable, str(ROOT / "train_rl.py"), *words])
+    return _ended([str(ROOT / "train_rl.py"), *words])
 
 
-def run_on_two(*words: str) -> subprocess.CompletedProcess:
-    """A run of two processes (gloo)."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    return _ended([*launcher, str(ROOT / "train_rl.py"), *words])
+def run_on_two_and_go_on(out: Path, *words: str) -> subprocess.CompletedProcess:
+    """A run of two processes (gloo), which then lose all that came after their first checkpoint and go on.
+
+    What the run left the first time is in `out` with `_whole` to its name.
+    """
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    return _ended([*launcher, __file__, str(out), *words])
 
 
 def _ended(command: list[str]) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=400, env=environment)
+
+
+def cut_back(out: Path, *, step: int) -> None:
+    """Leaves of a run what is there when it is killed after the checkpoint of a step."""
+    shutil.rmtree(out / "best")
+    for folder in out.glob("checkpoint-*"):
+        if int(folder.name.rpartition("-")[2]) > step:
+            shutil.rmtree(folder)
+
+
+def _train_twice(out: Path, words: list[str]) -> None:
+    import torch
+
+    from vtg.training.run import is_main_process, processes_part_together
+
+    with processes_part_together():
+        train(words)
+        torch.distributed.barrier()
+        if is_main_process():
+            shutil.copytree(out, f"{out}_whole")
+            cut_back(out, step=1)
+        torch.distributed.barrier()
+        train(words)
+
+
+if __name__ == "__main__":
+    _train_twice(Path(sys.argv[1]), sys.argv[2:])

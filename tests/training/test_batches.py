@@ -177,3 +177,33 @@ def test_dropping_the_last_of_too_few_batches_is_an_error():
     for too_few in (plan, planner(replace(WAYS["fixed"], drop_last=True), 3)):
         with pytest.raises(ConfigError, match="drop_last"):
             PlannedBatches(too_few, rank=0, ranks=5)
+
+
+@settings(max_examples=80)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 4), st.sampled_from([None, 0.0, 2.5]), st.integers(1, 60)), min_size=1, max_size=40
+    ),
+    st.sampled_from(["fixed", "duration", "tokens"]),
+    st.integers(0, 3),
+)
+def test_rows_of_a_clip_form_units_as_large_as_a_batch_holds(rows, by, most):
+    samples = [
+        Sample(f"{video}.mp4", 10.0, ((0.0, 1.0),), "q", str(at), start, None if start is None else start + 10)
+        for at, (video, start, _) in enumerate(rows)
+    ]
+    text = np.array([tokens for *_, tokens in rows])
+    shared = np.array([30 + video for video, *_ in rows])
+    costs = SampleCosts(np.full(len(rows), 10.0), text, shared, shared, shared + text)
+    way = BatchingConfig(by=by, target_batch_tokens=120, max_batch_size=most, share_video=True)
+    plan = make_planner(SFTConfig(batching=way), samples, costs, batch_size=4, accumulation=1)
+    expected: dict[tuple, list[list[int]]] = {}
+    for at, (video, start, tokens) in enumerate(rows):
+        units = expected.setdefault((video, start), [])
+        held = 30 + video + sum(int(text[other]) for other in units[-1]) if units else 0
+        if not units or (by == "tokens" and held + tokens > 120) or len(units[-1]) == (most or len(rows)):
+            units.append([])
+        units[-1].append(at)
+    flat = [unit for units in expected.values() for unit in units]
+    assert [unit.tolist() for unit in plan.units] == flat
+    assert plan.tokens.tolist() == [shared[unit[0]] + text[unit].sum() for unit in flat]

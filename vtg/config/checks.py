@@ -16,6 +16,7 @@ from vtg.errors import ConfigError
 
 CHOICES = {
     "resume": ("auto", "never", "must"),
+    "on_nan": ("stop", "skip"),
     "split": ("test", "val", "train"),
     "video.sampling": ("fps", "uniform", "random", "keyframe", "molmo2"),
     "video.resize": ("exact", "fast"),
@@ -29,10 +30,15 @@ CHOICES = {
     "rollout.engine": ("transformers", "vllm"),
     "curriculum.select": ("all", "filter", "gaussian"),
     "curriculum.zero_variance": ("keep", "drop", "resample"),
+    "look": ("all", "memory"),
+    "device": ("gpu", "cpu"),
     "model.dtype": ("auto", "float32", "bfloat16", "float16"),
     "model.attention": ("auto", "flash_attention_2", "sdpa", "eager"),
 }
 """Keys with a closed list of values."""
+
+SHARDS = ".tar"
+"""An annotation file that ends so is WebDataset shards, and may be a pattern: `shards/{000..099}.tar`."""
 
 TEXT_TOKENS = 512
 """Room kept for the prompt and the answer when the token budget is checked."""
@@ -58,12 +64,22 @@ def check_together(config: Any) -> None:
         check_video(config.video)
         check_batching(config.batching, config)
         check_data(config.data)
+        check_on_nan(config)
     if isinstance(config, DoctorConfig):  # which reports on the token budget itself
-        check_counts(config, "samples", "probed_clips")
+        check_counts(config, "samples", "probed_clips", "gpus")
     elif isinstance(config, SFTConfig):
         check_token_budget(config.video, config.model)
     if isinstance(config, PredictConfig):
         check_predict(config)
+
+
+def check_on_nan(config: SFTConfig) -> None:
+    """Raises ConfigError where an update cannot be left out."""
+    if config.on_nan == "skip" and (config.deepspeed.stage or config.deepspeed.file is not None):
+        raise ConfigError(
+            "on_nan = 'skip' cannot be with DeepSpeed, which makes its update within the backward pass, before anyone "
+            "can look at it; set on_nan=stop, or deepspeed=none"
+        )
 
 
 def check_predict(config: PredictConfig) -> None:
@@ -88,7 +104,8 @@ def check_predict(config: PredictConfig) -> None:
         )
     if config.query is None or not config.query.strip():
         raise ConfigError("video is set, but query is not; say what to look for: query='a person opens a door'")
-    if not Path(config.video_file).is_file():
+    in_place = "://" not in config.video_file and ".tar::" not in config.video_file
+    if in_place and not Path(config.video_file).is_file():
         raise ConfigError(f"video = {config.video_file!r}: no such file (looked in {Path.cwd()}); check the path")
 
 
@@ -119,7 +136,7 @@ def check_video(video: VideoConfig) -> None:
             f"video.min_pixels = {video.min_pixels}, video.max_pixels = {video.max_pixels}, video.total_pixels = "
             f"{video.total_pixels}: must be 0 < min_pixels <= max_pixels <= total_pixels"
         )
-    for key in ("timeout_s", "cache_gb"):
+    for key in ("timeout_s", "cache_gb", "fetch_gb"):
         if not getattr(video, key) > 0:
             raise ConfigError(f"video.{key} = {getattr(video, key)}: must be positive")
 
@@ -188,9 +205,14 @@ def check_data(data: DataConfig) -> None:
         raise ConfigError("data.annotation_file is not set; give the path of a JSONL file of annotation rows")
     for key in ("annotation_file", "val_file", "test_file"):
         path = getattr(data, key)
-        if path is not None and not Path(path).is_file():
+        if path is not None and not path.endswith(SHARDS) and not Path(path).is_file():
             raise ConfigError(f"data.{key} = {path!r}: no such file (looked in {Path.cwd()}); check the path")
-    if data.video_dir is not None and not Path(data.video_dir).is_dir():
+    if data.index_file is not None and not Path(data.index_file).is_file():
+        raise ConfigError(
+            f"data.index_file = {data.index_file!r}: no such file (looked in {Path.cwd()}); check the path, or make "
+            f"it: python -m vtg.inspect --index {data.annotation_file} -o {data.index_file}"
+        )
+    if data.video_dir is not None and "://" not in data.video_dir and not Path(data.video_dir).is_dir():
         raise ConfigError(
             f"data.video_dir = {data.video_dir!r}: no such folder (looked in {Path.cwd()}); check the path"
         )

@@ -20,6 +20,8 @@ class DataConfig:
 
     annotation_file: str | None = None
     video_dir: str | None = None
+    index_file: str | None = None
+    cache_dir: str | None = None
     val_file: str | None = None
     val_share: float = 0.0
     test_file: str | None = None
@@ -48,9 +50,14 @@ class VideoConfig:
     cache_dir: str | None = None
     cache_gb: float = 100.0
     cache_format: str = "compact"
+    fetch_dir: str | None = None
+    fetch_gb: float = 50.0
 
 
-VIDEO_MEANS = ("decoder", "isolate", "timeout_s", "cache_dir", "cache_gb", "cache_format")
+VIDEO_MEANS = (
+    *("decoder", "isolate", "timeout_s", "cache_dir", "cache_gb", "cache_format"),
+    *("fetch_dir", "fetch_gb"),
+)
 """Video settings of the machine, not of the model: a checkpoint may be used with any."""
 
 
@@ -107,6 +114,7 @@ class BatchingConfig:
     attention_cost: float = 24576.0
     packing: bool = False
     share_video: bool = False
+    largest_first: bool = True
 
 
 @dataclass
@@ -121,6 +129,16 @@ class EvaluationConfig:
 
 
 @dataclass
+class DeepspeedConfig:
+    """DeepSpeed ZeRO; `stage: 0` is without it."""
+
+    stage: int = 0
+    offload_optimizer: bool = False
+    offload_parameters: bool = False
+    file: str | None = None
+
+
+@dataclass
 class SFTConfig:
     """All settings of `train_sft.py`."""
 
@@ -128,6 +146,7 @@ class SFTConfig:
     output_dir: str = "outputs/sft"
     seed: int = 0
     resume: str = "auto"
+    on_nan: str = "stop"
     data: DataConfig = field(default_factory=DataConfig)
     video: VideoConfig = field(default_factory=VideoConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
@@ -135,16 +154,8 @@ class SFTConfig:
     lora: LoraConfig = field(default_factory=LoraConfig)
     batching: BatchingConfig = field(default_factory=BatchingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    deepspeed: DeepspeedConfig = field(default_factory=DeepspeedConfig)
     trainer: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class DoctorConfig(SFTConfig):
-    """All settings of `python -m vtg.doctor`: those of the training it looks at, and how closely it looks."""
-
-    samples: int = 3
-    probed_clips: int = 200
-    json: bool = False
 
 
 @dataclass
@@ -167,6 +178,8 @@ class VideoOverrides:
     cache_dir: str | None = None
     cache_gb: float | None = None
     cache_format: str | None = None
+    fetch_dir: str | None = None
+    fetch_gb: float | None = None
 
 
 @dataclass
@@ -251,6 +264,22 @@ class RLConfig(SFTConfig):
     rewards: RewardsConfig = field(default_factory=RewardsConfig)
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
+
+
+@dataclass
+class DoctorConfig(RLConfig):
+    """All settings of `python -m vtg.doctor`: those of the training it looks at, and how closely it looks.
+
+    With nothing in `rl` it is supervised fine-tuning.
+    """
+
+    samples: int = 3
+    probed_clips: int = 200
+    json: bool = False
+    look: str = "all"
+    device: str = "gpu"
+    gpus: int = 1
+    gpu_gb: list[int] = field(default_factory=list)
 
 
 @dataclass

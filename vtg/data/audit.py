@@ -141,18 +141,21 @@ class VideoInfo(Protocol):
 class VideoChecks:
     """Checks the videos that rows name: that they are there and, with `probe`, that their durations fit.
 
-    Every distinct file is looked at once. `probe` opens a video and raises `unreadable` where that fails.
+    Every distinct file is looked at once. `probe` opens a video and raises `unreadable` where that fails; `exists` says
+    whether there is one.
     """
 
     def __init__(
         self,
         video_dir: str | None,
         *,
+        exists: Callable[[str], bool] = os.path.isfile,
         probe: Callable[[str], VideoInfo] | None = None,
         unreadable: tuple[type[Exception], ...] = (OSError,),
         progress: Callable[[], object] = lambda: None,
     ) -> None:
-        self._video_dir, self._probe, self._unreadable, self._progress = video_dir, probe, unreadable, progress
+        self._video_dir, self._exists, self._probe = video_dir, exists, probe
+        self._unreadable, self._progress = unreadable, progress
         self._paths: dict[str, str] = {}
         self._files: dict[str, Finding | float | None] = {}
 
@@ -172,7 +175,7 @@ class VideoChecks:
 
     def _look(self, path: str) -> Finding | float | None:
         """The file's duration in seconds (None without probe), or what is wrong with it."""
-        if not os.path.isfile(path):
+        if not self._exists(path):
             remedy = "give its folder with --video-dir" if self._video_dir is None else "check --video-dir, or fetch it"
             return Finding("video", "video-missing", f"there is no file {path}; {remedy}")
         if self._probe is None:

@@ -278,11 +278,17 @@ class RowDecoder:
             return
         self._metadata += tuple(new)
         fields = [
-            (f"metadata_{index}", Any, msgspec.field(default=None, name=key))
+            (f"metadata_{index}", Any, msgspec.field(default=msgspec.UNSET, name=key))
             for index, key in enumerate(self._metadata)
         ]
         wider = msgspec.defstruct("Row", fields, bases=(Row,), gc=False, forbid_unknown_fields=True)
         self.decode = cast(Callable[[bytes], Row], msgspec.json.Decoder(wider).decode)
+
+    def metadata(self, row: Row) -> dict[str, Any]:
+        """What a row that `decode` gave holds beside `KEYS`."""
+        names = row.__struct_fields__[len(KEYS) :]
+        values = zip(self._metadata, (getattr(row, name) for name in names), strict=False)
+        return {key: value for key, value in values if value is not msgspec.UNSET}
 
 
 def is_clean(row: Row) -> bool:

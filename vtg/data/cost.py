@@ -2,10 +2,11 @@
 
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -13,28 +14,45 @@ from transformers import ProcessorMixin
 
 from vtg.config.schema import VideoConfig
 from vtg.data.inputs import family, patch_factor
-from vtg.data.schema import Sample
+from vtg.data.schema import Sample, resolve_video
+from vtg.data.table import SampleTable, video_stamps
 from vtg.errors import SampleError
+from vtg.tasks.answer import MAX_MOMENTS
 from vtg.tasks.span import SpanTask
+from vtg.video import storage
 from vtg.video.container import probe
+from vtg.video.index import PROBES, VideoIndex
 from vtg.video.sampling import clip_cost
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 log = logging.getLogger(__name__)
 
-PROBES = 8
-"""Files opened at a time: it is mostly waiting for the disk."""
+T = TypeVar("T")
+
+CHUNK = 8192
+"""Videos or queries looked at together."""
+
+MAX_WORDS = 1 << 18
+"""Words whose tokens are remembered."""
 
 MARGIN = 4
 """Tokens by which neighbouring texts may be cut otherwise alone than together."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class VideoFacts:
-    """Upright size in pixels and frames a second of a video."""
+    """Facts of V videos, 0 where they are not known.
 
-    height: int
-    width: int
-    fps: float
+    Attributes:
+        height, width: (V,) int32, upright pixels.
+        fps: (V,) float64, frames a second.
+    """
+
+    height: np.ndarray
+    width: np.ndarray
+    fps: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -56,33 +74,69 @@ class SampleCosts:
     tokens: np.ndarray
 
 
-def video_facts(paths: Iterable[str], *, progress: bool = False) -> dict[str, VideoFacts]:
-    """Facts from the headers of these files; those that cannot be read are left out (training will name them)."""
-    distinct = sorted(set(paths))
+def video_facts(
+    videos: "pa.Array", *, video_dir: str | None, index: VideoIndex | None = None, progress: bool = False
+) -> VideoFacts:
+    """Facts of the videos of these names: from an index, else from their headers.
 
-    def facts(path: str) -> VideoFacts | None:
+    Those that cannot be read stay unknown (training will name them), and so do objects in a store that are in no index:
+    opening each would take too long.
+    """
+    facts = VideoFacts(*(np.zeros(len(videos), kind) for kind in (np.int32, np.int32, np.float64)))
+    unknown = np.arange(len(videos))
+    if index is not None:
+        at = index.positions(videos, video_stamps(videos, video_dir))
+        found, unknown = np.flatnonzero(at >= 0), np.flatnonzero(at < 0)
+        frames, duration_s = index.numbers("frames")[at[found]], index.numbers("duration_s")[at[found]]
+        by_count = np.divide(frames, duration_s, out=np.zeros(len(found)), where=duration_s > 0)
+        facts.height[found], facts.width[found] = (index.numbers(name)[at[found]] for name in ("height", "width"))
+        facts.fps[found] = np.where(by_count > 0, by_count, index.numbers("fps")[at[found]])
+        if len(unknown):
+            log.info("%d of %d videos are not in the index, or are others by now", len(unknown), len(videos))
+    names = ((at, resolve_video(videos[at].as_py(), video_dir)) for at in unknown.tolist())
+    remote = _probe(names, len(unknown), facts, progress=progress)
+    if remote:
+        log.warning(
+            "%d videos lie in a store and are in no index: each counts as the costliest of its length; python -m "
+            "vtg.inspect --index ROWS.jsonl looks them up once",
+            remote,
+        )
+    return facts
+
+
+def _probe(names: Iterable[tuple[int, str]], count: int, facts: VideoFacts, *, progress: bool) -> int:
+    """Fills in the facts of these files, (place in `facts`, path); returns how many were left out as remote."""
+
+    def look(at: int, path: str) -> bool:
+        if storage.is_remote(path):
+            return False
         try:
             info = probe(path)
         except SampleError:
-            return None
-        return VideoFacts(info.height, info.width, info.frames / info.duration_s if info.frames else info.fps)
+            return True
+        facts.height[at], facts.width[at] = info.height, info.width
+        facts.fps[at] = info.frames / info.duration_s if info.frames else info.fps
+        return True
 
-    with ThreadPoolExecutor(PROBES) as pool:
-        found = tqdm(
-            pool.map(facts, distinct),
-            total=len(distinct),
-            desc="reading video headers",
-            unit="file",
-            disable=not progress or len(distinct) < 100,
-            leave=False,
-        )
-        return {path: fact for path, fact in zip(distinct, found, strict=True) if fact is not None}
+    bar = tqdm(
+        total=count,
+        desc="reading video headers",
+        unit="file",
+        disable=not progress or count < 100,
+        leave=False,
+    )
+    remote = 0
+    with bar, ThreadPoolExecutor(PROBES) as pool:
+        for chunk in batched(names, CHUNK):
+            for looked in pool.map(look, *zip(*chunk, strict=True)):
+                remote += not looked
+                bar.update()
+    return remote
 
 
 def sample_costs(
     samples: Sequence[Sample],
-    paths: Sequence[str],
-    facts: Mapping[str, VideoFacts],
+    facts: VideoFacts | None,
     *,
     task: SpanTask,
     processor: ProcessorMixin,
@@ -91,35 +145,63 @@ def sample_costs(
     """The costs of samples with their answers, as training reads them.
 
     Args:
-        paths: the video file of each sample.
-        facts: of these files; one that is missing is taken to cost as much as any of its length can.
+        facts: of the distinct videos of the samples (`SampleTable.videos`); one that is unknown, or all of them without
+            facts, is taken to cost as much as any of its length can.
     """
+    table = SampleTable.of(samples)
+    seconds = table.numbers("duration_s")
+    frames, vision, patches = _clip_costs(table, seconds, facts, processor=processor, video=video)
+    digits = _digits(seconds)
+    stamps = np.array([0, *(_stamp_tokens(processor, number) for number in range(1, int(digits.max()) + 1))])[digits]
+    shared = vision + patches * stamps
+    text = _text_tokens(table, seconds, task=task, processor=processor)
+    table.release()
+    return SampleCosts(seconds, frames, vision, shared, shared + text)
+
+
+def _clip_costs(
+    table: SampleTable, seconds: np.ndarray, facts: VideoFacts | None, *, processor: ProcessorMixin, video: VideoConfig
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(N,) int64 each: frames, vision tokens, temporal patches. Clips of one length and shape are counted once."""
     factor = patch_factor(processor)
     temporal_patch = processor.video_processor.temporal_patch_size  # type: ignore[attr-defined]
     side = math.isqrt(video.max_pixels)
-    largest = VideoFacts(side, side, 30.0)
-
-    @lru_cache(maxsize=100_000)
-    def clip(duration_s: float, fact: VideoFacts):
-        return clip_cost(
+    shapes, shape_of = np.zeros((1, 3)), np.zeros(len(table), np.int64)
+    if facts is not None:
+        each = np.stack([facts.height, facts.width, facts.fps], axis=1).astype(np.float64)
+        shapes, of_video = np.unique(each, axis=0, return_inverse=True)
+        shape_of = of_video.reshape(-1)[table.videos()[1]]
+    order = np.lexsort((shape_of, seconds))
+    new = (np.diff(seconds[order], prepend=-1.0) != 0) | (np.diff(shape_of[order], prepend=-1) != 0)
+    firsts = order[new]
+    found = np.empty((len(firsts), 3), np.int64)
+    for at, (duration_s, shape) in enumerate(zip(seconds[firsts].tolist(), shape_of[firsts].tolist(), strict=True)):
+        height, width, fps = shapes[shape].tolist()
+        cost = clip_cost(
             duration_s,
-            height=fact.height,
-            width=fact.width,
+            height=int(height) or side,
+            width=int(width) or side,
             config=video,
             factor=factor,
             temporal_patch=temporal_patch,
-            rate=fact.fps or 30.0,
+            rate=fps or 30.0,
         )
+        found[at] = cost.frames, cost.tokens, -(-(cost.frames + cost.pad) // temporal_patch)
+    which = np.empty(len(table), np.int64)
+    which[order] = np.cumsum(new) - 1
+    return tuple(found[which].T.copy())  # type: ignore[return-value]
 
-    clips = [clip(s.duration_s, facts.get(path, largest)) for s, path in zip(samples, paths, strict=True)]
-    seconds = np.array([sample.duration_s for sample in samples])
-    frames = np.array([cost.frames for cost in clips], dtype=np.int64)
-    vision = np.array([cost.tokens for cost in clips], dtype=np.int64)
-    patches = np.array([-(-(cost.frames + cost.pad) // temporal_patch) for cost in clips], dtype=np.int64)
-    digits = np.log10(np.maximum(seconds, 1.0)).astype(np.int64) + 1
-    stamps = np.array([0, *(_stamp_tokens(processor, number) for number in range(1, int(digits.max()) + 1))])[digits]
-    shared = vision + patches * stamps
-    return SampleCosts(seconds, frames, vision, shared, shared + _text_tokens(samples, task=task, processor=processor))
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The items in lists of `size`, the last of what is left."""
+    left = iter(items)
+    while chunk := list(islice(left, size)):
+        yield chunk
+
+
+def _digits(seconds: np.ndarray) -> np.ndarray:
+    """(N,) int64: digits before the point that no time in a clip exceeds, however it is rounded."""
+    return np.log10(np.maximum(seconds + 0.5, 1.0)).astype(np.int64) + 1
 
 
 def _stamp_tokens(processor: ProcessorMixin, digits: int) -> int:
@@ -130,19 +212,56 @@ def _stamp_tokens(processor: ProcessorMixin, digits: int) -> int:
     return len(processor.tokenizer(stamp, add_special_tokens=False)["input_ids"])  # type: ignore[attr-defined]
 
 
-def _text_tokens(samples: Sequence[Sample], *, task: SpanTask, processor: ProcessorMixin) -> np.ndarray:
-    """(N,) tokens of the conversations without what stands for the clip, for the longest prompt they may get."""
+def _text_tokens(table: SampleTable, seconds: np.ndarray, *, task: SpanTask, processor: ProcessorMixin) -> np.ndarray:
+    """(N,) tokens of the conversations without what stands for the clip, for the longest prompt they may get.
+
+    Qwen's tokenizers take digits one by one, so numbers cost by their digits alone: an answer costs what one of as many
+    moments at the end of a clip of as many digits does.
+    """
     tokenizer = processor.tokenizer  # type: ignore[attr-defined]
 
-    def lengths(texts: list[str]) -> np.ndarray:
-        return np.array([len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]], dtype=np.int64)
+    def lengths(texts: Sequence[str]) -> list[int]:
+        return [len(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
 
     example = task.conversation("x", duration_s=1.0, spans=[(0.0, 1.0)])
     texts = [part["text"] for message in example for part in message["content"] if part["type"] == "text"]
-    whole, *parts = lengths([processor.apply_chat_template(example, tokenize=False), *texts]).tolist()
+    whole, *parts = lengths([processor.apply_chat_template(example, tokenize=False), *texts])
     frame = whole - sum(parts)
-    prompts = int(max(lengths([*task.pool])))
-    queries = lengths([sample.query for sample in samples])
-    answers = lengths([task.encode(sample.spans, duration_s=sample.duration_s) for sample in samples])
-    durations = lengths([f"{sample.duration_s:.1f}" for sample in samples])
-    return frame + prompts + queries + answers + durations + MARGIN
+    prompt = max(lengths(task.pool))
+    digits, moments = _digits(seconds), np.minimum(table.moments(), MAX_MOMENTS)
+    kinds, which = np.unique(digits * (MAX_MOMENTS + 1) + moments, return_inverse=True)
+    numbers = []
+    for kind in kinds.tolist():
+        longest_s, count = 0.95 * 10.0 ** (kind // (MAX_MOMENTS + 1)), kind % (MAX_MOMENTS + 1)
+        answer = task.encode([(0.999 * longest_s, longest_s)] * count, duration_s=longest_s)
+        numbers.append(sum(lengths([answer, f"{longest_s:.1f}"])))
+    return frame + prompt + MARGIN + np.array(numbers)[which] + query_tokens(table.queries(), len(table), lengths)
+
+
+def query_tokens(queries: Iterable[str], count: int, lengths: Callable[[Sequence[str]], list[int]]) -> np.ndarray:
+    """(count,) int64 tokens of each query as it stands in a prompt, or a few more.
+
+    Qwen's tokenizers begin a new piece at every blank before a word: words are counted, each of them once.
+
+    Args:
+        lengths: tokens of each of these texts.
+    """
+    found, at = np.zeros(count, np.int64), 0
+    starts: dict[str, int] = {}
+    others: dict[str, int] = {}
+    for chunk in batched(queries, CHUNK):
+        split = [query.replace("<|", "< |").split() for query in chunk]
+        for known, blank, met in (
+            (starts, "", {words[0] for words in split if words}),
+            (others, " ", {word for words in split for word in words[1:]}),
+        ):
+            if len(known) > MAX_WORDS:
+                known.clear()
+            new = [word for word in met if word not in known]
+            if new:
+                known |= zip(new, lengths([blank + word for word in new]), strict=True)
+        for words in split:
+            if words:
+                found[at] = starts[words[0]] + sum([others[word] for word in words[1:]])
+            at += 1
+    return found

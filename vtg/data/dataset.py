@@ -2,16 +2,19 @@
 
 import json
 import logging
-import os
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from heapq import merge
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch.utils.data import Dataset
 from transformers import ProcessorMixin
@@ -21,9 +24,11 @@ from vtg.config.schema import BatchingConfig, DataConfig, VideoConfig
 from vtg.data.collate import collate
 from vtg.data.inputs import IGNORE_INDEX, Features, encode, patch_factor
 from vtg.data.packing import pack, share
-from vtg.data.schema import Problem, Sample, read_samples, resolve_video
+from vtg.data.schema import Sample, resolve_video
+from vtg.data.table import Lost, SampleTable, read_table, video_stamps
 from vtg.errors import ConfigError, RunError, SampleError
 from vtg.tasks.span import SpanTask
+from vtg.video import storage
 from vtg.video.clip import Clip, DecodeError
 from vtg.video.provider import ClipProvider
 
@@ -42,6 +47,20 @@ class Skipped:
     reason: str
     qid: str | None = None
     video: str | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A sample as it stands in a batch: what names it, the seconds of its clip, and its tokens."""
+
+    qid: str
+    video: str
+    duration_s: float
+    tokens: int
+
+    @classmethod
+    def of(cls, sample: Sample, features: Features) -> "Row":
+        return cls(sample.qid, sample.video, sample.duration_s, len(features["input_ids"]))
 
 
 class SkipReport:
@@ -89,53 +108,77 @@ class SkipReport:
             file.writelines(json.dumps(entry.__dict__, ensure_ascii=False) + "\n" for entry in entries)
 
 
-def read_split(path: str, *, video_dir: str | None, report: SkipReport) -> list[Sample]:
+def read_split(path: str, *, video_dir: str | None, report: SkipReport, cache_dir: str | None = None) -> SampleTable:
     """The usable samples of an annotation file; unreadable rows and missing video files go to the report.
 
+    Videos in a store are taken to be there; one that is not is found when it is fetched.
+
     Raises:
-        ConfigError: for a file without any usable row.
+        ConfigError: for a file without any usable row, or addresses for which a package is missing.
         TooManyBadRows: past the report's share.
     """
-    samples: list[Sample] = []
-    skipped: list[Skipped] = []
-    rows = 0
-    for found in read_samples(path):
-        rows += 1
-        if isinstance(found, Problem):
-            skipped.append(Skipped(f"{found.path}:{found.line}", f"{found.field}: {found.message}"))
-        elif not os.path.isfile(video := resolve_video(found.video, video_dir)):
-            skipped.append(Skipped(found.place, f"video: no such file: {video}", found.qid, found.video))
-        else:
-            samples.append(found)
+    table, lost = read_table(path, cache_dir=cache_dir)
+    names, which = table.videos()
+    _check_stores(names, video_dir)
+    there = (video_stamps(names, video_dir)[:, 0] >= 0)[which]
+    rows = len(table) + len(lost)
+    skipped = _left_out(table, lost, np.flatnonzero(~there), video_dir)
     report.expect(rows)
-    if not samples:
-        reasons = "; ".join(f"{entry.place}: {entry.reason}" for entry in skipped[:3])
+    if not there.any():
+        reasons = "; ".join(f"{entry.place}: {entry.reason}" for entry in islice(skipped, 3))
         raise ConfigError(f"{path}: no usable row among {rows} ({reasons}); check the file with python -m vtg.validate")
-    report.add(skipped)
-    return samples
+    report.add(list(skipped))
+    table.release()
+    return table if there.all() else table.select(np.flatnonzero(there))
+
+
+def _left_out(table: SampleTable, lost: Sequence[Lost], gone: np.ndarray, video_dir: str | None) -> Iterator[Skipped]:
+    """Rows that are no samples, and samples without a video (numbers `gone`), in the order of the file."""
+    broken = ((one.before, 0, one.problem) for one in lost)
+    missing = ((at, 1, None) for at in gone.tolist())
+    for at, _, problem in merge(broken, missing, key=lambda entry: entry[:2]):
+        if problem is not None:
+            yield Skipped(f"{problem.path}:{problem.line}", f"{problem.field}: {problem.message}")
+        else:
+            one = table[at]
+            reason = f"video: no such file: {resolve_video(one.video, video_dir)}"
+            yield Skipped(one.place, reason, one.qid, one.video)
+
+
+def _check_stores(names: pa.Array, video_dir: str | None) -> None:
+    """Raises ConfigError where a package is missing for the first video that lies in a store."""
+    remote = names.filter(pc.match_substring(names, "://"))  # pyright: ignore[reportAttributeAccessIssue]
+    for name in (*remote.slice(0, 1).to_pylist(), *names.slice(0, 1).to_pylist()):
+        address = resolve_video(name, video_dir)
+        if storage.is_remote(address):
+            try:
+                storage.file_system(address)
+            except ImportError as error:
+                raise ConfigError(str(error)) from error
+            except DecodeError as error:
+                log.warning("%s", error)
 
 
 @dataclass(frozen=True)
 class Splits:
     """The samples to train on, to validate on while training (may be empty), and to test on (may be empty)."""
 
-    train: list[Sample]
-    val: list[Sample]
-    test: list[Sample]
+    train: Sequence[Sample]
+    val: Sequence[Sample]
+    test: Sequence[Sample]
 
 
 def read_splits(data: DataConfig, *, seed: int, report: SkipReport) -> Splits:
     """All samples a training run needs, as the data group says. `val_share` parts by video, never by row."""
     assert data.annotation_file is not None
-    train = read_split(data.annotation_file, video_dir=data.video_dir, report=report)
-    seen = {data.annotation_file: train}
+    seen: dict[str, SampleTable] = {}
 
-    def split(path: str | None) -> list[Sample]:
+    def split(path: str | None) -> Sequence[Sample]:
         if path is not None and path not in seen:
-            seen[path] = read_split(path, video_dir=data.video_dir, report=report)
+            seen[path] = read_split(path, video_dir=data.video_dir, report=report, cache_dir=data.cache_dir)
         return [] if path is None else seen[path]
 
-    val, test = split(data.val_file), split(data.test_file)
+    train, val, test = split(data.annotation_file), split(data.val_file), split(data.test_file)
     if data.val_share:
         train, val = part_by_video(train, share=data.val_share, seed=seed)
     if data.max_samples:
@@ -146,13 +189,18 @@ def read_splits(data: DataConfig, *, seed: int, report: SkipReport) -> Splits:
     return Splits(train, val, test or val)
 
 
-def part_by_video(samples: list[Sample], *, share: float, seed: int) -> tuple[list[Sample], list[Sample]]:
+def part_by_video(samples: Sequence[Sample], *, share: float, seed: int) -> tuple[SampleTable, SampleTable]:
     """(training, validation): about `share` of the videos, at least one, are held out with all their rows."""
-    videos = sorted({sample.video for sample in samples})
-    if len(videos) < 2:
-        raise ConfigError(f"data.val_share = {share}: there is only one video ({videos[0]}), nothing can be held out")
-    held = set(random.Random(seed).sample(videos, max(1, round(share * len(videos)))))
-    return [s for s in samples if s.video not in held], [s for s in samples if s.video in held]
+    table = SampleTable.of(samples)
+    names, which = table.videos()
+    count = len(names)
+    if count < 2:
+        raise ConfigError(f"data.val_share = {share}: there is only one video ({names[0]}), nothing can be held out")
+    by_name = pc.array_sort_indices(names).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
+    held = np.zeros(count, bool)
+    held[by_name[random.Random(seed).sample(range(count), max(1, round(share * count)))]] = True
+    is_held = held[which]
+    return table.select(np.flatnonzero(~is_held)), table.select(np.flatnonzero(is_held))
 
 
 class GroundingDataset(Dataset[dict[str, Any]]):
@@ -194,10 +242,10 @@ class GroundingDataset(Dataset[dict[str, Any]]):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """{"features": Features, "skipped": Skipped | None, "counts": Counter} of the sample at `index`.
+        """{"features": Features, "row": Row, "skipped": Skipped | None, "counts": Counter} of the sample at `index`.
 
-        A negative index ~i is sample i without labels, to keep a rank busy that has no batch of its own. `counts`: what
-        its clips cost, see `ClipProvider.take_counts`.
+        A negative index ~i is sample i without labels, to keep a rank busy that has no batch of its own. `row`: the
+        sample that features are of. `counts`: what its clips cost, see `ClipProvider.take_counts`.
 
         Raises:
             TooManyBadRows: when no sample at all can be encoded.
@@ -231,7 +279,9 @@ class GroundingDataset(Dataset[dict[str, Any]]):
 
     def _item(self, sample: Sample, skipped: Skipped | None) -> dict[str, Any]:
         clip = self.clip(sample)
-        item = {"features": self.features(sample, clip), "skipped": skipped, "counts": self.provider.take_counts()}
+        features = self.features(sample, clip)
+        item = {"features": features, "row": Row.of(sample, features), "skipped": skipped}
+        item["counts"] = self.provider.take_counts()
         return item | {"clip": clip} if self.keep_clips else item
 
     def clip(self, sample: Sample) -> Clip:
@@ -276,10 +326,10 @@ class TrainingCollator:
         self.pad_token_id, self.batching = pad_token_id, batching
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """A batch as `vtg.data.collate.collate` or `vtg.data.packing.pack` says, and two entries more.
+        """A batch as `vtg.data.collate.collate` or `vtg.data.packing.pack` says, and three entries more.
 
-        `skipped`: a list of Skipped. `counts`: a Counter of the clips, and of `samples` with labels, `batches`,
-        `tokens` that are attended to and `slots`, tokens that are computed.
+        `rows`: a list of Row. `skipped`: a list of Skipped. `counts`: a Counter of the clips, and of `samples` with
+        labels, `batches`, `tokens` that are attended to and `slots`, tokens that are computed.
         """
         features = [item["features"] for item in items]
         batch: dict[str, Any]
@@ -289,6 +339,7 @@ class TrainingCollator:
         else:
             batch = collate(features, pad_token_id=self.pad_token_id)
             tokens = int(batch["attention_mask"].sum())
+        batch["rows"] = [item["row"] for item in items]
         batch["skipped"] = [item["skipped"] for item in items if item["skipped"] is not None]
         samples = sum(bool((one["labels"] != IGNORE_INDEX).any()) for one in features)
         slots = batch["input_ids"].numel()

@@ -10,12 +10,18 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from vtg.data import checks, rows
 
 Span = tuple[float, float]
+
+TAR_MEMBER = ".tar::"
+"""`shard.tar::clip.mp4` is the video `clip.mp4` in the tar file `shard.tar`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +89,32 @@ def read_samples(path: str | os.PathLike[str]) -> Iterator[Sample | Problem]:
     be read; a file without rows gives one problem.
     """
     path = os.fspath(path)
-    empty = True
+    empty, decoder = True, checks.RowDecoder()
     for line, raw in rows.raw_rows(path):
         empty = False
-        row, problems = check_row(raw, path=path, line=line)
-        error = next((problem for problem in problems if problem.severity == "error"), None)
-        if error is not None or row is None:
-            yield error or problems[0]
-        else:
-            yield _sample(row, path=path, line=line)
+        try:
+            fast = decoder.decode(raw)
+            clean = checks.is_clean(fast)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            clean = False
+        if clean:
+            yield _clean_sample(fast, decoder.metadata(fast), path=path, line=line)
+            continue
+        found = sample_of(raw, path=path, line=line)
+        if isinstance(found, Sample):
+            decoder.learn(found.metadata)
+        yield found
     if empty:
         yield empty_file(path)
+
+
+def sample_of(raw: bytes, *, path: str, line: int) -> Sample | Problem:
+    """The sample of one raw row, or the first error of a row that is lost."""
+    row, problems = check_row(raw, path=path, line=line)
+    error = next((problem for problem in problems if problem.severity == "error"), None)
+    if error is not None or row is None:
+        return error or problems[0]
+    return _sample(row, path=path, line=line)
 
 
 def empty_file(path: str) -> Problem:
@@ -118,17 +139,33 @@ def spans_of(row: dict[str, Any]) -> tuple[Span, ...]:
 def resolve_video(video: str, video_dir: str | None) -> str:
     """The path of a row's video: under `video_dir`, or as it is; the first that exists, else the first candidate.
 
-    A prefix that `video` shares with the end of `video_dir` (`videos/a.mp4` in `data/videos`) is not doubled.
+    A prefix that `video` shares with the end of `video_dir` (`videos/a.mp4` in `data/videos`) is not doubled. An
+    address (`s3://…`) is as it is; below a `video_dir` that is one, every name is taken to be there.
     """
     if video_dir is None or os.path.isabs(video) or "://" in video:
         return video
-    folder, parts = Path(video_dir).parts, Path(video).parts
-    candidates = [os.path.join(video_dir, video), video]
+    if "://" in video_dir:
+        return f"{video_dir.rstrip('/')}/{video}"
+    shard, mark, member = video.partition(TAR_MEMBER)
+    if mark:
+        return f"{resolve_video(f'{shard}.tar', video_dir)}::{member}"
+    candidates, folder = [os.path.join(video_dir, video), video], _folders(video_dir)
+    parts = Path(video).parts if any(part in video for part in folder) else ()
     for shared in range(min(len(folder), len(parts) - 1), 0, -1):
         if folder[-shared:] == parts[:shared]:
             candidates.insert(0, os.path.join(video_dir, *parts[shared:]))
             break
     return next((path for path in candidates if os.path.exists(path)), candidates[0])
+
+
+@lru_cache(maxsize=64)
+def _stem(path: str) -> str:
+    return Path(path).stem
+
+
+@lru_cache(maxsize=64)
+def _folders(path: str) -> tuple[str, ...]:
+    return Path(path).parts
 
 
 def _sample(row: dict[str, Any], *, path: str, line: int) -> Sample:
@@ -138,12 +175,31 @@ def _sample(row: dict[str, Any], *, path: str, line: int) -> Sample:
         duration_s=float(row["duration"]),
         spans=spans_of(row),
         query=row["sentence"],
-        qid=f"{Path(path).stem}:{line}" if qid is None else str(qid),
+        qid=f"{_stem(path)}:{line}" if qid is None else str(qid),
         video_start_s=_optional_float(row.get("video_start")),
         video_end_s=_optional_float(row.get("video_end")),
         difficulty=_optional_float(row.get("difficulty")),
         pred=None if pred is None else (float(pred[0]), float(pred[1])),
         metadata={key: value for key, value in row.items() if key not in checks.KEYS},
+        place=f"{path}:{line}",
+    )
+
+
+def _clean_sample(row: checks.Row, metadata: dict[str, Any], *, path: str, line: int) -> Sample:
+    """`_sample` of a row without any fault, which has its types already."""
+    times = row.timestamp
+    spans = ((times[0], times[1]),) if isinstance(times[0], float) else tuple(times)
+    return Sample(
+        video=row.video,
+        duration_s=row.duration,
+        spans=spans,  # type: ignore[arg-type]
+        query=row.sentence,
+        qid=f"{_stem(path)}:{line}" if row.qid is None else str(row.qid),
+        video_start_s=row.video_start,
+        video_end_s=row.video_end,
+        difficulty=row.difficulty,
+        pred=row.pred,
+        metadata=metadata,
         place=f"{path}:{line}",
     )
 

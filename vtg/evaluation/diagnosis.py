@@ -17,9 +17,11 @@ from vtg.errors import ConfigError, SampleError
 from vtg.evaluation.ceiling import Scores, ceilings
 from vtg.evaluation.reading import ClipReading, read_clip
 from vtg.models.checkpoint import Settings, read_settings, resolve_checkpoint
-from vtg.models.loading import choose_dtype, load_processor, tokens_per_second
-from vtg.models.memory import MemoryEstimate, empty_model, estimate_memory
+from vtg.models.counting import count, empty_model
+from vtg.models.loading import load_processor, tokens_per_second
+from vtg.models.memory import MemoryEstimate
 from vtg.models.settings import differences
+from vtg.models.workload import ClipSize, estimate_settings, way_of, weights_dtype
 from vtg.tasks.span import SpanTask
 
 LOW_MIOU = 90.0
@@ -98,8 +100,7 @@ def diagnose(config: DoctorConfig) -> Diagnosis:
     """
     task = SpanTask(config.task)
     processor = load_processor(config.model.path)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = empty_model(config.model.path, choose_dtype(config.model.dtype, device))
+    model = empty_model(config.model.path, weights_dtype(config, gpu=config.device == "gpu"))
     per_second = tokens_per_second(model)
     files = _files(config.data)
     splits = {name: _samples(path) for name, path in files.items()}
@@ -136,7 +137,7 @@ def diagnose(config: DoctorConfig) -> Diagnosis:
     found.findings += [*_ceiling_findings(found.ceilings, config), *_late_findings(samples, found.opened)]
     if found.opened:
         found.memory = _memory(model, config, found.opened.values())
-        found.findings += _memory_findings(found.memory)
+        found.findings += _memory_findings(found.memory, config)
     return found
 
 
@@ -174,17 +175,10 @@ def _times_of_rows(samples: Sequence[Sample], opened: dict[int, ClipReading]) ->
 
 
 def _memory(model: Any, config: DoctorConfig, readings: Iterable[ClipReading]) -> MemoryEstimate:
-    longest = max(readings, key=lambda reading: reading.tokens)
-    return estimate_memory(
-        model,
-        model_config=config.model,
-        lora=config.lora,
-        tokens=longest.tokens,
-        vision_tokens=longest.vision_tokens,
-        batch_size=int(config.trainer.get("per_device_train_batch_size", 8)),
-        generation_batch_size=config.evaluation.batch_size,
-        gradient_checkpointing=bool(config.trainer.get("gradient_checkpointing", False)),
-    )
+    """Of the fullest batch of clips like one of those that were opened."""
+    clips = [ClipSize(one.tokens, one.vision_tokens, one.end_s - one.start_s) for one in readings]
+    way = way_of(config, gpu=config.device == "gpu", ranks=config.gpus)
+    return estimate_settings(config, count(model, config.model, config.lora), clips, way)
 
 
 def _settings_findings(config: DoctorConfig, factor: int) -> Iterable[Finding]:
@@ -283,13 +277,13 @@ def _late_findings(samples: Sequence[Sample], opened: dict[int, ClipReading]) ->
         yield Finding("warning", "spans", f"{len(late)} rows outlast their video ({_named(late)}); correct them")
 
 
-def _memory_findings(memory: MemoryEstimate) -> Iterable[Finding]:
-    if torch.cuda.is_available():
+def _memory_findings(memory: MemoryEstimate, config: DoctorConfig) -> Iterable[Finding]:
+    if config.device == "gpu" and torch.cuda.is_available():
         total = torch.cuda.get_device_properties(0).total_memory
         if memory.peak_bytes > total:
-            text = f"about {memory.peak_bytes / 2**30:.0f} GiB are needed, the GPU has {total / 2**30:.0f} GiB"
-            way = "lower trainer.per_device_train_batch_size or video.total_pixels"
-            yield Finding("warning", "memory", f"{text}; {way}, or set trainer.gradient_checkpointing=true")
+            text = f"about {memory.peak_bytes / 1e9:.0f} GB are needed, the GPU has {total / 1e9:.0f} GB"
+            way = "python -m vtg.doctor look=memory proposes settings that fit"
+            yield Finding("warning", "memory", f"{text}; {way}")
 
 
 def _named(found: Sequence[str]) -> str:

@@ -12,43 +12,39 @@ Gather = Callable[[Iterable[nn.Parameter]], AbstractContextManager[None]]
 
 
 @torch.no_grad()
-def merged_weights(
-    model: Any, gather: Gather = lambda parameters: nullcontext()
-) -> Iterator[tuple[str, torch.Tensor]]:
-    """Names and weights of the plain Qwen-VL model; each is whole and merged until the next is asked for.
+def merged_weights(model: Any, gather: Gather = lambda parameters: nullcontext()) -> Iterator[tuple[str, torch.Tensor]]:
+    """Names and weights of the plain Qwen-VL model, each merged, whole and a copy of its own; tied ones by both names.
 
-    The model is bit for bit as it was afterwards: merging and unmerging in bfloat16 would wear the base weights off.
+    The model is bit for bit as it was: merging and unmerging in bfloat16 would wear the base weights off.
 
     Args:
         model: a plain model, or a PeftModel on one.
         gather: makes parameters whole that are kept in parts (ZeRO-3); all ranks iterate together.
     """
     plain = model.get_base_model() if hasattr(model, "get_base_model") else model
-    seen: set[int] = set()
-    inside: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
+    module: Any
     for name, module in plain.named_modules():
-        if name.startswith(inside) and inside:
+        if any(name.startswith(layer) for layer in layers):
             continue
-        if isinstance(module, BaseTunerLayer):
-            inside += (f"{name}.",)
-            yield from _merged(name, module, gather)
-            continue
-        for own, parameter in module.named_parameters(recurse=False):
-            if id(parameter) not in seen:  # tied weights have two names
-                seen.add(id(parameter))
-                with gather([parameter]):
-                    yield f"{name}.{own}" if name else own, parameter.data
+        is_adapted = isinstance(module, BaseTunerLayer)
+        if is_adapted:
+            layers += (f"{name}.",)
+            with gather(list(module.parameters())):
+                found = _merged(module)
+        else:
+            parameters = dict(module.named_parameters(recurse=False))
+            with gather(list(parameters.values())):
+                found = {own: one.detach().clone() for own, one in parameters.items()}
+        yield from ((f"{name}.{own}" if name else own, weight) for own, weight in found.items())
 
 
-def _merged(name: str, layer: Any, gather: Gather) -> Iterator[tuple[str, torch.Tensor]]:
-    with gather(list(layer.parameters())):
-        base = layer.get_base_layer()
-        before = {own: parameter.data.clone() for own, parameter in base.named_parameters()}
-        layer.merge()
-        try:
-            for own, parameter in base.named_parameters():
-                yield f"{name}.{own}", parameter.data
-        finally:
-            layer.unmerge()
-            for own, parameter in base.named_parameters():
-                parameter.data.copy_(before[own])
+def _merged(layer: Any) -> dict[str, torch.Tensor]:
+    base = layer.get_base_layer()
+    before = {own: one.detach().clone() for own, one in base.named_parameters()}
+    layer.merge()
+    merged = {own: one.detach().clone() for own, one in base.named_parameters()}
+    layer.unmerge()
+    for own, one in base.named_parameters():
+        one.data.copy_(before[own])
+    return merged

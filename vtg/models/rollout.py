@@ -6,9 +6,47 @@ from typing import Any
 import torch
 from torch.nn.functional import pad
 from transformers import DynamicCache, GenerationConfig
+from transformers.cache_utils import DynamicLayer
 
 from vtg.data.collate import collate
 from vtg.models.shared_prompt import Prompt, repeated_batch, shared_batch
+
+
+class RoomyLayer(DynamicLayer):
+    """Keys and values of prompts, n rows each and padded on the left, with room for the tokens to come.
+
+    A layer that grows by concatenation copies all keys and values at every token.
+
+    Args:
+        prompts: [keys, values] (1, heads, P, d) of each; they are let go as they are copied.
+        longest: the most P.
+        room: tokens to come.
+    """
+
+    def __init__(self, prompts: Sequence[list[Any]], *, n: int, longest: int, room: int) -> None:
+        super().__init__()
+        first = prompts[0][0]
+        self.dtype, self.device, self.is_initialized = first.dtype, first.device, True
+        shape = (len(prompts) * n, first.shape[1], longest + room, first.shape[3])
+        self.whole = [first.new_zeros(shape) for _ in range(2)]
+        for of, states in enumerate(self.whole):
+            for at, one in enumerate(prompts):
+                states[at * n : at * n + n, :, longest - one[of].shape[2] : longest] = one[of]
+                one[of] = None
+        self.keys, self.values = self._up_to(longest)
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        start = self.get_seq_length()
+        end = start + key_states.shape[2]
+        for states, new in zip(self.whole, (key_states, value_states), strict=True):
+            states[:, :, start:end] = new
+        self.keys, self.values = found = self._up_to(end)
+        return found
+
+    def _up_to(self, end: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.whole[0][:, :, :end], self.whole[1][:, :, :end]
 
 
 @torch.no_grad()
@@ -21,7 +59,7 @@ def sample(
         model: a plain Qwen-VL model, or a PeftModel on one, in evaluation mode.
         share: run every prompt once and hand its keys and values to its n completions; else run it n times.
     """
-    inputs = _begun(model, prompts, n=n, pad_token_id=pad_token_id, share=share)
+    inputs = _begun(model, prompts, config, n=n, pad_token_id=pad_token_id, share=share)
     out = model.generate(**inputs, generation_config=config)
     return [_ended(row, config) for row in out[:, inputs["input_ids"].shape[1] :].tolist()]
 
@@ -44,7 +82,7 @@ def answer_greedily(
         return_dict_in_generate=True,
         disable_compile=True,
     )
-    inputs = _begun(model, [prompt], n=1, pad_token_id=pad_token_id, share=share)
+    inputs = _begun(model, [prompt], config, n=1, pad_token_id=pad_token_id, share=share)
     out = model.generate(**inputs, generation_config=greedy)
     tokens = _ended(out.sequences[0, inputs["input_ids"].shape[1] :].tolist(), greedy)
     rows = [logits[0].float().log_softmax(-1) for logits in out.logits]
@@ -72,10 +110,12 @@ def forward_log_probs(
     return logits.log_softmax(-1).gather(1, own[0, :, None])[:, 0].tolist()
 
 
-def _begun(model: Any, prompts: Sequence[Prompt], *, n: int, pad_token_id: int, share: bool) -> dict[str, Any]:
+def _begun(
+    model: Any, prompts: Sequence[Prompt], config: GenerationConfig, *, n: int, pad_token_id: int, share: bool
+) -> dict[str, Any]:
     """What `generate` begins with: n rows of each prompt."""
     if share:
-        return _prefilled(model, prompts, n=n, pad_token_id=pad_token_id)
+        return _prefilled(model, prompts, n=n, room=config.max_new_tokens or 0, pad_token_id=pad_token_id)
     rows = [prompt.inputs() for prompt in prompts for _ in range(n)]
     inputs = collate(rows, pad_token_id=pad_token_id, padding_side="left")
     del inputs["labels"]
@@ -90,7 +130,7 @@ def _ended(row: list[int], config: GenerationConfig) -> list[int]:
     return row[: stop + 1]
 
 
-def _prefilled(model: Any, prompts: Sequence[Prompt], *, n: int, pad_token_id: int) -> dict[str, Any]:
+def _prefilled(model: Any, prompts: Sequence[Prompt], *, n: int, room: int, pad_token_id: int) -> dict[str, Any]:
     """What `generate` goes on from: all prompt tokens but the last in the cache, n rows each, padded on the left."""
     plain = model.get_base_model() if hasattr(model, "get_base_model") else model
     caches = [_keys_and_values(plain, prompt) for prompt in prompts]
@@ -101,16 +141,9 @@ def _prefilled(model: Any, prompts: Sequence[Prompt], *, n: int, pad_token_id: i
         padded = [pad(one, (longest - one.shape[-1], 0), value=fill) for one in found]
         return torch.stack(padded, dim=-2).repeat_interleave(n, dim=-2)
 
-    cache = DynamicCache(config=plain.config.get_text_config())
-    for layer in range(len(caches[0])):
-        both = []
-        for of in range(2):
-            found = [one[layer][of] for one in caches]
-            padded = [pad(one, (0, 0, longest - 1 - one.shape[2], 0)) for one in found]
-            both.append(torch.cat(padded).repeat_interleave(n, dim=0))
-            for one in caches:
-                one[layer][of] = torch.empty(0)  # freed as it is copied
-        cache.update(both[0], both[1], layer)
+    cache: Any = DynamicCache(config=plain.config.get_text_config())
+    layers = range(len(caches[0]))
+    cache.layers = [RoomyLayer([one[at] for one in caches], n=n, longest=longest - 1, room=room) for at in layers]
     return {
         "input_ids": rows("input_ids", pad_token_id),
         "attention_mask": rows("attention_mask", 0),

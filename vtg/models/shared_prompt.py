@@ -14,6 +14,8 @@ gradient flows through the prompt. The work is that of P + G·R tokens instead o
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from inspect import getsource
 from types import MethodType
 from typing import Any
 
@@ -27,6 +29,8 @@ from vtg.data.collate import collate
 from vtg.data.inputs import Features
 from vtg.video.clip import Clip
 
+VISION = ("pixel_values_videos", "video_grid_thw")
+
 ATTENTION = "shared_prompt_sdpa"
 """The name of the attention function: SDPA, and SDPA over shared prompts where a forward has a `Layout`."""
 
@@ -35,15 +39,16 @@ ATTENTION = "shared_prompt_sdpa"
 class Segment:
     """One prompt and its branches in the packed sequence: tokens start to branches are shared, branches to end own.
 
-    `prompt_mask` (1, 1, P, P) is None where every prompt token is attended to; `branch_mask` (1, 1, n·C, P + n·C).
-    Both hold 0 for what is attended to, else -inf.
+    Branches are looked at in chunks of some: each attends to [prompt, chunk] under its mask (1, 1, b·C, P + b·C).
+    `prompt_mask` (1, 1, P, P) is None where every prompt token is attended to. Masks hold 0 for what is attended to,
+    else the lowest number.
     """
 
     start: int
     branches: int
     end: int
     prompt_mask: torch.Tensor | None
-    branch_mask: torch.Tensor
+    chunks: tuple[tuple[slice, torch.Tensor], ...]
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,8 @@ def shared_batch(
         positions += [features["position_ids"][:, :-1], after.repeat(1, n)]
         middle, end = start + shared, start + shared + n * length
         attended = features["attention_mask"][:-1].bool()
-        segments.append(Segment(start, middle, end, *_masks(attended, n, length, dtype)))
+        chunks = _chunks(attended, n, length, middle, dtype)
+        segments.append(Segment(start, middle, end, _prompt_mask(attended, dtype), chunks))
         start = end
     return {
         "input_ids": torch.cat(tokens)[None],
@@ -158,7 +164,7 @@ def encode_video(model: Any, features: Features) -> torch.Tensor:
     with torch.no_grad():
         out = inner.get_video_features(features["pixel_values_videos"], features["video_grid_thw"], return_dict=True)
     layers = [out.pooler_output, *(getattr(out, "deepstack_features", None) or ())]
-    return torch.cat([torch.cat(layer) for layer in layers], dim=-1)
+    return torch.cat([layer if isinstance(layer, torch.Tensor) else torch.cat(layer) for layer in layers], dim=-1)
 
 
 def accept_encoded_videos(model: Any) -> None:
@@ -176,10 +182,17 @@ def _video_features(inner: Any, pixel_values_videos: torch.Tensor, video_grid_th
         return type(inner).get_video_features(inner, pixel_values_videos, video_grid_thw, **kwargs)
     sizes = (patches // inner.visual.spatial_merge_size**2).tolist()
     width = inner.config.text_config.hidden_size
-    parts = [layer.split(sizes) for layer in pixel_values_videos.split(width, dim=-1)]
-    out = BaseModelOutputWithPooling(pooler_output=parts[0])  # type: ignore[arg-type]
-    out.deepstack_features = parts[1:]  # type: ignore[attr-defined]
+    tokens, *deepstack = pixel_values_videos.split(width, dim=-1)
+    out = BaseModelOutputWithPooling(pooler_output=tokens.split(sizes))  # type: ignore[arg-type]
+    parted = _parts_deepstack(type(inner))
+    out.deepstack_features = [layer.split(sizes) if parted else layer for layer in deepstack]  # type: ignore[attr-defined]
     return out
+
+
+@cache
+def _parts_deepstack(inner: type) -> bool:
+    """Whether this version of transformers (5.23, not yet 5.17) has the features of every layer part by video."""
+    return "deepstack_features" in getsource(inner.get_image_features)  # type: ignore[attr-defined]
 
 
 def _attention(
@@ -196,26 +209,55 @@ def _attention(
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     pieces = []
     for one in shared_prompts.segments:
-        prompt, own, all_ = slice(one.start, one.branches), slice(one.branches, one.end), slice(one.start, one.end)
-        for asks, heard, mask in ((prompt, prompt, one.prompt_mask), (own, all_, one.branch_mask)):
+        prompt = slice(one.start, one.branches)
+        for asks, mask in ((prompt, one.prompt_mask), *one.chunks):
             if asks.start < asks.stop:
-                q, k, v = query[:, :, asks], key[:, :, heard], value[:, :, heard]
+                q, k, v = query[:, :, asks], _heard(key, prompt, asks), _heard(value, prompt, asks)
                 pieces.append(sdpa_attention_forward(module, q, k, v, mask, **kwargs)[0])
     return torch.cat(pieces, dim=1), None
 
 
-def _masks(attended: torch.Tensor, n: int, length: int, dtype: torch.dtype) -> tuple[torch.Tensor | None, torch.Tensor]:
-    """The masks of a `Segment` whose prompt has the tokens `attended` (P,) bool."""
-    device, lowest = attended.device, torch.finfo(dtype).min
-    causal = torch.ones(length, length, dtype=torch.bool, device=device).tril()
-    branches = torch.block_diag(*[causal] * n).bool()
-    allowed = torch.cat([attended.expand(n * length, -1), branches], dim=1)
-    branch_mask = torch.zeros(allowed.shape, dtype=dtype, device=device).masked_fill(~allowed, lowest)[None, None]
+def _heard(states: torch.Tensor, prompt: slice, asks: slice) -> torch.Tensor:
+    """Keys or values of a prompt and of what follows it and asks: themselves, copied only where they are apart."""
+    if asks.start <= prompt.stop:
+        return states[:, :, prompt.start : asks.stop]
+    return torch.cat([states[:, :, prompt], states[:, :, asks]], dim=2)
+
+
+def _chunks(
+    attended: torch.Tensor, n: int, length: int, start: int, dtype: torch.dtype
+) -> tuple[tuple[slice, torch.Tensor], ...]:
+    """The chunks of a `Segment` whose prompt has the tokens `attended` (P,) bool and whose branches begin at `start`.
+
+    Branches that are looked at together are computed against each other, masked. Where they are longer than the prompt,
+    all together, that is most of the work, and chunks a quarter of the prompt long are worth the copies they need.
+    """
+    size = n if n * length <= len(attended) else max(1, len(attended) // (4 * length))
+    masks = {count: _branch_mask(attended, count, length, dtype) for count in {min(size, n), n % size or size}}
+    chunks = []
+    for first in range(0, n, size):
+        count = min(size, n - first)
+        chunks.append((slice(start + first * length, start + (first + count) * length), masks[count]))
+    return tuple(chunks)
+
+
+def _branch_mask(attended: torch.Tensor, count: int, length: int, dtype: torch.dtype) -> torch.Tensor:
+    causal = torch.ones(length, length, dtype=torch.bool, device=attended.device).tril()
+    branches = torch.block_diag(*[causal] * count).bool()
+    return _additive(torch.cat([attended.expand(count * length, -1), branches], dim=1), dtype)
+
+
+def _prompt_mask(attended: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:
     if bool(attended.all()):
-        return None, branch_mask
-    prompt = attended & torch.ones(len(attended), len(attended), dtype=torch.bool, device=device).tril()
-    prompt |= torch.eye(len(attended), dtype=torch.bool, device=device)  # nobody's token attends to itself
-    return torch.zeros(prompt.shape, dtype=dtype, device=device).masked_fill(~prompt, lowest)[None, None], branch_mask
+        return None
+    allowed = attended & torch.ones(len(attended), len(attended), dtype=torch.bool, device=attended.device).tril()
+    return _additive(allowed | torch.eye(len(attended), dtype=torch.bool, device=attended.device), dtype)
+
+
+def _additive(allowed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """(1, 1, …) of `allowed` (…) bool: 0 where it is true, else the lowest number."""
+    mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
+    return mask.masked_fill(~allowed, torch.finfo(dtype).min)[None, None]
 
 
 def _keep_branches(module: Any, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
@@ -229,4 +271,6 @@ def _keep_branches(module: Any, args: Any, kwargs: dict[str, Any], output: Any) 
 
 def _videos(prompts: Sequence[Prompt]) -> Features:
     inputs = [prompt.inputs() for prompt in prompts]
-    return {key: torch.cat([one[key] for one in inputs]) for key in ("pixel_values_videos", "video_grid_thw")}
+    if len(inputs) == 1:  # not copied
+        return {key: inputs[0][key] for key in VISION}
+    return {key: torch.cat([one[key] for one in inputs]) for key in VISION}

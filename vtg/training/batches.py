@@ -11,12 +11,10 @@ so that each is trained once.
 
 import json
 import logging
-import math
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from accelerate.utils import broadcast_object_list
@@ -36,9 +34,11 @@ from vtg.data.batching import (
 )
 from vtg.data.cost import SampleCosts, sample_costs, video_facts
 from vtg.data.dataset import GroundingDataset, Skipped, SkipReport
-from vtg.data.schema import Sample, resolve_video
+from vtg.data.schema import Sample
+from vtg.data.table import SampleTable
 from vtg.errors import ConfigError
 from vtg.output import write_json
+from vtg.video.index import VideoIndex
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +72,39 @@ class Position:
         write_json(checkpoint / POSITION_FILE, asdict(self))
 
 
+@dataclass(frozen=True, repr=False)
+class Units(Sequence[np.ndarray]):
+    """U lists of sample indices end to end: list k is `indices[offsets[k] : offsets[k + 1]]`, never empty."""
+
+    indices: np.ndarray
+    offsets: np.ndarray
+
+    @overload
+    def __getitem__(self, at: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[np.ndarray]: ...
+    def __getitem__(self, at: int | slice) -> np.ndarray | Sequence[np.ndarray]:
+        if isinstance(at, slice):
+            return [self[one] for one in range(len(self))[at]]
+        if not 0 <= at < len(self):
+            raise IndexError(f"unit {at} of {len(self)}")
+        return self.indices[self.offsets[at] : self.offsets[at + 1]]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """(U,) of each list the sum of these values (N,) of the samples."""
+        return np.add.reduceat(values[self.indices], self.offsets[:-1])
+
+    def firsts(self) -> np.ndarray:
+        """(U,) the first sample of each list."""
+        return self.indices[self.offsets[:-1]]
+
+    def __repr__(self) -> str:
+        return f"Units({len(self)} of {len(self.indices)} samples)"
+
+
 @dataclass(frozen=True)
 class Planner:
     """What an epoch's plan is made of, for any number of ranks.
@@ -85,7 +118,7 @@ class Planner:
     """
 
     config: BatchingConfig
-    units: Sequence[np.ndarray]
+    units: Units
     lengths: np.ndarray
     compute: np.ndarray
     tokens: np.ndarray
@@ -101,7 +134,13 @@ class Planner:
         return steps_per_epoch(self.lengths, ranks=ranks, **self._limits(), drop_last=self.config.drop_last)
 
     def epoch(self, epoch: int, ranks: int) -> Plan:
-        """The plan of a whole epoch, of indices of units."""
+        """The plan of a whole epoch, of indices of units; of the first, the step that takes most memory first."""
+        plan = self._epoch(epoch, ranks)
+        if self.config.largest_first and epoch == 0:
+            return plan.costliest_first(self.tokens, padded=self.padded)
+        return plan
+
+    def _epoch(self, epoch: int, ranks: int) -> Plan:
         if self.config.by == "fixed":
             return plan_fixed(
                 len(self.units),
@@ -244,16 +283,18 @@ def plan_batches(
     Raises:
         ConfigError: samples over the budget, or a plan that cannot be.
     """
-    batching = config.batching
-    paths = [resolve_video(sample.video, dataset.video_dir) for sample in dataset.samples]
+    batching, data = config.batching, config.data
+    samples = SampleTable.of(dataset.samples)
     costs: list[SampleCosts | None] = [None]
     if arguments.process_index == 0:
-        reads_headers = batching.by == "tokens" or is_packed(batching)
+        facts = None
+        if batching.by == "tokens" or is_packed(batching):
+            index = VideoIndex.beside(data.annotation_file, data.index_file)
+            facts = video_facts(samples.videos()[0], video_dir=dataset.video_dir, index=index, progress=True)
         costs = [
             sample_costs(
-                dataset.samples,
-                paths,
-                video_facts(paths, progress=True) if reads_headers else {},
+                samples,
+                facts,
                 task=dataset.task,
                 processor=dataset.processor,
                 video=config.video,
@@ -261,7 +302,7 @@ def plan_batches(
         ]
     (found,) = broadcast_object_list(costs)
     assert found is not None
-    over = over_budget(config, dataset.samples, found)
+    over = over_budget(config, samples, found)
     if over.all():
         raise ConfigError(
             f"batching.oversize = 'skip' leaves nothing: all {len(over)} samples are over the budget of "
@@ -270,15 +311,13 @@ def plan_batches(
     if over.any():
         log.warning("%d of %d samples are over the budget of a batch and left out", int(over.sum()), len(over))
         if arguments.process_index == 0:
-            out = [dataset.samples[at] for at in np.flatnonzero(over).tolist()]
+            out = samples.select(np.flatnonzero(over))
             report.leave_out([Skipped(s.place, "batching.oversize = skip", s.qid, s.video) for s in out])
-        dataset.samples = [
-            sample for sample, is_over in zip(dataset.samples, over.tolist(), strict=True) if not is_over
-        ]
+        dataset.samples = samples = samples.select(np.flatnonzero(~over))
         found = SampleCosts(*(getattr(found, field.name)[~over] for field in fields(found)))
     planner = make_planner(
         config,
-        dataset.samples,
+        samples,
         found,
         batch_size=arguments.per_device_train_batch_size,
         accumulation=arguments.gradient_accumulation_steps,
@@ -288,7 +327,7 @@ def plan_batches(
     log.info(
         "%d samples of %.1f to %.1f s; an epoch has %d batches of %d to %d %s (%.1f on average) on each of %d ranks; "
         "expected: %.1f %% of the work useful, %.1f %% padding, the slowest rank %.3f x the mean",
-        *(len(dataset.samples), found.seconds.min(), found.seconds.max(), told.steps, told.min_batch_size),
+        *(len(samples), found.seconds.min(), found.seconds.max(), told.steps, told.min_batch_size),
         *(told.max_batch_size, "clips" if batching.share_video else "samples", told.mean_batch_size),
         *(arguments.world_size, 100 * told.efficiency, 100 * told.padding, told.straggler),
     )
@@ -315,10 +354,11 @@ def make_planner(
         batch_size, accumulation: the Trainer's per_device_train_batch_size and gradient_accumulation_steps.
     """
     batching, tokens = config.batching, costs.tokens.astype(np.float64)
-    units = _units(samples, costs, config) if batching.share_video else [np.array([at]) for at in range(len(samples))]
-    first = np.array([unit[0] for unit in units])
-    again = np.array([len(unit) - 1 for unit in units]) * costs.shared_tokens[first]  # a shared video is there once
-    work = np.array([tokens[unit].sum() for unit in units]) - again
+    each = np.arange(len(samples))
+    units = _units(samples, costs, config) if batching.share_video else Units(each, np.arange(len(samples) + 1))
+    first = units.firsts()
+    again = (np.diff(units.offsets) - 1) * costs.shared_tokens[first].astype(np.float64)  # a shared video is there once
+    work = units.sums(tokens) - again
     return Planner(
         config=batching,
         units=units,
@@ -366,22 +406,30 @@ def over_budget(config: SFTConfig, samples: Sequence[Sample], costs: SampleCosts
     )
 
 
-def _units(samples: Sequence[Sample], costs: SampleCosts, config: SFTConfig) -> list[np.ndarray]:
+def _units(samples: Sequence[Sample], costs: SampleCosts, config: SFTConfig) -> Units:
     """Indices of the samples of the same clip together, as many as a batch holds."""
     batching, limit = config.batching, budget(config)
     most = batching.max_batch_size or len(samples)
-    clips: dict[tuple, list[int]] = defaultdict(list)
-    for at, sample in enumerate(samples):
-        clips[sample.video, sample.video_start_s, sample.video_end_s, sample.duration_s].append(at)
-    units: list[list[int]] = []
-    for rows in clips.values():
-        held = math.inf
-        for row in rows:
-            own = float(costs.tokens[row] - costs.shared_tokens[row])
-            is_full = batching.by == "tokens" and held + own > limit
-            if held == math.inf or is_full or len(units[-1]) >= most:
-                units.append([])
-                held = float(costs.shared_tokens[row])
-            units[-1].append(row)
-            held += own
-    return [np.array(unit) for unit in units]
+    order, is_first = _by_clip(SampleTable.of(samples))
+    shared = costs.shared_tokens[order]
+    own = (costs.tokens[order] - shared).tolist()
+    begins, held, size = [], 0.0, 0
+    for at, (is_new, shared_tokens, own_tokens) in enumerate(zip(is_first.tolist(), shared.tolist(), own, strict=True)):
+        is_full = batching.by == "tokens" and held + own_tokens > limit
+        if is_new or is_full or size >= most:
+            begins.append(at)
+            held, size = float(shared_tokens), 0
+        held, size = held + own_tokens, size + 1
+    return Units(order, np.array([*begins, len(order)]))
+
+
+def _by_clip(table: SampleTable) -> tuple[np.ndarray, np.ndarray]:
+    """The samples by clip, (N,) int64, clips in the order of their first samples; and which of them begins a clip."""
+    trims = [np.nan_to_num(table.numbers(name), nan=-1.0) for name in ("video_start_s", "video_end_s", "duration_s")]
+    keys = [*trims, table.videos()[1]]
+    order = np.lexsort(keys)  # stable: the samples of a clip stay in their order
+    new = np.logical_or.reduce([np.diff(key[order], prepend=-2) != 0 for key in keys])
+    first_of = np.empty(len(table), np.int64)
+    first_of[order] = order[new][np.cumsum(new) - 1]
+    order = np.argsort(first_of, kind="stable")
+    return order, first_of[order] == order

@@ -11,6 +11,7 @@ from vtg.config.checks import needs_mask
 from vtg.config.schema import SFTConfig
 from vtg.data.dataset import GroundingDataset, SkipReport, make_provider, read_splits
 from vtg.data.schema import Sample
+from vtg.data.table import SampleTable
 from vtg.demo.dataset import ensure_demo
 from vtg.evaluation.report import write_report
 from vtg.models.checkpoint import has_weights
@@ -59,7 +60,9 @@ class Course:
         sizes = len(self.splits.train), len(val), len(self.splits.test)
         log.info("%d training, %d validation, %d test samples", *sizes)
 
-    def dataset(self, samples: Sequence[Sample], *, training: bool = False, answers: bool = True) -> GroundingDataset:
+    def dataset(
+        self, samples: Sequence[Sample], *, training: bool = False, answers: bool = True, keep_clips: bool = False
+    ) -> GroundingDataset:
         """The samples as model input; see `GroundingDataset`."""
         return GroundingDataset(
             samples,
@@ -71,6 +74,7 @@ class Course:
             tokens_per_second=self._tokens_per_second,
             training=training,
             answers=answers,
+            keep_clips=keep_clips,
             seed=self.config.seed,
         )
 
@@ -98,7 +102,7 @@ class Course:
     def _measure(self, trainer: GroundingTrainer, results: Results) -> None:
         results.keep("tuned", trainer.answers(self.test, progress="testing the tuned model"))
         wants_control = self.config.evaluation.shuffled_video_control
-        if wants_control and len({sample.video for sample in self.splits.test}) > 1:
+        if wants_control and len(SampleTable.of(self.splits.test).videos()[0]) > 1:
             shuffled = trainer.answers(self.test, progress="testing with shuffled videos", shuffled_videos=True)
             results.keep("shuffled", shuffled)
         if is_main_process():

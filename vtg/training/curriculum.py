@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from vtg.config.schema import CurriculumConfig
-from vtg.data.schema import Sample
+from vtg.data.schema import Sample, Span
+from vtg.data.table import SampleTable
 from vtg.errors import ConfigError
 from vtg.output import write_text
 from vtg.tasks.iou import set_iou, temporal_ious
@@ -245,18 +246,30 @@ def check(config: CurriculumConfig) -> None:
 
 
 def _digest(samples: Sequence[Sample]) -> str:
-    return hashlib.sha256(json.dumps([sample.qid for sample in samples]).encode()).hexdigest()
+    """SHA-256 of the JSON list of the qids, in hex."""
+    digest = hashlib.sha256(b"[")
+    for at, qid in enumerate(SampleTable.of(samples).qids()):
+        digest.update(f"{', ' if at else ''}{json.dumps(qid)}".encode())
+    digest.update(b"]")
+    return digest.hexdigest()
 
 
 def _annotated_iou(samples: Sequence[Sample]) -> np.ndarray:
     """(N,) float64: `difficulty` is 100 x IoU already; `pred` is compared with the moments as rewards do; else NaN."""
-    iou = np.array([math.nan if s.difficulty is None else s.difficulty / 100 for s in samples], np.float64).clip(0, 1)
-    predicted = [at for at, sample in enumerate(samples) if sample.difficulty is None and sample.pred is not None]
-    single = [at for at in predicted if len(samples[at].spans) == 1]
-    if single:
-        iou[single] = temporal_ious([samples[at].pred for at in single], [samples[at].spans[0] for at in single])  # type: ignore[arg-type]
-    for at in predicted:
-        sample = samples[at]
-        if len(sample.spans) > 1 and sample.pred is not None:
-            iou[at] = set_iou([sample.pred], sample.spans)
+    table = SampleTable.of(samples)
+    iou = (table.numbers("difficulty") / 100).clip(0, 1)
+    predicted = np.flatnonzero(np.isnan(iou) & ~np.isnan(table.numbers("pred_start_s")))
+    chosen = table.select(predicted)
+    found = np.empty(len(chosen))
+    pairs: list[tuple[int, Span, Span]] = []
+    for at, sample in enumerate(chosen):
+        assert sample.pred is not None
+        if len(sample.spans) == 1:
+            pairs.append((at, sample.pred, sample.spans[0]))
+        else:
+            found[at] = set_iou([sample.pred], sample.spans)
+    if pairs:
+        at, preds, spans = zip(*pairs, strict=True)
+        found[list(at)] = temporal_ious(preds, spans)
+    iou[predicted] = found
     return iou

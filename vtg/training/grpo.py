@@ -12,25 +12,26 @@ import numpy as np
 from accelerate.utils import broadcast_object_list
 from peft import PeftModel
 from transformers import TrainingArguments, set_seed
-from trl import GRPOConfig
+from trl.trainer.grpo_config import GRPOConfig
 
 from vtg.config.checks import longest_clip_tokens
 from vtg.config.schema import RLConfig
 from vtg.data.batching.prompts import plan_fixed_prompts, plan_prompts
 from vtg.data.cost import sample_costs, video_facts
 from vtg.data.dataset import GroundingDataset, Skipped
-from vtg.data.schema import resolve_video
+from vtg.data.table import SampleTable
 from vtg.errors import ConfigError
 from vtg.models.loading import prepare_training
 from vtg.output import read_jsonl
 from vtg.tasks.answer import Status
-from vtg.training import curriculum
+from vtg.training import curriculum, engines
 from vtg.training.course import Course
 from vtg.training.grpo_trainer import VideoGRPOTrainer, check_trl
 from vtg.training.results import FILES
 from vtg.training.rewards import Term
 from vtg.training.rollouts import Plan, RolloutLoader
 from vtg.training.run import number, start_logging, training_arguments
+from vtg.video.index import VideoIndex
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
         log.info("%s", note)
     check_trl()
     arguments = grpo_arguments(config)
+    engines.check(config, arguments)
     if config.model.attention == "auto":
         config.model.attention = "sdpa"  # which runs a prompt once for all of its completions
     elif config.model.attention != "sdpa" and config.rollout.share_prompt:
@@ -77,7 +79,8 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
             *(config.model.attention, arguments.num_generations),
         )
     course = Course(config)
-    prompts = course.dataset(course.splits.train, training=True, answers=False)
+    keep_clips = config.rollout.engine != "transformers"
+    prompts = course.dataset(course.splits.train, training=True, answers=False, keep_clips=keep_clips)
     costs = prompt_costs(config, prompts, arguments)
     if config.batching.oversize == "skip":
         costs = _leave_out(course, prompts, costs, budget(config, arguments))
@@ -107,7 +110,7 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
         record=record,
         report=course.report,
     )
-    course.run(trainer, continued=continued, before=partial(_check_start, course, config))
+    course.run(trainer, continued=continued, before=partial(_check_start, course, trainer))
 
 
 def grpo_arguments(config: RLConfig) -> GRPOConfig:
@@ -117,7 +120,7 @@ def grpo_arguments(config: RLConfig) -> GRPOConfig:
         ConfigError: for a name that GRPOConfig does not have or vtg sets, or a value that it refuses.
     """
     shared = {field.name for field in fields(TrainingArguments)}
-    own = {field.name: field for field in fields(GRPOConfig) if field.init and field.name not in shared}
+    own = {one.name: one for one in fields(GRPOConfig) if one.init and one.name not in shared and one.name not in OURS}
     given = dict(config.rl)
     for key, value in given.items():
         if key in OURS:
@@ -135,7 +138,7 @@ def grpo_arguments(config: RLConfig) -> GRPOConfig:
         raise ConfigError(f"rl.num_generations = {group!r}: must be an integer of at least 2, or no answer is better")
     for key in ("eval_strategy", "save_strategy"):
         if config.trainer.get(key) == "epoch":
-            raise ConfigError(f"trainer.{key} = 'epoch': prompts come as a stream; set steps, and trainer.{key[:4]}_steps")
+            raise ConfigError(f"trainer.{key} = 'epoch': prompts are a stream; set steps, and trainer.{key[:4]}_steps")
     prompts = config.trainer.get("per_device_train_batch_size", 1) if config.batching.by == "fixed" else 1
     rows = prompts * group
     trainer = dataclasses.replace(config, trainer=config.trainer | {"per_device_train_batch_size": rows})
@@ -159,17 +162,25 @@ def prompt_costs(config: RLConfig, prompts: GroundingDataset, arguments: GRPOCon
     """
     found: list[np.ndarray | None] = [None]
     if arguments.process_index == 0:
-        paths = [resolve_video(sample.video, prompts.video_dir) for sample in prompts.samples]
-        facts = video_facts(paths, progress=True) if config.batching.by == "tokens" else {}
+        samples, facts = SampleTable.of(prompts.samples), None
+        if config.batching.by == "tokens":
+            index = VideoIndex.beside(config.data.annotation_file, config.data.index_file)
+            facts = video_facts(samples.videos()[0], video_dir=prompts.video_dir, index=index, progress=True)
         shape: Any = {"task": prompts.task, "processor": prompts.processor, "video": config.video}
-        costs = sample_costs(prompts.samples, paths, facts, **shape)
-        group, length = arguments.num_generations, arguments.max_completion_length or 0
-        times = 1 if config.rollout.share_prompt and config.model.attention == "sdpa" else group
-        in_tokens = times * costs.tokens.astype(np.float64) + group * length
+        costs = sample_costs(samples, facts, **shape)
+        times = (
+            1 if config.rollout.share_prompt and config.model.attention == "sdpa" else arguments.num_generations or 1
+        )
+        in_tokens = times * costs.tokens.astype(np.float64) + completion_tokens(arguments)
         found = [costs.seconds if config.batching.by == "duration" else in_tokens]
     (result,) = broadcast_object_list(found)
     assert result is not None
     return result
+
+
+def completion_tokens(arguments: GRPOConfig) -> int:
+    """The most that all completions of one prompt have."""
+    return (arguments.num_generations or 0) * (arguments.max_completion_length or 0)
 
 
 def budget(config: RLConfig, arguments: GRPOConfig) -> float:
@@ -177,12 +188,12 @@ def budget(config: RLConfig, arguments: GRPOConfig) -> float:
     batching = config.batching
     if batching.by == "duration":
         return batching.target_batch_duration
-    completions = arguments.num_generations * (arguments.max_completion_length or 0)
-    return float(batching.target_batch_tokens or longest_clip_tokens(config.video, config.model) + completions)
+    longest = longest_clip_tokens(config.video, config.model)
+    return float(batching.target_batch_tokens or longest + completion_tokens(arguments))
 
 
 def plan(chosen: Sequence[int], epoch: int, *, config: RLConfig, costs: np.ndarray, arguments: GRPOConfig) -> Plan:
-    """The rollouts of a pass over the chosen samples, for all ranks.
+    """The rollouts of a pass over the chosen samples, for all ranks; of the first, the costliest micro-batch first.
 
     Raises:
         ConfigError: prompts over the budget, where `batching.oversize` is `error`.
@@ -191,7 +202,7 @@ def plan(chosen: Sequence[int], epoch: int, *, config: RLConfig, costs: np.ndarr
     shape: Any = {"ranks": arguments.world_size, "seed": config.seed, "epoch": epoch, "steps_multiple": steps}
     order, batching = np.asarray(chosen, np.int64), config.batching
     if batching.by == "fixed":
-        size = arguments.per_device_train_batch_size // arguments.num_generations
+        size = arguments.per_device_train_batch_size // (arguments.num_generations or 1)
         shuffled = np.random.default_rng((config.seed, epoch)).permutation(order)
         batches = plan_fixed_prompts(len(costs), batch_size=size, order=shuffled, **shape)
     else:
@@ -205,6 +216,9 @@ def plan(chosen: Sequence[int], epoch: int, *, config: RLConfig, costs: np.ndarr
                 "rl.max_completion_length, or set batching.oversize=alone or skip"
             )
         batches = plan_prompts(costs, budget=limit, max_batch_size=batching.max_batch_size, order=order, **shape)
+    if batching.largest_first and epoch == 0:
+        costliest = max(range(len(batches)), key=lambda at: costs[batches[at]].sum(axis=1).max())
+        batches[0], batches[costliest] = batches[costliest], batches[0]
     return [batches[at : at + steps] for at in range(0, len(batches), steps)]
 
 
@@ -221,11 +235,12 @@ def _leave_out(course: Course, prompts: GroundingDataset, costs: np.ndarray, lim
     over = costs > limit
     if over.all():
         raise ConfigError(f"batching.oversize = 'skip' leaves nothing: all {len(over)} samples are over {limit:.10g}")
-    out = [prompts.samples[at] for at in np.flatnonzero(over).tolist()]
+    samples = SampleTable.of(prompts.samples)
+    out = samples.select(np.flatnonzero(over))
     if out:
         log.warning("%d of %d samples are over the budget of a micro-batch and left out", len(out), len(over))
         course.report.leave_out([Skipped(s.place, "batching.oversize = skip", s.qid, s.video) for s in out])
-    prompts.samples = [sample for sample, is_over in zip(prompts.samples, over.tolist(), strict=True) if not is_over]
+        prompts.samples = samples.select(np.flatnonzero(~over))
     return costs[~over]
 
 
@@ -240,8 +255,13 @@ def _set_steps(arguments: GRPOConfig, loader: RolloutLoader) -> None:
     )
 
 
-def _check_start(course: Course, config: RLConfig) -> None:
-    """Warns where most answers of the model that training starts from cannot be read: it would learn nothing."""
+def _check_start(course: Course, trainer: VideoGRPOTrainer) -> None:
+    """Ends the run where the engine does not agree with training.
+
+    Warns where most answers of the model that training starts from cannot be read: it would learn nothing.
+    """
+    trainer.check_engine()
+    config = trainer.config
     answers = course.path / FILES["base"]
     rows = read_jsonl(answers) if answers.is_file() else []
     parsed = sum(row["status"] == Status.OK for row in rows)

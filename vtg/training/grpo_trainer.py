@@ -6,10 +6,12 @@ rollout's prompts stay whole, so that the completions of one share its forward.
 """
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial, wraps
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,10 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import pad
 from transformers import Trainer, TrainerCallback
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer_callback import PrinterCallback
-from trl import GRPOConfig, GRPOTrainer
-from trl.models import unwrap_model_for_generation
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
 
 from vtg.config.schema import RLConfig
 from vtg.data.dataset import GroundingDataset, SkipReport
@@ -32,7 +35,7 @@ from vtg.data.inputs import Features
 from vtg.errors import ConfigError
 from vtg.evaluation.generate import vision_token_ids
 from vtg.models.checkpoint import base_model
-from vtg.models.rollout import sample
+from vtg.models.rollout import forward_log_probs
 from vtg.models.shared_prompt import (
     Prompt,
     accept_encoded_videos,
@@ -44,10 +47,15 @@ from vtg.models.shared_prompt import (
 from vtg.output import write_json
 from vtg.training.completions import completion_row, completion_statistics, drop_completions, write_completions
 from vtg.training.curriculum import IoURecord, Plateau
+from vtg.training.engines import ENGINES, Completions, check_parity
 from vtg.training.grounding import GroundingTrainer
+from vtg.training.guard import StepBatch
 from vtg.training.rewards import Term, reward_functions
 from vtg.training.rollouts import MicroStep, Rollout, RolloutLoader, RolloutState
 from vtg.training.run import Progress, StopOnSignal, TrainLog, is_main_process
+from vtg.video.clip import Clip
+
+log = logging.getLogger(__name__)
 
 CHECKED_TRL = ("1.16",)
 """Versions of TRL whose trainer this subclass was read against and tested with."""
@@ -117,6 +125,10 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         ConfigError: for a version of TRL that was not checked.
     """
 
+    config: RLConfig  # type: ignore[assignment]
+    args: GRPOConfig  # type: ignore[assignment]
+    num_generations: int
+
     def __init__(
         self,
         *,
@@ -137,13 +149,20 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         self.shares = config.rollout.share_prompt and config.model.attention == "sdpa"
         args.reward_weights = [term.weight for term in terms]
         tokenizer = kwargs["processing_class"].tokenizer
-        args.generation_kwargs = {"suppress_tokens": vision_token_ids(tokenizer)} | (args.generation_kwargs or {})
+        given: dict[str, Any] = args.generation_kwargs or {}  # type: ignore[assignment]
+        never = {*vision_token_ids(tokenizer), *(given.get("suppress_tokens") or ())}
+        args.generation_kwargs = given | {"suppress_tokens": sorted(never)}
         functions = [_unless_skipped(function) for function in reward_functions(terms, train_dataset.task)]
         placeholder = Dataset.from_dict({"index": list(range(len(train_dataset)))})
-        super().__init__(model=model, args=args, reward_funcs=functions, train_dataset=placeholder, **kwargs)
+        rewarded: Any = functions
+        super().__init__(model=model, args=args, reward_funcs=rewarded, train_dataset=placeholder, **kwargs)
         for one in (self.plain_model, self.ref_model and self.accelerator.unwrap_model(self.ref_model)):
             if one is not None:
                 (share_prompts if self.shares else accept_encoded_videos)(one)
+        self.in_step = is_deepspeed_zero3_enabled()
+        """Every forward of one rank must be one of all ranks."""
+        self.engine = ENGINES[config.rollout.engine](self)
+        self.use_vllm = self.engine.own_model  # to TRL: there are log-probs of the sampling, correct for them
         vision = self.plain_model.model.visual
         self.encodes_once = not any(parameter.requires_grad for parameter in vision.parameters())
         self.counts: Counter[str] = Counter()
@@ -163,7 +182,13 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         for callback in (Progress(), self.train_log, self.stop, StreamPosition(self)):
             self.add_callback(callback)
         if isinstance(self.model, PeftModel):  # not TRL's copy of it, which a start makes anew
-            self.model.save_pretrained = partial(self.model.save_pretrained, selected_adapters=["default"])
+            adapter: Any = self.model
+            adapter.save_pretrained = partial(adapter.save_pretrained, selected_adapters=["default"])
+
+    @property
+    def pad_token_id(self) -> int:
+        tokenizer: Any = self._tokenizer
+        return tokenizer.pad_token_id
 
     @property
     def plain_model(self) -> Any:
@@ -181,6 +206,12 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         """The micro-steps of the next optimizer step."""
         self._window = [next(epoch_iterator) for _ in range(num_batches)]
         return self._window, None
+
+    def step_batch(self, inputs: MicroStep) -> StepBatch:
+        rows = tuple(item["row"] for item in inputs.rollout.items[inputs.at])
+        times = 1 if self.shares else self.num_generations
+        completions = len(rows) * self.num_generations * (self.args.max_completion_length or 0)
+        return StepBatch(rows, times * sum(row.tokens for row in rows) + completions)
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         """A MicroStep → the tensors of its loss; its rollout is sampled and scored when its first micro-step comes."""
@@ -231,7 +262,8 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         batches: list[MicroBatch] = []
         rows: list[dict[str, Any]] = []
         for some, own in zip(indices, items, strict=True):
-            start, prompts = len(rows), self._encoded([item["features"] for item in own])
+            clips = [item.get("clip") for item in own]
+            start, prompts = len(rows), self._encoded([item["features"] for item in own], clips)
             for index, item in zip(some, own, strict=True):
                 row = {"index": index, "sample": self.prompts.samples[index], "skipped": item["skipped"] is not None}
                 row["prompt"] = [{"role": "user", "content": row["sample"].query}]
@@ -244,7 +276,7 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         output = {key: value for key, value in output.items() if isinstance(value, torch.Tensor)}
         output["prompt_ids"] = output["prompt_mask"] = output["completion_ids"][:, :0]  # the prompts are in `batches`
         live = self._note(rows, output["advantages"])
-        return Sampled(indices, batches, output, live, [])
+        return Sampled([list(some) for some in indices], batches, output, live, [])
 
     def _note(self, rows: list[dict[str, Any]], advantages: torch.Tensor) -> torch.Tensor:
         """Logs the completions that were just scored, and puts their IoU on record; returns which rows carry loss."""
@@ -311,7 +343,9 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
     def _widened(self, key: str, value: torch.Tensor, length: int) -> torch.Tensor:
         if value.ndim < 2 or key in ("prompt_ids", "prompt_mask"):
             return value
-        fill = self._tokenizer.pad_token_id if key == "completion_ids" else 0
+        if key == "importance_sampling_ratio" and self.vllm_importance_sampling_mode.startswith("sequence"):
+            return value  # one for the whole completion
+        fill = self.pad_token_id if key == "completion_ids" else 0
         return pad(value, (0, length - value.shape[1]), value=fill)
 
     def _draw(self, indices: list[list[int]], attempt: int) -> list[list[int]]:
@@ -320,10 +354,14 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         key = (self.args.seed, state.passes, state.rollouts, state.micro_steps, attempt, self.args.process_index)
         generator = np.random.default_rng(key)
         pool = np.array(state.chosen if state.chosen else range(len(self.prompts)))
+        taken = [index for some in indices for index in some]
         drawn = []
         for some in indices:
             fits = pool[self.costs[pool] <= self.costs[some].max()]
-            drawn.append(generator.choice(fits, len(some)).tolist())
+            others = np.setdiff1d(fits, taken)
+            if not len(others):  # a data set of a few rows
+                others = fits
+            drawn.append(generator.choice(others, len(some), replace=len(others) < len(some)).tolist())
         return drawn
 
     def _finish(self, sampled: Sampled) -> None:
@@ -337,14 +375,15 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         self._metrics["train"]["groups/without_loss"].append(float(dead.float().mean()))
         self._added = False
 
-    def _encoded(self, features: Sequence[Features]) -> list[Prompt]:
+    def _encoded(self, features: Sequence[Features], clips: Sequence[Clip | None] = ()) -> list[Prompt]:
         """Prompts on the device, the clip of each encoded where the vision tower is frozen; a clip asked about twice,
         once.
         """
         prompts: list[Prompt] = []
         for one in features:
             on_device = {key: value.to(self.args.device) for key, value in one.items()}
-            encoded = next((p.encoded for p in prompts if _same_pixels(p.features, on_device)), None)
+            known = (p.encoded for p in prompts if _same_clip(p.features, on_device))
+            encoded = None if self.in_step else next(known, None)
             if encoded is None and self.encodes_once:
                 with self.accelerator.autocast():
                     encoded = encode_video(self.plain_model, on_device)
@@ -352,39 +391,57 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         if self.encodes_once:  # the pixels are done with
             none = torch.empty(0, device=self.args.device)
             prompts = [Prompt(p.features | {"pixel_values_videos": none}, p.encoded) for p in prompts]
-        return prompts
+        return [replace(prompt, clip=clip) for prompt, clip in zip_longest(prompts, clips)]
 
     def _tokenize_prompts(self, prompts: list) -> tuple[list[list[int]], None, dict]:
         ids = [prompt.features["input_ids"].tolist() for batch in self._current for prompt in batch.prompts]
         return [one for one in ids for _ in range(self.num_generations)], None, {}
 
-    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> tuple[list[list[int]], None]:
-        """Completions of every prompt, a micro-batch at a time: as much memory as its loss has."""
-        completions: list[list[int]] = []
-        with (
-            unwrap_model_for_generation(
-                self.model_wrapped,  # type: ignore[arg-type]
-                self.accelerator,
-                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
-                generation_kwargs=self.generation_kwargs,
-                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
-            ) as model,
-            torch.no_grad(),
-        ):
-            was_training = model.training
-            model.eval()
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Completions:
+        """Completions of every prompt of `self._current`."""
+        if not self.engine.own_model:
             for batch in self._current:
                 self._count_prompts(batch)
-                completions += sample(
-                    model,
-                    batch.prompts,
-                    self.generation_config,
-                    n=batch.generations,
-                    pad_token_id=self._tokenizer.pad_token_id,
-                    share=self.shares,
-                )
-            model.train(was_training)
-        return completions, None
+        self.engine.sync(self.model, self.state.global_step)
+        prompts = [batch.prompts for batch in self._current]
+        return self.engine.sample(self.model_wrapped, prompts, n=self.num_generations)
+
+    def check_engine(self) -> None:
+        """Compares an engine that has a model of its own with the forward that is trained.
+
+        Raises:
+            RunError: where they do not agree.
+        """
+        rollout = self.config.rollout
+        if not self.engine.own_model:
+            return
+        chosen = np.linspace(0, len(self.prompts) - 1, min(rollout.parity_samples, len(self.prompts))).astype(int)
+        places = [self.prompts.samples[index].place for index in chosen.tolist()]
+        items = [self.prompts[index] for index in chosen.tolist()]
+        prompts = self._encoded([item["features"] for item in items], [item["clip"] for item in items])
+        model: Any = self.model
+        was_training = model.training
+        model.eval()
+        self.engine.sync(self.model, self.state.global_step)
+        found = check_parity(
+            self.engine,
+            self.model,
+            self._trained_log_probs,
+            dict(zip(places, prompts, strict=True)),
+            tolerance=rollout.parity_tolerance,
+        )
+        self.model.train(was_training)  # type: ignore[union-attr]
+        log.info(
+            "rollout.engine = %s agrees with training: the token ids of %d prompts are the same, the log-probs of %d "
+            "tokens differ by %.4f at most and %.4f in the mean",
+            *(self.engine.name, found.prompts, found.tokens, found.largest, found.mean),
+        )
+
+    def _trained_log_probs(self, prompt: Prompt, completion: list[int]) -> list[float]:
+        """At temperature 1."""
+        more: Any = {"pad_token_id": self.pad_token_id, "dtype": self._attention_dtype, "share": self.shares}
+        with self.accelerator.autocast():
+            return forward_log_probs(self.model, prompt, completion, **more)
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> torch.Tensor:
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
@@ -426,7 +483,7 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
             inputs: dict[str, Any] = shared_batch(batch.prompts, own, dtype=self._attention_dtype)
             inputs["shift_labels"] = labels
         else:
-            inputs = repeated_batch(batch.prompts, own, real, pad_token_id=self._tokenizer.pad_token_id)
+            inputs = repeated_batch(batch.prompts, own, real, pad_token_id=self.pad_token_id)
             longest = inputs["input_ids"].shape[1] - completions.shape[1]
             inputs["labels"] = pad(labels, (longest, 0), value=-100)
         with self.accelerator.autocast():
@@ -445,6 +502,12 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         return torch.float16 if self.args.fp16 else self.plain_model.dtype
 
     # What proves that the prompt is paid for once.
+
+    def answers(self, *args: Any, **kwargs: Any) -> list[dict[str, Any]]:
+        before = self.counts.copy()
+        rows = super().answers(*args, **kwargs)
+        self.counts = before  # of training alone
+        return rows
 
     def _count_clips(self, module: Any, args: Any, kwargs: dict[str, Any]) -> None:
         self.counts["vision/encoder_calls"] += len(kwargs["grid_thw"])
@@ -506,7 +569,8 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         if is_main_process():
             drop_completions(Path(self.config.output_dir), after=int(checkpoint.name.rpartition("-")[2]))
         if (checkpoint / self._rollout_file).is_file():
-            self._saved_rollout = load_file(checkpoint / self._rollout_file, device=str(self.args.device))
+            saved_rollout = load_file(checkpoint / self._rollout_file)
+            self._saved_rollout = {key: value.to(self.args.device) for key, value in saved_rollout.items()}
 
     @property
     def _rollout_file(self) -> str:
@@ -560,6 +624,5 @@ def _unless_skipped(function: Callable[..., list[float]]) -> Callable[..., list[
     return rewards
 
 
-def _same_pixels(one: Features, other: Features) -> bool:
-    a, b = one["pixel_values_videos"], other["pixel_values_videos"]
-    return a is b or (a.shape == b.shape and torch.equal(a, b))
+def _same_clip(one: Features, other: Features) -> bool:
+    return all(torch.equal(one[key], other[key]) for key in ("video_grid_thw", "pixel_values_videos"))

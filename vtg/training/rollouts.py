@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader
 from transformers.trainer_utils import seed_worker
 
@@ -117,6 +118,7 @@ class RolloutLoader:
             prefetch_factor=self.prefetch if self.workers else None,
             worker_init_fn=seed if self.workers else None,
             pin_memory=self.pin_memory,
+            generator=torch.Generator(),  # a loader that starts anew draws nothing of what completions are drawn with
         )
         for rollout, items in zip(rollouts, loader, strict=True):
             left = iter(items)

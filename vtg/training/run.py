@@ -27,6 +27,7 @@ from vtg.config.schema import SFTConfig
 from vtg.errors import ConfigError
 from vtg.models.checkpoint import last_checkpoint
 from vtg.output import write_json, write_text
+from vtg.training.deepspeed import deepspeed_settings
 
 log = logging.getLogger("vtg")
 
@@ -52,7 +53,9 @@ OURS = {
     "dataloader_drop_last": "batching.drop_last",
     "dataloader_persistent_workers": "nothing (workers start anew with every epoch, whose frames and prompts differ)",
     "train_sampling_strategy": "batching.by",
+    "deepspeed": "deepspeed=zero2 (or zero3, zero2_offload, zero3_offload), or deepspeed.file",
     "auto_find_batch_size": "batching.target_batch_tokens",
+    "logging_nan_inf_filter": "on_nan",
     "remove_unused_columns": "nothing (the rows are read as they are)",
     "load_best_model_at_end": "data.val_file or data.val_share (the best mIoU is kept where there is validation)",
     "metric_for_best_model": "nothing (it is mIoU)",
@@ -60,7 +63,7 @@ OURS = {
 }
 """TrainingArguments that vtg sets, and the key to set instead."""
 
-FREE_KEYS = ("resume",)
+FREE_KEYS = ("resume", "on_nan")
 """Settings that may differ when a run goes on."""
 
 
@@ -201,13 +204,17 @@ def training_arguments(
     given.setdefault("bf16", on_gpu and config.model.dtype != "float16")
     given.setdefault("fp16", on_gpu and config.model.dtype == "float16")
     given.setdefault("gradient_checkpointing_kwargs", {"use_reentrant": False})
+    settings = deepspeed_settings(config.deepspeed)
+    if settings is not None:
+        given["deepspeed"] = settings
     try:
-        return kind(
+        arguments = kind(
             **(given | more),
             output_dir=config.output_dir,
             seed=config.seed,
             data_seed=config.seed,
             remove_unused_columns=False,
+            logging_nan_inf_filter=False,  # which would hide what on_nan looks for
             load_best_model_at_end=validated,
             metric_for_best_model="mIoU" if validated else None,
             greater_is_better=True if validated else None,
@@ -215,6 +222,11 @@ def training_arguments(
         )
     except (TypeError, ValueError) as error:
         raise ConfigError(f"trainer: {error}") from error
+    if settings is not None:
+        import deepspeed  # which partitions a model as it is loaded, and must know of its processes by then
+
+        deepspeed.init_distributed("gloo" if arguments.use_cpu else "nccl")
+    return arguments
 
 
 SHOWN = (
@@ -285,7 +297,8 @@ class TrainLog(TrainerCallback):
 
 
 class StopOnSignal(TrainerCallback):
-    """SIGTERM or Ctrl-C: the step is finished, a checkpoint saved, and training ends; a second Ctrl-C ends it at once.
+    """SIGTERM, SIGUSR1 (which Slurm sends before the time is up) or Ctrl-C: the step is finished, a checkpoint saved,
+    and training ends; a second Ctrl-C ends it at once.
 
     `exit_code` is then 128 plus the signal's number, else None.
     """
@@ -295,8 +308,10 @@ class StopOnSignal(TrainerCallback):
         self._before: dict[int, Any] = {}
 
     def on_train_begin(self, args, state, control, **kwargs):
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._note)
+        for name in ("SIGTERM", "SIGINT", "SIGUSR1"):
+            number = getattr(signal, name, None)  # Windows has no SIGUSR1
+            if number is not None:
+                self._before[number] = signal.signal(number, self._note)
 
     def on_step_end(self, args, state, control, **kwargs):
         if self._any_rank():

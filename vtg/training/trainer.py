@@ -23,6 +23,7 @@ from vtg.models.checkpoint import base_model
 from vtg.models.loading import choose_attention
 from vtg.training.batches import PlannedBatches, PlannedLoader, Position
 from vtg.training.grounding import GroundingTrainer
+from vtg.training.guard import StepBatch
 from vtg.training.run import Progress, StopOnSignal, TrainLog, is_main_process
 
 BATCH_COUNTS = ("samples", "batches", "tokens", "slots")
@@ -66,6 +67,7 @@ class SFTTrainer(GroundingTrainer):
         logits of thousands of vision tokens.
         """
         self.report.add(inputs.pop("skipped"))
+        del inputs["rows"]
         self.counts += inputs.pop("counts")
         inputs = self._attention(model, inputs)
         labels = inputs.pop("labels")[:, 1:]
@@ -79,6 +81,9 @@ class SFTTrainer(GroundingTrainer):
         if num_items_in_batch is not None and self.args.average_tokens_across_devices:
             loss = loss * self.accelerator.num_processes  # gradients are averaged over ranks, the count is their sum
         return (loss, outputs) if return_outputs else loss
+
+    def step_batch(self, inputs: dict[str, Any]) -> StepBatch:
+        return StepBatch(tuple(inputs["rows"]), inputs["input_ids"].numel())
 
     def get_train_dataloader(self) -> PlannedLoader:
         """This rank's batches; they are planned for all ranks together, so Accelerate shards nothing."""

@@ -34,7 +34,8 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
 from vtg.errors import ConfigError
-from vtg.video.clip import Clip, DecodeError
+from vtg.video import storage
+from vtg.video.clip import Clip
 
 logger = logging.getLogger(__name__)
 
@@ -77,20 +78,14 @@ def clip_key(path: str, **settings: object) -> str:
     """The name, in hex, of the clip that `settings` make of a file: another one once the file or any setting changes.
 
     Args:
-        path: the file; links to one file share its clips, and a file is known by its size and modification time.
+        path: the file; links to one file share its clips, and a file is known by its size and modification time. What
+            lies in a store is known by its name.
         settings: all that the clip depends on, as JSON values; also what the cache keeps of it (`cache_format`).
 
     Raises:
         DecodeError: there is no such file.
     """
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        raise DecodeError(
-            f"{path}: no such file ({getattr(error, 'strerror', None) or error}); check the path and the video folder "
-            "(data.video_dir)"
-        ) from None
-    seen = [FORMAT, os.path.realpath(path), status.st_size, status.st_mtime_ns, settings]
+    seen = [FORMAT, *storage.identity(path), settings]
     return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:40]
 
 

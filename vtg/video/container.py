@@ -7,12 +7,12 @@ hides, frames before the first keyframe and the hidden frames of VP8 are not sho
 """
 
 import math
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import IO
 
 import av.logging
 import numpy as np
@@ -23,6 +23,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from vtg.video import storage
 from vtg.video.clip import DecodeError
 
 IMAGE_FORMATS = ("image2", "_pipe", "tty")
@@ -176,17 +177,7 @@ def open_video(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
         DecodeError: no such file, not a video, or no video stream in it.
     """
     av.logging.set_level(None)
-    if not os.path.isfile(path):
-        raise DecodeError(f"{path}: no such file; check the path and the video folder (data.video_dir)")
-    try:
-        container = av.open(os.path.abspath(path), metadata_errors="replace")  # 12:30.avi would be a protocol
-    except (FFmpegError, ValueError) as error:
-        size = os.path.getsize(path)
-        raise DecodeError(
-            f"{path}: not a readable video ({_reason(error)}; {size} bytes); "
-            "check that the download is complete, and no web page"
-        ) from None
-    with container:
+    with storage.opened(path) as source, _container(path, source) as container:
         if any(mark in container.format.name for mark in IMAGE_FORMATS):
             raise DecodeError(f"{path}: a still image or text ({container.format.name}), not a video")
         streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
@@ -199,6 +190,18 @@ def open_video(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
         streams[0].codec_context.thread_type = "SLICE"
         streams[0].codec_context.thread_count = 1
         yield container, streams[0]
+
+
+def _container(path: str, source: str | IO[bytes]) -> InputContainer:
+    try:
+        return av.open(source, "r", metadata_errors="replace")
+    except (FFmpegError, ValueError) as error:
+        size = storage.stamp(path)[0]
+        held = f"; {size} bytes" if size > 0 or not storage.is_remote(path) else ""
+        raise DecodeError(
+            f"{path}: not a readable video ({_reason(error)}{held}); "
+            "check that the download is complete, and no web page"
+        ) from None
 
 
 def rotation_of(frame: VideoFrame) -> int:

@@ -9,7 +9,8 @@ from typing import Any
 from vtg.config.schema import VIDEO_MEANS, VideoConfig
 from vtg.video import load
 from vtg.video.cache import ClipCache, clip_key
-from vtg.video.clip import Clip
+from vtg.video.clip import Clip, DecodeError
+from vtg.video.fetched import FetchedVideos
 from vtg.video.isolation import IsolatedLoader
 from vtg.video.recent import RecentlyUsed
 
@@ -41,6 +42,7 @@ class ClipProvider:
         self.memory: RecentlyUsed[tuple, Clip] = RecentlyUsed(cache_bytes, size=lambda clip: clip.frames.nbytes)
         self._counts: Counter[str] = Counter()
         self._load = IsolatedLoader(timeout_s=config.timeout_s).load_clip if config.isolate else load.load_clip
+        self._fetched = FetchedVideos(config.fetch_dir, max_bytes=int(config.fetch_gb * 1e9))
         self._disk = None
         if config.cache_dir is not None and config.sampling != "random":
             max_bytes = int(config.cache_gb * 1e9)
@@ -57,8 +59,10 @@ class ClipProvider:
     ) -> Clip:
         """The clip of `path` from `video_start_s` to `video_end_s`; see `vtg.video.load.load_clip`.
 
+        `path` may be in a tar file or in a store, see `vtg.video.storage`; it is fetched before it is decoded.
+
         Raises:
-            DecodeError: if the file cannot be read, or is not what the annotation says.
+            DecodeError: if the file cannot be fetched or read, or is not what the annotation says.
         """
         drawn = seed if self.config.sampling == "random" else 0
         times = {"duration_s": duration_s, "video_start_s": video_start_s, "video_end_s": video_end_s}
@@ -93,9 +97,13 @@ class ClipProvider:
         return replace(clip, path=path)  # one entry may serve several links to a file
 
     def _decoded(self, path: str, times: dict[str, Any], *, seed: int) -> Clip:
-        clip = self._load(path, self.config, factor=self.factor, seed=seed, **times)
+        with self._fetched.local(path) as local:
+            try:
+                clip = self._load(local, self.config, factor=self.factor, seed=seed, **times)
+            except DecodeError as error:
+                raise DecodeError(str(error).replace(local, path)) from error
         self._count("decoded")
-        return clip
+        return clip if local == path else replace(clip, path=path)
 
     def _count(self, name: str) -> None:
         with _counting:

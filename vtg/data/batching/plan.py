@@ -44,6 +44,19 @@ class Plan:
         real = np.where(self.samples < 0, ~self.samples, self.samples)
         return Plan(np.where(self.samples < 0, ~indices[real], indices[real]), self.offsets, self.ranks)
 
+    def costliest_first(self, costs: np.ndarray, *, padded: bool) -> "Plan":
+        """The same with the step of the costliest batch and the first step in each other's place.
+
+        `costs`: of each sample, (N,); padded: a batch costs n x its costliest sample, else their sum.
+        """
+        cost = batch_compute(self.samples, self.offsets, np.asarray(costs, np.float64)[:, None], padded)
+        order = np.arange(self.steps)
+        costliest = int(np.argmax(cost.reshape(self.steps, self.ranks).max(axis=1)))
+        order[[0, costliest]] = order[[costliest, 0]]
+        batches = (order[:, None] * self.ranks + np.arange(self.ranks)).ravel()
+        samples, sizes = _gather(self.samples, np.diff(self.offsets), batches)
+        return Plan(samples, np.concatenate([[0], np.cumsum(sizes)]), self.ranks)
+
     def __repr__(self) -> str:
         return f"Plan(steps={self.steps}, ranks={self.ranks}, samples={len(self.samples)})"
 

@@ -5,6 +5,7 @@ import numpy as np
 from vtg.video.clip import DecodeError
 from vtg.video.container import FrameIndex
 from vtg.video.decoders.picture import resized
+from vtg.video.storage import ffmpeg_name
 
 TOLERANCE_S = 2e-3
 """decord keeps times as 32-bit floats."""
@@ -35,7 +36,7 @@ def decode(index: FrameIndex, chosen: np.ndarray, *, size: tuple[int, int], exac
     if index.format == "mpegts":
         raise DecodeError(f"{path}: decord gives other frames than asked for in MPEG-TS; use video.decoder = pyav")
     try:
-        reader = decord.VideoReader(path, ctx=decord.cpu(0), num_threads=1)
+        reader = decord.VideoReader(ffmpeg_name(path), ctx=decord.cpu(0), num_threads=1)
         _check_times(index, reader)
         frames = np.empty((len(chosen), 3, *size), dtype=np.uint8)
         for at in range(0, len(chosen), BATCH):

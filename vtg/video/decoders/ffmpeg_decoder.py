@@ -21,6 +21,7 @@ import numpy as np
 from vtg.video.clip import DecodeError
 from vtg.video.container import SEEKABLE, FrameIndex
 from vtg.video.decoders.picture import resized
+from vtg.video.storage import ffmpeg_name
 
 TIMEOUT_S = 120.0
 
@@ -195,14 +196,16 @@ def _command_line(
         rf"metadata=mode=add:key=vtg:value=1,metadata=mode=print:file=pipe\\:{times},"
         f"{convert}{TURNS[index.info.rotation]}"
     )
-    # The format and the `file:` protocol are stated so that no text can pass for a list of addresses to fetch.
+    source = ffmpeg_name(index.info.path)
+    address = source if source.startswith("subfile,,") else f"file:{source}"
+    # The format and the protocol are stated so that no text can pass for a list of addresses to fetch.
     # -xerror: damage is an error, not a picture that hides it.
     return [
         command,
         *("-nostdin", "-hide_banner", "-nostats", "-v", "error", "-xerror", "-filter_threads", "1"),
-        *("-protocol_whitelist", "file", "-f", index.format.split(",")[0], "-threads", "1", "-noautorotate"),
+        *("-protocol_whitelist", "file,subfile", "-f", index.format.split(",")[0], "-threads", "1", "-noautorotate"),
         *("-copyts", *(() if seek_s is None else ("-noaccurate_seek", "-ss", f"{seek_s:.6f}"))),
-        *("-i", f"file:{index.info.path}", "-map", f"0:{index.stream_index}", "-vf", graph, *_passthrough(command)),
+        *("-i", address, "-map", f"0:{index.stream_index}", "-vf", graph, *_passthrough(command)),
         *("-frames:v", str(len(chosen)), "-f", "rawvideo", "-c:v", "rawvideo", "pipe:1"),
     ]
 

@@ -5,6 +5,7 @@ import numpy as np
 from vtg.video.clip import DecodeError
 from vtg.video.container import FrameIndex
 from vtg.video.decoders.picture import resized
+from vtg.video.storage import ffmpeg_name
 
 BATCH = 16
 """Frames held at full size at a time."""
@@ -30,7 +31,9 @@ def decode(index: FrameIndex, chosen: np.ndarray, *, size: tuple[int, int], exac
     tolerance_s = max(float(index.time_base) / 2, 1e-6)
     frames = np.empty((len(chosen), 3, *size), dtype=np.uint8)
     try:
-        decoder = VideoDecoder(path, stream_index=index.stream_index, dimension_order="NHWC", num_ffmpeg_threads=1)
+        decoder = VideoDecoder(
+            ffmpeg_name(path), stream_index=index.stream_index, dimension_order="NHWC", num_ffmpeg_threads=1
+        )
         if decoder.metadata.num_frames != len(index.pts):
             raise DecodeError(
                 f"{path}: torchcodec sees {decoder.metadata.num_frames} frames, the container shows {len(index.pts)}; "

@@ -1,0 +1,280 @@
+"""What benchmarks/grpo.py compares: one model, one clip and the same settings for four trainers."""
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Begin = Callable[[], Any]
+"""What a step begins with: a micro-step of vtg's loader, or rows as TRL's data loader gives them."""
+
+QUERY = "a person opens the door and walks out of the kitchen"
+SIZES = {
+    "small": dict(
+        hidden_size=384, intermediate_size=1152, num_hidden_layers=8, num_attention_heads=4, num_key_value_heads=2,
+        head_dim=64, mrope_section=[12, 10, 10],
+        vision=dict(depth=3, hidden_size=128, intermediate_size=256, num_heads=4, deepstack_visual_indexes=[0, 1, 2]),
+    ),
+    "2b": dict(
+        hidden_size=2048, intermediate_size=6144, num_hidden_layers=28, num_attention_heads=16, num_key_value_heads=8,
+        head_dim=128, mrope_section=[24, 20, 20],
+        vision=dict(depth=24, hidden_size=1024, intermediate_size=4096, num_heads=16,
+                    deepstack_visual_indexes=[5, 11, 17]),
+    ),
+    "4b": dict(
+        hidden_size=2560, intermediate_size=9728, num_hidden_layers=36, num_attention_heads=32, num_key_value_heads=8,
+        head_dim=128, mrope_section=[24, 20, 20],
+        vision=dict(depth=24, hidden_size=1024, intermediate_size=4096, num_heads=16,
+                    deepstack_visual_indexes=[5, 11, 17]),
+    ),
+}  # fmt: skip
+"""Shapes of Qwen3-VL; `small` is the prototype's, and the others those of the released models."""
+
+
+def build_model(size: str, tokenizer: Any, device: str) -> Any:
+    """Qwen3-VL of a size with random weights: float32 and the tokenizer's vocabulary, or, on a GPU, as released."""
+    import torch
+    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+    from vtg.models.patch_embed import project_patches_by_matmul
+    from vtg.models.tiny import _ready, _vision_ids
+
+    shape = dict(SIZES[size])
+    vision, sections = dict(shape.pop("vision")), shape.pop("mrope_section")
+    text = shape | {
+        "vocab_size": len(tokenizer) if size == "small" else 151936,
+        "max_position_embeddings": 262144,
+        "tie_word_embeddings": True,
+        "pad_token_id": tokenizer.pad_token_id,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 5e6, "mrope_section": sections},
+    }
+    vision |= {"out_hidden_size": text["hidden_size"], "num_position_embeddings": 2304}
+    ids = _vision_ids(tokenizer)
+    config = Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **ids)
+    torch.manual_seed(0)
+    with torch.device(device):
+        model = Qwen3VLForConditionalGeneration._from_config(
+            config, attn_implementation="sdpa", dtype=torch.float32 if size == "small" else torch.bfloat16
+        )
+    project_patches_by_matmul(model)
+    return _ready(model, tokenizer)
+
+
+def write_clip(path: Path, frames: int, height: int, width: int) -> None:
+    """Two frames a second, so that every reader takes the same ones: all."""
+    import av
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=2, options={"crf": "23"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for _ in range(frames):
+            coarse = rng.integers(0, 256, (height // 16, width // 16, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(coarse.repeat(16, 0).repeat(16, 1), format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What every trainer is given. `pristine`: the model, of which each has a copy."""
+
+    group: int
+    completion: int
+    trained_tower: bool
+    path: str
+    frames: int
+    size: tuple[int, int]
+    processor: Any
+    pristine: Any
+    folder: str
+
+    def config(self) -> Any:
+        """vtg's settings, from which TRL's follow for all."""
+        from vtg.config.schema import LoraConfig, ModelConfig, RewardsConfig, RLConfig, TaskConfig, VideoConfig
+
+        pixels = self.size[0] * self.size[1]
+        on_gpu = self.pristine.device.type == "cuda"
+        return RLConfig(
+            output_dir=self.folder,
+            video=VideoConfig(max_frames=self.frames, min_pixels=pixels, max_pixels=pixels, total_pixels=2**40),
+            task=TaskConfig(),
+            model=ModelConfig(
+                attention="sdpa", freeze_vision=not self.trained_tower, freeze_projector=not self.trained_tower
+            ),
+            lora=LoraConfig(enabled=False),
+            rewards=RewardsConfig(terms=[{"name": "temporal_iou", "weight": 1.0}]),
+            trainer={
+                "learning_rate": 0.0, "weight_decay": 0.0, "per_device_train_batch_size": 1, "use_cpu": not on_gpu,
+                "gradient_accumulation_steps": 1, "max_steps": 1, "report_to": "none", "save_strategy": "no",
+            },
+            rl={
+                "num_generations": self.group, "max_completion_length": self.completion, "steps_per_generation": 1,
+                "beta": 0.0, "generation_kwargs": {"min_new_tokens": self.completion},
+            },
+        )  # fmt: skip
+
+
+def build_vtg(case: Case) -> tuple[Any, Begin]:
+    """vtg's trainer as vtg.training.grpo builds it, one clip a rollout, decoded for each."""
+    import numpy as np
+
+    from vtg.data.dataset import GroundingDataset, SkipReport
+    from vtg.data.schema import Sample
+    from vtg.models.loading import prepare_training
+    from vtg.tasks.span import SpanTask
+    from vtg.training import rewards
+    from vtg.training.curriculum import IoURecord
+    from vtg.training.grpo import grpo_arguments
+    from vtg.training.grpo_trainer import VideoGRPOTrainer
+    from vtg.training.rollouts import RolloutLoader
+    from vtg.video.provider import ClipProvider
+
+    config = case.config()
+    sample = Sample(case.path, case.frames / 2, ((1.0, 2.0),), QUERY, "1", place="benchmark:1")
+    dataset = GroundingDataset(
+        [sample],
+        task=SpanTask(config.task),
+        processor=case.processor,
+        provider=ClipProvider(config.video, factor=32, cache_bytes=0),
+        video_dir=None,
+        max_length=2**20,
+        tokens_per_second=2.0,
+        training=True,
+        answers=False,
+    )
+    plan = [[np.array([[0]])]]
+    loader = RolloutLoader(
+        dataset, choose=lambda epoch: [0], plan=lambda chosen, epoch: plan, rank=0, iterations=1, workers=0
+    )
+    trainer = VideoGRPOTrainer(
+        model=prepare_training(copy.deepcopy(case.pristine), config.model, config.lora),
+        args=grpo_arguments(config),
+        config=config,
+        train_dataset=dataset,
+        processing_class=case.processor,
+        loader=loader,
+        costs=np.ones(1),
+        terms=rewards.build(config.rewards),
+        record=IoURecord.start([sample]),
+        report=SkipReport(Path(case.folder) / "skipped.jsonl", max_bad_share=1.0),
+    )
+    return trainer, lambda: next(iter(loader))
+
+
+def trl_trainer(case: Case, kind: type) -> Any:
+    """A trainer of TRL's with the same settings; completions hold no tokens of pictures, as in vtg."""
+    from datasets import Dataset
+
+    from vtg.evaluation.generate import vision_token_ids
+    from vtg.models.loading import prepare_training
+    from vtg.training.grpo import grpo_arguments
+
+    config = case.config()
+    arguments = grpo_arguments(config)
+    arguments.generation_kwargs |= {"suppress_tokens": vision_token_ids(case.processor.tokenizer)}  # type: ignore
+    return kind(
+        model=prepare_training(copy.deepcopy(case.pristine), config.model, config.lora),
+        args=arguments,
+        reward_funcs=any_reward,
+        train_dataset=Dataset.from_dict({"prompt": ["unused"]}),
+        processing_class=copy.deepcopy(case.processor),
+    )
+
+
+def any_reward(completions: list[Any], **columns: Any) -> list[float]:
+    return [float(at % 2) for at in range(len(completions))]
+
+
+def question(case: Case) -> list[dict[str, Any]]:
+    from vtg.tasks.span import SpanTask
+
+    return SpanTask(case.config().task).conversation(QUERY, duration_s=case.frames / 2, key="1")
+
+
+def naive_class() -> type:
+    """TRL's trainer, to which three things are added: keep the video, hand it on, and show it to the loss."""
+    import torch
+    from trl import GRPOTrainer
+
+    class NaiveVideoGRPOTrainer(GRPOTrainer):
+        def _tokenize_prompts(self, prompts: list) -> Any:
+            ids, images, fields = super()._tokenize_prompts(prompts)
+            self.video = fields
+            return ids, images, fields
+
+        def _generate_and_score_completions(self, inputs: list) -> dict[str, Any]:
+            output, fields = super()._generate_and_score_completions(inputs), self.video
+            del self.video
+            kinds = torch.tensor(fields["mm_token_type_ids"], device=self.args.device)
+            completions = output["completion_ids"]
+            return output | {
+                "pixel_values_videos": fields["pixel_values_videos"].view(len(inputs), -1, self.patch_width),
+                "video_grid_thw": fields["video_grid_thw"],
+                "mm_token_type_ids": torch.cat([kinds, torch.zeros_like(completions)], dim=1),
+            }
+
+        @property
+        def patch_width(self) -> int:
+            processor = self.processing_class.video_processor
+            return 3 * processor.temporal_patch_size * processor.patch_size**2
+
+        def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+            self.video = {key: inputs[key] for key in ("video_grid_thw", "mm_token_type_ids")}
+            self.video["pixel_values_videos"] = inputs["pixel_values_videos"].flatten(0, 1)
+            loss = super()._compute_loss(model, inputs)
+            del self.video
+            return loss
+
+        def _get_per_token_logps_and_entropies(
+            self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, **kwargs: Any
+        ) -> tuple[Any, Any, None]:
+            labels = input_ids.masked_fill(attention_mask == 0, -100)
+            labels[:, :-logits_to_keep] = -100
+            video = {key: value.to(self.args.device) for key, value in self.video.items()}
+            with self.accelerator.autocast():
+                out = model(
+                    input_ids=input_ids, attention_mask=attention_mask, labels=labels, fused_lm_head=True, **video
+                )
+            return out.log_probs[:, -logits_to_keep:], out.entropy[:, -logits_to_keep:], None
+
+    return NaiveVideoGRPOTrainer
+
+
+def build_naive(case: Case) -> tuple[Any, Begin]:
+    """Rows that name the file, as TRL's data loader gives them: one for each completion."""
+    trainer = trl_trainer(case, naive_class())
+    (message,) = question(case)
+    content = [part | ({"video": case.path} if part["type"] == "video" else {}) for part in message["content"]]
+    rows = [{"prompt": [{"role": "user", "content": content}]} for _ in range(case.group)]
+    return trainer, lambda: rows
+
+
+def build_images(case: Case, *, every: int = 1) -> tuple[Any, Begin]:
+    """Rows with the frames as pictures, decoded beforehand."""
+    from PIL import Image
+    from trl import GRPOTrainer
+
+    from vtg.video.provider import ClipProvider
+
+    trainer = trl_trainer(case, GRPOTrainer)
+    clip = ClipProvider(case.config().video, factor=32).clip(case.path)
+    images = [Image.fromarray(frame.transpose(1, 2, 0)) for frame in clip.frames[::every]]
+    text = question(case)[0]["content"][1]["text"]
+    rows = [{"prompt": [{"role": "user", "content": text}], "images": images} for _ in range(case.group)]
+    return trainer, lambda: rows
+
+
+def build_half_images(case: Case) -> tuple[Any, Begin]:
+    """The same with every other frame."""
+    return build_images(case, every=2)
+
+
+BUILDERS: dict[str, Callable[[Case], tuple[Any, Begin]]] = {
+    "vtg": build_vtg,
+    "naive": build_naive,
+    "images": build_images,
+    "half images": build_half_images,
+}
+"""A trainer and the beginning of its steps."""

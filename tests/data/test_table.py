@@ -1,0 +1,199 @@
+"""A table of samples is the list of samples, whatever is done with it."""
+
+import json
+import multiprocessing
+import os
+import pickle
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vtg.data import table as tables
+from vtg.data.schema import Problem, Sample, read_samples
+from vtg.data.table import SampleTable, read_table, video_stamps
+from vtg.errors import ConfigError
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@st.composite
+def annotations(draw: st.DrawFn) -> dict:
+    duration = draw(st.floats(1, 500) | st.integers(1, 500))
+    times = st.tuples(st.floats(0, 0.49), st.floats(0.5, 1.02)).map(lambda pair: [duration * one for one in pair])
+    row = {
+        "video": draw(st.sampled_from(["a.mp4", "b/c.mp4", "ü 1.mp4"])),
+        "duration": duration,
+        "timestamp": draw(times | st.lists(times, min_size=1, max_size=3)),
+        "sentence": draw(TEXT.filter(str.strip)),
+    }
+    more = {
+        "qid": st.none() | TEXT | st.integers(-(10**25), 10**25),
+        "difficulty": st.none() | st.floats(0, 100),
+        "pred": st.none() | times,
+        "source": JSON,
+        'a "key" of one\'s own': JSON,
+        "duration": st.just(-1.0),
+    }
+    chosen = draw(st.lists(st.sampled_from(list(more)), unique=True, max_size=4))
+    row |= {key: draw(more[key]) for key in chosen if key != "duration" or draw(st.integers(0, 9)) == 0}
+    if draw(st.booleans()):
+        row |= {"video_start": 3.0, "video_end": 3.0 + row["duration"]}
+    return row
+
+
+def write(path: Path, rows: list[dict]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def plain(count: int, **more) -> list[dict]:
+    row = {"duration": 10.0, "timestamp": [1.0, 2.0], "sentence": "it happens"}
+    return [row | {"video": f"{at // 3}.mp4"} | more for at in range(count)]
+
+
+@pytest.fixture
+def mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every file counts as large, and batches are small; the cache folder."""
+    monkeypatch.setattr(tables, "SMALL_BYTES", 0)
+    monkeypatch.setattr(tables, "BATCH_ROWS", 4)
+    return tmp_path / "cache"
+
+
+@settings(max_examples=60)
+@given(st.lists(annotations(), min_size=1, max_size=12), st.booleans(), st.data())
+def test_a_table_is_the_list_of_its_samples(tmp_path_factory, rows, large, data):
+    folder = tmp_path_factory.mktemp("table")
+    path = write(folder / "rows.jsonl", rows)
+    found = list(read_samples(path))
+    expected = [one for one in found if isinstance(one, Sample)]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(tables, "BATCH_ROWS", 4)
+        patched.setattr(tables, "SMALL_BYTES", 0 if large else 1 << 20)
+        table, lost = read_table(path, cache_dir=str(folder / "cache"))
+        again, lost_again = read_table(path, cache_dir=str(folder / "cache"))
+    assert [one.problem for one in lost] == [one for one in found if isinstance(one, Problem)] and lost == lost_again
+    assert [one.before for one in lost] == [
+        sum(isinstance(other, Sample) for other in found[:at])
+        for at, one in enumerate(found)
+        if isinstance(one, Problem)
+    ]
+    assert len(table) == len(expected) and list(table) == expected == list(again)
+    assert [one.row() for one in table] == [one.row() for one in expected]
+    assert [table[at] for at in range(-len(expected), len(expected))] == expected * 2
+    chosen = np.array(data.draw(st.lists(st.integers(0, len(expected) - 1)) if expected else st.just([])), np.int64)
+    part, listed = table.select(chosen), [expected[at] for at in chosen.tolist()]
+    for some, samples in ((table, expected), (part, listed), (part[::-2], listed[::-2]), (table[1:3], expected[1:3])):
+        assert list(some) == samples and [some[at] for at in range(len(samples))] == samples and some == samples
+        assert list(some.queries()) == [one.query for one in samples]
+        assert list(some.qids()) == [one.qid for one in samples]
+        assert some.numbers("duration_s").tolist() == [one.duration_s for one in samples]
+        known = [(one.difficulty is None) or one.difficulty for one in samples]
+        assert [(value != value) or value for value in some.numbers("difficulty").tolist()] == known
+        assert some.moments().tolist() == [len(one.spans) for one in samples]
+        names, which = some.videos()
+        assert [names[at].as_py() for at in which.tolist()] == [one.video for one in samples]
+        assert len(set(names.to_pylist())) == len(names) == len({one.video for one in samples})
+        assert pickle.loads(pickle.dumps(some)) == samples == SampleTable.of(samples)
+
+
+def test_rows_are_read_once_and_again_when_the_file_changes(tmp_path, mapped):
+    path = write(tmp_path / "rows.jsonl", plain(10))
+    first, _ = read_table(path, cache_dir=str(mapped))
+    (folder,) = [item for item in (mapped / "rows").iterdir() if item.is_dir()]
+    written_ns = (folder / "rows.arrow").stat().st_mtime_ns
+    assert read_table(path, cache_dir=str(mapped))[0] == first
+    assert (folder / "rows.arrow").stat().st_mtime_ns == written_ns
+    assert len(pickle.dumps(first)) < 1000, "workers get the path"
+    write(tmp_path / "rows.jsonl", plain(11))
+    assert len(read_table(path, cache_dir=str(mapped))[0]) == 11
+    assert len(first) == 10 and first[9].query == "it happens"
+    assert not [item for item in (mapped / "rows").iterdir() if item.name.endswith(".tmp")]
+
+
+def test_tables_of_earlier_versions_go_when_nobody_has_opened_them_for_a_month(tmp_path, mapped):
+    path = write(tmp_path / "rows.jsonl", plain(10))
+    other = write(tmp_path / "other.jsonl", plain(5))
+    for file in (path, other):
+        read_table(file, cache_dir=str(mapped))
+    long_ago = time.time() - 40 * 86400
+    for item in (mapped / "rows").iterdir():
+        os.utime(item, (long_ago, long_ago))
+    write(tmp_path / "rows.jsonl", plain(11))
+    read_table(path, cache_dir=str(mapped))
+    assert len([item for item in (mapped / "rows").iterdir() if item.is_dir()]) == 2
+    assert len(read_table(other, cache_dir=str(mapped))[0]) == 5
+
+
+def test_one_file_under_two_names_keeps_each_name(tmp_path, mapped):
+    path = write(tmp_path / "rows.jsonl", plain(1))
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(path)
+    for one in (path, str(link)):
+        assert list(read_table(one, cache_dir=str(mapped))[0]) == list(read_samples(one))
+
+
+def test_small_files_leave_nothing_behind(tmp_path):
+    path = write(tmp_path / "rows.jsonl", plain(10))
+    assert len(read_table(path, cache_dir=str(tmp_path / "cache"))[0]) == 10
+    assert not (tmp_path / "cache").exists()
+
+
+def test_without_a_setting_tables_lie_in_the_cache_folder_of_the_user(tmp_path, mapped, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    read_table(write(tmp_path / "rows.jsonl", plain(2)))
+    assert list((tmp_path / "xdg" / "vtg" / "rows").glob("*/rows.arrow"))
+
+
+def test_a_cache_folder_that_cannot_be_is_named(tmp_path, mapped):
+    path = write(tmp_path / "rows.jsonl", plain(2))
+    with pytest.raises(ConfigError, match=r"data\.cache_dir = '.*rows\.jsonl': the rows cannot be kept in .*folder of"):
+        read_table(path, cache_dir=path)
+    with pytest.raises(FileNotFoundError):
+        read_table(str(tmp_path / "absent.jsonl"), cache_dir=str(mapped))
+
+
+def read_in_a_child(path: str, cache: str) -> list[str]:
+    tables.SMALL_BYTES = 0
+    return list(read_table(path, cache_dir=cache)[0].qids())
+
+
+def test_processes_that_start_at_once_read_the_same(tmp_path, mapped):
+    path = write(tmp_path / "rows.jsonl", plain(3000, qid=None))
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        found = pool.starmap(read_in_a_child, [(path, str(mapped))] * 4)
+    assert all(qids == [f"rows:{line}" for line in range(1, 3001)] for qids in found)
+    assert len(list((mapped / "rows").glob("*/rows.arrow"))) == 1
+
+
+def test_what_is_mapped_is_given_back_and_can_be_read_again(tmp_path, mapped):
+    table, _ = read_table(write(tmp_path / "rows.jsonl", plain(500)), cache_dir=str(mapped))
+    before = list(table)
+    table.release()
+    assert [table[at] for at in range(500)] == before
+
+
+def test_videos_are_looked_for_wherever_they_are(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"1234567")
+    (tmp_path / "folder.mp4").mkdir()
+    rows = [{"video": name} for name in ("a.mp4", "b.mp4", "folder.mp4", "s3://x/c.mp4", "d.tar::e.mp4")]
+    table, _ = read_table(write(tmp_path / "rows.jsonl", [one | row for one, row in zip(plain(5), rows, strict=True)]))
+    stamps = video_stamps(table.videos()[0], str(tmp_path))
+    assert stamps[0].tolist() == [7, (tmp_path / "a.mp4").stat().st_mtime_ns]
+    assert stamps[1:].tolist() == [[-1, -1], [-1, -1], [0, 0], [-1, -1]]
+
+
+def test_an_index_beyond_the_end_is_an_error():
+    table = SampleTable.of([])
+    assert len(table) == 0 and list(table) == [] and table == [] and not table
+    assert table.videos()[1].tolist() == table.numbers("duration_s").tolist() == table.moments().tolist() == []
+    with pytest.raises(IndexError):
+        table[0]

@@ -1,0 +1,127 @@
+"""What training takes of memory: predicted, measured, and made to fit."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from memory_cases import CASES, build_medium, measure, overrides
+
+from vtg.config.load import load_config
+from vtg.config.schema import DeepspeedConfig, DoctorConfig, LoraConfig, ModelConfig
+from vtg.entry import conf_dir
+from vtg.models.counting import count, empty_model
+from vtg.models.known import KNOWN
+from vtg.models.memory import Batch, Way, estimate
+from vtg.models.proposals import GB, MODELS, SHARE, estimated, propose, settings
+from vtg.models.workload import ClipSize, estimate_settings, longest_clips, training_batches, way_of
+
+PUBLISHED = {
+    "Qwen/Qwen3-VL-2B-Instruct": 2_127_532_032,
+    "Qwen/Qwen3-VL-4B-Instruct": 4_437_815_808,
+    "Qwen/Qwen3-VL-8B-Instruct": 8_767_123_696,
+    "Qwen/Qwen2.5-VL-3B-Instruct": 3_754_622_976,
+    "Qwen/Qwen2.5-VL-7B-Instruct": 8_292_166_656,
+}
+"""Parameters, as the hub's page of each model counts them."""
+
+PRESETS = {int(path.stem[4:-2]): path.stem for path in (conf_dir() / "experiment").glob("gpu_*gb.yaml")}
+
+
+def doctor(*words: str) -> DoctorConfig:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return load_config(compose("doctor", overrides=list(words)), DoctorConfig)
+
+
+@pytest.mark.parametrize("name", ["tiny, LoRA", "tiny, full", "tiny, LoRA, checkpointing"])
+def test_a_prediction_is_near_what_a_training_takes(name, demo_dir, tmp_path):
+    model, batch, more = CASES[name]
+    measured, predicted, held = measure(overrides(model, batch, more, demo_dir, tmp_path))
+    assert predicted == pytest.approx(measured, rel=0.15)
+    assert predicted - held == pytest.approx(measured - held, rel=0.15)
+
+
+@pytest.mark.slow
+def test_a_prediction_is_near_what_a_larger_training_takes(demo_dir, tmp_path):
+    _, batch, more = CASES["66 M, LoRA, bf16"]
+    folder = build_medium(tmp_path / "medium")
+    measured, predicted, held = measure(overrides(str(folder), batch, more, demo_dir, tmp_path / "run"))
+    assert predicted == pytest.approx(measured, rel=0.15)
+    assert predicted - held == pytest.approx(measured - held, rel=0.15)
+
+
+def test_the_models_of_conf_are_known_without_the_hub():
+    for name in KNOWN:
+        assert sum(one.numel() for one in empty_model(name, torch.bfloat16).parameters()) == PUBLISHED[name]
+    for choice, path in MODELS.items():
+        assert doctor(f"model={choice}").model.path == path
+
+
+def test_zero_shares_out_and_offload_takes_away():
+    counted = count(empty_model("tiny", torch.bfloat16), ModelConfig(), LoraConfig(enabled=False))
+    trained, batch = counted.trained_parameters, Batch(rows=1, length=100, vision_tokens=80)
+    plain = estimate(counted, batch, Way(mixed=True))
+    assert (plain.gradient_bytes, plain.optimizer_bytes) == (2 * trained, 4 * trained)
+    buckets = 2 * 10**9
+    two = estimate(counted, batch, Way(stage=2, ranks=4))
+    assert two.optimizer_bytes == 12 * trained // 4 + buckets and two.gradient_bytes == 2 * trained // 4
+    offload = estimate(counted, batch, Way(stage=2, ranks=4, offload_optimizer=True))
+    assert (offload.optimizer_bytes, offload.gradient_bytes) == (buckets, 0)
+    three = estimate(counted, batch, Way(stage=3, ranks=4), answering=batch)
+    assert three.weights_bytes == 2 * counted.parameters + 2 * counted.parameters // 4
+    assert estimate(counted, batch, Way(mixed=True, ranks=4)).gradient_bytes == 2 * plain.gradient_bytes
+
+
+def test_batching_says_what_a_batch_holds():
+    long, short = ClipSize(4000, 3000, 60.0), ClipSize(500, 400, 10.0)
+
+    def batches(*words: str) -> list[tuple[int, int, int]]:
+        found = training_batches(doctor("model=qwen3_vl_4b", *words), [long, short])
+        return [(one.rows, one.length, one.vision_tokens) for one in found]
+
+    assert batches("batching=fixed", "++trainer.per_device_train_batch_size=3") == [(3, 4000, 9000), (3, 500, 1200)]
+    assert batches("batching.target_batch_tokens=8000") == [(2, 4000, 6000), (16, 500, 6400)]
+    assert batches("batching.target_batch_tokens=8000", "batching.max_batch_size=4")[1] == (4, 500, 1600)
+    assert batches("batching.target_batch_tokens=1000")[0] == (1, 4000, 3000)
+    assert batches("batching=duration") == [(2, 4000, 6000), (12, 500, 4800)]
+    assert batches("batching=packed", "batching.target_batch_tokens=8000") == [(1, 8000, 6000), (1, 8000, 6400)]
+    (one, _) = training_batches(doctor("model=qwen3_vl_4b", "rl=grpo", "rl.num_generations=4"), [long, short])
+    assert (one.generations, one.completion, one.shared) == (4, 64, True)
+
+
+def test_grpo_takes_a_cache_for_every_completion():
+    config = doctor("model=qwen3_vl_2b", "rl=grpo", "batching=fixed", "++trainer.per_device_train_batch_size=1")
+    counted = count(empty_model(config.model.path, torch.bfloat16), config.model, config.lora)
+    clips, way = [ClipSize(4000, 3800, 60.0)], way_of(config, gpu=True, ranks=1)
+    config.evaluation.batch_size = 1
+    few = estimate_settings(config, counted, clips, way)
+    config.rl["num_generations"] = 16
+    many = estimate_settings(config, counted, clips, way)
+    a_completion = (4000 + 64) * 28 * 2 * 1024 * 2
+    assert many.answering_bytes - few.answering_bytes >= 8 * a_completion
+    alone = replace(many.batch, shared=False)
+    assert estimate(counted, alone, way).training_bytes > 3 * many.training_bytes
+
+
+@pytest.mark.parametrize("size", [8, 16, 24, 40, 80, 141])
+def test_a_preset_fits_into_nine_tenths_of_its_gpu(size):
+    config = doctor(f"experiment={PRESETS[size]}")
+    choice = next(choice for choice, path in MODELS.items() if path == config.model.path)
+    found = estimated(config, choice, gpus=1)
+    assert config.trainer["gradient_checkpointing"] and config.lora.enabled and config.batching.by == "tokens"
+    assert found.peak_bytes <= SHARE * size * GB
+    (proposal,) = (one for one in propose([size]) if one.lora)
+    assert (proposal.model, proposal.peak_bytes) == (choice, found.peak_bytes)
+    assert (proposal.max_frames, proposal.evaluation_batch_size) == (
+        config.video.max_frames,
+        config.evaluation.batch_size,
+    )
+
+
+def test_what_is_proposed_without_lora_keeps_small_updates():
+    found = [one for one in propose([40, 141], gpus=8) if not one.lora]
+    assert all(one.deepspeed != "none" or "model.dtype=float32" in one.overrides() for one in found)
+    config = settings("qwen3_vl_2b", lora=False, deepspeed="none", tokens=1024, answered=1)
+    assert estimated(config, "qwen3_vl_2b", gpus=1).peak_bytes > 16 * 1.6e9
+    assert replace(config, deepspeed=DeepspeedConfig()).model.dtype == "float32"
+    assert len(longest_clips(config)) == 5

@@ -1,0 +1,273 @@
+"""Engines: the default one is `sample`, and no other is used unless it reads and answers what is trained."""
+
+import copy
+import dataclasses
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from rl_runs import build, compose, overrides, window
+
+from vtg.data.inputs import encode
+from vtg.errors import ConfigError, RunError
+from vtg.models.merging import merged_weights
+from vtg.models.rollout import forward_log_probs, sample
+from vtg.models.shared_prompt import Prompt, encode_video
+from vtg.training import engines
+from vtg.training.engines import Completions, Engine, Reading, TransformersEngine, check_parity
+from vtg.training.grpo import grpo_arguments
+from vtg.training.grpo_trainer import VideoGRPOTrainer
+from vtg.training.vllm_engine import unexpanded
+
+
+@pytest.fixture(scope="module")
+def trainer(demo_dir, tmp_path_factory) -> VideoGRPOTrainer:
+    """A trainer whose adapter says something, and whose data set keeps clips. Leave it as it is."""
+    built = build(overrides(demo_dir, tmp_path_factory.mktemp("run"), "trainer.bf16=false"))
+    shift(built.model, seed=1)
+    built.prompts.keep_clips = True
+    built.model.eval()
+    return built
+
+
+@pytest.fixture(scope="module")
+def prompts(trainer) -> dict[str, Prompt]:
+    items = [trainer.prompts[index] for index in (0, 5, 9)]
+    encoded = trainer._encoded([item["features"] for item in items], [item["clip"] for item in items])
+    return {f"row {at}": prompt for at, prompt in enumerate(encoded)}
+
+
+def shift(model: Any, *, seed: int, by: float = 0.1) -> None:
+    torch.manual_seed(seed)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data += (by * parameter.std() + 0.005) * torch.randn_like(parameter)
+
+
+class Elsewhere:
+    """A real engine that reads prompts of its own making, with a model of its own."""
+
+    name, own_model = "elsewhere", True
+
+    def __init__(self, engine: Engine, *, model: Any = None, prompt: Any = None) -> None:
+        self.engine, self.model, self.prompt = engine, model, prompt or (lambda given: given)
+
+    def sync(self, model: Any, step: int) -> None: ...
+
+    def sample(self, model: Any, prompts: Any, *, n: int) -> Completions:
+        return self.engine.sample(self.model or model, prompts, n=n)
+
+    def read(self, model: Any, prompt: Prompt) -> Reading:
+        return self.engine.read(self.model or model, self.prompt(prompt))
+
+
+def parity(trainer: VideoGRPOTrainer, engine: Engine, prompts: dict[str, Prompt], tolerance: float = 0.01) -> Any:
+    return check_parity(engine, trainer.model, trainer._trained_log_probs, prompts, tolerance=tolerance)
+
+
+def test_the_default_engine_samples_what_sample_samples(trainer, prompts):
+    assert isinstance(trainer.engine, TransformersEngine) and not trainer.use_vllm
+    some = list(prompts.values())
+    torch.manual_seed(7)
+    found, log_probs = trainer.engine.sample(trainer.model_wrapped, [some[:2], some[2:]], n=3)
+    torch.manual_seed(7)
+    kwargs = {"n": 3, "pad_token_id": trainer._tokenizer.pad_token_id}
+    expected = [
+        row for part in (some[:2], some[2:]) for row in sample(trainer.model, part, trainer.generation_config, **kwargs)
+    ]
+    assert found == expected and len(found) == 9 and len(set(map(tuple, found))) > 3
+    assert log_probs is None
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_what_generate_decodes_has_the_log_probs_of_the_forward_that_is_trained(trainer, prompts, shares):
+    engine = replace(trainer.engine, shares=shares)
+    found = parity(trainer, engine, prompts, tolerance=1e-3)
+    assert found.prompts == 3 and found.tokens >= 9 and found.mean <= found.largest
+
+
+def test_the_training_forward_is_the_same_whether_prompts_are_shared_or_not(trainer, prompts):
+    prompt = prompts["row 1"]
+    shared, alone = (
+        forward_log_probs(trainer.model, prompt, [40, 41, 42], pad_token_id=0, dtype=torch.float32, share=share)
+        for share in (True, False)
+    )
+    assert shared == pytest.approx(alone, abs=1e-4) and len(shared) == 3
+
+
+def test_an_engine_with_other_weights_is_refused(trainer, prompts):
+    other = copy.deepcopy(trainer.model)
+    shift(other, seed=2, by=1.0)
+    with pytest.raises(RunError, match=r"does not agree with training about row 0: token \d+ of its greedy") as caught:
+        parity(trainer, Elsewhere(trainer.engine, model=other), prompts)
+    text = str(caught.value)
+    assert "rollout.engine = 'elsewhere'" in text and "nats apart where rollout.parity_tolerance = 0.01" in text
+    assert "set rollout.engine=transformers" in text
+
+
+def test_an_engine_that_sees_another_video_is_refused(trainer, prompts):
+    def other_frames(prompt: Prompt) -> Prompt:
+        assert prompt.clip is not None
+        clip = replace(prompt.clip, frames=prompt.clip.frames[::-1].copy())
+        messages = trainer.prompts.task.conversation("x", duration_s=clip.duration_s)
+        pixels = encode(trainer.processing_class, messages, clip)
+        return replace(prompt, encoded=encode_video(trainer.plain_model, pixels))
+
+    with pytest.raises(RunError, match="greedy completion"):
+        parity(trainer, Elsewhere(trainer.engine, prompt=other_frames), prompts)
+
+
+def test_an_engine_whose_processor_reads_other_times_is_refused(trainer, prompts):
+    def slowly(prompt: Prompt) -> Prompt:
+        assert prompt.clip is not None
+        clip = replace(prompt.clip, timestamps_s=prompt.clip.timestamps_s * 0.5)
+        messages = trainer.prompts.task.conversation("a red square", duration_s=clip.duration_s)
+        return Prompt(encode(trainer.processing_class, messages, clip))
+
+    with pytest.raises(RunError, match=r"row 0: token \d+ of its prompt is \d+ for the engine and \d+ for training \("):
+        parity(trainer, Elsewhere(trainer.engine, prompt=slowly), prompts)
+
+
+def test_a_log_prob_that_is_no_number_is_refused(trainer, prompts):
+    def broken(prompt: Prompt, completion: list[int]) -> list[float]:
+        return [float("nan")] * len(completion)
+
+    with pytest.raises(RunError, match="nan for training"):
+        check_parity(trainer.engine, trainer.model, broken, prompts, tolerance=0.05)
+
+
+def test_the_check_before_training_runs_where_the_engine_has_a_model_of_its_own(trainer, caplog):
+    trainer.check_engine()  # nothing to compare
+    right = trainer.engine
+    try:
+        trainer.engine = Elsewhere(right)
+        with caplog.at_level("INFO", logger="vtg"):
+            trainer.check_engine()
+        assert "agrees with training: the token ids of 4 prompts are the same" in caplog.text
+        other = copy.deepcopy(trainer.model)
+        shift(other, seed=2, by=1.0)
+        trainer.engine = Elsewhere(right, model=other)
+        with pytest.raises(RunError, match=r"about .*train\.jsonl:1"):
+            trainer.check_engine()
+    finally:
+        trainer.engine = right
+
+
+class Scored(Elsewhere):
+    """An engine that knows the log-probs of what it sampled, all of them `by` too low."""
+
+    def __init__(self, trainer: VideoGRPOTrainer, *, by: float) -> None:
+        super().__init__(trainer.engine)
+        self.trainer, self.by = trainer, by
+
+    def sample(self, model: Any, prompts: Any, *, n: int) -> Completions:
+        rows, _ = self.engine.sample(model, prompts, n=n)
+        flat = [prompt for batch in prompts for prompt in batch for _ in range(n)]
+        scores = [self.trainer._trained_log_probs(prompt, row) for prompt, row in zip(flat, rows, strict=True)]
+        return rows, [[score - self.by for score in row] for row in scores]
+
+
+@pytest.mark.parametrize("mode", ["sequence_truncate", "token_truncate"])
+def test_log_probs_of_an_engine_correct_the_loss_as_trl_does_for_vllm(demo_dir, tmp_path, mode):
+    by = 0.01
+    more = ("curriculum.zero_variance=resample", f"++rl.vllm_importance_sampling_mode={mode}", "rl.loss_type=dapo")
+    trainer = build(overrides(demo_dir, tmp_path, "trainer.bf16=false", *more))
+    shift(trainer.model, seed=1)
+    trainer.engine, trainer.use_vllm = Scored(trainer, by=by), True
+    trainer.model.eval()  # whose dropout would differ from that of the log-probs
+    trainer.model.training = True
+    torch.manual_seed(3)
+    (inputs,) = window(trainer)
+    mask, ratio = inputs["completion_mask"].float(), inputs["importance_sampling_ratio"]
+    lengths = mask.sum(1, keepdim=True)
+    whole = mode.startswith("sequence")
+    expected = (by * lengths).exp() if whole else torch.full_like(ratio, by).exp()
+    carries_loss = (lengths > 0) if whole else mask.bool()
+    assert ratio.shape == expected.shape and carries_loss.any()
+    torch.testing.assert_close(ratio[carries_loss], expected[carries_loss], atol=2e-3, rtol=0)
+    inputs["advantages"] = torch.ones_like(inputs["advantages"])
+    corrected = trainer._compute_loss(trainer.model, dict(inputs)).detach()
+    plain = trainer._compute_loss(
+        trainer.model, inputs | {"importance_sampling_ratio": torch.ones_like(ratio)}
+    ).detach()
+    factor = (expected * lengths).sum() / lengths.sum() if whole else expected[0, 0]
+    torch.testing.assert_close(corrected / plain, factor, atol=2e-3, rtol=0)
+    assert any("sampling_logp_difference" in name for name in trainer._metrics["train"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_merged_weights_are_those_of_the_merged_model_and_leave_it_as_it_was(qwen3_vl, dtype):
+    torch.manual_seed(4)
+    plain = copy.deepcopy(qwen3_vl.model).to(dtype)
+    linear = r".*language_model.*(q|k|v|o|up|down|gate)_proj|.*visual.*(qkv|linear_fc1)"
+    config = LoraConfig(r=4, target_modules=linear, init_lora_weights=False, use_dora=dtype == torch.float32)
+    model = get_peft_model(plain, config)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = dict(merged_weights(model))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    merged = model.merge_and_unload()  # type: ignore[operator]
+    expected = dict(merged.named_parameters(remove_duplicate=False))
+    assert found.keys() == expected.keys() and "lm_head.weight" in found
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_prompt_is_handed_over_as_it_was_before_its_video_was_spelled_out(qwen3_vl, trainer):
+    processor = qwen3_vl.processor
+    for index in (0, 3):
+        sample_ = trainer.prompts.samples[index]
+        messages = trainer.prompts.task.conversation(sample_.query, duration_s=sample_.duration_s)
+        features = encode(processor, messages, trainer.prompts.clip(sample_))
+        text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        expected = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert unexpanded(processor, features["input_ids"].tolist()) == expected
+
+
+def test_clips_are_kept_where_they_are_asked_for(trainer):
+    item = trainer.prompts[2]
+    assert len(item["clip"].frames) == len(item["clip"].timestamps_s)
+    trainer.prompts.keep_clips = False
+    try:
+        assert "clip" not in trainer.prompts[2]
+    finally:
+        trainer.prompts.keep_clips = True
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["rl.vllm_mode=server"], "rl.vllm_mode = 'server': vLLM's server .* set rl.vllm_mode=colocate, or"),
+        (["rl.vllm_tensor_parallel_size=2"], "rl.vllm_tensor_parallel_size = 2: every process has a whole vLLM"),
+        (["rl.vllm_model_impl=transformers"], "set rl.vllm_model_impl=vllm"),
+        (["video.pad=true"], "vLLM cannot mask the padding frames of video.pad; set video.pad=false"),
+        (["rl.loss_type=vespo"], "set rl.vllm_importance_sampling_mode=token_truncate or token_mask"),
+        (["rollout.engine=transformers", "rl.vllm_mode=server"], "rl.vllm_mode is set, but rollout.engine = 'transf"),
+    ],
+)
+def test_what_vllm_cannot_do_is_said_before_anything_loads(demo_dir, tmp_path, words, text):
+    config = compose(overrides(demo_dir, tmp_path, "rollout.engine=vllm", *words))
+    with pytest.raises(ConfigError, match=text):
+        engines.check(config, grpo_arguments(config))
+
+
+def test_vllm_that_is_not_there_and_a_gpu_that_is_not_there_are_named(demo_dir, tmp_path, monkeypatch):
+    config = compose(overrides(demo_dir, tmp_path / "run", "rollout.engine=vllm"))
+    arguments = grpo_arguments(config)
+    if engines.importlib.util.find_spec("vllm") is None:
+        with pytest.raises(
+            ConfigError, match=r"vllm is not installed; pip install 'vtg\[vllm\]', or set rollout.engine"
+        ):
+            engines.check(config, arguments)
+    (tmp_path / "vllm").mkdir()
+    (tmp_path / "vllm" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match=r"vLLM needs a CUDA GPU and there is none here; set rollout.engine="):
+            engines.check(config, arguments)
+
+
+def test_the_default_engine_needs_nothing(demo_dir, tmp_path):
+    config = compose(overrides(demo_dir, tmp_path))
+    engines.check(config, grpo_arguments(config))
+    assert dataclasses.asdict(config.rollout)["engine"] == "transformers"

@@ -1,0 +1,83 @@
+"""The costliest step of the first epoch comes first; nothing else of the plan changes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import rl_runs
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vtg.config.schema import BatchingConfig
+from vtg.data.batching import Plan, plan_epoch, plan_fixed
+from vtg.training.batches import PlannedBatches, Planner, Position
+from vtg.training.grpo import grpo_arguments, plan
+
+
+def batches(plan: Plan) -> list[list[list[int]]]:
+    return [[plan.batch(step, rank).tolist() for rank in range(plan.ranks)] for step in range(plan.steps)]
+
+
+def cost(step: list[list[int]], lengths: np.ndarray, *, padded: bool) -> float:
+    each = [[lengths[at if at >= 0 else ~at] for at in batch] for batch in step]
+    return max(len(batch) * max(batch) if padded else sum(batch) for batch in each)
+
+
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=60), st.integers(1, 4), st.booleans(), st.booleans())
+def test_the_costliest_step_and_the_first_change_places(lengths, ranks, padded, fixed):
+    sizes = np.array(lengths, float)
+    if fixed:
+        before = plan_fixed(len(sizes), ranks=ranks, batch_size=3, seed=0, epoch=0)
+    else:
+        before = plan_epoch(sizes, ranks=ranks, budget=100.0, padded=padded, seed=0, epoch=0)
+    old, new = batches(before), batches(before.costliest_first(sizes, padded=padded))
+    assert sorted(new) == sorted(old)
+    assert cost(new[0], sizes, padded=padded) == max(cost(step, sizes, padded=padded) for step in old)
+    assert sum(one != other for one, other in zip(old, new, strict=True)) in (0, 2)
+
+
+def planner(*, by: str, largest_first: bool) -> Planner:
+    tokens = np.random.default_rng(3).integers(20, 400, 50).astype(float)
+    return Planner(
+        config=BatchingConfig(by=by, largest_first=largest_first),
+        units=[np.array([at]) for at in range(50)],
+        lengths=tokens,
+        compute=tokens,
+        tokens=tokens,
+        budget=500.0,
+        batch_size=4,
+        accumulation=2,
+        seed=1,
+    )
+
+
+@pytest.mark.parametrize("by", ["fixed", "tokens", "duration"])
+def test_other_epochs_are_as_they_were_and_a_run_goes_on_where_it_was(by):
+    plain, first = planner(by=by, largest_first=False), planner(by=by, largest_first=True)
+    assert batches(first.epoch(1, 2)) == batches(plain.epoch(1, 2))
+    old, new = batches(plain.epoch(0, 2)), batches(first.epoch(0, 2))
+    assert sorted(new) == sorted(old) and len(new) == first.steps(2)
+    assert cost(new[0], first.tokens, padded=True) == max(cost(step, first.tokens, padded=True) for step in old)
+    done = {at for step in new[:4] for batch in step for at in batch}
+    others = PlannedBatches(first, rank=0, ranks=1)
+    others.go_on(Position(0, ((2, 4),)))
+    left = [at for batch in others for at in batch if at >= 0]
+    assert sorted([*left, *(at for at in done if at >= 0)]) == list(range(50))
+
+
+def test_the_costliest_prompts_of_the_first_pass_are_rolled_out_first(demo_dir, tmp_path):
+    words = rl_runs.overrides(demo_dir, tmp_path, "batching=fixed", "rl.steps_per_generation=2")
+    config = rl_runs.compose(words)
+    arguments = grpo_arguments(config)
+    costs = np.random.default_rng(0).random(20)
+
+    def micro_batches(epoch: int, *, largest_first: bool) -> list[list[list[int]]]:
+        told = replace(config, batching=replace(config.batching, largest_first=largest_first))
+        rollouts = plan(range(20), epoch, config=told, costs=costs, arguments=arguments)
+        assert {len(rollout) for rollout in rollouts} == {2}
+        return [batch.tolist() for rollout in rollouts for batch in rollout]
+
+    old, new = micro_batches(0, largest_first=False), micro_batches(0, largest_first=True)
+    assert sorted(old) == sorted(new)
+    assert sum(costs[new[0][0]]) == max(sum(costs[batch[0]]) for batch in old)
+    assert micro_batches(1, largest_first=True) == micro_batches(1, largest_first=False)

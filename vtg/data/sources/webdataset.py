@@ -1,0 +1,143 @@
+"""WebDataset shards as a source of rows: tar files in which `key.json` holds the rows of the video `key.mp4`.
+
+A pattern names them: `shards/{000..099}.tar`, `shards/*.tar`, `s3://bucket/{train,more}-{00..31}.tar`. The JSON is one
+row or a list of rows, as in an annotation file; its `video` is the member beside it, `shard.tar::key.mp4`, whatever it
+says itself. A key is the name of a member up to the first full stop of its last part.
+"""
+
+import glob
+import json
+import os
+import re
+from collections.abc import Iterator
+from itertools import product
+
+import msgspec
+
+from vtg.data.schema import Problem, Sample, sample_of
+from vtg.errors import ConfigError
+from vtg.video import storage
+from vtg.video.clip import DecodeError
+
+ENDING = ".tar"
+VIDEO_ENDINGS = ("mp4", "mkv", "webm", "mov", "avi", "m4v", "mpg", "mpeg", "ts", "flv", "ogv")
+MAX_SIDECAR_BYTES = 16 << 20
+
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+
+
+def is_shards(path: str) -> bool:
+    """Whether an annotation file is a pattern of shards."""
+    return path.endswith(ENDING)
+
+
+def shard_names(pattern: str) -> list[str]:
+    """The shards that a pattern names, in order: braces written out, then wildcards looked up.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    found: list[str] = []
+    for name in _written_out(pattern):
+        if not glob.has_magic(name):
+            found.append(name)
+        elif storage.is_remote(name):
+            system, path = storage.file_system(name)
+            scheme = name.partition("://")[0]
+            listed = storage.patiently(name, lambda system=system, path=path: system.glob(path))
+            found += [f"{scheme}://{one.lstrip('/') if scheme != 'file' else one}" for one in sorted(listed)]
+        else:
+            found += sorted(glob.glob(name))
+    missing = [name for name in found if not storage.is_remote(name) and not os.path.isfile(name)]
+    if missing or not found:
+        what = (
+            f"{len(missing)} of its {len(found)} shards are not there ({missing[0]})" if missing else "no such shards"
+        )
+        raise ConfigError(f"{pattern}: {what} (looked in {os.getcwd()}); check the pattern of data.annotation_file")
+    return found
+
+
+def shards_of(pattern: str) -> list[tuple[str, int, int]]:
+    """(true path or address, bytes, time in ns) of the shards; of remote ones no time."""
+    found: list[tuple[str, int, int]] = []
+    for name in shard_names(pattern):
+        if storage.is_remote(name):
+            system, path = storage.file_system(name)
+            size = storage.patiently(name, lambda system=system, path=path: system.size(path))
+            found.append((name, size or 0, 0))
+        else:
+            status = os.stat(name)
+            found.append((os.path.realpath(name), status.st_size, status.st_mtime_ns))
+    return found
+
+
+def read_shards(pattern: str) -> Iterator[Sample | Problem]:
+    """The rows of the shards, or what is wrong with each that is lost; a shard that breaks off is one problem.
+
+    A place is `shard.tar::key.json:N`, N the number of the row in its list, from 1.
+    """
+    for shard in shard_names(pattern):
+        try:
+            yield from _rows_of(shard)
+        except DecodeError as error:
+            yield Problem(shard, 1, "file", str(error), "error", "file-shard")
+
+
+def _rows_of(shard: str) -> Iterator[Sample | Problem]:
+    videos: dict[str, str] = {}
+    waiting: list[tuple[str, str, bytes]] = []  # for their videos, which may come after them
+    for name, first, size, file in storage.members(shard):
+        key, ending = _key(name)
+        if ending in VIDEO_ENDINGS:
+            videos.setdefault(key, name)
+        elif ending == "json" and size <= MAX_SIDECAR_BYTES:
+            file.seek(first)
+            waiting.append((key, name, file.read(size)))
+        elif ending == "json":
+            yield Problem(
+                f"{shard}::{name}", 1, "file", f"is {size} bytes; move bulky metadata out", "error", "file-size"
+            )
+        while waiting and waiting[0][0] in videos:
+            yield from _rows(shard, *waiting.pop(0), videos)
+    for sidecar in waiting:
+        yield from _rows(shard, *sidecar, videos)
+
+
+def _rows(shard: str, key: str, name: str, raw: bytes, videos: dict[str, str]) -> Iterator[Sample | Problem]:
+    path = f"{shard}::{name}"
+    if key not in videos:
+        text = f"no video {key}.mp4 ({', '.join(VIDEO_ENDINGS[:4])} …) beside it in the shard"
+        yield Problem(path, 1, "video", text, "error", "video-missing")
+        return
+    try:
+        held = msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        yield sample_of(raw, path=path, line=1)  # which says what is wrong with it
+        return
+    for line, row in enumerate(held if isinstance(held, list) else [held], start=1):
+        if isinstance(row, dict):
+            row["video"] = f"{shard}::{videos[key]}"
+        yield sample_of(json.dumps(row).encode(), path=path, line=line)
+
+
+def _key(name: str) -> tuple[str, str]:
+    folder, slash, last = name.rpartition("/")
+    stem, _, ending = last.partition(".")
+    return f"{folder}{slash}{stem}", ending.lower()
+
+
+def _written_out(pattern: str) -> list[str]:
+    """`a{00..02}.tar` → a00.tar, a01.tar, a02.tar; `{a,b}` → a, b; braces of anything else stay."""
+    choices: list[list[str]] = []
+    for at, part in enumerate(_BRACES.split(pattern)):
+        found = _RANGE.fullmatch(part) if at % 2 else None
+        if found:
+            first, last = int(found[1]), int(found[2])
+            width = len(found[1]) if found[1].startswith("0") or len(found[1]) == len(found[2]) else 0
+            choices.append([f"{number:0{width}d}" for number in range(first, last + 1)])
+        elif at % 2 and "," in part:
+            choices.append(part.split(","))
+        else:
+            choices.append([f"{{{part}}}" if at % 2 else part])
+    return ["".join(parts) for parts in product(*choices)]

@@ -1,0 +1,179 @@
+"""Which settings fit into how much memory: a search over models, LoRA, ZeRO and the budget of frames and pixels.
+
+For LoRA and for full fine-tuning, the largest model that can see enough of a video (`ENOUGH` vision tokens), with as
+large a budget as fits, without DeepSpeed where that goes. A tenth of the memory is left free.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import torch
+
+from vtg.config.schema import (
+    BatchingConfig,
+    DeepspeedConfig,
+    EvaluationConfig,
+    LoraConfig,
+    ModelConfig,
+    SFTConfig,
+    VideoConfig,
+)
+from vtg.models.counting import Counted, count, empty_model
+from vtg.models.memory import MemoryEstimate
+from vtg.models.workload import estimate_settings, longest_clips, way_of, weights_dtype
+
+MODELS = {
+    "qwen3_vl_8b": "Qwen/Qwen3-VL-8B-Instruct",
+    "qwen3_vl_4b": "Qwen/Qwen3-VL-4B-Instruct",
+    "qwen3_vl_2b": "Qwen/Qwen3-VL-2B-Instruct",
+}
+"""Choices of conf/model, largest first."""
+
+DEEPSPEED = {
+    "none": DeepspeedConfig(),
+    "zero2": DeepspeedConfig(stage=2),
+    "zero3": DeepspeedConfig(stage=3),
+    "zero2_offload": DeepspeedConfig(stage=2, offload_optimizer=True),
+    "zero3_offload": DeepspeedConfig(stage=3, offload_optimizer=True, offload_parameters=True),
+}
+"""Choices of conf/deepspeed, the fastest first."""
+
+BUDGETS = (24576, 16384, 12288, 8192, 6144, 4096, 3072, 2048, 1024)
+"""Vision tokens of a clip that are tried."""
+
+ENOUGH = 6144
+"""Vision tokens that a larger model is not worth going below: 192 frames of 256 x 256 pixels."""
+
+PIXELS_PER_TOKEN = 2 * 32**2
+TOKENS_PER_FRAME = 32
+"""Of a frame of min_pixels, 65536."""
+
+MAX_FRAMES = 768
+ANSWERED = (8, 4, 2, 1)
+"""Values of evaluation.batch_size that are tried."""
+
+SHARE = 0.9
+"""Of the memory that may be taken, by the estimate."""
+
+GB = 10**9
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Settings that fit: choices of config groups, keys, and what they take.
+
+    `host_bytes`: what DeepSpeed keeps in the memory of the host, of all processes together.
+    """
+
+    memory_gb: int
+    model: str
+    lora: bool
+    deepspeed: str
+    max_frames: int
+    vision_tokens: int
+    evaluation_batch_size: int
+    peak_bytes: int
+    host_bytes: int
+
+    def overrides(self) -> list[str]:
+        """The words to start train_sft.py with."""
+        return [
+            f"model={self.model}",
+            *([] if self.lora else ["lora=none"]),
+            *(["model.dtype=float32"] if needs_float32(lora=self.lora, deepspeed=self.deepspeed) else []),
+            *([] if self.deepspeed == "none" else [f"deepspeed={self.deepspeed}"]),
+            f"video.max_frames={self.max_frames}",
+            f"video.total_pixels={self.vision_tokens * PIXELS_PER_TOKEN}",
+            f"evaluation.batch_size={self.evaluation_batch_size}",
+        ]
+
+    def document(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return dict(vars(self)) | {"overrides": " ".join(self.overrides())}
+
+
+def propose(memory_gb: Sequence[int], *, gpus: int = 1) -> list[Proposal]:
+    """For each memory of one GPU, the best settings with LoRA and the best without, where there are any."""
+    found = [_best(size, lora=lora, gpus=gpus) for size in memory_gb for lora in (True, False)]
+    return [one for one in found if one is not None]
+
+
+def _best(memory_gb: int, *, lora: bool, gpus: int) -> Proposal | None:
+    fallback = None
+    for model in MODELS:
+        for deepspeed in DEEPSPEED:
+            if (deepspeed in ("zero2", "zero3") and gpus == 1) or (lora and deepspeed != "none" and gpus == 1):
+                continue  # nobody to share with; and an adapter's states are small
+            fitting = next(_fitting(memory_gb, model, lora=lora, deepspeed=deepspeed, gpus=gpus), None)
+            if fitting is not None and fitting.vision_tokens >= ENOUGH:
+                return fitting
+            if fitting is not None and (fallback is None or fitting.vision_tokens > fallback.vision_tokens):
+                fallback = fitting
+    return fallback
+
+
+def _fitting(memory_gb: int, model: str, *, lora: bool, deepspeed: str, gpus: int) -> Iterator[Proposal]:
+    """Settings of this model that fit, the largest budget first."""
+    limit = SHARE * memory_gb * GB
+    for tokens in BUDGETS:
+        for answered in ANSWERED:
+            config = settings(model, lora=lora, deepspeed=deepspeed, tokens=tokens, answered=answered)
+            found = estimated(config, model, gpus=gpus)
+            if found.training_bytes > limit:
+                break
+            if found.peak_bytes <= limit:
+                yield Proposal(
+                    memory_gb=memory_gb,
+                    model=model,
+                    lora=lora,
+                    deepspeed=deepspeed,
+                    max_frames=config.video.max_frames,
+                    vision_tokens=tokens,
+                    evaluation_batch_size=answered,
+                    peak_bytes=found.peak_bytes,
+                    host_bytes=_host_bytes(found, config.deepspeed),
+                )
+                break
+
+
+def settings(model: str, *, lora: bool, deepspeed: str, tokens: int, answered: int) -> SFTConfig:
+    """What `Proposal.overrides` compose to, as far as memory depends on it."""
+    frames = min(MAX_FRAMES, tokens // TOKENS_PER_FRAME)
+    return SFTConfig(
+        video=VideoConfig(
+            max_frames=frames, min_pixels=65536, max_pixels=262144, total_pixels=tokens * PIXELS_PER_TOKEN
+        ),
+        model=ModelConfig(
+            path=MODELS[model], dtype="float32" if needs_float32(lora=lora, deepspeed=deepspeed) else "auto"
+        ),
+        lora=LoraConfig(enabled=lora),
+        batching=BatchingConfig(by="tokens"),
+        evaluation=EvaluationConfig(batch_size=answered),
+        deepspeed=replace(DEEPSPEED[deepspeed]),
+        trainer={"gradient_checkpointing": True, "gradient_accumulation_steps": 8},
+    )
+
+
+def needs_float32(*, lora: bool, deepspeed: str) -> bool:
+    """Whether weights are to be float32 for small updates to count: DeepSpeed keeps a copy that is, adapters are."""
+    return not lora and deepspeed == "none"
+
+
+def estimated(config: SFTConfig, model: str, *, gpus: int) -> MemoryEstimate:
+    """What settings of `settings` take on a GPU."""
+    way = way_of(config, gpu=True, ranks=gpus)
+    counted = _counted(model, config.lora.enabled, weights_dtype(config, gpu=True))
+    return estimate_settings(config, counted, longest_clips(config), way)
+
+
+@cache
+def _counted(model: str, lora: bool, dtype: torch.dtype) -> Counted:
+    return count(empty_model(MODELS[model], dtype), ModelConfig(), LoraConfig(enabled=lora))
+
+
+def _host_bytes(found: MemoryEstimate, deepspeed: DeepspeedConfig) -> int:
+    """The master copy, moments and gradients of the trained parameters, and the parameters."""
+    optimizer = 14 * found.trained_parameters if deepspeed.offload_optimizer else 0
+    return optimizer + (2 * found.parameters if deepspeed.offload_parameters else 0)

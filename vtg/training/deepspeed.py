@@ -1,0 +1,70 @@
+"""DeepSpeed ZeRO as settings: what `deepspeed=zero2` and its like mean, without a JSON file.
+
+No optimizer and no scheduler is set here, so that the Trainer's own stay: its parameter groups and its learning rates.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from vtg.config.schema import DeepspeedConfig
+from vtg.errors import ConfigError
+
+AUTO = ("train_micro_batch_size_per_gpu", "train_batch_size", "gradient_accumulation_steps", "gradient_clipping")
+"""Values that the Trainer fills in from its own."""
+
+STAGES = (0, 1, 2, 3)
+
+
+def deepspeed_settings(config: DeepspeedConfig) -> dict[str, Any] | None:
+    """What TrainingArguments take as `deepspeed`; None without DeepSpeed.
+
+    Raises:
+        ConfigError: settings that do not go together, a file that is no JSON object, or one that brings an optimizer.
+    """
+    if config.file is not None:
+        return _read(config)
+    if config.stage not in STAGES:
+        raise ConfigError(f"deepspeed.stage = {config.stage}: must be one of {', '.join(map(str, STAGES))}")
+    if config.offload_parameters and config.stage != 3:
+        raise ConfigError(f"deepspeed.offload_parameters = true: needs deepspeed.stage = 3, not {config.stage}")
+    if config.offload_optimizer and not config.stage:
+        raise ConfigError("deepspeed.offload_optimizer = true: needs a stage; set deepspeed=zero2_offload")
+    if not config.stage:
+        return None
+    zero: dict[str, Any] = {"stage": config.stage, "overlap_comm": True, "contiguous_gradients": True}
+    if config.offload_optimizer:
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
+    if config.stage == 3:
+        zero["stage3_gather_16bit_weights_on_model_save"] = True
+        if config.offload_parameters:
+            zero["offload_param"] = {"device": "cpu", "pin_memory": True}
+    return {
+        **dict.fromkeys(AUTO, "auto"),
+        "zero_optimization": zero,
+        "zero_force_ds_cpu_optimizer": False,  # the Trainer's optimizer, also where its state is on the host
+        "bf16": {"enabled": "auto"},
+        "fp16": {"enabled": "auto"},
+    }
+
+
+def _read(config: DeepspeedConfig) -> dict[str, Any]:
+    """The settings of `deepspeed.file`."""
+    if config.stage:
+        raise ConfigError("deepspeed.file and deepspeed.stage are both set; keep one of them")
+    path = Path(str(config.file))
+    if not path.is_file():
+        raise ConfigError(f"deepspeed.file = {config.file!r}: no such file (looked in {Path.cwd()}); check the path")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"deepspeed.file = {config.file!r}: is no JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise ConfigError(f"deepspeed.file = {config.file!r}: must hold a JSON object")
+    for block in ("optimizer", "scheduler"):
+        if block in found:
+            raise ConfigError(
+                f"deepspeed.file = {config.file!r}: has a block {block!r}, which would take the place of trainer.* "
+                "(its parameter groups, learning rates and schedule); remove the block and set trainer.*"
+            )
+    return found

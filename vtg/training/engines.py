@@ -1,0 +1,243 @@
+"""What samples the completions of GRPO: transformers' `generate`, or another engine once it was seen to agree with it.
+
+An engine is an entry of `ENGINES`. One that holds a model of its own is compared before training (`check_parity`): the
+token ids it reads and the log-probs it finds must be those of the forward that is trained.
+"""
+
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any, Protocol
+
+import torch
+from transformers import GenerationConfig
+from trl.models.utils import unwrap_model_for_generation
+from trl.trainer.grpo_config import GRPOConfig
+
+from vtg.config.schema import RLConfig
+from vtg.errors import ConfigError, RunError
+from vtg.models.rollout import answer_greedily, sample
+from vtg.models.shared_prompt import Prompt
+
+Completions = tuple[list[list[int]], list[list[float]] | None]
+"""Token ids of every row up to and with the one that ended it, and their log-probs where the engine knows them."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What an engine made of a prompt: its token ids as the engine read them, and its greedy completion.
+
+    `log_probs`: of each token of the completion, at temperature 1.
+    """
+
+    prompt_ids: list[int]
+    completion_ids: list[int]
+    log_probs: list[float]
+
+
+class Engine(Protocol):
+    """Samples completions."""
+
+    @property
+    def name(self) -> str:
+        """Its key in `ENGINES`."""
+        ...
+
+    @property
+    def own_model(self) -> bool:
+        """Whether it has a model of its own: which is told the weights, reads clips, and gives log-probs."""
+        ...
+
+    def sync(self, model: Any, step: int) -> None:
+        """Brings the engine's weights to those of `model`, as they are at optimizer step `step`."""
+        ...
+
+    def sample(self, model: Any, prompts: Sequence[Sequence[Prompt]], *, n: int) -> Completions:
+        """n completions of every prompt of these micro-batches, in their order."""
+        ...
+
+    def read(self, model: Any, prompt: Prompt) -> Reading:
+        """What the engine makes of one prompt."""
+        ...
+
+
+@dataclass(frozen=True)
+class TransformersEngine:
+    """`generate` of the model that is trained, a micro-batch at a time: as much memory as its loss has."""
+
+    accelerator: Any
+    args: GRPOConfig
+    config: GenerationConfig
+    kwargs: dict[str, Any]
+    pad_token_id: int
+    shares: bool
+    name: str = "transformers"
+    own_model: bool = False
+
+    def sync(self, model: Any, step: int) -> None:
+        """Nothing: the model is the one that is trained."""
+
+    def sample(self, model: Any, prompts: Sequence[Sequence[Prompt]], *, n: int) -> Completions:
+        completions: list[list[int]] = []
+        with self._unwrapped(model) as plain:
+            for batch in prompts:
+                completions += sample(plain, batch, self.config, n=n, pad_token_id=self.pad_token_id, share=self.shares)
+        return completions, None
+
+    def read(self, model: Any, prompt: Prompt) -> Reading:
+        with self._unwrapped(model) as plain:
+            found = answer_greedily(plain, prompt, self.config, pad_token_id=self.pad_token_id, share=self.shares)
+        return Reading(prompt.features["input_ids"].tolist(), *found)
+
+    @contextmanager
+    def _unwrapped(self, model: Any) -> Iterator[Any]:
+        checkpointing: Any = self.args.gradient_checkpointing_kwargs
+        plain: Any
+        with (
+            unwrap_model_for_generation(
+                model,
+                self.accelerator,
+                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
+                generation_kwargs=self.kwargs,
+                gradient_checkpointing_kwargs=checkpointing,
+            ) as plain,
+            torch.no_grad(),
+        ):
+            was_training = plain.training
+            plain.eval()
+            yield plain
+            plain.train(was_training)
+
+
+def _transformers(trainer: Any) -> Engine:
+    return TransformersEngine(
+        accelerator=trainer.accelerator,
+        args=trainer.args,
+        config=trainer.generation_config,
+        kwargs=trainer.generation_kwargs,
+        pad_token_id=trainer._tokenizer.pad_token_id,
+        shares=trainer.shares,
+    )
+
+
+def _vllm(trainer: Any) -> Engine:
+    from vtg.training.vllm_engine import VLLMEngine
+
+    return VLLMEngine.for_trainer(trainer)
+
+
+ENGINES: dict[str, Callable[[Any], Engine]] = {"transformers": _transformers, "vllm": _vllm}
+"""rollout.engine → the engine of a `VideoGRPOTrainer` that is built but for it."""
+
+
+def check(config: RLConfig, arguments: GRPOConfig) -> None:
+    """Raises ConfigError for an engine that cannot be on this machine or with these settings; loads nothing."""
+    if config.rollout.engine == "vllm":
+        _check_vllm(config, arguments)
+        return
+    given = [key for key in config.rl if key.startswith("vllm_")]
+    if given:
+        raise ConfigError(
+            f"rl.{given[0]} is set, but rollout.engine = {config.rollout.engine!r} does not read it; remove it, or set "
+            "rollout.engine=vllm"
+        )
+
+
+def _check_vllm(config: RLConfig, arguments: GRPOConfig) -> None:
+    asked = "rollout.engine = 'vllm'"
+    for key, allowed, why in (
+        (
+            "vllm_mode",
+            "colocate",
+            "vLLM's server takes a video either without the times of its frames or without telling its time stamps "
+            "from its frames",
+        ),
+        ("vllm_tensor_parallel_size", 1, "every process has a whole vLLM of its own"),
+        ("vllm_model_impl", "vllm", "the check of its answers was written for vLLM's own models"),
+    ):
+        value = getattr(arguments, key)
+        if value != allowed:
+            raise ConfigError(f"rl.{key} = {value!r}: {why}; set rl.{key}={allowed}, or rollout.engine=transformers")
+    if config.video.pad:
+        raise ConfigError(
+            f"{asked}: vLLM cannot mask the padding frames of video.pad; set video.pad=false, or "
+            "rollout.engine=transformers"
+        )
+    by_token = arguments.vllm_importance_sampling_mode in ("token_truncate", "token_mask")
+    if arguments.loss_type == "vespo" and arguments.vllm_importance_sampling_correction and not by_token:
+        raise ConfigError(
+            f"rl.loss_type = 'vespo' with {asked}: set rl.vllm_importance_sampling_mode=token_truncate or token_mask"
+        )
+    if importlib.util.find_spec("vllm") is None:
+        raise ConfigError(
+            f"{asked}: vllm is not installed; pip install 'vtg[vllm]', or set rollout.engine=transformers"
+        )
+    if not torch.cuda.is_available():
+        raise ConfigError(f"{asked}: vLLM needs a CUDA GPU and there is none here; set rollout.engine=transformers")
+
+
+WAYS_OUT = "set rollout.engine=transformers, or install the version that was seen to agree: pip install 'vtg[vllm]'"
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far an engine's log-probs were from those of training: over `tokens` tokens of `prompts` prompts, in nats."""
+
+    prompts: int
+    tokens: int
+    largest: float
+    mean: float
+
+
+def check_parity(
+    engine: Engine,
+    model: Any,
+    reference: Callable[[Prompt, list[int]], list[float]],
+    prompts: Mapping[str, Prompt],
+    *,
+    tolerance: float,
+) -> Parity:
+    """Compares what an engine reads and answers with what is trained.
+
+    Args:
+        model: for the engine.
+        reference: a prompt and a completion → the log-prob of each of its tokens at temperature 1, as trained.
+        prompts: by the name of the sample.
+        tolerance: in nats, for every single token.
+
+    Raises:
+        RunError: for token ids that are others, or a log-prob further away: which sample, where, and both values.
+    """
+    far: list[float] = []
+    for name, prompt in prompts.items():
+        reading = engine.read(model, prompt)
+        asked = f"rollout.engine = {engine.name!r} does not agree with training about {name}"
+        _compare_ids(asked, reading.prompt_ids, prompt.features["input_ids"].tolist())
+        ours = reference(prompt, reading.completion_ids)
+        pairs = list(zip(reading.log_probs, ours, strict=True))
+        apart = [abs(theirs - own) for theirs, own in pairs]
+        far += apart
+        outside = [at for at, by in enumerate(apart) if not by <= tolerance]  # which NaN is
+        if outside:
+            at = max(outside, key=lambda at: apart[at] if apart[at] == apart[at] else float("inf"))
+            raise RunError(
+                f"{asked}: token {at} of its greedy completion (id {reading.completion_ids[at]}) has log-prob "
+                f"{pairs[at][0]:.4f} for the engine and {pairs[at][1]:.4f} for training, {apart[at]:.4f} nats apart "
+                f"where rollout.parity_tolerance = {tolerance} allows less ({len(outside)} of {len(apart)} tokens are, "
+                f"{sum(apart) / len(apart):.4f} in the mean); {WAYS_OUT}, or, where the mean is small and both round "
+                "to bfloat16, raise rollout.parity_tolerance"
+            )
+    return Parity(len(prompts), len(far), max(far), sum(far) / len(far))
+
+
+def _compare_ids(asked: str, theirs: list[int], ours: list[int]) -> None:
+    if theirs == ours:
+        return
+    at = next(at for at, (a, b) in enumerate(zip_longest(theirs, ours)) if a != b)
+    values = ["nothing" if at >= len(ids) else str(ids[at]) for ids in (theirs, ours)]
+    raise RunError(
+        f"{asked}: token {at} of its prompt is {values[0]} for the engine and {values[1]} for training "
+        f"({len(theirs)} and {len(ours)} tokens), so it reads other times or other frames; {WAYS_OUT}"
+    )

@@ -1,0 +1,169 @@
+"""What ends a step that cannot be: memory that runs out, and losses or gradients that are not finite.
+
+Whether a loss is finite is asked once an optimizer step, for all its micro-batches and all ranks together, where the
+gradient norm is known and the weights are as they were. (DeepSpeed has made its update by then.)
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from vtg.config.schema import SFTConfig
+from vtg.data.dataset import Row
+from vtg.errors import JointRunError, RunError
+
+log = logging.getLogger(__name__)
+
+MAX_SKIPPED = 20
+"""Updates in a row that are left out; one more ends the run."""
+
+NAMED = 8
+"""Samples that a message names."""
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """A micro-batch: its samples, and how many tokens are computed for it, padding and completions included."""
+
+    rows: tuple[Row, ...]
+    slots: int
+
+    def __str__(self) -> str:
+        if not self.rows:
+            return "a batch without samples"
+        longest = max(self.rows, key=lambda row: row.tokens)
+        return (
+            f"batch: {len(self.rows)} samples of {sum(row.tokens for row in self.rows)} tokens, {self.slots} computed\n"
+            f"samples: {_named([row.qid for row in self.rows])}\n"
+            f"longest clip: {longest.qid} ({longest.video}, {longest.duration_s:.1f} s, {longest.tokens} tokens)"
+        )
+
+
+def out_of_memory(error: torch.OutOfMemoryError, what: str, remedies: Sequence[str]) -> RunError:
+    """What a user reads of an allocation that failed.
+
+    Args:
+        what: was being done, and to which samples.
+        remedies: what to change, the first to try first.
+    """
+    said = str(error).strip().splitlines()[0][:300]
+    numbered = "\n".join(f"  {at}. {one}" for at, one in enumerate(remedies, 1))
+    return RunError(
+        f"out of memory in {what}\ntorch: {said}\nlower, in this order:\n{numbered}\n"
+        "python -m vtg.doctor look=memory, with the same overrides, tells what a step takes and what fits"
+    )
+
+
+def training_remedies(config: SFTConfig, batch_size: int) -> list[str]:
+    """What lowers the memory of a training step, the least harm first; what is in force already is left out."""
+    batching, trainer = config.batching, config.trainer
+    by_budget = {
+        "tokens": f"batching.target_batch_tokens (now {batching.target_batch_tokens or 'as many as the longest clip'})",
+        "duration": f"batching.target_batch_duration (now {batching.target_batch_duration:g})",
+    }
+    found = [by_budget.get(batching.by, f"trainer.per_device_train_batch_size (now {batch_size})")]
+    if not trainer.get("gradient_checkpointing", False):
+        found.append("set trainer.gradient_checkpointing=true")
+    found.append(f"video.total_pixels (now {config.video.total_pixels})")
+    if not config.lora.enabled:
+        found.append("set lora=default")
+    if config.deepspeed.file is None and config.deepspeed.stage < 3:
+        found.append("set deepspeed=zero3 on several GPUs, or deepspeed=zero2_offload")
+    elif not config.deepspeed.offload_parameters:
+        found.append("set deepspeed=zero3_offload")
+    return found
+
+
+def answering_remedies(config: SFTConfig) -> list[str]:
+    """What lowers the memory of answering by generation."""
+    return [
+        f"evaluation.batch_size (now {config.evaluation.batch_size})",
+        f"video.total_pixels (now {config.video.total_pixels})",
+    ]
+
+
+@dataclass
+class FiniteGuard:
+    """Asks once an optimizer step whether losses and gradients are finite, and says what is to be done if not.
+
+    Attributes:
+        on_nan: `stop` or `skip`.
+        skipped: updates left out since the last log entry.
+        in_a_row: updates left out until now without one made in between.
+    """
+
+    on_nan: str
+    skipped: int = 0
+    in_a_row: int = 0
+    _window: list[tuple[torch.Tensor, StepBatch]] = field(default_factory=list)
+    _last: torch.Tensor | None = None
+
+    def add(self, loss: torch.Tensor, batch: StepBatch) -> torch.Tensor:
+        """Notes the loss of a micro-batch; returns it, or the last that was finite: what is logged stays so."""
+        self._window.append((loss, batch))
+        last = torch.zeros_like(loss) if self._last is None else self._last
+        self._last = torch.where(torch.isfinite(loss), loss, last)
+        return self._last
+
+    def leaves_out(self, grad_norm: Any, accelerator: Accelerator, *, step: int) -> bool:
+        """Whether the update of this step is to be left out, the same on every rank; every rank has to call it.
+
+        Args:
+            grad_norm: of all gradients, before clipping; None where it is not known.
+
+        Raises:
+            JointRunError: a loss or the norm is not finite and the run is to end.
+        """
+        window, self._window = self._window, []
+        bad = ~torch.isfinite(torch.stack([loss.float() for loss, _ in window])) if window else torch.zeros(1).bool()
+        norm = None if grad_norm is None else torch.as_tensor(grad_norm, device=bad.device).float()
+        is_bad_norm = norm is not None and not torch.isfinite(norm)
+        flags = torch.stack([bad.any(), torch.as_tensor(is_bad_norm, device=bad.device)]).float()
+        is_bad_loss, is_bad_norm = (accelerator.reduce(flags, reduction="sum") > 0).tolist()  # type: ignore[operator]
+        if not is_bad_loss and not is_bad_norm:
+            self.in_a_row = 0
+            return False
+        self.skipped += 1
+        self.in_a_row += 1
+        scaled = accelerator.scaler is not None and not is_bad_loss  # float16: how the loss scale is found
+        stops = self.on_nan == "stop" and not scaled
+        if stops or self.in_a_row > MAX_SKIPPED:
+            named = [
+                batch for (_, batch), is_bad in zip(window, bad.tolist(), strict=False) if is_bad or not is_bad_loss
+            ]
+            everywhere = gather_object([(accelerator.process_index, named)])
+            raise JointRunError(self._message(step, is_bad_loss, everywhere))
+        log.warning(
+            "step %d: %s is not finite: its update is left out", step, "a loss" if is_bad_loss else "the gradient"
+        )
+        return accelerator.scaler is None  # which leaves out the update itself
+
+    def take_skipped(self) -> int:
+        """Updates left out since the last call."""
+        found, self.skipped = self.skipped, 0
+        return found
+
+    def _message(self, step: int, is_bad_loss: bool, named: Sequence[tuple[int, list[StepBatch]]]) -> str:
+        ranks = [rank for rank, batches in named if batches]
+        qids = [row.qid for _, batches in named for batch in batches for row in batch.rows]
+        where = f" on rank {', '.join(map(str, ranks))}" if len(named) > 1 else ""
+        what = f"the loss is not finite{where}" if is_bad_loss else "the loss is finite, its gradient is not"
+        often = f" (the last of {self.in_a_row} updates in a row that were left out)" if self.in_a_row > 1 else ""
+        skip = ", or set on_nan=skip to leave out such updates" if self.on_nan == "stop" else ""
+        return (
+            f"step {step}: {what}{often}\nsamples: {_named(qids)}\n"
+            "try a lower trainer.learning_rate or trainer.max_grad_norm; trainer.bf16=true instead of trainer.fp16; or "
+            f"look at these samples (python -m vtg.validate --probe){skip}. The same command goes on from the last "
+            "checkpoint"
+        )
+
+
+def _named(qids: Sequence[str]) -> str:
+    distinct = list(dict.fromkeys(qids))
+    more = f" and {len(distinct) - NAMED} more" if len(distinct) > NAMED else ""
+    return ", ".join(distinct[:NAMED]) + more

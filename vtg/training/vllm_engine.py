@@ -1,0 +1,202 @@
+"""Completions by vLLM in the training process (colocate), which reads the same frames and times.
+
+Its weights come through `sync` alone (`load_format="dummy"`): what is not handed over is noise, so `check_parity` finds
+a weight that was lost, even before an adapter says anything.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import set_seed
+from trl.distributed import DistributedBackend
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.utils import ensure_master_addr_port
+
+from vtg.config.schema import VideoConfig
+from vtg.data.inputs import family, frames_as_they_are, video_metadata
+from vtg.errors import ConfigError
+from vtg.evaluation.generate import vision_token_ids
+from vtg.models.merging import merged_weights
+from vtg.models.shared_prompt import Prompt
+from vtg.training.engines import Completions, Reading
+
+FORBIDDEN = -100.0
+"""Added to the logits of tokens that stand for vision: never sampled."""
+
+
+class VLLMEngine:
+    """A vLLM of this process's own, on its GPU.
+
+    Args:
+        model: a plain Qwen3-VL model or a PeftModel on one; the architecture is read from where it was loaded from.
+        stop_ids: tokens that end a completion.
+        max_length: the most tokens of a prompt.
+
+    Raises:
+        ConfigError: for a model whose times vLLM does not read as training does.
+    """
+
+    name, own_model = "vllm", True
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        accelerator: Any,
+        args: GRPOConfig,
+        processor: Any,
+        video: VideoConfig,
+        stop_ids: Sequence[int],
+        max_length: int,
+    ) -> None:
+        if family(processor) != "qwen3_vl":
+            raise ConfigError(
+                "rollout.engine = 'vllm': Qwen2.5-VL is told the time by position ids, which vLLM makes of an average "
+                "frame rate; use a Qwen3-VL model, or rollout.engine=transformers"
+            )
+        self._accelerator, self._args, self._processor = accelerator, args, processor
+        self._stop_ids = list(stop_ids)
+        self._step, self._calls = -1, 0
+        self._weights_are_there = False
+        self._llm = self._start(model, video, max_length)
+        set_seed(args.seed, device_specific=True)  # vLLM seeds the process anew, every rank alike
+
+    @classmethod
+    def for_trainer(cls, trainer: Any) -> "VLLMEngine":
+        """The engine of a `VideoGRPOTrainer`."""
+        return cls(
+            trainer.model,
+            accelerator=trainer.accelerator,
+            args=trainer.args,
+            processor=trainer.processing_class,
+            video=trainer.config.video,
+            stop_ids=trainer.eos_token_ids,
+            max_length=trainer.config.model.max_length,
+        )
+
+    def sync(self, model: Any, step: int) -> None:
+        if step != self._step:
+            self._step, self._calls, self._weights_are_there = step, 0, False
+        if not self._weights_are_there:
+            self._hand_over(model)
+
+    def sample(self, model: Any, prompts: Sequence[Sequence[Prompt]], *, n: int) -> Completions:
+        flat = [prompt for batch in prompts for prompt in batch]
+        key = (self._args.seed, self._step, self._accelerator.process_index, self._calls)
+        seeds = np.random.SeedSequence(key).generate_state(len(flat)).tolist()
+        self._calls += 1
+        outputs = self._generate(flat, [self._sampling(n=n, seed=seed) for seed in seeds])
+        rows = [one for output in outputs for one in output.outputs]
+        return [list(one.token_ids) for one in rows], [_log_probs(one) for one in rows]
+
+    def read(self, model: Any, prompt: Prompt) -> Reading:
+        self.sync(model, self._step)
+        (output,) = self._generate([prompt], [self._sampling(greedy=True)])
+        one = output.outputs[0]
+        return Reading(list(output.prompt_token_ids), list(one.token_ids), _log_probs(one))
+
+    def _start(self, model: Any, video: VideoConfig, max_length: int) -> Any:
+        from vllm import LLM  # type: ignore[import-not-found]
+
+        accelerator, args = self._accelerator, self._args
+        os.environ["RANK"] = str(accelerator.process_index)  # what its launcher-less start reads
+        os.environ["LOCAL_RANK"] = str(accelerator.local_process_index)
+        os.environ["WORLD_SIZE"] = str(accelerator.num_processes)
+        ensure_master_addr_port()
+        completion = args.max_completion_length or 0
+        budget = {"longest_edge": video.total_pixels, "shortest_edge": video.min_pixels}
+        llm = LLM(
+            model=accelerator.unwrap_model(model).name_or_path,
+            load_format="dummy",
+            dtype="bfloat16" if args.bf16 else "float16" if args.fp16 else str(model.dtype).removeprefix("torch."),
+            max_model_len=args.vllm_max_model_length or max_length + completion,
+            gpu_memory_utilization=args.vllm_gpu_memory_utilization,
+            enable_sleep_mode=args.vllm_enable_sleep_mode,
+            max_num_seqs=args.per_device_train_batch_size * (args.steps_per_generation or 1),
+            distributed_executor_backend="external_launcher",
+            seed=accelerator.process_index,
+            logprobs_mode="processed_logprobs",  # those of the distribution that is sampled from
+            limit_mm_per_prompt={"image": 0, "video": 1},
+            mm_processor_kwargs=frames_as_they_are(self._processor) | {"size": budget},  # memory is kept for that much
+        )
+        if args.vllm_enable_sleep_mode:
+            llm.sleep(level=2)
+        accelerator.wait_for_everyone()
+        return llm
+
+    def _hand_over(self, model: Any) -> None:
+        if self._args.vllm_enable_sleep_mode:
+            torch.cuda.empty_cache()
+            self._llm.wake_up(tags=["weights"])
+        gather = DistributedBackend(self._accelerator).gather_params
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": merged_weights(model, gather)})
+        self._llm.reset_prefix_cache()
+        self._llm.llm_engine.reset_encoder_cache()  # else what the vision tower made of a clip before is used again
+        self._weights_are_there = True
+
+    def _generate(self, prompts: Sequence[Prompt], sampling: list[Any]) -> list[Any]:
+        if self._args.vllm_enable_sleep_mode:
+            self._llm.wake_up(tags=["kv_cache"])
+        outputs = self._llm.generate([self._request(one) for one in prompts], sampling, use_tqdm=False)
+        if self._args.vllm_enable_sleep_mode:
+            self._llm.sleep(level=2)  # which forgets the weights
+            self._weights_are_there = False
+        return outputs
+
+    def _request(self, prompt: Prompt) -> dict[str, Any]:
+        """The prompt as vLLM takes it: its token ids before the video was spelled out, the frames, and their times."""
+        assert prompt.clip is not None
+        clip = prompt.clip
+        metadata = video_metadata(clip.timestamps_s, clip.duration_s)
+        told = {key: metadata[key] for key in ("total_num_frames", "fps", "frames_indices", "duration")}
+        return {
+            "prompt_token_ids": unexpanded(self._processor, prompt.features["input_ids"].tolist()),
+            "multi_modal_data": {"video": [(clip.frames, told | {"do_sample_frames": False})]},
+            "mm_processor_kwargs": frames_as_they_are(self._processor),
+        }
+
+    def _sampling(self, *, n: int = 1, seed: int | None = None, greedy: bool = False) -> Any:
+        from vllm import SamplingParams  # type: ignore[import-not-found]
+        from vllm.sampling_params import StructuredOutputsParams  # type: ignore[import-not-found]
+
+        args = self._args
+        kwargs: dict[str, Any] = {
+            "max_tokens": args.max_completion_length,
+            "logprobs": 0,
+            "stop_token_ids": self._stop_ids,
+            "detokenize": False,
+            "logit_bias": dict.fromkeys(vision_token_ids(self._processor.tokenizer), FORBIDDEN),
+        }
+        if greedy:
+            return SamplingParams(temperature=0.0, **kwargs)
+        if args.vllm_structured_outputs_regex is not None:
+            kwargs["structured_outputs"] = StructuredOutputsParams(regex=args.vllm_structured_outputs_regex)
+        kwargs |= {
+            "temperature": args.temperature,
+            "top_p": args.top_p,
+            "top_k": args.top_k,
+            "min_p": args.min_p or 0.0,
+            "repetition_penalty": args.repetition_penalty,
+        }
+        given: Any = dict(args.generation_kwargs or {})  # type: ignore[arg-type]
+        given.pop("suppress_tokens", None)  # what logit_bias does here
+        return SamplingParams(n=n, seed=seed, **(kwargs | given))
+
+
+def unexpanded(processor: Any, ids: Sequence[int]) -> list[int]:
+    """The token ids of a prompt with one video, with one token in the place of all that the processor made of it.
+
+    The wrapper stays: `<|vision_start|><|video_pad|><|vision_end|>`.
+    """
+    number = processor.tokenizer.convert_tokens_to_ids
+    start, pad, end = (number(token) for token in ("<|vision_start|>", "<|video_pad|>", "<|vision_end|>"))
+    first, last = list(ids).index(start), len(ids) - 1 - list(ids)[::-1].index(end)
+    return [*ids[: first + 1], pad, *ids[last:]]
+
+
+def _log_probs(one: Any) -> list[float]:
+    """Of every token of a completion."""
+    return [found[token].logprob for token, found in zip(one.token_ids, one.logprobs, strict=True)]

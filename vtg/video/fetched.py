@@ -1,0 +1,134 @@
+"""Videos of a store on the local disk: fetched once, kept up to a number of bytes, the least recently used go first.
+
+Any number of processes share the folder. A file is written beside and renamed, so that what has its name is whole. Who
+reads a file holds a shared lock on it, and a file that is locked is not removed; two that want one at once may both
+fetch it, and the second rename changes nothing.
+"""
+
+import fcntl
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from pathlib import PurePosixPath
+
+from vtg.errors import ConfigError
+from vtg.output import cache_home
+from vtg.video import storage
+
+STALE_S = 3600.0
+"""A temporary file as old as this has lost its writer."""
+
+
+class FetchedVideos:
+    """Local files of videos, wherever they are (`vtg.video.storage`).
+
+    Attributes:
+        folder: of what is fetched; made when the first is.
+        max_bytes: held in it, unless what is read at the moment is more.
+    """
+
+    def __init__(self, folder: str | None, *, max_bytes: int) -> None:
+        self.folder = os.path.abspath(folder) if folder is not None else str(cache_home() / "videos")
+        self.max_bytes = max_bytes
+
+    @contextmanager
+    def local(self, name: str) -> Iterator[str]:
+        """A name that decoders can open, valid inside: `name` itself where it is on a local disk.
+
+        Raises:
+            DecodeError: it cannot be fetched.
+            ConfigError: the folder cannot be written to. ImportError: fsspec needs another package for it.
+        """
+        if not storage.is_remote(name):
+            yield name
+            return
+        path = self._path(name)
+        while True:
+            try:
+                file = os.open(path, os.O_RDONLY)
+            except (FileNotFoundError, NotADirectoryError):
+                self._fetch(name, path)
+                continue
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH)
+                if os.fstat(file).st_nlink == 0:  # removed just before it was locked
+                    continue
+                with suppress(OSError):
+                    os.utime(path)
+                yield path
+                return
+            finally:
+                # By hand: a child forked meanwhile holds a copy, and closing this one would not free the lock.
+                fcntl.flock(file, fcntl.LOCK_UN)
+                os.close(file)
+
+    def _path(self, name: str) -> str:
+        holder, member = storage.parted(name)
+        ending = PurePosixPath(member or holder).suffix[:8]
+        return os.path.join(self.folder, sha256(name.encode(errors="surrogateescape")).hexdigest()[:40] + ending)
+
+    def _fetch(self, name: str, path: str) -> None:
+        beside = f"{path}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
+        holder, member = storage.parted(name)
+        try:
+            os.makedirs(self.folder, exist_ok=True)
+            open(beside, "xb").close()
+        except OSError as error:
+            raise ConfigError(
+                f"video.fetch_dir = {self.folder!r}: cannot be written to ({error.strerror or error}); name a folder "
+                "of yours with room for video.fetch_gb"
+            ) from error
+
+        def read() -> None:
+            system, address = storage.file_system(holder)
+            if member is None:
+                system.get_file(address, beside)
+                return
+            first, size = storage.part_of(holder, member)
+            with open(beside, "wb") as file:
+                file.write(system.cat_file(address, start=first, end=first + size))
+
+        try:
+            storage.patiently(name, read)
+            os.replace(beside, path)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(beside)
+        self._make_room(path)
+
+    def _make_room(self, newest: str) -> None:
+        """Removes the least recently used files over the bound, but none that is read, nor `newest`."""
+        entries: list[tuple[int, int, str]] = []
+        with os.scandir(self.folder) as found:
+            for item in found:
+                with suppress(OSError):  # removed by another process meanwhile
+                    status = item.stat()
+                    if not item.name.endswith(".tmp"):
+                        entries.append((status.st_mtime_ns, status.st_size, item.path))
+                    elif time.time() - status.st_mtime > STALE_S:
+                        os.unlink(item.path)
+        total = sum(size for _, size, _ in entries)
+        for _, size, path in sorted(entries):
+            if total <= self.max_bytes:
+                break
+            if path != newest and _removed(path):
+                total -= size
+
+
+def _removed(path: str) -> bool:
+    """Removes a file unless somebody reads it."""
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)
+    except OSError:  # locked, or removed by another process
+        return False
+    finally:
+        os.close(file)
+    return True

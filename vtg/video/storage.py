@@ -1,0 +1,295 @@
+"""Where a video is: a file, a member of a tar file, or an object in a store, behind one kind of name.
+
+    videos/a.mp4                     a file
+    shards/000.tar::a.mp4            a member of an uncompressed tar file, as WebDataset shards are
+    s3://bucket/a.mp4                an object that fsspec finds (s3, gs, https, memory …)
+    s3://bucket/000.tar::a.mp4       a member of such an object
+    file:///videos/a.mp4             a file
+
+What is on a local disk is read in place, tar members too: FFmpeg opens a part of a file like a file (its `subfile`
+protocol). What is not is fetched by `vtg.video.fetched`; its facts alone are read from where it is (`opened`).
+
+An object in a store is taken never to change under its name: nobody asks the store whether it has.
+"""
+
+import io
+import os
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from hashlib import blake2b
+from typing import IO, Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+
+from vtg.output import cache_home
+from vtg.video.clip import DecodeError
+
+TAR_MEMBER = ".tar::"
+EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp"}
+"""Packages that fsspec needs for these addresses."""
+
+BLOCK_BYTES = 1 << 20
+"""What is read at a time of an object that is looked at where it is."""
+
+TAR_BLOCK_BYTES = 1 << 16
+"""The same where the headers of a tar file are read one after another."""
+
+ATTEMPTS, PAUSE_S = 3, 0.5
+
+_FAULTS = {
+    "aiohttp": ("ClientError",),
+    "botocore.exceptions": ("BotoCoreError", "ClientError"),
+    "gcsfs.retry": ("HttpError",),
+    "google.auth.exceptions": ("GoogleAuthError",),
+}
+KEPT_MEMBERS = 256
+"""A local tar file with fewer members is looked through in no time."""
+
+_PART = np.dtype([("key", "u8"), ("first", "i8"), ("size", "i8")])
+
+
+def parted(name: str) -> tuple[str, str | None]:
+    """(file or object, member in it or None); `file://` is taken away."""
+    holder, mark, member = name.partition(TAR_MEMBER)
+    holder = f"{holder}.tar" if mark else holder
+    if holder.startswith("file://"):
+        address = urlsplit(holder)
+        holder = unquote(address.path)
+    return holder, member if mark else None
+
+
+def is_remote(name: str) -> bool:
+    """Whether it has to be fetched before it can be decoded."""
+    return "://" in name and not name.startswith("file://")
+
+
+def exists(name: str) -> bool:
+    """Whether there is such a file, or tar file and member. A remote one is taken to be there."""
+    return stamp(name)[0] >= 0
+
+
+def stamp(name: str) -> tuple[int, int]:
+    """Size in bytes and modification time in ns; of a tar member: its own size, and the tar's time.
+
+    (0, 0) of a remote one, (-1, -1) of one that is not there.
+    """
+    if is_remote(name):
+        return 0, 0
+    try:
+        path, member = parted(name)
+        status = os.stat(path)
+        if member is None:
+            return (status.st_size, status.st_mtime_ns) if _is_regular(status) else (-1, -1)
+        return part_of(path, member)[1], status.st_mtime_ns
+    except (OSError, ValueError):  # ValueError: a name that no file can have
+        return -1, -1
+
+
+def _is_regular(status: os.stat_result) -> bool:
+    return status.st_mode & 0o170000 == 0o100000
+
+
+def identity(name: str) -> list[Any]:
+    """JSON values that are others once what stands under a name is another: its true path, size and time.
+
+    Raises:
+        DecodeError: there is no such file.
+    """
+    if is_remote(name):
+        return [name]
+    path, member = parted(name)
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:
+        raise _no_such_file(name, error) from None
+    own = [] if member is None else [member]
+    return [os.path.realpath(path), status.st_size, status.st_mtime_ns, *own]
+
+
+def ffmpeg_name(name: str) -> str:
+    """What FFmpeg opens to read a file or the member of a tar file on a local disk.
+
+    Raises:
+        DecodeError: there is no such file, or no such member.
+    """
+    assert not is_remote(name), name
+    path, member = parted(name)
+    if member is None:
+        if not os.path.isfile(path):
+            raise _no_such_file(name)
+        return os.path.abspath(path)  # 12:30.avi would be a protocol
+    first, size = part_of(path, member)
+    return f"subfile,,start,{first},end,{first + size},,:{os.path.abspath(path)}"
+
+
+@contextmanager
+def opened(name: str) -> Iterator[str | IO[bytes]]:
+    """What PyAV opens: `ffmpeg_name`, or an object in a store as a file of which only what is asked for is read.
+
+    Raises:
+        DecodeError: there is no such file, or the store fails, also later while it is read.
+    """
+    if not is_remote(name):
+        yield ffmpeg_name(name)
+        return
+    try:
+        with open_remote(name) as file:
+            yield file
+    except faults() as error:
+        raise fetch_error(name, error) from error
+
+
+@contextmanager
+def open_remote(name: str) -> Iterator[IO[bytes]]:
+    """An object, or the member of a tar object, as a seekable file. Raises what the store raises (`faults`)."""
+    holder, member = parted(name)
+    system, path = file_system(holder)
+    if member is not None:
+        first, size = part_of(holder, member)
+        yield io.BytesIO(system.cat_file(path, start=first, end=first + size))
+        return
+    with system.open(path, "rb", block_size=BLOCK_BYTES) as file:
+        yield file
+
+
+def file_system(address: str) -> tuple[Any, str]:
+    """fsspec's file system of an address, and the path in it.
+
+    Raises:
+        ImportError: it needs a package that is not installed. DecodeError: nobody knows such addresses.
+    """
+    import fsspec
+
+    try:
+        return fsspec.core.url_to_fs(address)
+    except ImportError as error:
+        scheme = address.partition("://")[0]
+        extra = EXTRAS.get(scheme)
+        way = f"pip install {extra}" if extra else str(error)
+        raise ImportError(f"{address}: addresses with {scheme}:// need another package: {way}") from error
+    except ValueError as error:
+        raise DecodeError(f"{address}: not an address of a store ({error}); check its scheme") from error
+
+
+def faults() -> tuple[type[Exception], ...]:
+    """What stores raise when something goes wrong with an object; not all of them are OSErrors."""
+    found: list[type[Exception]] = [OSError]
+    for module, names in _FAULTS.items():
+        if module in sys.modules:
+            found += [getattr(sys.modules[module], name) for name in names]
+    return tuple(found)
+
+
+def patiently(name: str, read: Any) -> Any:
+    """What `read()` gives, tried again where a store fails for a moment.
+
+    Raises:
+        DecodeError: it failed every time, or there is no such object.
+    """
+    for attempt in range(ATTEMPTS):
+        try:
+            return read()
+        except (FileNotFoundError, PermissionError) as error:
+            raise fetch_error(name, error) from error
+        except faults() as error:
+            if attempt == ATTEMPTS - 1:
+                raise fetch_error(name, error) from error
+            time.sleep(PAUSE_S * 4**attempt)
+    raise AssertionError("unreachable")
+
+
+def fetch_error(name: str, error: Exception) -> DecodeError:
+    said = (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip().splitlines()[0]
+    if isinstance(error, FileNotFoundError):
+        return DecodeError(f"{name}: no such object in the store; check the address and data.video_dir")
+    return DecodeError(f"{name}: cannot be fetched ({type(error).__name__}: {said}); check the network and your rights")
+
+
+def part_of(holder: str, member: str) -> tuple[int, int]:
+    """(first byte, bytes) of a member in its tar file or object. Of several with one name the last counts.
+
+    Raises:
+        DecodeError: no such tar file, no such member, or not an uncompressed tar file.
+    """
+    parts = _parts(holder, *_version(holder))
+    key = _key(member)
+    at = int(np.searchsorted(parts["key"], key))
+    if at == len(parts) or parts["key"][at] != key:
+        raise DecodeError(f"{holder}::{member}: there is no such member in the tar file; check the name")
+    return int(parts["first"][at]), int(parts["size"][at])
+
+
+def members(holder: str) -> Iterator[tuple[str, int, int, IO[bytes]]]:
+    """(name, first byte, bytes, the tar file to read them from) of the files in a tar file or object, in its order.
+
+    Raises:
+        DecodeError: it cannot be read to its end, or is no uncompressed tar file.
+    """
+    try:
+        with _open(holder) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            for info in tar:
+                tar.members = []  # or it keeps them all  # pyright: ignore[reportAttributeAccessIssue]
+                if info.isreg():
+                    yield info.name.removeprefix("./"), info.offset_data, info.size, file
+    except tarfile.TarError as error:
+        raise DecodeError(
+            f"{holder}: not a whole, uncompressed tar file ({error}); members are read in place, so unpack a .tar.gz"
+        ) from error
+    except faults() as error:
+        if not is_remote(holder):
+            raise _no_such_file(holder, error) from error
+        raise fetch_error(holder, error) from error
+
+
+def _open(holder: str) -> Any:
+    if not is_remote(holder):
+        return open(holder, "rb")
+    system, path = file_system(holder)
+    return system.open(path, "rb", block_size=TAR_BLOCK_BYTES)
+
+
+def _version(holder: str) -> tuple[int, int]:
+    if is_remote(holder):
+        return 0, 0
+    try:
+        status = os.stat(holder)
+    except (OSError, ValueError) as error:
+        raise _no_such_file(holder, error) from None
+    return status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=65536)
+def _parts(holder: str, size: int, mtime_ns: int) -> np.ndarray:
+    """(M,) `_PART` by key: where the members of a tar file are. Kept on disk as well, 24 bytes a member."""
+    true_name = holder if is_remote(holder) else os.path.realpath(holder)
+    name = blake2b(f"{true_name}\n{size}\n{mtime_ns}".encode(errors="surrogateescape"), digest_size=16).hexdigest()
+    kept = cache_home() / "tars" / f"{name}.npy"
+    with suppress(OSError, ValueError):
+        found = np.load(kept, allow_pickle=False)
+        if found.dtype == _PART:
+            return found
+    listed = {_key(member): (first, length) for member, first, length, _ in members(holder)}
+    found = np.array(sorted((key, *part) for key, part in listed.items()), _PART)
+    if len(found) < KEPT_MEMBERS and not is_remote(holder):
+        return found
+    with suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        beside = kept.with_name(f".{name}.{os.getpid()}.{time.monotonic_ns()}.tmp")
+        with beside.open("wb") as file:
+            np.save(file, found)
+        beside.replace(kept)
+    return found
+
+
+def _key(member: str) -> int:
+    return int.from_bytes(blake2b(member.encode(errors="surrogateescape"), digest_size=8).digest(), "little")
+
+
+def _no_such_file(name: str, error: Exception | None = None) -> DecodeError:
+    why = "" if error is None else f" ({getattr(error, 'strerror', None) or error})"
+    return DecodeError(f"{name}: no such file{why}; check the path and the video folder (data.video_dir)")
