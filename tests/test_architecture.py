@@ -29,7 +29,11 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.data.audit": ("vtg.data.rows", "vtg.data.checks", "vtg.data.schema"),
     "vtg.video": GROUND,
     "vtg.data.sources": ("vtg.errors", "vtg.video", "vtg.data.schema"),
-    "vtg.data.table": ("vtg.errors", "vtg.output", "vtg.video", "vtg.data.schema", "vtg.data.sources"),
+    "vtg.data.table": ("vtg.data.schema",),
+    "vtg.data.reading": (
+        *("vtg.errors", "vtg.output", "vtg.video"),
+        *("vtg.data.schema", "vtg.data.sources", "vtg.data.table"),
+    ),
     "vtg.tasks": GROUND,
     "vtg.data.inputs": ("vtg.errors", "vtg.video"),
     "vtg.data.collate": ("vtg.data.inputs",),
@@ -37,10 +41,10 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.data.batching": (),
     "vtg.data.cost": (
         *("vtg.errors", "vtg.config", "vtg.video", "vtg.tasks"),
-        *("vtg.data.schema", "vtg.data.table", "vtg.data.inputs"),
+        *("vtg.data.schema", "vtg.data.table", "vtg.data.reading", "vtg.data.inputs"),
     ),
     "vtg.data.dataset": (
-        *(*GROUND, "vtg.data.schema", "vtg.data.table", "vtg.video", "vtg.tasks"),
+        *(*GROUND, "vtg.data.schema", "vtg.data.table", "vtg.data.reading", "vtg.video", "vtg.tasks"),
         *("vtg.data.inputs", "vtg.data.collate", "vtg.data.packing"),
     ),
     "vtg.models": (*GROUND, "vtg.video", "vtg.tasks", "vtg.data.inputs", "vtg.data.collate"),

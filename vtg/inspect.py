@@ -158,7 +158,7 @@ def _table(found: list[Agreement]) -> list[str]:
 
 def index_videos(path: str, out: str | None, *, video_dir: str | None, as_json: bool) -> int:
     """Makes or brings up to date the index of the videos of an annotation file; returns the exit code."""
-    from vtg.data.table import read_table, video_stamps
+    from vtg.data.reading import read_table, video_stamps
     from vtg.video.index import ENDING, make_index
 
     out = path + ENDING if out is None else out

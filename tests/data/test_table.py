@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vtg.data import reading
 from vtg.data import table as tables
+from vtg.data.reading import read_table, video_stamps
 from vtg.data.schema import Problem, Sample, read_samples
-from vtg.data.table import SampleTable, read_table, video_stamps
+from vtg.data.table import SampleTable
 from vtg.errors import ConfigError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
@@ -63,7 +65,7 @@ def plain(count: int, **more) -> list[dict]:
 @pytest.fixture
 def mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every file counts as large, and batches are small; the cache folder."""
-    monkeypatch.setattr(tables, "SMALL_BYTES", 0)
+    monkeypatch.setattr(reading, "SMALL_BYTES", 0)
     monkeypatch.setattr(tables, "BATCH_ROWS", 4)
     return tmp_path / "cache"
 
@@ -77,7 +79,7 @@ def test_a_table_is_the_list_of_its_samples(tmp_path_factory, rows, large, data)
     expected = [one for one in found if isinstance(one, Sample)]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(tables, "BATCH_ROWS", 4)
-        patched.setattr(tables, "SMALL_BYTES", 0 if large else 1 << 20)
+        patched.setattr(reading, "SMALL_BYTES", 0 if large else 1 << 20)
         table, lost = read_table(path, cache_dir=str(folder / "cache"))
         again, lost_again = read_table(path, cache_dir=str(folder / "cache"))
     assert [one.problem for one in lost] == [one for one in found if isinstance(one, Problem)] and lost == lost_again
@@ -162,7 +164,7 @@ def test_a_cache_folder_that_cannot_be_is_named(tmp_path, mapped):
 
 
 def read_in_a_child(path: str, cache: str) -> list[str]:
-    tables.SMALL_BYTES = 0
+    reading.SMALL_BYTES = 0
     return list(read_table(path, cache_dir=cache)[0].qids())
 
 

@@ -137,3 +137,13 @@ def test_shards_train_like_files(tmp_path, videos, qwen3_vl, remote):
         assert item["skipped"] is None
         assert np.array_equal(dataset.clip(dataset.samples[at]).frames, own.frames)
     assert (tmp_path / "fetched").exists() == remote
+
+
+def test_shards_that_are_not_in_the_store_end_the_run_before_it_begins(tmp_path):
+    report = SkipReport(tmp_path / "skipped.jsonl", max_bad_share=0)
+    for pattern, message in (
+        ("memory://none/{0..1}.tar", "no such object in the store"),
+        ("memory://none/*.tar", "no such"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            read_split(pattern, video_dir=None, report=report)

@@ -109,6 +109,7 @@ def test_a_preset_fits_into_nine_tenths_of_its_gpu(size):
     choice = next(choice for choice, path in MODELS.items() if path == config.model.path)
     found = estimated(config, choice, gpus=1)
     assert config.trainer["gradient_checkpointing"] and config.lora.enabled and config.batching.by == "tokens"
+    assert config.batching.largest_first
     assert found.peak_bytes <= SHARE * size * GB
     (proposal,) = (one for one in propose([size]) if one.lora)
     assert (proposal.model, proposal.peak_bytes) == (choice, found.peak_bytes)

@@ -9,8 +9,9 @@ import pytest
 
 from vtg.config.schema import TaskConfig, VideoConfig
 from vtg.data.cost import sample_costs, video_facts
+from vtg.data.reading import video_stamps
 from vtg.data.schema import Sample
-from vtg.data.table import SampleTable, video_stamps
+from vtg.data.table import SampleTable
 from vtg.errors import ConfigError
 from vtg.tasks.span import SpanTask
 from vtg.video import index as indices

@@ -205,7 +205,7 @@ def test_a_package_that_is_missing_is_named():
     try:
         import s3fs  # noqa: F401  # pyright: ignore
     except ImportError:
-        with pytest.raises(ImportError, match=r"s3://bucket/a\.mp4: addresses with s3:// .*pip install s3fs"):
+        with pytest.raises(ImportError, match=r"s3://bucket/a\.mp4: addresses with s3:// .*or s3fs alone"):
             storage.file_system("s3://bucket/a.mp4")
 
 
@@ -216,7 +216,7 @@ def test_a_store_that_cannot_be_reached_is_told_before_training(tmp_path):
         rows = tmp_path / "rows.jsonl"
         rows.write_text('{"video": "a.mp4", "duration": 2.0, "timestamp": [0, 1], "sentence": "x"}\n')
         report = SkipReport(tmp_path / "skipped.jsonl", max_bad_share=0)
-        with pytest.raises(ConfigError, match=r"s3://bucket/a\.mp4: .*pip install s3fs"):
+        with pytest.raises(ConfigError, match=r"s3://bucket/a\.mp4: .*or s3fs alone"):
             read_split(str(rows), video_dir="s3://bucket", report=report)
 
 

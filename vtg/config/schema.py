@@ -114,7 +114,7 @@ class BatchingConfig:
     attention_cost: float = 24576.0
     packing: bool = False
     share_video: bool = False
-    largest_first: bool = True
+    largest_first: bool = False
 
 
 @dataclass

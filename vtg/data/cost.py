@@ -14,8 +14,9 @@ from transformers import ProcessorMixin
 
 from vtg.config.schema import VideoConfig
 from vtg.data.inputs import family, patch_factor
+from vtg.data.reading import video_stamps
 from vtg.data.schema import Sample, resolve_video
-from vtg.data.table import SampleTable, video_stamps
+from vtg.data.table import SampleTable
 from vtg.errors import SampleError
 from vtg.tasks.answer import MAX_MOMENTS
 from vtg.tasks.span import SpanTask

@@ -24,8 +24,9 @@ from vtg.config.schema import BatchingConfig, DataConfig, VideoConfig
 from vtg.data.collate import collate
 from vtg.data.inputs import IGNORE_INDEX, Features, encode, patch_factor
 from vtg.data.packing import pack, share
+from vtg.data.reading import read_table, video_stamps
 from vtg.data.schema import Sample, resolve_video
-from vtg.data.table import Lost, SampleTable, read_table, video_stamps
+from vtg.data.table import Lost, SampleTable
 from vtg.errors import ConfigError, RunError, SampleError
 from vtg.tasks.span import SpanTask
 from vtg.video import storage

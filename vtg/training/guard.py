@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import DistributedType, gather_object
 
 from vtg.config.schema import SFTConfig
 from vtg.data.dataset import Row
@@ -120,7 +120,11 @@ class FiniteGuard:
             JointRunError: a loss or the norm is not finite and the run is to end.
         """
         window, self._window = self._window, []
-        bad = ~torch.isfinite(torch.stack([loss.float() for loss, _ in window])) if window else torch.zeros(1).bool()
+        bad = (
+            ~torch.isfinite(torch.stack([loss.float() for loss, _ in window]))
+            if window
+            else torch.zeros(1, device=accelerator.device).bool()
+        )
         norm = None if grad_norm is None else torch.as_tensor(grad_norm, device=bad.device).float()
         is_bad_norm = norm is not None and not torch.isfinite(norm)
         flags = torch.stack([bad.any(), torch.as_tensor(is_bad_norm, device=bad.device)]).float()
@@ -137,7 +141,8 @@ class FiniteGuard:
                 batch for (_, batch), is_bad in zip(window, bad.tolist(), strict=False) if is_bad or not is_bad_loss
             ]
             everywhere = gather_object([(accelerator.process_index, named)])
-            raise JointRunError(self._message(step, is_bad_loss, everywhere))
+            can_skip = accelerator.distributed_type != DistributedType.DEEPSPEED
+            raise JointRunError(self._message(step, is_bad_loss, everywhere, can_skip=can_skip))
         log.warning(
             "step %d: %s is not finite: its update is left out", step, "a loss" if is_bad_loss else "the gradient"
         )
@@ -148,13 +153,15 @@ class FiniteGuard:
         found, self.skipped = self.skipped, 0
         return found
 
-    def _message(self, step: int, is_bad_loss: bool, named: Sequence[tuple[int, list[StepBatch]]]) -> str:
+    def _message(
+        self, step: int, is_bad_loss: bool, named: Sequence[tuple[int, list[StepBatch]]], *, can_skip: bool
+    ) -> str:
         ranks = [rank for rank, batches in named if batches]
         qids = [row.qid for _, batches in named for batch in batches for row in batch.rows]
         where = f" on rank {', '.join(map(str, ranks))}" if len(named) > 1 else ""
         what = f"the loss is not finite{where}" if is_bad_loss else "the loss is finite, its gradient is not"
         often = f" (the last of {self.in_a_row} updates in a row that were left out)" if self.in_a_row > 1 else ""
-        skip = ", or set on_nan=skip to leave out such updates" if self.on_nan == "stop" else ""
+        skip = ", or set on_nan=skip to leave out such updates" if can_skip and self.on_nan == "stop" else ""
         return (
             f"step {step}: {what}{often}\nsamples: {_named(qids)}\n"
             "try a lower trainer.learning_rate or trainer.max_grad_norm; trainer.bf16=true instead of trainer.fp16; or "

@@ -24,10 +24,10 @@ from tqdm import tqdm
 from transformers import TrainerCallback, TrainingArguments
 
 from vtg.config.schema import SFTConfig
-from vtg.errors import ConfigError
+from vtg.errors import ConfigError, JointRunError
 from vtg.models.checkpoint import last_checkpoint
 from vtg.output import write_json, write_text
-from vtg.training.deepspeed import deepspeed_settings
+from vtg.training.zero import deepspeed_settings
 
 log = logging.getLogger("vtg")
 
@@ -80,7 +80,7 @@ def processes_part_together() -> Iterator[None]:
     """
     try:
         yield
-    except SystemExit:
+    except (SystemExit, JointRunError):
         _end_process_group()
         raise
     _end_process_group()

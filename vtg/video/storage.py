@@ -170,7 +170,7 @@ def file_system(address: str) -> tuple[Any, str]:
     except ImportError as error:
         scheme = address.partition("://")[0]
         extra = EXTRAS.get(scheme)
-        way = f"pip install {extra}" if extra else str(error)
+        way = f"pip install 'vtg[stores]', or {extra} alone" if extra else str(error)
         raise ImportError(f"{address}: addresses with {scheme}:// need another package: {way}") from error
     except ValueError as error:
         raise DecodeError(f"{address}: not an address of a store ({error}); check its scheme") from error

@@ -59,7 +59,18 @@ def shard_names(pattern: str) -> list[str]:
 
 
 def shards_of(pattern: str) -> list[tuple[str, int, int]]:
-    """(true path or address, bytes, time in ns) of the shards; of remote ones no time."""
+    """(true path or address, bytes, time in ns) of the shards; of remote ones no time.
+
+    Raises:
+        ConfigError: there are none, or they cannot be reached.
+    """
+    try:
+        return _stamps(pattern)
+    except DecodeError as error:
+        raise ConfigError(f"data.annotation_file = {pattern!r}: {error}") from error
+
+
+def _stamps(pattern: str) -> list[tuple[str, int, int]]:
     found: list[tuple[str, int, int]] = []
     for name in shard_names(pattern):
         if storage.is_remote(name):

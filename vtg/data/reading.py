@@ -1,0 +1,153 @@
+"""Annotation files → tables of samples, made once and found again.
+
+A table lies in a folder named after the annotation file, its size and its modification time, `rows/<key>/rows.arrow` in
+the cache folder (`data.cache_dir`, else vtg's own under $XDG_CACHE_HOME), beside `problems.jsonl`, the rows that are
+lost. Files under `SMALL_BYTES` are read anew each time, which is as fast, and leave nothing behind; they make the same
+table in memory.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from vtg.data.schema import Problem, Sample, read_samples, resolve_video
+from vtg.data.sources.webdataset import is_shards, read_shards, shards_of
+from vtg.data.table import Lost, SampleTable, write_samples
+from vtg.errors import ConfigError
+from vtg.output import cache_home
+from vtg.video import storage
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Goes up with any change to the columns, to the rules of `vtg.data.checks`, or to what a Sample holds."""
+
+SMALL_BYTES = 4 << 20
+"""Annotation files below are read anew: some 20,000 rows."""
+
+UNUSED_S = 30 * 86400.0
+"""A table of an annotation file as it was before is removed when nobody has opened it for so long."""
+
+STAT_THREADS, STAT_CHUNK = 8, 4096
+"""Videos looked for at a time: on a network file system each answer takes its while."""
+
+
+def read_table(path: str, *, cache_dir: str | None = None) -> tuple[SampleTable, list[Lost]]:
+    """All samples of an annotation file (JSONL, one JSON array, or WebDataset shards), and the rows that are none.
+
+    Raises:
+        ConfigError: shards that are not there or cannot be reached, or a cache folder that cannot be written to.
+        OSError: the file cannot be read.
+    """
+    stamp = _stamp(path)
+    if sum(size for _, size, _ in stamp) < SMALL_BYTES:
+        content = BytesIO()
+        lost = write_samples(_source(path), content, path=path)
+        return SampleTable.held(content.getvalue(), path=path), lost
+    of_file = sha256(stamp[0][0].encode(errors="surrogateescape")).hexdigest()[:16]
+    # Rows of shards hold the shards' names as they are given here, others what follows from the file's name.
+    given = path if is_shards(path) else Path(path).stem
+    of_version = sha256(json.dumps([FORMAT, given, stamp]).encode()).hexdigest()[:16]
+    with _cache_folder(cache_dir) as root:
+        folder = root / f"{of_file}-{of_version}"
+        if not (folder / "rows.arrow").is_file():
+            with _locked(root / f"{of_file}.lock"):
+                if not (folder / "rows.arrow").is_file():
+                    _build(path, folder)
+                    _remove_unused(root, of_file)
+        with suppress(OSError):
+            os.utime(folder)
+        lines = (folder / "problems.jsonl").read_text(encoding="utf-8").splitlines()
+        lost = [
+            Lost(line.pop("before"), Problem(path=line.pop("at") or path, **line)) for line in map(json.loads, lines)
+        ]
+        return SampleTable.open(folder / "rows.arrow", path=path), lost
+
+
+def video_stamps(videos: pa.Array, video_dir: str | None) -> np.ndarray:
+    """(V, 2) int64 sizes and times of the videos of these names, `vtg.video.storage.stamp`; asked for in parallel."""
+
+    def part(at: int) -> np.ndarray:
+        names = videos.slice(at, STAT_CHUNK).to_pylist()
+        return np.array([storage.stamp(resolve_video(name, video_dir)) for name in names], np.int64)
+
+    with ThreadPoolExecutor(STAT_THREADS) as pool:
+        return np.concatenate([np.empty((0, 2), np.int64), *pool.map(part, range(0, len(videos), STAT_CHUNK))])
+
+
+def _source(path: str) -> Iterator[Sample | Problem]:
+    return read_shards(path) if is_shards(path) else read_samples(path)
+
+
+def _stamp(path: str) -> list[tuple[str, int, int]]:
+    """(true path, bytes, time in ns) of the files that the rows are read from."""
+    if is_shards(path):
+        return shards_of(path)
+    with open(path, "rb") as file:
+        status = os.fstat(file.fileno())
+    return [(os.path.realpath(path), status.st_size, status.st_mtime_ns)]
+
+
+@contextmanager
+def _cache_folder(cache_dir: str | None) -> Iterator[Path]:
+    root = (Path(cache_dir) if cache_dir is not None else cache_home()) / "rows"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        yield root
+    except OSError as error:
+        raise ConfigError(
+            f"data.cache_dir = {cache_dir!r}: the rows cannot be kept in {root} ({error.strerror or error}); name a "
+            "folder of yours with room for a copy of the annotation file"
+        ) from error
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process at a time. Where the file system knows no locks several do the same work, and no harm."""
+    with path.open("a") as file:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _build(path: str, folder: Path) -> None:
+    """Writes beside and renames."""
+    beside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
+    log.info("reading %s once into %s", path, folder)
+    beside.mkdir()
+    try:
+        with (beside / "rows.arrow").open("wb") as file:
+            lost = write_samples(_source(path), file, path=path)
+        with (beside / "problems.jsonl").open("w", encoding="utf-8") as file:
+            for one in lost:
+                fields = asdict(one.problem)
+                at = fields.pop("path")
+                file.write(json.dumps({"before": one.before, "at": "" if at == path else at, **fields}) + "\n")
+        try:
+            beside.rename(folder)
+        except OSError:
+            if not (folder / "rows.arrow").is_file():  # another process was first
+                raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _remove_unused(root: Path, of_file: str) -> None:
+    for folder in root.glob(f"*{of_file}-*"):
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime > UNUSED_S:
+                shutil.rmtree(folder, ignore_errors=True)
