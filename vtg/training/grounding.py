@@ -133,7 +133,7 @@ class GroundingTrainer(Trainer):
         if not is_deepspeed_zero3_enabled():
             yield self.accelerator.unwrap_model(self.model)
             return
-        import deepspeed
+        import deepspeed  # type: ignore[import-not-found]
         from trl.models.utils import add_hooks, remove_hooks
 
         with deepspeed.zero.GatheredParameters(list(self.model.parameters())):  # type: ignore[union-attr]

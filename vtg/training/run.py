@@ -223,7 +223,7 @@ def training_arguments(
     except (TypeError, ValueError) as error:
         raise ConfigError(f"trainer: {error}") from error
     if settings is not None:
-        import deepspeed  # which partitions a model as it is loaded, and must know of its processes by then
+        import deepspeed  # type: ignore[import-not-found]  # which partitions a model as it is loaded, and must know of its processes by then
 
         deepspeed.init_distributed("gloo" if arguments.use_cpu else "nccl")
     return arguments
