@@ -77,8 +77,7 @@ class GroundingTrainer(Trainer):
         super().log(logs, start_time)
 
     def go_on(self, checkpoint: Path) -> None:
-        """Prepares to go on from a checkpoint; what the Trainer itself restores comes later."""
-        raise NotImplementedError
+        """Takes up from a checkpoint what the Trainer does not restore itself; here that is nothing."""
 
     def begin_interval(self) -> None:
         """Begins what the next log entry counts: what was read and how long it took before is not training."""

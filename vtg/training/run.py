@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,8 @@ def training_arguments(
     given.setdefault("gradient_checkpointing_kwargs", {"use_reentrant": False})
     settings = deepspeed_settings(config.deepspeed)
     if settings is not None:
+        if find_spec("deepspeed") is None:
+            raise ConfigError("deepspeed: is not installed; pip install deepspeed, or set deepspeed=none")
         given["deepspeed"] = settings
     try:
         arguments = kind(
@@ -223,7 +226,8 @@ def training_arguments(
     except (TypeError, ValueError) as error:
         raise ConfigError(f"trainer: {error}") from error
     if settings is not None:
-        import deepspeed  # type: ignore[import-not-found]  # which partitions a model as it is loaded, and must know of its processes by then
+        # ZeRO-3 partitions a model as it is loaded, and must know of its processes by then.
+        import deepspeed  # type: ignore[import-not-found]
 
         deepspeed.init_distributed("gloo" if arguments.use_cpu else "nccl")
     return arguments
