@@ -56,6 +56,8 @@ class GroundingTrainer(Trainer):
         except torch.OutOfMemoryError as error:
             remedies = training_remedies(self.config, self.args.per_device_train_batch_size)
             raise out_of_memory(error, f"step {self.state.global_step + 1}\n{self._shown}", remedies) from error
+        finally:
+            self.stop.let_go()
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """One micro-batch; remembers what it holds, for errors."""

@@ -323,8 +323,12 @@ class StopOnSignal(TrainerCallback):
             control.should_training_stop = True
 
     def on_train_end(self, args, state, control, **kwargs):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Signals are handled as before; also where training ends by an error."""
+        while self._before:
+            signal.signal(*self._before.popitem())
 
     def _note(self, number: int, frame: Any) -> None:
         if self.exit_code is not None and number == signal.SIGINT:
