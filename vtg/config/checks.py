@@ -9,6 +9,7 @@ from vtg.config.schema import (
     DoctorConfig,
     ModelConfig,
     PredictConfig,
+    RLConfig,
     SFTConfig,
     VideoConfig,
 )
@@ -144,6 +145,11 @@ def check_video(video: VideoConfig) -> None:
 def is_packed(config: BatchingConfig) -> bool:
     """Whether batches are one sequence of samples end to end."""
     return config.packing or config.share_video
+
+
+def shares_prompts(config: RLConfig) -> bool:
+    """Whether a prompt runs once for all of its completions, once `model.attention` is no longer `auto`."""
+    return config.rollout.share_prompt and config.model.attention == "sdpa"
 
 
 def needs_mask(config: SFTConfig) -> bool:

@@ -8,6 +8,8 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
+from vtg.models.shared_prompt import plain_model
+
 Gather = Callable[[Iterable[nn.Parameter]], AbstractContextManager[None]]
 
 
@@ -21,7 +23,7 @@ def merged_weights(model: Any, gather: Gather = lambda parameters: nullcontext()
         model: a plain model, or a PeftModel on one.
         gather: makes parameters whole that are kept in parts (ZeRO-3); all ranks iterate together.
     """
-    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    plain = plain_model(model)
     layers: tuple[str, ...] = ()
     module: Any
     for name, module in plain.named_modules():

@@ -9,7 +9,7 @@ from transformers import DynamicCache, GenerationConfig
 from transformers.cache_utils import DynamicLayer
 
 from vtg.data.collate import collate
-from vtg.models.shared_prompt import Prompt, repeated_batch, shared_batch
+from vtg.models.shared_prompt import Prompt, plain_model, repeated_batch, shared_batch
 
 
 class RoomyLayer(DynamicLayer):
@@ -97,7 +97,7 @@ def forward_log_probs(
 
     `dtype`: in which attention is computed.
     """
-    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    plain = plain_model(model)
     own = torch.tensor([list(completion)], device=prompt.features["input_ids"].device)
     if share:
         inputs = shared_batch([prompt], [own], dtype=dtype)
@@ -132,7 +132,7 @@ def _ended(row: list[int], config: GenerationConfig) -> list[int]:
 
 def _prefilled(model: Any, prompts: Sequence[Prompt], *, n: int, room: int, pad_token_id: int) -> dict[str, Any]:
     """What `generate` goes on from: all prompt tokens but the last in the cache, n rows each, padded on the left."""
-    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    plain = plain_model(model)
     caches = [_keys_and_values(plain, prompt) for prompt in prompts]
     longest = max(len(prompt.features["input_ids"]) for prompt in prompts)
 

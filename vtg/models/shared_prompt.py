@@ -77,6 +77,11 @@ class Prompt:
         return self.features if self.encoded is None else self.features | {"pixel_values_videos": self.encoded}
 
 
+def plain_model(model: Any) -> Any:
+    """The Qwen-VL model without PEFT around it."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def share_prompts(model: Any) -> None:
     """Teaches a plain Qwen-VL model, in place, to take the batches of `shared_batch` and videos already encoded.
 

@@ -117,7 +117,7 @@ def _transformers(trainer: Any) -> Engine:
         args=trainer.args,
         config=trainer.generation_config,
         kwargs=trainer.generation_kwargs,
-        pad_token_id=trainer._tokenizer.pad_token_id,
+        pad_token_id=trainer.pad_token_id,
         shares=trainer.shares,
     )
 

@@ -14,7 +14,7 @@ from peft import PeftModel
 from transformers import TrainingArguments, set_seed
 from trl.trainer.grpo_config import GRPOConfig
 
-from vtg.config.checks import longest_clip_tokens
+from vtg.config.checks import longest_clip_tokens, shares_prompts
 from vtg.config.schema import RLConfig
 from vtg.data.batching.prompts import plan_fixed_prompts, plan_prompts
 from vtg.data.cost import sample_costs, video_facts
@@ -168,9 +168,7 @@ def prompt_costs(config: RLConfig, prompts: GroundingDataset, arguments: GRPOCon
             facts = video_facts(samples.videos()[0], video_dir=prompts.video_dir, index=index, progress=True)
         shape: Any = {"task": prompts.task, "processor": prompts.processor, "video": config.video}
         costs = sample_costs(samples, facts, **shape)
-        times = (
-            1 if config.rollout.share_prompt and config.model.attention == "sdpa" else arguments.num_generations or 1
-        )
+        times = 1 if shares_prompts(config) else arguments.num_generations or 1
         in_tokens = times * costs.tokens.astype(np.float64) + completion_tokens(arguments)
         found = [costs.seconds if config.batching.by == "duration" else in_tokens]
     (result,) = broadcast_object_list(found)

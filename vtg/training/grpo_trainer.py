@@ -29,6 +29,7 @@ from transformers.trainer_callback import PrinterCallback
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
+from vtg.config.checks import shares_prompts
 from vtg.config.schema import RLConfig
 from vtg.data.dataset import GroundingDataset, SkipReport
 from vtg.data.inputs import Features
@@ -40,6 +41,7 @@ from vtg.models.shared_prompt import (
     Prompt,
     accept_encoded_videos,
     encode_video,
+    plain_model,
     repeated_batch,
     share_prompts,
     shared_batch,
@@ -146,7 +148,7 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         check_trl()
         self.prompts, self.loader, self.costs, self.record = train_dataset, loader, costs, record
         self.config, self.report, self.base = config, report, base_model(config.model)
-        self.shares = config.rollout.share_prompt and config.model.attention == "sdpa"
+        self.shares = shares_prompts(config)
         args.reward_weights = [term.weight for term in terms]
         tokenizer = kwargs["processing_class"].tokenizer
         given: dict[str, Any] = args.generation_kwargs or {}  # type: ignore[assignment]
@@ -193,8 +195,7 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
     @property
     def plain_model(self) -> Any:
         """The Qwen-VL model without DDP and PEFT around it."""
-        model: Any = self.accelerator.unwrap_model(self.model)
-        return model.get_base_model() if hasattr(model, "get_base_model") else model
+        return plain_model(self.accelerator.unwrap_model(self.model))
 
     # What TRL asks for, in the order of a step.
 
@@ -447,7 +448,7 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         mine = slice(self.args.process_index * len(inputs), (self.args.process_index + 1) * len(inputs))
         texts = [messages[0]["content"] for messages in completions]
-        self._scored = {"inputs": inputs, "texts": texts, "rewards": rewards[mine]}
+        self._scored = {"texts": texts, "rewards": rewards[mine]}
         return rewards
 
     def _get_per_token_logps_and_entropies(

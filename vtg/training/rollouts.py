@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -71,7 +71,7 @@ class RolloutLoader:
     state: RolloutState = field(default_factory=RolloutState)
     _stream: Iterator[MicroStep] | None = None
 
-    @property
+    @cached_property
     def micro_steps(self) -> int:
         """Of a pass over all samples. (The loader has no length: its stream has no end.)"""
         return self.iterations * sum(map(len, self.plan(range(len(self.dataset)), 0)))
