@@ -146,7 +146,7 @@ def build_vtg(case: Case) -> tuple[Any, Begin]:
     )
     plan = [[np.array([[0]])]]
     loader = RolloutLoader(
-        dataset, choose=lambda epoch: [0], plan=lambda chosen, epoch: plan, rank=0, iterations=1, workers=0
+        dataset, choose=lambda epoch: [0], plan=lambda chosen, epoch, ranks: plan, rank=0, ranks=1, iterations=1
     )
     trainer = VideoGRPOTrainer(
         model=prepare_training(copy.deepcopy(case.pristine), config.model, config.lora),

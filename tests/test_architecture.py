@@ -188,6 +188,17 @@ def test_commands_start_without_torch_and_without_hugging_face():
     }
 
 
+@pytest.mark.parametrize("name", ["sft", "grpo"])
+def test_training_starts_without_what_it_may_never_use(name):
+    """Pictures are drawn at the end; each of these takes up to seconds to import."""
+    code = f"import sys, vtg.training.{name}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT)
+    assert done.returncode == 0, done.stderr
+    unused = {"matplotlib", "tensorboard", "deepspeed", "vllm", "bitsandbytes", "wandb", "decord", "torchcodec"}
+    unused |= {"trl"} if name == "sft" else set()
+    assert not unused & set(done.stdout.split())
+
+
 def test_no_config_and_no_file_can_run_code():
     wrong = []
     for module, tree in TREES.items():

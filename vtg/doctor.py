@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vtg.config.schema import DoctorConfig
-from vtg.entry import hydra_program
+from vtg.entry import hydra_program, loading
 
 if TYPE_CHECKING:
     from vtg.evaluation.diagnosis import Diagnosis
@@ -36,9 +36,10 @@ def main() -> None:
 def _diagnose(config: DoctorConfig) -> None:
     if config.look == "memory":
         return _look_at_memory(config)
-    from vtg.demo.dataset import ensure_demo
-    from vtg.evaluation.diagnosis import diagnose
-    from vtg.training.run import start_logging
+    with loading("torch and transformers"):
+        from vtg.demo.dataset import ensure_demo
+        from vtg.evaluation.diagnosis import diagnose
+        from vtg.training.run import start_logging
 
     start_logging()
     if config.data.demo is not None:

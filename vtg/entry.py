@@ -1,10 +1,13 @@
 """How a Hydra program of vtg starts: where its configs are, what its arguments mean, how it fails."""
 
+import atexit
 import difflib
+import gc
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -65,6 +68,24 @@ def hydra_program(config_name: str, *, schema: type, job: Callable[[Any], None],
         if composed:
             raise
         _end(2, _explain(error, schema))
+
+
+@contextmanager
+def loading(what: str) -> Iterator[None]:
+    """Around slow imports: says what the wait is for, and has the garbage collector leave alone what they make.
+
+    torch and transformers make half a million objects, which stay. Looking through them again and again meanwhile is a
+    third of the time they take to import, and each full collection afterwards would do it once more.
+    """
+    if os.environ.get("RANK", "0") == "0":
+        print(f"loading {what}", file=sys.stderr, flush=True)
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+        atexit.register(gc.unfreeze)  # bindings complain at the end of what was never freed
 
 
 def _end(code: int, message: str) -> NoReturn:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtg.config.schema import PredictConfig
-from vtg.entry import hydra_program
+from vtg.entry import hydra_program, loading
 from vtg.errors import RunError, SampleError
 from vtg.models.settings import CheckpointSettings, checkpoint_settings
 from vtg.output import write_json, write_jsonl
@@ -32,9 +32,10 @@ def main() -> None:
 def _predict(config: PredictConfig) -> None:
     found = checkpoint_settings(config.checkpoint, overrides=config.settings, fallback=config.fallback)
     SpanTask(found.settings.task)  # the answer form is checked before torch is imported
-    from vtg.evaluation.inference import Grounder
-    from vtg.models.checkpoint import save_settings
-    from vtg.training.run import start_logging
+    with loading("torch and transformers"):
+        from vtg.evaluation.inference import Grounder
+        from vtg.models.checkpoint import save_settings
+        from vtg.training.run import start_logging
 
     start_logging()
     _say_settings(found)

@@ -1,7 +1,7 @@
 """Reinforcement learning with GRPO: `python train_rl.py [overrides]`, or `vtg rl [overrides]`."""
 
 from vtg.config.schema import RLConfig
-from vtg.entry import hydra_program
+from vtg.entry import hydra_program, loading
 
 
 def main() -> None:
@@ -21,9 +21,9 @@ def _train(config: RLConfig) -> None:
     notes = adopt(config, HydraConfig.get().overrides.task)
     notes += [f"rewards: {warning}" for warning in rewards.warnings_of(terms, task=config.task)]
     check_together(config)
-    # torch, transformers and trl load here, after the settings were checked
-    from vtg.training.grpo import train
-    from vtg.training.run import processes_part_together
+    with loading("torch, transformers and trl"):  # after the settings were checked
+        from vtg.training.grpo import train
+        from vtg.training.processes import processes_part_together
 
     with processes_part_together():
         train(config, terms, notes)

@@ -1,7 +1,7 @@
 """Supervised fine-tuning: `python train_sft.py [overrides]`, or `vtg sft [overrides]`."""
 
 from vtg.config.schema import SFTConfig
-from vtg.entry import hydra_program
+from vtg.entry import hydra_program, loading
 
 
 def main() -> None:
@@ -10,9 +10,9 @@ def main() -> None:
 
 
 def _train(config: SFTConfig) -> None:
-    # torch and transformers load here, after the settings were checked
-    from vtg.training.run import processes_part_together
-    from vtg.training.sft import train
+    with loading("torch and transformers"):  # after the settings were checked
+        from vtg.training.processes import processes_part_together
+        from vtg.training.sft import train
 
     with processes_part_together():
         train(config)

@@ -262,3 +262,21 @@ def test_one_file_for_everything_is_read_once_and_warned_about(demo_dir, report,
     splits = read_splits(data_config(demo_dir, val_file=path, test_file=path), seed=0, report=report)
     assert splits.train == splits.val == splits.test and report.total == len(splits.train)
     assert "the validation rows are the training rows" in caplog.text and "the test rows are" in caplog.text
+
+
+def test_what_a_run_left_out_before_it_went_on_stays_in_its_report(tmp_path):
+    path = tmp_path / "skipped.jsonl"
+    first = SkipReport(path, max_bad_share=0.5)
+    first.expect(10)
+    first.add([Skipped("rows.jsonl:3", "broken"), Skipped("rows.jsonl:5", "broken")])
+    path.write_text(path.read_text() + '{"place": "rows.jsonl:7", "rea')  # killed in the middle of a line
+    again = SkipReport(path, max_bad_share=0.5, goes_on=True)
+    again.expect(10)
+    again.add([Skipped("rows.jsonl:5", "broken"), Skipped("rows.jsonl:8", "broken")])
+    assert [json.loads(line)["place"] for line in path.read_text().splitlines()] == [
+        "rows.jsonl:3",
+        "rows.jsonl:5",
+        "rows.jsonl:8",
+    ]
+    assert len(again.skipped) == 2  # it counts what it met itself
+    assert SkipReport(path, max_bad_share=0.5).skipped == {} and path.read_text() == ""

@@ -143,10 +143,10 @@ def test_no_text_makes_the_parser_raise(codec, text):
     "piece", ["1 ", "1 to ", "1.", "1:", "-", "9", "[1,", "<1>", "1m", "<think>", "<answer>", " ", "1e"]
 )
 @pytest.mark.parametrize("codec", [SecondsCodec(), RelativeCodec(), TokensCodec()], ids=repr)
-def test_a_hundred_thousand_characters_are_parsed_in_a_moment(codec, piece):
-    began = time.perf_counter()
+def test_a_hundred_thousand_characters_are_parsed_in_linear_time(codec, piece):
+    began = time.thread_time()
     codec.parse(piece * (100_000 // len(piece)), 10.0)
-    assert time.perf_counter() - began < 2.0
+    assert time.thread_time() - began < 10.0  # of the processor: with the square of the length it would be minutes
 
 
 def test_only_the_token_form_adds_to_the_vocabulary():

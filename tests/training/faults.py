@@ -1,10 +1,11 @@
-"""Faults for the tests of training: hooks that make the real model run out of memory, or give a NaN.
+"""Faults for the tests of training: hooks that make the real model run out of memory, give a NaN, or be killed.
 
-As a program: `python faults.py RANK AT,AT… OVERRIDE…` is `train_sft.py` with a NaN in these of the forwards of that
-rank that are trained on.
+As a program: `python faults.py nan|killed RANK AT,AT… sft|rl OVERRIDE…` is `train_sft.py` or `train_rl.py` with that
+fault in these of the forwards of that rank that are trained on.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,10 +54,23 @@ def nan(*at: int) -> Callable[[int, Any], Any]:
     return fault
 
 
-if __name__ == "__main__":
-    rank, at, *words = sys.argv[1:]
-    sys.argv = ["train_sft.py", *words]
-    with in_training_forwards(nan(*map(int, at.split(",") if os.environ["RANK"] == rank else []))):
-        from vtg.sft import main
+def killed(at: int) -> Callable[[int, Any], None]:
+    """Kills the process in forward `at`, as the system does when memory runs out."""
 
+    def fault(done: int, output: Any) -> None:
+        if done == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return fault
+
+
+if __name__ == "__main__":
+    kind, rank, at, script, *words = sys.argv[1:]
+    sys.argv = [f"train_{script}.py", *words]
+    here = [int(one) for one in at.split(",") if os.environ["RANK"] == rank]
+    with in_training_forwards((nan if kind == "nan" else killed)(*here) if here else lambda done, output: None):
+        if script == "sft":
+            from vtg.sft import main
+        else:
+            from vtg.rl import main
         main()

@@ -78,6 +78,7 @@ def build(words: list[str]) -> VideoGRPOTrainer:
         choose=lambda epoch: range(len(prompts)),
         plan=partial(plan, config=config, costs=costs, arguments=arguments),
         rank=0,
+        ranks=1,
         iterations=arguments.num_iterations,
     )
     set_seed(config.seed)
@@ -147,7 +148,7 @@ def cut_back(out: Path, *, step: int) -> None:
 def _train_twice(out: Path, words: list[str]) -> None:
     import torch
 
-    from vtg.training.run import is_main_process, processes_part_together
+    from vtg.training.processes import is_main_process, processes_part_together
 
     with processes_part_together():
         train(words)

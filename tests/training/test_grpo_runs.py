@@ -220,6 +220,15 @@ def test_two_processes_share_prompts_log_once_and_go_on_in_the_middle_of_a_rollo
     found, wanted = weights(out / "best"), weights(whole / "best")
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
+    cut_back(out, step=1)
+    train(overrides(demo_dir, out, *words))  # one process goes on from what two have saved
+    assert learned(out)[0] == learned(whole)[0] and [line["step"] for line in entries(out)] == [1, 2]
+    sampled = completions(out)
+    assert list(sampled) == ["step_000000.jsonl", "step_000001.jsonl"]  # the rollout they shared is sampled anew
+    assert sampled["step_000000.jsonl"] == rows
+    met = json.loads((out / "checkpoint-2" / "curriculum.json").read_text())["met"]
+    assert sum(met) == sum(record["met"]) + len(sampled["step_000001.jsonl"]) // 4
+
 
 def test_a_video_that_cannot_be_read_costs_its_group_alone(demo_dir, tmp_path):
     rows = one_row_a_video(demo_dir, tmp_path, count=2)

@@ -132,8 +132,7 @@ def test_a_nan_of_one_process_is_the_business_of_both(demo_dir, tmp_path):
         [
             *launcher,
             str(Path(__file__).with_name("faults.py")),
-            "1",
-            bad,
+            *("nan", "1", bad, "sft"),
             *sft_runs.overrides(demo_dir, tmp_path, *ALONE, *words),
         ],
         capture_output=True,

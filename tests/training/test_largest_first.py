@@ -73,7 +73,7 @@ def test_the_costliest_prompts_of_the_first_pass_are_rolled_out_first(demo_dir, 
 
     def micro_batches(epoch: int, *, largest_first: bool) -> list[list[list[int]]]:
         told = replace(config, batching=replace(config.batching, largest_first=largest_first))
-        rollouts = plan(range(20), epoch, config=told, costs=costs, arguments=arguments)
+        rollouts = plan(range(20), epoch, 1, config=told, costs=costs, arguments=arguments)
         assert {len(rollout) for rollout in rollouts} == {2}
         return [batch.tolist() for rollout in rollouts for batch in rollout]
 

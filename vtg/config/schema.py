@@ -46,7 +46,7 @@ class VideoConfig:
     resize: str = "exact"
     decoder: str = "auto"
     isolate: bool = False
-    timeout_s: float = 120.0
+    timeout_s: float = 300.0
     cache_dir: str | None = None
     cache_gb: float = 100.0
     cache_format: str = "compact"

@@ -28,6 +28,7 @@ from vtg.data.reading import read_table, video_stamps
 from vtg.data.schema import Sample, resolve_video
 from vtg.data.table import Lost, SampleTable
 from vtg.errors import ConfigError, RunError, SampleError
+from vtg.output import write_text
 from vtg.tasks.span import SpanTask
 from vtg.video import storage
 from vtg.video.clip import Clip, DecodeError
@@ -67,15 +68,18 @@ class Row:
 class SkipReport:
     """Counts what is left out of a run, writes it to `skipped.jsonl`, and stops the run past the configured share.
 
-    A row that is met again (in the next epoch, after a resume) is counted once.
+    A row that is met again (in the next epoch, after a resume) is counted once. `goes_on`: what is in the file stays,
+    for it was left out of the same run before.
     """
 
-    def __init__(self, path: Path, *, max_bad_share: float) -> None:
+    def __init__(self, path: Path, *, max_bad_share: float, goes_on: bool = False) -> None:
         self.path, self.max_bad_share = path, max_bad_share
         self.total = 0
         self.skipped: dict[str, Skipped] = {}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("", encoding="utf-8")
+        before = path.read_text(encoding="utf-8") if goes_on and path.exists() else ""
+        rows = [line for line in before.splitlines() if line.endswith("}")]  # a kill may leave half a line
+        self._written = {json.loads(line)["place"] for line in rows}
+        write_text(path, "".join(f"{line}\n" for line in rows))
 
     def expect(self, rows: int) -> None:
         """Adds `rows` to those the share is measured against."""
@@ -105,8 +109,10 @@ class SkipReport:
 
     def leave_out(self, entries: Sequence[Skipped]) -> None:
         """Records samples that the settings leave out, and that are nobody's fault: they do not count as bad."""
+        fresh = [entry for entry in entries if entry.place not in self._written]
+        self._written |= {entry.place for entry in fresh}
         with self.path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(entry.__dict__, ensure_ascii=False) + "\n" for entry in entries)
+            file.writelines(json.dumps(entry.__dict__, ensure_ascii=False) + "\n" for entry in fresh)
 
 
 def read_split(path: str, *, video_dir: str | None, report: SkipReport, cache_dir: str | None = None) -> SampleTable:

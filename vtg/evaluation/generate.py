@@ -84,6 +84,7 @@ def generate(model: Any, processor: Any, features: Sequence[Features], *, max_ne
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.convert_tokens_to_ids("<|im_end|>"),
         use_cache=True,
+        synced_gpus=False,  # ranks answer for different numbers of samples, each with a whole model
     )
     return tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 

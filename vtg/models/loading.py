@@ -12,6 +12,7 @@ from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel, get_peft_model
 from torch import nn
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.utils.import_utils import is_flash_attn_2_available
 
 from vtg.config.schema import LoraConfig, ModelConfig
@@ -59,6 +60,9 @@ def load_model(config: ModelConfig, processor: ProcessorMixin | None = None) -> 
             f"{patch_factor(processor)} pixels a side; set model.patch_factor={patch_factor(processor)}"
         )
     model = AutoModelForImageTextToText.from_pretrained(base, dtype=dtype, attn_implementation=attention)
+    if is_deepspeed_zero3_enabled():
+        # Its loader notes every renaming it knows, applied or not, and saving would apply their reverse.
+        model._weight_conversions = []
     project_patches_by_matmul(model)
     if adapter:
         model = PeftModel.from_pretrained(model, adapter, is_trainable=True)
@@ -144,14 +148,19 @@ def prepare_training(model: Model, model_config: ModelConfig, lora: LoraConfig) 
     elif not isinstance(model, PeftModel):
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(not frozen[part_of(name)])
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    total = sum(parameter.numel() for parameter in model.parameters())
+    trained = sum(_size(parameter) for parameter in model.parameters() if parameter.requires_grad)
+    total = sum(_size(parameter) for parameter in model.parameters())
     if not trained:
         raise ConfigError(
             "nothing would be trained: model.freeze_* freeze every part that lora or full training reaches"
         )
     log.info("training %s of %s parameters (%.1f %%)", f"{trained:,}", f"{total:,}", 100 * trained / total)
     return model
+
+
+def _size(parameter: nn.Parameter) -> int:
+    """Numbers in a parameter, also in one that ZeRO-3 has shared out, which is empty here."""
+    return getattr(parameter, "ds_numel", parameter.numel())
 
 
 def _lora_targets(model: nn.Module, wanted: str, frozen: dict[str, bool]) -> list[str]:

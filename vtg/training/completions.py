@@ -83,6 +83,14 @@ def drop_completions(run_dir: Path, *, after: int) -> None:
             file.unlink()
 
 
+def set_completions_aside(run_dir: Path, *, since: int, folder: str) -> None:
+    """Moves the files of steps from `since` on, which are counted otherwise now, into a folder beside them."""
+    for file in (run_dir / FOLDER).glob("step_*.jsonl"):
+        if int(file.stem.removeprefix("step_")) >= since:
+            (run_dir / FOLDER / folder).mkdir(exist_ok=True)
+            file.rename(run_dir / FOLDER / folder / file.name)
+
+
 def _length_s(spans: Any) -> float:
     """Seconds covered by one [start, end], or the sum of several."""
     pairs = spans if isinstance(spans[0], list) else [spans]

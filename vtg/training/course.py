@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 
@@ -18,8 +19,10 @@ from vtg.models.checkpoint import has_weights
 from vtg.models.loading import base_weights, load_model, tokens_per_second
 from vtg.tasks.span import SpanTask
 from vtg.training.grounding import GroundingTrainer
+from vtg.training.processes import is_main_process
 from vtg.training.results import Results
-from vtg.training.run import RunDir, has_validation, is_main_process
+from vtg.training.run import RunDir, has_validation
+from vtg.training.saving import BEST_BEFORE, STAGING, put_in_place, writes_to
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +50,11 @@ class Course:
         if config.data.demo is not None:
             assert config.data.video_dir is not None
             ensure_demo(config.data.video_dir, config.data.demo)
-        self.report = SkipReport(run.path / "skipped.jsonl", max_bad_share=config.data.max_bad_share)
+        self.report = SkipReport(
+            run.path / "skipped.jsonl",
+            max_bad_share=config.data.max_bad_share,
+            goes_on=self.checkpoint is not None,
+        )
         self.splits = read_splits(config.data, seed=config.seed, report=self.report)
         if config.model.attention == "auto" and needs_mask(config):
             config.model.attention = "sdpa"  # which takes any mask
@@ -130,7 +137,10 @@ class Course:
         if trainer.stop.exit_code is not None:
             log.warning("stopped; start the same command again to go on")
             sys.exit(trainer.stop.exit_code)
-        beside = best.with_name(".best.tmp")
-        trainer.save_model(str(beside))
-        if is_main_process():
-            beside.rename(best)
+        beside = self.path / STAGING / best.name
+        with writes_to(self.path, best.name):
+            trainer.save_model(str(beside))
+            if is_main_process():
+                put_in_place(beside, best)
+                shutil.rmtree(self.path / STAGING)
+                shutil.rmtree(self.path / BEST_BEFORE, ignore_errors=True)

@@ -1,25 +1,29 @@
 """What vtg's trainers have in common: evaluation by generation, and settings beside every checkpoint."""
 
+import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from transformers import Trainer
-from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from torch.optim.lr_scheduler import LRScheduler
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from vtg.config.schema import ModelConfig, SFTConfig
 from vtg.data.dataset import GroundingDataset, SkipReport
 from vtg.evaluation.generate import predict, score
 from vtg.models.checkpoint import Settings, save_settings
 from vtg.training.guard import FiniteGuard, StepBatch, answering_remedies, out_of_memory, training_remedies
-from vtg.training.run import StopOnSignal, is_main_process
+from vtg.training.processes import is_main_process
+from vtg.training.run import StopOnSignal
+from vtg.training.saving import STAGING, keep_best, put_in_place, writes_to
+from vtg.training.zero_trainer import ZeroTrainer
 
 
-class GroundingTrainer(Trainer):
+class GroundingTrainer(ZeroTrainer):
     """A Trainer whose evaluation are greedy answers, scored in temporal IoU, and which says what a step failed on.
 
     Subclasses set, before they evaluate or save: `config`; `report`, which hears of what cannot be read; `base`, the
@@ -33,6 +37,10 @@ class GroundingTrainer(Trainer):
     interval_s: float
     _shown: StepBatch | None = None
     _guard: FiniteGuard | None = None
+    resumed_steps: int | None = None
+    """Steps done, as the ranks of now count them, where a checkpoint of other ranks is gone on from."""
+    outdated: Sequence[Path] = ()
+    _saves_to: str | None = None
 
     @property
     def guard(self) -> FiniteGuard:
@@ -81,6 +89,25 @@ class GroundingTrainer(Trainer):
     def go_on(self, checkpoint: Path) -> None:
         """Takes up from a checkpoint what the Trainer does not restore itself; here that is nothing."""
 
+    def recount(self, checkpoint: Path, steps: int) -> None:
+        """Goes on from a checkpoint as from step `steps`, because the ranks are others than it was saved with."""
+        self.resumed_steps = steps
+        counted = {int(folder.name.rpartition("-")[2]): folder for folder in checkpoint.parent.glob("checkpoint-*")}
+        self.outdated = [folder for step, folder in counted.items() if step >= steps]
+
+    def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        begun = super()._init_training_state(*args, **kwargs)
+        if self.resumed_steps is not None:
+            self.state.global_step = self.resumed_steps
+            self.state.best_global_step = None  # `best_model_checkpoint` tells where it is
+        return begun
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if self.resumed_steps is not None and isinstance(self.lr_scheduler, LRScheduler):
+            self.lr_scheduler.last_epoch = self.resumed_steps - 1
+            self.lr_scheduler.step()
+
     def begin_interval(self) -> None:
         """Begins what the next log entry counts: what was read and how long it took before is not training."""
         self.interval_s = time.monotonic()
@@ -107,7 +134,7 @@ class GroundingTrainer(Trainer):
     ) -> list[dict[str, Any]]:
         """Prediction rows for all samples that can be read, shared among the ranks, on every rank."""
         try:
-            with self._whole_model() as model:
+            with self.whole_model() as model:
                 found, skipped = predict(
                     model,
                     dataset,
@@ -126,25 +153,54 @@ class GroundingTrainer(Trainer):
         self.report.add(skipped)
         return [found[index] for index in sorted(found)]
 
-    @contextmanager
-    def _whole_model(self) -> Iterator[Any]:
-        """The model without what is wrapped around it; under ZeRO-3 gathered on every rank meanwhile, for ranks answer
-        for different numbers of tokens.
-        """
-        if not is_deepspeed_zero3_enabled():
-            yield self.accelerator.unwrap_model(self.model)
-            return
-        import deepspeed  # type: ignore[import-not-found]
-        from trl.models.utils import add_hooks, remove_hooks
+    # A checkpoint is written beside and takes its name when all ranks are done with it.
 
-        with deepspeed.zero.GatheredParameters(list(self.model.parameters())):  # type: ignore[union-attr]
-            if self.model_wrapped is self.model:
-                yield self.model
-                return
-            engine: Any = self.model_wrapped
-            remove_hooks(engine)
-            yield self.accelerator.unwrap_model(self.model)
-            add_hooks(engine)
+    def save_more(self, checkpoint: Path) -> None:
+        """Writes what else belongs into a checkpoint; on every rank."""
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return self._saves_to or super()._get_output_dir(trial)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Saves a checkpoint, whole.
+
+        Raises:
+            RunError: it cannot be written; those before it are as they were.
+        """
+        run, name = Path(self.args.output_dir), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        staging = run / STAGING
+        if self.args.should_save:
+            shutil.rmtree(staging, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        with writes_to(run, name):
+            self._saves_to = str(staging)
+            try:
+                super()._save_checkpoint(model, trial)
+                self.save_more(staging / name)
+            finally:
+                self._saves_to = None
+            self._point_to_best(run, name)
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                if self.state.best_model_checkpoint in map(str, self.outdated):
+                    self.state.best_model_checkpoint = str(keep_best(Path(self.state.best_model_checkpoint), run))
+                self.state.save_to_json(str(staging / name / TRAINER_STATE_NAME))
+                put_in_place(staging / name, run / name)
+                best, limit = self.state.best_model_checkpoint, self.args.save_total_limit
+                rotate_checkpoints(str(run), limit, best, use_mtime=True)
+                # Of more steps because of fewer ranks: nothing may go on from them now.
+                for old in self.outdated:
+                    if old.name != name:
+                        (old / TRAINER_STATE_NAME).unlink(missing_ok=True)
+                self.outdated = ()
+        self.accelerator.wait_for_everyone()
+
+    def _point_to_best(self, run: Path, name: str) -> None:
+        """Names the best checkpoint where it will stand, not where it was written."""
+        if self.state.best_global_step:
+            best = run / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}"
+            if best.name == name or best.is_dir():
+                self.state.best_model_checkpoint = str(best)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)

@@ -90,6 +90,7 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
         choose=lambda epoch: _choose(record, config, epoch),
         plan=partial(plan, config=config, costs=costs, arguments=arguments),
         rank=arguments.process_index,
+        ranks=arguments.world_size,
         iterations=arguments.num_iterations,
         workers=arguments.dataloader_num_workers,
         prefetch=arguments.dataloader_prefetch_factor,
@@ -190,14 +191,16 @@ def budget(config: RLConfig, arguments: GRPOConfig) -> float:
     return float(batching.target_batch_tokens or longest + completion_tokens(arguments))
 
 
-def plan(chosen: Sequence[int], epoch: int, *, config: RLConfig, costs: np.ndarray, arguments: GRPOConfig) -> Plan:
+def plan(
+    chosen: Sequence[int], epoch: int, ranks: int, *, config: RLConfig, costs: np.ndarray, arguments: GRPOConfig
+) -> Plan:
     """The rollouts of a pass over the chosen samples, for all ranks; of the first, the costliest micro-batch first.
 
     Raises:
         ConfigError: prompts over the budget, where `batching.oversize` is `error`.
     """
     steps = arguments.steps_per_generation or 1
-    shape: Any = {"ranks": arguments.world_size, "seed": config.seed, "epoch": epoch, "steps_multiple": steps}
+    shape: Any = {"ranks": ranks, "seed": config.seed, "epoch": epoch, "steps_multiple": steps}
     order, batching = np.asarray(chosen, np.int64), config.batching
     if batching.by == "fixed":
         size = arguments.per_device_train_batch_size // (arguments.num_generations or 1)

@@ -23,8 +23,9 @@ from datasets import Dataset
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import pad
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
@@ -47,14 +48,21 @@ from vtg.models.shared_prompt import (
     shared_batch,
 )
 from vtg.output import write_json
-from vtg.training.completions import completion_row, completion_statistics, drop_completions, write_completions
+from vtg.training.completions import (
+    completion_row,
+    completion_statistics,
+    drop_completions,
+    set_completions_aside,
+    write_completions,
+)
 from vtg.training.curriculum import IoURecord, Plateau
 from vtg.training.engines import ENGINES, Completions, check_parity
 from vtg.training.grounding import GroundingTrainer
 from vtg.training.guard import StepBatch
+from vtg.training.processes import is_main_process
 from vtg.training.rewards import Term, reward_functions
 from vtg.training.rollouts import MicroStep, Rollout, RolloutLoader, RolloutState
-from vtg.training.run import Progress, StopOnSignal, TrainLog, is_main_process
+from vtg.training.run import Progress, StopOnSignal, TrainLog
 from vtg.video.clip import Clip
 
 log = logging.getLogger(__name__)
@@ -540,38 +548,44 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """None: a checkpoint's README would be about TRL."""
 
-    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        super()._save_checkpoint(*args, **kwargs)
-        folder = Path(self._get_output_dir(trial=None)) / f"checkpoint-{self.state.global_step}"
+    def save_more(self, checkpoint: Path) -> None:
+        """Where the stream of prompts is, the rollout that is being trained on, and the IoU of every sample."""
         if self.loader.state.micro_steps and self._sampled is not None:
-            save_file(self._rollout_tensors(self._sampled), folder / self._rollout_file)
+            save_file(self._rollout_tensors(self._sampled), checkpoint / self._rollout_file)
         if is_main_process():
-            self.record.write(folder / RECORD_FILE)
+            self.record.write(checkpoint / RECORD_FILE)
             told = {"loader": asdict(self.loader.state), "plateau": self.plateau.state()}
-            write_json(folder / STATE_FILE, told | {"log_lines": self.train_log.lines, "ranks": self.args.world_size})
+            write_json(
+                checkpoint / STATE_FILE, told | {"log_lines": self.train_log.lines, "ranks": self.args.world_size}
+            )
 
     def go_on(self, checkpoint: Path) -> None:
-        """Prepares to go on from a checkpoint.
-
-        Raises:
-            ConfigError: a checkpoint of another number of ranks.
+        """Prepares to go on from a checkpoint: in the middle of its rollout, or with other ranks than it had, after
+        the last rollout that was trained to its end.
         """
         found = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
-        if found["ranks"] != self.args.world_size:
-            raise ConfigError(
-                f"{checkpoint} was saved by {found['ranks']} ranks, but there are {self.args.world_size}; a rollout is "
-                f"shared among its ranks: start with {found['ranks']}, or a new run with model.path={checkpoint}"
-            )
-        self.loader.go_on(RolloutState(**found["loader"]))
+        ranks, step = found["ranks"], int(checkpoint.name.rpartition("-")[2])
+        self.loader.go_on(RolloutState(**found["loader"]), ranks=ranks)
         self.plateau = Plateau.load(found["plateau"], self.config.curriculum)
         saved = IoURecord.read(checkpoint / RECORD_FILE, self.prompts.samples)
         self.record.iou, self.record.met, self.record.step = saved.iou, saved.met, saved.step  # others hold it too
         self.train_log.lines = found["log_lines"]
         if is_main_process():
-            drop_completions(Path(self.config.output_dir), after=int(checkpoint.name.rpartition("-")[2]))
-        if (checkpoint / self._rollout_file).is_file():
+            drop_completions(Path(self.config.output_dir), after=step)
+        if ranks != self.args.world_size:
+            self._take_over(checkpoint, step, ranks)
+        elif (checkpoint / self._rollout_file).is_file():
             saved_rollout = load_file(checkpoint / self._rollout_file)
             self._saved_rollout = {key: value.to(self.args.device) for key, value in saved_rollout.items()}
+
+    def _take_over(self, checkpoint: Path, step: int, ranks: int) -> None:
+        """Counts the steps as these ranks do, of which a pass takes more or fewer."""
+        planned = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)).max_steps
+        steps = round(step * self.args.max_steps / planned)
+        log.info("%d ranks go on from %d: step %d of %d", self.args.world_size, ranks, steps, self.args.max_steps)
+        self.recount(checkpoint, steps)
+        if is_main_process():
+            set_completions_aside(Path(self.config.output_dir), since=steps, folder=f"on_{ranks}_ranks")
 
     @property
     def _rollout_file(self) -> str:

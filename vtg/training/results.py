@@ -7,7 +7,7 @@ from vtg.evaluation.generate import score
 from vtg.evaluation.metrics import paired_bootstrap, row_ious
 from vtg.evaluation.picture import draw_predictions
 from vtg.output import read_jsonl, write_json, write_jsonl
-from vtg.training.run import is_main_process
+from vtg.training.processes import is_main_process
 
 FILES = {
     "base": "base_predictions.jsonl",

@@ -1,5 +1,6 @@
 """Which prompts GRPO rolls out next, and their clips: a stream of micro-batches without end, and its place in it."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -56,14 +57,15 @@ class RolloutLoader:
 
     Attributes:
         choose: pass → the samples it takes; asked when the pass begins, so the curriculum knows all that came before.
-        plan: samples, pass → their rollouts on all ranks.
+        plan: samples, pass, ranks → their rollouts on so many ranks.
         iterations: how often every rollout is trained on (`num_iterations` of GRPO).
     """
 
     dataset: GroundingDataset
     choose: Callable[[int], Sequence[int]]
-    plan: Callable[[Sequence[int], int], Plan]
+    plan: Callable[[Sequence[int], int, int], Plan]
     rank: int
+    ranks: int
     iterations: int
     workers: int = 0
     prefetch: int | None = None
@@ -74,7 +76,7 @@ class RolloutLoader:
     @cached_property
     def micro_steps(self) -> int:
         """Of a pass over all samples. (The loader has no length: its stream has no end.)"""
-        return self.iterations * sum(map(len, self.plan(range(len(self.dataset)), 0)))
+        return self.iterations * sum(map(len, self.plan(range(len(self.dataset)), 0, self.ranks)))
 
     def __iter__(self) -> Iterator[MicroStep]:
         if self._stream is None:
@@ -84,8 +86,17 @@ class RolloutLoader:
     def set_epoch(self, epoch: int) -> None:
         """The stream counts its own passes."""
 
-    def go_on(self, state: RolloutState) -> None:
-        """Goes on from a state that was saved."""
+    def go_on(self, state: RolloutState, *, ranks: int) -> None:
+        """Goes on from a state that was saved on so many ranks.
+
+        On other ranks than it was, what this pass has left is planned anew; the prompts of a rollout that was not
+        trained to its end are among it.
+        """
+        if ranks != self.ranks and state.chosen is not None:
+            planned = self.plan(state.chosen, state.passes, ranks)[: state.rollouts]
+            trained = Counter(index for rollout in planned for batch in rollout for index in batch.ravel().tolist())
+            left = list((Counter(state.chosen) - trained).elements())
+            state = RolloutState(state.passes, chosen=left) if left else RolloutState(state.passes + 1)
         self.state, self._stream = state, None
 
     def _steps(self) -> Iterator[MicroStep]:
@@ -93,7 +104,7 @@ class RolloutLoader:
         while True:
             if state.chosen is None:
                 state.chosen = list(self.choose(state.passes))
-            rollouts = self.plan(state.chosen, state.passes)[state.rollouts :]
+            rollouts = self.plan(state.chosen, state.passes, self.ranks)[state.rollouts :]
             self.dataset.set_epoch(state.passes)
             local = [[batch[self.rank].tolist() for batch in rollout] for rollout in rollouts]
             for indices, items in zip(local, self._decoded(local), strict=True):

@@ -7,12 +7,11 @@ import json
 import logging
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,10 +24,12 @@ from tqdm import tqdm
 from transformers import TrainerCallback, TrainingArguments
 
 from vtg.config.schema import SFTConfig
-from vtg.errors import ConfigError, JointRunError
+from vtg.errors import ConfigError
 from vtg.models.checkpoint import last_checkpoint
 from vtg.output import write_json, write_text
-from vtg.training.zero import deepspeed_settings
+from vtg.training.processes import is_main_process
+from vtg.training.saving import STAGING
+from vtg.training.zero import deepspeed_settings, launch_alone
 
 log = logging.getLogger("vtg")
 
@@ -68,31 +69,6 @@ FREE_KEYS = ("resume", "on_nan")
 """Settings that may differ when a run goes on."""
 
 
-def is_main_process() -> bool:
-    """Whether this process writes: the first of all processes."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
-@contextmanager
-def processes_part_together() -> Iterator[None]:
-    """Ends the process group where all ranks come to the end, or are stopped, together; an error is not held up.
-
-    A process that exits while its group is open can be aborted by the group's own threads.
-    """
-    try:
-        yield
-    except (SystemExit, JointRunError):
-        _end_process_group()
-        raise
-    _end_process_group()
-
-
-def _end_process_group() -> None:
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
-
-
 def start_logging(level: int = logging.INFO) -> None:
     """Sends vtg's log lines to stderr, from the main process alone, and quiets libraries."""
     handler = logging.StreamHandler(sys.stderr)
@@ -128,10 +104,22 @@ class RunDir:
             listed = "\n".join(f"  {line}" for line in differences)
             raise ConfigError(f"{self.path} holds a run with other settings:\n{listed}\n{way_out}")
         if is_main_process():
+            self._begin(config)
+        return checkpoint
+
+    def _begin(self, config: SFTConfig) -> None:
+        """Writes what tells of the run, and removes the half of a checkpoint that a kill left."""
+        try:
             self.path.mkdir(parents=True, exist_ok=True)
             write_text(self.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(asdict(config))))
             write_json(self.path / "environment.json", environment())
-        return checkpoint
+            if (self.path / STAGING).exists():
+                shutil.rmtree(self.path / STAGING)
+        except OSError as error:
+            raise ConfigError(
+                f"output_dir = {self.path}: cannot be written to ({error.strerror}); choose another output_dir, or "
+                "make room or give yourself the right to write there"
+            ) from error
 
     def _differences(self, config: SFTConfig) -> list[str]:
         path = self.path / "config.yaml"
@@ -210,6 +198,7 @@ def training_arguments(
         if find_spec("deepspeed") is None:
             raise ConfigError("deepspeed: is not installed; pip install deepspeed, or set deepspeed=none")
         given["deepspeed"] = settings
+        launch_alone()
     try:
         arguments = kind(
             **(given | more),

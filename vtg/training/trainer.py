@@ -9,9 +9,7 @@ from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
-from torch.optim.lr_scheduler import LRScheduler
 from transformers import EarlyStoppingCallback
-from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import seed_worker
 
@@ -24,7 +22,8 @@ from vtg.models.loading import choose_attention
 from vtg.training.batches import PlannedBatches, PlannedLoader, Position
 from vtg.training.grounding import GroundingTrainer
 from vtg.training.guard import StepBatch
-from vtg.training.run import Progress, StopOnSignal, TrainLog, is_main_process
+from vtg.training.processes import is_main_process
+from vtg.training.run import Progress, StopOnSignal, TrainLog
 
 BATCH_COUNTS = ("samples", "batches", "tokens", "slots")
 """What a collator counts of its batches: `slots` are the tokens that are computed, padding included."""
@@ -45,8 +44,6 @@ class SFTTrainer(GroundingTrainer):
         super().__init__(**kwargs)
         self.config, self.report, self.batches = config, report, batches
         self.counts: Counter[str] = Counter()
-        self.resumed_steps: int | None = None
-        self.outdated: list[Path] = []
         self.begin_interval()
         self.base = base_model(config.model)
         self.model_accepts_loss_kwargs = True  # num_items_in_batch reaches compute_loss, which divides by it
@@ -114,23 +111,13 @@ class SFTTrainer(GroundingTrainer):
             position = Position(position.epoch, position.parts[:-1])
         done += self.batches.go_on(position)
         updates = -(-len(self.batches) // self.args.gradient_accumulation_steps)
-        self.resumed_steps = position.epoch * updates + done // self.args.gradient_accumulation_steps
-        counted = {int(folder.name.split("-")[1]): folder for folder in checkpoint.parent.glob("checkpoint-*")}
-        self.outdated = [folder for step, folder in counted.items() if step >= self.resumed_steps]
+        self.recount(checkpoint, position.epoch * updates + done // self.args.gradient_accumulation_steps)
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
         epochs, batches = super()._init_training_state(*args, **kwargs)
         if self.resumed_steps is None:
             return epochs, batches
-        # The steps were counted with another number of ranks.
-        self.state.global_step = self.resumed_steps
         return divmod_batches(self.resumed_steps, len(self.batches), self.args.gradient_accumulation_steps)
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if self.resumed_steps is not None and isinstance(self.lr_scheduler, LRScheduler):
-            self.lr_scheduler.last_epoch = self.resumed_steps - 1
-            self.lr_scheduler.step()
 
     def _attention(self, model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
         """A packed batch's inputs with what says who attends to whom."""
@@ -169,16 +156,11 @@ class SFTTrainer(GroundingTrainer):
             "batch/tokens_per_second": tokens / elapsed_s,
         }
 
-    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        super()._save_checkpoint(*args, **kwargs)
-        if is_main_process():
-            epoch, batches = divmod_batches(
-                self.state.global_step, len(self.batches), self.args.gradient_accumulation_steps
-            )
-            folder = Path(self._get_output_dir(trial=None)) / f"checkpoint-{self.state.global_step}"
-            replace(self.batches.position(epoch, batches), log_lines=self.train_log.lines).write(folder)
-            # Of more steps because of fewer ranks: nothing may go on from them now. Their weights may be the best.
-            for old in self.outdated:
-                if old != folder:
-                    (old / TRAINER_STATE_NAME).unlink(missing_ok=True)
-            self.outdated = []
+    def save_more(self, checkpoint: Path) -> None:
+        """Where its epoch is."""
+        if not is_main_process():
+            return
+        epoch, batches = divmod_batches(
+            self.state.global_step, len(self.batches), self.args.gradient_accumulation_steps
+        )
+        replace(self.batches.position(epoch, batches), log_lines=self.train_log.lines).write(checkpoint)

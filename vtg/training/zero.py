@@ -4,6 +4,8 @@ No optimizer and no scheduler is set here, so that the Trainer's own stay: its p
 """
 
 import json
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,12 @@ AUTO = ("train_micro_batch_size_per_gpu", "train_batch_size", "gradient_accumula
 """Values that the Trainer fills in from its own."""
 
 STAGES = (0, 1, 2, 3)
+
+GATHER = "stage3_gather_16bit_weights_on_model_save"
+"""What makes a checkpoint of ZeRO-3 one model."""
+
+FORCE_ITS_OWN = "zero_force_ds_cpu_optimizer"
+"""Whether DeepSpeed refuses the Trainer's optimizer where its state is on the host."""
 
 
 def deepspeed_settings(config: DeepspeedConfig) -> dict[str, Any] | None:
@@ -36,16 +44,27 @@ def deepspeed_settings(config: DeepspeedConfig) -> dict[str, Any] | None:
     if config.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
     if config.stage == 3:
-        zero["stage3_gather_16bit_weights_on_model_save"] = True
+        zero[GATHER] = True
         if config.offload_parameters:
             zero["offload_param"] = {"device": "cpu", "pin_memory": True}
     return {
         **dict.fromkeys(AUTO, "auto"),
         "zero_optimization": zero,
-        "zero_force_ds_cpu_optimizer": False,  # the Trainer's optimizer, also where its state is on the host
+        FORCE_ITS_OWN: False,
         "bf16": {"enabled": "auto"},
         "fp16": {"enabled": "auto"},
     }
+
+
+def launch_alone() -> None:
+    """Tells DeepSpeed what a launcher would have, where there is none: that this is the only process."""
+    if "RANK" in os.environ:
+        return
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    alone = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in alone.items()})
 
 
 def _read(config: DeepspeedConfig) -> dict[str, Any]:
@@ -67,4 +86,10 @@ def _read(config: DeepspeedConfig) -> dict[str, Any]:
                 f"deepspeed.file = {config.file!r}: has a block {block!r}, which would take the place of trainer.* "
                 "(its parameter groups, learning rates and schedule); remove the block and set trainer.*"
             )
-    return found
+    zero = found.get("zero_optimization", {})
+    if zero.get("stage") == 3 and not zero.get(GATHER):
+        raise ConfigError(
+            f"deepspeed.file = {config.file!r}: zero_optimization.{GATHER} must be true, or checkpoints would hold no "
+            "model; add it"
+        )
+    return {FORCE_ITS_OWN: False} | found

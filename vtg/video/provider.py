@@ -13,6 +13,7 @@ from vtg.video.clip import Clip, DecodeError
 from vtg.video.fetched import FetchedVideos
 from vtg.video.isolation import IsolatedLoader
 from vtg.video.recent import RecentlyUsed
+from vtg.video.time_limit import within
 
 CACHE_BYTES = 256 * 2**20
 """Decoded frames kept per process. Several rows often ask about one clip, and short clips come again every epoch."""
@@ -23,6 +24,30 @@ DISK_COUNTS = ("bytes_read", "bytes_written", "evicted", "failed", "skipped", "u
 _counting = threading.Lock()
 # A child forked while another thread counts would find the lock taken for ever.
 os.register_at_fork(before=_counting.acquire, after_in_parent=_counting.release, after_in_child=_counting.release)
+
+
+class TimedLoader:
+    """`load_clip` in this process, within a time. A file that took longer is not waited for again."""
+
+    def __init__(self, *, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self._stuck: set[str] = set()
+
+    def load_clip(self, path: str, config: VideoConfig, **times: Any) -> Clip:
+        """`vtg.video.load.load_clip(path, config, **times)`.
+
+        Raises:
+            DecodeError: also if it takes longer than `timeout_s`.
+        """
+        try:
+            if path not in self._stuck:
+                return within(self.timeout_s, load.load_clip, path, config, **times)
+        except TimeoutError:
+            self._stuck.add(path)
+        raise DecodeError(
+            f"{path}: decoding took longer than {self.timeout_s:.10g} s (video.timeout_s); the file may be damaged so "
+            "that its decoder hangs, or its drive does not answer; video.isolate=true also ends what hangs"
+        )
 
 
 class ClipProvider:
@@ -41,7 +66,8 @@ class ClipProvider:
         self.config, self.factor, self.cache_bytes = config, factor, cache_bytes
         self.memory: RecentlyUsed[tuple, Clip] = RecentlyUsed(cache_bytes, size=lambda clip: clip.frames.nbytes)
         self._counts: Counter[str] = Counter()
-        self._load = IsolatedLoader(timeout_s=config.timeout_s).load_clip if config.isolate else load.load_clip
+        loader = IsolatedLoader if config.isolate else TimedLoader
+        self._load = loader(timeout_s=config.timeout_s).load_clip
         self._fetched = FetchedVideos(config.fetch_dir, max_bytes=int(config.fetch_gb * 1e9))
         self._disk = None
         if config.cache_dir is not None and config.sampling != "random":

@@ -1,0 +1,94 @@
+"""The processes of a run: which of them writes, and how all of them end, whatever becomes of one."""
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from vtg.errors import JointRunError, RunError
+
+AGAIN = "the same command goes on from the last checkpoint"
+
+LOST_PEER = re.compile(
+    r"gloo|NCCL|Connection (closed|reset) by peer|Socket Timeout|Broken pipe|store.*timed? ?out", re.I
+)
+"""What torch.distributed says in a process whose peer has gone, or does not answer any more."""
+
+LOST_WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*)", re.S)
+"""What torch's DataLoader says when a worker has ended."""
+
+NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""Errors of the system that only a place to write to can have."""
+
+
+def is_main_process() -> bool:
+    """Whether this process writes: the first of all processes."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+@contextmanager
+def processes_part_together() -> Iterator[None]:
+    """Ends the process group where all ranks come to the end, or are stopped, together; an error is not held up.
+
+    A process that exits while its group is open can be aborted by the group's own threads.
+
+    Raises:
+        RunError: also in place of what torch and the system raise when another process or a data worker is gone, or a
+            disk is full: says so, and how to go on.
+    """
+    try:
+        with _told_plainly():
+            yield
+    except (SystemExit, JointRunError):
+        _end_process_group()
+        raise
+    _end_process_group()
+
+
+@contextmanager
+def _told_plainly() -> Iterator[None]:
+    try:
+        yield
+    except RunError:
+        raise
+    except OSError as error:
+        if error.errno not in NOT_WRITTEN:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        raise RunError(
+            f"{where}{error.strerror}: files of the run cannot be written; make room, or choose another output_dir. "
+            f"What was saved is whole; {AGAIN}"
+        ) from error
+    except RuntimeError as error:
+        found = _loss(str(error))
+        if found is None:
+            raise
+        raise RunError(found) from error
+
+
+def _loss(said: str) -> str | None:
+    """What to tell of a RuntimeError of torch that is about another process; None of any other."""
+    worker = LOST_WORKER.search(said)
+    if worker:
+        how = " ".join(worker[2].split())[:200]
+        return (
+            f"data worker {worker[1]} {how}\nThe system kills the process that takes most memory when there is none "
+            f"left: lower trainer.dataloader_num_workers or video.total_pixels; {AGAIN}"
+        )
+    if torch.distributed.is_initialized() and LOST_PEER.search(said):
+        first = next((line.strip() for line in said.splitlines() if LOST_PEER.search(line)), said)
+        return (
+            f"rank {torch.distributed.get_rank()}: another process of this run has ended, or does not answer "
+            f"({first[:200]})\nWhat it said stands in its own output; if it said nothing, it was killed, as the system "
+            f"does when memory runs out (see dmesg). {AGAIN[0].upper()}{AGAIN[1:]}"
+        )
+    return None
+
+
+def _end_process_group() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()

@@ -1,0 +1,72 @@
+"""The Trainer under DeepSpeed: weights that ranks share are gathered to be loaded and to answer with them."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from transformers import Trainer
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+
+from vtg.training.other_ranks import restore_groups, shards, shared_out_anew
+
+
+class ZeroTrainer(Trainer):
+    """A Trainer that does under DeepSpeed what it does without; without it, nothing is different."""
+
+    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
+        """Also loads an optimizer state that another number of processes shared."""
+        checkpoint = Path(resume_from_checkpoint or "")
+        ranks = shards(checkpoint) if resume_from_checkpoint and self.is_deepspeed_enabled else 0
+        if ranks in (0, self.args.world_size):
+            return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+        with shared_out_anew(checkpoint, self.accelerator):
+            prepared = super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+            restore_groups(self.optimizer, checkpoint)
+        engine: Any = self.deepspeed
+        engine._config.load_universal_checkpoint = False  # later checkpoints are of these processes
+        return prepared
+
+    def _load_best_model(self) -> None:
+        """Weights alone: the Trainer would load the optimizer state of DeepSpeed too, which others may have shared."""
+        if self.is_deepspeed_enabled:
+            self._load_from_checkpoint(str(self.state.best_model_checkpoint))
+        else:
+            super()._load_best_model()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        with self._gathered(modifier_rank=0):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        if self.is_deepspeed_enabled and not is_deepspeed_zero3_enabled():
+            state_dict = None  # the Trainer's copy of it no longer shows which weights are tied, and are saved once
+        super()._save(output_dir, state_dict)
+
+    @contextmanager
+    def whole_model(self) -> Iterator[Any]:
+        """The model without what is wrapped around it; under ZeRO-3 gathered on every rank meanwhile, for ranks answer
+        for different numbers of tokens.
+        """
+        if not is_deepspeed_zero3_enabled():
+            yield self.accelerator.unwrap_model(self.model)
+            return
+        from trl.models.utils import add_hooks, remove_hooks
+
+        with self._gathered():
+            if self.model_wrapped is self.model:
+                yield self.model
+                return
+            engine: Any = self.model_wrapped
+            remove_hooks(engine)
+            yield self.accelerator.unwrap_model(self.model)
+            add_hooks(engine)
+
+    def _gathered(self, modifier_rank: int | None = None) -> AbstractContextManager[Any]:
+        """The weights whole on every rank, where ZeRO-3 shares them out; changes stay as `modifier_rank` makes them."""
+        if not is_deepspeed_zero3_enabled():
+            return nullcontext()
+        import deepspeed  # type: ignore[import-not-found]
+
+        model: Any = self.model
+        return deepspeed.zero.GatheredParameters(list(model.parameters()), modifier_rank=modifier_rank)
