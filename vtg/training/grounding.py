@@ -18,7 +18,7 @@ from vtg.evaluation.generate import predict, score
 from vtg.models.checkpoint import Settings, save_settings
 from vtg.training.guard import FiniteGuard, StepBatch, answering_remedies, out_of_memory, training_remedies
 from vtg.training.processes import is_main_process
-from vtg.training.run import StopOnSignal
+from vtg.training.run import Progress, StopOnSignal
 from vtg.training.saving import STAGING, keep_best, put_in_place, writes_to
 from vtg.training.zero_trainer import ZeroTrainer
 
@@ -66,6 +66,9 @@ class GroundingTrainer(ZeroTrainer):
             raise out_of_memory(error, f"step {self.state.global_step + 1}\n{self._shown}", remedies) from error
         finally:
             self.stop.let_go()
+            for callback in self.callback_handler.callbacks:
+                if isinstance(callback, Progress):
+                    callback.close()
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """One micro-batch; remembers what it holds, for errors."""

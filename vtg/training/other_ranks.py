@@ -50,14 +50,19 @@ def shared_out_anew(checkpoint: Path, accelerator: Accelerator) -> Iterator[None
         _remove(checkpoint)
 
 
-def restore_groups(optimizer: Any, checkpoint: Path) -> None:
-    """Gives every parameter group its own settings again but the learning rate, which is the schedule's.
+def part_groups(optimizer: Any, checkpoint: Path) -> None:
+    """Gives every parameter group what is its own again: its settings but the learning rate, which is the schedule's,
+    and its count of steps.
 
-    Under ZeRO-3 DeepSpeed gives all groups those of the first: weight decay would reach what must not decay.
+    Under ZeRO-3 DeepSpeed gives all groups the settings of the first, so that weight decay would reach what must not
+    decay, and one and the same tensor to count steps in, so that each step would count once for each of them.
     """
     saved = torch.load(checkpoint / FOLDER / "zero" / "optimizer_state.pt", weights_only=False)["param_groups"]
     for group, before in zip(optimizer.param_groups, saved, strict=True):
         group.update({key: value for key, value in before.items() if key not in ("params", "lr")})
+    for state in optimizer.state.values():
+        if torch.is_tensor(state.get("step")):
+            state["step"] = state["step"].clone()
 
 
 def _write_by_parameter(checkpoint: Path) -> None:

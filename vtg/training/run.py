@@ -237,6 +237,8 @@ SHOWN = (
 class Progress(TrainerCallback):
     """A progress bar over optimizer steps, with the latest loss and validation mIoU."""
 
+    bar: tqdm | None = None
+
     def on_train_begin(self, args, state, control, **kwargs):
         self.shown: dict[str, str] = {}
         self.bar = tqdm(
@@ -248,16 +250,22 @@ class Progress(TrainerCallback):
         )
 
     def on_step_end(self, args, state, control, **kwargs):
-        self.bar.update(state.global_step - self.bar.n)
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         for key, short in SHOWN:
-            if logs and key in logs:
+            if self.bar is not None and logs and key in logs:
                 self.shown[short] = f"{logs[key]:.3g}"
                 self.bar.set_postfix(self.shown)
 
     def on_train_end(self, args, state, control, **kwargs):
-        self.bar.close()
+        self.close()
+
+    def close(self) -> None:
+        """Ends the line of the bar; also where training ends by an error, which then has a line of its own."""
+        if self.bar is not None:
+            self.bar.close()
 
 
 class TrainLog(TrainerCallback):

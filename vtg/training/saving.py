@@ -40,7 +40,7 @@ def keep_best(best: Path, run: Path) -> Path:
 
 @contextmanager
 def writes_to(folder: Path, what: str) -> Iterator[None]:
-    """Says of an error inside what was written where, and what is left.
+    """Says of an error inside what was to be written to which run directory, and what is left.
 
     Raises:
         RunError: the disk is full, a limit is reached, or the folder cannot be written to.
@@ -59,6 +59,7 @@ def writes_to(folder: Path, what: str) -> Iterator[None]:
 def _not_written(folder: Path, what: str, error: Exception) -> RunError:
     said = str(error).strip().splitlines()[0][:300]
     try:
+        shutil.rmtree(folder / STAGING, ignore_errors=True)  # the half that was written takes no room
         free = f"{shutil.disk_usage(folder.parent if not folder.exists() else folder).free / 1e9:.2f} GB are free there"
     except OSError:
         free = "its free space cannot be told"

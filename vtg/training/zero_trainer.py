@@ -8,7 +8,7 @@ from typing import Any
 from transformers import Trainer
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
-from vtg.training.other_ranks import restore_groups, shards, shared_out_anew
+from vtg.training.other_ranks import part_groups, shards, shared_out_anew
 
 
 class ZeroTrainer(Trainer):
@@ -22,7 +22,7 @@ class ZeroTrainer(Trainer):
             return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
         with shared_out_anew(checkpoint, self.accelerator):
             prepared = super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
-            restore_groups(self.optimizer, checkpoint)
+            part_groups(self.optimizer, checkpoint)
         engine: Any = self.deepspeed
         engine._config.load_universal_checkpoint = False  # later checkpoints are of these processes
         return prepared
