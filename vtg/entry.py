@@ -75,7 +75,7 @@ def loading(what: str) -> Iterator[None]:
     """Around slow imports: says what the wait is for, and has the garbage collector leave alone what they make.
 
     torch and transformers make half a million objects, which stay. Looking through them again and again meanwhile is a
-    third of the time they take to import, and each full collection afterwards would do it once more.
+    fifth of the time they take to import (a third on a busy machine), and every full collection would do it again.
     """
     if os.environ.get("RANK", "0") == "0":
         print(f"loading {what}", file=sys.stderr, flush=True)

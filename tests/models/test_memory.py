@@ -33,7 +33,9 @@ def doctor(*words: str) -> DoctorConfig:
         return load_config(compose("doctor", overrides=list(words)), DoctorConfig)
 
 
-@pytest.mark.parametrize("name", ["tiny, LoRA", "tiny, full", "tiny, LoRA, checkpointing"])
+@pytest.mark.parametrize(
+    "name", ["tiny, LoRA", "tiny, full", pytest.param("tiny, LoRA, checkpointing", marks=pytest.mark.soak)]
+)
 def test_a_prediction_is_near_what_a_training_takes(name, demo_dir, tmp_path):
     model, batch, more = CASES[name]
     measured, predicted, held = measure(overrides(model, batch, more, demo_dir, tmp_path))
@@ -41,7 +43,7 @@ def test_a_prediction_is_near_what_a_training_takes(name, demo_dir, tmp_path):
     assert predicted - held == pytest.approx(measured - held, rel=0.15)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_prediction_is_near_what_a_larger_training_takes(demo_dir, tmp_path):
     _, batch, more = CASES["66 M, LoRA, bf16"]
     folder = build_medium(tmp_path / "medium")

@@ -29,7 +29,7 @@ def launchers() -> dict[str, list[list[str]]]:
     """What starts two processes: one command, or one a node."""
     meeting = f"--rdzv_endpoint=127.0.0.1:{free_port()}"
     node = [*TORCHRUN, "--nnodes=2", "--nproc_per_node=1", "--rdzv_id=vtg", "--rdzv_backend=c10d", meeting]
-    accelerate = [str(BIN / "accelerate"), "launch", "--cpu", "--num_processes=2", "--num_machines=1"]
+    accelerate = [str(BIN / "accelerate"), "launch", "--multi_gpu", "--num_processes=2", "--num_machines=1"]
     return {
         "torchrun": [[*TORCHRUN, "--standalone", "--nproc_per_node=2"]],
         "torchrun on two nodes": [node, node],

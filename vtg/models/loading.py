@@ -62,7 +62,7 @@ def load_model(config: ModelConfig, processor: ProcessorMixin | None = None) -> 
     model = AutoModelForImageTextToText.from_pretrained(base, dtype=dtype, attn_implementation=attention)
     if is_deepspeed_zero3_enabled():
         # Its loader notes every renaming it knows, applied or not, and saving would apply their reverse.
-        model._weight_conversions = []
+        model._weight_conversions = []  # type: ignore[assignment]
     project_patches_by_matmul(model)
     if adapter:
         model = PeftModel.from_pretrained(model, adapter, is_trainable=True)

@@ -8,7 +8,7 @@ import io
 import logging
 import shutil
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,8 @@ def shared_out_anew(checkpoint: Path, accelerator: Accelerator) -> Iterator[None
 
     Every process has to enter.
     """
-    config: dict[str, Any] = accelerator.deepspeed_plugin.deepspeed_config
+    plugin: Any = accelerator.deepspeed_plugin
+    config: dict[str, Any] = plugin.deepspeed_config
     if is_main_process():
         log.info(
             "sharing the optimizer state of %d processes out among %d", shards(checkpoint), accelerator.num_processes
@@ -50,16 +51,15 @@ def shared_out_anew(checkpoint: Path, accelerator: Accelerator) -> Iterator[None
         _remove(checkpoint)
 
 
-def part_groups(optimizer: Any, checkpoint: Path) -> None:
+def part_groups(optimizer: Any, settings: Sequence[dict[str, Any]]) -> None:
     """Gives every parameter group what is its own again: its settings but the learning rate, which is the schedule's,
     and its count of steps.
 
     Under ZeRO-3 DeepSpeed gives all groups the settings of the first, so that weight decay would reach what must not
     decay, and one and the same tensor to count steps in, so that each step would count once for each of them.
     """
-    saved = torch.load(checkpoint / FOLDER / "zero" / "optimizer_state.pt", weights_only=False)["param_groups"]
-    for group, before in zip(optimizer.param_groups, saved, strict=True):
-        group.update({key: value for key, value in before.items() if key not in ("params", "lr")})
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        group.update({key: value for key, value in own.items() if key != "lr"})
     for state in optimizer.state.values():
         if torch.is_tensor(state.get("step")):
             state["step"] = state["step"].clone()

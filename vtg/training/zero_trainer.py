@@ -1,6 +1,6 @@
 """The Trainer under DeepSpeed: weights that ranks share are gathered to be loaded and to answer with them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,18 @@ from vtg.training.other_ranks import part_groups, shards, shared_out_anew
 class ZeroTrainer(Trainer):
     """A Trainer that does under DeepSpeed what it does without; without it, nothing is different."""
 
+    _group_settings: Sequence[dict[str, Any]] = ()
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """The optimizer; notes the settings of its groups but the empty ones, which DeepSpeed drops."""
+        optimizer = super().create_optimizer(model)
+        self._group_settings = [
+            {key: value for key, value in group.items() if key != "params"}
+            for group in optimizer.param_groups
+            if group["params"]
+        ]
+        return optimizer
+
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
         """Also loads an optimizer state that another number of processes shared."""
         checkpoint = Path(resume_from_checkpoint or "")
@@ -22,7 +34,7 @@ class ZeroTrainer(Trainer):
             return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
         with shared_out_anew(checkpoint, self.accelerator):
             prepared = super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
-            part_groups(self.optimizer, checkpoint)
+            part_groups(self.optimizer, self._group_settings)
         engine: Any = self.deepspeed
         engine._config.load_universal_checkpoint = False  # later checkpoints are of these processes
         return prepared

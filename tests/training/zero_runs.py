@@ -1,0 +1,87 @@
+"""How the tests of DeepSpeed start runs: several, one after the other, in the same processes."""
+
+import gc
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import rl_runs
+import sft_runs
+from sft_runs import ROOT
+
+Job = tuple[str, list[str]]
+"""`sft` or `rl` and the settings of a run; or `copy` and two folders; or `cut`, two folders and a step: the same, and
+what came after the checkpoint of that step is lost in the first."""
+
+
+def launch(jobs: list[Job], *, processes: int, folder: Path, limit_s: float = 900) -> None:
+    """Runs these jobs on `processes` processes (gloo). Raises AssertionError with what was said where they fail."""
+    listed = folder / f"jobs_on_{processes}.json"
+    listed.write_text(json.dumps(jobs))
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    command = [sys.executable, *(launcher if processes > 1 else []), __file__, str(listed)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True) as run:
+        try:
+            said = run.communicate(timeout=limit_s)[1]
+        except subprocess.TimeoutExpired:
+            os.killpg(run.pid, signal.SIGKILL)  # the processes too, which wait for each other
+            raise
+    assert run.returncode == 0, said[-5000:]
+
+
+def copy_to(run: Path, other: Path, replaced: dict[str, str]) -> None:
+    """Copies a run, to go on elsewhere. `replaced`: what its settings say, and what they are to say there."""
+    shutil.copytree(run, other)
+    settings = (other / "config.yaml").read_text()
+    for old, new in replaced.items():
+        assert old in settings
+        settings = settings.replace(old, new)
+    (other / "config.yaml").write_text(settings)
+
+
+def forget() -> None:
+    """Lets the next run of this process choose anew how its processes work together."""
+    from accelerate.state import AcceleratorState, GradientState
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    AcceleratorState._reset_state()
+    GradientState._reset_state()
+    unset_hf_deepspeed_config()
+    os.environ.pop("ACCELERATE_USE_DEEPSPEED", None)
+    gc.collect()
+
+
+def _run(kind: str, words: list[str]) -> None:
+    import torch
+
+    from vtg.training import sft
+    from vtg.training.processes import is_main_process
+
+    if kind in ("copy", "cut"):
+        if is_main_process():
+            shutil.copytree(words[0], words[1])
+            if kind == "cut":
+                rl_runs.cut_back(Path(words[0]), step=int(words[2]))
+        torch.distributed.barrier()
+    elif kind == "rl":
+        rl_runs.train(words)
+    else:
+        sft.train(sft_runs.compose(words))
+    forget()
+
+
+if __name__ == "__main__":
+    import deepspeed  # noqa: F401
+
+    from vtg.training import grpo, sft  # noqa: F401
+    from vtg.training.processes import processes_part_together
+
+    gc.freeze()  # what is imported stays: DeepSpeed and Accelerate collect garbage again and again
+    with processes_part_together():
+        for job in json.loads(Path(sys.argv[1]).read_text()):
+            _run(*job)
