@@ -170,7 +170,7 @@ class GroundingTrainer(ZeroTrainer):
         Raises:
             RunError: it cannot be written; those before it are as they were.
         """
-        run, name = Path(self.args.output_dir), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        run, name = Path(str(self.args.output_dir)), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         staging = run / STAGING
         if self.args.should_save:
             shutil.rmtree(staging, ignore_errors=True)
@@ -185,8 +185,9 @@ class GroundingTrainer(ZeroTrainer):
             self._point_to_best(run, name)
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
-                if self.state.best_model_checkpoint in map(str, self.outdated):
-                    self.state.best_model_checkpoint = str(keep_best(Path(self.state.best_model_checkpoint), run))
+                before = [old for old in self.outdated if str(old) == self.state.best_model_checkpoint]
+                if before:
+                    self.state.best_model_checkpoint = str(keep_best(before[0], run))
                 self.state.save_to_json(str(staging / name / TRAINER_STATE_NAME))
                 put_in_place(staging / name, run / name)
                 best, limit = self.state.best_model_checkpoint, self.args.save_total_limit

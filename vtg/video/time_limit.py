@@ -16,20 +16,32 @@ def within(seconds: float, function: Callable[..., Any], *args: Any, **kwargs: A
         TimeoutError: it took longer than `seconds`.
         Exception: what the function raised.
     """
-    result: list[Any] = []
-    failure: list[BaseException] = []
+    outcome = _Outcome()
 
     def call() -> None:
-        try:
-            result.append(function(*args, **kwargs))
-        except BaseException as error:  # handed on below
-            failure.append(error)
+        with outcome:
+            outcome.result = function(*args, **kwargs)
 
     thread = threading.Thread(target=call, name=f"within {seconds:g} s", daemon=True)
     thread.start()
     thread.join(seconds)
-    if failure:
-        raise failure[0]
-    if not result:
+    if not outcome.is_known:
         raise TimeoutError(f"took longer than {seconds:.10g} s")
-    return result[0]
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome.result
+
+
+class _Outcome:
+    """What becomes of a call in another thread: what was raised is kept for the thread that waits."""
+
+    result: Any = None
+    error: BaseException | None = None
+    is_known = False
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
+        self.error, self.is_known = error, True
+        return True
