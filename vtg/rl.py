@@ -14,7 +14,7 @@ def _train(config: RLConfig) -> None:
 
     from vtg.config.checks import check_together
     from vtg.models.settings import adopt
-    from vtg.training import curriculum, rewards
+    from vtg.training.grpo import curriculum, rewards
 
     curriculum.check(config.curriculum)
     terms = rewards.build(config.rewards)
@@ -22,7 +22,7 @@ def _train(config: RLConfig) -> None:
     notes += [f"rewards: {warning}" for warning in rewards.warnings_of(terms, task=config.task)]
     check_together(config)
     with loading("torch, transformers and trl"):  # after the settings were checked
-        from vtg.training.grpo import train
+        from vtg.training.grpo.train import train
         from vtg.training.processes import processes_part_together
 
     with processes_part_together():

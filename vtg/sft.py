@@ -12,7 +12,7 @@ def main() -> None:
 def _train(config: SFTConfig) -> None:
     with loading("torch and transformers"):  # after the settings were checked
         from vtg.training.processes import processes_part_together
-        from vtg.training.sft import train
+        from vtg.training.sft.train import train
 
     with processes_part_together():
         train(config)

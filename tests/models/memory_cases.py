@@ -112,8 +112,8 @@ def measure(words: list[str]) -> tuple[int, int, int]:
     from vtg.models.counting import count, empty_model
     from vtg.models.memory import Batch, estimate
     from vtg.models.workload import way_of, weights_dtype
-    from vtg.training import sft
     from vtg.training.course import Course
+    from vtg.training.sft import train as sft
 
     sys.path.insert(0, str(ROOT / "tests" / "training"))
     import sft_runs

@@ -14,11 +14,11 @@ from vtg.config.load import load_config
 from vtg.config.schema import RLConfig
 from vtg.data.dataset import SkipReport
 from vtg.entry import conf_dir
-from vtg.training import curriculum, rewards
 from vtg.training.course import Course
-from vtg.training.grpo import grpo_arguments, plan, prompt_costs
-from vtg.training.grpo_trainer import MicroBatch, VideoGRPOTrainer
-from vtg.training.rollouts import RolloutLoader
+from vtg.training.grpo import curriculum, rewards
+from vtg.training.grpo.rollouts import RolloutLoader
+from vtg.training.grpo.train import grpo_arguments, plan, prompt_costs
+from vtg.training.grpo.trainer import MicroBatch, VideoGRPOTrainer
 
 
 def overrides(demo: Path, out: Path, *more: str) -> list[str]:
@@ -53,10 +53,10 @@ def compose(words: list[str]) -> RLConfig:
 
 def train(words: list[str]) -> None:
     """A run in this process, as `train_rl.py` makes it."""
-    from vtg.training import grpo
+    from vtg.training.grpo.train import train as train_grpo
 
     config = compose(words)
-    grpo.train(config, rewards.build(config.rewards))
+    train_grpo(config, rewards.build(config.rewards))
 
 
 def build(words: list[str]) -> VideoGRPOTrainer:

@@ -15,7 +15,7 @@ from vtg.config.schema import CurriculumConfig
 from vtg.data.schema import Sample
 from vtg.entry import conf_dir
 from vtg.errors import ConfigError
-from vtg.training.curriculum import Choice, IoURecord, Plateau, check, choose
+from vtg.training.grpo.curriculum import Choice, IoURecord, Plateau, check, choose
 
 
 def sample(number: int, **given) -> Sample:

@@ -15,11 +15,11 @@ from vtg.errors import ConfigError, RunError
 from vtg.models.merging import merged_weights
 from vtg.models.rollout import forward_log_probs, sample
 from vtg.models.shared_prompt import Prompt, encode_video
-from vtg.training import engines
-from vtg.training.engines import Completions, Engine, Reading, TransformersEngine, check_parity
-from vtg.training.grpo import grpo_arguments
-from vtg.training.grpo_trainer import VideoGRPOTrainer
-from vtg.training.vllm_engine import unexpanded
+from vtg.training.grpo import engines
+from vtg.training.grpo.engines import Completions, Engine, Reading, TransformersEngine, check_parity
+from vtg.training.grpo.train import grpo_arguments
+from vtg.training.grpo.trainer import VideoGRPOTrainer
+from vtg.training.grpo.vllm_engine import unexpanded
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,8 @@ from torch.utils.data import get_worker_info
 
 from vtg.errors import RunError
 from vtg.models.checkpoint import last_checkpoint
-from vtg.training import sft
 from vtg.training.processes import processes_part_together
+from vtg.training.sft.train import train as train_sft
 from vtg.video import load
 
 ALONE = (
@@ -39,7 +39,7 @@ def words_of(script: str, demo: Path, out: Path, *more: str) -> list[str]:
 
 def train(script: str, words: list[str]) -> None:
     with processes_part_together():
-        sft.train(sft_runs.compose(words)) if script == "sft" else rl_runs.train(words)
+        train_sft(sft_runs.compose(words)) if script == "sft" else rl_runs.train(words)
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import trl
 from rl_runs import compose, overrides
 
 from vtg.errors import ConfigError
-from vtg.training.grpo import OURS, grpo_arguments
-from vtg.training.grpo_trainer import CHECKED_TRL, check_trl
+from vtg.training.grpo.train import OURS, grpo_arguments
+from vtg.training.grpo.trainer import CHECKED_TRL, check_trl
 
 
 def refusal(demo_dir: Path, *words: str) -> str:

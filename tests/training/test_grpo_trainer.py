@@ -16,8 +16,8 @@ from vtg.data.collate import collate
 from vtg.evaluation.generate import vision_token_ids
 from vtg.models.shared_prompt import Prompt, encode_video
 from vtg.models.tiny import TINY_QWEN3_VL
-from vtg.training.grpo_trainer import MicroBatch, Sampled, VideoGRPOTrainer
-from vtg.training.rollouts import MicroStep, Rollout
+from vtg.training.grpo.rollouts import MicroStep, Rollout
+from vtg.training.grpo.trainer import MicroBatch, Sampled, VideoGRPOTrainer
 
 KL = ("rl.beta=0.04", "rl.num_iterations=2", "rl.temperature=1.2")
 

@@ -20,7 +20,7 @@ import vtg.sft
 from vtg.data.dataset import Row
 from vtg.errors import RunError
 from vtg.training.guard import MAX_SKIPPED, FiniteGuard, StepBatch, training_remedies
-from vtg.training.sft import train
+from vtg.training.sft.train import train
 
 ALONE = ("evaluation.shuffled_video_control=false", "data.val_file=null", "data.test_file=null")
 """Nothing is measured, before or after."""

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from vtg.config.schema import BatchingConfig
 from vtg.data.batching import Plan, plan_epoch, plan_fixed
-from vtg.training.batches import PlannedBatches, Planner, Position
-from vtg.training.grpo import grpo_arguments, plan
+from vtg.training.grpo.train import grpo_arguments, plan
+from vtg.training.sft.batches import PlannedBatches, Planner, Position
 
 
 def batches(plan: Plan) -> list[list[list[int]]]:

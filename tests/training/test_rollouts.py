@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vtg.data.batching.prompts import plan_fixed_prompts
-from vtg.training.completions import set_completions_aside
-from vtg.training.rollouts import Plan, RolloutLoader, RolloutState
+from vtg.training.grpo.completions import set_completions_aside
+from vtg.training.grpo.rollouts import Plan, RolloutLoader, RolloutState
 
 
 class Indices(list):

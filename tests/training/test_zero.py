@@ -20,7 +20,7 @@ from torch.nn.functional import pad
 from transformers import TrainerState
 from zero_runs import copy_to
 
-from vtg.training.sft import train
+from vtg.training.sft.train import train
 
 pytest.importorskip("deepspeed", reason="is not installed")
 pytestmark = [pytest.mark.soak, pytest.mark.distributed]

@@ -59,8 +59,8 @@ def forget() -> None:
 def _run(kind: str, words: list[str]) -> None:
     import torch
 
-    from vtg.training import sft
     from vtg.training.processes import is_main_process
+    from vtg.training.sft.train import train as train_sft
 
     if kind in ("copy", "cut"):
         if is_main_process():
@@ -71,14 +71,15 @@ def _run(kind: str, words: list[str]) -> None:
     elif kind == "rl":
         rl_runs.train(words)
     else:
-        sft.train(sft_runs.compose(words))
+        train_sft(sft_runs.compose(words))
     forget()
 
 
 if __name__ == "__main__":
     import deepspeed  # noqa: F401
 
-    from vtg.training import grpo, sft  # noqa: F401
+    import vtg.training.grpo.train
+    import vtg.training.sft.train  # noqa: F401
     from vtg.training.processes import processes_part_together
 
     gc.freeze()  # what is imported stays: DeepSpeed and Accelerate collect garbage again and again

@@ -20,7 +20,7 @@ from vtg.training.guard import FiniteGuard, StepBatch, answering_remedies, out_o
 from vtg.training.processes import is_main_process
 from vtg.training.run import Progress, StopOnSignal
 from vtg.training.saving import STAGING, keep_best, put_in_place, writes_to
-from vtg.training.zero_trainer import ZeroTrainer
+from vtg.training.zero.trainer import ZeroTrainer
 
 
 class GroundingTrainer(ZeroTrainer):

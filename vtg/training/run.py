@@ -29,7 +29,7 @@ from vtg.models.checkpoint import last_checkpoint
 from vtg.output import write_json, write_text
 from vtg.training.processes import is_main_process
 from vtg.training.saving import STAGING
-from vtg.training.zero import deepspeed_settings, launch_alone
+from vtg.training.zero.settings import deepspeed_settings, launch_alone
 
 log = logging.getLogger("vtg")
 

@@ -48,20 +48,20 @@ from vtg.models.shared_prompt import (
     shared_batch,
 )
 from vtg.output import write_json
-from vtg.training.completions import (
+from vtg.training.grounding import GroundingTrainer
+from vtg.training.grpo.completions import (
     completion_row,
     completion_statistics,
     drop_completions,
     set_completions_aside,
     write_completions,
 )
-from vtg.training.curriculum import IoURecord, Plateau
-from vtg.training.engines import ENGINES, Completions, check_parity
-from vtg.training.grounding import GroundingTrainer
+from vtg.training.grpo.curriculum import IoURecord, Plateau
+from vtg.training.grpo.engines import ENGINES, Completions, check_parity
+from vtg.training.grpo.rewards import Term, reward_functions
+from vtg.training.grpo.rollouts import MicroStep, Rollout, RolloutLoader, RolloutState
 from vtg.training.guard import StepBatch
 from vtg.training.processes import is_main_process
-from vtg.training.rewards import Term, reward_functions
-from vtg.training.rollouts import MicroStep, Rollout, RolloutLoader, RolloutState
 from vtg.training.run import Progress, StopOnSignal, TrainLog
 from vtg.video.clip import Clip
 

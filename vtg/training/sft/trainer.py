@@ -19,11 +19,11 @@ from vtg.data.inputs import IGNORE_INDEX
 from vtg.data.packing import attention
 from vtg.models.checkpoint import base_model
 from vtg.models.loading import choose_attention
-from vtg.training.batches import PlannedBatches, PlannedLoader, Position
 from vtg.training.grounding import GroundingTrainer
 from vtg.training.guard import StepBatch
 from vtg.training.processes import is_main_process
 from vtg.training.run import Progress, StopOnSignal, TrainLog
+from vtg.training.sft.batches import PlannedBatches, PlannedLoader, Position
 
 BATCH_COUNTS = ("samples", "batches", "tokens", "slots")
 """What a collator counts of its batches: `slots` are the tokens that are computed, padding included."""

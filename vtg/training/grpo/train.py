@@ -24,12 +24,12 @@ from vtg.errors import ConfigError
 from vtg.models.loading import prepare_training
 from vtg.output import read_jsonl
 from vtg.tasks.answer import Status
-from vtg.training import curriculum, engines
 from vtg.training.course import Course
-from vtg.training.grpo_trainer import VideoGRPOTrainer, check_trl
+from vtg.training.grpo import curriculum, engines
+from vtg.training.grpo.rewards import Term
+from vtg.training.grpo.rollouts import Plan, RolloutLoader
+from vtg.training.grpo.trainer import VideoGRPOTrainer, check_trl
 from vtg.training.results import FILES
-from vtg.training.rewards import Term
-from vtg.training.rollouts import Plan, RolloutLoader
 from vtg.training.run import number, start_logging, training_arguments
 from vtg.video.index import VideoIndex
 

@@ -21,7 +21,7 @@ from vtg.errors import ConfigError
 from vtg.evaluation.generate import vision_token_ids
 from vtg.models.merging import merged_weights
 from vtg.models.shared_prompt import Prompt
-from vtg.training.engines import Completions, Reading
+from vtg.training.grpo.engines import Completions, Reading
 
 FORBIDDEN = -100.0
 """Added to the logits of tokens that stand for vision: never sampled."""
