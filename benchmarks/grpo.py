@@ -163,7 +163,7 @@ class Way:
         if self.name == "vtg":
             self.trainer._rolled = self.trainer._sampled = None
             self.trainer._current = []
-            self.trainer.loader.go_on(self.trainer.loader.state)
+            self.trainer.loader.go_on(self.trainer.loader.state, ranks=1)
 
     def step(self) -> dict[str, float]:
         """Seconds of one whole step by its parts, and of a forward without gradient."""
@@ -190,11 +190,11 @@ class Way:
         self.encodings.clear()
         self.decodes, self.pixels, self.scans = 0, 0, True
         if self.name == "vtg":
-            self.trainer.counts.clear()
+            self.trainer.policy.counts.clear()
         before = self.pixel_bytes()
         inputs = self.inputs()
         self.prompt_tokens = prompt_length(self.name, inputs)
-        decodes = self.trainer.counts["clips/decoded"] if self.name == "vtg" else self.decodes
+        decodes = self.trainer.policy.counts["clips/decoded"] if self.name == "vtg" else self.decodes
         self.update(inputs)
         self.clear()
         self.scans = False

@@ -116,7 +116,8 @@ def run_table(path: str, cache: str, *, rank: int) -> dict[str, float]:
     from vtg.data.dataset import SkipReport, read_split
     from vtg.models.loading import load_processor
     from vtg.tasks.span import SpanTask
-    from vtg.training.sft.batches import PlannedBatches, make_planner
+    from vtg.training.sft.batches import PlannedBatches
+    from vtg.training.sft.planner import make_planner
     from vtg.video.index import VideoIndex
 
     processor = load_processor("tiny")

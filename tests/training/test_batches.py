@@ -11,7 +11,8 @@ from vtg.config.schema import BatchingConfig, ModelConfig, SFTConfig, VideoConfi
 from vtg.data.cost import SampleCosts
 from vtg.data.schema import Sample
 from vtg.errors import ConfigError
-from vtg.training.sft.batches import PlannedBatches, Planner, Position, budget, make_planner, over_budget
+from vtg.training.sft.batches import PlannedBatches
+from vtg.training.sft.planner import Planner, Position, budget, make_planner, over_budget
 
 WAYS = {
     "fixed": BatchingConfig(by="fixed"),

@@ -35,7 +35,7 @@ def trainer(demo_dir, tmp_path_factory) -> VideoGRPOTrainer:
 @pytest.fixture(scope="module")
 def prompts(trainer) -> dict[str, Prompt]:
     items = [trainer.prompts[index] for index in (0, 5, 9)]
-    encoded = trainer._encoded([item["features"] for item in items], [item["clip"] for item in items])
+    encoded = trainer.policy.prompts([item["features"] for item in items], [item["clip"] for item in items])
     return {f"row {at}": prompt for at, prompt in enumerate(encoded)}
 
 
@@ -64,7 +64,7 @@ class Elsewhere:
 
 
 def parity(trainer: VideoGRPOTrainer, engine: Engine, prompts: dict[str, Prompt], tolerance: float = 0.01) -> Any:
-    return check_parity(engine, trainer.model, trainer._trained_log_probs, prompts, tolerance=tolerance)
+    return check_parity(engine, trainer.model, trainer.policy.completion_log_probs, prompts, tolerance=tolerance)
 
 
 def test_the_default_engine_samples_what_sample_samples(trainer, prompts):
@@ -113,7 +113,7 @@ def test_an_engine_that_sees_another_video_is_refused(trainer, prompts):
         clip = replace(prompt.clip, frames=prompt.clip.frames[::-1].copy())
         messages = trainer.prompts.task.conversation("x", duration_s=clip.duration_s)
         pixels = encode(trainer.processing_class, messages, clip)
-        return replace(prompt, encoded=encode_video(trainer.plain_model, pixels))
+        return replace(prompt, encoded=encode_video(trainer.policy.plain, pixels))
 
     with pytest.raises(RunError, match="greedy completion"):
         parity(trainer, Elsewhere(trainer.engine, prompt=other_frames), prompts)
@@ -165,7 +165,7 @@ class Scored(Elsewhere):
     def sample(self, model: Any, prompts: Any, *, n: int) -> Completions:
         rows, _ = self.engine.sample(model, prompts, n=n)
         flat = [prompt for batch in prompts for prompt in batch for _ in range(n)]
-        scores = [self.trainer._trained_log_probs(prompt, row) for prompt, row in zip(flat, rows, strict=True)]
+        scores = [self.trainer.policy.completion_log_probs(prompt, row) for prompt, row in zip(flat, rows, strict=True)]
         return rows, [[score - self.by for score in row] for row in scores]
 
 

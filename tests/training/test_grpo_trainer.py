@@ -17,7 +17,8 @@ from vtg.evaluation.generate import vision_token_ids
 from vtg.models.shared_prompt import Prompt, encode_video
 from vtg.models.tiny import TINY_QWEN3_VL
 from vtg.training.grpo.rollouts import MicroStep, Rollout
-from vtg.training.grpo.trainer import MicroBatch, Sampled, VideoGRPOTrainer
+from vtg.training.grpo.sampled import MicroBatch, Sampled
+from vtg.training.grpo.trainer import VideoGRPOTrainer
 
 KL = ("rl.beta=0.04", "rl.num_iterations=2", "rl.temperature=1.2")
 
@@ -115,7 +116,7 @@ def test_policy_and_reference_are_plain_forwards_with_the_video(trained, adapter
 
     features = trainer.prompts[indices[0]]["features"]
     other = features | {"pixel_values_videos": features["pixel_values_videos"].flip(0)}
-    encoded = encode_video(trainer.plain_model, other) if trainer.encodes_once else None
+    encoded = encode_video(trainer.policy.plain, other) if trainer.policy.encodes_once else None
     blinded = MicroBatch([Prompt(other, encoded), *batches[0].prompts[1:]], batches[0].rows, batches[0].generations)
     models = {"policy": trainer.model}
     if trainer.ref_model is not None:
@@ -185,7 +186,7 @@ def test_sharing_prompts_changes_neither_completions_nor_loss_nor_gradients(trai
         inputs["advantages"] = torch.linspace(-1.0, 1.5, len(inputs["advantages"]))
         found.append(inputs)
     shared, repeated = found
-    assert [trainer.shares for trainer in trainers] == [True, False]
+    assert [trainer.policy.shares for trainer in trainers] == [True, False]
     for key in ("completion_ids", "completion_mask"):
         assert torch.equal(shared[key], repeated[key])
     for key in ("old_per_token_logps", "ref_per_token_logps"):
@@ -376,7 +377,7 @@ def test_the_trainer_never_lets_pixels_be_written(trained, qwen3_vl):
     trainer = trained("full")
     tokenizer = qwen3_vl.processor.tokenizer
     with torch.no_grad():
-        weight = trainer.plain_model.lm_head.weight
+        weight = trainer.policy.plain.lm_head.weight
         mean = weight.mean(0)
         for token in vision_token_ids(tokenizer):
             weight[token] = 50 * torch.randn(weight.shape[1]) + mean
@@ -395,8 +396,8 @@ def test_a_clip_asked_about_twice_is_encoded_once_but_not_taken_for_one_of_anoth
     flat = torch.zeros_like(first["pixel_values_videos"])
     wide = first | {"pixel_values_videos": flat}
     tall = wide | {"video_grid_thw": torch.tensor([[times, 2 * height, width // 2]])}
-    prompts = trainer._encoded([first, wide, second, tall])
-    assert trainer.counts["vision/encoder_calls"] == 3
+    prompts = trainer.policy.prompts([first, wide, second, tall])
+    assert trainer.policy.counts["vision/encoder_calls"] == 3
     assert prompts[0].encoded is prompts[2].encoded
     assert not torch.allclose(prompts[1].encoded, prompts[3].encoded)
 

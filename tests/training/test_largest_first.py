@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from vtg.config.schema import BatchingConfig
 from vtg.data.batching import Plan, plan_epoch, plan_fixed
 from vtg.training.grpo.train import grpo_arguments, plan
-from vtg.training.sft.batches import PlannedBatches, Planner, Position
+from vtg.training.sft.batches import PlannedBatches
+from vtg.training.sft.planner import Planner, Position
 
 
 def batches(plan: Plan) -> list[list[list[int]]]:

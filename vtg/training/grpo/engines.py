@@ -118,7 +118,7 @@ def _transformers(trainer: Any) -> Engine:
         config=trainer.generation_config,
         kwargs=trainer.generation_kwargs,
         pad_token_id=trainer.pad_token_id,
-        shares=trainer.shares,
+        shares=trainer.policy.shares,
     )
 
 

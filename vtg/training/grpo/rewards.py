@@ -350,9 +350,20 @@ class RewardFunction:
     def __name__(self) -> str:
         return self.term.label
 
-    def __call__(self, *, completions: Sequence[Any], sample: Sequence[Sample], **columns: Any) -> list[float]:
-        """Unweighted rewards, one a completion: a text, or messages in chat form of which the last one counts."""
-        return [self._reward(one, of) for one, of in zip(completions, sample, strict=True)]
+    def __call__(
+        self,
+        *,
+        completions: Sequence[Any],
+        sample: Sequence[Sample],
+        skipped: Sequence[bool] | None = None,
+        **columns: Any,
+    ) -> list[float | None]:
+        """Unweighted rewards, one a completion: a text, or messages in chat form of which the last one counts. None,
+        which TRL leaves out, for a sample whose own clip could not be shown.
+        """
+        hidden = skipped or [False] * len(sample)
+        together = zip(completions, sample, hidden, strict=True)
+        return [None if is_hidden else self._reward(one, of) for one, of, is_hidden in together]
 
     def _reward(self, completion: Any, sample: Sample) -> float:
         text = completion if isinstance(completion, str) else completion[-1]["content"]

@@ -1,17 +1,16 @@
 """TRL's GRPOTrainer, with the video in every forward and every prompt run once for all of its completions.
 
 TRL's own: losses, clipping, KL, advantages, schedules, logging, all options. Here: where prompts and clips come from
-(`RolloutLoader`), how completions are sampled and how log-probs are computed (vtg.models.shared_prompt), and that a
+(`RolloutLoader`), how completions are sampled (`ENGINES`) and how log-probs are computed (`Policy`), and that a
 rollout's prompts stay whole, so that the completions of one share its forward.
 """
 
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial, wraps
-from itertools import zip_longest
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import pad
 from transformers import Trainer, TrainerCallback, TrainerState
-from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer.grpo_config import GRPOConfig
@@ -33,20 +31,10 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from vtg.config.checks import shares_prompts
 from vtg.config.schema import RLConfig
 from vtg.data.dataset import GroundingDataset, SkipReport
-from vtg.data.inputs import Features
 from vtg.errors import ConfigError
 from vtg.evaluation.generate import vision_token_ids
 from vtg.models.checkpoint import base_model
-from vtg.models.rollout import forward_log_probs
-from vtg.models.shared_prompt import (
-    Prompt,
-    accept_encoded_videos,
-    encode_video,
-    plain_model,
-    repeated_batch,
-    share_prompts,
-    shared_batch,
-)
+from vtg.models.shared_prompt import Prompt
 from vtg.output import write_json
 from vtg.training.grounding import GroundingTrainer
 from vtg.training.grpo.completions import (
@@ -58,12 +46,13 @@ from vtg.training.grpo.completions import (
 )
 from vtg.training.grpo.curriculum import IoURecord, Plateau
 from vtg.training.grpo.engines import ENGINES, Completions, check_parity
+from vtg.training.grpo.policy import Policy
 from vtg.training.grpo.rewards import Term, reward_functions
 from vtg.training.grpo.rollouts import MicroStep, Rollout, RolloutLoader, RolloutState
+from vtg.training.grpo.sampled import MicroBatch, Sampled, Saved
 from vtg.training.guard import StepBatch
 from vtg.training.processes import is_main_process
 from vtg.training.run import Progress, StopOnSignal, TrainLog
-from vtg.video.clip import Clip
 
 log = logging.getLogger(__name__)
 
@@ -86,39 +75,6 @@ def check_trl() -> None:
             f"trl {trl.__version__} is installed, but video GRPO was checked with {checked} alone: another version may "
             f"compute its loss without the video, and say nothing; pip install 'trl=={CHECKED_TRL[-1]}.*'"
         )
-
-
-@dataclass(frozen=True)
-class MicroBatch:
-    """The prompts of one micro-batch, and which rows of a rollout are theirs: `generations` for each, in order."""
-
-    prompts: list[Prompt]
-    rows: slice
-    generations: int
-
-    @property
-    def alone(self) -> "MicroBatch":
-        """The same where these rows are all there are."""
-        return MicroBatch(self.prompts, slice(0, self.rows.stop - self.rows.start), self.generations)
-
-
-@dataclass
-class Sampled:
-    """A rollout with its completions, of this rank.
-
-    Attributes:
-        indices: of the samples, a list for each micro-batch.
-        batches: their prompts.
-        tensors: of all rows (completion_ids, completion_mask, advantages …), as TRL makes them.
-        live: (rows,) bool, which rows carry loss.
-        live_rows: of each micro-batch, on all ranks together.
-    """
-
-    indices: list[list[int]]
-    batches: list[MicroBatch]
-    tensors: dict[str, torch.Tensor]
-    live: torch.Tensor
-    live_rows: list[int]
 
 
 class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
@@ -156,29 +112,27 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         check_trl()
         self.prompts, self.loader, self.costs, self.record = train_dataset, loader, costs, record
         self.config, self.report, self.base = config, report, base_model(config.model)
-        self.shares = shares_prompts(config)
         args.reward_weights = [term.weight for term in terms]
         tokenizer = kwargs["processing_class"].tokenizer
         given: dict[str, Any] = args.generation_kwargs or {}  # type: ignore[assignment]
         never = {*vision_token_ids(tokenizer), *(given.get("suppress_tokens") or ())}
         args.generation_kwargs = given | {"suppress_tokens": sorted(never)}
-        functions = [_unless_skipped(function) for function in reward_functions(terms, train_dataset.task)]
+        functions = reward_functions(terms, train_dataset.task)
         placeholder = Dataset.from_dict({"index": list(range(len(train_dataset)))})
         rewarded: Any = functions
         super().__init__(model=model, args=args, reward_funcs=rewarded, train_dataset=placeholder, **kwargs)
-        for one in (self.plain_model, self.ref_model and self.accelerator.unwrap_model(self.ref_model)):
-            if one is not None:
-                (share_prompts if self.shares else accept_encoded_videos)(one)
-        self.in_step = is_deepspeed_zero3_enabled()
-        """Every forward of one rank must be one of all ranks."""
+        self.policy = Policy(
+            self.model,
+            self.ref_model,
+            accelerator=self.accelerator,
+            args=args,
+            pad_token_id=self.pad_token_id,
+            shares=shares_prompts(config),
+        )
         self.engine = ENGINES[config.rollout.engine](self)
         self.use_vllm = self.engine.own_model  # to TRL: there are log-probs of the sampling, correct for them
-        vision = self.plain_model.model.visual
-        self.encodes_once = not any(parameter.requires_grad for parameter in vision.parameters())
-        self.counts: Counter[str] = Counter()
-        vision.register_forward_pre_hook(self._count_clips, with_kwargs=True)
         self._sampled: Sampled | None = None
-        self._saved_rollout: dict[str, torch.Tensor] = {}
+        self._saved: Saved | None = None
         self._added = False
         self._rolled: Rollout | None = None
         self._current: list[MicroBatch] = []
@@ -200,11 +154,6 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         tokenizer: Any = self._tokenizer
         return tokenizer.pad_token_id
 
-    @property
-    def plain_model(self) -> Any:
-        """The Qwen-VL model without DDP and PEFT around it."""
-        return plain_model(self.accelerator.unwrap_model(self.model))
-
     # What TRL asks for, in the order of a step.
 
     def get_train_dataloader(self) -> Any:
@@ -218,7 +167,7 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
 
     def step_batch(self, inputs: MicroStep) -> StepBatch:
         rows = tuple(item["row"] for item in inputs.rollout.items[inputs.at])
-        times = 1 if self.shares else self.num_generations
+        times = 1 if self.policy.shares else self.num_generations
         completions = len(rows) * self.num_generations * (self.args.max_completion_length or 0)
         return StepBatch(rows, times * sum(row.tokens for row in rows) + completions)
 
@@ -228,14 +177,11 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
             return super()._prepare_inputs(generation_batch)
         step = generation_batch
         if self._rolled is not step.rollout:
-            self._sampled = self._restored(step.rollout) if self._saved_rollout else self._roll_out(step.rollout)
+            self._sampled = self._restored(step.rollout) if self._saved else self._roll_out(step.rollout)
             self._rolled = step.rollout
         assert self._sampled is not None
-        batch = self._sampled.batches[step.at]
-        inputs: dict[str, Any] = {
-            key: value[batch.rows] if value.ndim else value for key, value in self._sampled.tensors.items()
-        }
-        return inputs | {"batch": batch.alone, "weight": self._weight(step)}
+        batch = self._sampled.batches[step.at].alone
+        return self._sampled.inputs(step.at) | {"batch": batch, "weight": self._weight(step)}
 
     def _weight(self, step: MicroStep) -> float:
         """What makes every completion of an optimizer step count the same, whatever its micro-batch holds.
@@ -262,7 +208,9 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
                 dead = self.accelerator.reduce((~sampled.live).sum(), reduction="sum")
                 if not int(dead):  # type: ignore[call-overload]
                     break
-                self._replace_dead(sampled, attempt)
+                drawn = self._draw(sampled.indices, attempt)
+                fresh = self._sample(drawn, [[self.prompts[index] for index in some] for some in drawn])
+                sampled.replace_dead(fresh, self._widened)
         self._finish(sampled)
         return sampled
 
@@ -272,20 +220,19 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         rows: list[dict[str, Any]] = []
         for some, own in zip(indices, items, strict=True):
             clips = [item.get("clip") for item in own]
-            start, prompts = len(rows), self._encoded([item["features"] for item in own], clips)
+            start, prompts = len(rows), self.policy.prompts([item["features"] for item in own], clips)
             for index, item in zip(some, own, strict=True):
                 row = {"index": index, "sample": self.prompts.samples[index], "skipped": item["skipped"] is not None}
                 row["prompt"] = [{"role": "user", "content": row["sample"].query}]
                 rows += [dict(row) for _ in range(self.num_generations)]
                 self.report.add([item["skipped"]] if item["skipped"] is not None else [])
-                self.counts += Counter({f"clips/{name}": count for name, count in item["counts"].items()})
+                self.policy.counts += Counter({f"clips/{name}": count for name, count in item["counts"].items()})
             batches.append(MicroBatch(prompts, slice(start, len(rows)), self.num_generations))
         self._current = batches
         output = self._generate_and_score_completions(rows)
         output = {key: value for key, value in output.items() if isinstance(value, torch.Tensor)}
-        output["prompt_ids"] = output["prompt_mask"] = output["completion_ids"][:, :0]  # the prompts are in `batches`
         live = self._note(rows, output["advantages"])
-        return Sampled([list(some) for some in indices], batches, output, live, [])
+        return Sampled([list(some) for some in indices], batches, output, live)
 
     def _note(self, rows: list[dict[str, Any]], advantages: torch.Tensor) -> torch.Tensor:
         """Logs the completions that were just scored, and puts their IoU on record; returns which rows carry loss."""
@@ -327,28 +274,6 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
             live &= varies
         return live
 
-    def _replace_dead(self, sampled: Sampled, attempt: int) -> None:
-        """Puts new prompts, sampled now, in the place of those whose completions were all worth the same."""
-        drawn = self._draw(sampled.indices, attempt)
-        fresh = self._sample(drawn, [[self.prompts[index] for index in some] for some in drawn])
-        longest = max(one.tensors["completion_ids"].shape[1] for one in (sampled, fresh))
-        for one in (sampled, fresh):
-            one.tensors = {key: self._widened(key, value, longest) for key, value in one.tensors.items()}
-        g = self.num_generations
-        for at, batch in enumerate(sampled.batches):
-            groups = range(batch.rows.start // g, batch.rows.stop // g)
-            spare = [group for group in groups if fresh.live[group * g]]
-            for group in groups:
-                if not sampled.live[group * g] and spare:
-                    other, place = spare.pop(0), group - groups.start
-                    batch.prompts[place] = fresh.batches[at].prompts[other - groups.start]
-                    sampled.indices[at][place] = fresh.indices[at][other - groups.start]
-                    to, of = slice(group * g, group * g + g), slice(other * g, other * g + g)
-                    sampled.live[to] = True
-                    for key, value in sampled.tensors.items():
-                        if value.ndim:
-                            value[to] = fresh.tensors[key][of]
-
     def _widened(self, key: str, value: torch.Tensor, length: int) -> torch.Tensor:
         if value.ndim < 2 or key in ("prompt_ids", "prompt_mask"):
             return value
@@ -384,24 +309,6 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         self._metrics["train"]["groups/without_loss"].append(float(dead.float().mean()))
         self._added = False
 
-    def _encoded(self, features: Sequence[Features], clips: Sequence[Clip | None] = ()) -> list[Prompt]:
-        """Prompts on the device, the clip of each encoded where the vision tower is frozen; a clip asked about twice,
-        once.
-        """
-        prompts: list[Prompt] = []
-        for one in features:
-            on_device = {key: value.to(self.args.device) for key, value in one.items()}
-            known = (p.encoded for p in prompts if _same_clip(p.features, on_device))
-            encoded = None if self.in_step else next(known, None)
-            if encoded is None and self.encodes_once:
-                with self.accelerator.autocast():
-                    encoded = encode_video(self.plain_model, on_device)
-            prompts.append(Prompt(on_device, encoded))
-        if self.encodes_once:  # the pixels are done with
-            none = torch.empty(0, device=self.args.device)
-            prompts = [Prompt(p.features | {"pixel_values_videos": none}, p.encoded) for p in prompts]
-        return [replace(prompt, clip=clip) for prompt, clip in zip_longest(prompts, clips)]
-
     def _tokenize_prompts(self, prompts: list) -> tuple[list[list[int]], None, dict]:
         ids = [prompt.features["input_ids"].tolist() for batch in self._current for prompt in batch.prompts]
         return [one for one in ids for _ in range(self.num_generations)], None, {}
@@ -410,7 +317,7 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         """Completions of every prompt of `self._current`."""
         if not self.engine.own_model:
             for batch in self._current:
-                self._count_prompts(batch)
+                self.policy.count(batch)
         self.engine.sync(self.model, self.state.global_step)
         prompts = [batch.prompts for batch in self._current]
         return self.engine.sample(self.model_wrapped, prompts, n=self.num_generations)
@@ -427,7 +334,7 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         chosen = np.linspace(0, len(self.prompts) - 1, min(rollout.parity_samples, len(self.prompts))).astype(int)
         places = [self.prompts.samples[index].place for index in chosen.tolist()]
         items = [self.prompts[index] for index in chosen.tolist()]
-        prompts = self._encoded([item["features"] for item in items], [item["clip"] for item in items])
+        prompts = self.policy.prompts([item["features"] for item in items], [item["clip"] for item in items])
         model: Any = self.model
         was_training = model.training
         model.eval()
@@ -435,7 +342,7 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         found = check_parity(
             self.engine,
             self.model,
-            self._trained_log_probs,
+            self.policy.completion_log_probs,
             dict(zip(places, prompts, strict=True)),
             tolerance=rollout.parity_tolerance,
         )
@@ -445,12 +352,6 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
             "tokens differ by %.4f at most and %.4f in the mean",
             *(self.engine.name, found.prompts, found.tokens, found.largest, found.mean),
         )
-
-    def _trained_log_probs(self, prompt: Prompt, completion: list[int]) -> list[float]:
-        """At temperature 1."""
-        more: Any = {"pad_token_id": self.pad_token_id, "dtype": self._attention_dtype, "share": self.shares}
-        with self.accelerator.autocast():
-            return forward_log_probs(self.model, prompt, completion, **more)
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> torch.Tensor:
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
@@ -476,55 +377,20 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         for batch in self._current:
             own, real = completions[batch.rows], mask[batch.rows]
             length = max(1, int(real.sum(1).max()))
-            outputs = self._forward(model, batch, own[:, :length], real[:, :length])
+            outputs = self.policy.log_probs(model, batch, own[:, :length], real[:, :length])
             found.append([pad(x[:, :length], (0, logits_to_keep - length)) for x in outputs])
         logps, entropies = (torch.cat(parts) for parts in zip(*found, strict=True))
         return logps, entropies if compute_entropy else None, None
-
-    def _forward(
-        self, model: Any, batch: MicroBatch, completions: torch.Tensor, mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probs and entropies (rows, C) of one micro-batch."""
-        own, real = (list(part.split(batch.generations)) for part in (completions, mask))
-        labels = completions.masked_fill(mask == 0, -100)
-        self._count_prompts(batch)
-        if self.shares:
-            inputs: dict[str, Any] = shared_batch(batch.prompts, own, dtype=self._attention_dtype)
-            inputs["shift_labels"] = labels
-        else:
-            inputs = repeated_batch(batch.prompts, own, real, pad_token_id=self.pad_token_id)
-            longest = inputs["input_ids"].shape[1] - completions.shape[1]
-            inputs["labels"] = pad(labels, (longest, 0), value=-100)
-        with self.accelerator.autocast():
-            outputs = model(**inputs, fused_lm_head=True)
-        entropy = outputs.entropy if outputs.entropy is not None else torch.zeros_like(outputs.log_probs)
-        return outputs.log_probs[:, -completions.shape[1] :], entropy[:, -completions.shape[1] :]
 
     def _compute_loss(self, model: Any, inputs: Any) -> torch.Tensor:
         self._current = [inputs["batch"]]
         return super()._compute_loss(model, inputs) * inputs["weight"]
 
-    @property
-    def _attention_dtype(self) -> torch.dtype:
-        if self.args.bf16:
-            return torch.bfloat16
-        return torch.float16 if self.args.fp16 else self.plain_model.dtype
-
-    # What proves that the prompt is paid for once.
-
     def answers(self, *args: Any, **kwargs: Any) -> list[dict[str, Any]]:
-        before = self.counts.copy()
+        before = self.policy.counts.copy()
         rows = super().answers(*args, **kwargs)
-        self.counts = before  # of training alone
+        self.policy.counts = before  # of training alone
         return rows
-
-    def _count_clips(self, module: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        self.counts["vision/encoder_calls"] += len(kwargs["grid_thw"])
-
-    def _count_prompts(self, batch: MicroBatch) -> None:
-        times = 1 if self.shares else batch.generations
-        self.counts["prompt/passes"] += times * len(batch.prompts)
-        self.counts["prompt/tokens"] += times * sum(len(one.features["input_ids"]) for one in batch.prompts)
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not known from a micro-step."""
@@ -533,14 +399,14 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
     def begin_interval(self) -> None:
         super().begin_interval()
         self.prompts.provider.take_counts()
-        self.counts.clear()
+        self.policy.counts.clear()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """TRL's metrics and the counts go with the losses; other entries (an evaluation, the end) are as they are."""
         if "loss" not in logs:
             return Trainer.log(self, logs, start_time)
-        logs |= {name: float(count) for name, count in sorted(self.counts.items())}
-        self.counts.clear()
+        logs |= {name: float(count) for name, count in sorted(self.policy.counts.items())}
+        self.policy.counts.clear()
         return super().log(logs, start_time)
 
     # What a checkpoint holds, so that a run goes on as if it had not stopped.
@@ -551,7 +417,7 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
     def save_more(self, checkpoint: Path) -> None:
         """Where the stream of prompts is, the rollout that is being trained on, and the IoU of every sample."""
         if self.loader.state.micro_steps and self._sampled is not None:
-            save_file(self._rollout_tensors(self._sampled), checkpoint / self._rollout_file)
+            save_file(self._sampled.saved(), checkpoint / self._rollout_file)
         if is_main_process():
             self.record.write(checkpoint / RECORD_FILE)
             told = {"loader": asdict(self.loader.state), "plateau": self.plateau.state()}
@@ -576,7 +442,7 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
             self._take_over(checkpoint, step, ranks)
         elif (checkpoint / self._rollout_file).is_file():
             saved_rollout = load_file(checkpoint / self._rollout_file)
-            self._saved_rollout = {key: value.to(self.args.device) for key, value in saved_rollout.items()}
+            self._saved = Saved({key: value.to(self.args.device) for key, value in saved_rollout.items()})
 
     def _take_over(self, checkpoint: Path, step: int, ranks: int) -> None:
         """Counts the steps as these ranks do, of which a pass takes more or fewer."""
@@ -591,28 +457,20 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
     def _rollout_file(self) -> str:
         return f"rollout_{self.args.process_index}.safetensors"
 
-    def _rollout_tensors(self, sampled: Sampled) -> dict[str, torch.Tensor]:
-        """What a rollout that is being trained on is saved as: its samples, and what was sampled."""
-        indices = torch.tensor([index for some in sampled.indices for index in some])
-        kept = {key: value.contiguous() for key, value in sampled.tensors.items() if not key.startswith("prompt_")}
-        return kept | {"indices": indices, "live": sampled.live, "live_rows": torch.tensor(sampled.live_rows)}
-
     def _restored(self, rollout: Rollout) -> Sampled:
         """The rollout that a checkpoint was saved in the middle of."""
-        saved, self._saved_rollout = self._saved_rollout, {}
-        left = iter(saved.pop("indices").tolist())
-        live, live_rows = saved.pop("live"), saved.pop("live_rows").tolist()
-        batches, indices, start = [], [], 0
-        for planned, items in zip(rollout.indices, rollout.items, strict=True):
-            some = [next(left) for _ in planned]
-            known = dict(zip(planned, items, strict=True))
-            features = [(known.get(index) or self.prompts[index])["features"] for index in some]
-            stop = start + len(some) * self.num_generations
-            batches.append(MicroBatch(self._encoded(features), slice(start, stop), self.num_generations))
-            indices.append(some)
-            start = stop
-        saved["prompt_ids"] = saved["prompt_mask"] = saved["completion_ids"][:, :0]
-        return Sampled(indices, batches, saved, live, live_rows)
+        saved, self._saved = self._saved, None
+        assert saved is not None
+        known = {
+            index: item
+            for some, items in zip(rollout.indices, rollout.items, strict=True)
+            for index, item in zip(some, items, strict=True)
+        }
+
+        def prompts(indices: list[int]) -> list[Prompt]:
+            return self.policy.prompts([(known.get(index) or self.prompts[index])["features"] for index in indices])
+
+        return saved.with_prompts(list(map(len, rollout.indices)), prompts, self.num_generations)
 
 
 class StreamPosition(TrainerCallback):
@@ -626,18 +484,3 @@ class StreamPosition(TrainerCallback):
         state.epoch = state.global_step * args.gradient_accumulation_steps / self.micro_steps
         if self.trainer.plateau.reached:
             control.should_save = control.should_training_stop = True
-
-
-def _unless_skipped(function: Callable[..., list[float]]) -> Callable[..., list[float | None]]:
-    """A reward function that has nothing to say of a sample whose own clip could not be shown."""
-
-    @wraps(function)
-    def rewards(*, skipped: Sequence[bool], **columns: Any) -> list[float | None]:
-        found = function(**columns)
-        return [None if is_skipped else reward for reward, is_skipped in zip(found, skipped, strict=True)]
-
-    return rewards
-
-
-def _same_clip(one: Features, other: Features) -> bool:
-    return all(torch.equal(one[key], other[key]) for key in ("video_grid_thw", "pixel_values_videos"))

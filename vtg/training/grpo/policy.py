@@ -1,0 +1,121 @@
+"""The model that GRPO trains, as prompts with a video go through it: a clip encoded once, a prompt run once for all of
+its completions, and both counted.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import zip_longest
+from typing import Any
+
+import torch
+from torch.nn.functional import pad
+from transformers import TrainingArguments
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+
+from vtg.data.inputs import Features
+from vtg.models.rollout import forward_log_probs
+from vtg.models.shared_prompt import (
+    Prompt,
+    accept_encoded_videos,
+    encode_video,
+    plain_model,
+    repeated_batch,
+    share_prompts,
+    shared_batch,
+)
+from vtg.training.grpo.sampled import MicroBatch
+from vtg.video.clip import Clip
+
+
+class Policy:
+    """A Qwen-VL model whose forward takes prompts and completions.
+
+    Args:
+        model: as it is trained: with PEFT around it or not.
+        reference: another model that the same forwards are to go through, None without one.
+        shares: a prompt is run once for all of its completions; else as often as it has completions.
+
+    Attributes:
+        plain: the Qwen-VL model without PEFT around it.
+        encodes_once: the vision tower is frozen, so a clip is encoded once a rollout.
+        in_step: every forward of one rank must be one of all ranks (ZeRO-3).
+        counts: vision/encoder_calls, prompt/passes, prompt/tokens …: what proves that the prompt is paid for once.
+    """
+
+    def __init__(
+        self, model: Any, reference: Any, *, accelerator: Any, args: TrainingArguments, pad_token_id: int, shares: bool
+    ) -> None:
+        self.model, self.accelerator, self.args = model, accelerator, args
+        self.pad_token_id, self.shares = pad_token_id, shares
+        self.plain = plain_model(accelerator.unwrap_model(model))
+        for one in (self.plain, reference and accelerator.unwrap_model(reference)):
+            if one is not None:
+                (share_prompts if shares else accept_encoded_videos)(one)
+        self.in_step = is_deepspeed_zero3_enabled()
+        vision = self.plain.model.visual
+        self.encodes_once = not any(parameter.requires_grad for parameter in vision.parameters())
+        self.counts: Counter[str] = Counter()
+        vision.register_forward_pre_hook(self._count_clips, with_kwargs=True)
+
+    def prompts(self, features: Sequence[Features], clips: Sequence[Clip | None] = ()) -> list[Prompt]:
+        """Prompts on the device, the clip of each encoded where the vision tower is frozen; a clip asked about twice,
+        once.
+        """
+        found: list[Prompt] = []
+        for one in features:
+            on_device = {key: value.to(self.args.device) for key, value in one.items()}
+            known = (prompt.encoded for prompt in found if _same_clip(prompt.features, on_device))
+            encoded = None if self.in_step else next(known, None)
+            if encoded is None and self.encodes_once:
+                with self.accelerator.autocast():
+                    encoded = encode_video(self.plain, on_device)
+            found.append(Prompt(on_device, encoded))
+        if self.encodes_once:  # the pixels are done with
+            none = torch.empty(0, device=self.args.device)
+            found = [Prompt(p.features | {"pixel_values_videos": none}, p.encoded) for p in found]
+        return [replace(prompt, clip=clip) for prompt, clip in zip_longest(found, clips)]
+
+    def log_probs(
+        self, model: Any, batch: MicroBatch, completions: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probs and entropies (rows, C) of one micro-batch, under `model`, which may have more around it."""
+        own, real = (list(part.split(batch.generations)) for part in (completions, mask))
+        labels = completions.masked_fill(mask == 0, -100)
+        self.count(batch)
+        if self.shares:
+            inputs: dict[str, Any] = shared_batch(batch.prompts, own, dtype=self._attention_dtype)
+            inputs["shift_labels"] = labels
+        else:
+            inputs = repeated_batch(batch.prompts, own, real, pad_token_id=self.pad_token_id)
+            longest = inputs["input_ids"].shape[1] - completions.shape[1]
+            inputs["labels"] = pad(labels, (longest, 0), value=-100)
+        with self.accelerator.autocast():
+            outputs = model(**inputs, fused_lm_head=True)
+        entropy = outputs.entropy if outputs.entropy is not None else torch.zeros_like(outputs.log_probs)
+        return outputs.log_probs[:, -completions.shape[1] :], entropy[:, -completions.shape[1] :]
+
+    def completion_log_probs(self, prompt: Prompt, completion: list[int]) -> list[float]:
+        """Of each token of one completion, at temperature 1."""
+        more: Any = {"pad_token_id": self.pad_token_id, "dtype": self._attention_dtype, "share": self.shares}
+        with self.accelerator.autocast():
+            return forward_log_probs(self.model, prompt, completion, **more)
+
+    def count(self, batch: MicroBatch) -> None:
+        """Counts the prompts of a forward."""
+        times = 1 if self.shares else batch.generations
+        self.counts["prompt/passes"] += times * len(batch.prompts)
+        self.counts["prompt/tokens"] += times * sum(len(one.features["input_ids"]) for one in batch.prompts)
+
+    def _count_clips(self, module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        self.counts["vision/encoder_calls"] += len(kwargs["grid_thw"])
+
+    @property
+    def _attention_dtype(self) -> torch.dtype:
+        if self.args.bf16:
+            return torch.bfloat16
+        return torch.float16 if self.args.fp16 else self.plain.dtype
+
+
+def _same_clip(one: Features, other: Features) -> bool:
+    return all(torch.equal(one[key], other[key]) for key in ("video_grid_thw", "pixel_values_videos"))

@@ -1,0 +1,115 @@
+"""A rollout with its completions: whose prompts they answer, what TRL made of them, and which rows carry loss."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from vtg.models.shared_prompt import Prompt
+
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """The prompts of one micro-batch, and which rows of a rollout are theirs: `generations` for each, in order."""
+
+    prompts: list[Prompt]
+    rows: slice
+    generations: int
+
+    @property
+    def alone(self) -> "MicroBatch":
+        """The same where these rows are all there are."""
+        return MicroBatch(self.prompts, slice(0, self.rows.stop - self.rows.start), self.generations)
+
+
+@dataclass
+class Sampled:
+    """A rollout with its completions, of this rank.
+
+    Attributes:
+        indices: of the samples, a list for each micro-batch.
+        batches: their prompts.
+        tensors: of all rows (completion_ids, completion_mask, advantages …), as TRL makes them.
+        live: (rows,) bool, which rows carry loss.
+        live_rows: of each micro-batch, on all ranks together; known once the loss was taken off the other rows.
+    """
+
+    indices: list[list[int]]
+    batches: list[MicroBatch]
+    tensors: Tensors
+    live: torch.Tensor
+    live_rows: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.tensors["prompt_ids"] = self.tensors["prompt_mask"] = self.tensors["completion_ids"][:, :0]  # in `batches`
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest completion, to which all are padded."""
+        return self.tensors["completion_ids"].shape[1]
+
+    def inputs(self, at: int) -> dict[str, Any]:
+        """What the loss of micro-batch `at` is made of."""
+        rows = self.batches[at].rows
+        return {key: value[rows] if value.ndim else value for key, value in self.tensors.items()}
+
+    def replace_dead(self, fresh: "Sampled", widened: Callable[[str, torch.Tensor, int], torch.Tensor]) -> None:
+        """Puts live groups of `fresh` in the place of groups without loss, within each micro-batch.
+
+        Args:
+            fresh: prompts of the same micro-batches.
+            widened: key, tensor and a number of tokens → the tensor, padded to so many.
+        """
+        longest = max(self.length, fresh.length)
+        for one in (self, fresh):
+            one.tensors = {key: widened(key, value, longest) for key, value in one.tensors.items()}
+        for at, batch in enumerate(self.batches):
+            g = batch.generations
+            groups = range(batch.rows.start // g, batch.rows.stop // g)
+            spare = [group for group in groups if fresh.live[group * g]]
+            for group in groups:
+                if not self.live[group * g] and spare:
+                    other, place = spare.pop(0), group - groups.start
+                    batch.prompts[place] = fresh.batches[at].prompts[other - groups.start]
+                    self.indices[at][place] = fresh.indices[at][other - groups.start]
+                    to, of = slice(group * g, group * g + g), slice(other * g, other * g + g)
+                    self.live[to] = True
+                    for key, value in self.tensors.items():
+                        if value.ndim:
+                            value[to] = fresh.tensors[key][of]
+
+    def saved(self) -> Tensors:
+        """What `Saved` reads it back from; the prompts are encoded anew."""
+        kept = {key: value.contiguous() for key, value in self.tensors.items() if not key.startswith("prompt_")}
+        indices = torch.tensor([index for some in self.indices for index in some])
+        return kept | {"indices": indices, "live": self.live, "live_rows": torch.tensor(self.live_rows)}
+
+
+class Saved:
+    """A rollout that a checkpoint was saved in the middle of, still without its prompts."""
+
+    def __init__(self, tensors: Tensors) -> None:
+        self.tensors = dict(tensors)
+        self.indices: list[int] = self.tensors.pop("indices").tolist()
+        self.live = self.tensors.pop("live")
+        self.live_rows: list[int] = self.tensors.pop("live_rows").tolist()
+
+    def with_prompts(self, sizes: list[int], prompts: Callable[[list[int]], list[Prompt]], generations: int) -> Sampled:
+        """The rollout again.
+
+        Args:
+            sizes: prompts of each micro-batch.
+            prompts: indices of samples → their prompts.
+            generations: completions of each.
+        """
+        left: Iterator[int] = iter(self.indices)
+        indices = [[next(left) for _ in range(size)] for size in sizes]
+        batches, start = [], 0
+        for some in indices:
+            stop = start + len(some) * generations
+            batches.append(MicroBatch(prompts(some), slice(start, stop), generations))
+            start = stop
+        return Sampled(indices, batches, self.tensors, self.live, self.live_rows)
