@@ -1,5 +1,6 @@
 """Real models, real videos and real data, small enough for every test to use them."""
 
+import os
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +14,9 @@ from hypothesis import settings
 from vtg.config.schema import DemoConfig
 from vtg.demo.dataset import ensure_demo
 from vtg.video.clip import Clip
+
+# Two processes test at once, and many tests start more: a thread each is what small models need.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The same examples every time, so that a red run is the change's doing; --hypothesis-profile=search looks for new ones.
 settings.register_profile("search", max_examples=1000, deadline=None)

@@ -279,4 +279,17 @@ def test_what_a_run_left_out_before_it_went_on_stays_in_its_report(tmp_path):
         "rows.jsonl:8",
     ]
     assert len(again.skipped) == 2  # it counts what it met itself
+    joined = SkipReport(path, max_bad_share=0.5, goes_on=True, joins=True)
+    joined.expect(10)
+    again.add([Skipped("rows.jsonl:1", "broken"), Skipped("rows.jsonl:2", "too long", bad=False)])
+    joined.add([Skipped("rows.jsonl:2", "too long", bad=False), Skipped("rows.jsonl:9", "broken")])
+    assert [json.loads(line)["place"] for line in path.read_text().splitlines()[3:]] == [
+        "rows.jsonl:1",
+        "rows.jsonl:2",
+        "rows.jsonl:9",
+    ]
+    assert sorted(joined.skipped) == ["rows.jsonl:1", "rows.jsonl:9"]  # what the other process met since, too
+    joined.add([Skipped(f"rows.jsonl:{at}", "broken") for at in (11, 12, 13)])
+    with pytest.raises(TooManyBadRows, match="8 of 10 rows"):
+        again.add([Skipped("rows.jsonl:14", "broken")])
     assert SkipReport(path, max_bad_share=0.5).skipped == {} and path.read_text() == ""

@@ -12,7 +12,7 @@ from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 from vtg.config.schema import LoraConfig, ModelConfig, TaskConfig, VideoConfig
 from vtg.data.collate import collate
 from vtg.data.inputs import encode, patch_factor
-from vtg.errors import ConfigError
+from vtg.errors import ConfigError, RunError
 from vtg.models.checkpoint import Settings, save_settings
 from vtg.models.loading import (
     PARTS,
@@ -206,10 +206,19 @@ def test_an_adapter_of_which_a_part_has_another_name_is_refused(adapter, model_c
     with (
         pytest.warns(UserWarning, match="missing adapter keys"),
         pytest.raises(
-            ValueError, match=r"the adapter's weights did not reach the model .*another base model or another version"
+            RunError, match=r"the adapter's weights did not reach the model .*another base model or another version"
         ),
     ):
         load_model(replace(model_config, path=str(folder)))
+
+
+def test_an_adapter_that_was_saved_before_it_learned_anything_loads(adapter, model_config):
+    folder, _ = adapter
+    weights = folder / "adapter_model.safetensors"
+    untrained = {key: value * 0 if "lora_B" in key else value for key, value in load_file(weights).items()}
+    save_file(untrained, weights)
+    model, _ = load_model(replace(model_config, path=str(folder)))
+    assert not any(value.any() for name, value in model.named_parameters() if "lora_B" in name)
 
 
 @pytest.fixture(scope="module")

@@ -179,6 +179,16 @@ def test_bad_rows_are_named_and_counted_and_the_run_goes_on(demo, tmp_path):
     assert "rows were skipped" in done.stdout
 
 
+def test_two_processes_name_each_bad_row_once(demo, tmp_path):
+    rows, out = broken_set(demo, tmp_path, bad=5), tmp_path / "run"
+    words = ("data.max_bad_share=0.5", "data.val_file=null", "data.test_file=null", "trainer.max_steps=12")
+    done = run_on_two(*overrides(demo, out, f"data.annotation_file={rows}", *words))
+    assert done.returncode == 0, done.stderr
+    places = [entry["place"] for entry in read(out / "skipped.jsonl")]
+    count = len((demo / "train.jsonl").read_text().splitlines())
+    assert sorted(places) == sorted(f"{rows}:{count + number}" for number in range(1, 6))
+
+
 def test_too_many_bad_rows_stop_the_run_with_the_list(demo, tmp_path):
     rows = broken_set(demo, tmp_path, bad=5)
     done = run(*overrides(demo, tmp_path / "run", f"data.annotation_file={rows}"))

@@ -7,6 +7,7 @@ Losses agree to 1e-5, gradient norms to 1e-3, and weights to a hundredth of the 
 import json
 from collections.abc import Callable
 from pathlib import Path
+from shutil import which
 
 import pytest
 import torch
@@ -23,7 +24,11 @@ from zero_runs import copy_to
 from vtg.training.sft.train import train
 
 pytest.importorskip("deepspeed", reason="is not installed")
-pytestmark = [pytest.mark.soak, pytest.mark.distributed]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.distributed,
+    pytest.mark.skipif(which("c++") is None, reason="DeepSpeed compiles its operations on a CPU, and there is no c++"),
+]
 
 STAGES = ("zero2", "zero3")
 OFFLOADED = ("zero2_offload", "zero3_offload")

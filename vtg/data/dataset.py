@@ -1,5 +1,6 @@
 """Annotation files → samples that can be used → encoded conversations."""
 
+import fcntl
 import json
 import logging
 import random
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from heapq import merge
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from zlib import crc32
 
 import numpy as np
@@ -43,12 +44,21 @@ class TooManyBadRows(RunError):
 
 @dataclass(frozen=True)
 class Skipped:
-    """A row or sample that was left out: where it stands, and why."""
+    """A row or sample that was left out: where it stands, and why.
+
+    `bad`: False for what the settings leave out, which is nobody's fault and does not count against the share.
+    """
 
     place: str
     reason: str
     qid: str | None = None
     video: str | None = None
+    bad: bool = True
+
+    def line(self) -> str:
+        """Of skipped.jsonl."""
+        row = {key: value for key, value in self.__dict__.items() if key != "bad" or not value}
+        return json.dumps(row, ensure_ascii=False) + "\n"
 
 
 @dataclass(frozen=True)
@@ -68,18 +78,25 @@ class Row:
 class SkipReport:
     """Counts what is left out of a run, writes it to `skipped.jsonl`, and stops the run past the configured share.
 
-    A row that is met again (in the next epoch, after a resume) is counted once. `goes_on`: what is in the file stays,
-    for it was left out of the same run before.
+    A row that is met again (in the next epoch, after a resume) is counted once. The processes of a run share the file:
+    what one of them skips, the others count and do not write again.
+
+    Args:
+        goes_on: what is in the file stays, for it was left out of the same run before.
+        joins: another process of the run has begun the file.
     """
 
-    def __init__(self, path: Path, *, max_bad_share: float, goes_on: bool = False) -> None:
+    def __init__(self, path: Path, *, max_bad_share: float, goes_on: bool = False, joins: bool = False) -> None:
         self.path, self.max_bad_share = path, max_bad_share
         self.total = 0
         self.skipped: dict[str, Skipped] = {}
-        before = path.read_text(encoding="utf-8") if goes_on and path.exists() else ""
-        rows = [line for line in before.splitlines() if line.endswith("}")]  # a kill may leave half a line
-        self._written = {json.loads(line)["place"] for line in rows}
-        write_text(path, "".join(f"{line}\n" for line in rows))
+        if not joins:
+            before = path.read_text(encoding="utf-8") if goes_on and path.exists() else ""
+            whole = [line for line in before.splitlines() if line.endswith("}")]  # a kill may leave half a line
+            write_text(path, "".join(f"{line}\n" for line in whole))
+        self._heard_bytes = 0
+        with self.path.open("rb") as file:
+            self._written = {entry.place for entry in self._heard(file)}
 
     def expect(self, rows: int) -> None:
         """Adds `rows` to those the share is measured against."""
@@ -94,10 +111,19 @@ class SkipReport:
         fresh = [entry for entry in skipped if entry.place not in self.skipped]
         if not fresh:
             return
-        self.leave_out(fresh)
+        with self.path.open("a+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # the others may be at it too: they read the same rows
+            for entry in self._heard(file):
+                self._written.add(entry.place)
+                if entry.bad:
+                    self.skipped[entry.place] = entry
+            new = [entry for entry in fresh if entry.place not in self._written]
+            self._written |= {entry.place for entry in new}
+            file.write("".join(entry.line() for entry in new).encode())
         for entry in fresh:
-            self.skipped[entry.place] = entry
-            log.warning("skipped %s: %s", entry.place, entry.reason)
+            if entry.bad:
+                self.skipped[entry.place] = entry
+                log.warning("skipped %s: %s", entry.place, entry.reason)
         if len(self.skipped) > self.max_bad_share * self.total:
             listed = "\n".join(f"  {entry.place}: {entry.reason}" for entry in list(self.skipped.values())[:20])
             more = f"\n  and {len(self.skipped) - 20} more in {self.path}" if len(self.skipped) > 20 else ""
@@ -107,12 +133,12 @@ class SkipReport:
                 "FILE writes the good rows), or raise data.max_bad_share"
             )
 
-    def leave_out(self, entries: Sequence[Skipped]) -> None:
-        """Records samples that the settings leave out, and that are nobody's fault: they do not count as bad."""
-        fresh = [entry for entry in entries if entry.place not in self._written]
-        self._written |= {entry.place for entry in fresh}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(entry.__dict__, ensure_ascii=False) + "\n" for entry in fresh)
+    def _heard(self, file: BinaryIO) -> list[Skipped]:
+        """What came to the file since it was read last."""
+        file.seek(self._heard_bytes)
+        told = file.read()
+        self._heard_bytes += len(told)
+        return [Skipped(**json.loads(line)) for line in told.splitlines()]
 
 
 def read_split(path: str, *, video_dir: str | None, report: SkipReport, cache_dir: str | None = None) -> SampleTable:

@@ -82,8 +82,8 @@ def export_model(checkpoint: str, out: Path, *, dtype: str = "auto", check: bool
 
     Raises:
         ConfigError: for a checkpoint that is not there, or an `out` that holds something.
-        ValueError: for an adapter that does not fit its base.
-        RunError: if the saved model does not answer as the checkpoint does; nothing is left then.
+        RunError: for an adapter that does not fit its base; and if the saved model does not answer as the checkpoint
+            does, of which nothing is left then.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"-o {out}: there is something already; name a new or an empty folder")

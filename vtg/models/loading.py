@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel, get_peft_model
+from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
@@ -17,7 +18,7 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 
 from vtg.config.schema import LoraConfig, ModelConfig
 from vtg.data.inputs import family, patch_factor
-from vtg.errors import ConfigError
+from vtg.errors import ConfigError, RunError
 from vtg.models.checkpoint import adapter_base, resolve_checkpoint
 from vtg.models.patch_embed import project_patches_by_matmul
 
@@ -45,7 +46,8 @@ def load_model(config: ModelConfig, processor: ProcessorMixin | None = None) -> 
 
     Raises:
         ConfigError: for a model of another family or patch factor than the config says.
-        ValueError: for a path that holds no model, and for an adapter that matches nothing in its base model.
+        ValueError: for a path that holds no model.
+        RunError: for an adapter of which a part matches nothing in its base model.
     """
     where = resolve_checkpoint(config.path)
     adapter = where if (Path(where) / "adapter_config.json").is_file() else None
@@ -185,10 +187,16 @@ def _examples(names: Iterable[str]) -> str:
 
 def _check_adapter(model: PeftModel, adapter: str) -> None:
     """A rename between versions makes an adapter load in part or not at all, with a warning at most: B stays zero."""
+    saved = load_file(Path(adapter) / "adapter_model.safetensors")
+    untrained = _zeros(value for name, value in saved.items() if "lora_B" in name)  # as after a step of warm-up alone
     matrices = [parameter for name, parameter in model.named_parameters() if "lora_B" in name]
-    lost = sum(not bool(matrix.any()) for matrix in matrices)
+    lost = _zeros(matrices) - untrained
     if lost or not matrices:
-        raise ValueError(
+        raise RunError(
             f"{adapter}: the adapter's weights did not reach the model ({lost} of its {len(matrices)} B matrices are "
-            "zero); it was made for another base model or another version of transformers or peft, or never trained"
+            "zero); it was made for another base model or another version of transformers or peft"
         )
+
+
+def _zeros(matrices: Iterable[torch.Tensor]) -> int:
+    return sum(not bool(matrix.any()) for matrix in matrices)

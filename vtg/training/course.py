@@ -19,7 +19,7 @@ from vtg.models.checkpoint import has_weights
 from vtg.models.loading import base_weights, load_model, tokens_per_second
 from vtg.tasks.span import SpanTask
 from vtg.training.grounding import GroundingTrainer
-from vtg.training.processes import is_main_process
+from vtg.training.processes import is_main_process, wait_for_all
 from vtg.training.results import Results
 from vtg.training.run import RunDir, has_validation
 from vtg.training.saving import BEST_BEFORE, STAGING, put_in_place, writes_to
@@ -50,11 +50,7 @@ class Course:
         if config.data.demo is not None:
             assert config.data.video_dir is not None
             ensure_demo(config.data.video_dir, config.data.demo)
-        self.report = SkipReport(
-            run.path / "skipped.jsonl",
-            max_bad_share=config.data.max_bad_share,
-            goes_on=self.checkpoint is not None,
-        )
+        self.report = self._begin_report()
         self.splits = read_splits(config.data, seed=config.seed, report=self.report)
         if config.model.attention == "auto" and needs_mask(config):
             config.model.attention = "sdpa"  # which takes any mask
@@ -66,6 +62,17 @@ class Course:
         self.test = self.dataset(self.splits.test)
         sizes = len(self.splits.train), len(val), len(self.splits.test)
         log.info("%d training, %d validation, %d test samples", *sizes)
+
+    def _begin_report(self) -> SkipReport:
+        """The main process begins the file, and the others join."""
+        begins, share = is_main_process(), self.config.data.max_bad_share
+        settings = {"max_bad_share": share, "goes_on": self.checkpoint is not None, "joins": not begins}
+        if not begins:
+            wait_for_all()
+        report = SkipReport(self.path / "skipped.jsonl", **settings)
+        if begins:
+            wait_for_all()
+        return report
 
     def dataset(
         self, samples: Sequence[Sample], *, training: bool = False, answers: bool = True, keep_clips: bool = False

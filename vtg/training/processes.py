@@ -29,6 +29,12 @@ def is_main_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
+def wait_for_all() -> None:
+    """Until every process of the run has come here."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
 @contextmanager
 def processes_part_together() -> Iterator[None]:
     """Ends the process group where all ranks come to the end, or are stopped, together; an error is not held up.

@@ -27,7 +27,7 @@ from vtg.config.schema import SFTConfig
 from vtg.errors import ConfigError
 from vtg.models.checkpoint import last_checkpoint
 from vtg.output import write_json, write_text
-from vtg.training.processes import is_main_process
+from vtg.training.processes import is_main_process, wait_for_all
 from vtg.training.saving import STAGING
 from vtg.training.zero.settings import deepspeed_settings, launch_alone
 
@@ -103,6 +103,7 @@ class RunDir:
         if differences:
             listed = "\n".join(f"  {line}" for line in differences)
             raise ConfigError(f"{self.path} holds a run with other settings:\n{listed}\n{way_out}")
+        wait_for_all()  # to have looked
         if is_main_process():
             self._begin(config)
         return checkpoint
@@ -219,6 +220,7 @@ def training_arguments(
         import deepspeed  # type: ignore[import-not-found]
 
         deepspeed.init_distributed("gloo" if arguments.use_cpu else "nccl")
+    assert arguments.device is not None  # which starts the process group where there are several processes
     return arguments
 
 

@@ -240,7 +240,7 @@ def _leave_out(course: Course, prompts: GroundingDataset, costs: np.ndarray, lim
     out = samples.select(np.flatnonzero(over))
     if out:
         log.warning("%d of %d samples are over the budget of a micro-batch and left out", len(out), len(over))
-        course.report.leave_out([Skipped(s.place, "batching.oversize = skip", s.qid, s.video) for s in out])
+        course.report.add([Skipped(s.place, "batching.oversize = skip", s.qid, s.video, bad=False) for s in out])
         prompts.samples = samples.select(np.flatnonzero(~over))
     return costs[~over]
 

@@ -144,7 +144,7 @@ def plan_batches(
         log.warning("%d of %d samples are over the budget of a batch and left out", int(over.sum()), len(over))
         if arguments.process_index == 0:
             out = samples.select(np.flatnonzero(over))
-            report.leave_out([Skipped(s.place, "batching.oversize = skip", s.qid, s.video) for s in out])
+            report.add([Skipped(s.place, "batching.oversize = skip", s.qid, s.video, bad=False) for s in out])
         dataset.samples = samples = samples.select(np.flatnonzero(~over))
         found = SampleCosts(*(getattr(found, field.name)[~over] for field in fields(found)))
     planner = make_planner(
