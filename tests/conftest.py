@@ -136,3 +136,20 @@ def demo_config() -> DemoConfig:
 def demo_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A very small demo data set: train.jsonl, val.jsonl, test.jsonl and their videos. Shared: leave it as it is."""
     return ensure_demo(tmp_path_factory.mktemp("demo") / "data", DEMO)
+
+
+@pytest.fixture
+def at_decoding(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str], None]], None]:
+    """Has something done before each clip is decoded, in this process and in its data workers."""
+    from vtg.video import load
+
+    decode = load.load_clip
+
+    def install(act: Callable[[str], None]) -> None:
+        def load_clip(path: str, *args: Any, **kwargs: Any) -> Clip:
+            act(path)
+            return decode(path, *args, **kwargs)
+
+        monkeypatch.setattr(load, "load_clip", load_clip)
+
+    return install

@@ -1,14 +1,18 @@
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
+from torch.utils.data import get_worker_info
 
 from vtg import predict
 from vtg.config.load import load_config
@@ -112,6 +116,19 @@ def test_rows_are_answered_scored_and_drawn_and_bad_ones_reported(run: Run, vide
     assert (tmp_path / "out" / "predictions.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_worker_that_is_killed_ends_it_in_one_error(run: Run, video: str, tmp_path: Path, at_decoding: Any) -> None:
+    def die(path: str) -> None:
+        if get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    at_decoding(die)
+    row = {"video": "a.mp4", "duration": 4.0, "timestamp": [1.0, 2.0], "sentence": "red"}
+    file = write_rows(tmp_path / "rows.jsonl", [row])
+    code, _, err = run(f"data.annotation_file={file}", f"data.video_dir={tmp_path}")
+    assert code == 1 and "Traceback" not in err
+    assert "takes most memory when there is none left: lower num_workers or settings.video.total_pixels" in err
+
+
 def test_too_many_bad_rows_fail_and_are_named(run: Run, video: str, tmp_path: Path) -> None:
     good = {"video": "a.mp4", "duration": 4.0, "timestamp": [1.0, 2.0], "sentence": "red"}
     (tmp_path / "bad.mp4").write_bytes(b"no video")
@@ -142,6 +159,7 @@ def test_an_unreadable_video_fails_without_a_traceback(run: Run, tmp_path: Path)
         (("video=VIDEO", "query=red", "settings.task.answer=odd"), "settings.task.answer = 'odd': must be one of"),
         (("video=VIDEO", "query=red", "settings.video.fsp=1"), "did you mean settings.video.fps?"),
         (("data.annotation_file=VIDEO", "split=val"), "split = 'val', but data.val_file is not set"),
+        (("video=VIDEO", "query=red", "num_workers=-1"), "num_workers = -1: must be 0 (none) or more"),
         (("video=VIDEO", "query=red", "batch_size=0"), "batch_size = 0: must be at least 1"),
     ],
 )

@@ -92,6 +92,7 @@ def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None
     from vtg.data.dataset import SkipReport, read_split
     from vtg.evaluation.generate import predict, score
     from vtg.evaluation.picture import draw_predictions
+    from vtg.training.processes import lost_worker
     from vtg.training.results import table
 
     report = SkipReport(out / "skipped.jsonl", max_bad_share=config.data.max_bad_share)
@@ -99,13 +100,20 @@ def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None
         _rows_file(config), video_dir=config.data.video_dir, report=report, cache_dir=config.data.cache_dir
     )
     dataset = grounder.dataset(samples[: config.data.max_samples or None], video_dir=config.data.video_dir)
-    found, skipped = predict(
-        grounder.model,
-        dataset,
-        batch_size=config.batch_size,
-        max_new_tokens=config.max_new_tokens,
-        progress="answering",
-    )
+    try:
+        found, skipped = predict(
+            grounder.model,
+            dataset,
+            batch_size=config.batch_size,
+            max_new_tokens=config.max_new_tokens,
+            num_workers=config.num_workers,
+            progress="answering",
+        )
+    except RuntimeError as error:
+        worker = lost_worker(str(error))
+        if worker is None:
+            raise
+        raise RunError(f"{worker}: lower num_workers or settings.video.total_pixels") from error
     rows = [found[index] for index in sorted(found)]
     write_jsonl(out / "predictions.jsonl", rows)
     report.add(skipped)

@@ -20,7 +20,6 @@ from vtg.errors import RunError
 from vtg.models.checkpoint import last_checkpoint
 from vtg.training.processes import processes_part_together
 from vtg.training.sft.train import train as train_sft
-from vtg.video import load
 
 ALONE = (
     "evaluation.shuffled_video_control=false",
@@ -40,21 +39,6 @@ def words_of(script: str, demo: Path, out: Path, *more: str) -> list[str]:
 def train(script: str, words: list[str]) -> None:
     with processes_part_together():
         train_sft(sft_runs.compose(words)) if script == "sft" else rl_runs.train(words)
-
-
-@pytest.fixture
-def at_decoding(monkeypatch) -> Callable[[Callable[[str], None]], None]:
-    """Has something done before each clip is decoded, in this process and in its data workers."""
-    decode = load.load_clip
-
-    def install(act: Callable[[str], None]) -> None:
-        def load_clip(path, *args, **kwargs):
-            act(path)
-            return decode(path, *args, **kwargs)
-
-        monkeypatch.setattr(load, "load_clip", load_clip)
-
-    return install
 
 
 @pytest.mark.parametrize("script", ["sft", "rl"])

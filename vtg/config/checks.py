@@ -86,6 +86,8 @@ def check_on_nan(config: SFTConfig) -> None:
 def check_predict(config: PredictConfig) -> None:
     """Raises ConfigError unless exactly one thing to answer is named: a video with its query, or annotation rows."""
     check_counts(config, "batch_size", "max_new_tokens")
+    if config.num_workers < 0:
+        raise ConfigError(f"num_workers = {config.num_workers}: must be 0 (none) or more")
     if config.video_file is None:
         if config.query is not None:
             raise ConfigError(f"query = {config.query!r}, but video is not set; give its file: video=FILE")

@@ -295,6 +295,7 @@ class PredictConfig:
     output_dir: str = "outputs/predict"
     batch_size: int = 8
     max_new_tokens: int = 48
+    num_workers: int = 4
     json: bool = False
     data: DataConfig = field(default_factory=DataConfig)
     settings: SettingsOverrides = field(default_factory=SettingsOverrides)

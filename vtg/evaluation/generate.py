@@ -1,9 +1,11 @@
 """A model's answers to samples, by greedy generation, as rows of predictions.jsonl."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, groupby, islice
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from vtg.data.collate import collate
@@ -16,6 +18,8 @@ from vtg.video.clip import Clip
 VISION_TOKENS = ("<|video_pad|>", "<|image_pad|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>")
 """Tokens that stand for pixels: a model must not write them."""
 
+Question = tuple[int, Features | Skipped]
+
 
 @torch.no_grad()
 def predict(
@@ -24,6 +28,7 @@ def predict(
     *,
     batch_size: int,
     max_new_tokens: int,
+    num_workers: int = 0,
     rank: int = 0,
     world_size: int = 1,
     shuffled_videos: bool = False,
@@ -33,6 +38,7 @@ def predict(
 
     Args:
         model: a Qwen-VL model, unwrapped; it is put into evaluation mode and back.
+        num_workers: processes that read the clips of later batches while the model answers; 0 for none.
         shuffled_videos: the control: each sample is asked about another video, so that only its text and the
             distribution of answers can help. Scored against its own moments.
         progress: the progress bar's title; None for no bar.
@@ -45,24 +51,54 @@ def predict(
     rows: dict[int, dict[str, Any]] = {}
     skipped: list[Skipped] = []
     mine = range(rank, len(dataset), world_size)
-    bar = tqdm(total=len(mine), desc=progress, unit="sample", disable=progress is None, leave=False)
-    for start in range(0, len(mine), batch_size):
-        chosen, features = [], []
-        for index in mine[start : start + batch_size]:
-            sample = dataset.samples[index]
-            try:
-                clip = _other_clip(dataset, index) if shuffled_videos else None
-                features.append(dataset.features(sample, clip))
-                chosen.append(index)
-            except SampleError as error:
-                skipped.append(Skipped(sample.place, str(error), sample.qid, sample.video))
-        if chosen:
-            texts = generate(model, dataset.processor, features, max_new_tokens=max_new_tokens)
-            rows |= {index: _row(dataset, index, text) for index, text in zip(chosen, texts, strict=True)}
-        bar.update(len(mine[start : start + batch_size]))
-    bar.close()
+    questions = _questions(Questions(dataset, shuffled_videos=shuffled_videos), mine, batch_size, num_workers)
+    with tqdm(total=len(mine), desc=progress, unit="sample", disable=progress is None, leave=False) as bar:
+        for batch in _batches(questions, batch_size):
+            found = [(index, features) for index, features in batch if not isinstance(features, Skipped)]
+            skipped += [one for _, one in batch if isinstance(one, Skipped)]
+            if found:
+                texts = generate(
+                    model, dataset.processor, [features for _, features in found], max_new_tokens=max_new_tokens
+                )
+                rows |= {index: _row(dataset, index, text) for (index, _), text in zip(found, texts, strict=True)}
+            bar.update(len(batch))
     model.train(was_training)
     return rows, skipped
+
+
+class Questions(Dataset[Question]):
+    """The encoded prompts of a data set, by the index of the sample; or why there is none."""
+
+    def __init__(self, dataset: GroundingDataset, *, shuffled_videos: bool) -> None:
+        self.dataset, self.shuffled_videos = dataset, shuffled_videos
+
+    def __getitem__(self, index: int) -> Question:
+        sample = self.dataset.samples[index]
+        try:
+            clip = _other_clip(self.dataset, index) if self.shuffled_videos else None
+            return index, self.dataset.features(sample, clip)
+        except SampleError as error:
+            return index, Skipped(sample.place, str(error), sample.qid, sample.video)
+
+
+def _questions(questions: Questions, indices: Iterable[int], most: int, num_workers: int) -> Iterator[Question]:
+    """In their order; those of a clip come from one worker, at most `most` at once."""
+    samples = questions.dataset.samples
+    of_a_clip = (list(group) for _, group in groupby(indices, key=lambda index: samples[index].video))
+    together = [group[at : at + most] for group in of_a_clip for at in range(0, len(group), most)]
+    loader = DataLoader(
+        questions,
+        batch_sampler=together,
+        collate_fn=list,
+        num_workers=min(num_workers, len(together)),
+        generator=torch.Generator(),  # nothing is drawn of what training goes on with
+    )
+    return chain.from_iterable(loader)
+
+
+def _batches(questions: Iterator[Question], size: int) -> Iterator[list[Question]]:
+    while batch := list(islice(questions, size)):
+        yield batch
 
 
 def generate(model: Any, processor: Any, features: Sequence[Features], *, max_new_tokens: int) -> list[str]:

@@ -143,6 +143,7 @@ class GroundingTrainer(ZeroTrainer):
                     dataset,
                     batch_size=self.config.evaluation.batch_size,
                     max_new_tokens=self.config.evaluation.max_new_tokens,
+                    num_workers=self.args.dataloader_num_workers,
                     rank=self.args.process_index,
                     world_size=self.args.world_size,
                     shuffled_videos=shuffled_videos,

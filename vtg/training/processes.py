@@ -77,13 +77,9 @@ def _told_plainly() -> Iterator[None]:
 
 def _loss(said: str) -> str | None:
     """What to tell of a RuntimeError of torch that is about another process; None of any other."""
-    worker = LOST_WORKER.search(said)
+    worker = lost_worker(said)
     if worker:
-        how = " ".join(worker[2].split())[:200]
-        return (
-            f"data worker {worker[1]} {how}\nThe system kills the process that takes most memory when there is none "
-            f"left: lower trainer.dataloader_num_workers or video.total_pixels; {AGAIN}"
-        )
+        return f"{worker}: lower trainer.dataloader_num_workers or video.total_pixels; {AGAIN}"
     if torch.distributed.is_initialized() and LOST_PEER.search(said):
         first = next((line.strip() for line in said.splitlines() if LOST_PEER.search(line)), said)
         return (
@@ -92,6 +88,16 @@ def _loss(said: str) -> str | None:
             f"does when memory runs out (see dmesg). {AGAIN[0].upper()}{AGAIN[1:]}"
         )
     return None
+
+
+def lost_worker(said: str) -> str | None:
+    """What to tell, before the way out, of a RuntimeError about a data worker that has ended; None of any other."""
+    worker = LOST_WORKER.search(said)
+    if worker is None:
+        return None
+    how = " ".join(worker[2].split())[:200]
+    killed = "The system kills the process that takes most memory when there is none left"
+    return f"data worker {worker[1]} {how}\n{killed}"
 
 
 def _end_process_group() -> None:

@@ -1,0 +1,54 @@
+"""Answers by generation, whoever reads the clips."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from vtg.config.schema import DemoConfig, TaskConfig, VideoConfig
+from vtg.data.dataset import GroundingDataset, SkipReport, make_provider, read_split
+from vtg.demo.dataset import ensure_demo
+from vtg.evaluation.generate import predict
+from vtg.models.loading import tokens_per_second
+from vtg.tasks.span import SpanTask
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A demo of its own, one video of which is broken."""
+    folder = tmp_path_factory.mktemp("broken") / "demo"
+    ensure_demo(str(folder), DemoConfig(train_videos=4, test_videos=1, seed=0))
+    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    (folder / rows[0]["video"]).write_bytes(b"no video")
+    return folder
+
+
+@pytest.fixture
+def questions(folder, qwen3_vl, tmp_path) -> GroundingDataset:
+    report = SkipReport(tmp_path / "skipped.jsonl", max_bad_share=1.0)
+    return GroundingDataset(
+        read_split(str(folder / "train.jsonl"), video_dir=str(folder), report=report),
+        task=SpanTask(TaskConfig()),
+        processor=qwen3_vl.processor,
+        provider=make_provider(VideoConfig(), qwen3_vl.processor),
+        video_dir=str(folder),
+        max_length=4096,
+        tokens_per_second=tokens_per_second(qwen3_vl.model),
+        training=False,
+    )
+
+
+@pytest.mark.parametrize("shuffled_videos", [False, True])
+def test_answers_are_the_same_with_workers_that_read_clips_ahead(qwen3_vl, questions, shuffled_videos):
+    told = {"batch_size": 3, "max_new_tokens": 12, "shuffled_videos": shuffled_videos}
+    torch.manual_seed(5)
+    rows, skipped = predict(qwen3_vl.model, questions, **told)
+    drawn = torch.rand(2)
+    torch.manual_seed(5)
+    ahead, skipped_ahead = predict(qwen3_vl.model, questions, **told, num_workers=2)
+    assert torch.equal(torch.rand(2), drawn)  # training goes on with the same random numbers
+    assert ahead == rows and skipped_ahead == skipped
+    assert len(rows) + len(skipped) == len(questions) and rows and skipped
+    halves = [predict(qwen3_vl.model, questions, **told, num_workers=1, rank=rank, world_size=2) for rank in (0, 1)]
+    assert halves[0][0] | halves[1][0] == rows and len(halves[0][1]) + len(halves[1][1]) == len(skipped)
