@@ -6,6 +6,7 @@ python -m vtg.predict checkpoint=outputs/sft data.annotation_file=test.jsonl dat
 
 import json
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,22 +93,34 @@ def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None
     from vtg.data.dataset import SkipReport, read_split
     from vtg.evaluation.generate import predict, score
     from vtg.evaluation.picture import draw_predictions
+    from vtg.evaluation.so_far import AnswersSoFar, stamps
+    from vtg.models.checkpoint import resolve_checkpoint
     from vtg.training.processes import lost_worker
     from vtg.training.results import table
 
     report = SkipReport(out / "skipped.jsonl", max_bad_share=config.data.max_bad_share)
-    samples = read_split(
-        _rows_file(config), video_dir=config.data.video_dir, report=report, cache_dir=config.data.cache_dir
-    )
+    rows_file = _rows_file(config)
+    samples = read_split(rows_file, video_dir=config.data.video_dir, report=report, cache_dir=config.data.cache_dir)
+    told = {
+        "checkpoint": stamps(resolve_checkpoint(config.checkpoint), "*.safetensors"),
+        "settings": asdict(grounder.settings),
+        "rows": stamps(rows_file),
+        "video_dir": config.data.video_dir,
+        "asked": [config.split, config.data.max_samples, config.batch_size, config.max_new_tokens],
+    }
+    so_far = AnswersSoFar(out / "predictions.jsonl.part", told)
+    report.add(so_far.skipped)
     dataset = grounder.dataset(samples[: config.data.max_samples or None], video_dir=config.data.video_dir)
     try:
-        found, skipped = predict(
+        found, _ = predict(
             grounder.model,
             dataset,
             batch_size=config.batch_size,
             max_new_tokens=config.max_new_tokens,
             num_workers=config.num_workers,
             progress="answering",
+            so_far=so_far,
+            report=report,
         )
     except RuntimeError as error:
         worker = lost_worker(str(error))
@@ -116,7 +129,7 @@ def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None
         raise RunError(f"{worker}: lower num_workers or settings.video.total_pixels") from error
     rows = [found[index] for index in sorted(found)]
     write_jsonl(out / "predictions.jsonl", rows)
-    report.add(skipped)
+    so_far.remove()
     if not rows:
         raise RunError(f"not one of {len(dataset)} rows could be answered; {out / 'skipped.jsonl'} says why")
     metrics = score(rows)

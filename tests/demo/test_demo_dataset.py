@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,8 @@ import pytest
 
 from vtg.config.schema import VideoConfig
 from vtg.data.schema import Sample, read_samples
-from vtg.demo.dataset import SPLITS, ensure_demo
-from vtg.demo.world import COLORS, SHAPES
+from vtg.demo.dataset import SPLITS, ensure_demo, write_video
+from vtg.demo.world import COLORS, SHAPES, make_world
 from vtg.errors import ConfigError
 from vtg.video.load import load_clip
 
@@ -99,3 +100,15 @@ def test_nothing_half_made_stays_behind(demo_dir):
     assert {path.name for path in demo_dir.parent.iterdir()} == {"data"}
     recipe = json.loads((demo_dir / "recipe.json").read_text())
     assert recipe["train_videos"] == 3 and recipe["seed"] == 7
+
+
+@pytest.mark.parametrize("seed", [4, 5, 13, 18, 20, 23, 25])
+def test_a_video_is_the_same_file_whatever_memory_held_before(seed, tmp_path):
+    world = make_world(np.random.default_rng(seed), duration_s=8.5, events=5, scenery=2)
+    rng, files = np.random.default_rng(0), set()
+    for attempt in range(6):
+        dirt = [np.full(rng.integers(1_000, 300_000), rng.integers(256), np.uint8) for _ in range(50)]
+        del dirt
+        write_video(tmp_path / f"{attempt}.mp4", world, rate=Fraction(10), frames=85)
+        files.add((tmp_path / f"{attempt}.mp4").read_bytes())
+    assert len(files) == 1

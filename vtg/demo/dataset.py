@@ -22,6 +22,9 @@ SIZE = 112
 FRAME_RATES = (Fraction(8), Fraction(10), Fraction(25, 2), Fraction(15), Fraction(24), Fraction(30000, 1001))
 SPLITS = ("train", "val", "test")
 
+ENCODING = {"preset": "veryfast", "crf": "20", "mbtree": "0"}
+"""libx264: its macroblock tree reads memory that nothing wrote, so the same frames would become other files."""
+
 
 def ensure_demo(folder: str | os.PathLike[str], config: DemoConfig) -> Path:
     """The demo data set of `config` in `folder`: train.jsonl, val.jsonl, test.jsonl and the videos they name.
@@ -32,7 +35,7 @@ def ensure_demo(folder: str | os.PathLike[str], config: DemoConfig) -> Path:
         ConfigError: if the folder exists and holds anything else.
     """
     folder = Path(folder)
-    recipe = json.dumps({"version": 1, "size": SIZE, **asdict(config)})
+    recipe = json.dumps({"version": 2, "size": SIZE, **asdict(config)})
     if folder.exists():
         made = folder / "recipe.json"
         if not made.is_file() or made.read_text(encoding="utf-8") != recipe:
@@ -97,7 +100,7 @@ def write_video(path: Path, world: World, *, rate: Fraction, frames: int) -> Non
     """Encodes `frames` frames of the world as H.264, `rate` a second."""
     pictures = render(world, np.arange(frames) / float(rate), size=SIZE)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "20"})
+        stream = container.add_stream("libx264", rate=rate, options=dict(ENCODING))
         stream.width = stream.height = SIZE
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1

@@ -9,10 +9,11 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from vtg.data.collate import collate
-from vtg.data.dataset import GroundingDataset, Skipped
+from vtg.data.dataset import GroundingDataset, Skipped, SkipReport
 from vtg.data.inputs import Features
 from vtg.errors import SampleError
 from vtg.evaluation.metrics import grounding_metrics, row_spans
+from vtg.evaluation.so_far import AnswersSoFar
 from vtg.video.clip import Clip
 
 VISION_TOKENS = ("<|video_pad|>", "<|image_pad|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>")
@@ -33,6 +34,8 @@ def predict(
     world_size: int = 1,
     shuffled_videos: bool = False,
     progress: str | None = None,
+    so_far: AnswersSoFar | None = None,
+    report: SkipReport | None = None,
 ) -> tuple[dict[int, dict[str, Any]], list[Skipped]]:
     """Answers to every `world_size`-th sample from `rank` on, by index, and the samples whose video cannot be read.
 
@@ -42,25 +45,32 @@ def predict(
         shuffled_videos: the control: each sample is asked about another video, so that only its text and the
             distribution of answers can help. Scored against its own moments.
         progress: the progress bar's title; None for no bar.
+        so_far: what this rank has answered before, which is not asked again; batches are added as they are answered.
+        report: hears of every batch what is skipped; may raise TooManyBadRows then.
 
     Returns:
         rows (the annotation's keys, and `prediction` [[start, end], …] in seconds, `text`, `status`), and the skipped.
     """
     was_training = model.training
     model.eval()
-    rows: dict[int, dict[str, Any]] = {}
-    skipped: list[Skipped] = []
+    rows, skipped = (dict(so_far.rows), list(so_far.skipped)) if so_far else ({}, [])
     mine = range(rank, len(dataset), world_size)
-    questions = _questions(Questions(dataset, shuffled_videos=shuffled_videos), mine, batch_size, num_workers)
-    with tqdm(total=len(mine), desc=progress, unit="sample", disable=progress is None, leave=False) as bar:
+    done = len(rows) + len(skipped)
+    questions = _questions(Questions(dataset, shuffled_videos=shuffled_videos), mine[done:], batch_size, num_workers)
+    hidden = progress is None
+    with tqdm(total=len(mine), initial=done, desc=progress, unit="sample", disable=hidden, leave=False) as bar:
         for batch in _batches(questions, batch_size):
-            found = [(index, features) for index, features in batch if not isinstance(features, Skipped)]
-            skipped += [one for _, one in batch if isinstance(one, Skipped)]
-            if found:
-                texts = generate(
-                    model, dataset.processor, [features for _, features in found], max_new_tokens=max_new_tokens
-                )
-                rows |= {index: _row(dataset, index, text) for (index, _), text in zip(found, texts, strict=True)}
+            found = {index: features for index, features in batch if not isinstance(features, Skipped)}
+            bad = [one for _, one in batch if isinstance(one, Skipped)]
+            features = list(found.values())
+            texts = generate(model, dataset.processor, features, max_new_tokens=max_new_tokens) if found else []
+            answered = {index: _row(dataset, index, text) for index, text in zip(found, texts, strict=True)}
+            rows |= answered
+            skipped += bad
+            if so_far is not None:
+                so_far.add(answered, bad)
+            if report is not None:
+                report.add(bad)
             bar.update(len(batch))
     model.train(was_training)
     return rows, skipped

@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from transformers import TrainerState
 
@@ -15,12 +16,13 @@ from vtg.data.schema import Sample
 from vtg.data.table import SampleTable
 from vtg.demo.dataset import ensure_demo
 from vtg.evaluation.report import write_report
+from vtg.evaluation.so_far import AnswersSoFar, stamps
 from vtg.models.checkpoint import has_weights
 from vtg.models.loading import base_weights, load_model, tokens_per_second
 from vtg.tasks.span import SpanTask
 from vtg.training.grounding import GroundingTrainer
 from vtg.training.processes import is_main_process, wait_for_all
-from vtg.training.results import Results
+from vtg.training.results import FILES, Results
 from vtg.training.run import RunDir, has_validation
 from vtg.training.saving import BEST_BEFORE, STAGING, put_in_place, writes_to
 
@@ -102,7 +104,7 @@ class Course:
         results = Results(self.path)
         if self.test.samples and not results.has("base"):
             with base_weights(trainer.model, continued=continued):
-                results.keep("base", trainer.answers(self.test, progress="testing the base model"))
+                self._answer(trainer, results, "base", progress="testing the base model")
         if before is not None:
             before()
         self._fit(trainer)
@@ -114,13 +116,24 @@ class Course:
             print(write_report(self.path))
 
     def _measure(self, trainer: GroundingTrainer, results: Results) -> None:
-        results.keep("tuned", trainer.answers(self.test, progress="testing the tuned model"))
+        self._answer(trainer, results, "tuned", progress="testing the tuned model")
         wants_control = self.config.evaluation.shuffled_video_control
         if wants_control and len(SampleTable.of(self.splits.test).videos()[0]) > 1:
-            shuffled = trainer.answers(self.test, progress="testing with shuffled videos", shuffled_videos=True)
-            results.keep("shuffled", shuffled)
+            self._answer(trainer, results, "shuffled", progress="testing with shuffled videos", shuffled_videos=True)
         if is_main_process():
             print(results.finish(title=self.config.run_name, skipped=len(self.report.skipped)))
+
+    def _answer(self, trainer: GroundingTrainer, results: Results, name: str, **how: Any) -> None:
+        """Has the test questions answered and keeps it; what was answered before a stop is not asked again."""
+        told = {
+            "ranks": trainer.args.world_size,
+            "batch_size": self.config.evaluation.batch_size,
+            "weights": [] if name == "base" else stamps(self.path / "best", "*.safetensors"),
+            "rows": stamps(self.config.data.test_file or ""),
+        }
+        so_far = AnswersSoFar(self.path / f"{FILES[name]}.part{trainer.args.process_index}", told)
+        results.keep(name, trainer.answers(self.test, so_far=so_far, **how))
+        so_far.remove()
 
     def _fit(self, trainer: GroundingTrainer) -> None:
         """Trains to the end and leaves the best weights in the model and in best/; what is done already is not redone.

@@ -15,6 +15,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from vtg.config.schema import ModelConfig, SFTConfig
 from vtg.data.dataset import GroundingDataset, SkipReport
 from vtg.evaluation.generate import predict, score
+from vtg.evaluation.so_far import AnswersSoFar
 from vtg.models.checkpoint import Settings, save_settings
 from vtg.training.guard import FiniteGuard, StepBatch, answering_remedies, out_of_memory, training_remedies
 from vtg.training.processes import is_main_process
@@ -133,9 +134,17 @@ class GroundingTrainer(ZeroTrainer):
         return metrics
 
     def answers(
-        self, dataset: GroundingDataset, *, progress: str, shuffled_videos: bool = False
+        self,
+        dataset: GroundingDataset,
+        *,
+        progress: str,
+        shuffled_videos: bool = False,
+        so_far: AnswersSoFar | None = None,
     ) -> list[dict[str, Any]]:
-        """Prediction rows for all samples that can be read, shared among the ranks, on every rank."""
+        """Prediction rows for all samples that can be read, shared among the ranks, on every rank.
+
+        `so_far`: what this rank has answered before.
+        """
         try:
             with self.whole_model() as model:
                 found, skipped = predict(
@@ -148,6 +157,7 @@ class GroundingTrainer(ZeroTrainer):
                     world_size=self.args.world_size,
                     shuffled_videos=shuffled_videos,
                     progress=progress if is_main_process() else None,
+                    so_far=so_far,
                 )
         except torch.OutOfMemoryError as error:
             raise out_of_memory(error, f"{progress}, by generation", answering_remedies(self.config)) from error

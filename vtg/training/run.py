@@ -194,6 +194,7 @@ def training_arguments(
     given.setdefault("bf16", on_gpu and config.model.dtype != "float16")
     given.setdefault("fp16", on_gpu and config.model.dtype == "float16")
     given.setdefault("gradient_checkpointing_kwargs", {"use_reentrant": False})
+    given.setdefault("ddp_find_unused_parameters", False)  # every batch has a video, and so uses all of them
     settings = deepspeed_settings(config.deepspeed)
     if settings is not None:
         if find_spec("deepspeed") is None:

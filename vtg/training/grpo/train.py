@@ -144,8 +144,6 @@ def grpo_arguments(config: RLConfig) -> GRPOConfig:
     rows = prompts * group
     trainer = dataclasses.replace(config, trainer=config.trainer | {"per_device_train_batch_size": rows})
     more = {"per_device_eval_batch_size": group, "ignore_data_skip": True}
-    if "ddp_find_unused_parameters" not in config.trainer:
-        more["ddp_find_unused_parameters"] = False  # every batch has a video
     arguments = training_arguments(trainer, GRPOConfig, **given, **more)
     assert isinstance(arguments, GRPOConfig)
     windows = arguments.steps_per_generation % arguments.gradient_accumulation_steps == 0  # type: ignore[operator]
