@@ -51,8 +51,9 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.evaluation.metrics": ("vtg.tasks",),
     "vtg.evaluation.picture": ("vtg.evaluation.metrics",),
     "vtg.evaluation.report": ("vtg.errors", "vtg.output", "vtg.evaluation.metrics"),
+    "vtg.evaluation.so_far": ("vtg.output", "vtg.data.dataset"),
     "vtg.evaluation.generate": (
-        *("vtg.errors", "vtg.evaluation.metrics", "vtg.video", "vtg.tasks"),
+        *("vtg.errors", "vtg.evaluation.metrics", "vtg.evaluation.so_far", "vtg.video", "vtg.tasks"),
         *("vtg.data.inputs", "vtg.data.collate", "vtg.data.dataset"),
     ),
     "vtg.evaluation.inference": (

@@ -28,8 +28,8 @@ CLIP_TICKS = 90_000
 """Ticks a second of the clips that are written: every usual frame rate and the times of every container fit."""
 
 CLIP_ENCODING = {"crf": "18", "preset": "veryfast", "bf": "0", "g": "30", "mbtree": "0"}
-"""libx264: close to the source, quick, decoding order = showing order (no edit list), a keyframe every 30 frames, and the
-same file each time (its macroblock tree reads memory that nothing wrote)."""
+"""libx264: close to the source, quick, decoding order = showing order (no edit list), a keyframe every 30 frames, and
+the same file each time (its macroblock tree reads memory that nothing wrote)."""
 
 SMPTE_170M, MPEG_RANGE = 6, 1
 """FFmpeg's numbers for BT.601 and for luma from 16 to 235."""
