@@ -116,6 +116,32 @@ def test_rows_are_answered_scored_and_drawn_and_bad_ones_reported(run: Run, vide
     assert (tmp_path / "out" / "predictions.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_what_was_answered_before_a_stop_is_not_asked_again(
+    run: Run, tmp_path: Path, at_decoding: Any, demo_dir: Path
+) -> None:
+    rows = [json.loads(line) for line in (demo_dir / "train.jsonl").read_text().splitlines()]
+    file = write_rows(tmp_path / "rows.jsonl", rows)
+    words = (f"data.annotation_file={file}", f"data.video_dir={demo_dir}", "batch_size=2", "num_workers=0")
+    code, _, err = run(*words)
+    assert code == 0, err
+    whole, decoded = (tmp_path / "out" / "predictions.jsonl").read_text(), []
+
+    def stop(path: str) -> None:
+        decoded.append(path)
+        if len(decoded) == len({row["video"] for row in rows}):
+            raise KeyboardInterrupt
+
+    at_decoding(stop)
+    assert run(*words)[0] == 130
+    part = tmp_path / "out" / "predictions.jsonl.part"
+    answered = sum(len(json.loads(line)["rows"]) for line in part.read_text().splitlines()[1:])
+    assert 0 < answered < len(rows) and answered % 2 == 0
+    code, _, err = run(*words)
+    assert code == 0 and f"going on after {answered} answers that {part} holds" in err
+    assert (tmp_path / "out" / "predictions.jsonl").read_text() == whole
+    assert not part.exists()
+
+
 def test_a_worker_that_is_killed_ends_it_in_one_error(run: Run, video: str, tmp_path: Path, at_decoding: Any) -> None:
     def die(path: str) -> None:
         if get_worker_info() is not None:

@@ -134,6 +134,8 @@ class Course:
         so_far = AnswersSoFar(self.path / f"{FILES[name]}.part{trainer.args.process_index}", told)
         results.keep(name, trainer.answers(self.test, so_far=so_far, **how))
         so_far.remove()
+        for left in self.path.glob(f"{FILES[name]}.part*") if is_main_process() else ():  # of more ranks than these
+            left.unlink(missing_ok=True)
 
     def _fit(self, trainer: GroundingTrainer) -> None:
         """Trains to the end and leaves the best weights in the model and in best/; what is done already is not redone.
