@@ -182,7 +182,7 @@ def test_bad_rows_are_named_and_counted_and_the_run_goes_on(demo, tmp_path):
 def test_two_processes_name_each_bad_row_once(demo, tmp_path):
     rows, out = broken_set(demo, tmp_path, bad=5), tmp_path / "run"
     words = ("data.max_bad_share=0.5", "data.val_file=null", "data.test_file=null", "trainer.max_steps=12")
-    done = run_on_two(*overrides(demo, out, f"data.annotation_file={rows}", *words))
+    done = run_on_two(*overrides(demo, out, f"data.annotation_file={rows}", *words, "resume=never"))
     assert done.returncode == 0, done.stderr
     places = [entry["place"] for entry in read(out / "skipped.jsonl")]
     count = len((demo / "train.jsonl").read_text().splitlines())
