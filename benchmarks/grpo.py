@@ -96,10 +96,10 @@ class Way:
         inner = trainer.model.model
         inner.visual.register_forward_pre_hook(self._count_clips, with_kwargs=True)
         inner.language_model.register_forward_pre_hook(self._scan, with_kwargs=True)
-        wrapped = ("_generate_single_turn", "_encoded") if name == "vtg" else ("_generate_single_turn",)
-        for method in wrapped:
-            self.clock.wrap(trainer, method, "rollout")
-        if name != "vtg":
+        self.clock.wrap(trainer, "_generate_single_turn", "rollout")
+        if name == "vtg":
+            self.clock.wrap(trainer.policy, "prompts", "rollout")
+        else:
             self.clock.wrap(trainer, "_tokenize_prompts", "prompt")
             self._count_decodes(trainer.processing_class.video_processor)
         self.clip_grids = case.frames // (2 if name == "half images" else 1) if "images" in name else 1

@@ -1,0 +1,18 @@
+"""The benchmarks that need no peer outside the environment still run, on the least work that they take."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("words", [("grpo.py", "--quick"), ("scale.py", "--rows", "1000")])
+def test_a_benchmark_runs_and_prints_its_table(words):
+    command = [sys.executable, str(ROOT / "benchmarks" / words[0]), *words[1:]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "|---" in done.stdout
