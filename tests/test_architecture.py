@@ -51,7 +51,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.evaluation.metrics": ("vtg.tasks",),
     "vtg.evaluation.picture": ("vtg.evaluation.metrics",),
     "vtg.evaluation.report": ("vtg.errors", "vtg.output", "vtg.evaluation.metrics"),
-    "vtg.evaluation.so_far": ("vtg.output", "vtg.data.dataset"),
+    "vtg.evaluation.so_far": ("vtg.output", "vtg.video", "vtg.data.dataset"),
     "vtg.evaluation.generate": (
         *("vtg.errors", "vtg.evaluation.metrics", "vtg.evaluation.so_far", "vtg.video", "vtg.tasks"),
         *("vtg.data.inputs", "vtg.data.collate", "vtg.data.dataset"),

@@ -33,6 +33,13 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
 
 
+def whole_lines(path: str | os.PathLike[str]) -> list[str]:
+    """The lines of a file that others were added to one by one, each with its end; not the half that a kill left."""
+    path = Path(path)
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+    return [line for line in lines if line.endswith("\n")]
+
+
 @contextmanager
 def stdout_may_close() -> Iterator[None]:
     """Printing inside is no error when the reader (head, less) has gone."""

@@ -29,7 +29,7 @@ from vtg.data.reading import read_table, video_stamps
 from vtg.data.schema import Sample, resolve_video
 from vtg.data.table import Lost, SampleTable
 from vtg.errors import ConfigError, RunError, SampleError
-from vtg.output import write_text
+from vtg.output import whole_lines, write_text
 from vtg.tasks.span import SpanTask
 from vtg.video import storage
 from vtg.video.clip import Clip, DecodeError
@@ -91,9 +91,7 @@ class SkipReport:
         self.total = 0
         self.skipped: dict[str, Skipped] = {}
         if not joins:
-            before = path.read_text(encoding="utf-8") if goes_on and path.exists() else ""
-            whole = [line for line in before.splitlines() if line.endswith("}")]  # a kill may leave half a line
-            write_text(path, "".join(f"{line}\n" for line in whole))
+            write_text(path, "".join(whole_lines(path) if goes_on else ()))
         self._heard_bytes = 0
         with self.path.open("rb") as file:
             self._written = {entry.place for entry in self._heard(file)}
@@ -270,6 +268,24 @@ class GroundingDataset(Dataset[dict[str, Any]]):
     def set_epoch(self, epoch: int) -> None:
         """Redraws random prompts and random frames."""
         self.epoch = epoch
+
+    def leave_out(self, over: np.ndarray, report: SkipReport, *, budget: float) -> None:
+        """Takes the samples where `over` (N,) bool says so out, because a batch cannot hold them, and reports them.
+
+        Raises:
+            ConfigError: those are all.
+        """
+        if over.all():
+            raise ConfigError(
+                f"batching.oversize = 'skip' leaves nothing: all {len(over)} samples are over the budget of "
+                f"{budget:.10g}; raise it"
+            )
+        if over.any():
+            log.warning("%d of %d samples are over the budget of a batch and left out", int(over.sum()), len(over))
+            table = SampleTable.of(self.samples)
+            out = table.select(np.flatnonzero(over))
+            report.add([Skipped(s.place, "batching.oversize = skip", s.qid, s.video, bad=False) for s in out])
+            self.samples = table.select(np.flatnonzero(~over))
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from vtg.data.dataset import Skipped
-from vtg.output import write_text
+from vtg.output import whole_lines, write_text
+from vtg.video.records import file_version
 
 log = logging.getLogger(__name__)
 
 
 class AnswersSoFar:
-    """What was answered, in order, before a run was stopped.
+    """What was answered, in order, before a run was stopped; what is answered now goes to the file alone.
 
     Args:
         path: of the file: a line of what it belongs to, and one of each batch.
@@ -29,11 +30,9 @@ class AnswersSoFar:
         self.rows: dict[int, dict[str, Any]] = {}
         self.skipped: list[Skipped] = []
         header = json.dumps(told, sort_keys=True)
-        before = path.read_text(encoding="utf-8") if path.is_file() else ""
-        first, *batches = before.splitlines(keepends=True) or [""]
+        first, *batches = whole_lines(path) or [""]
         if first != f"{header}\n":
             batches = []
-        batches = [line for line in batches if line.endswith("\n")]  # a kill may leave half a line
         for line in batches:
             found = json.loads(line)
             self.rows |= {int(index): row for index, row in found["rows"].items()}
@@ -44,13 +43,11 @@ class AnswersSoFar:
 
     @property
     def count(self) -> int:
-        """Samples that are done with."""
+        """Samples that were done with."""
         return len(self.rows) + len(self.skipped)
 
     def add(self, rows: Mapping[int, dict[str, Any]], skipped: Sequence[Skipped]) -> None:
         """Keeps the next batch."""
-        self.rows |= rows
-        self.skipped += skipped
         line = json.dumps({"rows": rows, "skipped": [one.__dict__ for one in skipped]}, ensure_ascii=False)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(f"{line}\n")
@@ -67,4 +64,4 @@ def stamps(folder: str | Path, *patterns: str) -> list[list[Any]]:
     """
     path = Path(folder)
     files = [path] if path.is_file() else sorted(file for pattern in patterns for file in path.glob(pattern))
-    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    return [[file.name, *file_version(str(file))] for file in files]

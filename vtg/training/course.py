@@ -67,12 +67,16 @@ class Course:
 
     def _begin_report(self) -> SkipReport:
         """The main process begins the file, and the others join."""
-        begins, share = is_main_process(), self.config.data.max_bad_share
-        settings = {"max_bad_share": share, "goes_on": self.checkpoint is not None, "joins": not begins}
-        if not begins:
+        joins = not is_main_process()
+        if joins:
             wait_for_all()
-        report = SkipReport(self.path / "skipped.jsonl", **settings)
-        if begins:
+        report = SkipReport(
+            self.path / "skipped.jsonl",
+            max_bad_share=self.config.data.max_bad_share,
+            goes_on=self.checkpoint is not None,
+            joins=joins,
+        )
+        if not joins:
             wait_for_all()
         return report
 
@@ -125,17 +129,16 @@ class Course:
 
     def _answer(self, trainer: GroundingTrainer, results: Results, name: str, **how: Any) -> None:
         """Has the test questions answered and keeps it; what was answered before a stop is not asked again."""
-        told = {
+        told = {  # what else they depend on is the configuration, and a run directory has one
             "ranks": trainer.args.world_size,
-            "batch_size": self.config.evaluation.batch_size,
             "weights": [] if name == "base" else stamps(self.path / "best", "*.safetensors"),
             "rows": stamps(self.config.data.test_file or ""),
         }
         so_far = AnswersSoFar(self.path / f"{FILES[name]}.part{trainer.args.process_index}", told)
         results.keep(name, trainer.answers(self.test, so_far=so_far, **how))
-        so_far.remove()
-        for left in self.path.glob(f"{FILES[name]}.part*") if is_main_process() else ():  # of more ranks than these
-            left.unlink(missing_ok=True)
+        if is_main_process():
+            for part in self.path.glob(f"{FILES[name]}.part*"):  # of all ranks, also of those before a stop
+                part.unlink()
 
     def _fit(self, trainer: GroundingTrainer) -> None:
         """Trains to the end and leaves the best weights in the model and in best/; what is done already is not redone.

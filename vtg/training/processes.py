@@ -31,7 +31,7 @@ def is_main_process() -> bool:
 
 def wait_for_all() -> None:
     """Until every process of the run has come here."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if torch.distributed.is_initialized():
         torch.distributed.barrier()
 
 
@@ -101,6 +101,6 @@ def lost_worker(said: str) -> str | None:
 
 
 def _end_process_group() -> None:
+    wait_for_all()
     if torch.distributed.is_initialized():
-        torch.distributed.barrier()
         torch.distributed.destroy_process_group()

@@ -18,7 +18,7 @@ from vtg.config.checks import longest_clip_tokens, shares_prompts
 from vtg.config.schema import RLConfig
 from vtg.data.batching.prompts import plan_fixed_prompts, plan_prompts
 from vtg.data.cost import sample_costs, video_facts
-from vtg.data.dataset import GroundingDataset, Skipped
+from vtg.data.dataset import GroundingDataset
 from vtg.data.table import SampleTable
 from vtg.errors import ConfigError
 from vtg.models.loading import prepare_training
@@ -83,7 +83,9 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
     prompts = course.dataset(course.splits.train, training=True, answers=False, keep_clips=keep_clips)
     costs = prompt_costs(config, prompts, arguments)
     if config.batching.oversize == "skip":
-        costs = _leave_out(course, prompts, costs, budget(config, arguments))
+        limit = budget(config, arguments)
+        prompts.leave_out(costs > limit, course.report, budget=limit)
+        costs = costs[costs <= limit]
     record = curriculum.IoURecord.start(prompts.samples)
     loader = RolloutLoader(
         prompts,
@@ -227,20 +229,6 @@ def _choose(record: curriculum.IoURecord, config: RLConfig, epoch: int) -> list[
         log.warning("curriculum: %s", choice.note)
     log.info("pass %d: %d of %d samples", epoch + 1, len(choice.indices), len(record))
     return choice.indices.tolist()
-
-
-def _leave_out(course: Course, prompts: GroundingDataset, costs: np.ndarray, limit: float) -> np.ndarray:
-    """Takes the samples over the budget out of the training set; returns the costs of the others."""
-    over = costs > limit
-    if over.all():
-        raise ConfigError(f"batching.oversize = 'skip' leaves nothing: all {len(over)} samples are over {limit:.10g}")
-    samples = SampleTable.of(prompts.samples)
-    out = samples.select(np.flatnonzero(over))
-    if out:
-        log.warning("%d of %d samples are over the budget of a micro-batch and left out", len(out), len(over))
-        course.report.add([Skipped(s.place, "batching.oversize = skip", s.qid, s.video, bad=False) for s in out])
-        prompts.samples = samples.select(np.flatnonzero(~over))
-    return costs[~over]
 
 
 def _set_steps(arguments: GRPOConfig, loader: RolloutLoader) -> None:

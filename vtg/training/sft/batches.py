@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 
-import numpy as np
 from accelerate.utils import broadcast_object_list
 from torch.utils.data import DataLoader, Sampler
 from transformers import TrainingArguments
@@ -23,7 +22,7 @@ from vtg.config.checks import is_packed
 from vtg.config.schema import SFTConfig
 from vtg.data.batching import Plan
 from vtg.data.cost import SampleCosts, sample_costs, video_facts
-from vtg.data.dataset import GroundingDataset, Skipped, SkipReport
+from vtg.data.dataset import GroundingDataset, SkipReport
 from vtg.data.table import SampleTable
 from vtg.errors import ConfigError
 from vtg.output import write_json
@@ -135,17 +134,9 @@ def plan_batches(
     (found,) = broadcast_object_list(costs)
     assert found is not None
     over = over_budget(config, samples, found)
-    if over.all():
-        raise ConfigError(
-            f"batching.oversize = 'skip' leaves nothing: all {len(over)} samples are over the budget of "
-            f"{budget(config):.10g}; raise it"
-        )
     if over.any():
-        log.warning("%d of %d samples are over the budget of a batch and left out", int(over.sum()), len(over))
-        if arguments.process_index == 0:
-            out = samples.select(np.flatnonzero(over))
-            report.add([Skipped(s.place, "batching.oversize = skip", s.qid, s.video, bad=False) for s in out])
-        dataset.samples = samples = samples.select(np.flatnonzero(~over))
+        dataset.leave_out(over, report, budget=budget(config))
+        samples = SampleTable.of(dataset.samples)
         found = SampleCosts(*(getattr(found, field.name)[~over] for field in fields(found)))
     planner = make_planner(
         config,
