@@ -129,10 +129,11 @@ class Course:
 
     def _answer(self, trainer: GroundingTrainer, results: Results, name: str, **how: Any) -> None:
         """Has the test questions answered and keeps it; what was answered before a stop is not asked again."""
+        data = self.config.data
         told = {  # what else they depend on is the configuration, and a run directory has one
             "ranks": trainer.args.world_size,
             "weights": [] if name == "base" else stamps(self.path / "best", "*.safetensors"),
-            "rows": stamps(self.config.data.test_file or ""),
+            "rows": [stamps(file) for file in (data.annotation_file, data.val_file, data.test_file) if file],
         }
         so_far = AnswersSoFar(self.path / f"{FILES[name]}.part{trainer.args.process_index}", told)
         results.keep(name, trainer.answers(self.test, so_far=so_far, **how))

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -50,6 +51,11 @@ def processes_part_together() -> Iterator[None]:
             yield
     except (SystemExit, JointRunError):
         _end_process_group()
+        raise
+    except RunError:
+        if torch.distributed.is_initialized():
+            # The launcher ends this process as soon as another has ended: what went wrong is said first.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise
     _end_process_group()
 
