@@ -249,7 +249,7 @@ def test_any_name_of_training_arguments_can_be_set_without_a_plus():
 
 
 def test_a_name_that_training_arguments_does_not_have_gets_the_near_ones(tmp_path):
-    from vtg.training.run import training_arguments
+    from vtg.training.arguments import training_arguments
 
     config = sft("++trainer.max_stepz=3", f"output_dir={tmp_path}")
     with pytest.raises(ValueError) as caught:
@@ -260,7 +260,7 @@ def test_a_name_that_training_arguments_does_not_have_gets_the_near_ones(tmp_pat
 
 
 def test_training_arguments_take_their_values_from_the_trainer_group(tmp_path):
-    from vtg.training.run import training_arguments
+    from vtg.training.arguments import training_arguments
 
     config = sft(
         "++trainer.adam_beta2=0.95",
@@ -276,7 +276,7 @@ def test_training_arguments_take_their_values_from_the_trainer_group(tmp_path):
 
 @pytest.mark.parametrize("key", ["output_dir", "seed", "data_seed", "metric_for_best_model"])
 def test_a_training_argument_that_vtg_sets_is_refused_with_what_to_set_instead(key, tmp_path):
-    from vtg.training.run import OURS, training_arguments
+    from vtg.training.arguments import OURS, training_arguments
 
     config = sft(f"++trainer.{key}=1", f"output_dir={tmp_path}")
     with pytest.raises(ValueError) as caught:
@@ -286,7 +286,7 @@ def test_a_training_argument_that_vtg_sets_is_refused_with_what_to_set_instead(k
 
 @pytest.mark.parametrize("experiment", [choice for choice in CHOICES if choice.startswith("experiment=")])
 def test_the_trainer_settings_of_every_experiment_are_training_arguments(experiment, tmp_path):
-    from vtg.training.run import training_arguments
+    from vtg.training.arguments import training_arguments
 
     config = sft(experiment, f"output_dir={tmp_path}")
     assert training_arguments(config).learning_rate == config.trainer["learning_rate"]

@@ -39,7 +39,7 @@ def _diagnose(config: DoctorConfig) -> None:
     with loading("torch and transformers"):
         from vtg.demo.dataset import ensure_demo
         from vtg.evaluation.diagnosis import diagnose
-        from vtg.training.run import start_logging
+        from vtg.training.progress import start_logging
 
     start_logging()
     if config.data.demo is not None:
@@ -54,7 +54,7 @@ def _look_at_memory(config: DoctorConfig) -> None:
     from vtg.models.counting import count, empty_model
     from vtg.models.proposals import propose
     from vtg.models.workload import estimate_settings, longest_clips, way_of, weights_dtype
-    from vtg.training.run import start_logging
+    from vtg.training.progress import start_logging
 
     start_logging(logging.WARNING)
     on_gpu = config.device == "gpu"

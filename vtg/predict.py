@@ -36,7 +36,7 @@ def _predict(config: PredictConfig) -> None:
     with loading("torch and transformers"):
         from vtg.evaluation.inference import Grounder
         from vtg.models.checkpoint import save_settings
-        from vtg.training.run import start_logging
+        from vtg.training.progress import start_logging
 
     start_logging()
     _say_settings(found)

@@ -20,10 +20,11 @@ from vtg.evaluation.so_far import AnswersSoFar, stamps
 from vtg.models.checkpoint import has_weights
 from vtg.models.loading import base_weights, load_model, tokens_per_second
 from vtg.tasks.span import SpanTask
+from vtg.training.arguments import has_validation
 from vtg.training.grounding import GroundingTrainer
 from vtg.training.processes import is_main_process, wait_for_all
 from vtg.training.results import FILES, Results
-from vtg.training.run import RunDir, has_validation
+from vtg.training.run_dir import RunDir
 from vtg.training.saving import BEST_BEFORE, STAGING, put_in_place, writes_to
 
 log = logging.getLogger(__name__)

@@ -4,10 +4,9 @@ import errno
 import os
 import re
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import torch
 
 from vtg.errors import JointRunError, RunError
 
@@ -32,8 +31,19 @@ def is_main_process() -> bool:
 
 def wait_for_all() -> None:
     """Until every process of the run has come here."""
-    if torch.distributed.is_initialized():
+    if is_one_of_many():
+        import torch
+
         torch.distributed.barrier()
+
+
+def is_one_of_many() -> bool:
+    """Whether a process group was started; there is none before torch was imported."""
+    if "torch" not in sys.modules:
+        return False
+    import torch
+
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 @contextmanager
@@ -53,7 +63,7 @@ def processes_part_together() -> Iterator[None]:
         _end_process_group()
         raise
     except RunError:
-        if torch.distributed.is_initialized():
+        if is_one_of_many():
             # The launcher ends this process as soon as another has ended: what went wrong is said first.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise
@@ -86,7 +96,9 @@ def _loss(said: str) -> str | None:
     worker = lost_worker(said)
     if worker:
         return f"{worker}: lower trainer.dataloader_num_workers or video.total_pixels; {AGAIN}"
-    if torch.distributed.is_initialized() and LOST_PEER.search(said):
+    if is_one_of_many() and LOST_PEER.search(said):
+        import torch
+
         first = next((line.strip() for line in said.splitlines() if LOST_PEER.search(line)), said)
         return (
             f"rank {torch.distributed.get_rank()}: another process of this run has ended, or does not answer "
@@ -108,5 +120,7 @@ def lost_worker(said: str) -> str | None:
 
 def _end_process_group() -> None:
     wait_for_all()
-    if torch.distributed.is_initialized():
+    if is_one_of_many():
+        import torch
+
         torch.distributed.destroy_process_group()

@@ -24,13 +24,14 @@ from vtg.errors import ConfigError
 from vtg.models.loading import prepare_training
 from vtg.output import read_jsonl
 from vtg.tasks.answer import Status
+from vtg.training.arguments import number, training_arguments
 from vtg.training.course import Course
 from vtg.training.grpo import curriculum, engines
 from vtg.training.grpo.rewards import Term
 from vtg.training.grpo.rollouts import Plan, RolloutLoader
 from vtg.training.grpo.trainer import VideoGRPOTrainer, check_trl
+from vtg.training.progress import start_logging
 from vtg.training.results import FILES
-from vtg.training.run import number, start_logging, training_arguments
 from vtg.video.index import VideoIndex
 
 log = logging.getLogger(__name__)

@@ -52,7 +52,8 @@ from vtg.training.grpo.rollouts import MicroStep, Rollout, RolloutLoader, Rollou
 from vtg.training.grpo.sampled import MicroBatch, Sampled, Saved
 from vtg.training.guard import StepBatch
 from vtg.training.processes import is_main_process
-from vtg.training.run import Progress, StopOnSignal, TrainLog
+from vtg.training.progress import Progress, TrainLog
+from vtg.training.stopping import StopOnSignal
 
 log = logging.getLogger(__name__)
 

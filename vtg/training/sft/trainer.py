@@ -22,9 +22,10 @@ from vtg.models.loading import choose_attention
 from vtg.training.grounding import GroundingTrainer
 from vtg.training.guard import StepBatch
 from vtg.training.processes import is_main_process
-from vtg.training.run import Progress, StopOnSignal, TrainLog
+from vtg.training.progress import Progress, TrainLog
 from vtg.training.sft.batches import PlannedBatches, PlannedLoader
 from vtg.training.sft.planner import Position
+from vtg.training.stopping import StopOnSignal
 
 BATCH_COUNTS = ("samples", "batches", "tokens", "slots")
 """What a collator counts of its batches: `slots` are the tokens that are computed, padding included."""

@@ -1,0 +1,110 @@
+"""Settings as the TrainingArguments of transformers."""
+
+import dataclasses
+import difflib
+import logging
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+
+from vtg.config.schema import SFTConfig
+from vtg.errors import ConfigError
+from vtg.training.zero.settings import deepspeed_settings, launch_alone
+
+log = logging.getLogger("vtg")
+
+OURS = {
+    "output_dir": "output_dir",
+    "seed": "seed",
+    "data_seed": "seed",
+    "resume_from_checkpoint": "resume",
+    "ignore_data_skip": "nothing (a run that goes on never trains again what it trained)",
+    "dataloader_drop_last": "batching.drop_last",
+    "dataloader_persistent_workers": "nothing (workers start anew with every epoch, whose frames and prompts differ)",
+    "train_sampling_strategy": "batching.by",
+    "deepspeed": "deepspeed=zero2 (or zero3, zero2_offload, zero3_offload), or deepspeed.file",
+    "auto_find_batch_size": "batching.target_batch_tokens",
+    "logging_nan_inf_filter": "on_nan",
+    "remove_unused_columns": "nothing (the rows are read as they are)",
+    "load_best_model_at_end": "data.val_file or data.val_share (the best mIoU is kept where there is validation)",
+    "metric_for_best_model": "nothing (it is mIoU)",
+    "greater_is_better": "nothing (a higher mIoU is better)",
+}
+"""TrainingArguments that vtg sets, and the key to set instead."""
+
+
+def has_validation(config: SFTConfig) -> bool:
+    """Whether there are samples to validate on while training."""
+    return config.data.val_file is not None or config.data.val_share > 0
+
+
+def training_arguments(
+    config: SFTConfig, kind: type[TrainingArguments] = TrainingArguments, **more: Any
+) -> TrainingArguments:
+    """`trainer.*`, `more` and what follows from the other settings, as TrainingArguments or their subclass `kind`.
+
+    Raises:
+        ConfigError: for a name TrainingArguments does not have, one that vtg sets, or a value of the wrong type.
+    """
+    known = {field.name: field for field in dataclasses.fields(TrainingArguments) if field.init}
+    given = dict(config.trainer)
+    for key, value in given.items():
+        if key in OURS:
+            raise ConfigError(f"trainer.{key} is set by vtg; set {OURS[key]} instead")
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=3)
+            hint = (
+                f"did you mean {' or '.join(close)}?" if close else "see transformers.TrainingArguments for its names"
+            )
+            raise ConfigError(f"trainer.{key}: TrainingArguments of transformers has no such setting; {hint}")
+        if isinstance(known[key].default, (int, float)) and isinstance(value, str):
+            given[key] = number(f"trainer.{key}", value)
+    validated = has_validation(config)
+    if not validated:
+        given["eval_strategy"] = "no"
+    # Without it several processes on CPUs would each be told that it is alone.
+    given.setdefault("use_cpu", not torch.accelerator.is_available())
+    on_gpu = torch.cuda.is_available() and not given.get("use_cpu", False)
+    given.setdefault("dataloader_pin_memory", on_gpu)
+    given.setdefault("bf16", on_gpu and config.model.dtype != "float16")
+    given.setdefault("fp16", on_gpu and config.model.dtype == "float16")
+    given.setdefault("gradient_checkpointing_kwargs", {"use_reentrant": False})
+    given.setdefault("ddp_find_unused_parameters", False)  # every batch has a video, and so uses all of them
+    settings = deepspeed_settings(config.deepspeed)
+    if settings is not None:
+        if find_spec("deepspeed") is None:
+            raise ConfigError("deepspeed: is not installed; pip install deepspeed, or set deepspeed=none")
+        given["deepspeed"] = settings
+        launch_alone()
+    try:
+        arguments = kind(
+            **(given | more),
+            output_dir=config.output_dir,
+            seed=config.seed,
+            data_seed=config.seed,
+            remove_unused_columns=False,
+            logging_nan_inf_filter=False,  # which would hide what on_nan looks for
+            load_best_model_at_end=validated,
+            metric_for_best_model="mIoU" if validated else None,
+            greater_is_better=True if validated else None,
+            disable_tqdm=True,
+        )
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"trainer: {error}") from error
+    if settings is not None:
+        # ZeRO-3 partitions a model as it is loaded, and must know of its processes by then.
+        import deepspeed  # type: ignore[import-not-found]
+
+        deepspeed.init_distributed("gloo" if arguments.use_cpu else "nccl")
+    log.debug("training on %s", arguments.device)  # asked for it, they start the process group of several processes
+    return arguments
+
+
+def number(key: str, value: str) -> float:
+    """The number that a setting's text says. Raises ConfigError where it says none."""
+    try:
+        return float(value)
+    except ValueError:
+        raise ConfigError(f"{key} = {value!r}: must be a number") from None

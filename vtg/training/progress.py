@@ -1,0 +1,100 @@
+"""What a run says as it goes: log lines, a progress bar, and train_log.jsonl."""
+
+import json
+import logging
+import sys
+import warnings
+from pathlib import Path
+
+import transformers
+from tqdm import tqdm
+from transformers import TrainerCallback
+
+from vtg.output import write_text
+from vtg.training.processes import is_main_process
+
+SHOWN = (
+    ("loss", "loss"),
+    ("eval_mIoU", "mIoU"),
+    ("reward", "reward"),
+    ("iou/mean", "IoU"),
+    ("batch/samples", "batch"),
+    ("batch/padding", "padding"),
+    ("batch/tokens_per_second", "tok/s"),
+)
+"""Entries of the log that the progress bar shows, and their names there."""
+
+
+def start_logging(level: int = logging.INFO) -> None:
+    """Sends vtg's log lines to stderr, from the main process alone, and quiets libraries."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logging.getLogger().handlers[:] = [handler]
+    logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger("vtg").setLevel(level if is_main_process() else logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
+class Progress(TrainerCallback):
+    """A progress bar over optimizer steps, with the latest loss and validation mIoU."""
+
+    bar: tqdm | None = None
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.shown: dict[str, str] = {}
+        self.bar = tqdm(
+            total=state.max_steps,
+            initial=state.global_step,
+            desc="training",
+            unit="step",
+            disable=not is_main_process(),
+        )
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        for key, short in SHOWN:
+            if self.bar is not None and logs and key in logs:
+                self.shown[short] = f"{logs[key]:.3g}"
+                self.bar.set_postfix(self.shown)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.close()
+
+    def close(self) -> None:
+        """Ends the line of the bar; also where training ends by an error, which then has a line of its own."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+class TrainLog(TrainerCallback):
+    """`train_log.jsonl`: one line for each log entry, with its step. Lines after the step of a resume are dropped.
+
+    `lines`: written so far; set before training to what a checkpoint was saved with, where that is known: right also
+    where steps were counted otherwise (with another number of ranks).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines: int | None = None
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if not state.is_world_process_zero:
+            return
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        if self.lines is not None:
+            kept = lines[: self.lines]
+        else:
+            kept = [line for line in lines if json.loads(line)["step"] <= state.global_step and state.global_step]
+        self.lines = len(kept)
+        write_text(self.path, "".join(f"{line}\n" for line in kept))
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if state.is_world_process_zero and logs and state.max_steps:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+            self.lines = (self.lines or 0) + 1
