@@ -3,6 +3,7 @@ import os
 import time
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -48,6 +49,25 @@ def test_a_bad_file_gives_one_error_with_its_name_and_cause_and_no_noise(name, s
         probe(path)
     assert time.thread_time() - began < 5
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_titles_that_are_no_utf8_do_not_make_a_video_unreadable(suffix, make_video, tmp_path: Path):
+    plain, titled = make_video(range(0, 800, 40), name=f"plain.{suffix}"), tmp_path / f"titled.{suffix}"
+    options = {"write_crc32": "0"} if suffix == "mkv" else {}
+    with av.open(plain) as source, av.open(str(titled), "w", options=options) as copy:
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        copy.metadata["title"] = stream.metadata["title"] = stream.metadata["handler_name"] = "a very long title"
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                copy.mux(packet)
+    before, stored = read_index(str(titled)), titled.read_bytes()
+    assert stored.count(b"a very long title") >= 2  # of the container and of the stream
+    titled.write_bytes(stored.replace(b"a very long title", b"caf\xe9 \xff\xfe in latin1"))
+    after = read_index(str(titled))
+    assert after.info == probe(str(titled)) == before.info
+    assert len(after.times_s) > 0 and np.array_equal(after.times_s, before.times_s)
 
 
 def test_probing_says_the_same_as_reading_the_whole_file(shared_videos: Path):

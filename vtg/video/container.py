@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import IO
+from typing import IO, Any
 
+import av
 import av.logging
 import numpy as np
 from av.container import InputContainer
@@ -36,6 +37,9 @@ LONGEST_S = 1e6
 SHORT_TOLERANCE_S = 1.0
 SHORT_TOLERANCE = 0.05
 """A file whose frames end earlier than its header says by more than this (s, share of its length) is cut off."""
+
+READ_ANY_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+"""Titles that are not UTF-8 must not make a video unreadable: PyAV 19 reads all, without the argument."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +198,7 @@ def open_video(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
 
 def _container(path: str, source: str | IO[bytes]) -> InputContainer:
     try:
-        return av.open(source, "r", metadata_errors="replace")
+        return av.open(source, "r", **READ_ANY_METADATA)
     except (FFmpegError, ValueError) as error:
         size = storage.stamp(path)[0]
         held = f"; {size} bytes" if size > 0 or not storage.is_remote(path) else ""
