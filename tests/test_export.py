@@ -133,17 +133,51 @@ def test_the_export_answers_and_is_trained_further(make_adapter, write_mp4, tmp_
     assert base_model(config) == config  # the base that a new adapter will name
 
 
-def test_the_snippet_of_the_model_card_runs(make_adapter, write_mp4, tmp_path, monkeypatch, capsys):
-    pytest.importorskip("torchcodec", reason="transformers reads video files with torchcodec")
-    export_model(str(make_adapter()), tmp_path / "my export", check=False)
-    card = (tmp_path / "my export" / "README.md").read_text()
-    assert "The LoRA adapter is merged into `tiny`" in card and "at 1.5 a second" in card
+WITHOUT_VTG = "import sys; sys.modules['vtg'] = None; exec(sys.argv[1])"
+
+
+def snippet_of(folder: Path, video: str) -> str:
+    [snippet] = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    assert "vtg" not in snippet.replace("import", "") and '"video.mp4"' in snippet
+    return snippet.replace("video.mp4", video).replace("a person sits down", "the red circle appears")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["qwen3_vl", "qwen2_5_vl"])
+def test_the_snippet_of_the_model_card_gives_vtgs_answer_where_there_is_no_vtg(
+    family, make_adapter, qwen2_5_vl_dir, demo_dir, tmp_path, monkeypatch, capsys
+):
+    path, factor = {"qwen3_vl": ("tiny", 32), "qwen2_5_vl": (str(qwen2_5_vl_dir), 28)}[family]
+    out = tmp_path / "my export"
+    found = export_model(str(make_adapter(path, factor=factor)), out)
+    assert found.answers is not None and found.answers.fault is None
+    video = str(demo_dir / json.loads((demo_dir / "test.jsonl").read_text().splitlines()[0])["video"])
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_VTG, snippet_of(out, video)], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    words = [f"checkpoint={out}", f"video={video}", "query=the red circle appears", "json=true"]
+    monkeypatch.setattr(sys, "argv", ["vtg.predict", *words, f"output_dir={tmp_path / 'answers'}"])
+    predict.main()
+    assert done.stdout == json.loads(capsys.readouterr().out)["text"] + "\n"
+
+
+def test_the_card_says_what_it_was_trained_on_and_asks_its_question(make_adapter, tmp_path):
+    export_model(str(make_adapter()), tmp_path / "exported", check=False)
+    card = " ".join((tmp_path / "exported" / "README.md").read_text().split())
+    assert "The LoRA adapter is merged into `tiny`" in card
+    assert "It was trained on 4 to 8 frames of 4096 pixels each" in card and "at 1.5 a second" in card
     assert "fractions of its length" in card  # the question of the answer form it was trained on
-    [snippet] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    assert '"fps": 1.5' in snippet and '"video.mp4"' in snippet
-    monkeypatch.chdir(tmp_path)
-    exec(snippet.replace("video.mp4", write_mp4(range(0, 4000, 250))).replace("=48", "=4"), {})
-    assert capsys.readouterr().out.endswith("\n")
+    processor = AutoProcessor.from_pretrained(tmp_path / "exported").video_processor
+    assert (processor.fps, processor.min_frames, processor.max_frames) == (1.5, 4, 8)
+
+
+@pytest.mark.slow
+def test_the_snippet_of_a_model_that_vtg_did_not_train_runs(qwen2_5_vl_dir, write_mp4, tmp_path):
+    export_model(str(qwen2_5_vl_dir), tmp_path / "again", check=False)
+    snippet = snippet_of(tmp_path / "again", write_mp4(range(0, 4000, 250)))
+    done = subprocess.run([sys.executable, "-c", WITHOUT_VTG, snippet], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.endswith("\n"), done.stderr
 
 
 def test_a_full_fine_tune_is_saved_again_and_a_hub_style_model_gets_no_settings(qwen2_5_vl_dir, make_clip, tmp_path):

@@ -4,10 +4,13 @@
     python -m vtg.export outputs/sft/checkpoint-200 -o exported --dtype bfloat16
 
 RUN is a run directory (its best/, else its last checkpoint), a checkpoint folder, an adapter or a model. DIR gets the
-weights, the processor with its tokenizer and chat template, vtg.json and a README.md with a snippet for transformers.
-It loads with transformers alone, answers with `python -m vtg.predict checkpoint=DIR`, and is trained further with
-`model.path=DIR`. What was saved is loaded again and compared with the checkpoint on a small video and question; a model
-whose logits differ by more than rounding explains is not kept. Merging computes in float32.
+weights, the processor with its tokenizer and chat template, set to the frames of the training, vtg.json, frames.py,
+which reads a video as the training did, and a README.md with a snippet for transformers. It loads and answers with
+transformers alone, answers with `python -m vtg.predict checkpoint=DIR`, and is trained further with `model.path=DIR`.
+
+What was saved is loaded again and compared with the checkpoint: it is not kept if its logits differ by more than
+rounding explains, or if transformers alone gives another answer to a small video file than vtg. Merging computes in
+float32.
 
 Exit code 0: exported; 1: the adapter does not fit its base, the export differs from the checkpoint, or DIR cannot be
 written; 2: wrong usage, no such checkpoint, or DIR holds something.
@@ -60,6 +63,7 @@ def _document(found: "Exported") -> dict[str, Any]:
         "difference": check.difference if check else None,
         "largest_logit": check.scale if check else None,
         "adapter_difference": check.adapter if check else None,
+        "answers": found.answers.document() if found.answers else None,
     }
 
 

@@ -26,6 +26,9 @@ from vtg.video.clip import Clip
 IGNORE_INDEX = -100
 """The label of a token that carries no loss, as in `torch.nn.functional.cross_entropy`."""
 
+VISION_TOKENS = ("<|video_pad|>", "<|image_pad|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>")
+"""Tokens that stand for pixels: a model must not write them."""
+
 Features = dict[str, torch.Tensor]
 
 
@@ -43,6 +46,11 @@ def family(processor: ProcessorMixin) -> str:
             f"use a Qwen3-VL or Qwen2.5-VL model (processors: {', '.join(families)})"
         )
     return families[name]
+
+
+def vision_token_ids(tokenizer: Any) -> list[int]:
+    """The ids of `VISION_TOKENS`."""
+    return [tokenizer.convert_tokens_to_ids(token) for token in VISION_TOKENS]
 
 
 def patch_factor(processor: ProcessorMixin) -> int:

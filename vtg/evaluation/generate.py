@@ -10,14 +10,11 @@ from tqdm import tqdm
 
 from vtg.data.collate import collate
 from vtg.data.dataset import GroundingDataset, Skipped, SkipReport
-from vtg.data.inputs import Features
+from vtg.data.inputs import Features, vision_token_ids
 from vtg.errors import SampleError
 from vtg.evaluation.metrics import grounding_metrics, row_spans
 from vtg.evaluation.so_far import AnswersSoFar
 from vtg.video.clip import Clip
-
-VISION_TOKENS = ("<|video_pad|>", "<|image_pad|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>")
-"""Tokens that stand for pixels: a model must not write them."""
 
 Question = tuple[int, Features | Skipped]
 
@@ -133,11 +130,6 @@ def generate(model: Any, processor: Any, features: Sequence[Features], *, max_ne
         synced_gpus=False,  # ranks answer for different numbers of samples, each with a whole model
     )
     return tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-
-
-def vision_token_ids(tokenizer: Any) -> list[int]:
-    """The ids of `VISION_TOKENS`."""
-    return [tokenizer.convert_tokens_to_ids(token) for token in VISION_TOKENS]
 
 
 def score(rows: Sequence[dict[str, Any]]) -> dict[str, float | int]:

@@ -1,4 +1,8 @@
-"""A checkpoint as one plain Hugging Face model: its adapter merged, saved whole, and compared with what it was."""
+"""A checkpoint as one plain Hugging Face model: its adapter merged, saved whole, and compared with what it was.
+
+Two things are compared: the logits of the saved weights with the checkpoint's, and, where vtg trained it, the answer
+of transformers alone to a small video file with vtg's (`vtg.models.plain_answers`).
+"""
 
 import logging
 import os
@@ -11,13 +15,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from peft import PeftModel
-from transformers import AutoModelForImageTextToText, ProcessorMixin
+from transformers import AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
 
 from vtg.config.schema import ModelConfig, TaskConfig
-from vtg.data.inputs import Features, encode, patch_factor
+from vtg.data.inputs import Features, encode, family, patch_factor
 from vtg.errors import ConfigError, RunError
-from vtg.models.checkpoint import Settings, adapter_base, read_settings, resolve_checkpoint, save_settings
+from vtg.models.checkpoint import adapter_base, read_settings, resolve_checkpoint, save_settings
 from vtg.models.loading import Model, load_model, load_processor, tokens_per_second
+from vtg.models.model_card import QUERY, model_card
+from vtg.models.plain_answers import Answers, compare_answers
+from vtg.models.standalone import FRAMES_FILE, answer_alike, frames_module, set_processor
 from vtg.output import write_text
 from vtg.tasks.span import SpanTask
 from vtg.video.clip import Clip
@@ -29,8 +36,6 @@ TOLERANCES = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.1}
 
 LOST = 0.5
 """The share of what an adapter changes that may be lost in the rounding of merged weights."""
-
-QUERY = "a person sits down"
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,7 @@ class Exported:
     dtype: torch.dtype
     parameters: int
     check: Check | None
+    answers: Answers | None
 
 
 def export_model(checkpoint: str, out: Path, *, dtype: str = "auto", check: bool = True) -> Exported:
@@ -106,77 +112,32 @@ def export_model(checkpoint: str, out: Path, *, dtype: str = "auto", check: bool
     parameters = sum(parameter.numel() for parameter in model.parameters())
     with _beside(out) as folder:
         log.info("saving %s parameters in %s", f"{parameters:,}", _name(saved_as))
-        model.to(saved_as).save_pretrained(folder)  # type: ignore[call-arg]
-        processor.save_pretrained(folder)
         settings = read_settings(where)
         if settings is not None:
+            answer_alike(model.generation_config, processor)
+            set_processor(processor, settings.video)
+            write_text(folder / FRAMES_FILE, frames_module(settings.video, processor))
             save_settings(replace(settings, model=replace(settings.model, path=str(out))), folder)
-        write_text(
-            folder / "README.md", model_card(out.resolve().name, settings=settings, source=checkpoint, base=base)
-        )
+        model.to(saved_as).save_pretrained(folder)  # type: ignore[call-arg]
+        processor.save_pretrained(folder)
+        card = model_card(out.resolve().name, settings=settings, family=family(processor), source=checkpoint, base=base)
+        write_text(folder / "README.md", card)
         del model
-        found = None
+        found = answers = None
         if before is not None:
-            found = _compare(folder, probe, before, plain, saved_as)
+            saved = _load_plainly(folder)
+            found = _compare(saved, probe, before, plain, saved_as)
             log.info(
                 "logits differ from the checkpoint's by up to %.3g (largest logit %.3g)", found.difference, found.scale
             )
             if found.fault:
                 raise RunError(f"the exported model is not kept: {found.fault}")
-    return Exported(out, where, base, saved_as, parameters, found)
-
-
-def model_card(name: str, *, settings: Settings | None, source: str, base: str | None) -> str:
-    """The README.md of an exported model: where it comes from, and how transformers and vtg answer with it."""
-    merged = f" The LoRA adapter is merged into `{base}`; nothing but transformers is needed." if base else ""
-    task = settings.task if settings else TaskConfig()
-    fps = (settings.video.fps if settings else 0) or 2.0
-    question = SpanTask(task).conversation(QUERY, duration_s=30.0)[-1]["content"][-1]["text"]
-    return f"""---
-library_name: transformers
-pipeline_tag: video-text-to-text
-tags: [video-temporal-grounding]
----
-
-# {name}
-
-Answers *when*: given a video and a sentence, the start and end of the moment the sentence describes. Exported by
-`python -m vtg.export` from `{source}`.{merged}
-
-```python
-# pip install transformers accelerate torchvision av
-from transformers import AutoModelForImageTextToText, AutoProcessor
-
-folder = "{name}"  # this folder
-model = AutoModelForImageTextToText.from_pretrained(folder, dtype="auto", device_map="auto")
-processor = AutoProcessor.from_pretrained(folder)
-question = {question!r}
-content = [{{"type": "video", "video": "video.mp4"}}, {{"type": "text", "text": question}}]
-inputs = processor.apply_chat_template(
-    [{{"role": "user", "content": content}}],
-    add_generation_prompt=True,
-    tokenize=True,
-    return_dict=True,
-    return_tensors="pt",
-    processor_kwargs={{"fps": {fps}}},
-).to(model.device)
-tokens = model.generate(**inputs, max_new_tokens={1024 if task.think else 48}, do_sample=False)
-print(processor.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
-```
-{_card_of_settings(name, settings) if settings else ""}"""
-
-
-def _card_of_settings(name: str, settings: Settings) -> str:
-    video = settings.video
-    return f"""
-It was trained on {video.min_frames} to {video.max_frames} frames of at most {video.max_pixels} pixels each, sampled by
-`{video.sampling}` at {video.fps:g} a second; the form of its answers is `{settings.task.answer}`. vtg reads this from
-`vtg.json`, shows the model the frames and times it was trained on, and gives its answer in seconds of the video:
-
-```sh
-python -m vtg.predict checkpoint={name} video=video.mp4 query="{QUERY}"
-```
-"""
+            if settings is not None:
+                answers = compare_answers(saved, folder, settings)
+                log.info("%s", answers)
+                if answers.fault:
+                    raise RunError(f"the exported model is not kept: {answers.fault}")
+    return Exported(out, where, base, saved_as, parameters, found, answers)
 
 
 @contextmanager
@@ -212,12 +173,15 @@ def _logits(model: Model, probe: Features) -> torch.Tensor:
     return model(**inputs).logits[0].float().cpu()
 
 
-def _compare(
-    folder: Path, probe: Features, before: torch.Tensor, plain: torch.Tensor | None, dtype: torch.dtype
-) -> Check:
-    """Loads what was saved as transformers does; its weights, rounded as they are, compute in float32."""
+def _load_plainly(folder: Path) -> PreTrainedModel:
+    """What was saved, as transformers loads it; its weights, rounded as they are, compute in float32."""
     saved = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
-    saved.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))  # type: ignore[arg-type]
+    return saved.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))  # type: ignore[arg-type]
+
+
+def _compare(
+    saved: PreTrainedModel, probe: Features, before: torch.Tensor, plain: torch.Tensor | None, dtype: torch.dtype
+) -> Check:
     after = _logits(saved, probe)
     return Check(
         difference=float((after - before).abs().max()),

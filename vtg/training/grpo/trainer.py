@@ -31,8 +31,8 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from vtg.config.checks import shares_prompts
 from vtg.config.schema import RLConfig
 from vtg.data.dataset import GroundingDataset, SkipReport
+from vtg.data.inputs import vision_token_ids
 from vtg.errors import ConfigError
-from vtg.evaluation.generate import vision_token_ids
 from vtg.models.checkpoint import base_model
 from vtg.models.shared_prompt import Prompt
 from vtg.output import write_json

@@ -16,9 +16,8 @@ from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.utils import ensure_master_addr_port
 
 from vtg.config.schema import VideoConfig
-from vtg.data.inputs import family, frames_as_they_are, video_metadata
+from vtg.data.inputs import family, frames_as_they_are, video_metadata, vision_token_ids
 from vtg.errors import ConfigError
-from vtg.evaluation.generate import vision_token_ids
 from vtg.models.merging import merged_weights
 from vtg.models.shared_prompt import Prompt
 from vtg.training.grpo.engines import Completions, Reading

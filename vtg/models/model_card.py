@@ -1,0 +1,144 @@
+"""The README.md of an exported model: where it comes from, and how transformers and vtg answer with it."""
+
+import json
+from textwrap import fill
+
+from vtg.config.schema import TaskConfig, VideoConfig
+from vtg.models.checkpoint import Settings
+from vtg.tasks.prompts import choose
+from vtg.tasks.span import SpanTask
+
+QUERY = "a person sits down"
+
+AS_TRAINED = 'processor_kwargs={"video_metadata": [[metadata]], "do_sample_frames": False, "do_resize": False}'
+"""How frames that `read_video` of frames.py gave pass through a processor untouched."""
+
+BY_THE_PROCESSOR = 'processor_kwargs={"video_metadata": [[metadata]], "fps": 2.0}'
+
+READ_ALL = """\
+with av.open("video.mp4") as container:
+    stream = container.streams.video[0]
+    frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)])
+    metadata = VideoMetadata(total_num_frames=len(frames), fps=float(stream.average_rate))
+duration_s = len(frames) / metadata.fps"""
+
+POSITIONS = """
+inputs["position_ids"] = mrope_positions(
+    inputs["mm_token_type_ids"][0].cpu(),
+    inputs["video_grid_thw"][0],
+    merge_size=processor.video_processor.merge_size,
+    patch_times_s=torch.from_numpy(times_s[:: processor.video_processor.temporal_patch_size]),
+    tokens_per_second=model.config.vision_config.tokens_per_second,
+)[:, None].to(model.device)"""
+"""Qwen2.5-VL: the time ids of its video tokens, which transformers derives from an average rate."""
+
+
+def model_card(name: str, *, settings: Settings | None, family: str, source: str, base: str | None) -> str:
+    """The text. `family`: as `vtg.data.inputs.family` names it. Without settings the processor samples the frames."""
+    merged = f" The LoRA adapter is merged into `{base}`; nothing of vtg or PEFT is needed." if base else ""
+    return f"""---
+library_name: transformers
+pipeline_tag: video-text-to-text
+tags: [video-temporal-grounding]
+---
+
+# {name}
+
+Answers *when*: given a video and a sentence, the start and end of the moment the sentence describes. Exported by
+`python -m vtg.export` from `{source}`.{merged}
+
+```python
+# pip install transformers accelerate torchvision av
+{_snippet(name, settings, family)}
+```
+{_card_of_settings(name, settings, family) if settings else ""}"""
+
+
+def _snippet(name: str, settings: Settings | None, family: str) -> str:
+    task = settings.task if settings else TaskConfig()
+    positions = settings is not None and family == "qwen2_5_vl"
+    if settings:
+        imports = ["import sys", *(["", "import torch"] if positions else [""])]
+        imports += ["from transformers import AutoModelForImageTextToText, AutoProcessor"]
+        names = "mrope_positions, read_video" if positions else "read_video"
+        local = ["sys.path.insert(0, folder)", f"from frames import {names}", ""]
+        reading = 'frames, metadata, times_s = read_video("video.mp4")\nduration_s = metadata.duration'
+    else:
+        imports = ["import av", "import numpy as np"]
+        imports += ["from transformers import AutoModelForImageTextToText, AutoProcessor"]
+        imports += ["from transformers.video_utils import VideoMetadata"]
+        local, reading = [""], READ_ALL
+    return "\n".join(
+        [
+            *imports,
+            "",
+            f"folder = {json.dumps(name)}  # this folder",
+            *local,
+            'model = AutoModelForImageTextToText.from_pretrained(folder, dtype="auto", device_map="auto")',
+            "processor = AutoProcessor.from_pretrained(folder)",
+            reading,
+            f'query = "{QUERY}"',
+            _question(task),
+            'content = [{"type": "video", "video": frames}, {"type": "text", "text": question}]',
+            "inputs = processor.apply_chat_template(",
+            '    [{"role": "user", "content": content}],',
+            "    add_generation_prompt=True,",
+            "    tokenize=True,",
+            "    return_dict=True,",
+            '    return_tensors="pt",',
+            f"    {AS_TRAINED if settings else BY_THE_PROCESSOR},",
+            f").to(model.device){POSITIONS if positions else ''}",
+            f"tokens = model.generate(**inputs, max_new_tokens={1024 if task.think else 48}, do_sample=False)",
+            'print(processor.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))',
+        ]
+    )
+
+
+def _question(task: TaskConfig) -> str:
+    """The line that fills the template which `predict` asks with, in the fields that it has."""
+    template = choose(SpanTask(task).pool, selection=task.selection)
+    fields = {
+        "query": "query=query",
+        "duration": 'duration=f"{duration_s:.1f}"',
+        "num_bins": f"num_bins={task.num_bins}",
+        "last_bin": f"last_bin={task.num_bins - 1}",
+    }
+    used = ", ".join(text for field, text in fields.items() if f"{{{field}}}" in template)
+    return f"question = {template!r}.format({used})"
+
+
+def _card_of_settings(name: str, settings: Settings, family: str) -> str:
+    video = settings.video
+    paragraphs = [
+        f"It was trained on {_range(video.min_frames, video.max_frames)} frames of "
+        f"{_range(video.min_pixels, video.max_pixels)} pixels each (all of a clip together at most "
+        f"{video.total_pixels}), sampled by `{video.sampling}` at {video.fps:g} a second; the form of its answers is "
+        f"`{settings.task.answer}`. `frames.py` gives just these frames, with their times.",
+        '`{"type": "video", "video": "video.mp4"}` has transformers read the file itself, which needs torchcodec and '
+        "FFmpeg's libraries. The processor is set to what it was trained on as far as its settings go. Answers may "
+        f"differ a little, because it {_differences(video, family)}.",
+        "vtg reads `vtg.json` and gives its answer in seconds of the video:",
+    ]
+    text = "\n\n".join(fill(paragraph, 120, break_on_hyphens=False) for paragraph in paragraphs)
+    return f"""
+{text}
+
+```sh
+python -m vtg.predict checkpoint={name} video=video.mp4 query="{QUERY}"
+```
+"""
+
+
+def _range(low: int, high: int) -> str:
+    return f"{low} to {high}" if low < high else str(high)
+
+
+def _differences(video: VideoConfig, family: str) -> str:
+    grid = "spreads frames evenly from the first to the last"
+    if video.sampling in ("fps", "molmo2"):
+        grid += f", not in steps of 1/{video.fps:g} s"
+    elif video.sampling != "uniform":
+        grid += f", not by `{video.sampling}`"
+    if family == "qwen2_5_vl":
+        return f"{grid}, and tells the model an average rate instead of the time of every frame"
+    return f"{grid}, and enlarges frames of fewer than {video.min_pixels} pixels less"

@@ -1,0 +1,173 @@
+"""What an exported model answers to a video file with transformers alone, beside what it answers through vtg."""
+
+import importlib.util
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from transformers import AutoProcessor, PreTrainedModel
+from transformers.video_utils import VideoMetadata
+
+from vtg.data.inputs import encode, family, patch_factor
+from vtg.models.checkpoint import Settings
+from vtg.models.loading import tokens_per_second
+from vtg.models.model_card import QUERY
+from vtg.models.standalone import FRAMES_FILE
+from vtg.tasks.span import SpanTask
+from vtg.video.load import load_clip
+
+SECONDS, RATE = 6, 12
+"""Of the video that is asked about."""
+
+MAX_NEW_TOKENS = 48
+"""A longer answer, of a model that thinks first, is compared so far."""
+
+PIXEL_TOLERANCE = 1e-3
+"""Of normalised pixels: far below a grey level, above the rounding of another order of operations."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """To one question about one file: by vtg, by frames.py, and by the processor's own sampling.
+
+    `fault`: why this export would not answer as vtg does; None if it does.
+    """
+
+    vtg: str
+    frames: str
+    processor: str
+    fault: str | None
+
+    def document(self) -> dict[str, str]:
+        """The three answers as JSON values."""
+        return {"vtg": self.vtg, "frames": self.frames, "processor": self.processor}
+
+    def __str__(self) -> str:
+        return (
+            f"answers to a test video: {self.vtg!r} by vtg, {self.frames!r} by transformers with {FRAMES_FILE}, "
+            f"{self.processor!r} with the processor's own sampling"
+        )
+
+
+@torch.no_grad()
+def compare_answers(model: PreTrainedModel, folder: Path, settings: Settings) -> Answers:
+    """Asks `model`, loaded from the exported `folder`, about a video file made here.
+
+    What frames.py gives must be what vtg gives: tokens, pixels, positions and the answer. What the processor makes of
+    all frames by its own settings must at least have the size of vtg's frames, and their number but for a patch.
+    """
+    processor = AutoProcessor.from_pretrained(folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = str(Path(scratch) / "video.mp4")
+        _write_video(path, pixels=settings.video.max_pixels)
+        # FFmpeg's scaler gives pixels a few grey levels away; padding is masked, and so changes nothing.
+        clip = replace(load_clip(path, replace(settings.video, resize="exact"), factor=patch_factor(processor)), pad=0)
+        messages = SpanTask(settings.task).conversation(QUERY, duration_s=clip.duration_s)
+        features = encode(processor, messages, clip, tokens_per_second=tokens_per_second(model))
+        question = messages[0]["content"][1]["text"]
+        exact = _with_frames_file(processor, folder, path, question, tokens_per_second(model))
+        own = _with_own_sampling(processor, path, question)
+    ours = {name: value[None] if name != "position_ids" else value[:, None] for name, value in features.items()}
+    ours |= {name: features[name] for name in ("pixel_values_videos", "video_grid_thw")}
+    del ours["labels"]
+    if family(processor) == "qwen3_vl":
+        del ours["position_ids"]  # transformers makes the same of the stamps in the text
+    answers = [_answer(model, processor, inputs) for inputs in (ours, exact, own)]
+    return Answers(*answers, fault=_fault(ours, exact, own, *answers))
+
+
+def _fault(ours: dict[str, Any], exact: dict[str, Any], own: dict[str, Any], *answers: str) -> str | None:
+    for name, value in ours.items():
+        other = exact[name]
+        same = value.shape == other.shape and bool(((value - other).abs() <= PIXEL_TOLERANCE).all())
+        if not same:
+            return f"with transformers alone and {FRAMES_FILE} its {name} are not those of vtg"
+    if answers[0] != answers[1]:
+        return f"with transformers alone and {FRAMES_FILE} it answers {answers[1]!r}, through vtg {answers[0]!r}"
+    (patches, *size), (own_patches, *own_size) = ours["video_grid_thw"][0].tolist(), own["video_grid_thw"][0].tolist()
+    if size != own_size or abs(patches - own_patches) > 1:
+        return (
+            f"its processor makes {own_patches} x {own_size[0]} x {own_size[1]} patches of a test video, vtg "
+            f"{patches} x {size[0]} x {size[1]}"
+        )
+    return None
+
+
+def _answer(model: PreTrainedModel, processor: Any, inputs: dict[str, Any]) -> str:
+    inputs = {name: value.to(model.device) for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+    tokens = model.generate(**inputs, max_new_tokens=MAX_NEW_TOKENS)  # type: ignore[operator]
+    return processor.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+def _with_frames_file(
+    processor: Any, folder: Path, path: str, question: str, per_second: float
+) -> dict[str, torch.Tensor]:
+    """The inputs that the snippet of the README.md makes."""
+    module = _module(folder / FRAMES_FILE)
+    frames, metadata, times_s = module.read_video(path)
+    inputs = _templated(
+        processor, frames, question, video_metadata=[[metadata]], do_sample_frames=False, do_resize=False
+    )
+    if family(processor) == "qwen2_5_vl":
+        inputs["position_ids"] = module.mrope_positions(
+            inputs["mm_token_type_ids"][0],
+            inputs["video_grid_thw"][0],
+            merge_size=processor.video_processor.merge_size,
+            patch_times_s=torch.from_numpy(times_s[:: processor.video_processor.temporal_patch_size]),
+            tokens_per_second=per_second,
+        )[:, None]
+    return inputs
+
+
+def _with_own_sampling(processor: Any, path: str, question: str) -> dict[str, torch.Tensor]:
+    """What the processor makes of a file when it samples it: here of all its frames, for torchcodec may be absent."""
+    with av.open(path) as container:
+        frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+    metadata = VideoMetadata(total_num_frames=len(frames), fps=float(RATE), duration=len(frames) / RATE)
+    return _templated(processor, frames, question, video_metadata=[[metadata]])
+
+
+def _templated(processor: Any, frames: np.ndarray, question: str, **keywords: Any) -> dict[str, Any]:
+    content = [{"type": "video", "video": frames}, {"type": "text", "text": question}]
+    return dict(
+        processor.apply_chat_template(
+            [{"role": "user", "content": content}],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs=keywords,
+        )
+    )
+
+
+def _module(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("exported_frames", path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # its dataclass looks itself up there
+    spec.loader.exec_module(module)
+    return module
+
+
+def _write_video(path: str, *, pixels: int) -> None:
+    """A bright square that crosses a noisy room, in frames that are no smaller than what the model sees."""
+    side = min(max(-(-int(pixels**0.5 * 1.2) // 16) * 16, 64), 1024)
+    rng = np.random.default_rng(0)
+    room = rng.integers(0, 120, (side // 16, side // 16, 3), dtype=np.uint8).repeat(16, axis=0).repeat(16, axis=1)
+    count = SECONDS * RATE
+    with av.open(path, "w") as container:
+        stream = container.add_stream("libx264", rate=RATE, options={"crf": "18"})
+        stream.width = stream.height = side
+        stream.pix_fmt = "yuv420p"
+        for at in range(count):
+            picture = room.copy()
+            left = at * (side * 3 // 4) // count
+            picture[side // 3 : side * 2 // 3, left : left + side // 4] = (240, 220, 50)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))

@@ -1,0 +1,158 @@
+"""What an exported folder needs to be used without vtg: `frames.py`, and a processor set to the training's frames.
+
+`frames.py` is put together from the source of the functions by which vtg itself chooses, sizes and times frames, so
+that there is one truth; only `read_video` below is written for it.
+"""
+
+import inspect
+from dataclasses import asdict
+from typing import Any
+
+import av
+import numpy as np
+from transformers import GenerationConfig, ProcessorMixin
+from transformers.video_utils import VideoMetadata
+
+from vtg.config.schema import VIDEO_MEANS, VideoConfig
+from vtg.data.inputs import family, mrope_positions, patch_factor, video_metadata, vision_token_ids
+from vtg.video import sampling
+from vtg.video.container import rotation_of
+from vtg.video.decoders.picture import resized
+from vtg.video.sampling import choose_frames, padding, target_size
+
+FRAMES_FILE = "frames.py"
+
+EVERY_FRAME = 1000
+"""An `fps` above any video's: Hugging Face's video processors then take all frames, evenly thinned to `max_frames`."""
+
+FLOOR = 1.05
+"""With `cap_pixels_per_frame` these processors give a frame at least this times `size["shortest_edge"]` pixels."""
+
+HEADER = '''\
+"""Reads a video as this model was trained to see it, with PyAV, torchvision and transformers alone.
+
+Made by `python -m vtg.export` from the code that training read its videos with; README.md shows how it is used.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from av.video.frame import VideoFrame
+from transformers.video_utils import VideoMetadata
+
+ConfigError = ValueError
+'''
+
+# In frames.py these are those of the exported model.
+VIDEO = VideoConfig()
+FACTOR = 32
+TEMPORAL_PATCH = 2
+
+
+def read_video(
+    path: str, *, start_s: float = 0.0, end_s: float | None = None
+) -> tuple[np.ndarray, VideoMetadata, np.ndarray]:
+    """What the model is to see of a video file, or of its part from `start_s` to `end_s`.
+
+    Returns:
+        frames (T, 3, H, W) uint8, in their final size; what the processor takes their times from; and these times
+        (T,) float64 in seconds of the part.
+    """
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        tick, rate = stream.time_base or 0, float(stream.average_rate or 0)
+        packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
+        shown = sorted({(packet.pts or 0, packet.duration or 0, packet.is_keyframe) for packet in packets})
+        zero_s = float(shown[0][0] * tick)
+        if container.start_time is not None and abs(container.start_time / av.time_base - zero_s) > 1e-6:
+            zero_s = container.start_time / av.time_base
+    pts = np.array([packet[0] for packet in shown], dtype=np.int64)
+    times_s = pts * float(tick) - zero_s
+    if end_s is None:
+        end_s = float(times_s[-1]) + (float(shown[-1][1] * tick) or 1 / rate)
+    inside = np.flatnonzero((times_s >= start_s - 1e-6) & (times_s < end_s - 1e-6))
+    clip_s = np.maximum(times_s[inside] - start_s, 0.0)
+    keys = np.array([packet[2] for packet in shown])[inside]
+    chosen = choose_frames(clip_s, VIDEO, duration_s=end_s - start_s, is_key=keys, temporal_patch=TEMPORAL_PATCH)
+    count = len(chosen) + padding(len(chosen), VIDEO, temporal_patch=TEMPORAL_PATCH)
+    count = -(-count // TEMPORAL_PATCH) * TEMPORAL_PATCH
+    wanted = set(pts[inside[chosen]].tolist())
+    pictures: list[np.ndarray] = []
+    with av.open(path) as container:
+        for frame in container.decode(video=0):
+            if frame.pts in wanted:
+                picture = np.rot90(frame.to_ndarray(format="rgb24"), k=-rotation_of(frame) // 90)
+                height, width = picture.shape[:2]
+                size = target_size(
+                    height,
+                    width,
+                    frames=count,
+                    factor=FACTOR,
+                    min_pixels=VIDEO.min_pixels,
+                    max_pixels=VIDEO.max_pixels,
+                    total_pixels=VIDEO.total_pixels,
+                )
+                pictures.append(resized(np.ascontiguousarray(picture)[None], size)[0])
+            if len(pictures) == len(wanted):
+                break
+    return np.stack(pictures), video_metadata(clip_s[chosen], end_s - start_s), clip_s[chosen]
+
+
+def frames_module(video: VideoConfig, processor: ProcessorMixin) -> str:
+    """The source of `frames.py` for a model that was trained on such clips."""
+    trained = {key: value for key, value in asdict(video).items() if key not in VIDEO_MEANS}
+    fields = "".join(f"    {key}: Any = {value!r}\n" for key, value in trained.items())
+    temporal_patch = processor.video_processor.temporal_patch_size  # type: ignore[attr-defined]
+    constants = [
+        f'@dataclass\nclass VideoConfig:\n    """As it was trained."""\n\n{fields}',
+        f"VIDEO = VideoConfig()\nFACTOR = {patch_factor(processor)}\nTEMPORAL_PATCH = {temporal_patch}\n",
+    ]
+    policies = "".join(f"    {name!r}: {policy.__name__},\n" for name, policy in sampling.POLICIES.items())
+    parts = [read_video, video_metadata, rotation_of, resized, choose_frames, *sampling.POLICIES.values()]
+    parts += [sampling.nearest, sampling.even_frames, sampling.fill_gaps, padding, target_size]
+    parts += [sampling._policy, sampling._cap, sampling._whole]
+    if family(processor) == "qwen2_5_vl":
+        parts.append(mrope_positions)
+    sources = [*constants, *map(inspect.getsource, parts), f"POLICIES = {{\n{policies}}}\n"]
+    return "\n\n".join([HEADER, *sources])
+
+
+def set_processor(processor: ProcessorMixin, video: VideoConfig) -> None:
+    """Has the processor sample and size videos, which it is given as files, as nearly as it can as training did.
+
+    What cannot be told: its grid runs from the first frame to the last (vtg's from 0, in steps of 1/fps); keyframes
+    and random frames become evenly spaced ones; a Qwen3-VL processor enlarges small frames only until all of them
+    together have `min_pixels`; a Qwen2.5-VL processor tells the model an average rate.
+    """
+    target: Any = processor.video_processor  # type: ignore[attr-defined]
+    area = patch_factor(processor) ** 2
+    by_rate = video.sampling in ("fps", "molmo2") and video.fps > 0
+    target.do_sample_frames, target.do_resize, target.num_frames = True, True, None
+    target.fps = video.fps if by_rate else EVERY_FRAME
+    target.min_frames, target.max_frames = video.min_frames, video.max_frames
+    target.cap_pixels_per_frame = True
+    shortest = min(video.min_pixels, int(video.max_pixels / FLOOR))
+    if family(processor) == "qwen3_vl":  # of all frames together; the tokens are those of one frame
+        target.size = {"shortest_edge": shortest, "longest_edge": video.total_pixels}
+        target.max_video_tokens = video.max_pixels // area
+    else:  # of one frame; of the tokens of a clip the processor takes 0.9
+        target.size = {"shortest_edge": shortest, "longest_edge": video.max_pixels}
+        patch = target.temporal_patch_size
+        target.max_video_tokens = -(-video.total_pixels * 10 // (9 * area * patch))
+
+
+def answer_alike(generation: GenerationConfig, processor: ProcessorMixin) -> None:
+    """Has `generate` of the saved model answer as vtg's does: greedily, up to the end of the turn, in text alone."""
+    tokenizer: Any = processor.tokenizer  # type: ignore[attr-defined]
+    generation.do_sample, generation.num_beams = False, 1
+    generation.temperature = generation.top_p = generation.top_k = None
+    generation.eos_token_id = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    generation.pad_token_id = tokenizer.pad_token_id
+    generation.suppress_tokens = vision_token_ids(tokenizer)
