@@ -13,12 +13,15 @@ def _train(config: RLConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from vtg.config.checks import check_together
+    from vtg.config.chosen import chosen_settings
     from vtg.models.settings import adopt
     from vtg.training.grpo import curriculum, rewards
 
     curriculum.check(config.curriculum)
     terms = rewards.build(config.rewards)
-    notes = adopt(config, HydraConfig.get().overrides.task)
+    hydra = HydraConfig.get()
+    folders = [source.path for source in hydra.runtime.config_sources if source.schema == "file"]
+    notes = adopt(config, chosen_settings(hydra.job.config_name or "rl", hydra.overrides.task, folders))
     notes += [f"rewards: {warning}" for warning in rewards.warnings_of(terms, task=config.task)]
     check_together(config)
     with loading("torch, transformers and trl"):  # after the settings were checked

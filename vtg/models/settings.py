@@ -1,6 +1,6 @@
 """The settings a checkpoint is used with: those it was trained with, where the command line does not say otherwise."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -58,28 +58,30 @@ def differences(trained: Settings, used: Settings) -> tuple[str, ...]:
     return tuple(found)
 
 
-def adopt(config: SFTConfig, overrides: Sequence[str]) -> list[str]:
+def adopt(config: SFTConfig, chosen: Collection[str]) -> list[str]:
     """Sets what fixes a model's times, prompts and answers to what the vtg checkpoint at `config.model.path` was
-    trained with, unless the command line says otherwise; returns what was changed, a line each.
+    trained with, unless the user chose otherwise; returns what was changed, and what was chosen otherwise, a line each.
 
     Args:
-        overrides: of the command line, `key=value` or `group=choice`: a key or a whole group named there stays.
+        chosen: keys and whole groups that stay as they are (`vtg.config.chosen.chosen_settings`).
     """
     saved = read_settings(resolve_checkpoint(config.model.path))
     if saved is None:
         return []
-    named = {word.lstrip("+").partition("=")[0].partition("@")[0] for word in overrides}
     pairs = [("video", saved.video), ("task", saved.task), ("model", replace(config.model, **_size(saved.model)))]
-    changed = []
+    notes = []
     for group, trained in pairs:
         now = getattr(config, group)
         for key, value in asdict(trained).items():
-            if f"{group}.{key}" in {*named, *FREE_KEYS} or (group in named and group != "model"):
+            name, current = f"{group}.{key}", getattr(now, key)
+            if current == value or name in FREE_KEYS:
                 continue
-            if getattr(now, key) != value:
-                changed.append(f"{group}.{key} = {value}, as {config.model.path} was trained (not {getattr(now, key)})")
+            if name in chosen or group in chosen:
+                notes.append(f"{name} = {current}, as was chosen ({config.model.path} was trained with {value})")
+            else:
+                notes.append(f"{name} = {value}, as {config.model.path} was trained (not {current})")
                 setattr(now, key, value)
-    return changed
+    return notes
 
 
 def _size(model: ModelConfig) -> dict[str, Any]:
