@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+import vtg.config.programs
 import vtg.config.schema
-from vtg.config.schema import DoctorConfig, PredictConfig, RLConfig, SFTConfig
+from vtg.config.programs import DoctorConfig, PredictConfig
+from vtg.config.schema import RLConfig, SFTConfig
 
 PROJECT = Path(__file__).parents[1]
 PACKAGE = PROJECT / "vtg"
@@ -238,8 +240,9 @@ def config_files() -> list[Path]:
 
 
 def schema_fields() -> dict[str, list[str]]:
-    """Every dataclass of vtg/config/schema.py, and its fields."""
-    classes = [value for value in vars(vtg.config.schema).values() if isinstance(value, type) and is_dataclass(value)]
+    """Every dataclass of the settings, and its fields."""
+    named = vars(vtg.config.schema) | vars(vtg.config.programs)
+    classes = [value for value in named.values() if isinstance(value, type) and is_dataclass(value)]
     return {cls.__name__: [entry.name for entry in fields(cls)] for cls in classes}
 
 

@@ -12,7 +12,8 @@ from omegaconf import DictConfig
 
 from vtg.config.checks import check_data
 from vtg.config.load import load_config
-from vtg.config.schema import DataConfig, DoctorConfig, PredictConfig, RLConfig, SFTConfig
+from vtg.config.programs import DoctorConfig, PredictConfig
+from vtg.config.schema import DataConfig, RLConfig, SFTConfig
 from vtg.entry import conf_dir
 from vtg.errors import ConfigError
 

@@ -16,15 +16,8 @@ from torch.utils.data import get_worker_info
 
 from vtg import predict
 from vtg.config.load import load_config
-from vtg.config.schema import (
-    FallbackSettings,
-    SettingsOverrides,
-    SFTConfig,
-    TaskConfig,
-    TaskOverrides,
-    VideoConfig,
-    VideoOverrides,
-)
+from vtg.config.programs import FallbackSettings, SettingsOverrides, TaskOverrides, VideoOverrides
+from vtg.config.schema import SFTConfig, TaskConfig, VideoConfig
 from vtg.entry import conf_dir
 from vtg.models.checkpoint import Settings, read_settings, save_settings
 from vtg.models.settings import checkpoint_settings

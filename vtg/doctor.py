@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vtg.config.schema import DoctorConfig
+from vtg.config.programs import DoctorConfig
 from vtg.entry import hydra_program, loading
 
 if TYPE_CHECKING:

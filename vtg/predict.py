@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtg.config.schema import PredictConfig
+from vtg.config.programs import PredictConfig
 from vtg.entry import hydra_program, loading
 from vtg.errors import RunError, SampleError
 from vtg.models.settings import CheckpointSettings, checkpoint_settings

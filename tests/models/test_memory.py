@@ -8,7 +8,8 @@ from hydra import compose, initialize_config_dir
 from memory_cases import CASES, build_medium, measure, overrides
 
 from vtg.config.load import load_config
-from vtg.config.schema import DeepspeedConfig, DoctorConfig, LoraConfig, ModelConfig
+from vtg.config.programs import DoctorConfig
+from vtg.config.schema import DeepspeedConfig, LoraConfig, ModelConfig
 from vtg.entry import conf_dir
 from vtg.models.counting import count, empty_model
 from vtg.models.known import KNOWN

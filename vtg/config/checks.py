@@ -1,42 +1,13 @@
 """Settings that cannot be, alone or together: found before any model loads."""
 
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from vtg.config.schema import (
-    BatchingConfig,
-    DataConfig,
-    DoctorConfig,
-    ModelConfig,
-    PredictConfig,
-    RLConfig,
-    SFTConfig,
-    VideoConfig,
-)
+from vtg.config.programs import DoctorConfig, PredictConfig
+from vtg.config.schema import BatchingConfig, DataConfig, ModelConfig, RLConfig, SFTConfig, VideoConfig
+from vtg.config.setting import setting_of
 from vtg.errors import ConfigError
-
-CHOICES = {
-    "resume": ("auto", "never", "must"),
-    "on_nan": ("stop", "skip"),
-    "split": ("test", "val", "train"),
-    "video.sampling": ("fps", "uniform", "random", "keyframe", "molmo2"),
-    "video.resize": ("exact", "fast"),
-    "video.decoder": ("auto", "pyav", "torchcodec", "decord", "ffmpeg"),
-    "video.cache_format": ("compact", "raw"),
-    "task.name": ("span",),
-    "task.answer": ("seconds", "relative", "bins", "tokens"),
-    "task.selection": ("fixed", "first", "seeded", "random"),
-    "batching.by": ("fixed", "duration", "tokens"),
-    "batching.oversize": ("error", "alone", "skip"),
-    "rollout.engine": ("transformers", "vllm"),
-    "curriculum.select": ("all", "filter", "gaussian"),
-    "curriculum.zero_variance": ("keep", "drop", "resample"),
-    "look": ("all", "memory"),
-    "device": ("gpu", "cpu"),
-    "model.dtype": ("auto", "float32", "bfloat16", "float16"),
-    "model.attention": ("auto", "flash_attention_2", "sdpa", "eager"),
-}
-"""Keys with a closed list of values."""
 
 SHARDS = ".tar"
 """An annotation file that ends so is WebDataset shards, and may be a pattern: `shards/{000..099}.tar`."""
@@ -49,15 +20,13 @@ STAMP_TOKENS = 12
 
 
 def check_choices(config: Any, prefix: str = "") -> None:
-    for key, allowed in CHOICES.items():
-        owner: Any = config
-        *parents, last = key.split(".")
-        if parents and not hasattr(config, parents[0]):
-            continue
-        for name in parents:
-            owner = getattr(owner, name)
-        if hasattr(owner, last) and getattr(owner, last) not in allowed:
-            raise ConfigError(f"{prefix}{key} = {getattr(owner, last)!r}: must be one of {', '.join(allowed)}")
+    """Raises ConfigError for a value outside the choices of its setting, here or in a group below."""
+    for entry in fields(config):
+        value, known = getattr(config, entry.name), setting_of(entry)
+        if is_dataclass(value):
+            check_choices(value, f"{prefix}{entry.name}.")
+        elif known is not None and known.choices and value is not None and value not in known.choices:
+            raise ConfigError(f"{prefix}{entry.name} = {value!r}: must be one of {', '.join(known.choices)}")
 
 
 def check_together(config: Any) -> None:

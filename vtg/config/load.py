@@ -1,13 +1,14 @@
 """The one door from a composed Hydra config to typed settings. Past it nobody sees a DictConfig."""
 
 import difflib
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from vtg.config.checks import check_choices, check_together
+from vtg.config.setting import dataclass_of
 from vtg.errors import ConfigError
 
 ConfigT = TypeVar("ConfigT")
@@ -43,7 +44,7 @@ def unknown_key(key: str, schema: type) -> str:
     owner: Any = schema
     for at, name in enumerate(parents):
         types = {entry.name: entry.type for entry in fields(owner)}
-        owner = _dataclass_of(types.get(name))
+        owner = dataclass_of(types.get(name))
         if owner is None:
             last, parents = name, parents[:at]
             owner = _owner(schema, parents)
@@ -58,10 +59,5 @@ def unknown_key(key: str, schema: type) -> str:
 def _owner(schema: type, parents: list[str]) -> Any:
     owner: Any = schema
     for name in parents:
-        owner = _dataclass_of({entry.name: entry.type for entry in fields(owner)}[name])
+        owner = dataclass_of({entry.name: entry.type for entry in fields(owner)}[name])
     return owner
-
-
-def _dataclass_of(annotation: Any) -> Any:
-    options = [annotation, *getattr(annotation, "__args__", ())]
-    return next((option for option in options if isinstance(option, type) and is_dataclass(option)), None)

@@ -1,32 +1,56 @@
-"""The typed schema of every setting. The defaults stand in conf/; the values here only say the type."""
+"""The typed schema of every training setting: its default, its explanation, its choices, and what a resume may change.
+
+conf/ holds the same defaults, for reading and overriding; tests/config/test_settings.py holds the two together.
+"""
 
 from dataclasses import dataclass, field
 from typing import Any
 
+from vtg.config.setting import setting
+
 
 @dataclass
 class DemoConfig:
-    """Size of the synthetic data set; `seed` draws its videos, events and sentences."""
+    """Size of the synthetic data set."""
 
-    train_videos: int = 0
-    val_videos: int = 0
-    test_videos: int = 0
-    seed: int = 0
+    train_videos: int = setting(0, "videos that are trained on")
+    val_videos: int = setting(0, "videos that are validated on")
+    test_videos: int = setting(0, "videos that are tested on")
+    seed: int = setting(0, "draws the videos, events and sentences")
 
 
 @dataclass
 class DataConfig:
     """Which annotation rows are trained on, validated on while training, and tested at the end."""
 
-    annotation_file: str | None = None
-    video_dir: str | None = None
-    index_file: str | None = None
-    cache_dir: str | None = None
-    val_file: str | None = None
-    val_share: float = 0.0
-    test_file: str | None = None
-    max_samples: int = 0
-    max_bad_share: float = 0.05
+    annotation_file: str | None = setting(
+        None,
+        "JSONL rows: video, duration, timestamp, sentence (python -m vtg.validate FILE checks them); or shards/*.tar",
+    )
+    video_dir: str | None = setting(
+        None,
+        "where relative `video` names are looked up, or s3://bucket/videos; null: as they are",
+        on_resume="may_change",
+    )
+    index_file: str | None = setting(
+        None,
+        "facts of the videos, made by python -m vtg.inspect --index FILE; null: FILE.videos.parquet, if it is there",
+        on_resume="may_change",
+    )
+    cache_dir: str | None = setting(
+        None,
+        "where large annotation files are kept in a form to be mapped; null: ~/.cache/vtg",
+        on_resume="may_change",
+    )
+    val_file: str | None = setting(
+        None, "validated on while training; null: val_share of the training videos, or no validation"
+    )
+    val_share: float = setting(0.0, "share of the training videos to validate on instead of val_file; 0: none")
+    test_file: str | None = setting(None, "measured before and after training; null: the validation rows")
+    max_samples: int = setting(0, "train on the first N rows only; 0: all")
+    max_bad_share: float = setting(
+        0.05, "stop when more than this share of the rows cannot be used", on_resume="may_change"
+    )
     demo: DemoConfig | None = None
 
 
@@ -34,24 +58,65 @@ class DataConfig:
 class VideoConfig:
     """How a clip is turned into frames: which moments, at which size, and by what means (`VIDEO_MEANS`)."""
 
-    sampling: str = "fps"
-    fps: float = 2.0
-    last_frame: bool = False
-    max_frames: int = 128
-    min_frames: int = 4
-    pad: bool = False
-    min_pixels: int = 16384
-    max_pixels: int = 262144
-    total_pixels: int = 16777216
-    resize: str = "exact"
-    decoder: str = "auto"
-    isolate: bool = False
-    timeout_s: float = 300.0
-    cache_dir: str | None = None
-    cache_gb: float = 100.0
-    cache_format: str = "compact"
-    fetch_dir: str | None = None
-    fetch_gb: float = 50.0
+    sampling: str = setting(
+        "fps",
+        "which frames are taken",
+        choices={
+            "fps": "fps frames a second",
+            "uniform": "max_frames, evenly",
+            "random": "one at random of each of max_frames equal parts",
+            "keyframe": "those stored whole",
+            "molmo2": "fps, always with the last frame",
+        },
+    )
+    fps: float = setting(2.0, "frames a second; 0: every frame of the file")
+    last_frame: bool = setting(False, "the fps grid also takes the last frame")
+    max_frames: int = setting(128, "of a clip; a longer one is sampled more thinly, evenly")
+    min_frames: int = setting(4, "of a clip; a shorter one is sampled more densely")
+    pad: bool = setting(False, "a clip with fewer than min_frames frames is filled up with masked repeats of its last")
+    min_pixels: int = setting(16384, "of a frame; a smaller one is enlarged")
+    max_pixels: int = setting(262144, "of a frame; a larger one is reduced")
+    total_pixels: int = setting(16777216, "of all frames of a clip together: 2048 are one vision token of Qwen3-VL")
+    resize: str = setting(
+        "exact",
+        "how frames are resized",
+        choices={
+            "exact": "torchvision's bicubic, as Hugging Face's processors resize",
+            "fast": "FFmpeg's scaler while decoding",
+        },
+    )
+    decoder: str = setting(
+        "auto",
+        "what decodes",
+        choices=("auto", "pyav", "torchcodec", "decord", "ffmpeg"),
+        on_resume="may_change",
+    )
+    isolate: bool = setting(
+        False, "decode in a child process: a crash or a hang costs one sample, not the run", on_resume="may_change"
+    )
+    timeout_s: float = setting(
+        300.0,
+        "of one clip: one that takes longer costs its row; its decoder is ended where decoding is isolated",
+        on_resume="may_change",
+    )
+    cache_dir: str | None = setting(None, "keep decoded and resized clips in this folder", on_resume="may_change")
+    cache_gb: float = setting(
+        100.0, "size limit of cache_dir; the least recently used clips go first", on_resume="may_change"
+    )
+    cache_format: str = setting(
+        "compact",
+        "how clips are kept",
+        choices={"compact": "near-lossless H.264", "raw": "the very pixels, about 30 times as large"},
+        on_resume="may_change",
+    )
+    fetch_dir: str | None = setting(
+        None,
+        "where videos of a store (s3://, gs://, https://) are kept once fetched; null: ~/.cache/vtg/videos",
+        on_resume="may_change",
+    )
+    fetch_gb: float = setting(
+        50.0, "size limit of fetch_dir; the least recently used videos go first", on_resume="may_change"
+    )
 
 
 VIDEO_MEANS = (
@@ -65,88 +130,168 @@ VIDEO_MEANS = (
 class TaskConfig:
     """What is asked of the model, and in which form it answers."""
 
-    name: str = "span"
-    answer: str = "seconds"
-    decimals: int = 1
-    num_bins: int = 100
-    selection: str = "fixed"
-    template: str | None = None
-    think: bool = False
+    name: str = setting("span", "the task", choices={"span": "when does it happen"})
+    answer: str = setting(
+        "seconds",
+        "form of the answer",
+        choices={
+            "seconds": "12.3 to 45.6 seconds",
+            "relative": "shares of the clip",
+            "bins": "numbers of num_bins equal parts",
+            "tokens": "numbers of num_bins equal parts, as <t12>",
+        },
+    )
+    decimals: int = setting(1, "of seconds, or of percentages where the answer is relative")
+    num_bins: int = setting(100, "equal parts of the clip, where the answer is bins or tokens")
+    selection: str = setting(
+        "fixed",
+        "of the prompt's wording",
+        choices={
+            "fixed": "always the first",
+            "first": "always the first",
+            "seeded": "by sample",
+            "random": "anew each epoch",
+        },
+    )
+    template: str | None = setting(None, "your own prompt; {query} is put in; null: the prompts of vtg")
+    think: bool = setting(
+        False, "the prompt asks for <think> </think> first, then for the answer in <answer> </answer>"
+    )
 
 
 @dataclass
 class ModelConfig:
-    """Which model is loaded, and how. `path`: a hub name, a folder, a run directory, or `tiny`."""
+    """Which model is loaded, and how."""
 
-    path: str = "tiny"
-    patch_factor: int = 32
-    max_length: int = 32768
-    dtype: str = "auto"
-    attention: str = "auto"
-    freeze_vision: bool = True
-    freeze_projector: bool = True
+    path: str = setting("tiny", "a hub name, a local folder, a run directory, or tiny")
+    patch_factor: int = setting(32, "pixels a side of one vision token: 32 for Qwen3-VL, 28 for Qwen2.5-VL")
+    max_length: int = setting(32768, "tokens; a longer conversation is an error, nothing is cut")
+    dtype: str = setting(
+        "auto",
+        "of the weights",
+        choices={"auto": "bfloat16 on a GPU, float32 on a CPU", "float32": "", "bfloat16": "", "float16": ""},
+    )
+    attention: str = setting(
+        "auto",
+        "the kernel",
+        choices={
+            "auto": "flash_attention_2 on a GPU where it is installed, else sdpa",
+            "flash_attention_2": "",
+            "sdpa": "",
+            "eager": "",
+        },
+        on_resume="may_change",
+    )
+    freeze_vision: bool = setting(True, "the vision tower is not trained")
+    freeze_projector: bool = setting(True, "the projector from vision to language is not trained")
 
 
 @dataclass
 class LoraConfig:
-    """PEFT's LoRA. `enabled: false` trains every parameter that the model group does not freeze."""
+    """PEFT's LoRA."""
 
-    enabled: bool = True
-    r: int = 16
-    alpha: int = 32
-    dropout: float = 0.0
-    target_modules: str = "all-linear"
-    use_rslora: bool = False
-    use_dora: bool = False
+    enabled: bool = setting(True, "false: every parameter that the model group does not freeze is trained")
+    r: int = setting(16, "rank of the update")
+    alpha: int = setting(32, "the update is scaled by alpha / r")
+    dropout: float = setting(0.0, "share of the update's inputs that are dropped while training")
+    target_modules: str = setting(
+        "all-linear", "all-linear: of the language model; or a regular expression over module names"
+    )
+    use_rslora: bool = setting(False, "the update is scaled by alpha / sqrt(r)")
+    use_dora: bool = setting(False, "DoRA: length and direction of the weights are trained apart")
 
 
 @dataclass
 class BatchingConfig:
     """Which samples make a batch, and in which form: padded side by side, or packed end to end."""
 
-    by: str = "fixed"
-    target_batch_duration: float = 120.0
-    target_batch_tokens: int = 0
-    max_batch_size: int = 0
-    min_batch_size: int = 1
-    drop_last: bool = False
-    oversize: str = "error"
-    attention_cost: float = 24576.0
-    packing: bool = False
-    share_video: bool = False
-    largest_first: bool = False
+    by: str = setting(
+        "fixed",
+        "what a batch is filled up to",
+        choices={
+            "fixed": "trainer.per_device_train_batch_size samples",
+            "duration": "target_batch_duration seconds of video",
+            "tokens": "target_batch_tokens tokens",
+        },
+    )
+    target_batch_duration: float = setting(
+        120.0, "with by=duration: samples x the longest of them (packed: their sum), in seconds"
+    )
+    target_batch_tokens: int = setting(
+        0, "with by=tokens: likewise, in tokens; 0: as many as the longest clip that the settings allow"
+    )
+    max_batch_size: int = setting(0, "samples; 0: no limit")
+    min_batch_size: int = setting(1, "samples, where the budget allows")
+    drop_last: bool = setting(False, "leave out what does not fill a last step on all ranks, rather than split batches")
+    oversize: str = setting(
+        "error",
+        "a sample that no batch can hold",
+        choices={"error": "ends the run", "alone": "is a batch of its own", "skip": "is left out, and reported"},
+    )
+    attention_cost: float = setting(
+        24576.0, "for balancing ranks, a sequence of l tokens takes as long as l + l²/this; 0: l"
+    )
+    packing: bool = setting(False, "samples end to end without padding, each attending to itself only")
+    share_video: bool = setting(False, "packed, and rows of one clip hold its video once")
+    largest_first: bool = setting(
+        False, "the costliest step of the first epoch comes first, so that if memory runs out it does at once"
+    )
 
 
 @dataclass
 class EvaluationConfig:
     """Evaluation by generation: greedy answers, scored in temporal IoU."""
 
-    batch_size: int = 8
-    max_new_tokens: int = 48
-    max_val_samples: int = 0
-    early_stopping_patience: int = 0
-    shuffled_video_control: bool = True
+    batch_size: int = setting(8, "questions that are answered at once", on_resume="may_change")
+    max_new_tokens: int = setting(48, "of an answer")
+    max_val_samples: int = setting(0, "of the validation while training; 0: all")
+    early_stopping_patience: int = setting(
+        0, "evaluations without a better mIoU before stopping; 0: never", on_resume="may_change"
+    )
+    shuffled_video_control: bool = setting(
+        True,
+        "also test with every video replaced by another: what the text alone gives",
+        on_resume="may_change",
+    )
 
 
 @dataclass
 class DeepspeedConfig:
-    """DeepSpeed ZeRO; `stage: 0` is without it."""
+    """DeepSpeed ZeRO."""
 
-    stage: int = 0
-    offload_optimizer: bool = False
-    offload_parameters: bool = False
-    file: str | None = None
+    stage: int = setting(
+        0, "0: off | 1: optimizer state shared out among the GPUs | 2: and gradients | 3: and parameters"
+    )
+    offload_optimizer: bool = setting(False, "optimizer state in the memory of the host")
+    offload_parameters: bool = setting(False, "with stage 3: parameters in the memory of the host too")
+    file: str | None = setting(
+        None, "a DeepSpeed JSON of your own instead of the keys above; without an optimizer or scheduler block"
+    )
 
 
 @dataclass
 class SFTConfig:
     """All settings of `train_sft.py`."""
 
-    run_name: str = "sft"
-    output_dir: str = "outputs/sft"
-    seed: int = 0
-    resume: str = "auto"
-    on_nan: str = "stop"
+    run_name: str = setting("sft", "names the run and its folder", on_resume="may_change")
+    output_dir: str = setting("outputs/sft", "folder of the run: checkpoints, log, answers", on_resume="may_change")
+    seed: int = setting(0, "of everything that is drawn: weights, order of samples, frames, prompts")
+    resume: str = setting(
+        "auto",
+        "where output_dir holds a run",
+        choices={
+            "auto": "resume from its last checkpoint, if any",
+            "never": "refuse a used output_dir",
+            "must": "refuse one without a checkpoint",
+        },
+        on_resume="may_change",
+    )
+    on_nan: str = setting(
+        "stop",
+        "a loss or gradient that is not finite",
+        choices={"stop": "ends the run", "skip": "leaves out that update, at most 20 in a row"},
+        on_resume="may_change",
+    )
     data: DataConfig = field(default_factory=DataConfig)
     video: VideoConfig = field(default_factory=VideoConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
@@ -155,148 +300,91 @@ class SFTConfig:
     batching: BatchingConfig = field(default_factory=BatchingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     deepspeed: DeepspeedConfig = field(default_factory=DeepspeedConfig)
-    trainer: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class VideoOverrides:
-    """`VideoConfig`, each key null where the checkpoint's own setting holds."""
-
-    sampling: str | None = None
-    fps: float | None = None
-    last_frame: bool | None = None
-    max_frames: int | None = None
-    min_frames: int | None = None
-    pad: bool | None = None
-    min_pixels: int | None = None
-    max_pixels: int | None = None
-    total_pixels: int | None = None
-    resize: str | None = None
-    decoder: str | None = None
-    isolate: bool | None = None
-    timeout_s: float | None = None
-    cache_dir: str | None = None
-    cache_gb: float | None = None
-    cache_format: str | None = None
-    fetch_dir: str | None = None
-    fetch_gb: float | None = None
-
-
-@dataclass
-class TaskOverrides:
-    """`TaskConfig`, each key null where the checkpoint's own setting holds."""
-
-    answer: str | None = None
-    decimals: int | None = None
-    num_bins: int | None = None
-    selection: str | None = None
-    template: str | None = None
-    think: bool | None = None
-
-
-@dataclass
-class ModelOverrides:
-    """How the checkpoint is loaded; null: its own `max_length`, and what this machine has."""
-
-    max_length: int | None = None
-    dtype: str | None = None
-    attention: str | None = None
-
-
-@dataclass
-class SettingsOverrides:
-    """What shall differ from the settings saved beside a checkpoint."""
-
-    video: VideoOverrides = field(default_factory=VideoOverrides)
-    task: TaskOverrides = field(default_factory=TaskOverrides)
-    model: ModelOverrides = field(default_factory=ModelOverrides)
-
-
-@dataclass
-class FallbackSettings:
-    """The settings of a checkpoint that has none beside it: a plain Hugging Face model."""
-
-    video: VideoConfig = field(default_factory=VideoConfig)
-    task: TaskConfig = field(default_factory=TaskConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
+    trainer: dict[str, Any] = setting(factory=dict, help="Hugging Face TrainingArguments, by their own names")
 
 
 @dataclass
 class RewardsConfig:
-    """The rewards of a completion: `terms`, each a mapping with `name`, `weight`, `clip` and that reward's options."""
+    """The rewards of a completion."""
 
-    terms: list[dict[str, Any]] = field(default_factory=list)
-    normalise_weights: bool = False
+    terms: list[dict[str, Any]] = setting(
+        factory=list, help="each {name, weight, clip: [low, high], label} and that reward's own options"
+    )
+    normalise_weights: bool = setting(False, "the weights are divided by the sum of their absolute values")
 
 
 @dataclass
 class CurriculumConfig:
-    """Which samples an RL run meets next, by the IoU of its answers so far; and when it has learned enough."""
+    """Which samples an RL run meets next, by the IoU of its answers so far; and when it has learned enough.
 
-    select: str = "all"
-    min_iou: float = 0.0
-    max_iou: float = 1.0
-    mean: float = 0.5
-    std: float = 0.2
-    size: float = 1.0
-    zero_variance: str = "keep"
-    resample_rounds: int = 1
-    plateau_steps: int = 0
-    plateau_gain: float = 0.0
+    The IoU of a sample is the mean of its latest completions; before, the annotation's difficulty / 100, or that of its
+    pred. While it is unknown, no selection leaves the sample out.
+    """
+
+    select: str = setting(
+        "all",
+        "which samples a pass takes",
+        choices={
+            "all": "every one",
+            "filter": "those with min_iou < IoU <= max_iou",
+            "gaussian": "drawn by difficulty, 1 - IoU",
+        },
+    )
+    min_iou: float = setting(0.0, "with select=filter: a sample's IoU must be above")
+    max_iou: float = setting(1.0, "with select=filter: a sample's IoU may be at most")
+    mean: float = setting(0.5, "with select=gaussian: the difficulty drawn most")
+    std: float = setting(0.2, "with select=gaussian: how far from it is drawn still")
+    size: float = setting(1.0, "share of the samples that the selection keeps, drawn anew for each pass")
+    zero_variance: str = setting(
+        "keep",
+        "groups of one and the same reward, which teach nothing",
+        choices={"keep": "stay", "drop": "carry no loss", "resample": "give way to other prompts"},
+    )
+    resample_rounds: int = setting(1, "with zero_variance=resample: how often at most in an optimizer step")
+    plateau_steps: int = setting(
+        0,
+        "stop after so many optimizer steps without a better mean reward (of as many steps); 0: never",
+        on_resume="may_change",
+    )
+    plateau_gain: float = setting(
+        0.0, "with plateau_steps: a better reward is better by more than this", on_resume="may_change"
+    )
 
 
 @dataclass
 class RolloutConfig:
     """How completions are sampled, and how their prompt is shared."""
 
-    engine: str = "transformers"
-    share_prompt: bool = True
-    parity_samples: int = 4
-    parity_tolerance: float = 0.05
-    min_parsed: float = 0.5
+    engine: str = setting(
+        "transformers",
+        "what generates completions",
+        choices={
+            "transformers": "",
+            "vllm": "an extra package, on a GPU; checked against transformers before training",
+        },
+        on_resume="may_change",
+    )
+    share_prompt: bool = setting(
+        True,
+        "the prompt and its video run once for all of its completions; false: once for each",
+        on_resume="may_change",
+    )
+    parity_samples: int = setting(
+        4, "prompts that the check of another engine than transformers generates for", on_resume="may_change"
+    )
+    parity_tolerance: float = setting(
+        0.05, "nats by which the log-probs of another engine may differ", on_resume="may_change"
+    )
+    min_parsed: float = setting(
+        0.5, "warn at the start where a smaller share of the model's answers can be read", on_resume="may_change"
+    )
 
 
 @dataclass
 class RLConfig(SFTConfig):
-    """All settings of `train_rl.py`: those of supervised fine-tuning, and TRL's GRPOConfig under `rl`."""
+    """All settings of `train_rl.py`: those of supervised fine-tuning, and what reinforcement learning has besides."""
 
-    rl: dict[str, Any] = field(default_factory=dict)
+    rl: dict[str, Any] = setting(factory=dict, help="TRL's GRPOConfig, by its own names")
     rewards: RewardsConfig = field(default_factory=RewardsConfig)
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
-
-
-@dataclass
-class DoctorConfig(RLConfig):
-    """All settings of `python -m vtg.doctor`: those of the training it looks at, and how closely it looks.
-
-    With nothing in `rl` it is supervised fine-tuning.
-    """
-
-    samples: int = 3
-    probed_clips: int = 200
-    json: bool = False
-    look: str = "all"
-    device: str = "gpu"
-    gpus: int = 1
-    gpu_gb: list[int] = field(default_factory=list)
-
-
-@dataclass
-class PredictConfig:
-    """All settings of `python -m vtg.predict`."""
-
-    checkpoint: str = "tiny"
-    video_file: str | None = None
-    query: str | None = None
-    video_start: float | None = None
-    video_end: float | None = None
-    split: str = "test"
-    output_dir: str = "outputs/predict"
-    batch_size: int = 8
-    max_new_tokens: int = 48
-    num_workers: int = 4
-    json: bool = False
-    data: DataConfig = field(default_factory=DataConfig)
-    settings: SettingsOverrides = field(default_factory=SettingsOverrides)
-    fallback: FallbackSettings = field(default_factory=FallbackSettings)

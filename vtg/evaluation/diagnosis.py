@@ -9,7 +9,8 @@ import torch
 from tqdm import tqdm
 
 from vtg.config.checks import check_token_budget
-from vtg.config.schema import DataConfig, DoctorConfig
+from vtg.config.programs import DoctorConfig
+from vtg.config.schema import DataConfig
 from vtg.data.audit import Report, audit_file
 from vtg.data.inputs import family, patch_factor
 from vtg.data.schema import Sample, read_samples, resolve_video

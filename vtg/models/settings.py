@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from vtg.config.checks import check_settings
-from vtg.config.schema import VIDEO_MEANS, FallbackSettings, ModelConfig, SettingsOverrides, SFTConfig
+from vtg.config.programs import FallbackSettings, SettingsOverrides
+from vtg.config.schema import VIDEO_MEANS, ModelConfig, SFTConfig
 from vtg.models.checkpoint import SETTINGS_FILE, Settings, read_settings, resolve_checkpoint
 
 TIME_CONTRACT = ("video", "task")

@@ -1,0 +1,88 @@
+"""The typed schema of the programs that look at a training, or use what it made."""
+
+from dataclasses import dataclass, field
+
+from vtg.config.schema import DataConfig, ModelConfig, RLConfig, TaskConfig, VideoConfig
+from vtg.config.setting import overrides_of, setting
+
+
+@dataclass
+class DoctorConfig(RLConfig):
+    """All settings of `python -m vtg.doctor`: those of the training it looks at, and how closely it looks.
+
+    With nothing in `rl` it is supervised fine-tuning.
+    """
+
+    samples: int = setting(3, "clips that are decoded and shown")
+    probed_clips: int = setting(200, "at most so many clips are opened, spread over all")
+    json: bool = setting(False, "one JSON document on stdout")
+    look: str = setting(
+        "all",
+        "at what",
+        choices={
+            "all": "",
+            "memory": "what the settings take of memory, and what fits into how much; needs no data, no hub, no GPU",
+        },
+    )
+    device: str = setting("gpu", "what memory is estimated for", choices=("gpu", "cpu"))
+    gpus: int = setting(1, "processes of the training, a GPU each")
+    gpu_gb: list[int] = setting(factory=list, help="with look=memory: what a GPU may have, to propose settings for")
+
+
+@overrides_of(VideoConfig)
+class VideoOverrides:
+    """`VideoConfig`, each key null where the checkpoint's own setting holds."""
+
+
+@overrides_of(TaskConfig, without=["name"])
+class TaskOverrides:
+    """`TaskConfig`, each key null where the checkpoint's own setting holds."""
+
+
+@overrides_of(ModelConfig, without=["path", "patch_factor", "freeze_vision", "freeze_projector"])
+class ModelOverrides:
+    """How the checkpoint is loaded; null: its own `max_length`, and what this machine has."""
+
+
+@dataclass
+class SettingsOverrides:
+    """What shall differ from the settings saved beside a checkpoint."""
+
+    video: VideoOverrides = field(default_factory=VideoOverrides)
+    task: TaskOverrides = field(default_factory=TaskOverrides)
+    model: ModelOverrides = field(default_factory=ModelOverrides)
+
+
+@dataclass
+class FallbackSettings:
+    """The settings of a checkpoint that has none beside it: a plain Hugging Face model."""
+
+    video: VideoConfig = field(default_factory=VideoConfig)
+    task: TaskConfig = field(default_factory=TaskConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+
+
+@dataclass
+class PredictConfig:
+    """All settings of `python -m vtg.predict`."""
+
+    checkpoint: str = setting("tiny", "a run directory (its best/), a checkpoint or model folder, a hub name, or tiny")
+    video_file: str | None = setting(None, "video=FILE on the command line: one file to ask about")
+    query: str | None = setting(None, "what to look for in it")
+    video_start: float | None = setting(
+        None, "seconds of the file where the part begins that is asked about, from which the answer is counted"
+    )
+    video_end: float | None = setting(None, "seconds of the file where that part ends")
+    split: str = setting(
+        "test",
+        "rows of the data group",
+        choices={"test": "data.test_file, else data.annotation_file", "val": "", "train": ""},
+    )
+    output_dir: str = setting("outputs/predict", "folder of the answers")
+    batch_size: int = setting(8, "questions that are answered at once")
+    max_new_tokens: int = setting(48, "of an answer")
+    num_workers: int = setting(4, "processes that read the clips of later rows while the model answers; 0: none")
+    json: bool = setting(False, "one JSON document on stdout")
+    data: DataConfig = field(default_factory=DataConfig)
+    settings: SettingsOverrides = field(default_factory=SettingsOverrides)
+    fallback: FallbackSettings = field(default_factory=FallbackSettings)

@@ -1,0 +1,49 @@
+"""Which settings may be others when a run resumes: those that change nothing of what is learned."""
+
+from functools import cache
+
+from vtg.config.schema import RLConfig
+from vtg.config.setting import settings
+
+TRAINER_MEANS = frozenset(
+    (
+        *("activation_checkpointing", "activation_checkpointing_kwargs", "gradient_checkpointing"),
+        *("gradient_checkpointing_kwargs", "torch_empty_cache_steps", "use_cpu", "debug"),
+        *("skip_memory_metrics", "disable_tqdm", "logging_strategy", "logging_steps", "logging_first_step"),
+        *("log_on_each_node", "log_level", "log_level_replica", "report_to", "run_name", "project"),
+        *("trackio_space_id", "trackio_bucket_id", "trackio_static_space_id", "include_num_input_tokens_seen"),
+        *("eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "eval_accumulation_steps"),
+        *("save_strategy", "save_steps", "save_total_limit", "save_on_each_node", "enable_jit_checkpoint"),
+        *("push_to_hub", "hub_token", "hub_private_repo", "hub_model_id", "hub_strategy", "hub_always_push"),
+        *("hub_revision", "dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor"),
+        *("dataloader_multiprocessing_context", "ddp_bucket_cap_mb", "ddp_backend", "ddp_timeout"),
+    )
+)
+"""TrainingArguments of the machine, of logging, evaluating and saving. All others decide what is learned: steps, batch
+size, optimizer, learning rate (which the optimizer's state of a checkpoint brings along), precision."""
+
+RL_MEANS = frozenset(
+    (
+        *("ds3_gather_for_generation", "log_completions", "log_multimodal", "num_completions_to_print"),
+        *("log_unique_prompts", "log_completions_hub_repo", "vllm_mode", "vllm_model_impl"),
+        *("vllm_enable_sleep_mode", "vllm_server_base_url", "vllm_server_host", "vllm_server_port"),
+        *("vllm_server_timeout", "vllm_group_port", "vllm_gpu_memory_utilization", "vllm_tensor_parallel_size"),
+    )
+)
+"""The same of GRPOConfig: how completions are logged, and where they are generated."""
+
+
+def may_change_on_resume(key: str) -> bool:
+    """Whether a run may resume with another value of this setting (`video.decoder`, `trainer.save_steps`).
+
+    False for a key that is no setting.
+    """
+    group, _, name = key.partition(".")
+    if group in ("trainer", "rl"):
+        return name.partition(".")[0] in (TRAINER_MEANS if group == "trainer" else RL_MEANS)
+    return key in _changeable()
+
+
+@cache
+def _changeable() -> frozenset[str]:
+    return frozenset(key for key, _, known in settings(RLConfig) if known.on_resume == "may_change")

@@ -1,0 +1,85 @@
+"""How a setting is declared: its default, its line of explanation, its choices, and whether a resume may change it.
+
+A setting is a field of a dataclass (`vtg.config.schema`, `vtg.config.programs`). What `--help`, the checks, the resume
+and docs/settings.md say of it is read from that field.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, make_dataclass
+from typing import Any, Literal, TypeVar
+
+SchemaT = TypeVar("SchemaT")
+
+OnResume = Literal["fixed", "may_change"]
+"""`may_change`: the run learns the same whatever the value is. `fixed`: another value is another run."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is known of a setting besides its type and default.
+
+    `choices`: the allowed values, each with a few words of its own ("" where the value says it all).
+    """
+
+    help: str
+    choices: Mapping[str, str]
+    on_resume: OnResume
+
+    def explanation(self) -> str:
+        """One line: the help, and the choices with what they mean."""
+        listed = " | ".join(f"{name}: {meaning}" if meaning else name for name, meaning in self.choices.items())
+        return f"{self.help}: {listed}" if listed and self.help else self.help or listed
+
+
+def setting(
+    default: Any = MISSING,
+    help: str = "",
+    *,
+    choices: Mapping[str, str] | Sequence[str] = (),
+    on_resume: OnResume = "fixed",
+    factory: Any = MISSING,
+) -> Any:
+    """A dataclass field that is a setting; `factory` makes the default where it is a list or mapping."""
+    named = dict(choices) if isinstance(choices, Mapping) else dict.fromkeys(choices, "")
+    known = {"setting": Setting(help=help, choices=named, on_resume=on_resume)}
+    if factory is not MISSING:
+        return field(default_factory=factory, metadata=known)
+    return field(default=default, metadata=known)
+
+
+def setting_of(entry: Field[Any]) -> Setting | None:
+    """What is known of the setting that a field is; None for a group of settings."""
+    return entry.metadata.get("setting")
+
+
+def dataclass_of(annotation: Any) -> type | None:
+    """The group of settings that a field's type is, or may be beside None."""
+    options = (annotation, *getattr(annotation, "__args__", ()))
+    return next((option for option in options if isinstance(option, type) and is_dataclass(option)), None)
+
+
+def settings(schema: type, prefix: str = "") -> Iterator[tuple[str, Field[Any], Setting]]:
+    """Every setting of a schema, in order, with its dotted key."""
+    for entry in fields(schema):
+        inner, known = dataclass_of(entry.type), setting_of(entry)
+        if inner is not None:
+            yield from settings(inner, f"{prefix}{entry.name}.")
+        elif known is not None:
+            yield f"{prefix}{entry.name}", entry, known
+
+
+def overrides_of(schema: type, *, without: Sequence[str] = ()) -> Any:
+    """A class decorator: the fields of `schema`, each null unless it is to differ from a checkpoint's own setting."""
+
+    def derive(declared: type[SchemaT]) -> type[SchemaT]:
+        kept = [entry for entry in fields(schema) if entry.name not in without]
+        types: list[Any] = [entry.type for entry in kept]
+        nullable = [
+            (entry.name, kind | None, field(default=None, metadata=entry.metadata))
+            for entry, kind in zip(kept, types, strict=True)
+        ]
+        derived = make_dataclass(declared.__name__, nullable, namespace={"__doc__": declared.__doc__})
+        derived.__module__ = declared.__module__
+        return derived
+
+    return derive
