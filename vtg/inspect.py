@@ -36,7 +36,7 @@ from vtg.data import rows
 from vtg.data.schema import Problem, Sample, read_samples, resolve_video
 from vtg.errors import ConfigError
 from vtg.output import stdout_may_close
-from vtg.video import storage
+from vtg.video import address, storage
 from vtg.video.agreement import EXACT, WRONG, Agreement, comparison
 from vtg.video.clip import DecodeError
 from vtg.video.container import read_index
@@ -66,7 +66,8 @@ def main(argv: list[str] | None = None) -> int:
     if options.index:
         return index_videos(options.path, options.output, video_dir=options.video_dir, as_json=options.json)
     if not storage.exists(path):
-        print(f"error: {path}: no such file; give a video or an annotation file (.jsonl, .json)", file=sys.stderr)
+        why = address.fault(path) or f"{path}: no such file; give a video or an annotation file (.jsonl, .json)"
+        print(f"error: {why}", file=sys.stderr)
         return 2
     if path.lower().endswith(ANNOTATION_ENDINGS):
         report = inspect_annotations(path, video_dir=options.video_dir)

@@ -17,7 +17,9 @@ import msgspec
 
 from vtg.data import audit, schema
 from vtg.data.schema import Problem
+from vtg.errors import ConfigError
 from vtg.output import stdout_may_close, write_text
+from vtg.video import address
 
 REPORT_SIGNATURE = b'{"report": "vtg.validate"'
 
@@ -85,6 +87,9 @@ def main(argv: list[str] | None = None) -> int:
             videos = _video_checks(options, stack)
             for path in options.files:
                 audit.audit_file(path, report, videos=videos, sink=sink)
+    except ConfigError as error:
+        print(f"vtg.validate: error: {error}", file=sys.stderr)
+        return 2
     except OSError as error:
         print(f"vtg.validate: error: {error}; check the path and its permissions", file=sys.stderr)
         return 2
@@ -124,7 +129,10 @@ def _path_fault(options: argparse.Namespace) -> str | None:
             return f"{path} does not exist; name an annotation file (JSON Lines, or one JSON array)"
         if os.path.isdir(path) or not os.access(path, os.R_OK):
             return f"{path} cannot be read as a file; name an annotation file (JSON Lines, or one JSON array)"
-    if options.video_dir is not None and "://" not in options.video_dir and not os.path.isdir(options.video_dir):
+    folder: str | None = options.video_dir
+    if folder is not None and (fault := address.fault(folder)):
+        return f"--video-dir: {fault}"
+    if folder is not None and not address.is_address(folder) and not os.path.isdir(folder):
         return f"--video-dir {options.video_dir} is not a folder; name the folder of the videos"
     if options.json not in (None, "-") and not os.path.isdir(os.path.dirname(options.json) or "."):
         return f"--json {options.json} cannot be written; name a file in a folder that exists"

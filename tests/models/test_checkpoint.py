@@ -45,6 +45,15 @@ def test_settings_come_back_as_they_were_saved(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [SETTINGS_FILE]
 
 
+def test_a_checkpoint_names_no_folders_of_this_machine(tmp_path):
+    save_settings(SETTINGS, tmp_path)
+    file = tmp_path / SETTINGS_FILE
+    found = json.loads(file.read_text())
+    found["video"] |= {"fetch_dir": "/home/me", "fetch_gb": 0.0, "cache_dir": "/home/me", "decoder": "decord"}
+    file.write_text(json.dumps(found))
+    assert read_settings(tmp_path) == SETTINGS
+
+
 def test_a_folder_without_settings_is_a_plain_model(tmp_path):
     assert read_settings(tmp_path) is None
 

@@ -238,13 +238,19 @@ def test_stale_temporary_files_go_and_others_stay(tmp_path):
     cache = ClipCache(str(tmp_path), max_bytes=30_000, cache_format="raw")
     cache.put(key_of(0), noise())
     folder = entries(tmp_path)[0].parent
-    stale, fresh, foreign = folder / ".a.1.x.tmp", folder / ".b.2.y.tmp", folder / "notes.txt"
-    for path in (stale, fresh, foreign):
+    stale, fresh = (folder / f".{entries(tmp_path)[0].stem}.{pid}.{'0' * 32}.tmp" for pid in (1, 2))
+    foreign = [
+        folder / "notes.txt",
+        folder / "model.safetensors",
+        folder / ".notes.tmp",
+        folder / "abcdef0123.safetensors",
+    ]
+    for path in (stale, fresh, *foreign):
         path.write_bytes(b"x" * 10)
         os.utime(path, (0, time.time() - (60 if path is fresh else 2 * STALE_S)))
     for number in range(1, 9):
         cache.put(key_of(number), noise(number))
-    assert cache.counts["evicted"] and not stale.exists() and fresh.exists() and foreign.exists()
+    assert cache.counts["evicted"] and not stale.exists() and fresh.exists() and all(path.exists() for path in foreign)
 
 
 def fill(cache: ClipCache, first: int, count: int) -> None:

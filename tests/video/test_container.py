@@ -1,12 +1,17 @@
 import json
 import os
+import socket
+import tarfile
+import threading
 import time
 from pathlib import Path
 
 import av
+import fsspec
 import numpy as np
 import pytest
 
+from vtg.video import container
 from vtg.video.clip import DecodeError
 from vtg.video.container import frame_times, probe, read_index
 
@@ -177,3 +182,78 @@ def test_a_name_may_look_like_a_protocol(make_video, monkeypatch):
     path = Path(make_video([0, 40, 80], name="12:30.mp4"))
     monkeypatch.chdir(path.parent)
     assert len(frame_times(path.name)) == 3
+
+
+HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{}\n#EXT-X-ENDLIST\n"
+DASH = (
+    '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" '
+    'profiles="urn:mpeg:dash:profile:isoff-on-demand:2011"'
+    ' type="static" mediaPresentationDuration="PT2S"><Period><AdaptationSet mimeType="video/mp4"><Representation id="1"'
+    ' bandwidth="1"><BaseURL>{}</BaseURL></Representation></AdaptationSet></Period></MPD>'
+)
+PLAYLISTS = {
+    "hls": HLS,
+    "hls_after_id3": "ID3\x04\0\0\0\0\0\0" + HLS,
+    "concat": "ffconcat version 1.0\nfile '{}'\n",
+    "sdp": "v=0\no=- 0 0 IN IP4 {0}\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+    "dash": DASH,
+}
+
+
+@pytest.fixture
+def secret(make_video) -> str:
+    """A video that nobody may read but by its own name."""
+    return make_video([40 * at for at in range(20)], name="secret.ts")
+
+
+@pytest.mark.parametrize("ending", ["mp4", "m3u8", "ffconcat", "sdp", "mpd", "txt"])
+@pytest.mark.parametrize("kind", PLAYLISTS)
+def test_a_playlist_is_refused_under_any_name_wherever_it_lies(tmp_path, secret, kind, ending):
+    """As a file, beside what it names too (concat trusts relative names), in a tar file, and in a store."""
+    for named in (secret, Path(secret).name, "http://127.0.0.1:9/secret.ts"):
+        content = PLAYLISTS[kind].format(named).encode()
+        name = f"list.{ending}"
+        (tmp_path / name).write_bytes(content)
+        with tarfile.open(tmp_path / "a.tar", "w") as tar:
+            tar.add(tmp_path / name, name)
+        fsspec.filesystem("memory").pipe(f"/playlists/{name}", content)
+        for place in (tmp_path / name, f"{tmp_path}/a.tar::{name}", f"memory://playlists/{name}"):
+            for read in (probe, read_index):
+                with pytest.raises(
+                    DecodeError, match=r"not a readable video \(a playlist or other text, which may name"
+                ):
+                    read(str(place))
+
+
+def test_series_of_pictures_and_formats_that_read_other_files_are_refused(tmp_path, secret):
+    from PIL import Image
+
+    for at in range(3):
+        Image.new("RGB", (64, 48), (at, 0, 0)).save(tmp_path / f"a{at}.png")
+    (tmp_path / "a%d.png").write_bytes((tmp_path / "a0.png").read_bytes())
+    (tmp_path / "meta.mp4").write_text(";FFMETADATA1\ntitle=x\n")
+    (tmp_path / "a.idx").write_text("# VobSub index file, v7\n")
+    for name in ("a%d.png", "a0.png", "meta.mp4", "a.idx"):
+        with pytest.raises(DecodeError, match=f"{name}: not a readable video"):
+            probe(str(tmp_path / name))
+
+
+def test_ffmpeg_reads_nothing_but_files(tmp_path, secret, monkeypatch):
+    """The last line of defence: a format that names other files gets them by no protocol but `file`."""
+    monkeypatch.setattr(container, "FORMATS", (*container.FORMATS, "hls", "concat", "sdp"))
+    monkeypatch.setattr(container, "PLAYLISTS", (b"nothing",))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        (tmp_path / "a.m3u8").write_text(HLS.format(f"http://127.0.0.1:{server.getsockname()[1]}/secret.ts"))
+        asked: list[object] = []
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            asked.append(connection)
+            connection.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        with pytest.raises(DecodeError):
+            probe(str(tmp_path / "a.m3u8"))
+        assert not asked
+    (tmp_path / "b.m3u8").write_text(HLS.format(secret))
+    assert read_index(str(tmp_path / "b.m3u8")).info.codec == "h264"  # so the refusal was of the protocol

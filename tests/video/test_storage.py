@@ -3,6 +3,7 @@
 import gzip
 import io
 import multiprocessing
+import os
 import tarfile
 import uuid
 from dataclasses import replace
@@ -134,7 +135,7 @@ def test_a_part_of_a_member_is_a_part_of_the_file(shard, video):
         ("{folder}/packed.tar::a.mp4", r"packed\.tar: not a whole, uncompressed tar file .*unpack a \.tar\.gz"),
         ("{store}/gone.mp4", r"gone\.mp4: no such object in the store"),
         ("{store}/b.tar::gone.mp4", r"gone\.mp4: there is no such member"),
-        ("nobody://a/b.mp4", r"nobody://a/b\.mp4: not an address of a store .*nobody"),
+        ("nobody://a/b.mp4", r"'nobody://a/b\.mp4' is not opened: give a path, or an address with file://, "),
     ],
 )
 def test_what_is_not_there_is_named(tmp_path, shard, store, name, message):
@@ -144,7 +145,7 @@ def test_what_is_not_there_is_named(tmp_path, shard, store, name, message):
     for read in (provider.clip, probe):
         with pytest.raises(DecodeError, match=message):
             read(name)
-    assert not list(tmp_path.glob("fetched/*"))
+    assert not list(tmp_path.glob("fetched/vtg-videos/*"))
 
 
 def test_a_damaged_object_is_named_by_its_address(tmp_path, store):
@@ -161,7 +162,7 @@ def test_an_object_is_fetched_once_and_is_the_file(tmp_path, store, video, membe
     for first in (True, False):
         found = provider.clip(name)
         assert np.array_equal(found.frames, expected.frames) and found.path == name
-        (kept,) = (tmp_path / "fetched").iterdir()
+        (kept,) = (tmp_path / "fetched" / "vtg-videos").iterdir()
         assert kept.read_bytes() == Path(video).read_bytes()
         if first:
             fsspec.filesystem("memory").rm(f"/{store.removeprefix('memory://')}", recursive=True)
@@ -205,7 +206,7 @@ def test_a_package_that_is_missing_is_named():
     try:
         import s3fs  # noqa: F401  # pyright: ignore
     except ImportError:
-        with pytest.raises(ImportError, match=r"s3://bucket/a\.mp4: addresses with s3:// .*or s3fs alone"):
+        with pytest.raises(ConfigError, match=r"s3://bucket/a\.mp4: addresses with s3:// .*or s3fs alone"):
             storage.file_system("s3://bucket/a.mp4")
 
 
@@ -257,10 +258,26 @@ def test_the_least_recently_used_go_first_and_what_is_read_stays(tmp_path, store
             with fetched.local(name):
                 pass
         assert Path(held).read_bytes() == contents[names[0]]
-        assert len(list((tmp_path / "f").iterdir())) == 3
+        assert len(list((tmp_path / "f" / "vtg-videos").iterdir())) == 3
     with fetched.local(names[2]), fetched.local(names[4]), fetched.local(names[5]):
-        kept = {path.read_bytes()[0] for path in (tmp_path / "f").iterdir()}
+        kept = {path.read_bytes()[0] for path in (tmp_path / "f" / "vtg-videos").iterdir()}
     assert {2, 4, 5} <= kept and len(kept) == 3
+
+
+def test_a_folder_of_the_users_keeps_all_that_is_the_users(tmp_path, store):
+    contents = fill(fsspec.filesystem("memory"), store, 4, 1000)
+    own = [tmp_path / name for name in ("thesis.txt", "a.mp4", "0" * 40 + ".mp4", "old.tmp")]
+    own += [tmp_path / "vtg-videos" / name for name in ("notes.txt", "a.mp4", ".a.tmp", "0" * 41)]
+    (tmp_path / "vtg-videos").mkdir()
+    for path in own:
+        path.write_bytes(b"mine" * 1000)
+        os.utime(path, (0, 0))
+    fetched = FetchedVideos(str(tmp_path), max_bytes=1500)
+    for name in contents:
+        with fetched.local(name):
+            pass
+    assert all(path.read_bytes() == b"mine" * 1000 for path in own)
+    assert len(list((tmp_path / "vtg-videos").iterdir())) == 4 + 1
 
 
 def read_all(folder: str, contents: dict[str, bytes], seed: int) -> int:
@@ -277,7 +294,7 @@ def test_processes_share_a_folder_that_is_too_small_for_them(tmp_path, store):
     with multiprocessing.get_context("fork").Pool(4) as pool:
         right = pool.starmap(read_all, [(str(tmp_path / "f"), contents, seed) for seed in range(4)])
     assert right == [60] * 4
-    assert sum(path.stat().st_size for path in (tmp_path / "f").iterdir()) <= 2500
+    assert sum(path.stat().st_size for path in (tmp_path / "f" / "vtg-videos").iterdir()) <= 2500
 
 
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, store):

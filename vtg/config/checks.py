@@ -8,6 +8,7 @@ from vtg.config.programs import DoctorConfig, PredictConfig
 from vtg.config.schema import BatchingConfig, DataConfig, ModelConfig, RLConfig, SFTConfig, VideoConfig
 from vtg.config.setting import setting_of
 from vtg.errors import ConfigError
+from vtg.video import address
 
 SHARDS = ".tar"
 """An annotation file that ends so is WebDataset shards, and may be a pattern: `shards/{000..099}.tar`."""
@@ -76,7 +77,9 @@ def check_predict(config: PredictConfig) -> None:
         )
     if config.query is None or not config.query.strip():
         raise ConfigError("video is set, but query is not; say what to look for: query='a person opens a door'")
-    in_place = "://" not in config.video_file and ".tar::" not in config.video_file
+    if fault := address.fault(config.video_file):
+        raise ConfigError(f"video: {fault}")
+    in_place = not address.is_address(config.video_file) and address.TAR_MEMBER not in config.video_file
     if in_place and not Path(config.video_file).is_file():
         raise ConfigError(f"video = {config.video_file!r}: no such file (looked in {Path.cwd()}); check the path")
 
@@ -182,6 +185,10 @@ def check_data(data: DataConfig) -> None:
         raise ConfigError("data.annotation_file is not set; give the path of a JSONL file of annotation rows")
     for key in ("annotation_file", "val_file", "test_file"):
         path = getattr(data, key)
+        if path is not None and (fault := address.fault(path)):
+            raise ConfigError(f"data.{key}: {fault}")
+        if path is not None and not path.endswith(SHARDS) and address.is_address(path):
+            raise ConfigError(f"data.{key} = {path!r}: only shards (.tar) are read from a store; fetch the file first")
         if path is not None and not path.endswith(SHARDS) and not Path(path).is_file():
             raise ConfigError(f"data.{key} = {path!r}: no such file (looked in {Path.cwd()}); check the path")
     if data.index_file is not None and not Path(data.index_file).is_file():
@@ -189,7 +196,9 @@ def check_data(data: DataConfig) -> None:
             f"data.index_file = {data.index_file!r}: no such file (looked in {Path.cwd()}); check the path, or make "
             f"it: python -m vtg.inspect --index {data.annotation_file} -o {data.index_file}"
         )
-    if data.video_dir is not None and "://" not in data.video_dir and not Path(data.video_dir).is_dir():
+    if data.video_dir is not None and (fault := address.fault(data.video_dir)):
+        raise ConfigError(f"data.video_dir: {fault}")
+    if data.video_dir is not None and not address.is_address(data.video_dir) and not Path(data.video_dir).is_dir():
         raise ConfigError(
             f"data.video_dir = {data.video_dir!r}: no such folder (looked in {Path.cwd()}); check the path"
         )

@@ -16,6 +16,7 @@ import msgspec
 from vtg.data import checks, rows, schema
 from vtg.data.checks import Finding
 from vtg.data.schema import Problem
+from vtg.video import address
 
 MAX_VIDEOS = 1 << 17
 
@@ -175,6 +176,8 @@ class VideoChecks:
 
     def _look(self, path: str) -> Finding | float | None:
         """The file's duration in seconds (None without probe), or what is wrong with it."""
+        if fault := address.fault(path):  # of a name and the folder together: each alone may be opened
+            return Finding("video", "video-address", fault)
         if not self._exists(path):
             remedy = "give its folder with --video-dir" if self._video_dir is None else "check --video-dir, or fetch it"
             return Finding("video", "video-missing", f"there is no file {path}; {remedy}")

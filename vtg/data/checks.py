@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from vtg.data import rows
+from vtg.video import address
 
 REQUIRED = ("video", "duration", "timestamp", "sentence")
 KEYS = (*REQUIRED, "qid", "video_start", "video_end", "difficulty", "pred")
@@ -79,6 +80,8 @@ def _text_findings(key: str, value: object) -> Iterator[Finding]:
         yield Finding(key, f"{key}-empty", "is empty; fill it in, or drop the row")
     elif key == "video" and "\0" in value:
         yield Finding(key, "video-characters", f"{_shown(value)} has a NUL character; no path can have one")
+    elif key == "video" and (fault := address.fault(value)):
+        yield Finding(key, "video-address", fault)
 
 
 def _time_findings(row: dict[str, Any]) -> Iterator[Finding]:
@@ -312,5 +315,5 @@ def is_clean(row: Row) -> bool:
         return False
     # `check` refuses empty and blank text.
     return bool(video and sentence and not video.isspace() and not sentence.isspace()) and (
-        "\0" not in video and row.qid != ""
+        "\0" not in video and row.qid != "" and address.fault(video) is None
     )

@@ -6,6 +6,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from heapq import merge
 from itertools import chain, islice
@@ -172,22 +173,18 @@ def _left_out(table: SampleTable, lost: Sequence[Lost], gone: np.ndarray, video_
             yield Skipped(f"{problem.path}:{problem.line}", f"{problem.field}: {problem.message}")
         else:
             one = table[at]
-            reason = f"video: no such file: {resolve_video(one.video, video_dir)}"
+            reason = f"video: {storage.why_absent(resolve_video(one.video, video_dir))}"
             yield Skipped(one.place, reason, one.qid, one.video)
 
 
 def _check_stores(names: pa.Array, video_dir: str | None) -> None:
-    """Raises ConfigError where a package is missing for the first video that lies in a store."""
+    """Raises ConfigError where a package is missing for the first video that lies in a store, so before any is read."""
     remote = names.filter(pc.match_substring(names, "://"))  # pyright: ignore[reportAttributeAccessIssue]
     for name in (*remote.slice(0, 1).to_pylist(), *names.slice(0, 1).to_pylist()):
         address = resolve_video(name, video_dir)
-        if storage.is_remote(address):
-            try:
+        if storage.is_remote(address) and storage.exists(address):
+            with suppress(DecodeError):  # its row says so
                 storage.file_system(address)
-            except ImportError as error:
-                raise ConfigError(str(error)) from error
-            except DecodeError as error:
-                log.warning("%s", error)
 
 
 @dataclass(frozen=True)

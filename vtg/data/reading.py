@@ -29,11 +29,11 @@ from vtg.data.sources.webdataset import is_shards, read_shards, shards_of
 from vtg.data.table import Lost, SampleTable, write_samples
 from vtg.errors import ConfigError
 from vtg.output import cache_home
-from vtg.video import storage
+from vtg.video import address, storage
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Goes up with any change to the columns, to the rules of `vtg.data.checks`, or to what a Sample holds."""
 
 SMALL_BYTES = 4 << 20
@@ -61,7 +61,7 @@ def read_table(path: str, *, cache_dir: str | None = None) -> tuple[SampleTable,
     of_file = sha256(stamp[0][0].encode(errors="surrogateescape")).hexdigest()[:16]
     # Rows of shards hold the shards' names as they are given here, others what follows from the file's name.
     given = path if is_shards(path) else Path(path).stem
-    of_version = sha256(json.dumps([FORMAT, given, stamp]).encode()).hexdigest()[:16]
+    of_version = sha256(json.dumps([FORMAT, given, stamp, address.schemes()]).encode()).hexdigest()[:16]
     with _cache_folder(cache_dir) as root:
         folder = root / f"{of_file}-{of_version}"
         if not (folder / "rows.arrow").is_file():

@@ -17,11 +17,9 @@ from typing import Any
 import msgspec
 
 from vtg.data import checks, rows
+from vtg.video.address import TAR_MEMBER, is_address
 
 Span = tuple[float, float]
-
-TAR_MEMBER = ".tar::"
-"""`shard.tar::clip.mp4` is the video `clip.mp4` in the tar file `shard.tar`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +140,9 @@ def resolve_video(video: str, video_dir: str | None) -> str:
     A prefix that `video` shares with the end of `video_dir` (`videos/a.mp4` in `data/videos`) is not doubled. An
     address (`s3://…`) is as it is; below a `video_dir` that is one, every name is taken to be there.
     """
-    if video_dir is None or os.path.isabs(video) or "://" in video:
+    if video_dir is None or os.path.isabs(video) or is_address(video):
         return video
-    if "://" in video_dir:
+    if is_address(video_dir):
         return f"{video_dir.rstrip('/')}/{video}"
     shard, mark, member = video.partition(TAR_MEMBER)
     if mark:

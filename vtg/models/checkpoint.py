@@ -35,6 +35,9 @@ def save_settings(settings: Settings, folder: str | os.PathLike[str]) -> None:
 def read_settings(folder: str | os.PathLike[str]) -> Settings | None:
     """The settings of a checkpoint folder, or None where it has none (a plain Hugging Face model).
 
+    Those of the machine (`VIDEO_MEANS`) are not taken from it, whoever wrote the file: they name folders to write to
+    and to keep to a size.
+
     Raises:
         ValueError: for a file that is no settings of this version.
     """
@@ -43,7 +46,8 @@ def read_settings(folder: str | os.PathLike[str]) -> Settings | None:
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return Settings(ModelConfig(**found["model"]), VideoConfig(**found["video"]), TaskConfig(**found["task"]))
+        video = {key: value for key, value in found["video"].items() if key not in VIDEO_MEANS}
+        return Settings(ModelConfig(**found["model"]), VideoConfig(**video), TaskConfig(**found["task"]))
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path}: not the settings of a vtg checkpoint ({error}); train again or remove the file"

@@ -64,6 +64,8 @@ _SCALARS = tuple(field.name for field in fields(Clip) if field.name not in ("fra
 
 _FOLDER = re.compile(r"[0-9a-f]{2}")
 _KEY = re.compile(r"[0-9a-f]{8,128}")
+_ENTRY = re.compile(rf"({_KEY.pattern})\.safetensors")
+_BESIDE = re.compile(rf"\.({_KEY.pattern})\.\d+\.[0-9a-f]{{32}}\.tmp")
 
 _counting = threading.Lock()
 # A child forked while another thread counts would find the lock taken for ever.
@@ -283,10 +285,11 @@ class ClipCache:
                     # Evicted, renamed or removed by another process while it is looked at.
                     with suppress(OSError):
                         status = item.stat()
+                        own = _ENTRY.fullmatch(item.name) or _BESIDE.fullmatch(item.name)
+                        if own is None or own[1][:2] != os.path.basename(folder):
+                            continue  # somebody else's, in a folder that happens to be named like ours
                         if item.name.endswith(".safetensors"):
                             entries.append((status.st_mtime_ns, item.path, status.st_size))
-                        elif not item.name.endswith(".tmp"):
-                            continue
                         elif time.time() - status.st_mtime > STALE_S:
                             os.unlink(item.path)
                             continue

@@ -18,7 +18,7 @@ import av
 import av.logging
 import numpy as np
 from av.container import InputContainer
-from av.error import FFmpegError
+from av.error import ArgumentError, FFmpegError
 from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
@@ -27,7 +27,20 @@ from av.video.stream import VideoStream
 from vtg.video import storage
 from vtg.video.clip import DecodeError
 
-IMAGE_FORMATS = ("image2", "_pipe", "tty")
+FORMATS = (
+    *("mov", "matroska", "webm", "avi", "mpegts", "mpeg", "flv", "ogg", "asf", "rm", "mxf", "gxf", "nut", "wtv", "dv"),
+    *("ivf", "obu", "h264", "hevc", "vvc", "m4v", "mpegvideo", "vc1", "mjpeg", "gif", "apng", "yuv4mpegpipe"),
+)
+"""FFmpeg's names of the formats that are opened. Each holds its video in itself: a playlist (HLS, DASH, SDP, concat), a
+numbered series of pictures or a filter graph would read other files and addresses than the one that was named."""
+
+PROTOCOLS = ("file", "subfile")
+"""FFmpeg's names of what it may read by: a file, and a part of one (a member of a tar file)."""
+
+PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"v=0", b"<?xml", b"<MPD", b"ID3")
+"""How text begins that some version of FFmpeg takes for a playlist, whatever its name: torchcodec and decord bring
+versions of their own, which cannot be told what to open. An ID3 tag is passed over before a format is recognised."""
+
 SEEKABLE = ("mov", "mp4", "matroska", "webm")
 """Formats whose header or tail says where the keyframes are."""
 
@@ -182,8 +195,6 @@ def open_video(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
     """
     av.logging.set_level(None)
     with storage.opened(path) as source, _container(path, source) as container:
-        if any(mark in container.format.name for mark in IMAGE_FORMATS):
-            raise DecodeError(f"{path}: a still image or text ({container.format.name}), not a video")
         streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
         if not streams:
             kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "none"
@@ -197,15 +208,41 @@ def open_video(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
 
 
 def _container(path: str, source: str | IO[bytes]) -> InputContainer:
+    _check_head(path, source)
+    allowed = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": ",".join(PROTOCOLS)}
     try:
-        return av.open(source, "r", **READ_ANY_METADATA)
+        return av.open(source, "r", options=allowed, **READ_ANY_METADATA)
     except (FFmpegError, ValueError) as error:
         size = storage.stamp(path)[0]
+        # What it says of a format that is not allowed, among other things.
+        other = (
+            ", or of a format that is not opened, as playlists and still images"
+            if isinstance(error, ArgumentError)
+            else ""
+        )
         held = f"; {size} bytes" if size > 0 or not storage.is_remote(path) else ""
         raise DecodeError(
-            f"{path}: not a readable video ({_reason(error)}{held}); "
+            f"{path}: not a readable video ({_reason(error)}{other}{held}); "
             "check that the download is complete, and no web page"
         ) from None
+
+
+def _check_head(path: str, source: str | IO[bytes]) -> None:
+    """Raises DecodeError for a file that begins as a playlist."""
+    if isinstance(source, str):
+        holder, member = storage.parted(path)
+        first, _ = storage.part_of(holder, member) if member is not None else (0, 0)
+        with open(holder, "rb") as file:
+            file.seek(first)
+            head = file.read(16)
+    else:
+        head = source.read(16)
+        source.seek(0)
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(PLAYLISTS):
+        raise DecodeError(
+            f"{path}: not a readable video (a playlist or other text, which may name other files and addresses); give "
+            "the video itself"
+        )
 
 
 def rotation_of(frame: VideoFrame) -> int:

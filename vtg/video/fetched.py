@@ -1,5 +1,8 @@
 """Videos of a store on the local disk: fetched once, kept up to a number of bytes, the least recently used go first.
 
+They lie in a folder of their own, `vtg-videos` in the folder that the user names, under names that only this module
+gives (`NAME`); nothing else is counted, and nothing else is ever removed.
+
 Any number of processes share the folder. A file is written beside and renamed, so that what has its name is whole. Who
 reads a file holds a shared lock on it, and a file that is locked is not removed; two that want one at once may both
 fetch it, and the second rename changes nothing.
@@ -7,6 +10,7 @@ fetch it, and the second rename changes nothing.
 
 import fcntl
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -18,6 +22,14 @@ from vtg.errors import ConfigError
 from vtg.output import cache_home
 from vtg.video import storage
 
+OWN_FOLDER = "vtg-videos"
+
+NAME = re.compile(r"[0-9a-f]{40}(\.[^/]{0,7})?")
+"""Of a fetched video: the hash of its address, and the ending that says its format."""
+
+BESIDE = re.compile(NAME.pattern + r"\.\d+\.[0-9a-f]{8}\.tmp")
+"""Of one that is being fetched."""
+
 STALE_S = 3600.0
 """A temporary file as old as this has lost its writer."""
 
@@ -26,12 +38,13 @@ class FetchedVideos:
     """Local files of videos, wherever they are (`vtg.video.storage`).
 
     Attributes:
-        folder: of what is fetched; made when the first is.
+        folder: of what is fetched: `OWN_FOLDER` in the named one, or vtg's own cache; made when the first is.
         max_bytes: held in it, unless what is read at the moment is more.
     """
 
     def __init__(self, folder: str | None, *, max_bytes: int) -> None:
-        self.folder = os.path.abspath(folder) if folder is not None else str(cache_home() / "videos")
+        self.given = folder
+        self.folder = str(cache_home() / "videos") if folder is None else os.path.abspath(f"{folder}/{OWN_FOLDER}")
         self.max_bytes = max_bytes
 
     @contextmanager
@@ -40,7 +53,7 @@ class FetchedVideos:
 
         Raises:
             DecodeError: it cannot be fetched.
-            ConfigError: the folder cannot be written to. ImportError: fsspec needs another package for it.
+            ConfigError: the folder cannot be written to, or fsspec needs another package for it.
         """
         if not storage.is_remote(name):
             yield name
@@ -73,17 +86,17 @@ class FetchedVideos:
     def _fetch(self, name: str, path: str) -> None:
         beside = f"{path}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
         holder, member = storage.parted(name)
+        system, address = storage.file_system(holder)
         try:
             os.makedirs(self.folder, exist_ok=True)
             open(beside, "xb").close()
         except OSError as error:
             raise ConfigError(
-                f"video.fetch_dir = {self.folder!r}: cannot be written to ({error.strerror or error}); name a folder "
-                "of yours with room for video.fetch_gb"
+                f"video.fetch_dir = {self.given or self.folder!r}: cannot be written to ({error.strerror or error}); "
+                "name a folder of yours with room for video.fetch_gb"
             ) from error
 
         def read() -> None:
-            system, address = storage.file_system(holder)
             if member is None:
                 system.get_file(address, beside)
                 return
@@ -105,10 +118,10 @@ class FetchedVideos:
         with os.scandir(self.folder) as found:
             for item in found:
                 with suppress(OSError):  # removed by another process meanwhile
-                    status = item.stat()
-                    if not item.name.endswith(".tmp"):
+                    status = item.stat(follow_symlinks=False)
+                    if NAME.fullmatch(item.name):
                         entries.append((status.st_mtime_ns, status.st_size, item.path))
-                    elif time.time() - status.st_mtime > STALE_S:
+                    elif BESIDE.fullmatch(item.name) and time.time() - status.st_mtime > STALE_S:
                         os.unlink(item.path)
         total = sum(size for _, size, _ in entries)
         for _, size, path in sorted(entries):

@@ -2,7 +2,7 @@
 
     videos/a.mp4                     a file
     shards/000.tar::a.mp4            a member of an uncompressed tar file, as WebDataset shards are
-    s3://bucket/a.mp4                an object that fsspec finds (s3, gs, https, memory …)
+    s3://bucket/a.mp4                an object that fsspec finds (s3, gs, https; see `vtg.video.address`)
     s3://bucket/000.tar::a.mp4       a member of such an object
     file:///videos/a.mp4             a file
 
@@ -26,10 +26,12 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
+from vtg.errors import ConfigError
 from vtg.output import cache_home
+from vtg.video import address
+from vtg.video.address import TAR_MEMBER
 from vtg.video.clip import DecodeError
 
-TAR_MEMBER = ".tar::"
 EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp"}
 """Packages that fsspec needs for these addresses."""
 
@@ -65,19 +67,26 @@ def parted(name: str) -> tuple[str, str | None]:
 
 def is_remote(name: str) -> bool:
     """Whether it has to be fetched before it can be decoded."""
-    return "://" in name and not name.startswith("file://")
+    return address.is_address(name) and not name.startswith("file://")
 
 
 def exists(name: str) -> bool:
-    """Whether there is such a file, or tar file and member. A remote one is taken to be there."""
+    """Whether there is such a file, or tar file and member. A remote one is taken to be there, if it may be opened."""
     return stamp(name)[0] >= 0
+
+
+def why_absent(name: str) -> str:
+    """What keeps a name that does not `exist` from being opened."""
+    return address.fault(name) or f"no such file: {name}"
 
 
 def stamp(name: str) -> tuple[int, int]:
     """Size in bytes and modification time in ns; of a tar member: its own size, and the tar's time.
 
-    (0, 0) of a remote one, (-1, -1) of one that is not there.
+    (0, 0) of a remote one, (-1, -1) of one that is not there or is not opened.
     """
+    if address.fault(name):
+        return -1, -1
     if is_remote(name):
         return 0, 0
     try:
@@ -115,9 +124,11 @@ def ffmpeg_name(name: str) -> str:
     """What FFmpeg opens to read a file or the member of a tar file on a local disk.
 
     Raises:
-        DecodeError: there is no such file, or no such member.
+        DecodeError: there is no such file, or no such member, or the name is none that is opened.
     """
     assert not is_remote(name), name
+    if fault := address.fault(name):
+        raise DecodeError(fault)
     path, member = parted(name)
     if member is None:
         if not os.path.isfile(path):
@@ -157,23 +168,30 @@ def open_remote(name: str) -> Iterator[IO[bytes]]:
         yield file
 
 
-def file_system(address: str) -> tuple[Any, str]:
-    """fsspec's file system of an address, and the path in it.
+def file_system(name: str) -> tuple[Any, str]:
+    """fsspec's file system of an address, and the path in it: the one place where a name reaches fsspec.
 
     Raises:
-        ImportError: it needs a package that is not installed. DecodeError: nobody knows such addresses.
+        ConfigError: it needs a package that is not installed. DecodeError: such addresses are not opened.
     """
+    if fault := address.fault(name):
+        raise DecodeError(fault)
     import fsspec
 
+    scheme = name.partition("://")[0]
+    options: dict[str, Any] = {}
+    if scheme in ("http", "https"):
+        from vtg.video.redirects import guarded_client
+
+        options["get_client"] = guarded_client
     try:
-        return fsspec.core.url_to_fs(address)
+        return fsspec.core.url_to_fs(name, **options)
     except ImportError as error:
-        scheme = address.partition("://")[0]
         extra = EXTRAS.get(scheme)
         way = f"pip install 'vtg[stores]', or {extra} alone" if extra else str(error)
-        raise ImportError(f"{address}: addresses with {scheme}:// need another package: {way}") from error
+        raise ConfigError(f"{name}: addresses with {scheme}:// need another package: {way}") from error
     except ValueError as error:
-        raise DecodeError(f"{address}: not an address of a store ({error}); check its scheme") from error
+        raise DecodeError(f"{name}: not an address of a store ({error}); check it") from error
 
 
 def faults() -> tuple[type[Exception], ...]:
@@ -204,6 +222,8 @@ def patiently(name: str, read: Any) -> Any:
 
 
 def fetch_error(name: str, error: Exception) -> DecodeError:
+    if isinstance(error.__cause__, PermissionError):  # fsspec says of what it may not look at that it is not there
+        error = error.__cause__
     said = (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip().splitlines()[0]
     if isinstance(error, FileNotFoundError):
         return DecodeError(f"{name}: no such object in the store; check the address and data.video_dir")

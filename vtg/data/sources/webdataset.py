@@ -46,7 +46,7 @@ def shard_names(pattern: str) -> list[str]:
             system, path = storage.file_system(name)
             scheme = name.partition("://")[0]
             listed = storage.patiently(name, lambda system=system, path=path: system.glob(path))
-            found += [f"{scheme}://{one.lstrip('/') if scheme != 'file' else one}" for one in sorted(listed)]
+            found += [one if "://" in one else f"{scheme}://{one.lstrip('/')}" for one in sorted(listed)]
         else:
             found += sorted(glob.glob(name))
     missing = [name for name in found if not storage.is_remote(name) and not os.path.isfile(name)]
