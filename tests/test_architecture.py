@@ -52,6 +52,10 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.models": (*GROUND, "vtg.video", "vtg.tasks", "vtg.data.inputs", "vtg.data.collate"),
     "vtg.evaluation.metrics": ("vtg.tasks",),
+    "vtg.evaluation.prediction_rows": ("vtg.tasks", "vtg.evaluation.metrics"),
+    "vtg.evaluation.joining": (
+        *("vtg.data.schema", "vtg.tasks", "vtg.evaluation.metrics", "vtg.evaluation.prediction_rows"),
+    ),
     "vtg.evaluation.picture": ("vtg.evaluation.metrics",),
     "vtg.evaluation.report": ("vtg.errors", "vtg.output", "vtg.evaluation.metrics"),
     "vtg.evaluation.so_far": ("vtg.output", "vtg.video", "vtg.data.dataset"),
@@ -84,7 +88,10 @@ BELOW: dict[str, tuple[str, ...]] = {
         ),
         *("vtg.evaluation.reading", "vtg.evaluation.ceiling"),
     ),
-    "vtg.evaluate": (*GROUND, "vtg.data.schema", "vtg.tasks", "vtg.evaluation.metrics"),
+    "vtg.evaluate": (
+        *(*GROUND, "vtg.tasks", "vtg.evaluation.metrics", "vtg.evaluation.prediction_rows"),
+        "vtg.evaluation.joining",
+    ),
     "vtg.demo.world": (),
     "vtg.demo.language": ("vtg.demo.world",),
     "vtg.demo.dataset": (*GROUND, "vtg.demo.world", "vtg.demo.language"),

@@ -58,7 +58,7 @@ def test_missing_extra_and_duplicate_qids_are_named_and_counted(tmp_path, truth,
     }
     assert "2 samples have no prediction and score 0: b, d" in err
     assert "1 predictions belong to no sample and are left out: x" in err
-    assert "1 predictions repeat a qid; the first of each counts: a" in err
+    assert "1 predictions repeat a qid or a question; the first of each counts: a" in err
 
 
 def test_text_is_parsed_with_the_form_that_is_named(tmp_path, capsys):
@@ -108,6 +108,11 @@ def test_an_array_null_nan_and_a_flat_span_are_read(tmp_path, capsys):
         ("\n7", "p.jsonl:2: '7' is not an object"),
         ('{"qid": "a", "timestamp": [0, 5]}', "p.jsonl:1: has neither prediction"),
         (
+            '{"timestamp": [0, 5], "pred_relevant_windows": [[0, 5, 1]]}',
+            "p.jsonl:1: has neither prediction ([[start, end], ...] in seconds) nor text (the raw answer); rename "
+            "'pred_relevant_windows', which this row has",
+        ),
+        (
             '{"qid": "a", "prediction": [[0, 5]]}',
             "p.jsonl:1: timestamp: is missing; add it to the row, or give --annot",
         ),
@@ -115,6 +120,9 @@ def test_an_array_null_nan_and_a_flat_span_are_read(tmp_path, capsys):
         ('{"timestamp": [0, 5], "prediction": [[0, true]]}', "must be [[start, end], ...] in seconds, or null"),
         ('{"timestamp": [0, 5], "prediction": 5}', "p.jsonl:1: prediction: 5 must be"),
         ('{"timestamp": [0, 5], "prediction": [], "status": []}', "p.jsonl:1: status: is [], not one of ok, malformed"),
+        ('{"timestamp": [0, 5], "prediction": [], "status": "OK"}', "p.jsonl:1: status: is 'OK', not one of ok, malf"),
+        ('{"timestamp": [5, 2], "prediction": [[2, 5]]}', "p.jsonl:1: timestamp: [5, 2] is no moment: it must start"),
+        ('{"timestamp": [NaN, 2], "prediction": [[2, 5]]}', "p.jsonl:1: timestamp: [nan, 2] is no moment"),
     ],
 )
 def test_a_broken_file_ends_with_one_line_and_exit_code_one(tmp_path, capsys, content, said):
@@ -127,12 +135,107 @@ def test_a_broken_file_ends_with_one_line_and_exit_code_one(tmp_path, capsys, co
 
 def test_rows_that_cannot_be_joined_are_refused(tmp_path, truth, capsys):
     for rows, said in (
-        ([{"prediction": []}], "qid: is None; rows are joined by qid"),
-        ([{"qid": "z", "prediction": []}], "no qid of the predictions (first: 'z') is in"),
+        ([{"prediction": []}], "qid: is None, and video and sentence are missing; rows are joined by them"),
+        ([{"qid": "z", "prediction": []}], "no prediction (first: 'z') is of a row of"),
     ):
         code, _, err = run(capsys, write(tmp_path / "p.jsonl", rows), "--annotations", truth)
         assert code == 1
         assert said in err
+
+
+def unnamed(number, **changes):
+    row = annotation(None, number, number + 2.0) | {"sentence": f"event {number}"} | changes
+    del row["qid"]
+    return row
+
+
+def predicted(rows):
+    """As `vtg.predict` writes them: all keys, and a qid after the line where the row has none."""
+    named = [{"qid": f"gt:{line}"} | row for line, row in enumerate(rows, 1)]
+    return [row | {"prediction": [row["timestamp"]], "status": "ok"} for row in named]
+
+
+def test_rows_without_qid_are_joined_by_what_was_asked_after_a_line_is_removed(tmp_path, capsys):
+    asked = [unnamed(0), unnamed(1), unnamed(1), unnamed(2, video_start=1.0, video_end=11.0), unnamed(2)]
+    asked[2]["timestamp"] = [6.0, 7.0]  # the same question again: the second prediction is its
+    predictions = write(tmp_path / "p.jsonl", predicted(asked))
+    for kept in (
+        asked,
+        asked[1:],
+        [asked[4], asked[3], asked[1], asked[2]],
+        [row | {"qid": f"q{at}"} for at, row in enumerate(asked)],
+    ):
+        truth = write(tmp_path / "gt.jsonl", kept)
+        code, out, err = run(capsys, predictions, "--annotations", truth, "--json")
+        assert code == 0, err
+        document = json.loads(out)
+        assert (document["mIoU"], document["samples"]) == (100.0, len(kept))
+        assert document["missing"] == 0
+        extra = len(asked) - len(kept)
+        assert document["findings"].get("extra", {"count": 0})["count"] == extra
+        assert (f"{extra} predictions belong to no sample and are left out" in err) == bool(extra)
+
+
+def test_predictions_for_other_questions_are_refused_and_named(tmp_path, truth, capsys):
+    rows = predicted([annotation("a"), annotation("b"), annotation(3)])
+    for change, said in (
+        ({"sentence": "a man stands"}, "sentence 'a man stands', not 'a man sits'"),
+        ({"video": "b.mp4"}, "video 'b.mp4', not 'a.mp4'"),
+        ({"video_start": 3.0, "video_end": 13.0}, "video_start 3.0, not None"),
+    ):
+        path = write(tmp_path / "p.jsonl", [rows[0] | {"video": "videos/a.mp4"}, rows[1] | change, rows[2] | change])
+        code, out, err = run(capsys, path, "--annotations", truth)
+        assert (code, out) == (1, "")
+        assert f"2 predictions answer other questions than the rows of {truth} with their qids: " in err
+        assert f"p.jsonl:2 (qid 'b'): {said}; " in err and "give the annotations that were predicted on" in err
+
+
+def test_an_edited_sentence_without_qid_is_refused(tmp_path, capsys):
+    asked = [unnamed(0), unnamed(1), unnamed(2)]
+    predictions = write(tmp_path / "p.jsonl", predicted(asked))
+    truth = write(tmp_path / "gt.jsonl", [asked[0], asked[1] | {"sentence": "another"}, asked[2]])
+    code, out, err = run(capsys, predictions, "--annotations", truth)
+    assert (code, out) == (1, "")
+    assert f"1 rows of {truth} have no prediction, and 1 predictions are of no row of it" in err
+    assert f"{truth}:2 asks 'another', {predictions}:2 answers 'event 1'" in err
+
+
+def test_a_line_number_alone_joins_nothing(tmp_path, capsys):
+    predictions = write(tmp_path / "p.jsonl", [{"qid": "gt:1", "prediction": [[0.0, 2.0]]}])
+    code, _, err = run(capsys, predictions, "--annotations", write(tmp_path / "gt.jsonl", [unnamed(0)]))
+    assert code == 1 and "no prediction (first: 'gt:1') is of a row of" in err
+
+
+def test_files_that_were_put_together_count_each_row_once(tmp_path, capsys):
+    rows = [annotation("a") | {"prediction": [[0.0, 5.0]]}, annotation("b") | {"prediction": [[7.0, 9.0]]}]
+    code, out, err = run(capsys, write(tmp_path / "p.jsonl", [*rows, rows[0]]), "--json")
+    assert (code, json.loads(out)["samples"], json.loads(out)["mIoU"]) == (0, 2, 50.0)
+    assert "1 predictions repeat a qid or a question; the first of each counts: a" in err
+
+
+def test_options_that_would_be_ignored_and_files_that_would_be_lost_are_refused(tmp_path, truth, capsys):
+    path = write(tmp_path / "p.jsonl", [annotation("a") | {"prediction": [[0.0, 5.0]]}])
+    for words, said in (
+        (["--answer", "bins"], f"--answer bins: no row of {path} has text alone; leave it out"),
+        (["--num-bins", "50"], "--num-bins 50: only answers in bins or tokens have it"),
+        (["--json", truth], f"--json {truth}: there is a file that is no report of vtg.evaluate; name another"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            run(capsys, path, *words)
+        assert said in capsys.readouterr().err
+    assert run(capsys, path, "--json", "/proc/no/report.json")[0] == 2
+    for _ in range(2):
+        assert run(capsys, path, "--json", tmp_path / "report.json")[0] == 0
+
+
+def test_predictions_of_other_projects_end_in_one_line(tmp_path, capsys):
+    if not (SHARED / "predictions").is_dir():
+        pytest.skip("needs the shared data")
+    truth = write(tmp_path / "gt.jsonl", [annotation("a")])
+    for path in sorted((SHARED / "predictions").rglob("*.json*")):
+        for words in ([], ["--annotations", truth]):
+            code, out, err = run(capsys, path, *words)
+            assert (code, out, len(err.splitlines())) == (1, "", 1), path
 
 
 def test_a_huge_integer_is_a_prediction_far_outside(tmp_path, capsys):

@@ -1,0 +1,238 @@
+"""Prediction rows beside their ground truth: their own `timestamp`, or that of the annotation rows that were asked.
+
+Annotation rows with a `qid` are joined by it, and the sentence and the part of the video must be the same on both sides
+where the prediction says them. Rows without one are joined by what was asked: the video, its part and the sentence; of
+equal ones the first prediction belongs to the first row, and so on. A line number says nothing about a row once another
+line was removed.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vtg.data.schema import Problem, Sample, read_samples
+from vtg.evaluation.metrics import Spans
+from vtg.evaluation.prediction_rows import Placed, Row, moments, predicted
+from vtg.tasks.answer import Codec
+
+NAMED = 3
+"""Rows that an error names."""
+
+PARTS = ("video_start", "video_end")
+
+GIVE_THOSE = "give the annotations that were predicted on, or predict again"
+
+
+@dataclass(slots=True)
+class Joined:
+    """Predictions beside their ground truth, one entry per sample, and what did not fit."""
+
+    predictions: list[Spans | None] = field(default_factory=list)
+    ground_truths: list[Spans] = field(default_factory=list)
+    statuses: list[str | None] = field(default_factory=list)
+    findings: dict[str, list[str]] = field(default_factory=dict)
+
+    def note(self, finding: str, what: str) -> None:
+        self.findings.setdefault(finding, []).append(what)
+
+
+def join(rows: Sequence[Placed], *, annotations: str | None = None, codec: Codec | None = None) -> Joined:
+    """Lays predictions beside their ground truth: the rows' own, or that of the file `annotations`.
+
+    A qid is compared as text, so that 12 and "12" are the same. Of several predictions for one question the first
+    counts. A sample that nobody predicted has None.
+
+    Raises:
+        ValueError: naming the place, for a row that has nothing to score or to join by; where predictions answer other
+            questions than the annotations ask; and where no row joins.
+    """
+    joined = Joined()
+    if annotations is None:
+        for place, row in _first_of_each(rows, joined):
+            _add(joined, place, row, truth=moments(place, row.get("timestamp")), codec=codec)
+        return joined
+    samples = _samples(annotations, joined)
+    matches = _Matches(rows, joined)
+    # Rows that name their prediction come first, so that no other takes it.
+    order = sorted(range(len(samples)), key=lambda at: not _has_qid(samples[at]))
+    found = {at: matches.of(samples[at]) for at in order}
+    left = matches.left()
+    _refuse_other_questions(matches.others, annotations)
+    if not any(found.values()):
+        raise ValueError(
+            f"no prediction (first: {_named(rows[0][1])}) is of a row of {annotations} (first: "
+            f"{_named(samples[0].row()) if samples else None}); {GIVE_THOSE}"
+        )
+    gone = [samples[at] for at in order if found[at] is None and not _has_qid(samples[at])]
+    strangers = [row for row in left if not _has_own_qid(row[1])]
+    if gone and strangers:
+        raise ValueError(
+            f"{len(gone)} rows of {annotations} have no prediction, and {len(strangers)} predictions are of no row of "
+            f"it (without a qid they are joined by video and sentence): {gone[0].place} asks {_named(gone[0].row())}, "
+            f"{strangers[0][0]} answers {_named(strangers[0][1])}; {GIVE_THOSE}"
+        )
+    for at, sample in enumerate(samples):
+        match = found[at]
+        if match is None:
+            joined.note("missing", sample.qid)
+            joined.predictions.append(None)
+            joined.statuses.append(None)
+            joined.ground_truths.append(sample.spans)
+        else:
+            place, row = match
+            _add(joined, place, row | {"duration": sample.duration_s}, truth=sample.spans, codec=codec)
+    for place, row in left:
+        joined.note("extra", _qid(row) or place)
+    return joined
+
+
+class _Matches:
+    """Predictions that wait for the samples they answer.
+
+    `others`: those that answer another question than the sample with their qid asks.
+    """
+
+    def __init__(self, rows: Sequence[Placed], joined: Joined) -> None:
+        self.others: list[str] = []
+        self._joined, self._rows = joined, rows
+        self._by_qid: dict[str, Placed] = {}
+        self._by_question: dict[tuple, list[Placed]] = defaultdict(list)
+        self._used: set[str] = set()
+        for place, row in rows:
+            qid, question = _qid(row), _question(row)
+            if qid is None and question is None:
+                raise ValueError(
+                    f"{place}: qid: is {row.get('qid')!r}, and video and sentence are missing; rows are joined by them"
+                )
+            if qid is not None:
+                self._by_qid.setdefault(qid, (place, row))
+            if question is not None:
+                self._by_question[question].append((place, row))
+
+    def of(self, sample: Sample) -> Placed | None:
+        """The prediction for a sample, which no other sample gets then."""
+        asked, has_qid = sample.row(), _has_qid(sample)
+        match = self._by_qid.get(sample.qid) if has_qid else None
+        if match is not None and (difference := _difference(match[1], asked)):
+            self.others.append(f"{match[0]} (qid {sample.qid!r}): {difference}")
+        if match is None:
+            waiting = self._by_question.get(_question(asked) or (), [])
+            free = (one for one in waiting if one[0] not in self._used and not (has_qid and _has_own_qid(one[1])))
+            match = next(free, None)
+        if match is not None:
+            self._used.add(match[0])
+        return match
+
+    def left(self) -> list[Placed]:
+        """Predictions of no sample. Those that repeat a question, or a qid, are findings instead."""
+        taken = [placed for placed in self._rows if placed[0] in self._used]
+        qids, questions = {_qid(row) for _, row in taken}, {_question(row) for _, row in taken} - {None}
+        left = []
+        for place, row in self._rows:
+            qid, question = _qid(row), _question(row)
+            if place in self._used:
+                continue
+            if qid in qids if _has_own_qid(row) else question in questions:
+                self._joined.note("duplicate_predictions", qid or place)
+            else:
+                left.append((place, row))
+        return left
+
+
+def _refuse_other_questions(others: list[str], annotations: str) -> None:
+    """Raises ValueError where predictions answer other questions than the rows with their qids ask."""
+    if others:
+        more = f"; and {len(others) - NAMED} more" if len(others) > NAMED else ""
+        raise ValueError(
+            f"{len(others)} predictions answer other questions than the rows of {annotations} with their qids: "
+            f"{'; '.join(others[:NAMED])}{more}; {GIVE_THOSE}"
+        )
+
+
+def _first_of_each(rows: Sequence[Placed], joined: Joined) -> list[Placed]:
+    """Without the rows that repeat a qid with its question, as files that were put together do."""
+    seen: set[tuple] = set()
+    kept = []
+    for place, row in rows:
+        key = (_qid(row), _question(row), str(row.get("timestamp")))
+        if key[0] and key in seen:
+            joined.note("duplicate_predictions", key[0])
+        else:
+            kept.append((place, row))
+        seen.add(key)
+    return kept
+
+
+def _samples(path: str, joined: Joined) -> list[Sample]:
+    """Ground truth, the first of a qid; rows that cannot be read and repeated qids are findings."""
+    samples: dict[str, Sample] = {}
+    for item in read_samples(path):
+        if isinstance(item, Problem):
+            joined.note("annotations_left_out", str(item))
+        elif item.qid in samples:
+            joined.note("duplicate_annotations", item.qid)
+        else:
+            samples[item.qid] = item
+    return list(samples.values())
+
+
+def _has_qid(sample: Sample) -> bool:
+    """Whether the row has one of its own; else it is named after its file and line."""
+    path, _, line = sample.place.rpartition(":")
+    return sample.qid != f"{Path(path).stem}:{line}"
+
+
+def _has_own_qid(prediction: Row) -> bool:
+    """Whether its qid names it: FILE:LINE may be one of a row without any."""
+    qid = _qid(prediction)
+    return qid is not None and not qid.rpartition(":")[2].isdecimal()
+
+
+def _qid(row: Row) -> str | None:
+    qid = row.get("qid")
+    return str(qid) if isinstance(qid, str | int) and not isinstance(qid, bool) and qid != "" else None
+
+
+def _question(row: Row) -> tuple | None:
+    """What a row asks: video, its part in seconds, sentence; None where it does not say."""
+    video, sentence = row.get("video"), row.get("sentence")
+    if not isinstance(video, str) or not isinstance(sentence, str):
+        return None
+    part = [row.get(key) for key in PARTS]
+    return video, _words(sentence), *(_seconds(value) for value in part)
+
+
+def _seconds(value: object) -> float | None:
+    return round(float(value), 3) if isinstance(value, int | float) else None
+
+
+def _difference(prediction: Row, annotation: Row) -> str | None:
+    """How a prediction's question differs from that of the row with its qid, as far as it says."""
+    pairs = [("sentence", _words)] if "sentence" in prediction else []
+    if "video" in prediction:  # folders may change, the file and its part may not
+        pairs += [("video", lambda name: Path(str(name)).stem), *((key, _seconds) for key in PARTS)]
+    for key, normal in pairs:
+        mine, its = prediction.get(key), annotation.get(key)
+        if normal(mine) != normal(its):
+            return f"{key} {_short(mine)}, not {_short(its)}"
+    return None
+
+
+def _words(sentence: object) -> str:
+    return " ".join(str(sentence).split())
+
+
+def _short(value: object) -> str:
+    return repr(value[:60]) if isinstance(value, str) else str(value)
+
+
+def _named(row: Row) -> str:
+    return repr(row["sentence"][:60] if isinstance(row.get("sentence"), str) else row.get("qid"))
+
+
+def _add(joined: Joined, place: str, row: Row, *, truth: Spans, codec: Codec | None) -> None:
+    spans, status = predicted(place, row, codec)
+    joined.predictions.append(spans)
+    joined.statuses.append(status)
+    joined.ground_truths.append(truth)

@@ -1,0 +1,103 @@
+"""Rows of predictions.jsonl, as vtg, models and people write them: read, and what they predict."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from vtg.evaluation.metrics import Spans
+from vtg.tasks.answer import Codec, Status
+
+OTHER_NAMES = ("pred_relevant_windows", "predicted_times", "pred", "predictions", "answer")
+"""What others call `prediction`: named in the message about a row without one."""
+
+Row = dict[str, Any]
+Placed = tuple[str, Row]
+"""A prediction and its place, path:line."""
+
+
+def read_rows(path: str) -> list[Placed]:
+    """(place, row) of every row of a JSONL file or a JSON array. NaN is read: models and peers write it.
+
+    Raises OSError when the file cannot be read, and ValueError naming the place for what is not a JSON object.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is not UTF-8 text ({error.reason}); give predictions as JSONL") from None
+    lines = [(f"{path}:{number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    if text.lstrip().startswith("["):
+        array = _decoded(path, text)
+        rows = [(f"{path}[{index}]", row) for index, row in enumerate(array)]
+    else:
+        rows = [(place, _decoded(place, line)) for place, line in lines]
+    if not rows:
+        raise ValueError(f"{path}: holds no predictions; check the path and the run that wrote it")
+    for place, row in rows:
+        if not isinstance(row, dict):
+            raise ValueError(f"{place}: {str(row)[:40]!r} is not an object; every row needs a prediction")
+    return rows
+
+
+def needs_parsing(row: Row) -> bool:
+    """Whether a row has a text and no prediction."""
+    return "prediction" not in row and isinstance(row.get("text"), str)
+
+
+def moments(place: str, value: object) -> Spans:
+    """The true moments under the key `timestamp`. Raises ValueError for none, and for what is no moment."""
+    spans = _spans(place, "timestamp", value)
+    if not spans:
+        raise ValueError(f"{place}: timestamp: is missing; add it to the row, or give --annotations")
+    for start, end in spans:
+        if not (math.isfinite(start) and math.isfinite(end) and start < end):
+            raise ValueError(f"{place}: timestamp: [{start:g}, {end:g}] is no moment: it must start before it ends")
+    return spans
+
+
+def predicted(place: str, row: Row, codec: Codec | None) -> tuple[Spans, str | None]:
+    """A row's spans in seconds, and its status where it has one; `codec` reads rows that have text alone.
+
+    Raises ValueError, naming the place, for a row without either.
+    """
+    if "prediction" in row:
+        status = row.get("status")
+        if status not in (None, *Status):
+            raise ValueError(f"{place}: status: is {status!r}, not one of {', '.join(Status)}")
+        return _spans(place, "prediction", row["prediction"]), status
+    text, duration_s = row.get("text"), row.get("duration")
+    if codec is None or not isinstance(text, str):
+        other = next((name for name in OTHER_NAMES if name in row), None)
+        remedy = f"; rename {other!r}, which this row has" if other else ""
+        raise ValueError(
+            f"{place}: has neither prediction ([[start, end], ...] in seconds) nor text (the raw answer){remedy}"
+        )
+    if isinstance(duration_s, bool) or not isinstance(duration_s, int | float) or not 0 < duration_s < math.inf:
+        raise ValueError(f"{place}: duration: is {duration_s!r}; parsing text needs the clip's length in seconds")
+    answer = codec.parse(text, float(duration_s))
+    return answer.spans, answer.status.value
+
+
+def _spans(place: str, key: str, value: object) -> list[tuple[float, float]]:
+    """The spans under a key: [[start, end], ...] or one [start, end]; none for null or []. A null bound becomes NaN."""
+    pairs = [] if value is None else value
+    if isinstance(pairs, list) and pairs and not isinstance(pairs[0], list):
+        pairs = [pairs]
+    if not isinstance(pairs, list) or not all(_is_pair(pair) for pair in pairs):
+        raise ValueError(f"{place}: {key}: {str(value)[:60]} must be [[start, end], ...] in seconds, or null")
+    return [(_bound(start), _bound(end)) for start, end in pairs]
+
+
+def _bound(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _is_pair(pair: object) -> bool:
+    return isinstance(pair, list) and len(pair) == 2 and all(type(bound) in (int, float, type(None)) for bound in pair)
+
+
+def _decoded(place: str, text: str) -> Any:
+    try:
+        return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 300 else float(digits))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{place}: is not JSON ({error}); give JSONL, one object a line, or one array") from None
