@@ -18,11 +18,12 @@ from vtg.config.schema import RLConfig, SFTConfig
 PROJECT = Path(__file__).parents[1]
 PACKAGE = PROJECT / "vtg"
 
-GROUND = ("vtg.errors", "vtg.output", "vtg.config")
+GROUND = ("vtg.errors", "vtg.output", "vtg.threads", "vtg.config")
 
 BELOW: dict[str, tuple[str, ...]] = {
     "vtg.errors": (),
     "vtg.output": (),
+    "vtg.threads": (),
     "vtg.video.address": (),
     "vtg.config": ("vtg.errors", "vtg.video.address"),
     "vtg.entry": GROUND,

@@ -16,6 +16,7 @@ from vtg.config.schema import SFTConfig
 from vtg.errors import ConfigError
 from vtg.models.checkpoint import last_checkpoint
 from vtg.output import write_json, write_text
+from vtg.threads import openmp_settings
 from vtg.training.processes import is_main_process, wait_for_all
 from vtg.training.saving import STAGING
 
@@ -110,6 +111,8 @@ def environment() -> dict[str, Any]:
         "git_commit": _git_commit(),
         "command": sys.argv,
         "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "openmp": openmp_settings(),
         "gpus": gpus,
         "world_size": int(os.environ.get("WORLD_SIZE", "1")),
     }

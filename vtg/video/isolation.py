@@ -35,6 +35,7 @@ import numpy as np
 
 from vtg.config.schema import VideoConfig
 from vtg.errors import ConfigError, RunError, SampleError
+from vtg.threads import chosen
 from vtg.video.clip import Clip, DecodeError
 from vtg.video.load import add_fallbacks, load_clip, take_fallbacks
 
@@ -223,7 +224,8 @@ class _Child:
         self.lifeline = open(lifeline, "wb", buffering=0)  # noqa: SIM115
         self.noise = b""
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path)}
-        environment.setdefault("OMP_NUM_THREADS", "1")
+        if "OMP_NUM_THREADS" not in environment or "OMP_NUM_THREADS" in chosen:
+            environment["OMP_NUM_THREADS"] = "1"
         # -P: what lies in the working directory is not to shadow a library
         try:
             self.process = subprocess.Popen(
