@@ -64,9 +64,9 @@ def test_errors_and_warnings_are_told_apart_with_places_counts_and_remedies(
     assert capsys.readouterr().out.splitlines() == [
         "3 errors:",
         f"  {path}:2: timestamp: [5, 2] is reversed: its end comes before its start; swap them, or drop the row",
+        "  … and 1 more of this kind; --all shows every one",
         f"  {path}:4: row: must be a JSON object with the keys video, duration, timestamp, sentence, not a list of 1; "
         "README.md, 'Your own data', shows a row",
-        "  and 1 more timestamp-reversed (--max-problems shows more)",
         "",
         "2 warnings:",
         f"  {path}:3: timestamp: ends at 30.5 s, 0.5 s after the clip's end at 30 s; it is read as 30 s: "
@@ -80,6 +80,22 @@ def test_errors_and_warnings_are_told_apart_with_places_counts_and_remedies(
         "  warning timestamp-clipped: 1",
         "  warning qid-repeated: 1",
     ]
+
+
+def test_twenty_of_a_kind_are_shown_and_all_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path, *[REVERSED, "[1]"] * 25)
+    assert main([path]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "50 errors:"
+    assert [line.partition(": ")[0] for line in lines[1:21]] == [f"  {path}:{number}" for number in range(1, 41, 2)]
+    assert lines[21] == lines[42] == "  … and 5 more of this kind; --all shows every one"
+    assert main([path, "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert (len(document["problems"]), document["errors"], document["problems_of_each_kind"]) == (40, 50, 20)
+    assert main([path, "--all"]) == 1
+    assert "more of this kind" not in (out := capsys.readouterr().out) and len(out.splitlines()) == 55
+    assert main([path, "--json", "--all"]) == 1
+    assert len(json.loads(capsys.readouterr().out)["problems"]) == 50
 
 
 def test_warnings_fail_only_when_strict(tmp_path: Path) -> None:
@@ -150,6 +166,7 @@ def test_json_is_one_document_alone_on_stdout(tmp_path: Path) -> None:
         "tables_full": False,
         "duration_s": {"min": 30.0, "max": 30.0},
         "kinds": {"error": {"timestamp-reversed": 1}, "warning": {}},
+        "problems_of_each_kind": 20,
         "problems": None,
     }
     (problem,) = document["problems"]
@@ -278,6 +295,35 @@ def test_probe_holds_every_video_against_its_rows(tmp_path: Path, capsys: pytest
     assert "2 videos" in captured.err  # each file is opened once, on a bar that leaves stdout alone
 
 
+def test_a_missing_duration_is_filled_in_from_the_file_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encode(tmp_path / "ten.mp4", seconds=10)
+    row = {"video": "ten.mp4", "timestamp": [1, 4], "sentence": "x"}
+    given = [row, row | {"duration": None, "timestamp": [1, 10.5]}, row | {"timestamp": [11, 12]}]
+    given += [row | {"video_start": 2.0, "video_end": 8.0}, row | {"video": "no.mp4"}, row | {"duration": 10.0}]
+    path, out = write(tmp_path, *given), tmp_path / "good.jsonl"
+    words = [path, "--probe", "--video-dir", str(tmp_path)]
+    assert main(words) == 1
+    printed = capsys.readouterr().out
+    assert f"{path}:1: duration: is missing; the file lasts 10 s: --fix OUT writes that" in printed
+    assert "error duration-missing: 5" in printed and "1 good" in printed
+    assert main([*words, "--fix", str(out)]) == 1
+    printed = capsys.readouterr().out
+    assert f"{path}:1: duration: was missing; filled in: the file lasts 10 s" in printed
+    assert f"{path}:4: duration: was missing; filled in: video_start to video_end is 6 s" in printed
+    assert f"{path}:3: timestamp: starts at 11 s, but the clip lasts 10 s" in printed
+    assert f"{path}:5: video: there is no file {tmp_path / 'no.mp4'}" in printed
+    kept = [json.loads(line) for line in out.read_text().splitlines()]
+    assert kept == [
+        row | {"duration": 10.0},
+        row | {"duration": 10.0, "timestamp": [1.0, 10.0]},
+        given[3] | {"duration": 6.0},
+        given[5],
+    ]
+    assert main([str(out), "--probe", "--strict", "--video-dir", str(tmp_path)]) == 0
+
+
 @NEEDS_SHARED
 def test_real_rows_and_their_videos_are_good() -> None:
     assert main([str(SHARED / "real.jsonl"), "--probe", "--video-dir", str(SHARED / "videos"), "--strict"]) == 0
@@ -289,7 +335,7 @@ def test_time_r1_rows_past_their_video_are_all_found(capsys: pytest.CaptureFixtu
     document = json.loads(capsys.readouterr().out)
     kinds = document["kinds"]
     assert document["rows"] == 2500
-    assert kinds["error"]["timestamp-over"] + kinds["warning"]["timestamp-clipped"] == 48
+    assert kinds["error"]["timestamp-over"] + kinds["warning"]["timestamp-clipped"] == 34  # and 14 by rounding alone
     assert kinds["error"]["timestamp-over"] >= 11
 
 

@@ -17,9 +17,13 @@ import msgspec
 
 from vtg.data import audit, schema
 from vtg.data.schema import Problem
+from vtg.data.video_checks import VideoChecks
 from vtg.errors import ConfigError
 from vtg.output import stdout_may_close, write_text
 from vtg.video import address
+
+MENDED = ("timestamp-clipped", "duration-filled")
+"""Kinds of warnings that a row no longer has once --fix has written it."""
 
 REPORT_SIGNATURE = b'{"report": "vtg.validate"'
 
@@ -27,7 +31,8 @@ REPORT_SIGNATURE = b'{"report": "vtg.validate"'
 class FixedFiles(AbstractContextManager["FixedFiles"]):
     """Writes OUT, the good rows, and OUT's .rejects.jsonl, the others; both appear only when all is written.
 
-    A good row is written as it was given, on one line; a span that ended after its clip is clipped.
+    A good row is written as it was given, on one line; a span that ended after its clip is clipped, and with --probe a
+    duration that was missing is filled in.
     """
 
     def __init__(self, out: str, *, strict: bool) -> None:
@@ -38,7 +43,7 @@ class FixedFiles(AbstractContextManager["FixedFiles"]):
         self._rejects = open(self._temporary[1], "w", encoding="utf-8")  # noqa: SIM115
 
     def keep(self, raw: bytes, problems: list[Problem]) -> None:
-        if self._strict and any(problem.kind != "timestamp-clipped" for problem in problems):
+        if self._strict and any(problem.kind not in MENDED for problem in problems):
             self.reject(raw, problems)
             return
         if any(problem.kind == "timestamp-clipped" for problem in problems):
@@ -80,7 +85,7 @@ def _clipped(raw: bytes) -> bytes:
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     options = _options(argv)
-    report = audit.Report(max_problems=options.max_problems, strict=options.strict)
+    report = audit.Report(max_problems=None if options.all else options.max_problems, strict=options.strict)
     try:
         with ExitStack() as stack:
             sink = stack.enter_context(FixedFiles(options.fix, strict=options.strict)) if options.fix else None
@@ -102,13 +107,25 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m vtg.validate", description=__doc__)
     parser.add_argument("files", nargs="*", metavar="FILE", help="annotations: JSON Lines, or one JSON array")
     parser.add_argument("--video-dir", metavar="D", help="where relative videos are; checks that every video is there")
-    parser.add_argument("--probe", action="store_true", help="open every video: readable, long enough, already cut?")
+    parser.add_argument(
+        "--probe",
+        action="store_true",
+        help="open every video: readable, long enough, cut? with --fix: fill durations in",
+    )
     parser.add_argument("--strict", action="store_true", help="warnings count as errors")
     parser.add_argument("--fix", metavar="OUT", help="write the good rows to OUT, the others to OUT's .rejects.jsonl")
     parser.add_argument(
         "--json", nargs="?", const="-", metavar="FILE", help="print (or write to FILE) the report as JSON"
     )
-    parser.add_argument("--max-problems", type=int, default=100, metavar="N", help="problems shown of each kind")
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument(
+        "--max-problems",
+        type=int,
+        default=20,
+        metavar="N",
+        help="problems of each kind, in JSON too (default: 20)",
+    )
+    shown.add_argument("--all", action="store_true", help="show every problem; their number is always exact")
     options = parser.parse_args(argv)
     if options.json not in (None, "-") and os.path.exists(options.json) and not _is_report(options.json):
         # `--json rows.jsonl` means a file to check; whatever was meant, a file that is not a report is not overwritten.
@@ -153,20 +170,20 @@ def _is_report(path: str) -> bool:
         return file.read(len(REPORT_SIGNATURE)) == REPORT_SIGNATURE
 
 
-def _video_checks(options: argparse.Namespace, stack: ExitStack) -> audit.VideoChecks | None:
+def _video_checks(options: argparse.Namespace, stack: ExitStack) -> VideoChecks | None:
     if not options.probe and options.video_dir is None:
         return None
     from vtg.video.storage import exists
 
     if not options.probe:
-        return audit.VideoChecks(options.video_dir, exists=exists)
+        return VideoChecks(options.video_dir, exists=exists)
     from tqdm import tqdm
 
     from vtg.video.clip import DecodeError
     from vtg.video.decoders import probe
 
     bar = stack.enter_context(tqdm(desc="probing", unit=" videos", file=sys.stderr))
-    return audit.VideoChecks(
+    return VideoChecks(
         options.video_dir, exists=exists, probe=probe, unreadable=(DecodeError, OSError), progress=bar.update
     )
 

@@ -5,10 +5,10 @@ videos are counted up to `MAX_VIDEOS`; the report tells when a limit is met. `Vi
 """
 
 import mmap
-import os
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -16,7 +16,7 @@ import msgspec
 from vtg.data import checks, rows, schema
 from vtg.data.checks import Finding
 from vtg.data.schema import Problem
-from vtg.video import address
+from vtg.data.video_checks import VideoChecks
 
 MAX_VIDEOS = 1 << 17
 
@@ -52,9 +52,9 @@ class FirstSeen:
 
 @dataclass
 class Report:
-    """What was found: exact counts, and the first `max_problems` problems of each kind."""
+    """What was found: exact counts, and the first `max_problems` problems of each kind (None: all)."""
 
-    max_problems: int = 100
+    max_problems: int | None = 20
     strict: bool = False
     files: list[str] = field(default_factory=list)
     rows: int = 0
@@ -70,7 +70,7 @@ class Report:
     def add(self, problem: Problem) -> None:
         counts = self.errors if problem.severity == "error" else self.warnings
         counts[problem.kind] += 1
-        if counts[problem.kind] <= self.max_problems:
+        if self.max_problems is None or counts[problem.kind] <= self.max_problems:
             self.problems.append(problem)
 
     def count(self, video: str, duration_s: float) -> None:
@@ -103,18 +103,23 @@ class Report:
             "tables_full": self.tables_full,
             "duration_s": {"min": self.min_duration_s, "max": self.max_duration_s} if self.max_duration_s else None,
             "kinds": {"error": dict(self.errors), "warning": dict(self.warnings)},
+            "problems_of_each_kind": self.max_problems,
             "problems": [asdict(problem) for problem in self.problems],
         }
 
     def lines(self) -> Iterator[str]:
-        """The report as text: errors, warnings, summary."""
+        """The report as text: errors, warnings, each kind of them together, and a summary."""
+        of_kind: dict[tuple[str, str], list[Problem]] = defaultdict(list)
+        for problem in self.problems:
+            of_kind[problem.severity, problem.kind].append(problem)
         for severity, counts in (("error", self.errors), ("warning", self.warnings)):
             if counts:
                 yield f"{counts.total()} {severity}s:"
-                yield from (f"  {problem}" for problem in self.problems if problem.severity == severity)
                 for kind, count in counts.items():
-                    if count > self.max_problems:
-                        yield f"  and {count - self.max_problems} more {kind} (--max-problems shows more)"
+                    shown = of_kind[severity, kind]
+                    yield from (f"  {problem}" for problem in shown)
+                    if count > len(shown):
+                        yield f"  … and {count - len(shown):,} more of this kind; --all shows every one"
                 yield ""
         found = f"{self.errors.total()} errors, {self.warnings.total()} warnings"
         yield f"{self.rows} rows in {len(self.files)} files: {self.good} good, {found}"
@@ -134,87 +139,6 @@ class Sink(Protocol):
     def reject(self, raw: bytes, problems: list[Problem]) -> None: ...
 
 
-class VideoInfo(Protocol):
-    @property
-    def duration_s(self) -> float: ...
-
-
-class VideoChecks:
-    """Checks the videos that rows name: that they are there and, with `probe`, that their durations fit.
-
-    Every distinct file is looked at once. `probe` opens a video and raises `unreadable` where that fails; `exists` says
-    whether there is one.
-    """
-
-    def __init__(
-        self,
-        video_dir: str | None,
-        *,
-        exists: Callable[[str], bool] = os.path.isfile,
-        probe: Callable[[str], VideoInfo] | None = None,
-        unreadable: tuple[type[Exception], ...] = (OSError,),
-        progress: Callable[[], object] = lambda: None,
-    ) -> None:
-        self._video_dir, self._exists, self._probe = video_dir, exists, probe
-        self._unreadable, self._progress = unreadable, progress
-        self._paths: dict[str, str] = {}
-        self._files: dict[str, Finding | float | None] = {}
-
-    def findings(self, row: dict[str, Any]) -> Iterator[Finding]:
-        """What is wrong with the video of a row that has no errors of its own."""
-        video = row["video"]
-        path = self._paths.get(video)
-        if path is None:
-            path = self._paths[video] = schema.resolve_video(video, self._video_dir)
-        if path not in self._files:
-            self._files[path] = self._look(path)
-        match self._files[path]:
-            case Finding() as finding:
-                yield finding
-            case float() as file_s:
-                yield from _duration_findings(row, file_s)
-
-    def _look(self, path: str) -> Finding | float | None:
-        """The file's duration in seconds (None without probe), or what is wrong with it."""
-        if fault := address.fault(path):  # of a name and the folder together: each alone may be opened
-            return Finding("video", "video-address", fault)
-        if not self._exists(path):
-            remedy = "give its folder with --video-dir" if self._video_dir is None else "check --video-dir, or fetch it"
-            return Finding("video", "video-missing", f"there is no file {path}; {remedy}")
-        if self._probe is None:
-            return None
-        try:
-            return float(self._probe(path).duration_s)
-        except self._unreadable as error:
-            return Finding("video", "video-unreadable", f"{path} cannot be read ({error}); fetch it again")
-        finally:
-            self._progress()
-
-
-def _duration_findings(row: dict[str, Any], file_s: float) -> Iterator[Finding]:
-    """Whether a file that lasts `file_s` can hold the clip of a row: an error where `video.load` would refuse it."""
-    duration_s, start_s, end_s = row["duration"], row.get("video_start"), row.get("video_end")
-    lasts = f"the file lasts {file_s:.10g} s"
-    if start_s is None or end_s is None:
-        gap_s, text = abs(file_s - duration_s), f"{lasts}, not {duration_s:.10g} s"
-        if gap_s > max(1.0, 0.1 * duration_s):
-            text = f"{text}; fetch the right file, or give video_start and video_end if the clip is a part of it"
-            yield Finding("duration", "video-duration", text)
-        elif gap_s > max(0.5, 0.02 * duration_s):
-            yield Finding(
-                "duration", "video-duration-off", f"{text}; it is near enough to be read: correct it", "warning"
-            )
-        return
-    clip_s = end_s - start_s
-    tolerance_s = max(1.0, 0.05 * clip_s)
-    if file_s < end_s and abs(file_s - clip_s) <= tolerance_s:
-        text = f"{lasts}, as long as the clip: it is read as already cut; remove video_start and video_end"
-        yield Finding("video_start", "video-already-cut", text, "warning")
-    elif file_s <= start_s or file_s < end_s - tolerance_s:
-        text = f"{lasts}: it neither reaches video_end ({end_s:.10g} s) nor is a clip of {clip_s:.10g} s"
-        yield Finding("video_end", "video-trim", f"{text}; correct the times, or fetch the right file")
-
-
 def audit_file(path: str, report: Report, *, videos: VideoChecks | None = None, sink: Sink | None = None) -> None:
     """Checks every row of a file into the report. Raises OSError when the file cannot be read."""
     report.files.append(path)
@@ -231,6 +155,8 @@ def audit_file(path: str, report: Report, *, videos: VideoChecks | None = None, 
             video, duration_s, qid = row.video, row.duration, row.qid
         else:
             whole, problems = schema.check_row(raw, path=path, line=line)
+            if videos is not None and whole is not None and [one.kind for one in problems] == ["duration-missing"]:
+                raw, whole, problems = _with_duration(raw, whole, problems[0], videos, fills=sink is not None)
             if whole is None or _lost(problems):
                 _reject(raw, problems, report, sink)
                 continue
@@ -252,6 +178,29 @@ def audit_file(path: str, report: Report, *, videos: VideoChecks | None = None, 
     if empty:
         report.add(schema.empty_file(path))
     report.tables_full |= qids.count >= qids.LIMIT or len(report.videos) >= MAX_VIDEOS
+
+
+def _with_duration(
+    raw: bytes, row: dict[str, Any], missing: Problem, videos: VideoChecks, *, fills: bool
+) -> tuple[bytes, dict[str, Any] | None, list[Problem]]:
+    """The row with the duration that its video tells, and what is wrong with it then, where it is written so.
+
+    Else the row as it is, and what it would get.
+    """
+    placed = partial(_placed, path=missing.path, line=missing.line)
+    found = videos.duration(row)
+    if found is None:
+        return raw, row, [missing, *map(placed, videos.findings(row | {"duration": 0.0}))]
+    duration_s, told = found
+    if not fills:
+        text = f"is missing; {told}: --fix OUT writes that"
+        return raw, row, [replace(missing, message=text)]
+    filled = msgspec.json.decode(msgspec.json.format(raw, indent=-1), type=dict[str, msgspec.Raw])
+    filled["duration"] = msgspec.Raw(msgspec.json.encode(duration_s))
+    raw = msgspec.json.encode(filled)
+    whole, problems = schema.check_row(raw, path=missing.path, line=missing.line)
+    text = f"was missing; filled in: {told}"
+    return raw, whole, [placed(Finding("duration", "duration-filled", text, "warning")), *problems]
 
 
 def _lost(problems: list[Problem]) -> bool:

@@ -24,7 +24,13 @@ OTHER_NAMES = {
 }
 MAX_DURATION_S = 24 * 3600.0
 TRIM_TOLERANCE_S = 0.5
+
+EDGE_S = 1e-3
+"""A span may leave its clip by so much and be as good as inside, read clipped: annotated times are rounded to a
+millisecond at best, and no frame is that short. Sums and products of them are off by far less."""
+
 CONVERT = "README.md, 'Your own data', shows a row"
+PROBED = ": python -m vtg.validate FILE --probe --fix OUT reads it from the video"
 MAX_LEARNED_KEYS = 64
 _PLAIN_KEY = re.compile(r"[\w .:/-]+", re.ASCII)
 
@@ -51,7 +57,7 @@ def check(raw: bytes) -> tuple[dict[str, Any] | None, list[Finding]]:
 
 
 def clip_tolerance_s(duration_s: float) -> float:
-    """How far a span may end after its clip and still be read, clipped: rounding and container durations explain it."""
+    """How far a span may end after its clip and still be read, clipped: the durations of containers explain it."""
     return max(1.0, 0.05 * duration_s)
 
 
@@ -63,7 +69,8 @@ def _row_findings(row: dict[str, Any]) -> Iterator[Finding]:
         return
     for key in missing:
         other = next((name for name in OTHER_NAMES[key] if name in row), None)
-        remedy = f"rename {other!r}, which this row has, or convert the file" if other else "every row needs it"
+        needed = "every row needs it" + (PROBED if key == "duration" else "")
+        remedy = f"rename {other!r}, which this row has, or convert the file" if other else needed
         yield Finding(key, f"{key}-missing", f"is missing; {remedy}")
     for key in ("video", "sentence"):
         if row.get(key) is not None:
@@ -121,20 +128,20 @@ def _span_findings(field: str, start: float, end: float, duration_s: float) -> I
         why = "its end comes before its start; swap them" if end < start else "it ends where it starts; give its end"
         text = f"[{_number(start)}, {_number(end)}] is {kind}: {why}, or drop the row"
         yield Finding(field, f"timestamp-{kind}", text)
-    if start < 0:
+    if start < -EDGE_S or end <= 0 > start:
         text = f"starts at {_number(start)} s, before the clip; count from the clip's start, 0 s"
         yield Finding(field, "timestamp-negative", text)
     elif start >= duration_s:
         text = f"starts at {_number(start)} s, but the clip lasts {clip}; give times relative to the clip"
         yield Finding(field, "timestamp-outside", f"{text} (subtract video_start), or correct duration")
-    elif end > duration_s:
+    elif end > duration_s + EDGE_S:
         text = f"ends at {_number(end)} s, {_number(end - duration_s)} s after the clip's end at {clip}"
         if end - duration_s <= clip_tolerance_s(duration_s):
             text = f"{text}; it is read as {clip}: write that (--fix does)"
             yield Finding(field, "timestamp-clipped", text, "warning")
         else:
             yield Finding(field, "timestamp-over", f"{text}; correct it or duration, or drop the row")
-    elif start == 0 and end == duration_s:
+    elif start <= 0 and end >= duration_s:
         text = f"covers the whole clip, [0, {_number(end)}]: nothing is left to find; drop the row if that is wrong"
         yield Finding(field, "timestamp-whole", text, "warning")
 
@@ -294,17 +301,24 @@ class RowDecoder:
         return {key: value for key, value in values if value is not msgspec.UNSET}
 
 
+def _is_inside(start: float, end: float, duration_s: float) -> bool:
+    """Whether a span has no finding; if it leaves the clip, then by no more than `EDGE_S`."""
+    if not -EDGE_S <= start < end <= duration_s + EDGE_S:
+        return False
+    return start < duration_s and end > 0 and (start > 0 or end < duration_s)
+
+
 def is_clean(row: Row) -> bool:
     """Whether a decoded row has neither error nor warning; False when in doubt."""
     duration_s, times, video, sentence = row.duration, row.timestamp, row.video, row.sentence
     if not times or duration_s > MAX_DURATION_S:
         return False
     if len(times) == 2 and type(start := times[0]) is float and type(end := times[1]) is float:
-        if not 0 <= start < end <= duration_s or (end == duration_s and start == 0):
+        if not _is_inside(start, end, duration_s):
             return False
     else:
         for span in times:
-            if isinstance(span, float | int) or not 0 <= span[0] < span[1] <= duration_s or span == (0, duration_s):
+            if isinstance(span, float | int) or not _is_inside(span[0], span[1], duration_s):
                 return False
     first, last = row.video_start, row.video_end
     if (first is not None or last is not None) and (

@@ -33,7 +33,7 @@ from vtg.video import address, storage
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 """Goes up with any change to the columns, to the rules of `vtg.data.checks`, or to what a Sample holds."""
 
 SMALL_BYTES = 4 << 20

@@ -127,11 +127,11 @@ def check_row(raw: bytes, *, path: str, line: int) -> tuple[dict[str, Any] | Non
 
 
 def spans_of(row: dict[str, Any]) -> tuple[Span, ...]:
-    """The spans of a row without errors, in seconds: ends after the clip's end are clipped to it."""
+    """The spans of a row without errors, in seconds: clipped to the clip where they leave it."""
     pairs, duration_s = row["timestamp"], float(row["duration"])
     if not isinstance(pairs[0], list):
         pairs = [pairs]
-    return tuple((float(start), min(float(end), duration_s)) for start, end in pairs)
+    return tuple((max(float(start), 0.0), min(float(end), duration_s)) for start, end in pairs)
 
 
 def resolve_video(video: str, video_dir: str | None) -> str:
@@ -185,12 +185,13 @@ def _sample(row: dict[str, Any], *, path: str, line: int) -> Sample:
 
 def _clean_sample(row: checks.Row, metadata: dict[str, Any], *, path: str, line: int) -> Sample:
     """`_sample` of a row without any fault, which has its types already."""
-    times = row.timestamp
-    spans = ((times[0], times[1]),) if isinstance(times[0], float) else tuple(times)
+    times, duration_s = row.timestamp, row.duration
+    pairs: Any = (times,) if isinstance(times[0], float) else times
+    spans = tuple((max(start, 0.0), min(end, duration_s)) for start, end in pairs)
     return Sample(
         video=row.video,
         duration_s=row.duration,
-        spans=spans,  # type: ignore[arg-type]
+        spans=spans,
         query=row.sentence,
         qid=f"{_stem(path)}:{line}" if row.qid is None else str(row.qid),
         video_start_s=row.video_start,

@@ -1,0 +1,106 @@
+"""Whether the videos that annotation rows name are there and, where they are opened, last as long as the rows say."""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from vtg.data import schema
+from vtg.data.checks import Finding
+from vtg.video import address
+
+
+class VideoInfo(Protocol):
+    @property
+    def duration_s(self) -> float: ...
+
+
+class VideoChecks:
+    """Checks the videos that rows name: that they are there and, with `probe`, that their durations fit.
+
+    Every distinct file is looked at once. `probe` opens a video and raises `unreadable` where that fails; `exists` says
+    whether there is one.
+    """
+
+    def __init__(
+        self,
+        video_dir: str | None,
+        *,
+        exists: Callable[[str], bool] = os.path.isfile,
+        probe: Callable[[str], VideoInfo] | None = None,
+        unreadable: tuple[type[Exception], ...] = (OSError,),
+        progress: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._video_dir, self._exists, self._probe = video_dir, exists, probe
+        self._unreadable, self._progress = unreadable, progress
+        self._paths: dict[str, str] = {}
+        self._files: dict[str, Finding | float | None] = {}
+
+    def findings(self, row: dict[str, Any]) -> Iterator[Finding]:
+        """What is wrong with the video of a row that has no errors of its own."""
+        match self._file(row["video"]):
+            case Finding() as finding:
+                yield finding
+            case float() as file_s:
+                yield from _duration_findings(row, file_s)
+
+    def duration(self, row: dict[str, Any]) -> tuple[float, str] | None:
+        """The seconds of the clip of a row that says none, and where they are from; None where nothing tells them.
+
+        Only with `probe`; of a row whose times and video have no other fault.
+        """
+        start_s, end_s = row.get("video_start"), row.get("video_end")
+        if self._probe is None:
+            return None
+        if start_s is not None and end_s is not None:
+            return float(end_s - start_s), f"video_start to video_end is {end_s - start_s:.10g} s"
+        file_s = self._file(row["video"])
+        return (file_s, f"the file lasts {file_s:.10g} s") if isinstance(file_s, float) else None
+
+    def _file(self, video: str) -> Finding | float | None:
+        """What `_look` says of a row's video."""
+        path = self._paths.get(video)
+        if path is None:
+            path = self._paths[video] = schema.resolve_video(video, self._video_dir)
+        if path not in self._files:
+            self._files[path] = self._look(path)
+        return self._files[path]
+
+    def _look(self, path: str) -> Finding | float | None:
+        """The file's duration in seconds (None without probe), or what is wrong with it."""
+        if fault := address.fault(path):  # of a name and the folder together: each alone may be opened
+            return Finding("video", "video-address", fault)
+        if not self._exists(path):
+            remedy = "give its folder with --video-dir" if self._video_dir is None else "check --video-dir, or fetch it"
+            return Finding("video", "video-missing", f"there is no file {path}; {remedy}")
+        if self._probe is None:
+            return None
+        try:
+            return float(self._probe(path).duration_s)
+        except self._unreadable as error:
+            return Finding("video", "video-unreadable", f"{path} cannot be read ({error}); fetch it again")
+        finally:
+            self._progress()
+
+
+def _duration_findings(row: dict[str, Any], file_s: float) -> Iterator[Finding]:
+    """Whether a file that lasts `file_s` can hold the clip of a row: an error where `video.load` would refuse it."""
+    duration_s, start_s, end_s = row["duration"], row.get("video_start"), row.get("video_end")
+    lasts = f"the file lasts {file_s:.10g} s"
+    if start_s is None or end_s is None:
+        gap_s, text = abs(file_s - duration_s), f"{lasts}, not {duration_s:.10g} s"
+        if gap_s > max(1.0, 0.1 * duration_s):
+            text = f"{text}; fetch the right file, or give video_start and video_end if the clip is a part of it"
+            yield Finding("duration", "video-duration", text)
+        elif gap_s > max(0.5, 0.02 * duration_s):
+            yield Finding(
+                "duration", "video-duration-off", f"{text}; it is near enough to be read: correct it", "warning"
+            )
+        return
+    clip_s = end_s - start_s
+    tolerance_s = max(1.0, 0.05 * clip_s)
+    if file_s < end_s and abs(file_s - clip_s) <= tolerance_s:
+        text = f"{lasts}, as long as the clip: it is read as already cut; remove video_start and video_end"
+        yield Finding("video_start", "video-already-cut", text, "warning")
+    elif file_s <= start_s or file_s < end_s - tolerance_s:
+        text = f"{lasts}: it neither reaches video_end ({end_s:.10g} s) nor is a clip of {clip_s:.10g} s"
+        yield Finding("video_end", "video-trim", f"{text}; correct the times, or fetch the right file")
