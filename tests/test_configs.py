@@ -50,7 +50,7 @@ def run(*arguments: str, script: str = "train_sft.py") -> subprocess.CompletedPr
 
 def needed(choice: str, rows: str) -> list[str]:
     """What a choice cannot know by itself: the rows of `data=jsonl`, and room for real frames in the tiny model."""
-    extra = [f"data.annotation_file={rows}"] if choice in ("data=jsonl", "data=real") else []
+    extra = [f"data.annotation_file={rows}"] if choice in ("data=jsonl", "data=real", "data=my_dataset") else []
     return [*extra, "model.max_length=32768"] if choice == "video=default" else extra
 
 
@@ -201,8 +201,9 @@ def test_settings_are_shown_and_refused_before_anything_heavy_is_imported(script
 def test_help_names_every_group_and_choice_and_how_to_start():
     done = run("--help")
     for group in {choice.split("=")[0] for choice in CHOICES if has_group("sft", choice)}:
-        names = ", ".join(sorted(path.stem for path in (CONF / group).glob("*.yaml")))
+        names = ", ".join(sorted(path.stem for path in (CONF / group).glob("*.yaml") if path.stem != "defaults"))
         assert f"{group}: {names}\n" in done.stdout
+    assert "rewards: " not in done.stdout and "rollout" not in done.stdout
     assert "python train_sft.py data=my_dataset model=qwen3_vl_4b" in done.stdout
     assert (done.returncode, done.stderr) == (0, "")
 

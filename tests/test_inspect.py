@@ -9,8 +9,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from PIL import Image
 
+from vtg.entry import conf_dir
 from vtg.inspect import main
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
@@ -42,7 +44,42 @@ def test_a_video_shows_its_facts_its_true_times_and_what_sampling_takes(capsys, 
     assert report["keyframes_s"][0] == 0 and report["duration_s"] == pytest.approx(3.0)
     sampling = report["sampling"]
     assert sampling["frames"] == 4 and set(sampling["timestamps_s"]) >= {0.0, 1.0, 2.0}
-    assert (sampling["height"], sampling["width"], sampling["tokens"]) == (128, 160, 2 * 4 * 5)
+    assert (sampling["height"], sampling["width"], sampling["tokens"]) == (224, 320, 2 * 7 * 10)
+
+
+def test_sampling_is_that_of_training_and_takes_the_overrides_of_training(capsys, video):
+    def taken(*argv: str) -> dict:
+        return report_of(capsys, video, "--no-decode", *argv)[1]["sampling"]
+
+    default = OmegaConf.load(conf_dir() / "video" / "default.yaml")
+    shown = taken()
+    assert (shown["max_frames"], shown["fps"]) == (default.max_frames, default.fps)
+    assert shown["height"] * shown["width"] >= default.min_pixels
+    smaller = taken("video=tiny", "video.fps=4")
+    assert (smaller["max_frames"], smaller["fps"], smaller["height"] * smaller["width"] <= 4096) == (64, 4.0, True)
+    assert taken("experiment=gpu_8gb", "--fps", "1")["max_frames"] == 64
+    assert taken("video.max_pixels=100352", "model=qwen2_5_vl_3b")["width"] % 28 == 0
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("video.fpz=3", "video.fpz: there is no such key; did you mean video.fps?"),
+        ("video.sampling=all", "video.sampling = 'all': must be one of fps, uniform, random, keyframe, molmo2"),
+        ("video.max_frames=1", "video.min_frames = 4, video.max_frames = 1: must be 1 <= min_frames <= max_frames"),
+        ("video=big", "video=big: there is no such choice; choices of video: default, tiny"),
+        ("b.mp4", "b.mp4: must be a setting, KEY=VALUE; one video or annotation file is inspected at a time"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_wrong_usage(capsys, video, argument, message):
+    assert main([video, argument]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {message}")
+
+
+def test_settings_are_for_a_video_not_for_annotations(capsys, tmp_path: Path):
+    (tmp_path / "rows.jsonl").touch()
+    assert main([str(tmp_path / "rows.jsonl"), "video.fps=4"]) == 2
+    assert "video.fps=4: settings say how a video is sampled" in capsys.readouterr().err
 
 
 def test_sampling_options_change_what_is_taken(capsys, video):

@@ -77,3 +77,21 @@ def test_the_tiny_model_of_the_wheel_is_found(installed, tmp_path):
     where = Path(run(installed, tmp_path, "-c", code).strip())
     assert where.is_relative_to(installed)
     assert (where / "model.safetensors").is_file()
+
+
+def test_an_installed_package_says_where_a_data_set_of_ones_own_goes(installed, tmp_path):
+    conf = installed / "vtg" / "conf"
+    wanted = f"copy {conf}/data/my_dataset.yaml to FOLDER/data/my_dataset.yaml, fill it in there"
+    done = subprocess.run(
+        [sys.executable, "-m", "vtg.sft", "data=my_dataset"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(installed)},
+        check=False,
+    )
+    assert done.stderr == (
+        f"error: data.annotation_file is not set: {wanted} and add --config-dir FOLDER (line 8), or give "
+        "data.annotation_file=FILE\n"
+    )
+    assert done.returncode == 2

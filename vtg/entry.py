@@ -1,15 +1,15 @@
 """How a Hydra program of vtg starts: where its configs are, what its arguments mean, how it fails."""
 
 import atexit
-import difflib
 import gc
+import io
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -18,8 +18,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vtg.config.load import load_config, unknown_key
+from vtg.config.help import explained
+from vtg.config.load import load_config, typed, unknown_key
+from vtg.config.own_data import check_filled_in, unknown_choice
 from vtg.errors import ConfigError, JointRunError, RunError
+from vtg.output import stdout_may_close
+
+SchemaT = TypeVar("SchemaT")
 
 
 def conf_dir() -> Path:
@@ -41,15 +46,17 @@ def hydra_program(config_name: str, *, schema: type, job: Callable[[Any], None],
     `job` are raised.
     """
     sys.argv[1:] = [_text_argument(word, text_keys) for word in _arguments(sys.argv[1:])]
+    config_path, sys.argv[1:] = _own_folder_first(sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors on to the handlers below
     composed = False
 
-    @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)
+    @hydra.main(version_base="1.3", config_path=config_path, config_name=config_name)
     def program(cfg: DictConfig) -> None:
         nonlocal composed
         composed = True
         _part_sweep_outputs(cfg)
         try:
+            check_filled_in(cfg)
             job(load_config(cfg, schema))
         except ConfigError as error:  # ends here, because Hydra prints a line of its own about errors that reach it
             _end(2, str(error))
@@ -61,13 +68,32 @@ def hydra_program(config_name: str, *, schema: type, job: Callable[[Any], None],
             _end(1, str(error))
 
     try:
-        program()
+        if {"--help", "-h"} & set(sys.argv[1:]):
+            _show_help(program, schema)
+        else:
+            program()
     except KeyboardInterrupt:
         sys.exit(130)
     except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:  # lora=null is a ValueError
         if composed:
             raise
         _end(2, _explain(error, schema))
+
+
+def compose_settings(config_name: str, overrides: Sequence[str], schema: type[SchemaT]) -> SchemaT:
+    """The settings that a Hydra program would get from these overrides, for a command that is none.
+
+    Values are not checked beyond their types, and no file is looked for.
+
+    Raises:
+        ConfigError: as the program would, for what cannot be composed.
+    """
+    try:
+        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            composed = hydra.compose(config_name, overrides=_arguments(list(overrides)))
+    except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
+        raise ConfigError(_explain(error, schema)) from None
+    return typed(composed, schema)
 
 
 @contextmanager
@@ -88,6 +114,14 @@ def loading(what: str) -> Iterator[None]:
         atexit.register(gc.unfreeze)  # bindings complain at the end of what was never freed
 
 
+def _show_help(program: Callable[[], Any], schema: type) -> None:
+    shown = io.StringIO()
+    with redirect_stdout(shown), suppress(SystemExit):  # with which Hydra ends its help
+        program()
+    with stdout_may_close():
+        print(explained(shown.getvalue(), schema), end="")
+
+
 def _end(code: int, message: str) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
     sys.exit(code)
@@ -97,6 +131,23 @@ def _arguments(argv: list[str]) -> list[str]:
     """Drops the `--local_rank` that launchers append; lets any name of TrainingArguments or GRPOConfig be set."""
     kept = [word for word in argv if not re.fullmatch(r"--local[-_]rank(=\d+)?", word)]
     return [f"++{word}" if re.match(r"(trainer|rl)\.\w+=", word) else word for word in kept]
+
+
+def _own_folder_first(argv: list[str]) -> tuple[str, list[str]]:
+    """The folder to take configs from, and the arguments: files of `--config-dir DIR` win over shipped ones.
+
+    Hydra would look into DIR last, and a data/my_dataset.yaml there would never be read.
+    """
+    shipped = str(conf_dir())
+    for at, word in enumerate(argv):
+        option, equals, value = word.partition("=")
+        if option in ("--config-dir", "-cd"):
+            given = value if equals else "".join(argv[at + 1 : at + 2])
+            if not Path(given).is_dir() or not given:
+                _end(2, f"--config-dir {given}: no such folder (looked in {Path.cwd()}); check the path")
+            rest = argv[at + 1 :] if equals else argv[at + 2 :]
+            return os.path.abspath(given), [*argv[:at], "--config-dir", shipped, *rest]
+    return shipped, argv
 
 
 def _text_argument(word: str, text_keys: Sequence[str]) -> str:
@@ -133,9 +184,7 @@ def _explain(error: Exception, schema: type) -> str:
         return unknown_key(unknown.group(1), schema)
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, choice = error.missing_cfg_file.rpartition("/")
-        close = difflib.get_close_matches(choice, error.options, n=1)
-        hint = f"did you mean {group}={close[0]}? " if close else ""
-        return f"{group}={choice}: there is no such choice; {hint}choices of {group}: {', '.join(error.options)}"
+        return unknown_choice(group, choice, error.options, shipped=conf_dir())
     lines = text.strip().split("\n\n")[0].splitlines()
     cause = f" ({str(error.__cause__).splitlines()[0]})" if error.__cause__ else ""
     return ": ".join(line.strip() for line in lines if not line.startswith("See ")) + cause

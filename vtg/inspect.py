@@ -1,18 +1,20 @@
 """Shows what is in a video or in an annotation file.
 
-    python -m vtg.inspect VIDEO [--fps F] [--max-frames N] [--sampling NAME] [--sheet OUT.png]
+    python -m vtg.inspect VIDEO [video.KEY=VALUE ...] [--fps F] [--max-frames N] [--sampling NAME] [--sheet OUT.png]
     python -m vtg.inspect ROWS.jsonl [--video-dir D]
     python -m vtg.inspect VIDEO-OR-FOLDER --decoders
     python -m vtg.inspect --index ROWS.jsonl [--video-dir D] [-o INDEX]
 
-A video: what its container says, the true time of every frame, and what sampling would take; the frames that sampling
-takes are decoded (`--no-decode` leaves that out), and shown with their times in a picture (`--sheet`). An annotation
-file: rows, columns, types, durations, spans, rows a video. `--decoders`: which decoder gives exact frames and times of
-each file, and which refuses it, and why. `--index`: opens every video of an annotation file once and keeps its
-duration, size and rate in ROWS.jsonl.videos.parquet, so that training on many videos plans its batches without opening
-any; run it again to go on after a stop, or when videos have changed. VIDEO may lie in a tar file (`shard.tar::a.mp4`)
-or in a store (`s3://bucket/a.mp4`), ROWS may be WebDataset shards ('shards/{000..099}.tar'). Exit code 0; 1: a file
-cannot be read, has broken rows, or a decoder is wrong about it; 2: wrong usage.
+A video: what its container says, the true time of every frame, and what sampling would take: as training does by
+default (conf/video/default.yaml), or with the overrides of train_sft.py that are given (`video.fps=4`, `video=tiny`,
+`experiment=gpu_8gb`). The frames that sampling takes are decoded (`--no-decode` leaves that out), and shown with their
+times in a picture (`--sheet`). An annotation file: rows, columns, types, durations, spans, rows a video. `--decoders`:
+which decoder gives exact frames and times of each file, and which refuses it, and why. `--index`: opens every video of
+an annotation file once and keeps its duration, size and rate in ROWS.jsonl.videos.parquet, so that training on many
+videos plans its batches without opening any; run it again to go on after a stop, or when videos have changed. VIDEO may
+lie in a tar file (`shard.tar::a.mp4`) or in a store (`s3://bucket/a.mp4`), ROWS may be WebDataset shards
+('shards/{000..099}.tar'). Exit code 0; 1: a file cannot be read, has broken rows, or a decoder is wrong about it; 2:
+wrong usage.
 """
 
 import argparse
@@ -22,7 +24,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +32,11 @@ import msgspec
 import numpy as np
 from tqdm import tqdm
 
-from vtg.config.checks import check_video
-from vtg.config.schema import VideoConfig
+from vtg.config.checks import check_choices, check_video
+from vtg.config.schema import SFTConfig, VideoConfig
 from vtg.data import rows
 from vtg.data.schema import Problem, Sample, read_samples, resolve_video
+from vtg.entry import compose_settings
 from vtg.errors import ConfigError
 from vtg.output import stdout_may_close
 from vtg.video import address, storage
@@ -55,7 +58,7 @@ Report = dict[str, Any]
 
 def main(argv: list[str] | None = None) -> int:
     """Parses, inspects, prints; returns the exit code."""
-    options = _parser().parse_args(argv)
+    options = _parser().parse_intermixed_args(argv)
     path = resolve_video(options.path, options.video_dir)
     wrong = _wrong_usage(options)
     if wrong:
@@ -73,17 +76,12 @@ def main(argv: list[str] | None = None) -> int:
         report = inspect_annotations(path, video_dir=options.video_dir)
         failed = report["broken_rows"] > 0
     else:
-        config = _video_config(options)
         try:
-            check_video(config)
-        except ConfigError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-        try:
+            config, factor = _sampling(options)
             report = inspect_video(
                 path,
                 config,
-                factor=options.factor,
+                factor=factor,
                 temporal_patch=options.temporal_patch,
                 decodes=options.decode,
                 sheet=options.sheet,
@@ -106,8 +104,14 @@ def main(argv: list[str] | None = None) -> int:
 def _wrong_usage(options: argparse.Namespace) -> str | None:
     """What is wrong with the options, None if nothing is."""
     for name in ("factor", "temporal_patch"):
-        if getattr(options, name) < 1:
+        if getattr(options, name) is not None and getattr(options, name) < 1:
             return f"--{name.replace('_', '-')} {getattr(options, name)}: must be at least 1"
+    is_video = not (options.decoders or options.index or options.path.lower().endswith(ANNOTATION_ENDINGS))
+    if options.overrides and not is_video:
+        return f"{options.overrides[0]}: settings say how a video is sampled; leave them out, or give one video"
+    without = next((word for word in options.overrides if "=" not in word), None)
+    if without is not None:
+        return f"{without}: must be a setting, KEY=VALUE; one video or annotation file is inspected at a time"
     if options.output is not None and not options.index:
         return f"-o {options.output}: names the file of an index; add --index"
     if options.fps is not None and not math.isfinite(options.fps):
@@ -321,11 +325,25 @@ def _shown(value: Any) -> str:
     return "unknown" if value is None else str(value)
 
 
-def _video_config(options: argparse.Namespace) -> VideoConfig:
+def _sampling(options: argparse.Namespace) -> tuple[VideoConfig, int]:
+    """How training would sample the video under these options, and the pixels a side of its vision tokens.
+
+    Raises:
+        ConfigError: for overrides that cannot be.
+    """
+    config, factor = VideoConfig(), 32
+    if options.overrides:
+        names_video = any(word.startswith("video=") for word in options.overrides)
+        own = [] if names_video else ["video=default"]  # rather than what the tiny model brings
+        training = compose_settings("sft", [*own, *options.overrides], SFTConfig)
+        config, factor = training.video, training.model.patch_factor
     given = {"fps": options.fps, "max_frames": options.max_frames, "sampling": options.sampling}
-    config = VideoConfig(**{key: value for key, value in given.items() if value is not None})
-    config.min_frames = min(config.min_frames, config.max_frames)
-    return config
+    config = replace(config, **{key: value for key, value in given.items() if value is not None})
+    if options.max_frames is not None:
+        config.min_frames = min(config.min_frames, config.max_frames)
+    check_choices(config, "video.")
+    check_video(config)
+    return config, factor if options.factor is None else options.factor
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -333,12 +351,15 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m vtg.inspect", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("path", metavar="PATH", help="a video, or an annotation file (.jsonl, .json)")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of train_sft.py: video.fps=4")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.add_argument("--video-dir", metavar="D", help="folder of the videos")
     parser.add_argument("--sampling", choices=list(POLICIES), help="sampling policy")
     parser.add_argument("--fps", type=float, metavar="F", help="frames a second to sample; 0: every frame")
     parser.add_argument("--max-frames", type=int, metavar="N", help="at most so many frames")
-    parser.add_argument("--factor", type=int, default=32, help="pixels a side of a vision token (default: 32)")
+    parser.add_argument(
+        "--factor", type=int, help="pixels a side of a vision token (default: 32, or that of model=...)"
+    )
     parser.add_argument("--temporal-patch", type=int, default=2, help="frames a temporal patch (default: 2)")
     parser.add_argument("--sheet", metavar="OUT.png", help="save the sampled frames, each with its time, as a picture")
     parser.add_argument("--decoders", action="store_true", help="compare the decoders on a video or a folder of them")

@@ -17,7 +17,9 @@ TEN_S = [250 * at for at in range(40)]
 
 
 def config(**settings) -> VideoConfig:
-    return VideoConfig(**({"fps": 0.0, "max_frames": 64, "min_frames": 1, "decoder": "pyav"} | settings))
+    return VideoConfig(
+        **({"fps": 0.0, "max_frames": 64, "min_frames": 1, "min_pixels": 16384, "decoder": "pyav"} | settings)
+    )
 
 
 def test_every_frame_of_a_clip_is_the_frame_of_its_time(make_video, frame_numbers):

@@ -21,6 +21,18 @@ def load_config(cfg: DictConfig, schema: type[ConfigT]) -> ConfigT:
         ConfigError: an unknown key (the valid ones are listed), a wrong type, a value outside its choices, a missing
             file, or settings that cannot go together.
     """
+    config = typed(cfg, schema)
+    check_choices(config)
+    check_together(config)
+    return config
+
+
+def typed(cfg: DictConfig, schema: type[ConfigT]) -> ConfigT:
+    """The composed config as a `schema`, its values not checked beyond their types.
+
+    Raises:
+        ConfigError: an unknown key (the valid ones are listed), a wrong type, or a key without a value.
+    """
     try:
         missing = sorted(OmegaConf.missing_keys(cfg))
         merged = OmegaConf.merge(OmegaConf.structured(schema), cfg)
@@ -33,8 +45,6 @@ def load_config(cfg: DictConfig, schema: type[ConfigT]) -> ConfigT:
     if missing:
         raise ConfigError(f"{', '.join(missing)}: not set; give a value")
     assert isinstance(config, schema)
-    check_choices(config)
-    check_together(config)
     return config
 
 

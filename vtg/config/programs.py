@@ -26,7 +26,9 @@ class DoctorConfig(RLConfig):
     )
     device: str = setting("gpu", "what memory is estimated for", choices=("gpu", "cpu"))
     gpus: int = setting(1, "processes of the training, a GPU each")
-    gpu_gb: list[int] = setting(factory=list, help="with look=memory: what a GPU may have, to propose settings for")
+    gpu_gb: list[int] = setting(
+        factory=lambda: [8, 16, 24, 40, 80, 141], help="with look=memory: what a GPU may have, to propose settings for"
+    )
 
 
 @overrides_of(VideoConfig)

@@ -56,7 +56,7 @@ class DataConfig:
 
 @dataclass
 class VideoConfig:
-    """How a clip is turned into frames: which moments, at which size, and by what means (`VIDEO_MEANS`)."""
+    """How a clip is turned into frames: which moments, at which size, and by what means."""
 
     sampling: str = setting(
         "fps",
@@ -65,18 +65,18 @@ class VideoConfig:
             "fps": "fps frames a second",
             "uniform": "max_frames, evenly",
             "random": "one at random of each of max_frames equal parts",
-            "keyframe": "those stored whole",
-            "molmo2": "fps, always with the last frame",
+            "keyframe": "those that decode on their own",
+            "molmo2": "fps, and always the last frame",
         },
     )
     fps: float = setting(2.0, "frames a second; 0: every frame of the file")
     last_frame: bool = setting(False, "the fps grid also takes the last frame")
-    max_frames: int = setting(128, "of a clip; a longer one is sampled more thinly, evenly")
+    max_frames: int = setting(256, "of a clip; a longer one is sampled more thinly, evenly")
     min_frames: int = setting(4, "of a clip; a shorter one is sampled more densely")
     pad: bool = setting(False, "a clip with fewer than min_frames frames is filled up with masked repeats of its last")
-    min_pixels: int = setting(16384, "of a frame; a smaller one is enlarged")
+    min_pixels: int = setting(65536, "of a frame; a smaller one is enlarged")
     max_pixels: int = setting(262144, "of a frame; a larger one is reduced")
-    total_pixels: int = setting(16777216, "of all frames of a clip together: 2048 are one vision token of Qwen3-VL")
+    total_pixels: int = setting(25165824, "of all frames of a clip together; Qwen3-VL has a vision token for 2048")
     resize: str = setting(
         "exact",
         "how frames are resized",
@@ -136,9 +136,9 @@ class TaskConfig:
         "form of the answer",
         choices={
             "seconds": "12.3 to 45.6 seconds",
-            "relative": "shares of the clip",
-            "bins": "numbers of num_bins equal parts",
-            "tokens": "numbers of num_bins equal parts, as <t12>",
+            "relative": "fractions of the clip",
+            "bins": "numbers of its num_bins equal parts",
+            "tokens": "such numbers as text, <12>",
         },
     )
     decimals: int = setting(1, "of seconds, or of percentages where the answer is relative")
@@ -308,7 +308,8 @@ class RewardsConfig:
     """The rewards of a completion."""
 
     terms: list[dict[str, Any]] = setting(
-        factory=list, help="each {name, weight, clip: [low, high], label} and that reward's own options"
+        factory=lambda: [{"name": "temporal_iou", "weight": 1.0}],
+        help="each {name, weight, clip: [low, high], label} and that reward's options (vtg/training/grpo/rewards.py)",
     )
     normalise_weights: bool = setting(False, "the weights are divided by the sum of their absolute values")
 

@@ -27,8 +27,14 @@ class Setting:
 
     def explanation(self) -> str:
         """One line: the help, and the choices with what they mean."""
+        if not self.choices:
+            return self.help
         listed = " | ".join(f"{name}: {meaning}" if meaning else name for name, meaning in self.choices.items())
-        return f"{self.help}: {listed}" if listed and self.help else self.help or listed
+        return f"{self.help}{'; ' if any(self.choices.values()) else ': '}{listed}"
+
+    def summary(self) -> str:
+        """A shorter line: the help, and the names of the choices."""
+        return f"{self.help}: {' | '.join(self.choices)}" if self.choices else self.help
 
 
 def setting(
