@@ -48,6 +48,7 @@ BELOW: dict[str, tuple[str, ...]] = {
         *("vtg.errors", "vtg.config", "vtg.video", "vtg.tasks"),
         *("vtg.data.schema", "vtg.data.table", "vtg.data.reading", "vtg.data.inputs"),
     ),
+    "vtg.data.workers": (),
     "vtg.data.dataset": (
         *(*GROUND, "vtg.data.schema", "vtg.data.table", "vtg.data.reading", "vtg.video", "vtg.tasks"),
         *("vtg.data.inputs", "vtg.data.collate", "vtg.data.packing"),
@@ -61,9 +62,12 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.evaluation.picture": ("vtg.evaluation.metrics",),
     "vtg.evaluation.report": ("vtg.errors", "vtg.output", "vtg.evaluation.metrics"),
     "vtg.evaluation.so_far": ("vtg.output", "vtg.video", "vtg.data.dataset"),
+    "vtg.evaluation.questions": (
+        *("vtg.errors", "vtg.data.inputs", "vtg.data.dataset", "vtg.data.workers", "vtg.video"),
+    ),
     "vtg.evaluation.generate": (
-        *("vtg.errors", "vtg.evaluation.metrics", "vtg.evaluation.so_far", "vtg.video", "vtg.tasks"),
-        *("vtg.data.inputs", "vtg.data.collate", "vtg.data.dataset"),
+        *("vtg.errors", "vtg.evaluation.metrics", "vtg.evaluation.so_far", "vtg.evaluation.questions", "vtg.video"),
+        *("vtg.data.inputs", "vtg.data.collate", "vtg.data.dataset", "vtg.tasks"),
     ),
     "vtg.evaluation.inference": (
         *(*GROUND, "vtg.data.schema", "vtg.data.inputs", "vtg.data.dataset"),

@@ -93,6 +93,7 @@ def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None
     from vtg.data.dataset import SkipReport, read_split
     from vtg.evaluation.generate import predict, score
     from vtg.evaluation.picture import draw_predictions
+    from vtg.evaluation.questions import QuestionReader
     from vtg.evaluation.so_far import AnswersSoFar, stamps
     from vtg.models.checkpoint import resolve_checkpoint
     from vtg.training.processes import lost_worker
@@ -117,7 +118,7 @@ def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None
             dataset,
             batch_size=config.batch_size,
             max_new_tokens=config.max_new_tokens,
-            num_workers=config.num_workers,
+            reader=QuestionReader([dataset], num_workers=config.num_workers),
             progress="answering",
             so_far=so_far,
             report=report,

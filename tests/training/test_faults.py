@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,26 @@ def test_a_data_worker_that_is_killed_ends_the_run_in_one_error(script, demo_dir
         train(script, words)
     assert "lower trainer.dataloader_num_workers or video.total_pixels" in str(error.value)
     assert "the same command goes on from the last checkpoint" in str(error.value)
+
+
+@pytest.mark.parametrize("script", ["sft", "rl"])
+def test_all_evaluations_of_a_run_have_the_same_data_workers(script, demo_dir, tmp_path, at_decoding):
+    def note(path: str) -> None:
+        if get_worker_info() is not None:
+            with (tmp_path / "readers").open("a") as file:
+                file.write(f"{Path(path).name.split('_')[0]} {os.getpid()}\n")
+
+    at_decoding(note)
+    overrides = sft_runs.overrides if script == "sft" else rl_runs.overrides
+    more = ("trainer.dataloader_num_workers=1", "trainer.max_steps=2", "trainer.eval_steps=1", "trainer.save_steps=1")
+    files = (f"data.{split}_file={demo_dir / split}.jsonl" for split in ("val", "test"))
+    train(script, overrides(demo_dir, tmp_path / "run", *more, *files, "trainer.eval_strategy=steps"))
+    read_by: dict[str, set[str]] = {}
+    for split, pid in map(str.split, (tmp_path / "readers").read_text().splitlines()):
+        read_by.setdefault(split, set()).add(pid)
+    assert len(read_by["test"]) == 1 and read_by["val"] == read_by["test"]
+    assert read_by["train"].isdisjoint(read_by["test"])
+    assert not active_children()
 
 
 @pytest.mark.slow

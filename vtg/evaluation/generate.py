@@ -1,22 +1,18 @@
 """A model's answers to samples, by greedy generation, as rows of predictions.jsonl."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, groupby, islice
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from vtg.data.collate import collate
 from vtg.data.dataset import GroundingDataset, Skipped, SkipReport
 from vtg.data.inputs import Features, vision_token_ids
-from vtg.errors import SampleError
 from vtg.evaluation.metrics import grounding_metrics, row_spans
+from vtg.evaluation.questions import Question, QuestionReader
 from vtg.evaluation.so_far import AnswersSoFar
-from vtg.video.clip import Clip
-
-Question = tuple[int, Features | Skipped]
 
 
 @torch.no_grad()
@@ -26,7 +22,7 @@ def predict(
     *,
     batch_size: int,
     max_new_tokens: int,
-    num_workers: int = 0,
+    reader: QuestionReader | None = None,
     rank: int = 0,
     world_size: int = 1,
     shuffled_videos: bool = False,
@@ -38,7 +34,7 @@ def predict(
 
     Args:
         model: a Qwen-VL model, unwrapped; it is put into evaluation mode and back.
-        num_workers: processes that read the clips of later batches while the model answers; 0 for none.
+        reader: reads the prompts, with workers while the model answers; None: this process reads them.
         shuffled_videos: the control: each sample is asked about another video, so that only its text and the
             distribution of answers can help. Scored against its own moments.
         progress: the progress bar's title; None for no bar.
@@ -53,7 +49,8 @@ def predict(
     rows, skipped = (dict(so_far.rows), list(so_far.skipped)) if so_far else ({}, [])
     mine = range(rank, len(dataset), world_size)
     done = len(rows) + len(skipped)
-    questions = _questions(Questions(dataset, shuffled_videos=shuffled_videos), mine[done:], batch_size, num_workers)
+    reader = reader or QuestionReader([dataset])
+    questions = reader.read(dataset, mine[done:], most=batch_size, shuffled_videos=shuffled_videos)
     hidden = progress is None
     with tqdm(total=len(mine), initial=done, desc=progress, unit="sample", disable=hidden, leave=False) as bar:
         for batch in _batches(questions, batch_size):
@@ -71,36 +68,6 @@ def predict(
             bar.update(len(batch))
     model.train(was_training)
     return rows, skipped
-
-
-class Questions(Dataset[Question]):
-    """The encoded prompts of a data set, by the index of the sample; or why there is none."""
-
-    def __init__(self, dataset: GroundingDataset, *, shuffled_videos: bool) -> None:
-        self.dataset, self.shuffled_videos = dataset, shuffled_videos
-
-    def __getitem__(self, index: int) -> Question:
-        sample = self.dataset.samples[index]
-        try:
-            clip = _other_clip(self.dataset, index) if self.shuffled_videos else None
-            return index, self.dataset.features(sample, clip)
-        except SampleError as error:
-            return index, Skipped(sample.place, str(error), sample.qid, sample.video)
-
-
-def _questions(questions: Questions, indices: Iterable[int], most: int, num_workers: int) -> Iterator[Question]:
-    """In their order; those of a clip come from one worker, at most `most` at once."""
-    samples = questions.dataset.samples
-    of_a_clip = (list(group) for _, group in groupby(indices, key=lambda index: samples[index].video))
-    together = [group[at : at + most] for group in of_a_clip for at in range(0, len(group), most)]
-    loader = DataLoader(
-        questions,
-        batch_sampler=together,
-        collate_fn=list,
-        num_workers=min(num_workers, len(together)),
-        generator=torch.Generator(),  # nothing is drawn of what training goes on with
-    )
-    return chain.from_iterable(loader)
 
 
 def _batches(questions: Iterator[Question], size: int) -> Iterator[list[Question]]:
@@ -146,13 +113,3 @@ def _row(dataset: GroundingDataset, index: int, text: str) -> dict[str, Any]:
     answer = dataset.task.parse(text, duration_s=sample.duration_s)
     spans = [list(span) for span in answer.spans]
     return {**sample.row(), "prediction": spans, "text": text, "status": str(answer.status)}
-
-
-def _other_clip(dataset: GroundingDataset, index: int) -> Clip:
-    """The clip of the nearest later sample of another video."""
-    own = dataset.samples[index].video
-    for step in range(1, len(dataset)):
-        other = dataset.samples[(index + step) % len(dataset)]
-        if other.video != own:
-            return dataset.clip(other)
-    raise SampleError("the shuffled-video control needs at least two videos")

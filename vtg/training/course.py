@@ -107,6 +107,7 @@ class Course:
             before: called once the base is measured, before training.
         """
         results = Results(self.path)
+        trainer.tested = [self.test]
         if self.test.samples and not results.has("base"):
             with base_weights(trainer.model, continued=continued):
                 self._answer(trainer, results, "base", progress="testing the base model")
@@ -117,6 +118,7 @@ class Course:
             self._measure(trainer, results)
         elif is_main_process():
             print(f"saved {self.path / 'best'}; nothing was tested: there is no data.test_file, and no validation rows")
+        trainer.end_reading()
         if is_main_process():
             print(write_report(self.path))
 

@@ -15,6 +15,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from vtg.config.schema import ModelConfig, SFTConfig
 from vtg.data.dataset import GroundingDataset, SkipReport
 from vtg.evaluation.generate import predict, score
+from vtg.evaluation.questions import QuestionReader
 from vtg.evaluation.so_far import AnswersSoFar
 from vtg.models.checkpoint import Settings, save_settings
 from vtg.training.guard import FiniteGuard, StepBatch, answering_remedies, out_of_memory, training_remedies
@@ -42,7 +43,10 @@ class GroundingTrainer(ZeroTrainer):
     resumed_steps: int | None = None
     """Steps done, as the ranks of now count them, where a checkpoint of other ranks is gone on from."""
     outdated: Sequence[Path] = ()
+    tested: Sequence[GroundingDataset] = ()
+    """Data sets that will be answered beside the validation set."""
     _saves_to: str | None = None
+    _reader: QuestionReader | None = None
 
     @property
     def guard(self) -> FiniteGuard:
@@ -153,7 +157,7 @@ class GroundingTrainer(ZeroTrainer):
                     dataset,
                     batch_size=self.config.evaluation.batch_size,
                     max_new_tokens=self.config.evaluation.max_new_tokens,
-                    num_workers=self.args.dataloader_num_workers,
+                    reader=self._reader_of(dataset),
                     rank=self.args.process_index,
                     world_size=self.args.world_size,
                     shuffled_videos=shuffled_videos,
@@ -167,6 +171,18 @@ class GroundingTrainer(ZeroTrainer):
             skipped = gather_object(skipped)
         self.report.add(skipped)
         return [found[index] for index in sorted(found)]
+
+    def _reader_of(self, dataset: GroundingDataset) -> QuestionReader:
+        """One reader for all evaluations of a run, whose workers are started once."""
+        if self._reader is None or not any(dataset is known for known in self._reader.datasets):
+            others = [known for known in (self.eval_dataset, *self.tested) if isinstance(known, GroundingDataset)]
+            known = {id(one): one for one in (*others, dataset)}
+            self._reader = QuestionReader(known.values(), num_workers=self.args.dataloader_num_workers)
+        return self._reader
+
+    def end_reading(self) -> None:
+        """Ends the processes that read prompts; a later evaluation would start them again."""
+        self._reader = None
 
     # A checkpoint is written beside and takes its name when all ranks are done with it.
 

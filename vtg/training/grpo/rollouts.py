@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from transformers.trainer_utils import seed_worker
 
 from vtg.data.dataset import GroundingDataset
+from vtg.data.workers import worker_context
 
 Plan = list[list[np.ndarray]]
 """Of one pass: rollouts, each of micro-batches (ranks, n) of sample indices; n is the same on every rank."""
@@ -83,6 +84,10 @@ class RolloutLoader:
             self._stream = self._steps()
         return self._stream
 
+    def end(self) -> None:
+        """Drops what was decoded ahead, and the workers that decode. Iterated again, it goes on from where it is."""
+        self._stream = None
+
     def set_epoch(self, epoch: int) -> None:
         """The stream counts its own passes."""
 
@@ -126,6 +131,7 @@ class RolloutLoader:
             batch_sampler=flat,
             collate_fn=list,
             num_workers=self.workers,
+            multiprocessing_context=worker_context(self.workers),
             prefetch_factor=self.prefetch if self.workers else None,
             worker_init_fn=seed if self.workers else None,
             pin_memory=self.pin_memory,

@@ -160,6 +160,12 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         """The stream of this rank; nothing is sharded again."""
         return self.loader
 
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            self.loader.end()  # its stream has no end, and would decode on through the last evaluation
+
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, None]:
         """The micro-steps of the next optimizer step."""
         self._window = [next(epoch_iterator) for _ in range(num_batches)]

@@ -17,6 +17,7 @@ from vtg.config.schema import SFTConfig
 from vtg.data.dataset import SkipReport
 from vtg.data.inputs import IGNORE_INDEX
 from vtg.data.packing import attention
+from vtg.data.workers import worker_context
 from vtg.models.checkpoint import base_model
 from vtg.models.loading import choose_attention
 from vtg.training.grounding import GroundingTrainer
@@ -91,6 +92,7 @@ class SFTTrainer(GroundingTrainer):
             batch_sampler=self.batches,
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
+            multiprocessing_context=worker_context(self.args.dataloader_num_workers),
             pin_memory=self.args.dataloader_pin_memory,
             prefetch_factor=self.args.dataloader_prefetch_factor,
             worker_init_fn=partial(
