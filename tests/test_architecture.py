@@ -37,7 +37,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.data.table": ("vtg.data.schema",),
     "vtg.data.reading": (
         *("vtg.errors", "vtg.output", "vtg.video"),
-        *("vtg.data.schema", "vtg.data.sources", "vtg.data.table"),
+        *("vtg.data.rows", "vtg.data.schema", "vtg.data.sources", "vtg.data.table"),
     ),
     "vtg.tasks": GROUND,
     "vtg.data.inputs": ("vtg.errors", "vtg.video"),
@@ -55,11 +55,11 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.models": (*GROUND, "vtg.video", "vtg.tasks", "vtg.data.inputs", "vtg.data.collate"),
     "vtg.evaluation.metrics": ("vtg.tasks",),
-    "vtg.evaluation.prediction_rows": ("vtg.tasks", "vtg.evaluation.metrics"),
+    "vtg.evaluation.prediction_rows": ("vtg.data.rows", "vtg.tasks", "vtg.evaluation.metrics"),
     "vtg.evaluation.joining": (
         *("vtg.data.schema", "vtg.tasks", "vtg.evaluation.metrics", "vtg.evaluation.prediction_rows"),
     ),
-    "vtg.evaluation.picture": ("vtg.evaluation.metrics",),
+    "vtg.evaluation.picture": ("vtg.output", "vtg.evaluation.metrics"),
     "vtg.evaluation.report": ("vtg.errors", "vtg.output", "vtg.evaluation.metrics"),
     "vtg.evaluation.so_far": ("vtg.output", "vtg.video", "vtg.data.dataset"),
     "vtg.evaluation.questions": (

@@ -1,43 +1,163 @@
 """What vtg writes: files that are always whole, and a standard output whose reader may leave early."""
 
+import errno
 import json
 import os
+import platform
+import re
+import shutil
+import stat
 import sys
+import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+_BESIDE = re.compile(r"\.vtg-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
+
+_swept: set[Path] = set()
+
+
+@contextmanager
+def written_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A name beside `path` to write a file or a folder to; it takes the name of `path` when the block ends well.
+
+    A reader never sees half of it. A file of that name is replaced; a folder is not, and that is an OSError. Whatever
+    ends the block otherwise removes what was written, and what a kill leaves goes when a later process writes to the
+    same folder. Makes the folder.
+    """
+    path = Path(path)
+    beside = temporary_name(path)
+    try:
+        yield beside
+        beside.replace(path)
+    finally:
+        _remove(beside)
+
+
+def temporary_name(path: str | os.PathLike[str]) -> Path:
+    """A name in the folder of `path`, which is made, that `sweep` knows as this process's."""
+    folder = Path(path).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder not in _swept:
+        _swept.add(folder)
+        sweep(folder)
+    return folder / f".vtg-{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
+
+
+def sweep(folder: Path) -> None:
+    """Removes what processes of this machine that are no more were writing in a folder when they ended."""
+    with suppress(OSError), os.scandir(folder) as found:
+        for entry in found:
+            mark = _BESIDE.fullmatch(entry.name)
+            if mark and mark["host"] == _host() and not _is_running(int(mark["pid"])):
+                _remove(Path(entry.path))
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+
+
+@lru_cache(maxsize=1)
+def _host() -> str:
+    """Of the machine, or of the container: wherever the number of a process means the same process."""
+    with suppress(OSError):
+        return sha256(f"{platform.node()} {os.stat('/proc/self/ns/pid').st_ino}".encode()).hexdigest()[:8]
+    return sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # somebody else's, or no number of ours
+        return True
+    return True
+
+
+def follow_umask(folder: str | os.PathLike[str]) -> None:
+    """Gives the files in a folder, however deep, the rights that the umask leaves, where only its owner has any.
+
+    Some libraries (safetensors) write so, whatever the umask, and nobody else can read a model in a shared folder then.
+    """
+    probe = temporary_name(Path(folder) / "any")
+    probe.touch()
+    rights = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    for path in Path(folder).rglob("*"):
+        if path.is_file() and not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) == 0o600:
+            path.chmod(rights)
+
+
+def sync(folder: str | os.PathLike[str]) -> None:
+    """Waits until all that is in a folder is on the disk.
+
+    Renamed before that, a power cut may leave empty files under a name that says they are whole.
+    """
+    for path in (*Path(folder).rglob("*"), Path(folder)):
+        if path.is_dir() or path.is_file():
+            sync_one(path)
+
+
+def sync_one(path: str | os.PathLike[str]) -> None:
+    """Waits until a file is on the disk, or the names in a folder."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that cannot
+            raise
+    finally:
+        os.close(file)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Writes beside and renames: a reader never sees half a file. Makes the folder."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    with written_beside(path) as beside:
+        beside.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """One JSON document, written as `write_text` does."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, json_text(value, indent=1) + "\n")
 
 
 def write_jsonl(path: str | os.PathLike[str], rows: Iterable[dict[str, Any]]) -> None:
     """One JSON object a line, written as `write_text` does."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_text(path, "".join(json_text(row) + "\n" for row in rows))
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """JSON that UTF-8 can hold: text as it is, but escaped where it has half characters, as odd file names do."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=indent)
+    return text
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The objects of a file that `write_jsonl` wrote."""
-    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    # Not by `str.splitlines`, which parts lines at U+2028 and its like too; JSON strings hold those as they are.
+    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").split("\n") if line]
 
 
 def whole_lines(path: str | os.PathLike[str]) -> list[str]:
     """The lines of a file that others were added to one by one, each with its end; not the half that a kill left."""
     path = Path(path)
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
-    return [line for line in lines if line.endswith("\n")]
+    if not path.is_file():
+        return []
+    *lines, _ = path.read_text(encoding="utf-8").split("\n")
+    return [f"{line}\n" for line in lines]
 
 
 @contextmanager

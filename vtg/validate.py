@@ -19,7 +19,7 @@ from vtg.data import audit, schema
 from vtg.data.schema import Problem
 from vtg.data.video_checks import VideoChecks
 from vtg.errors import ConfigError
-from vtg.output import stdout_may_close, write_text
+from vtg.output import stdout_may_close, temporary_name, write_text
 from vtg.video import address
 
 MENDED = ("timestamp-clipped", "duration-filled")
@@ -38,7 +38,7 @@ class FixedFiles(AbstractContextManager["FixedFiles"]):
     def __init__(self, out: str, *, strict: bool) -> None:
         self.paths = (Path(out), rejects_path(out))
         self._strict = strict
-        self._temporary = tuple(path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in self.paths)
+        self._temporary = tuple(map(temporary_name, self.paths))
         self._good = open(self._temporary[0], "wb")  # noqa: SIM115
         self._rejects = open(self._temporary[1], "w", encoding="utf-8")  # noqa: SIM115
 

@@ -20,6 +20,7 @@ from vtg.data.dataset import (
 )
 from vtg.data.inputs import IGNORE_INDEX
 from vtg.errors import ConfigError
+from vtg.output import read_jsonl
 from vtg.tasks.span import SpanTask
 
 VIDEO = VideoConfig(min_pixels=4096, max_pixels=4096)
@@ -262,6 +263,23 @@ def test_one_file_for_everything_is_read_once_and_warned_about(demo_dir, report,
     splits = read_splits(data_config(demo_dir, val_file=path, test_file=path), seed=0, report=report)
     assert splits.train == splits.val == splits.test and report.total == len(splits.train)
     assert "the validation rows are the training rows" in caplog.text and "the test rows are" in caplog.text
+
+
+def test_rows_with_other_line_ends_in_their_texts_are_read_left_out_and_remembered(tmp_path, demo_dir):
+    """U+2028 and its like stand in JSON strings as they are, and part lines for `str.splitlines`."""
+    odd = "a\u2028b\u2029c\x85d"
+    row = json.loads((demo_dir / "train.jsonl").read_text().split("\n")[0])
+    good = row | {"sentence": odd, "qid": f"{odd} 1"}
+    gone = row | {"video": f"{odd}.mp4", "qid": f"{odd} 2"}
+    rows = tmp_path / f"{odd}.jsonl"
+    rows.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in (good, gone)), encoding="utf-8")
+    path = tmp_path / "skipped.jsonl"
+    for goes_on in (False, True, True):
+        report = SkipReport(path, max_bad_share=0.5, goes_on=goes_on)
+        samples = read_split(str(rows), video_dir=str(demo_dir), report=report)
+        assert [(sample.query, sample.qid) for sample in samples] == [(odd, f"{odd} 1")]
+        (entry,) = read_jsonl(path)
+        assert (entry["qid"], entry["video"], entry["place"]) == (f"{odd} 2", f"{odd}.mp4", f"{rows}:2")
 
 
 def test_what_a_run_left_out_before_it_went_on_stays_in_its_report(tmp_path):

@@ -1,7 +1,11 @@
 """Rows and files of rows: what is read, what is refused and in which words."""
 
+import io
 import json
 import os
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +242,96 @@ def test_byte_order_mark_blank_lines_and_mixed_line_ends_do_not_matter(tmp_path:
     content = b"\xef\xbb\xbf\r\n" + f"{text}\r\n\n{text}\n  \t\r\n{text}".encode()
     places = [item.place for item in read_samples(write(tmp_path, content)) if isinstance(item, Sample)]
     assert [int(place.rpartition(":")[2]) for place in places] == [2, 4, 6]
+
+
+@pytest.mark.parametrize("blob", ["x" * (3 << 16), '\\"]}' * (1 << 16), [[{"a": "]"}, "\\\\"]] * (1 << 14), "}\u2028"])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_row_of_an_array_over_the_size_limit_is_lost_alone_and_named(tmp_path, monkeypatch, blob, indent) -> None:
+    monkeypatch.setattr(rows, "MAX_ROW_BYTES", 1 << 14 if len(blob) > 9 else 20)
+    monkeypatch.setattr(rows, "CHUNK_BYTES", 1 << 10 if len(blob) > 9 else 7)
+    big, small = GOOD | {"blob": blob}, [1]
+    text = json.dumps([small, big, small, big, small], indent=indent)
+    found = list(rows.raw_rows(str(write(tmp_path, text))))
+    starts = [1 + text.count("\n", 0, at) for at in _starts(text)]
+    assert [line for line, _ in found] == starts
+    assert [len(raw) < 20 for _, raw in found] == [True, False, True, False, True]
+    lost = [item for item in read_samples(write(tmp_path, text)) if isinstance(item, Problem)]
+    assert [one.line for one in lost if "longer than" in one.message] == [starts[1], starts[3]]
+
+
+def _starts(text: str) -> list[int]:
+    """Where the elements of an array begin."""
+    decoder, at, found = json.JSONDecoder(), 1, []
+    while text[at] != "]":
+        at += len(text[at:]) - len(text[at:].lstrip(", \n"))
+        found.append(at)
+        _, at = decoder.raw_decode(text, at)
+        at += len(text[at:]) - len(text[at:].lstrip())
+    return found
+
+
+@pytest.mark.parametrize("scalar", ['"' + "x" * 99 + '"', "1" * 99])
+def test_a_long_scalar_in_an_array_is_lost_alone(tmp_path, monkeypatch, scalar) -> None:
+    monkeypatch.setattr(rows, "MAX_ROW_BYTES", 20)
+    monkeypatch.setattr(rows, "CHUNK_BYTES", 7)
+    found = list(rows.raw_rows(str(write(tmp_path, f"[\n1,\n{scalar}\n,{scalar}, 2]"))))
+    assert found == [(2, b"1"), (3, scalar[:20].encode()), (4, scalar[:20].encode()), (4, b"2")]
+
+
+def test_blank_bytes_before_the_first_row_are_looked_at_once(tmp_path, monkeypatch) -> None:
+    looked: list[int] = []
+
+    class Counted(io.BufferedReader):
+        def peek(self, size: int = 0, /) -> bytes:
+            looked.append(len(found := super().peek(size)))
+            return found
+
+    monkeypatch.setattr(rows, "opened", lambda path: Counted(io.FileIO(path), rows.CHUNK_BYTES))
+    blanks = b" \n" * (5 << 18)
+    assert list(rows.raw_rows(str(write(tmp_path, blanks + b"{}\n")))) == [(1 + (5 << 18), b"{}\n")]
+    assert sum(looked) < 3 * len(blanks)
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/null"])
+def test_a_device_is_no_file_of_rows(device) -> None:
+    with pytest.raises(OSError, match=f"is a device, not a file of rows: '{device}'"):
+        list(read_samples(device))
+
+
+def test_what_never_ends_is_read_no_further_than_a_bound(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(rows, "MAX_SKIPPED_BYTES", 1 << 22)
+    monkeypatch.setattr(rows, "MAX_ROW_BYTES", 1 << 20)
+    pipe = str(tmp_path / "pipe")
+    os.mkfifo(pipe)
+    for flood in (b"\0" * (1 << 16), b"\n" * (1 << 16)):
+        with subprocess.Popen([sys.executable, "-c", FLOOD, pipe, flood[:1].hex()]) as writer:
+            last = list(read_samples(pipe))[-1]
+            writer.kill()
+        assert isinstance(last, Problem) and "holds no row that ends within" in last.message
+
+
+FLOOD = """
+import sys
+with open(sys.argv[1], "wb") as file:
+    while True:
+        file.write(bytes.fromhex(sys.argv[2]) * 65536)
+"""
+
+
+def test_a_pipe_is_read_and_a_silent_one_waited_for_no_longer_than_a_bound(tmp_path, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(rows, "NOTE_S", 0.05)
+    monkeypatch.setattr(rows, "WAIT_S", 0.1)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match=rf"nothing has come for 0\.1 s; write rows to it, or name a file: '{pipe}'"):
+        list(read_samples(pipe))
+    assert caplog.messages == [f"{pipe}: a pipe, and nothing has come through it yet: waiting for its rows"]
+    monkeypatch.setattr(rows, "WAIT_S", 60.0)
+    writer = threading.Thread(target=pipe.write_text, args=(json.dumps(GOOD) + "\n",))
+    writer.start()
+    (sample,) = read_samples(pipe)
+    writer.join()
+    assert isinstance(sample, Sample)
 
 
 def test_a_row_over_the_size_limit_is_lost_alone(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from vtg.config.schema import DataConfig, TaskConfig, VideoConfig
 from vtg.data.dataset import GroundingDataset, SkipReport, make_provider, read_split, read_splits
+from vtg.data.reading import read_table
 from vtg.data.schema import Problem, Sample
 from vtg.data.sources.webdataset import read_shards, shard_names
 from vtg.errors import ConfigError
@@ -137,6 +138,42 @@ def test_shards_train_like_files(tmp_path, videos, qwen3_vl, remote):
         assert item["skipped"] is None
         assert np.array_equal(dataset.clip(dataset.samples[at]).frames, own.frames)
     assert (tmp_path / "fetched").exists() == remote
+
+
+def rows_of(pattern: str) -> list[Sample]:
+    return [one for one in read_shards(pattern) if isinstance(one, Sample)]
+
+
+def test_rows_of_one_name_in_several_shards_and_folders_have_qids_of_their_own(tmp_path, videos):
+    for folder in ("a/train", "a/val"):
+        for number in range(2):
+            shard(tmp_path / folder / f"{number}.tar", videos, 0)
+            with tarfile.open(tmp_path / folder / f"{number}.tar", "a") as tar:
+                add_pair(tar, "in/000", videos[0])
+    first = rows_of(f"{tmp_path}/a/{{train,val}}/*.tar")
+    qids = [one.qid for one in first]
+    assert len(set(qids)) == len(qids) == 16 and "train/0.tar::in/000:1" in qids and "val/1.tar::in/000:1" in qids
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert [one.qid for one in rows_of(f"{tmp_path}/b/{{train,val}}/*.tar")] == qids
+    table, _ = read_table(f"{tmp_path}/b/{{train,val}}/*.tar")
+    assert list(table.qids()) == qids
+
+
+def add_pair(tar: tarfile.TarFile, key: str, video: bytes) -> None:
+    row = {"duration": 1.0, "timestamp": [0.2, 0.5], "sentence": "it changes"}
+    for name, content in ((f"{key}.mp4", video), (f"{key}.json", json.dumps(row).encode())):
+        info = tarfile.TarInfo(name)
+        info.size = len(content)
+        tar.addfile(info, io.BytesIO(content))
+
+
+def test_a_second_file_of_rows_for_one_video_is_a_problem(tmp_path, videos):
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        for _ in range(2):
+            add_pair(tar, "a", videos[0])
+    sample, problem = read_shards(str(tmp_path / "0.tar"))
+    assert isinstance(sample, Sample) and isinstance(problem, Problem)
+    assert "0.tar::a.json:1: file: is a second file of rows for a; keep one" in str(problem)
 
 
 def test_shards_that_are_not_in_the_store_end_the_run_before_it_begins(tmp_path):

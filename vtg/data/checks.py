@@ -216,6 +216,9 @@ def _not_json(raw: bytes, error: Exception) -> Finding:
             return Finding("file", "file-after-end", "goes on after its array; keep one array, or one row a line")
         case rows.ONE_OBJECT:
             return Finding("file", "file-one-object", f"is one JSON object, not rows; {CONVERT}")
+        case rows.NO_ROWS:
+            size = f"{rows.MAX_SKIPPED_BYTES >> 30} GiB"
+            return Finding("file", "file-no-rows", f"holds no row that ends within {size}; name a file of JSON rows")
         case rows.UTF_16 | rows.GZIP:
             form = raw.decode().strip()
             return Finding("file", "file-encoding", f"is {form}, not UTF-8 JSON; turn it into plain UTF-8 text first")

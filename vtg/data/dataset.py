@@ -30,7 +30,7 @@ from vtg.data.reading import read_table, video_stamps
 from vtg.data.schema import Sample, resolve_video
 from vtg.data.table import Lost, SampleTable
 from vtg.errors import ConfigError, RunError, SampleError
-from vtg.output import whole_lines, write_text
+from vtg.output import json_text, whole_lines, write_text
 from vtg.tasks.span import SpanTask
 from vtg.video import storage
 from vtg.video.clip import Clip, DecodeError
@@ -59,7 +59,7 @@ class Skipped:
     def line(self) -> str:
         """Of skipped.jsonl."""
         row = {key: value for key, value in self.__dict__.items() if key != "bad" or not value}
-        return json.dumps(row, ensure_ascii=False) + "\n"
+        return json_text(row) + "\n"
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class SkipReport:
         file.seek(self._heard_bytes)
         told = file.read()
         self._heard_bytes += len(told)
-        return [Skipped(**json.loads(line)) for line in told.splitlines()]
+        return [Skipped(**json.loads(line)) for line in told.split(b"\n") if line]
 
 
 def read_split(path: str, *, video_dir: str | None, report: SkipReport, cache_dir: str | None = None) -> SampleTable:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jinja2 import TemplateError
 from transformers import ProcessorMixin
 from transformers.video_utils import VideoMetadata
 
@@ -84,11 +85,15 @@ def encode(
         the tokens of temporal patches that hold nothing but padding frames, and 1 elsewhere.
 
     Raises:
-        SampleError: text that holds special tokens; more than `max_length` tokens (nothing is ever truncated).
+        SampleError: text that holds special tokens, or on which the chat template fails; more than `max_length` tokens
+            (nothing is ever truncated).
     """
     _refuse_special_tokens(processor, messages)
     training = messages[-1]["role"] == "assistant"
-    text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=not training)
+    try:
+        text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=not training)
+    except TemplateError as error:
+        raise SampleError(f"{clip.path}: the model's chat template fails on its conversation ({error})") from error
     frames, timestamps_s, is_real = clip.padded()
     call: Any = processor  # its signature lists no keywords of the video processor
     out = call(

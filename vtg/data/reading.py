@@ -6,13 +6,14 @@ lost. Files under `SMALL_BYTES` are read anew each time, which is as fast, and l
 table in memory.
 """
 
+import errno
 import fcntl
 import json
 import logging
 import os
 import shutil
+import stat
 import time
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -24,11 +25,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from vtg.data.rows import opened
 from vtg.data.schema import Problem, Sample, read_samples, resolve_video
 from vtg.data.sources.webdataset import is_shards, read_shards, shards_of
 from vtg.data.table import Lost, SampleTable, write_samples
 from vtg.errors import ConfigError
-from vtg.output import cache_home
+from vtg.output import cache_home, read_jsonl, temporary_name
 from vtg.video import address, storage
 
 log = logging.getLogger(__name__)
@@ -71,10 +73,8 @@ def read_table(path: str, *, cache_dir: str | None = None) -> tuple[SampleTable,
                     _remove_unused(root, of_file)
         with suppress(OSError):
             os.utime(folder)
-        lines = (folder / "problems.jsonl").read_text(encoding="utf-8").splitlines()
-        lost = [
-            Lost(line.pop("before"), Problem(path=line.pop("at") or path, **line)) for line in map(json.loads, lines)
-        ]
+        found = read_jsonl(folder / "problems.jsonl")
+        lost = [Lost(one.pop("before"), Problem(path=one.pop("at") or path, **one)) for one in found]
         return SampleTable.open(folder / "rows.arrow", path=path), lost
 
 
@@ -97,8 +97,10 @@ def _stamp(path: str) -> list[tuple[str, int, int]]:
     """(true path, bytes, time in ns) of the files that the rows are read from."""
     if is_shards(path):
         return shards_of(path)
-    with open(path, "rb") as file:
+    with opened(path) as file:
         status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "is a pipe, which can be read only once; write its rows to a file", path)
     return [(os.path.realpath(path), status.st_size, status.st_mtime_ns)]
 
 
@@ -126,7 +128,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _build(path: str, folder: Path) -> None:
     """Writes beside and renames."""
-    beside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
+    beside = temporary_name(folder)
     log.info("reading %s once into %s", path, folder)
     beside.mkdir()
     try:

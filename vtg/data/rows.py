@@ -7,18 +7,32 @@ What is wrong with the file itself rather than with a row comes out as one of th
 starts with a line break, as no row does, and is not valid JSON: a reader that decodes every row cannot miss one.
 """
 
+import errno
 import io
+import logging
+import os
 import re
+import select
+import stat
 from collections.abc import Iterator
 from typing import BinaryIO
 
+log = logging.getLogger(__name__)
+
 MAX_ROW_BYTES = 16 << 20
 CHUNK_BYTES = 1 << 20
+
+MAX_SKIPPED_BYTES = 1 << 30
+"""After so much without a row, or without the end of one, a file is no file of rows; a pipe may never end."""
+
+NOTE_S, WAIT_S = 5.0, 300.0
+"""A pipe from which nothing comes: when it is said what is waited for, and when it is waited for no longer."""
 
 UNCLOSED = b"\nthe file ends inside its array"
 COMMA = b"\nno comma between two rows of an array, or too many"
 AFTER_END = b"\ntext after the end of the array"
 ONE_OBJECT = b"\nthe file is one JSON object over several lines"
+NO_ROWS = b"\nno row ends within the first or the next GiB"
 UTF_16 = b"\nUTF-16 text"
 GZIP = b"\ngzip data"
 
@@ -30,29 +44,74 @@ _STRING = rb'"(?:[^"\\]++|\\.)*+"'
 _FLAT_OBJECT = re.compile(rb'\{(?:[^"{}]++|' + _STRING + rb")*+\}", re.DOTALL)
 _TOKEN = re.compile(_STRING + rb'|["\[\]{}]', re.DOTALL)
 _SCALAR = re.compile(rb'[^\s,"\[\]{}]++')
+_IN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
+_STRUCTURE = re.compile(rb'["\[\]{}]')
+_NO_SCALAR = re.compile(rb'[\s,"\[\]{}]')
 
 
 def raw_rows(path: str) -> Iterator[tuple[int, bytes]]:
     """Yields (line, raw row): the row's text as it stands in the file, and the line, from 1, on which it starts.
 
     Blank lines, a byte order mark and Windows line ends are passed over. A row longer than `MAX_ROW_BYTES` comes out
-    cut off at that length. Raises OSError when the file cannot be read.
+    cut off at that length. Raises OSError when the file cannot be read, is a device, or is a pipe that stays silent.
     """
-    with io.BufferedReader(io.FileIO(path), CHUNK_BYTES) as file:
+    with opened(path) as file:
         head = file.peek(3)
         if mark := _SIGNATURES.get(head[:2]):
             yield 1, mark
             return
         if head.startswith(_BOM):
             file.read(len(_BOM))
-        line = 1
-        while (first := file.peek(1)[:1]).isspace():
-            line += file.read(1) == b"\n"
-        if first == b"[":
+        line, skipped, rest = 1, 0, b""
+        while (chunk := file.peek(1)) and not (rest := chunk.lstrip()):
+            line += chunk.count(b"\n")
+            skipped += len(file.read(len(chunk)))
+            if skipped > MAX_SKIPPED_BYTES:
+                yield line, NO_ROWS
+                return
+        line += file.read(len(chunk) - len(rest)).count(b"\n")
+        if rest.startswith(b"["):
             file.read(1)
             yield from _array_rows(file, line)
         else:
             yield from _line_rows(file, line)
+
+
+def opened(path: str) -> io.BufferedReader:
+    """A file of text, or a pipe, to be read from its start.
+
+    Raises:
+        OSError: it is not there, is a device (`/dev/zero` never ends), or, while it is read, a pipe that stays silent.
+    """
+    # Without waiting: a named pipe would be waited for until somebody writes to it.
+    file = _Pipe(path, opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK))
+    mode = os.fstat(file.fileno()).st_mode
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        file.close()
+        raise OSError(errno.EINVAL, "is a device, not a file of rows", path)
+    os.set_blocking(file.fileno(), True)
+    if stat.S_ISREG(mode):
+        file.waits = False
+    return io.BufferedReader(file, CHUNK_BYTES)
+
+
+class _Pipe(io.FileIO):
+    """A file that is waited for no longer than `WAIT_S` at a time."""
+
+    waits = True
+
+    def readinto(self, buffer, /) -> int | None:
+        if self.waits and not self._has_something(NOTE_S):
+            log.warning("%s: a pipe, and nothing has come through it yet: waiting for its rows", self.name)
+            if not self._has_something(WAIT_S - NOTE_S):
+                text = f"a pipe through which nothing has come for {WAIT_S:.10g} s; write rows to it, or name a file"
+                raise OSError(errno.ETIMEDOUT, text, self.name)
+        return super().readinto(buffer)
+
+    def _has_something(self, timeout_s: float) -> bool:
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN)
+        return bool(poll.poll(max(0.0, timeout_s) * 1000))
 
 
 def _line_rows(file: BinaryIO, line: int) -> Iterator[tuple[int, bytes]]:
@@ -63,8 +122,13 @@ def _line_rows(file: BinaryIO, line: int) -> Iterator[tuple[int, bytes]]:
     while raw:
         if not raw.isspace():
             yield line, raw
+        skipped = 0
         while len(raw) == MAX_ROW_BYTES and not raw.endswith(b"\n"):
             raw = file.readline(MAX_ROW_BYTES)
+            skipped += len(raw)
+            if skipped > MAX_SKIPPED_BYTES:
+                yield line, NO_ROWS
+                return
         line += 1
         raw = file.readline(MAX_ROW_BYTES)
 
@@ -92,11 +156,17 @@ def _array_rows(file: BinaryIO, line: int) -> Iterator[tuple[int, bytes]]:
             pending = len(buffer) - position
             more = file.read(max(CHUNK_BYTES, pending)) if pending < MAX_ROW_BYTES else b""
             if not more:
-                yield line, buffer[position : position + MAX_ROW_BYTES]
-                return
+                break
             buffer, position = buffer[position:] + more, 0
-        yield line, buffer[position:end]
-        line += buffer.count(b"\n", position, end)
+        yield line, buffer[position:end][:MAX_ROW_BYTES]
+        if end is None:
+            past = _past_row(file, buffer, position)
+            if past is None:
+                return
+            buffer, end, lines = past
+            line += lines
+        else:
+            line += buffer.count(b"\n", position, end)
         position, commas, wanted = end, 0, 1
     if (buffer[position + 1 :] + file.read(CHUNK_BYTES)).strip():
         yield line, AFTER_END
@@ -106,6 +176,40 @@ def _gap_end(buffer: bytes, position: int) -> int:
     gap = _GAP.match(buffer, position)
     assert gap is not None  # it also matches nothing at all
     return gap.end()
+
+
+def _past_row(file: BinaryIO, buffer: bytes, position: int) -> tuple[bytes, int, int] | None:
+    """Reads to the end of an element that is too long to be held: what was read last, where the element ends in it, and
+    the line ends within the element; None if the file ends before."""
+    is_scalar = buffer[position : position + 1] not in (b'"', b"[", b"{")
+    depth, in_string, lines, skipped = 0, False, 0, 0
+    at = begin = position
+    while True:
+        if in_string:
+            inside = _IN_STRING.match(buffer, at)
+            assert inside is not None  # it also matches nothing at all
+            at = inside.end()
+            found = at < len(buffer) and buffer[at : at + 1] == b'"'  # else the end, or half an escape before it
+            at, in_string = (at + 1, False) if found else (at, True)
+        else:
+            token = (_NO_SCALAR if is_scalar else _STRUCTURE).search(buffer, at)
+            found = token is not None
+            if token is None:
+                at = len(buffer)
+            elif is_scalar:
+                return buffer, token.start(), lines + buffer.count(b"\n", begin, token.start())
+            else:
+                at, in_string = token.end(), token[0] == b'"'
+                depth += {b"{": 1, b"[": 1, b"}": -1, b"]": -1}.get(token[0], 0)
+        if found and depth <= 0 and not in_string:
+            return buffer, at, lines + buffer.count(b"\n", begin, at)
+        if not found:
+            lines += buffer.count(b"\n", begin, at)
+            more = file.read(CHUNK_BYTES)
+            skipped += len(more)
+            if not more or skipped > MAX_SKIPPED_BYTES:
+                return None
+            buffer, at, begin = buffer[at:] + more, 0, 0
 
 
 def _row_end(buffer: bytes, position: int) -> int | None:

@@ -15,6 +15,7 @@ from vtg.config.schema import DemoConfig
 from vtg.demo.language import demo_sentence
 from vtg.demo.world import Event, World, make_world, render
 from vtg.errors import ConfigError
+from vtg.output import temporary_name
 
 SIZE = 112
 """Height and width of the videos, in pixels."""
@@ -44,7 +45,7 @@ def ensure_demo(folder: str | os.PathLike[str], config: DemoConfig) -> Path:
                 "remove it or choose another data.video_dir"
             )
         return folder
-    beside = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
+    beside = temporary_name(folder)
     (beside / "videos").mkdir(parents=True)
     try:
         counts = {"train": config.train_videos, "val": config.val_videos, "test": config.test_videos}

@@ -27,7 +27,7 @@ from vtg.demo.language import plain_sentence, vocabulary
 from vtg.demo.world import COLORS, SHAPES, World, make_world, render
 from vtg.models.patch_embed import project_patches_by_matmul
 from vtg.models.tiny import TINY_QWEN3_VL, build_qwen3_vl, train_tokenizer
-from vtg.output import write_json
+from vtg.output import follow_umask, write_json
 from vtg.tasks.prompts import TEMPLATES
 from vtg.tasks.span import SpanTask
 from vtg.video.clip import Clip
@@ -244,6 +244,7 @@ def save(
     half = {name: value.detach().to("cpu", torch.bfloat16) for name, value in model.state_dict().items()}
     model.save_pretrained(out, state_dict=half)
     processor.save_pretrained(out)
+    follow_umask(out)
     write_json(out / "pretrain.json", facts)
 
 

@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vtg.evaluation.metrics import Spans, row_ious, row_spans
+from vtg.output import written_beside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,14 +48,8 @@ def draw_predictions(
     _draw_histogram(histogram, {name: values for name, values in scores.items() if len(values)})
     if title:
         figure.suptitle(title, fontsize=14, color=INK, fontweight="bold", parse_math=False)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        figure.savefig(temporary, format="png", dpi=130)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_beside(path) as beside:
+        figure.savefig(beside, format="png", dpi=130)
 
 
 def _draw_timelines(axes: "Axes", rows: Sequence[Row], befores: Sequence[Row | None], *, shown_of: int) -> None:

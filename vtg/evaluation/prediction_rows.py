@@ -1,10 +1,11 @@
 """Rows of predictions.jsonl, as vtg, models and people write them: read, and what they predict."""
 
+import io
 import json
 import math
-from pathlib import Path
 from typing import Any
 
+from vtg.data.rows import opened
 from vtg.evaluation.metrics import Spans
 from vtg.tasks.answer import Codec, Status
 
@@ -22,7 +23,8 @@ def read_rows(path: str) -> list[Placed]:
     Raises OSError when the file cannot be read, and ValueError naming the place for what is not a JSON object.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        with opened(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig") as reader:
+            text = reader.read()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: is not UTF-8 text ({error.reason}); give predictions as JSONL") from None
     lines = [(f"{path}:{number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]

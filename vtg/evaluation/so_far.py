@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vtg.data.dataset import Skipped
-from vtg.output import whole_lines, write_text
+from vtg.output import json_text, whole_lines, write_text
 from vtg.video.records import file_version
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class AnswersSoFar:
 
     def add(self, rows: Mapping[int, dict[str, Any]], skipped: Sequence[Skipped]) -> None:
         """Keeps the next batch."""
-        line = json.dumps({"rows": rows, "skipped": [one.__dict__ for one in skipped]}, ensure_ascii=False)
+        line = json_text({"rows": rows, "skipped": [one.__dict__ for one in skipped]})
         with self.path.open("a", encoding="utf-8") as file:
             file.write(f"{line}\n")
 

@@ -5,7 +5,6 @@ of transformers alone to a small video file with vtg's (`vtg.models.plain_answer
 """
 
 import logging
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from vtg.models.loading import Model, load_model, load_processor, tokens_per_sec
 from vtg.models.model_card import QUERY, model_card
 from vtg.models.plain_answers import Answers, compare_answers
 from vtg.models.standalone import FRAMES_FILE, answer_alike, frames_module, set_processor
-from vtg.output import write_text
+from vtg.output import follow_umask, temporary_name, write_text
 from vtg.tasks.span import SpanTask
 from vtg.video.clip import Clip
 
@@ -144,10 +143,11 @@ def export_model(checkpoint: str, out: Path, *, dtype: str = "auto", check: bool
 def _beside(out: Path) -> Iterator[Path]:
     """A folder beside `out`, which takes its name when the block ends well and is removed when it does not."""
     out = out.resolve()
-    folder = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    folder = temporary_name(out)
     folder.mkdir(parents=True)
     try:
         yield folder
+        follow_umask(folder)
         folder.replace(out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

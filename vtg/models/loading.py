@@ -19,6 +19,7 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 from vtg.config.schema import LoraConfig, ModelConfig
 from vtg.data.inputs import family, patch_factor
 from vtg.errors import ConfigError, RunError
+from vtg.models.chat_template import check_chat_template
 from vtg.models.checkpoint import adapter_base, resolve_checkpoint
 from vtg.models.patch_embed import project_patches_by_matmul
 
@@ -78,7 +79,7 @@ def load_processor(path: str) -> ProcessorMixin:
     """The processor of a model path (a key of any kind that `resolve_checkpoint` takes).
 
     Raises:
-        ConfigError: if it cannot be found, or belongs to no Qwen-VL model.
+        ConfigError: if it cannot be found, belongs to no Qwen-VL model, or has a chat template that does not work.
     """
     where = resolve_checkpoint(path)
     try:
@@ -92,6 +93,7 @@ def load_processor(path: str) -> ProcessorMixin:
     except ValueError as error:
         raise ConfigError(f"model {path!r}: {error}") from error
     family(processor)
+    check_chat_template(processor, path)
     return processor
 
 

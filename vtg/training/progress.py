@@ -10,7 +10,7 @@ import transformers
 from tqdm import tqdm
 from transformers import TrainerCallback
 
-from vtg.output import write_text
+from vtg.output import whole_lines, write_text
 from vtg.training.processes import is_main_process
 
 SHOWN = (
@@ -85,13 +85,13 @@ class TrainLog(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         if not state.is_world_process_zero:
             return
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        lines = whole_lines(self.path)
         if self.lines is not None:
             kept = lines[: self.lines]
         else:
             kept = [line for line in lines if json.loads(line)["step"] <= state.global_step and state.global_step]
         self.lines = len(kept)
-        write_text(self.path, "".join(f"{line}\n" for line in kept))
+        write_text(self.path, "".join(kept))
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if state.is_world_process_zero and logs and state.max_steps:

@@ -9,6 +9,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from vtg.errors import RunError
+from vtg.output import follow_umask, sync, sync_one
 
 STAGING = ".saving"
 """In a run directory: where a checkpoint is written before it takes its name. A kill leaves half of one here."""
@@ -18,12 +19,15 @@ BEST_BEFORE = ".best_before"
 
 
 def put_in_place(written: Path, place: Path) -> None:
-    """Gives a folder its name at one stroke; another that has the name already goes."""
+    """Gives a folder its name at one stroke, once it is on the disk; another that has the name already goes."""
+    follow_umask(written)
+    sync(written)
     old = place.with_name(f".{place.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if place.exists():
         place.rename(old)
     written.rename(place)
+    sync_one(place.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 

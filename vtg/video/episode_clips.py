@@ -5,7 +5,6 @@ import hashlib
 import logging
 import os
 import re
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -18,6 +17,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from vtg.output import written_beside
 from vtg.video.load import decode_frames
 from vtg.video.records import FilePart, file_version
 from vtg.video.shown import ShownFrames
@@ -67,12 +67,8 @@ def episode_clip(
     folder.mkdir(parents=True, exist_ok=True)
     with _one_at_a_time(folder / f".{path.name}.lock"):
         if not path.exists():
-            beside = folder / f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp"
-            try:
+            with written_beside(path) as beside:
                 _encode(beside, shown, decoder=decoder)
-                beside.replace(path)
-            finally:
-                beside.unlink(missing_ok=True)
             for outdated in folder.glob(f"{stem}*.mp4"):
                 if outdated != path:
                     outdated.unlink(missing_ok=True)

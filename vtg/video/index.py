@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vtg.errors import ConfigError, SampleError
+from vtg.output import written_beside
 from vtg.video.container import probe
 
 if TYPE_CHECKING:
@@ -90,9 +90,8 @@ class VideoIndex:
         """Writes beside and renames."""
         import pyarrow.parquet as pq
 
-        beside = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.tmp")
-        pq.write_table(self.table, beside)
-        beside.replace(path)
+        with written_beside(path) as beside:
+            pq.write_table(self.table, beside)
 
     def numbers(self, name: str) -> np.ndarray:
         """(V,) a column of `NUMBERS`."""

@@ -27,7 +27,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 
 from vtg.errors import ConfigError
-from vtg.output import cache_home
+from vtg.output import cache_home, written_beside
 from vtg.video import address
 from vtg.video.address import TAR_MEMBER
 from vtg.video.clip import DecodeError
@@ -297,12 +297,8 @@ def _parts(holder: str, size: int, mtime_ns: int) -> np.ndarray:
     found = np.array(sorted((key, *part) for key, part in listed.items()), _PART)
     if len(found) < KEPT_MEMBERS and not is_remote(holder):
         return found
-    with suppress(OSError):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        beside = kept.with_name(f".{name}.{os.getpid()}.{time.monotonic_ns()}.tmp")
-        with beside.open("wb") as file:
-            np.save(file, found)
-        beside.replace(kept)
+    with suppress(OSError), written_beside(kept) as beside, beside.open("wb") as file:
+        np.save(file, found)
     return found
 
 

@@ -3,6 +3,9 @@
 A pattern names them: `shards/{000..099}.tar`, `shards/*.tar`, `s3://bucket/{train,more}-{00..31}.tar`. The JSON is one
 row or a list of rows, as in an annotation file; its `video` is the member beside it, `shard.tar::key.mp4`, whatever it
 says itself. A key is the name of a member up to the first full stop of its last part.
+
+A row without a qid gets one of the shard, the key and its number: `000.tar::key:1`. The shard is named from the folder
+on that no brace or wildcard of the pattern stands in, so that qids stay where the shards move to another place.
 """
 
 import glob
@@ -88,21 +91,28 @@ def read_shards(pattern: str) -> Iterator[Sample | Problem]:
 
     A place is `shard.tar::key.json:N`, N the number of the row in its list, from 1.
     """
+    fixed = len(re.split(r"[{*?[]", pattern, maxsplit=1)[0].rpartition("/")[0])
     for shard in shard_names(pattern):
         try:
-            yield from _rows_of(shard)
+            yield from _rows_of(shard, shard[fixed:].lstrip("/"))
         except DecodeError as error:
             yield Problem(shard, 1, "file", str(error), "error", "file-shard")
 
 
-def _rows_of(shard: str) -> Iterator[Sample | Problem]:
+def _rows_of(shard: str, short: str) -> Iterator[Sample | Problem]:
+    """The rows of a shard; `short`: its name in qids."""
     videos: dict[str, str] = {}
+    sidecars: set[str] = set()
     waiting: list[tuple[str, str, bytes]] = []  # for their videos, which may come after them
     for name, first, size, file in storage.members(shard):
         key, ending = _key(name)
         if ending in VIDEO_ENDINGS:
             videos.setdefault(key, name)
+        elif ending == "json" and key in sidecars:
+            text = f"is a second file of rows for {key}; keep one, with all of its rows"
+            yield Problem(f"{shard}::{name}", 1, "file", text, "error", "file-twice")
         elif ending == "json" and size <= MAX_SIDECAR_BYTES:
+            sidecars.add(key)
             file.seek(first)
             waiting.append((key, name, file.read(size)))
         elif ending == "json":
@@ -110,12 +120,14 @@ def _rows_of(shard: str) -> Iterator[Sample | Problem]:
                 f"{shard}::{name}", 1, "file", f"is {size} bytes; move bulky metadata out", "error", "file-size"
             )
         while waiting and waiting[0][0] in videos:
-            yield from _rows(shard, *waiting.pop(0), videos)
+            yield from _rows(shard, short, *waiting.pop(0), videos)
     for sidecar in waiting:
-        yield from _rows(shard, *sidecar, videos)
+        yield from _rows(shard, short, *sidecar, videos)
 
 
-def _rows(shard: str, key: str, name: str, raw: bytes, videos: dict[str, str]) -> Iterator[Sample | Problem]:
+def _rows(
+    shard: str, short: str, key: str, name: str, raw: bytes, videos: dict[str, str]
+) -> Iterator[Sample | Problem]:
     path = f"{shard}::{name}"
     if key not in videos:
         text = f"no video {key}.mp4 ({', '.join(VIDEO_ENDINGS[:4])} …) beside it in the shard"
@@ -129,6 +141,8 @@ def _rows(shard: str, key: str, name: str, raw: bytes, videos: dict[str, str]) -
     for line, row in enumerate(held if isinstance(held, list) else [held], start=1):
         if isinstance(row, dict):
             row["video"] = f"{shard}::{videos[key]}"
+            if row.get("qid") is None:
+                row["qid"] = f"{short}::{key}:{line}"
         yield sample_of(json.dumps(row).encode(), path=path, line=line)
 
 

@@ -1,0 +1,149 @@
+"""What vtg writes is whole, readable by whom the umask says, and leaves nothing behind for good."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vtg.output import (
+    follow_umask,
+    read_jsonl,
+    sweep,
+    sync,
+    temporary_name,
+    whole_lines,
+    write_json,
+    write_jsonl,
+    write_text,
+    written_beside,
+)
+
+ODD = "a\u2028b\u2029c\x85d\x0be\x0cf\x1cg\rh\ni"
+
+
+@given(st.lists(st.dictionaries(st.text(), st.text())))
+def test_rows_come_back_whatever_text_they_hold(tmp_path_factory, rows):
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    write_jsonl(path, [*rows, {"sentence": ODD}])
+    assert read_jsonl(path) == [*rows, {"sentence": ODD}]
+    assert [json.loads(line) for line in whole_lines(path)] == [*rows, {"sentence": ODD}]
+
+
+def test_a_row_without_its_end_is_read_where_a_program_wrote_it_and_left_out_where_it_may_be_half(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"a": 1}\n{"a": 2}')
+    assert read_jsonl(tmp_path / "rows.jsonl") == [{"a": 1}, {"a": 2}]
+    assert whole_lines(tmp_path / "rows.jsonl") == ['{"a": 1}\n']
+    assert whole_lines(tmp_path / "absent.jsonl") == []
+
+
+def test_names_that_are_no_text_can_be_written_and_read_back(tmp_path):
+    name = os.fsdecode(b"caf\xe9.mp4")
+    write_json(tmp_path / "a.json", {"video": name})
+    write_jsonl(tmp_path / "a.jsonl", [{"video": name}, {"video": "café"}])
+    assert json.loads((tmp_path / "a.json").read_text("utf-8")) == {"video": name}
+    assert read_jsonl(tmp_path / "a.jsonl") == [{"video": name}, {"video": "café"}]
+
+
+WRITER = """
+import os, sys, time
+from vtg.output import written_beside
+with written_beside(sys.argv[1]) as beside:
+    if sys.argv[2] == "folder":
+        beside.mkdir()
+        beside /= "file"
+    beside.write_text("half")
+    print("writing", flush=True)
+    time.sleep(600)
+"""
+
+
+def start_writing(path: Path, what: str) -> subprocess.Popen:
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path), what], stdout=subprocess.PIPE)
+    assert writer.stdout is not None and writer.stdout.readline() == b"writing\n"
+    return writer
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_what_a_kill_leaves_goes_when_the_next_process_writes_there(tmp_path, what):
+    running, killed = start_writing(tmp_path / "a", what), start_writing(tmp_path / "b", what)
+    own = [tmp_path / ".vtg-notes.tmp", tmp_path / ".a.1234.tmp", tmp_path / f".vtg-{'0' * 8}-1-{'0' * 8}.tmp"]
+    for path in own:
+        path.write_text("the user's, or another machine's")
+    try:
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+        left = set(tmp_path.iterdir()) - set(own)
+        assert len(left) == 2
+        code = "import sys; from vtg.output import write_text; write_text(sys.argv[1], '')"
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / "c")], check=True)
+        rest = set(tmp_path.iterdir()) - set(own)
+        assert tmp_path / "c" in rest and len(rest & left) == 1 and str(running.pid) in next(iter(rest & left)).name
+        assert all(path.exists() for path in own)
+    finally:
+        running.kill()
+        running.wait()
+    sweep(tmp_path)
+    assert set(tmp_path.iterdir()) == {*own, tmp_path / "c"}
+
+
+def test_what_fails_leaves_nothing_and_what_was_there_stays(tmp_path):
+    write_text(tmp_path / "a", "before")
+    with pytest.raises(RuntimeError), written_beside(tmp_path / "a") as beside:
+        beside.write_text("half")
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["a"] and (tmp_path / "a").read_text() == "before"
+
+
+def test_a_name_as_long_as_names_can_be_can_be_written(tmp_path):
+    write_text(tmp_path / ("é" * 127), "text")
+    assert (tmp_path / ("é" * 127)).read_text() == "text"
+
+
+@pytest.mark.parametrize(("umask", "rights"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_files_follow_the_umask_whoever_wrote_them(tmp_path, umask, rights):
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    before = os.umask(umask)
+    try:
+        (tmp_path / "in").mkdir()
+        write_json(tmp_path / "settings.json", {})
+        save_file({"weight": np.zeros(3)}, tmp_path / "in" / "model.safetensors")
+        follow_umask(tmp_path)
+    finally:
+        os.umask(before)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) == 2 and {stat.S_IMODE(path.stat().st_mode) for path in files} == {rights}
+
+
+def test_rights_that_somebody_chose_stay(tmp_path):
+    path = tmp_path / "run.sh"
+    path.touch(0o700)
+    follow_umask(tmp_path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+
+
+def test_all_files_and_folders_are_synced(tmp_path, monkeypatch):
+    seen: list[str] = []
+    real = os.fsync
+
+    def fsync(file: int) -> None:
+        seen.append(os.readlink(f"/proc/self/fd/{file}"))
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "c").touch()
+    sync(tmp_path / "a")
+    assert set(seen) == {str(tmp_path / "a"), str(tmp_path / "a" / "b"), str(tmp_path / "a" / "b" / "c")}
+
+
+def test_temporary_names_are_told_apart_within_a_process(tmp_path):
+    assert len({temporary_name(tmp_path / "a") for _ in range(100)}) == 100
