@@ -33,6 +33,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.data.video_checks": ("vtg.data.checks", "vtg.data.schema", "vtg.video.address"),
     "vtg.data.audit": ("vtg.data.rows", "vtg.data.checks", "vtg.data.schema", "vtg.data.video_checks"),
     "vtg.video": GROUND,
+    "vtg.data.open_rows": ("vtg.errors", "vtg.video", "vtg.data.rows", "vtg.data.checks", "vtg.data.schema"),
     "vtg.data.sources": ("vtg.errors", "vtg.video", "vtg.data.schema"),
     "vtg.data.table": ("vtg.data.schema",),
     "vtg.data.reading": (

@@ -71,11 +71,11 @@ def test_one_video_and_query_give_one_row_without_a_made_up_timestamp(run: Run, 
     code, out, err = run(f"video={video}", "query=it's red, then (maybe) blue", "json=true")
     row = json.loads(out)
     assert code == 0
-    assert list(row) == ["video", "duration", "sentence", "prediction", "text", "status"]
+    assert list(row) == ["video", "duration", "sentence", "prediction", "text", "status", "checkpoint"]
     assert row["video"] == video
     assert row["sentence"] == "it's red, then (maybe) blue"
     assert row["duration"] == pytest.approx(4.0, abs=0.11)
-    assert json.loads((tmp_path / "out" / "predictions.jsonl").read_text()) == row
+    assert json.loads((tmp_path / "out" / "answers.jsonl").read_text()) == row
     assert "tiny_qwen3_vl/vtg.json (fps at 2 fps, 4 to 64 frames, at most 4096 pixels each; answers in seconds)" in err
 
 
@@ -107,6 +107,68 @@ def test_rows_are_answered_scored_and_drawn_and_bad_ones_reported(run: Run, vide
     assert [json.loads(line)["qid"] for line in skipped] == ["gone", "broken"]
     assert all(Path(path).stat().st_size for path in document["files"].values())
     assert (tmp_path / "out" / "predictions.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_question_about_one_video_leaves_the_answers_to_rows_and_their_metrics_alone(
+    run: Run, video: str, tmp_path: Path
+) -> None:
+    row = {"video": "a.mp4", "duration": 4.0, "timestamp": [1.0, 2.0], "sentence": "red"}
+    file = write_rows(tmp_path / "rows.jsonl", [row])
+    rows = (f"data.annotation_file={file}", f"data.video_dir={tmp_path}", "num_workers=0")
+    assert run(*rows)[0] == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert {"predictions.jsonl", "metrics.json", "vtg.json"} <= before.keys()
+    for query in ("red", "blue"):
+        assert run(f"video={video}", f"query={query}", "settings.video.fps=1")[0] == 0
+    after = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    answers = after.pop("answers.jsonl").decode().splitlines()
+    assert after == before
+    assert [json.loads(line)["sentence"] for line in answers] == ["red", "blue"]
+
+
+def test_rows_need_neither_timestamp_nor_duration_to_be_answered(run: Run, video: str, tmp_path: Path) -> None:
+    whole = {"video": "a.mp4", "duration": 4.0, "timestamp": [1.0, 2.0], "sentence": "red"}
+    bare = {"video": "a.mp4", "sentence": "blue"}
+    part = bare | {"video_start": 1.0, "video_end": 3.5, "timestamp": None}
+    rows = [bare, part, whole | {"duration": None, "qid": "probed"}, bare | {"video": "no.mp4"}]
+    given = [f"data.video_dir={tmp_path}", "num_workers=0", "data.max_bad_share=0.5", "json=true"]
+    code, out, err = run(f"data.annotation_file={write_rows(tmp_path / 'rows.jsonl', [*rows, whole])}", *given)
+    assert code == 0, err
+    document = json.loads(out)
+    assert (document["rows"], document["scored"], document["skipped"]) == (4, 2, 1)
+    assert document["metrics"]["samples"] == 2
+    assert "2 of 4 rows have no timestamp: they are answered, and not scored" in err
+    written = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
+    assert [row["duration"] for row in written] == [pytest.approx(4.0, abs=0.11), 2.5, written[0]["duration"], 4.0]
+    assert ["timestamp" in row for row in written] == [False, False, True, True]
+    assert written[1].items() >= {"video_start": 1.0, "video_end": 3.5, "qid": "rows:2"}.items()
+    [skipped] = map(json.loads, (tmp_path / "out" / "skipped.jsonl").read_text().splitlines())
+    assert skipped["place"].endswith("rows.jsonl:4") and "it has to tell the duration" in skipped["reason"]
+    # Without any moment there are no metrics, and those of before do not stay beside other predictions.
+    code, out, err = run(f"data.annotation_file={write_rows(tmp_path / 'bare.jsonl', [bare])}", *given[:-1])
+    assert code == 0, err
+    assert "1 of 1 rows have no timestamp and are not scored" in out and "mIoU" not in out
+    assert not (tmp_path / "out" / "metrics.json").exists() and not (tmp_path / "out" / "predictions.png").exists()
+
+
+def test_rows_without_a_timestamp_are_held_to_the_other_rules(run: Run, video: str, tmp_path: Path) -> None:
+    bare = {"video": "a.mp4", "sentence": "blue"}
+    for row, said in (
+        ({"video": "a.mp4"}, "rows.jsonl:1: sentence: is missing"),
+        (bare | {"video_start": 2.0}, "rows.jsonl:1: video_end: is missing, but video_start is there"),
+        (bare | {"duration": -3.0}, "rows.jsonl:1: duration: must be above 0 s"),
+    ):
+        code, _, err = run(f"data.annotation_file={write_rows(tmp_path / 'rows.jsonl', [row])}")
+        assert code == 2 and "no usable row among 1" in err and said in err
+
+
+def test_the_folder_of_a_run_or_a_model_takes_no_answers(run: Run, video: str, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "config.yaml").touch()
+    code, _, err = run(f"video={video}", "query=red")
+    assert code == 2
+    assert "out': holds a run or a model, whose own files would be overwritten; name another folder" in err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["config.yaml"]
 
 
 def test_what_was_answered_before_a_stop_is_not_asked_again(

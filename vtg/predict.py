@@ -12,15 +12,26 @@ from typing import TYPE_CHECKING, Any
 
 from vtg.config.programs import PredictConfig
 from vtg.entry import hydra_program, loading
-from vtg.errors import RunError, SampleError
+from vtg.errors import ConfigError, RunError, SampleError
+from vtg.models.checkpoint import has_weights, save_settings
 from vtg.models.settings import CheckpointSettings, checkpoint_settings
 from vtg.output import write_json, write_jsonl
 from vtg.tasks.span import SpanTask
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vtg.data.dataset import SkipReport
+    from vtg.data.schema import Sample
     from vtg.evaluation.inference import Grounder
 
 log = logging.getLogger("vtg.predict")  # __name__ is __main__ under python -m
+
+ANSWERS = "answers.jsonl"
+"""The answers to single videos, each added to those before: predictions.jsonl and its metrics are those of a file."""
+
+SCORES = ("metrics.json", "predictions.png")
+"""What is made of predictions.jsonl, and must not outlive it."""
 
 Row = dict[str, Any]
 
@@ -31,23 +42,32 @@ def main() -> None:
 
 
 def _predict(config: PredictConfig) -> None:
+    _check_output_dir(Path(config.output_dir))
     found = checkpoint_settings(config.checkpoint, overrides=config.settings, fallback=config.fallback)
     SpanTask(found.settings.task)  # the answer form is checked before torch is imported
     with loading("torch and transformers"):
         from vtg.evaluation.inference import Grounder
-        from vtg.models.checkpoint import save_settings
         from vtg.training.progress import start_logging
 
     start_logging()
     _say_settings(found)
     out = Path(config.output_dir)
     out.mkdir(parents=True, exist_ok=True)
-    save_settings(found.settings, out)
     grounder = Grounder(found.settings)
     if config.video_file is not None:
         _answer_one(config, grounder, out)
     else:
+        save_settings(found.settings, out)
         _answer_rows(config, grounder, out)
+
+
+def _check_output_dir(out: Path) -> None:
+    """Raises ConfigError where answers would take the place of a run's own files, or of a model's."""
+    if (out / "config.yaml").is_file() or has_weights(out):
+        raise ConfigError(
+            f"output_dir = {str(out)!r}: holds a run or a model, whose own files would be overwritten; name another "
+            f"folder, for example output_dir={out / 'predictions'}"
+        )
 
 
 def _say_settings(found: CheckpointSettings) -> None:
@@ -72,7 +92,9 @@ def _answer_one(config: PredictConfig, grounder: "Grounder", out: Path) -> None:
         )
     except SampleError as error:
         raise RunError(str(error)) from error
-    write_jsonl(out / "predictions.jsonl", [row])
+    row |= {"checkpoint": config.checkpoint}
+    with (out / ANSWERS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
     print(json.dumps(row, ensure_ascii=False) if config.json else _answer_text(row, out))
 
 
@@ -84,24 +106,22 @@ def _answer_text(row: Row, out: Path) -> str:
             f"  answer: {spans}",
             f"  status: {row['status']}",
             f"  text:   {row['text']!r}",
-            str(out / "predictions.jsonl"),
+            str(out / ANSWERS),
         ]
     )
 
 
 def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None:
-    from vtg.data.dataset import SkipReport, read_split
-    from vtg.evaluation.generate import predict, score
-    from vtg.evaluation.picture import draw_predictions
+    from vtg.data.dataset import SkipReport
+    from vtg.evaluation.generate import predict
     from vtg.evaluation.questions import QuestionReader
     from vtg.evaluation.so_far import AnswersSoFar, stamps
     from vtg.models.checkpoint import resolve_checkpoint
     from vtg.training.processes import lost_worker
-    from vtg.training.results import table
 
     report = SkipReport(out / "skipped.jsonl", max_bad_share=config.data.max_bad_share)
     rows_file = _rows_file(config)
-    samples = read_split(rows_file, video_dir=config.data.video_dir, report=report, cache_dir=config.data.cache_dir)
+    samples = _samples(rows_file, config, report)
     told = {
         "checkpoint": stamps(resolve_checkpoint(config.checkpoint), "*.safetensors"),
         "settings": asdict(grounder.settings),
@@ -128,23 +148,67 @@ def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None
         if worker is None:
             raise
         raise RunError(f"{worker}: lower num_workers or settings.video.total_pixels") from error
+    if not found:
+        so_far.remove()
+        raise RunError(f"not one of {len(dataset)} rows could be answered; {out / 'skipped.jsonl'} says why")
+    for name in SCORES:
+        (out / name).unlink(missing_ok=True)
     rows = [found[index] for index in sorted(found)]
     write_jsonl(out / "predictions.jsonl", rows)
     so_far.remove()
-    if not rows:
-        raise RunError(f"not one of {len(dataset)} rows could be answered; {out / 'skipped.jsonl'} says why")
-    metrics = score(rows)
-    write_json(out / "metrics.json", metrics)
-    draw_predictions(rows, out / "predictions.png", title=config.checkpoint)
-    files = {"predictions": "predictions.jsonl", "metrics": "metrics.json", "picture": "predictions.png"}
-    if report.skipped:
+    _show(rows, config, out, skipped=len(report.skipped))
+
+
+def _samples(rows_file: str, config: PredictConfig, report: "SkipReport") -> "Sequence[Sample]":
+    """The rows to answer; where some are not annotated, or say no duration, as questions alone."""
+    from vtg.data.dataset import Skipped, read_split
+    from vtg.data.open_rows import has_open_rows, read_open_rows
+    from vtg.data.schema import Sample
+    from vtg.data.sources.webdataset import is_shards
+
+    data = config.data
+    if is_shards(rows_file) or not has_open_rows(rows_file):
+        return read_split(rows_file, video_dir=data.video_dir, report=report, cache_dir=data.cache_dir)
+    found = list(read_open_rows(rows_file, video_dir=data.video_dir))
+    samples = [one for one in found if isinstance(one, Sample)]
+    lost = [
+        Skipped(f"{one.path}:{one.line}", f"{one.field}: {one.message}") for one in found if not isinstance(one, Sample)
+    ]
+    if not samples:
+        raise ConfigError(f"{rows_file}: no usable row among {len(found)} ({lost[0].place}: {lost[0].reason})")
+    report.expect(len(found))
+    report.add(lost)
+    if unknown := sum(not sample.spans for sample in samples):
+        log.info("%d of %d rows have no timestamp: they are answered, and not scored", unknown, len(samples))
+    return samples
+
+
+def _show(rows: list[Row], config: PredictConfig, out: Path, *, skipped: int) -> None:
+    """Scores and draws the rows that are annotated, and prints what there is."""
+    from vtg.evaluation.generate import score
+    from vtg.evaluation.picture import draw_predictions
+    from vtg.training.results import table
+
+    annotated = [row for row in rows if "timestamp" in row]
+    files = {"predictions": "predictions.jsonl"}
+    metrics = score(annotated) if annotated else None
+    if metrics is not None:
+        write_json(out / "metrics.json", metrics)
+        draw_predictions(annotated, out / "predictions.png", title=config.checkpoint)
+        files |= {"metrics": "metrics.json", "picture": "predictions.png"}
+    if skipped:
         files["skipped"] = "skipped.jsonl"
     paths = {name: str(out / file) for name, file in files.items()}
     if config.json:
-        print(json.dumps({"metrics": metrics, "skipped": len(report.skipped), "files": paths}))
-    else:
-        left_out = [f"{len(report.skipped)} rows were skipped"] if report.skipped else []
-        print("\n".join([table({"predictions": metrics}), *left_out, "", *paths.values()]))
+        counts = {"rows": len(rows), "scored": len(annotated), "skipped": skipped}
+        print(json.dumps({"metrics": metrics, **counts, "files": paths}))
+        return
+    lines = [table({"predictions": metrics})] if metrics is not None else []
+    if len(annotated) < len(rows):
+        lines.append(f"{len(rows) - len(annotated)} of {len(rows)} rows have no timestamp and are not scored")
+    if skipped:
+        lines.append(f"{skipped} rows were skipped")
+    print("\n".join([*lines, "", *paths.values()]))
 
 
 def _rows_file(config: PredictConfig) -> str:

@@ -42,7 +42,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One query about one clip, and the moments that answer it: seconds, relative to the clip, inside it."""
+    """One query about one clip, and the moments that answer it: seconds, relative to the clip, inside it.
+
+    Without `spans` nobody has annotated it: it can be asked, neither trained on nor scored.
+    """
 
     video: str
     duration_s: float
@@ -57,7 +60,7 @@ class Sample:
     place: str = ""
 
     def __post_init__(self) -> None:
-        if not self.spans or not all(0 <= start < end <= self.duration_s for start, end in self.spans):
+        if not all(0 <= start < end <= self.duration_s for start, end in self.spans):
             raise ValueError(
                 f"{self.place}: timestamp: {self.spans} must be spans inside the clip of {self.duration_s:.10g} s, "
                 "each with start < end; `python -m vtg.validate` lists such rows"
@@ -69,7 +72,7 @@ class Sample:
         known = {
             "video": self.video,
             "duration": self.duration_s,
-            "timestamp": spans[0] if len(spans) == 1 else spans,
+            "timestamp": spans[0] if len(spans) == 1 else spans or None,
             "sentence": self.query,
             "qid": self.qid,
             "video_start": self.video_start_s,

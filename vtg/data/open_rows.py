@@ -1,0 +1,79 @@
+"""Rows that ask and are not annotated: without `timestamp`, or without `duration`, which their video tells then."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from vtg.data import checks, rows
+from vtg.data.schema import Problem, Sample, empty_file, resolve_video, sample_of
+from vtg.errors import SampleError
+from vtg.video.container import probe
+
+OPEN = ("duration", "timestamp")
+
+
+def has_open_rows(path: str) -> bool:
+    """Whether a row of the file lacks its duration or its moments. Raises OSError when it cannot be read."""
+    return any(row is not None and _lacks(row) for row in (_row(raw) for _, raw in rows.raw_rows(path)))
+
+
+def read_open_rows(path: str, *, video_dir: str | None) -> Iterator[Sample | Problem]:
+    """As `vtg.data.schema.read_samples`, but a row needs no more than a video and a sentence.
+
+    A sample without annotated moments has no `spans`; a duration that is missing is that of the part from video_start
+    to video_end, or of the file. Raises OSError when the file cannot be read.
+    """
+    empty, durations = True, dict[str, float]()
+    for line, raw in rows.raw_rows(path):
+        empty = False
+        row = _row(raw)
+        lacks = () if row is None else _lacks(row)
+        if row is None or not lacks:
+            yield sample_of(raw, path=path, line=line)
+            continue
+        row = row | {"timestamp": None if "timestamp" in lacks else row["timestamp"]}
+        if fault := _other_fault(row, lacks):
+            yield Problem(path, line, fault.field, fault.message, fault.severity, fault.kind)
+            continue
+        if "duration" in lacks:
+            try:
+                row["duration"] = _duration_s(row, video_dir, durations)
+            except (SampleError, OSError) as error:
+                yield Problem(path, line, "video", f"{error}; it has to tell the duration", "error", "video-unreadable")
+                continue
+        if "timestamp" in lacks:
+            row["timestamp"] = [0, row["duration"]]
+        found = sample_of(msgspec.json.encode(row), path=path, line=line)
+        yield replace(found, spans=()) if isinstance(found, Sample) and "timestamp" in lacks else found
+    if empty:
+        yield empty_file(path)
+
+
+def _row(raw: bytes) -> dict[str, Any] | None:
+    try:
+        row = msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def _lacks(row: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(key for key in OPEN if row.get(key) is None or row[key] == [])
+
+
+def _other_fault(row: dict[str, Any], lacks: tuple[str, ...]) -> checks.Finding | None:
+    """The first error of a row beside what it lacks."""
+    _, findings = checks.check(msgspec.json.encode(row))
+    errors = (finding for finding in findings if finding.severity == "error")
+    return next((error for error in errors if error.kind not in {f"{key}-missing" for key in lacks}), None)
+
+
+def _duration_s(row: dict[str, Any], video_dir: str | None, known: dict[str, float]) -> float:
+    if row.get("video_start") is not None:  # and video_end: one of them alone is a fault
+        return row["video_end"] - row["video_start"]
+    path = resolve_video(row["video"], video_dir)
+    if path not in known:
+        known[path] = probe(path).duration_s
+    return known[path]
