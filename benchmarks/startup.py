@@ -32,7 +32,7 @@ MODEL = PROJECT / "vtg" / "models" / "tiny_qwen3_vl"
 NEEDED = "from transformers import AutoModelForImageTextToText, AutoProcessor, Trainer; import peft"
 NEEDED += "; import transformers.models.qwen3_vl.modeling_qwen3_vl"
 LOSS = r"'(train_)?loss'|loss=|reward="
-"""How the first step shows: with `logging_steps=1` all ways print its loss or reward."""
+"""How the peers' first step shows: with `logging_steps=1` they print its loss or reward. vtg writes train_log.jsonl."""
 
 Times = tuple[float, float]
 """Seconds on the clock, and of CPU in all processes."""
@@ -40,7 +40,7 @@ Times = tuple[float, float]
 
 @dataclass(frozen=True)
 class Way:
-    """A command, and the ends of its phases: a file that appears, or a pattern in the output; no phases: its exit.
+    """A command, and the ends of its phases: a file that is written, or a pattern in the output; no phases: its exit.
 
     Where there are phases, the last argument ends with `=`, and the output folder, new for every run, is put after it.
     """
@@ -57,6 +57,11 @@ def cpu_s(pid: int) -> float:
     except (FileNotFoundError, ProcessLookupError):  # it has ended, and its parent counts it
         return 0.0
     return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK") + sum(cpu_s(int(child)) for child in children)
+
+
+def has_content(path: Path) -> bool:
+    """Whether something is there: train_log.jsonl is begun empty."""
+    return path.exists() and path.stat().st_size > 0
 
 
 def run_to_exit(command: list[str]) -> dict[str, Times]:
@@ -83,7 +88,7 @@ def run_to_first_step(way: Way, out: Path, limit_s: float) -> dict[str, Times]:
                 said += os.read(process.stdout.fileno(), 65536)
             name, sign = pending[0]
             now = (time.perf_counter() - begin, cpu_s(process.pid))
-            if (out / sign).exists() if isinstance(sign, Path) else re.search(sign.encode(), said):
+            if has_content(out / sign) if isinstance(sign, Path) else re.search(sign.encode(), said):
                 found[name] = (now[0] - last[0], now[1] - last[1])
                 last = now
                 del pending[0]
@@ -125,8 +130,8 @@ def make_rows(folder: Path, demo: Path) -> None:
 def vtg_ways(demo: Path) -> dict[str, Way]:
     def phases(*, base: bool) -> dict[str, str | Path]:
         start = {"compose": "loading torch", "imports": Path("config.yaml"), "model": r" on cpu, attention"}
-        measured = {"data": "testing the base model", "base": "training: "} if base else {"data": "training: "}
-        return {**start, **measured, "step": f"training: .*({LOSS})"}
+        measured = {"data": "testing the base model", "base": Path("base_predictions.jsonl")}
+        return {**start, **(measured if base else {"data": Path("tensorboard")}), "step": Path("train_log.jsonl")}
 
     untested = ["data.test_file=null", "data.val_file=null"]
     ways = {}

@@ -10,9 +10,17 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("words", [("grpo.py", "--quick"), ("scale.py", "--rows", "1000")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("grpo.py", "--quick"),
+        ("scale.py", "--rows", "1000"),
+        ("busy.py", "--only", "vtg", "--busy", "1", "--steps", "1", "--repeats", "1"),
+        ("startup.py", "--only", "^vtg", "--repeats", "1"),
+    ],
+)
 def test_a_benchmark_runs_and_prints_its_table(words):
     command = [sys.executable, str(ROOT / "benchmarks" / words[0]), *words[1:]]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "|---" in done.stdout
+    assert "|---" in done.stdout or done.stdout.startswith("| ")
