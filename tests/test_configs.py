@@ -66,7 +66,9 @@ def test_a_primary_config_composes_without_overrides(name):
 
 
 def has_group(name: str, choice: str) -> bool:
-    return name == "rl" or not choice.startswith(tuple(f"{group}=" for group in RL_GROUPS))
+    if name == "rl":
+        return choice != "batching=packed"
+    return not choice.startswith(tuple(f"{group}=" for group in RL_GROUPS))
 
 
 @pytest.mark.parametrize(
@@ -128,7 +130,9 @@ WRONG = {
     "video.fps=fast": "video.fps: Value 'fast' of type 'str' could not be converted to Float",
     "data.max_samples=1.5": "data.max_samples: Value '1.5' of type 'float' could not be converted to Integer",
     "lora.enabled=maybe": "lora.enabled: Value 'maybe' is not a valid bool (type str)",
-    "lora=null": "Config group override must be a string or a list. Got NoneType",
+    "lora=null": (
+        "lora=null: lora takes the name of one of its choices; set lora=none (choices of lora: default, none, tiny)"
+    ),
     "model=defaults": "model.path: not set; give a value",
     "data.video_dir=${nope}": "data.annotation_file: Interpolation key 'nope' not found",
     "resume=yes": "resume = 'yes': must be one of auto, never, must",
@@ -250,17 +254,6 @@ def test_any_name_of_training_arguments_can_be_set_without_a_plus():
     assert "  adam_beta2: 0.95\n" in done.stdout
 
 
-def test_a_name_that_training_arguments_does_not_have_gets_the_near_ones(tmp_path):
-    from vtg.training.arguments import training_arguments
-
-    config = sft("++trainer.max_stepz=3", f"output_dir={tmp_path}")
-    with pytest.raises(ValueError) as caught:
-        training_arguments(config)
-    message = str(caught.value)
-    assert message.startswith("trainer.max_stepz: TrainingArguments of transformers has no such setting; did you mean ")
-    assert "max_steps" in message
-
-
 def test_training_arguments_take_their_values_from_the_trainer_group(tmp_path):
     from vtg.training.arguments import training_arguments
 
@@ -274,16 +267,6 @@ def test_training_arguments_take_their_values_from_the_trainer_group(tmp_path):
     arguments = training_arguments(config)
     assert (arguments.adam_beta2, arguments.learning_rate, arguments.seed) == (0.95, 1e-4, 3)
     assert arguments.eval_strategy == "no"
-
-
-@pytest.mark.parametrize("key", ["output_dir", "seed", "data_seed", "metric_for_best_model"])
-def test_a_training_argument_that_vtg_sets_is_refused_with_what_to_set_instead(key, tmp_path):
-    from vtg.training.arguments import OURS, training_arguments
-
-    config = sft(f"++trainer.{key}=1", f"output_dir={tmp_path}")
-    with pytest.raises(ValueError) as caught:
-        training_arguments(config)
-    assert str(caught.value) == f"trainer.{key} is set by vtg; set {OURS[key]} instead"
 
 
 @pytest.mark.parametrize("experiment", [choice for choice in CHOICES if choice.startswith("experiment=")])

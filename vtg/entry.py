@@ -19,8 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vtg.config.help import explained
-from vtg.config.load import load_config, typed, unknown_key
+from vtg.config.load import load_config, typed
 from vtg.config.own_data import check_filled_in, unknown_choice
+from vtg.config.unknown import check_choice, check_flags, unknown_key
 from vtg.errors import ConfigError, JointRunError, RunError
 from vtg.output import stdout_may_close
 
@@ -45,7 +46,10 @@ def hydra_program(config_name: str, *, schema: type, job: Callable[[Any], None],
     Exits with 2 and one line on a setting that cannot be, with 1 on a `RunError`, with 130 on Ctrl-C; other errors of
     `job` are raised.
     """
-    sys.argv[1:] = [_text_argument(word, text_keys) for word in _arguments(sys.argv[1:])]
+    try:
+        sys.argv[1:] = [_text_argument(word, text_keys) for word in _arguments(sys.argv[1:], schema, text_keys)]
+    except ConfigError as error:
+        _end(2, str(error))
     config_path, sys.argv[1:] = _own_folder_first(sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors on to the handlers below
     composed = False
@@ -127,9 +131,19 @@ def _end(code: int, message: str) -> NoReturn:
     sys.exit(code)
 
 
-def _arguments(argv: list[str]) -> list[str]:
-    """Drops the `--local_rank` that launchers append; lets any name of TrainingArguments or GRPOConfig be set."""
+def _arguments(argv: list[str], schema: type, text_keys: Sequence[str]) -> list[str]:
+    """Drops the `--local_rank` that launchers append; lets any name of TrainingArguments or GRPOConfig be set.
+
+    Raises:
+        ConfigError: for a flag that is none, or a group that is given what is no name of a choice.
+    """
     kept = [word for word in argv if not re.fullmatch(r"--local[-_]rank(=\d+)?", word)]
+    check_flags(kept, schema)
+    choices = _choices(kept)
+    for word in kept:
+        group = word.partition("=")[0]
+        if "=" in word and group in choices and group not in text_keys:
+            check_choice(word, choices[group])
     return [f"++{word}" if re.match(r"(trainer|rl)\.\w+=", word) else word for word in kept]
 
 
@@ -148,6 +162,19 @@ def _own_folder_first(argv: list[str]) -> tuple[str, list[str]]:
             rest = argv[at + 1 :] if equals else argv[at + 2 :]
             return os.path.abspath(given), [*argv[:at], "--config-dir", shipped, *rest]
     return shipped, argv
+
+
+def _choices(argv: Sequence[str]) -> dict[str, set[str]]:
+    """The choices of every group, the user's own (`--config-dir`) among them."""
+    folders = [conf_dir()]
+    for at, word in enumerate(argv):
+        flag, _, value = word.partition("=")
+        if flag in ("--config-dir", "-cd"):
+            folders += [Path(one) for one in (value, *argv[at + 1 : at + 2]) if one]
+    found: dict[str, set[str]] = {}
+    for file in (file for folder in folders for file in folder.glob("*/*.yaml")):
+        found.setdefault(file.parent.name, set()).add(file.stem)
+    return found
 
 
 def _text_argument(word: str, text_keys: Sequence[str]) -> str:

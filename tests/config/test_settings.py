@@ -36,7 +36,7 @@ def test_every_setting_has_one_line_of_explanation(schema):
 def test_a_run_may_resume_with_other_means_but_not_with_what_it_learns_changed():
     may = ("on_nan", "data.max_bad_share", "evaluation.batch_size", "model.attention", "trainer.save_total_limit")
     may += ("trainer.dataloader_num_workers", "trainer.gradient_checkpointing_kwargs.use_reentrant")
-    may += ("rl.log_completions", "rollout.engine", *(f"video.{name}" for name in VIDEO_MEANS))
+    may += ("rl.vllm_gpu_memory_utilization", "rollout.engine", *(f"video.{name}" for name in VIDEO_MEANS))
     may_not = ("seed", "data.annotation_file", "video.fps", "task.answer", "model.path", "lora.r", "deepspeed.stage")
     may_not += ("trainer.learning_rate", "trainer.max_steps", "rl.beta", "rewards.terms", "no.such_key", "trainer")
     assert [key for key in may if not may_change_on_resume(key)] == []
@@ -53,11 +53,12 @@ def test_the_means_of_trainer_and_rl_are_names_that_the_libraries_have():
     from transformers import TrainingArguments
     from trl.trainer.grpo_config import GRPOConfig
 
-    from vtg.training.arguments import OURS
+    from vtg.config.arguments import REPLACED, RL_REPLACED, RL_WITHOUT_EFFECT, WITHOUT_EFFECT
 
     assert {entry.name for entry in fields(TrainingArguments)} >= TRAINER_MEANS
     assert {entry.name for entry in fields(GRPOConfig)} >= RL_MEANS
-    assert not TRAINER_MEANS & OURS.keys()
+    assert not TRAINER_MEANS & (REPLACED | WITHOUT_EFFECT).keys()
+    assert not RL_MEANS & (RL_REPLACED | RL_WITHOUT_EFFECT).keys()
 
 
 def test_overrides_have_the_fields_of_what_they_override_and_are_null():

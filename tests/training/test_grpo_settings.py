@@ -1,6 +1,5 @@
 """Settings of reinforcement learning that cannot be say so, with the way out, before a model loads."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,7 @@ import trl
 from rl_runs import compose, overrides
 
 from vtg.errors import ConfigError
-from vtg.training.grpo.train import OURS, grpo_arguments
+from vtg.training.grpo.train import grpo_arguments
 from vtg.training.grpo.trainer import CHECKED_TRL, check_trl
 
 
@@ -16,31 +15,6 @@ def refusal(demo_dir: Path, *words: str) -> str:
     with pytest.raises(ConfigError) as error:
         grpo_arguments(compose(overrides(demo_dir, Path("never made"), *words)))
     return str(error.value)
-
-
-def test_an_unknown_name_is_refused_with_what_was_meant(demo_dir):
-    assert refusal(demo_dir, "rl.num_generation=4").startswith(
-        "rl.num_generation: GRPOConfig of trl has no such setting; did you mean num_generations or "
-    )
-    listed = refusal(demo_dir, "rl.zzz=1")
-    assert listed.startswith("rl.zzz: GRPOConfig of trl has no such setting; its own names: ")
-    names = set(listed.partition("names: ")[2].split(", "))
-    assert {"beta", "epsilon_high", "loss_type", "num_generations"} <= names and not names & OURS.keys()
-
-
-def test_a_setting_that_vtg_makes_is_refused_with_the_key_to_set(demo_dir):
-    config = compose(overrides(demo_dir, Path("never made")))
-    for key, instead in OURS.items():
-        with pytest.raises(ConfigError) as error:
-            grpo_arguments(replace(config, rl={key: 1}))
-        assert str(error.value) == f"rl.{key} is set by vtg; set {instead} instead"
-    assert refusal(demo_dir, "rl.use_vllm=true") == "rl.use_vllm is set by vtg; set rollout.engine instead"
-
-
-def test_a_setting_of_the_trainer_is_sent_there(demo_dir):
-    assert refusal(demo_dir, "rl.learning_rate=1e-4") == (
-        "rl.learning_rate: is a setting of the Trainer; set trainer.learning_rate"
-    )
 
 
 @pytest.mark.parametrize("group", ["1", "0", "2.5", "true"])

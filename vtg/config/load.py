@@ -1,14 +1,12 @@
 """The one door from a composed Hydra config to typed settings. Past it nobody sees a DictConfig."""
 
-import difflib
-from dataclasses import fields
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from vtg.config.checks import check_choices, check_together
-from vtg.config.setting import dataclass_of
+from vtg.config.unknown import unknown_key
 from vtg.errors import ConfigError
 
 ConfigT = TypeVar("ConfigT")
@@ -46,28 +44,3 @@ def typed(cfg: DictConfig, schema: type[ConfigT]) -> ConfigT:
         raise ConfigError(f"{', '.join(missing)}: not set; give a value")
     assert isinstance(config, schema)
     return config
-
-
-def unknown_key(key: str, schema: type) -> str:
-    """The message for a key that `schema` does not have: the nearest valid keys and all beside it."""
-    *parents, last = key.split(".")
-    owner: Any = schema
-    for at, name in enumerate(parents):
-        types = {entry.name: entry.type for entry in fields(owner)}
-        owner = dataclass_of(types.get(name))
-        if owner is None:
-            last, parents = name, parents[:at]
-            owner = _owner(schema, parents)
-            break
-    valid = [entry.name for entry in fields(owner)]
-    close = difflib.get_close_matches(last, valid, n=1)
-    hint = f"did you mean {'.'.join([*parents, close[0]])}? " if close else ""
-    place = ".".join(parents) or "the top level"
-    return f"{key}: there is no such key; {hint}valid keys of {place}: {', '.join(valid)}"
-
-
-def _owner(schema: type, parents: list[str]) -> Any:
-    owner: Any = schema
-    for name in parents:
-        owner = dataclass_of({entry.name: entry.type for entry in fields(owner)}[name])
-    return owner

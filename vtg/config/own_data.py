@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from vtg.config.help import offered
 from vtg.errors import ConfigError
@@ -36,7 +36,9 @@ def check_filled_in(cfg: DictConfig) -> None:
     """Raises ConfigError where the chosen data set's file names no annotation file: says which line to fill in."""
     data, choices = cfg.get("data"), HydraConfig.get().runtime.choices
     choice = choices.get("data")
-    if not isinstance(data, DictConfig) or choice == SHARED or data.get("annotation_file") is not None:
+    if not isinstance(data, DictConfig) or choice == SHARED:
+        return
+    if OmegaConf.is_interpolation(data, "annotation_file") or data.get("annotation_file") is not None:
         return
     folders = [Path(source.path) for source in HydraConfig.get().runtime.config_sources if source.schema == "file"]
     file = next((found for folder in folders if (found := folder / "data" / f"{choice}.yaml").is_file()), None)

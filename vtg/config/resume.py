@@ -9,14 +9,12 @@ TRAINER_MEANS = frozenset(
     (
         *("activation_checkpointing", "activation_checkpointing_kwargs", "gradient_checkpointing"),
         *("gradient_checkpointing_kwargs", "torch_empty_cache_steps", "use_cpu", "debug"),
-        *("skip_memory_metrics", "disable_tqdm", "logging_strategy", "logging_steps", "logging_first_step"),
+        *("skip_memory_metrics", "logging_strategy", "logging_steps", "logging_first_step"),
         *("log_on_each_node", "log_level", "log_level_replica", "report_to", "run_name", "project"),
         *("trackio_space_id", "trackio_bucket_id", "trackio_static_space_id", "include_num_input_tokens_seen"),
-        *("eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "eval_accumulation_steps"),
-        *("save_strategy", "save_steps", "save_total_limit", "save_on_each_node", "enable_jit_checkpoint"),
-        *("push_to_hub", "hub_token", "hub_private_repo", "hub_model_id", "hub_strategy", "hub_always_push"),
-        *("hub_revision", "dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor"),
-        *("dataloader_multiprocessing_context", "ddp_bucket_cap_mb", "ddp_backend", "ddp_timeout"),
+        *("eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "save_strategy"),
+        *("save_steps", "save_total_limit", "save_on_each_node", "dataloader_num_workers", "dataloader_pin_memory"),
+        *("dataloader_prefetch_factor", "ddp_bucket_cap_mb", "ddp_backend", "ddp_timeout"),
     )
 )
 """TrainingArguments of the machine, of logging, evaluating and saving. All others decide what is learned: steps, batch
@@ -24,13 +22,12 @@ size, optimizer, learning rate (which the optimizer's state of a checkpoint brin
 
 RL_MEANS = frozenset(
     (
-        *("ds3_gather_for_generation", "log_completions", "log_multimodal", "num_completions_to_print"),
-        *("log_unique_prompts", "log_completions_hub_repo", "vllm_mode", "vllm_model_impl"),
-        *("vllm_enable_sleep_mode", "vllm_server_base_url", "vllm_server_host", "vllm_server_port"),
+        *("ds3_gather_for_generation", "vllm_mode", "vllm_model_impl", "vllm_enable_sleep_mode"),
+        *("vllm_server_base_url", "vllm_server_host", "vllm_server_port"),
         *("vllm_server_timeout", "vllm_group_port", "vllm_gpu_memory_utilization", "vllm_tensor_parallel_size"),
     )
 )
-"""The same of GRPOConfig: how completions are logged, and where they are generated."""
+"""The same of GRPOConfig: where completions are generated."""
 
 
 def may_change_on_resume(key: str) -> bool:

@@ -1,7 +1,6 @@
 """Settings as the TrainingArguments of transformers."""
 
 import dataclasses
-import difflib
 import logging
 from importlib.util import find_spec
 from typing import Any
@@ -15,25 +14,6 @@ from vtg.training.zero.settings import deepspeed_settings, launch_alone
 
 log = logging.getLogger("vtg")
 
-OURS = {
-    "output_dir": "output_dir",
-    "seed": "seed",
-    "data_seed": "seed",
-    "resume_from_checkpoint": "resume",
-    "ignore_data_skip": "nothing (a run that goes on never trains again what it trained)",
-    "dataloader_drop_last": "batching.drop_last",
-    "dataloader_persistent_workers": "nothing (workers start anew with every epoch, whose frames and prompts differ)",
-    "train_sampling_strategy": "batching.by",
-    "deepspeed": "deepspeed=zero2 (or zero3, zero2_offload, zero3_offload), or deepspeed.file",
-    "auto_find_batch_size": "batching.target_batch_tokens",
-    "logging_nan_inf_filter": "on_nan",
-    "remove_unused_columns": "nothing (the rows are read as they are)",
-    "load_best_model_at_end": "data.val_file or data.val_share (the best mIoU is kept where there is validation)",
-    "metric_for_best_model": "nothing (it is mIoU)",
-    "greater_is_better": "nothing (a higher mIoU is better)",
-}
-"""TrainingArguments that vtg sets, and the key to set instead."""
-
 
 def has_validation(config: SFTConfig) -> bool:
     """Whether there are samples to validate on while training."""
@@ -45,20 +25,14 @@ def training_arguments(
 ) -> TrainingArguments:
     """`trainer.*`, `more` and what follows from the other settings, as TrainingArguments or their subclass `kind`.
 
+    The names are checked before (`vtg.config.arguments`).
+
     Raises:
-        ConfigError: for a name TrainingArguments does not have, one that vtg sets, or a value of the wrong type.
+        ConfigError: for a value of the wrong type.
     """
     known = {field.name: field for field in dataclasses.fields(TrainingArguments) if field.init}
     given = dict(config.trainer)
     for key, value in given.items():
-        if key in OURS:
-            raise ConfigError(f"trainer.{key} is set by vtg; set {OURS[key]} instead")
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=3)
-            hint = (
-                f"did you mean {' or '.join(close)}?" if close else "see transformers.TrainingArguments for its names"
-            )
-            raise ConfigError(f"trainer.{key}: TrainingArguments of transformers has no such setting; {hint}")
         if isinstance(known[key].default, (int, float)) and isinstance(value, str):
             given[key] = number(f"trainer.{key}", value)
     validated = has_validation(config)

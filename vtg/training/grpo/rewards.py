@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
+from vtg.config.names import OPTIONS
 from vtg.config.schema import RewardsConfig, TaskConfig
 from vtg.data.schema import Sample
 from vtg.errors import ConfigError
@@ -284,9 +285,8 @@ def _term(place: str, given: Any) -> Term:
             continue
         if key not in settings:
             valid = ("name", *settings)
-            raise ConfigError(
-                f"{place}.{key}: {name} has no such key; {_meant(key, valid)}valid keys are {', '.join(valid)}"
-            )
+            meant = f"set {OPTIONS[key]}; " if key in OPTIONS else _meant(key, valid)
+            raise ConfigError(f"{place}.{key}: {name} has no such key; {meant}valid keys are {', '.join(valid)}")
         allows, allowed = CHECKS[key]
         if not allows(value):
             raise ConfigError(f"{place}.{key} = {value!r}: must be {allowed}")

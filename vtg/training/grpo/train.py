@@ -1,7 +1,6 @@
 """Reinforcement learning with GRPO on TRL: from settings to a trained policy."""
 
 import dataclasses
-import difflib
 import logging
 from collections.abc import Sequence
 from dataclasses import fields
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from accelerate.utils import broadcast_object_list
 from peft import PeftModel
-from transformers import TrainingArguments, set_seed
+from transformers import set_seed
 from trl.trainer.grpo_config import GRPOConfig
 
 from vtg.config.checks import longest_clip_tokens, shares_prompts
@@ -35,27 +34,6 @@ from vtg.training.results import FILES
 from vtg.video.index import VideoIndex
 
 log = logging.getLogger(__name__)
-
-OURS = {
-    "reward_weights": "rewards.terms",
-    "use_vllm": "rollout.engine",
-    "generation_batch_size": "rl.steps_per_generation",
-    "num_generations_eval": "nothing (evaluation is by greedy answers)",
-    "log_completions": "nothing (they are always kept, in completions/)",
-    "num_completions_to_print": "nothing (they are kept in completions/)",
-    "log_unique_prompts": "nothing (completions are kept in completions/)",
-    "log_multimodal": "nothing (completions are kept in completions/)",
-    "log_completions_hub_repo": "nothing (completions are kept in completions/)",
-    "shuffle_dataset": "nothing (prompts are drawn anew each pass)",
-    "model_init_kwargs": "model.dtype and model.attention",
-    "trust_remote_code": "nothing (code of a model repository is never run)",
-    "chat_template_kwargs": "task.template",
-    "use_transformers_continuous_batching": "nothing (it takes no video)",
-    "use_transformers_paged": "nothing (it takes no video)",
-    "transformers_continuous_batching_config": "nothing (it takes no video)",
-    "max_tool_calling_iterations": "nothing (there are no tools)",
-}
-"""GRPOConfig's own settings that vtg sets, and the key to set instead."""
 
 
 def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) -> None:
@@ -97,6 +75,7 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
         iterations=arguments.num_iterations,
         workers=arguments.dataloader_num_workers,
         prefetch=arguments.dataloader_prefetch_factor,
+        pin_memory=arguments.dataloader_pin_memory,
     )
     _set_steps(arguments, loader)
     set_seed(config.seed)
@@ -121,20 +100,11 @@ def grpo_arguments(config: RLConfig) -> GRPOConfig:
     """`trainer.*` and `rl.*` as TRL's GRPOConfig. `per_device_train_batch_size` counts prompts in ours, rows in TRL's.
 
     Raises:
-        ConfigError: for a name that GRPOConfig does not have or vtg sets, or a value that it refuses.
+        ConfigError: for a value that GRPOConfig refuses.
     """
-    shared = {field.name for field in fields(TrainingArguments)}
-    own = {one.name: one for one in fields(GRPOConfig) if one.init and one.name not in shared and one.name not in OURS}
+    own = {one.name: one for one in fields(GRPOConfig)}
     given = dict(config.rl)
     for key, value in given.items():
-        if key in OURS:
-            raise ConfigError(f"rl.{key} is set by vtg; set {OURS[key]} instead")
-        if key in shared:
-            raise ConfigError(f"rl.{key}: is a setting of the Trainer; set trainer.{key}")
-        if key not in own:
-            close = difflib.get_close_matches(key, own, n=3)
-            hint = f"did you mean {' or '.join(close)}?" if close else f"its own names: {', '.join(sorted(own))}"
-            raise ConfigError(f"rl.{key}: GRPOConfig of trl has no such setting; {hint}")
         if isinstance(own[key].default, (int, float)) and isinstance(value, str):
             given[key] = number(f"rl.{key}", value)
     group = given.get("num_generations", 8)

@@ -22,7 +22,7 @@ from datasets import Dataset
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import pad
-from transformers import Trainer, TrainerCallback, TrainerState
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer.grpo_config import GRPOConfig
@@ -145,6 +145,8 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         self.train_log = TrainLog(Path(config.output_dir) / "train_log.jsonl")
         for callback in (Progress(), self.train_log, self.stop, StreamPosition(self)):
             self.add_callback(callback)
+        if config.evaluation.early_stopping_patience and self.eval_dataset is not None:
+            self.add_callback(EarlyStoppingCallback(config.evaluation.early_stopping_patience))
         if isinstance(self.model, PeftModel):  # not TRL's copy of it, which a start makes anew
             adapter: Any = self.model
             adapter.save_pretrained = partial(adapter.save_pretrained, selected_adapters=["default"])

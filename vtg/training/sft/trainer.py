@@ -75,7 +75,13 @@ class SFTTrainer(GroundingTrainer):
         keep = keep if len(keep) else torch.zeros(1, dtype=torch.long, device=labels.device)
         outputs = model(**inputs, logits_to_keep=keep, use_cache=False)
         targets = labels[:, keep].flatten()
-        total = cross_entropy(outputs.logits.float().flatten(0, 1), targets, ignore_index=IGNORE_INDEX, reduction="sum")
+        total = cross_entropy(
+            outputs.logits.float().flatten(0, 1),
+            targets,
+            ignore_index=IGNORE_INDEX,
+            reduction="sum",
+            label_smoothing=self.args.label_smoothing_factor,
+        )
         items = num_items_in_batch if num_items_in_batch is not None else (targets != IGNORE_INDEX).sum()
         loss = total / max(1, int(items))
         if num_items_in_batch is not None and self.args.average_tokens_across_devices:

@@ -1,0 +1,51 @@
+"""The loss of supervised fine-tuning is what transformers' own would be, on the answer's tokens."""
+
+import pytest
+import torch
+from sft_runs import compose, overrides
+from transformers import set_seed
+from transformers.trainer_pt_utils import LabelSmoother
+
+from vtg.data.dataset import TrainingCollator
+from vtg.data.inputs import IGNORE_INDEX
+from vtg.models.loading import prepare_training
+from vtg.training.arguments import training_arguments
+from vtg.training.course import Course
+from vtg.training.sft.batches import plan_batches
+from vtg.training.sft.trainer import SFTTrainer
+
+
+@pytest.fixture(scope="module")
+def trainer(demo_dir, tmp_path_factory) -> SFTTrainer:
+    words = overrides(demo_dir, tmp_path_factory.mktemp("run"), "trainer.use_cpu=true", "trainer.report_to=none")
+    config = compose(words)
+    arguments = training_arguments(config)
+    course = Course(config)
+    rows = course.dataset(course.splits.train, training=True)
+    set_seed(0)
+    return SFTTrainer(
+        model=prepare_training(course.model, config.model, config.lora),
+        args=arguments,
+        train_dataset=rows,
+        eval_dataset=course.validation,
+        data_collator=TrainingCollator(course.processor.tokenizer.pad_token_id, config.batching),  # type: ignore[attr-defined]
+        processing_class=course.processor,
+        config=config,
+        report=course.report,
+        batches=plan_batches(config, rows, arguments, report=course.report),
+    )
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_label_smoothing_is_that_of_transformers(trainer, smoothing):
+    trainer.model.eval()
+    batch = next(iter(trainer.get_train_dataloader()))
+    inputs = {key: value for key, value in batch.items() if key not in ("skipped", "rows", "counts")}
+    labels = inputs.pop("labels")
+    with torch.no_grad():
+        logits = trainer.model(**inputs, use_cache=False).logits.float()
+        wanted = LabelSmoother(epsilon=smoothing)({"logits": logits}, labels, shift_labels=True)
+        trainer.args.label_smoothing_factor = smoothing
+        found = trainer.compute_loss(trainer.model, batch)
+    assert (labels != IGNORE_INDEX).sum() > 10
+    assert float(found) == pytest.approx(float(wanted), rel=1e-5)

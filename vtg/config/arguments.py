@@ -1,0 +1,181 @@
+"""The names that `trainer.*` and `rl.*` may have: those of TrainingArguments and GRPOConfig that have an effect here.
+
+They are read from the source of transformers and TRL, without importing either.
+"""
+
+import ast
+import difflib
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from vtg.config.names import brought
+from vtg.config.programs import DoctorConfig
+from vtg.config.schema import RLConfig, SFTConfig
+from vtg.errors import ConfigError
+
+REPLACED = {
+    "output_dir": "output_dir",
+    "seed": "seed",
+    "data_seed": "seed",
+    "resume_from_checkpoint": "resume",
+    "dataloader_drop_last": "batching.drop_last",
+    "train_sampling_strategy": "batching.by",
+    "length_column_name": "batching.by",
+    "deepspeed": "deepspeed=zero2 (or zero3, zero2_offload, zero3_offload), or deepspeed.file",
+    "fsdp": "deepspeed=zero3 (FSDP is not offered)",
+    "fsdp_config": "deepspeed=zero3 (FSDP is not offered)",
+    "parallelism_config": "deepspeed=zero3 (a model is shared out by ZeRO alone)",
+    "auto_find_batch_size": "batching.target_batch_tokens",
+    "logging_nan_inf_filter": "on_nan",
+    "load_best_model_at_end": "data.val_file or data.val_share (the best mIoU is kept where there is validation)",
+    "per_device_eval_batch_size": "evaluation.batch_size",
+    "bf16_full_eval": "model.dtype",
+    "fp16_full_eval": "model.dtype",
+}
+"""TrainingArguments that vtg sets, and the key to set instead."""
+
+WITHOUT_EFFECT = {
+    "ignore_data_skip": "a run that goes on never trains again what it trained",
+    "dataloader_persistent_workers": "workers start anew with every epoch, whose frames and prompts differ",
+    "dataloader_multiprocessing_context": "workers start as Python starts processes on this machine",
+    "dataloader_in_order": "batches come in the order of their plan",
+    "accelerator_config": "batches are planned for all ranks together",
+    "remove_unused_columns": "the rows are read as they are",
+    "label_names": "the loss is on the answer's tokens",
+    "metric_for_best_model": "it is mIoU",
+    "greater_is_better": "a higher mIoU is better",
+    **dict.fromkeys(
+        (
+            *("prediction_loss_only", "eval_do_concat_batches", "eval_use_gather_object", "eval_accumulation_steps"),
+            *("include_for_metrics", "batch_eval_metrics"),
+        ),
+        "validation is by generated answers",
+    ),
+    **dict.fromkeys(("do_train", "do_eval", "do_predict"), "a run trains, validates and tests"),
+    "use_cache": "training keeps no keys and values, and generation always does",
+    "disable_tqdm": "the progress bar is vtg's own",
+    "local_rank": "the launcher says it",
+    "enable_jit_checkpoint": "SIGTERM and SIGUSR1 always save a checkpoint",
+    **dict.fromkeys(
+        (
+            *("push_to_hub", "hub_token", "hub_private_repo", "hub_model_id", "hub_strategy", "hub_always_push"),
+            "hub_revision",
+        ),
+        "nothing is uploaded while training; python -m vtg.export makes a folder for `hf upload`",
+    ),
+}
+"""TrainingArguments that would change nothing, and why."""
+
+WITHOUT_EFFECT_IN_RL = {
+    "label_smoothing_factor": "GRPO has no labels",
+    "average_tokens_across_devices": "rl.loss_type says how tokens are averaged",
+    "include_num_input_tokens_seen": "prompt/tokens in train_log.jsonl counts them",
+}
+"""Further ones of `train_rl.py`."""
+
+RL_REPLACED = {
+    "reward_weights": "rewards.terms",
+    "use_vllm": "rollout.engine",
+    "generation_batch_size": "rl.steps_per_generation",
+    "model_init_kwargs": "model.dtype and model.attention",
+    "chat_template_kwargs": "task.template",
+}
+"""GRPOConfig's own settings that vtg sets, and the key to set instead."""
+
+RL_WITHOUT_EFFECT = {
+    "num_generations_eval": "validation is by greedy answers",
+    "log_completions": "they are always kept, in completions/",
+    **dict.fromkeys(
+        ("num_completions_to_print", "log_unique_prompts", "log_multimodal", "log_completions_hub_repo"),
+        "completions are kept in completions/",
+    ),
+    "shuffle_dataset": "prompts are drawn anew each pass",
+    "trust_remote_code": "code of a model repository is never run",
+    "router_aux_loss_coef": "the models here are no mixtures of experts",
+    "cache_implementation": "the keys and values of a prompt are handed to its completions",
+    **dict.fromkeys(
+        ("use_transformers_continuous_batching", "use_transformers_paged", "transformers_continuous_batching_config"),
+        "it takes no video",
+    ),
+    "max_tool_calling_iterations": "there are no tools",
+}
+"""GRPOConfig's own settings that would change nothing, and why."""
+
+
+@cache
+def trainer_names() -> frozenset[str]:
+    """The names of transformers' TrainingArguments."""
+    return _fields("transformers", "training_args.py", "TrainingArguments")
+
+
+@cache
+def rl_names() -> frozenset[str]:
+    """The names that TRL's GRPOConfig has besides."""
+    return _fields("trl", "trainer/grpo_config.py", "GRPOConfig") - trainer_names()
+
+
+BATCHING_WITHOUT_EFFECT_IN_RL = {
+    "packing": (False, "a prompt and its completions are one sequence already"),
+    "share_video": (False, "a prompt and its video are shared by its completions already"),
+    "drop_last": (False, "prompts are a stream without end"),
+    "min_batch_size": (1, "every micro-batch holds at least one prompt"),
+}
+"""Settings of `batching` that `train_rl.py` knows one value of, and why."""
+
+
+def check_arguments(config: SFTConfig) -> None:
+    """Raises ConfigError for a name under `trainer` or `rl` that is unknown, that vtg sets, or that changes nothing;
+    and for settings of `batching` that reinforcement learning does not read.
+    """
+    is_rl = isinstance(config, RLConfig) and (not isinstance(config, DoctorConfig) or bool(config.rl))
+    for key in config.trainer:
+        _check(
+            "trainer",
+            key,
+            REPLACED,
+            WITHOUT_EFFECT | (WITHOUT_EFFECT_IN_RL if is_rl else {}),
+            trainer_names(),
+            of="TrainingArguments of transformers",
+        )
+    for key, (only, why) in BATCHING_WITHOUT_EFFECT_IN_RL.items() if is_rl else ():
+        value = getattr(config.batching, key)
+        if value != only:
+            raise ConfigError(
+                f"batching.{key} = {str(value).lower()}: changes nothing in train_rl.py ({why}); set "
+                f"batching.{key}={str(only).lower()}, or another batching group"
+            )
+    for key in config.rl if isinstance(config, RLConfig) else ():
+        if key in trainer_names():
+            raise ConfigError(f"rl.{key}: is a setting of the Trainer; set trainer.{key}")
+        _check("rl", key, RL_REPLACED, RL_WITHOUT_EFFECT, rl_names(), of="GRPOConfig of trl")
+
+
+def _check(
+    group: str, key: str, replaced: dict[str, str], idle: dict[str, str], known: frozenset[str], *, of: str
+) -> None:
+    if key in replaced:
+        raise ConfigError(f"{group}.{key} is set by vtg; set {replaced[key]} instead")
+    if key in idle:
+        raise ConfigError(f"{group}.{key} changes nothing here ({idle[key]}); remove it")
+    if key in known:
+        return
+    instead = brought(f"{group}.{key}")
+    if group == "trainer" and key in rl_names():
+        instead = f"rl.{key}"
+    if instead:
+        raise ConfigError(f"{group}.{key}: there is no such key; set {instead}")
+    free = sorted(known - replaced.keys() - idle.keys())
+    close = difflib.get_close_matches(key, free, n=3)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"its names: {', '.join(free)}"
+    raise ConfigError(f"{group}.{key}: {of} has no such setting; {hint}")
+
+
+def _fields(package: str, file: str, name: str) -> frozenset[str]:
+    """The annotated names of a dataclass, from its source: importing it would import torch."""
+    spec = find_spec(package)
+    assert spec is not None and spec.submodule_search_locations
+    source = (Path(spec.submodule_search_locations[0]) / file).read_text(encoding="utf-8")
+    body = next(node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == name).body
+    names = (node.target.id for node in body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name))
+    return frozenset(name for name in names if not name.startswith("_"))
