@@ -1,5 +1,7 @@
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -12,8 +14,11 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
+from vtg.config.schema import VideoConfig
 from vtg.entry import conf_dir
 from vtg.inspect import main
+from vtg.video.clip import DecodeError
+from vtg.video.load import load_clip
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 
@@ -136,6 +141,25 @@ def test_the_real_rows_are_all_good(capsys):
         pytest.skip(f"{SHARED} is absent")
     code, report = report_of(capsys, str(SHARED / "real.jsonl"), "--video-dir", str(SHARED / "videos"))
     assert code == 0 and report["samples"] == 10 and report["missing_videos"] == 0
+
+
+def test_files_whose_names_are_no_text_are_shown(video, tmp_path: Path):
+    folder = os.path.join(os.fsencode(tmp_path), b"caf\xe9")
+    os.mkdir(folder)
+    shutil.copy(video, os.path.join(folder, b"\xff.mp4"))
+    rows = os.path.join(folder, b"\xff.jsonl")
+    with open(rows, "w") as file:
+        file.write('{"video": "a.mp4", "duration": 2.0, "timestamp": [0.5, 1.0], "sentence": "x"}\n')
+    strict = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    for words, code in (([os.path.join(folder, b"\xff.mp4")], 0), ([rows], 0), (["--index", rows], 1)):
+        command = [sys.executable, "-m", "vtg.inspect", *words]
+        done = subprocess.run(command, capture_output=True, text=True, env=strict)
+        assert done.returncode == code and done.stderr == "" and r"caf\udce9/\udcff" in done.stdout, done.stderr
+    assert os.path.exists(rows + b".videos.parquet")
+    pytest.importorskip("decord")
+    other = os.path.join(folder, b"\xff.mp4")
+    with pytest.raises(DecodeError, match="decord opens no file whose name is not UTF-8"):
+        load_clip(os.fsdecode(other), VideoConfig(decoder="decord"))
 
 
 def test_wrong_usage_exits_with_2(capsys, video, tmp_path: Path):

@@ -23,7 +23,7 @@ from vtg.config.load import load_config, typed
 from vtg.config.own_data import check_filled_in, unknown_choice
 from vtg.config.unknown import check_choice, check_flags, unknown_key
 from vtg.errors import ConfigError, JointRunError, RunError
-from vtg.output import stdout_may_close
+from vtg.output import print_any_text, stdout_may_close
 
 SchemaT = TypeVar("SchemaT")
 
@@ -46,6 +46,7 @@ def hydra_program(config_name: str, *, schema: type, job: Callable[[Any], None],
     Exits with 2 and one line on a setting that cannot be, with 1 on a `RunError`, with 130 on Ctrl-C; other errors of
     `job` are raised.
     """
+    print_any_text()
     try:
         sys.argv[1:] = [_text_argument(word, text_keys) for word in _arguments(sys.argv[1:], schema, text_keys)]
     except ConfigError as error:

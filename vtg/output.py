@@ -1,6 +1,7 @@
 """What vtg writes: files that are always whole, and a standard output whose reader may leave early."""
 
 import errno
+import io
 import json
 import os
 import platform
@@ -160,9 +161,16 @@ def whole_lines(path: str | os.PathLike[str]) -> list[str]:
     return [f"{line}\n" for line in lines]
 
 
+def print_any_text() -> None:
+    """From here on printing what stdout's encoding cannot show, such as a file name that is no UTF-8, is no error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 @contextmanager
 def stdout_may_close() -> Iterator[None]:
-    """Printing inside is no error when the reader (head, less) has gone."""
+    """Printing inside is no error when the reader (head, less) has gone; nor is what stdout cannot show."""
+    print_any_text()
     try:
         yield
         sys.stdout.flush()

@@ -5,7 +5,6 @@ Exit code 0: no errors; 1: errors (with --strict: or warnings); 2: wrong usage, 
 """
 
 import argparse
-import io
 import json
 import os
 import sys
@@ -195,8 +194,6 @@ def _print(report: audit.Report, options: argparse.Namespace) -> None:
     if options.json == "-":
         print(document)
         return
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a path or row may hold what the terminal cannot show
     for line in report.lines():
         print(line)
     if options.fix:

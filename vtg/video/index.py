@@ -59,7 +59,8 @@ class VideoIndex:
         import pyarrow.parquet as pq
 
         try:
-            table = pq.read_table(path).combine_chunks()
+            with open(path, "rb") as file:  # by a name, pyarrow would take addresses too, and none that is not UTF-8
+                table = pq.read_table(file).combine_chunks()
         except (pa.ArrowException, OSError) as error:
             raise ConfigError(f"{path}: not an index of videos ({error}); make it again: {_command(path)}") from error
         if missing := {"video", *NUMBERS, "error"} - set(table.column_names):
@@ -90,8 +91,8 @@ class VideoIndex:
         """Writes beside and renames."""
         import pyarrow.parquet as pq
 
-        with written_beside(path) as beside:
-            pq.write_table(self.table, beside)
+        with written_beside(path) as beside, beside.open("wb") as file:
+            pq.write_table(self.table, file)
 
     def numbers(self, name: str) -> np.ndarray:
         """(V,) a column of `NUMBERS`."""

@@ -42,6 +42,8 @@ def decode(index: FrameIndex, chosen: np.ndarray, *, size: tuple[int, int], exac
         for at in range(0, len(chosen), BATCH):
             batch = reader.get_batch(chosen[at : at + BATCH].tolist()).asnumpy()
             frames[at : at + BATCH] = resized(batch, size)
+    except UnicodeEncodeError:
+        raise DecodeError(f"{path}: decord opens no file whose name is not UTF-8; use video.decoder = pyav") from None
     except (decord.DECORDError, RuntimeError) as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
         raise DecodeError(f"{path}: decord cannot decode it ({lines[0] if lines else 'no reason given'})") from error

@@ -52,6 +52,10 @@ def decode(index: FrameIndex, chosen: np.ndarray, *, size: tuple[int, int], exac
             frames[at : at + BATCH] = resized(batch.data.numpy(), size)
     except DecodeError:
         raise
+    except UnicodeEncodeError:
+        raise DecodeError(
+            f"{path}: torchcodec opens no file whose name is not UTF-8; use video.decoder = pyav"
+        ) from None
     except (RuntimeError, ValueError, IndexError) as error:
         raise DecodeError(f"{path}: torchcodec cannot decode it ({str(error).strip().splitlines()[0]})") from error
     return frames
