@@ -1,5 +1,6 @@
 import json
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -29,6 +30,17 @@ def demo(tmp_path_factory) -> Path:
 def finished(demo, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
     out = tmp_path_factory.mktemp("runs") / "whole"
     return out, run(*overrides(demo, out))
+
+
+def test_the_files_of_a_run_follow_the_umask_and_none_is_left_half_written(finished):
+    out, _ = finished
+    (out / "any").touch()
+    rights = stat.S_IMODE((out / "any").stat().st_mode)
+    (out / "any").unlink()
+    files = [path for path in out.rglob("*") if path.is_file()]
+    assert {path.name for path in files} >= {"adapter_model.safetensors", "optimizer.pt", "vtg.json"}
+    assert not [path for path in files if stat.S_IMODE(path.stat().st_mode) != rights]
+    assert not list(out.rglob("*.tmp"))
 
 
 def test_a_run_leaves_all_that_its_directory_promises(finished):

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from vtg import inspect, validate
 from vtg.config.checks import check_predict
 from vtg.config.load import load_config
-from vtg.config.schema import DataConfig, PredictConfig
+from vtg.config.programs import PredictConfig
+from vtg.config.schema import DataConfig
 from vtg.data.dataset import SkipReport, read_split, read_splits
 from vtg.errors import ConfigError
 from vtg.video import address, storage
