@@ -18,11 +18,12 @@ from vtg.config.schema import RLConfig, SFTConfig
 PROJECT = Path(__file__).parents[1]
 PACKAGE = PROJECT / "vtg"
 
-GROUND = ("vtg.errors", "vtg.output", "vtg.threads", "vtg.config")
+GROUND = ("vtg.errors", "vtg.output", "vtg.bar", "vtg.threads", "vtg.config")
 
 BELOW: dict[str, tuple[str, ...]] = {
     "vtg.errors": (),
     "vtg.output": (),
+    "vtg.bar": (),
     "vtg.threads": (),
     "vtg.video.address": (),
     "vtg.config": ("vtg.errors", "vtg.video.address"),
@@ -46,7 +47,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.data.packing": ("vtg.errors", "vtg.config", "vtg.video", "vtg.data.inputs"),
     "vtg.data.batching": (),
     "vtg.data.cost": (
-        *("vtg.errors", "vtg.config", "vtg.video", "vtg.tasks"),
+        *("vtg.errors", "vtg.bar", "vtg.config", "vtg.video", "vtg.tasks"),
         *("vtg.data.schema", "vtg.data.table", "vtg.data.reading", "vtg.data.inputs"),
     ),
     "vtg.data.workers": (),
@@ -68,7 +69,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.evaluation.generate": (
         *("vtg.errors", "vtg.evaluation.metrics", "vtg.evaluation.so_far", "vtg.evaluation.questions", "vtg.video"),
-        *("vtg.data.inputs", "vtg.data.collate", "vtg.data.dataset", "vtg.tasks"),
+        *("vtg.bar", "vtg.data.inputs", "vtg.data.collate", "vtg.data.dataset", "vtg.tasks"),
     ),
     "vtg.evaluation.inference": (
         *(*GROUND, "vtg.data.schema", "vtg.data.inputs", "vtg.data.dataset"),
@@ -86,6 +87,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.evaluation.diagnosis": (
         *(
             "vtg.errors",
+            "vtg.bar",
             "vtg.config",
             "vtg.data.schema",
             "vtg.data.audit",

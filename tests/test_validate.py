@@ -292,7 +292,9 @@ def test_probe_holds_every_video_against_its_rows(tmp_path: Path, capsys: pytest
         assert expected in found
     assert any(line.startswith(f"{path}:7: video: {tmp_path / 'bad.mp4'} cannot be read (") for line in found)
     assert len(found) == 5
-    assert "2 videos" in captured.err  # each file is opened once, on a bar that leaves stdout alone
+    assert (
+        "2 videos" in captured.err and "\r" not in captured.err
+    )  # each file is opened once, on a bar that leaves stdout alone
 
 
 def test_a_missing_duration_is_filled_in_from_the_file_and_told(

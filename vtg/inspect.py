@@ -30,8 +30,8 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from tqdm import tqdm
 
+from vtg.bar import Bar, counted
 from vtg.config.checks import check_choices, check_video
 from vtg.config.schema import SFTConfig, VideoConfig
 from vtg.data import rows
@@ -135,8 +135,8 @@ def compare_decoders(path: str, *, as_json: bool) -> int:
         print(f"error: {path}: no such file, and no folder of files; give a video or a folder", file=sys.stderr)
         return 2
     with comparison() as compared:
-        bar = tqdm(files, desc="comparing decoders", unit="file", disable=None, leave=False)
-        found = [compared.of(str(file)) for file in bar]
+        bar = Bar(len(files), title="comparing decoders", unit="file")
+        found = [compared.of(str(file)) for file in counted(files, bar)]
     wrong = [verdict for one in found for verdict in one.verdicts if verdict.verdict == WRONG]
     unread = [one for one in found if not any(verdict.verdict == EXACT for verdict in one.verdicts)]
     with stdout_may_close():
@@ -173,8 +173,7 @@ def index_videos(path: str, out: str | None, *, video_dir: str | None, as_json: 
     try:
         table, lost = read_table(path)
         videos, _ = table.videos()
-        bar = tqdm(total=len(videos), desc="opening videos", unit="video", disable=None, leave=False)
-        with bar:
+        with Bar(len(videos), title="opening videos", unit="video") as bar:
             stamps = video_stamps(videos, video_dir)
             index = make_index(
                 videos, stamps, out, resolve=lambda name: resolve_video(name, video_dir), progress=bar.update

@@ -176,12 +176,11 @@ def _video_checks(options: argparse.Namespace, stack: ExitStack) -> VideoChecks 
 
     if not options.probe:
         return VideoChecks(options.video_dir, exists=exists)
-    from tqdm import tqdm
-
+    from vtg.bar import Bar
     from vtg.video.clip import DecodeError
     from vtg.video.decoders import probe
 
-    bar = stack.enter_context(tqdm(desc="probing", unit=" videos", file=sys.stderr))
+    bar = stack.enter_context(Bar(None, title="probing", unit="video"))
     return VideoChecks(
         options.video_dir, exists=exists, probe=probe, unreadable=(DecodeError, OSError), progress=bar.update
     )

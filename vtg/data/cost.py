@@ -9,9 +9,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from tqdm import tqdm
 from transformers import ProcessorMixin
 
+from vtg.bar import Bar
 from vtg.config.schema import VideoConfig
 from vtg.data.inputs import family, patch_factor
 from vtg.data.reading import video_stamps
@@ -119,13 +119,7 @@ def _probe(names: Iterable[tuple[int, str]], count: int, facts: VideoFacts, *, p
         facts.fps[at] = info.frames / info.duration_s if info.frames else info.fps
         return True
 
-    bar = tqdm(
-        total=count,
-        desc="reading video headers",
-        unit="file",
-        disable=not progress or count < 100,
-        leave=False,
-    )
+    bar = Bar(count, title="reading video headers", unit="file", shown=progress and count >= 100)
     remote = 0
     with bar, ThreadPoolExecutor(PROBES) as pool:
         for chunk in batched(names, CHUNK):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import av
 import numpy as np
-from tqdm import tqdm
 
+from vtg.bar import Bar
 from vtg.config.schema import DemoConfig
 from vtg.demo.language import demo_sentence
 from vtg.demo.world import Event, World, make_world, render
@@ -49,7 +49,7 @@ def ensure_demo(folder: str | os.PathLike[str], config: DemoConfig) -> Path:
     (beside / "videos").mkdir(parents=True)
     try:
         counts = {"train": config.train_videos, "val": config.val_videos, "test": config.test_videos}
-        with tqdm(total=sum(counts.values()), desc="making the demo videos", unit="video", leave=False) as progress:
+        with Bar(sum(counts.values()), title="making the demo videos", unit="video") as progress:
             for split, count in counts.items():
                 rows = []
                 for number in range(count):

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 from transformers import Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 
+from vtg.bar import Bar, counted
 from vtg.config.schema import TaskConfig
 from vtg.data.collate import collate
 from vtg.data.inputs import IGNORE_INDEX, Features, encode
@@ -89,13 +89,14 @@ def pretrain_vision(
     head = torch.nn.Linear(model.config.get_text_config().hidden_size, KINDS).to(device)
     parameters = [*model.model.visual.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)
-    for step in (progress := tqdm(range(steps), desc="vision")):
+    progress = Bar(steps, title="vision", unit="step", leave=True)
+    for step in counted(range(steps), progress):
         _set_rate(optimizer, learning_rate * min(1, (step + 1) / 50))
         pixels, grid, target = _vision_batch(processor, rng, worlds=16, pairs=16)
         features = model.model.visual(pixels.to(device), grid.to(device)).pooler_output
         loss = torch.nn.functional.binary_cross_entropy_with_logits(head(features.float()), target.to(device))
         _update(loss, parameters, optimizer)
-        progress.set_postfix(loss=f"{loss.item():.4f}")
+        progress.note({"loss": f"{loss.item():.4f}"})
 
 
 def pretrain_grounding(
@@ -115,7 +116,8 @@ def pretrain_grounding(
     guide = Guide(model.config.get_text_config().hidden_size, to_id=to_id).to(device)
     parameters = [parameter for parameter in [*model.parameters(), *guide.parameters()] if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    for step in (progress := tqdm(range(steps), desc="grounding", unit="step")):
+    progress = Bar(steps, title="grounding", unit="step", leave=True)
+    for step in counted(range(steps), progress):
         share = step / schedule
         decay = 0.5 * (1 + math.cos(math.pi * max(0.0, (share - 0.5) / 0.5)))
         _set_rate(optimizer, learning_rate * min(1, (step + 1) / 100) * (0.02 + 0.98 * decay))
@@ -137,7 +139,7 @@ def pretrain_grounding(
         _update(loss + max(0.0, 1 - share / 0.7) * sum(aside), parameters, optimizer)
         hits = (logits.argmax(-1).flatten() == target)[target != IGNORE_INDEX].float().mean().item()
         shown = " ".join(f"{value.item():.2f}" for value in aside)
-        progress.set_postfix(loss=f"{loss.item():.3f}", tokens_right=f"{hits:.2f}", guide=shown)
+        progress.note({"loss": f"{loss.item():.3f}", "tokens_right": f"{hits:.2f}", "guide": shown})
         if (step + 1) % 500 == 0:
             save(model, processor, out, facts={"steps": step + 1})
 

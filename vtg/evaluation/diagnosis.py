@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
+from vtg.bar import Bar, counted
 from vtg.config.checks import check_token_budget
 from vtg.config.programs import DoctorConfig
 from vtg.config.schema import DataConfig
@@ -117,7 +117,7 @@ def diagnose(config: DoctorConfig) -> Diagnosis:
     found.distinct_clips = len({_clip_key(sample) for sample in samples})
     decoded = {chosen[at * len(chosen) // config.samples] for at in range(config.samples)} if chosen else set()
     failed: list[str] = []
-    for at in tqdm(chosen, desc="opening clips", unit="clip", leave=False):
+    for at in counted(chosen, Bar(len(chosen), title="opening clips", unit="clip")):
         path = resolve_video(samples[at].video, config.data.video_dir)
         try:
             found.opened[at] = read_clip(

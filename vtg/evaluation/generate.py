@@ -5,8 +5,8 @@ from itertools import islice
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
+from vtg.bar import Bar
 from vtg.data.collate import collate
 from vtg.data.dataset import GroundingDataset, Skipped, SkipReport
 from vtg.data.inputs import Features, vision_token_ids
@@ -51,8 +51,7 @@ def predict(
     done = len(rows) + len(skipped)
     reader = reader or QuestionReader([dataset])
     questions = reader.read(dataset, mine[done:], most=batch_size, shuffled_videos=shuffled_videos)
-    hidden = progress is None
-    with tqdm(total=len(mine), initial=done, desc=progress, unit="sample", disable=hidden, leave=False) as bar:
+    with Bar(len(mine), title=progress or "", unit="sample", initial=done, shown=progress is not None) as bar:
         for batch in _batches(questions, batch_size):
             found = {index: features for index, features in batch if not isinstance(features, Skipped)}
             bad = [one for _, one in batch if isinstance(one, Skipped)]

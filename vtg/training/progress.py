@@ -7,9 +7,9 @@ import warnings
 from pathlib import Path
 
 import transformers
-from tqdm import tqdm
 from transformers import TrainerCallback
 
+from vtg.bar import Bar
 from vtg.output import whole_lines, write_text
 from vtg.training.processes import is_main_process
 
@@ -40,27 +40,21 @@ def start_logging(level: int = logging.INFO) -> None:
 class Progress(TrainerCallback):
     """A progress bar over optimizer steps, with the latest loss and validation mIoU."""
 
-    bar: tqdm | None = None
+    bar: Bar | None = None
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.shown: dict[str, str] = {}
-        self.bar = tqdm(
-            total=state.max_steps,
-            initial=state.global_step,
-            desc="training",
-            unit="step",
-            disable=not is_main_process(),
-        )
+        self.bar = Bar(state.max_steps, title="training", unit="step", initial=state.global_step, leave=True)
 
     def on_step_end(self, args, state, control, **kwargs):
         if self.bar is not None:
             self.bar.update(state.global_step - self.bar.n)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        for key, short in SHOWN:
-            if self.bar is not None and logs and key in logs:
-                self.shown[short] = f"{logs[key]:.3g}"
-                self.bar.set_postfix(self.shown)
+        found = {short: f"{logs[key]:.3g}" for key, short in SHOWN if logs and key in logs}
+        if found and self.bar is not None:
+            self.shown |= found
+            self.bar.note(self.shown)
 
     def on_train_end(self, args, state, control, **kwargs):
         self.close()

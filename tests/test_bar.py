@@ -1,0 +1,86 @@
+import os
+import re
+import sys
+import termios
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from types import SimpleNamespace
+
+import pytest
+
+from vtg.bar import Bar, counted
+from vtg.training.progress import Progress
+
+
+@contextmanager
+def terminal() -> Iterator[int]:
+    """A real pseudo-terminal in place of stderr; yields the end that a person would read."""
+    reader, writer = os.openpty()
+    termios.tcsetwinsize(writer, (24, 200))
+    with os.fdopen(writer, "w") as stream, redirect_stderr(stream):
+        yield reader
+    os.close(reader)
+
+
+def drawn(reader: int) -> str:
+    sys.stderr.flush()
+    os.set_blocking(reader, False)
+    try:
+        return os.read(reader, 1 << 16).decode()
+    except BlockingIOError:
+        return ""
+
+
+def test_a_file_gets_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with Bar(3, title="answering", unit="sample", initial=1, line_s=0.0) as bar:
+        bar.note({"loss": "0.5"})
+        bar.update()
+        bar.update()
+    lines = [re.sub(r"\d+:\d\d", "TIME", line) for line in capsys.readouterr().err.split("\n")]
+    assert lines == [
+        "answering: 2/3 samples, TIME passed, TIME left, loss 0.5",
+        "answering: 3/3 samples, TIME passed, loss 0.5",
+        "answering: 3/3 samples, TIME passed, loss 0.5",
+        "",
+    ]
+
+
+def test_a_file_gets_no_more_than_a_line_in_a_while_and_the_last(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(counted(range(1000), Bar(None, title="probing", unit="video"))) == list(range(1000))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("probing: 1000 videos, ")
+
+
+def test_a_bar_that_is_closed_twice_or_not_shown_says_nothing_more(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bar = Bar(1, title="a", unit="b")
+    bar.close()
+    bar.close()
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    for rank, shown in (("1", True), ("0", False)):
+        monkeypatch.setenv("RANK", rank)
+        with Bar(1, title="a", unit="b", shown=shown, line_s=0.0) as bar:
+            bar.update()
+            bar.note({"x": "1"})
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_gets_a_bar() -> None:
+    with terminal() as reader:
+        with Bar(4, title="answering", unit="sample", leave=True) as bar:
+            bar.update(4)
+        text = drawn(reader)
+    assert "\ranswering: 100%" in text and "4/4" in text
+
+
+def test_a_log_entry_redraws_the_bar_of_training_once() -> None:
+    progress, state = Progress(), SimpleNamespace(max_steps=10, global_step=0)
+    with terminal() as reader:
+        progress.on_train_begin(None, state, None)
+        drawn(reader)
+        progress.on_log(None, state, None, logs={"loss": 0.5, "reward": 1.0, "iou/mean": 0.25, "batch/samples": 4.0})
+        text = drawn(reader)
+        progress.close()
+    assert text.count("\r") == 1
+    assert "loss=0.5, reward=1, IoU=0.25, batch=4" in text

@@ -1,0 +1,102 @@
+"""Progress of what takes its time: a bar on a terminal, a line now and then elsewhere, from one process of a run."""
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import TypeVar
+
+from tqdm import tqdm
+
+LINE_S = 30.0
+"""Between two lines in a file: a day of training is some thousands of them."""
+
+T = TypeVar("T")
+
+
+class Bar:
+    """Counts up to `total` (None: unknown) on stderr; the first process of a run alone shows it.
+
+    Args:
+        title, unit: what is done, and what is counted, in the singular.
+        initial: what was done before.
+        leave: keep the bar on the terminal once it is done.
+        shown: False for no bar at all.
+        line_s: seconds between two lines where there is no terminal; the last line comes always.
+    """
+
+    def __init__(
+        self,
+        total: int | None,
+        *,
+        title: str,
+        unit: str,
+        initial: int = 0,
+        leave: bool = False,
+        shown: bool = True,
+        line_s: float = LINE_S,
+    ) -> None:
+        self.total, self.title, self.unit, self.n, self._initial = total, title, unit, initial, initial
+        self._notes: dict[str, str] = {}
+        self._line_s, self._began_s, self._said_s = line_s, time.monotonic(), time.monotonic()
+        self._tqdm: tqdm | None = None
+        self._is_open = shown and os.environ.get("RANK", "0") == "0"
+        if self._is_open and sys.stderr.isatty():
+            self._tqdm = tqdm(total=total, initial=initial, desc=title, unit=unit, leave=leave)
+
+    def update(self, count: int = 1) -> None:
+        """So many more are done."""
+        self.n += count
+        if self._tqdm is not None:
+            self._tqdm.update(count)
+        elif self._is_open and count and time.monotonic() - self._said_s >= self._line_s:
+            self._said_s = time.monotonic()
+            print(self._line(), file=sys.stderr, flush=True)
+
+    def note(self, notes: Mapping[str, str]) -> None:
+        """Shows these values, by name, from now on."""
+        self._notes = dict(notes)
+        if self._tqdm is not None:
+            self._tqdm.set_postfix(self._notes)
+
+    def close(self) -> None:
+        """Ends the bar, or says the last line. Once is enough."""
+        if self._tqdm is not None:
+            self._tqdm.close()
+        elif self._is_open:
+            print(self._line(), file=sys.stderr, flush=True)
+        self._tqdm, self._is_open = None, False
+
+    def __enter__(self) -> "Bar":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _line(self) -> str:
+        passed_s, done = time.monotonic() - self._began_s, self.n - self._initial
+        of = "" if self.total is None else f"/{self.total}"
+        plural = "" if (self.n if self.total is None else self.total) == 1 else "s"
+        parts = [f"{self.title}: {self.n}{of} {self.unit}{plural}", f"{_clock(passed_s)} passed"]
+        if self.total is not None and 0 < done < self.total - self._initial:
+            parts.append(f"{_clock(passed_s / done * (self.total - self.n))} left")
+        parts += [f"{name} {value}" for name, value in self._notes.items()]
+        return ", ".join(parts)
+
+
+def counted(items: Iterable[T], bar: Bar) -> Iterator[T]:
+    """The items, each counted once it is done with; ends the bar."""
+    with bar:
+        for item in items:
+            yield item
+            bar.update()
+
+
+def _clock(seconds: float) -> str:
+    """`1:02:03`, or `2:03` below an hour."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
