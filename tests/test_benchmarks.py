@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
     [
         ("grpo.py", "--quick"),
         ("scale.py", "--rows", "1000"),
-        ("busy.py", "--only", "vtg", "--busy", "1", "--steps", "1", "--repeats", "1"),
+        ("busy.py", "--busy", "1", "--steps", "1", "--rounds", "1"),
         ("startup.py", "--only", "^vtg", "--repeats", "1"),
     ],
 )

@@ -11,6 +11,7 @@ from vtg.threads import cpu_limit, share_cores
 
 ROOT = Path(__file__).parents[1]
 OPENMP = ("OMP_", "GOMP_", "KMP_", "MKL_")
+CORES = os.sched_getaffinity(0) if sys.platform == "linux" else set()
 SHOW = (
     "import os, vtg.threads; e = os.environ.copy(); vtg.threads.share_cores(e, cores=16); print(e['OMP_NUM_THREADS'])"
 )
@@ -69,7 +70,7 @@ def test_a_users_number_of_threads_stays(name: str):
 
 def test_the_one_thread_that_torchrun_gives_every_rank_gives_way_and_a_users_does_not():
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--no-python"]
-    for own, shown in (({}, ["8", "8"]), ({"OMP_NUM_THREADS": "1"}, ["1", "1"])):
+    for own, shown in (({}, "88"), ({"OMP_NUM_THREADS": "1"}, "11")):
         done = subprocess.run(
             [*torchrun, sys.executable, "-c", SHOW],
             env=environment(PYTHONPATH=str(ROOT), **own),
@@ -77,7 +78,24 @@ def test_the_one_thread_that_torchrun_gives_every_rank_gives_way_and_a_users_doe
             text=True,
             check=True,
         )
-        assert done.stdout.split() == shown
+        assert "".join(done.stdout.split()) == shown  # both write at once
+
+
+@pytest.mark.skipif(len(CORES) < 2, reason="needs a core to leave out")
+def test_a_rank_that_is_bound_to_its_cores_shares_them_with_nobody():
+    show = "from vtg.threads import share_cores; e = {'LOCAL_WORLD_SIZE': '2'}; share_cores(e, cores=16); print(e)"
+    found = []
+    for cores in (CORES, {min(CORES)}):
+        done = subprocess.run(
+            [sys.executable, "-c", show],
+            cwd=ROOT,
+            preexec_fn=lambda cores=cores: os.sched_setaffinity(0, cores),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found.append("'OMP_NUM_THREADS': '8'" in done.stdout)
+    assert found == [True, False]
 
 
 def test_a_containers_cpu_limit_counts(tmp_path):

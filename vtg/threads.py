@@ -29,8 +29,8 @@ def share_cores(environment: MutableMapping[str, str] = os.environ, *, cores: in
     """Sets OpenMP's variables in `environment`, but those that the user set; too late where torch is loaded already.
 
     Processes that a launcher started on this machine get equal parts of its `cores` (default: those that this process
-    may run on). A single one is left to torch's own choice, unless a container's CPU limit, which torch does not see,
-    allows less.
+    may run on), unless the launcher bound each to cores of its own. A single one is left to torch's own choice, unless
+    a container's CPU limit, which torch does not see, allows less.
     """
     if environment is os.environ and "torch" in sys.modules:
         return
@@ -40,6 +40,8 @@ def share_cores(environment: MutableMapping[str, str] = os.environ, *, cores: in
     _forget_launchers_choice(environment)
     if not any(name in environment for name in THREADS_NAMES):
         ranks = next((int(environment[name]) for name in LOCAL_RANKS_NAMES if environment.get(name, "").isdigit()), 1)
+        if _has_cores_of_its_own():
+            ranks = 1
         cores, limit = cores or usable_cores(), cpu_limit()
         threads = max(1, (cores if limit is None else min(cores, round(limit))) // max(1, ranks))
         if threads < cores:
@@ -58,6 +60,16 @@ def usable_cores() -> int:
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _has_cores_of_its_own() -> bool:
+    """Whether this process may run on fewer cores than what started it, as `srun --cpus-per-task` binds its tasks."""
+    if sys.platform != "linux":
+        return False
+    try:
+        return os.sched_getaffinity(0) < os.sched_getaffinity(os.getppid())
+    except OSError:
+        return False
 
 
 def cpu_limit(proc: Path = PROC, groups: Path = CGROUPS) -> float | None:
