@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from vtg.config.programs import DoctorConfig
 from vtg.entry import hydra_program, loading
+from vtg.models.hub import find_model
 
 if TYPE_CHECKING:
     from vtg.evaluation.diagnosis import Diagnosis
@@ -36,6 +37,7 @@ def main() -> None:
 def _diagnose(config: DoctorConfig) -> None:
     if config.look == "memory":
         return _look_at_memory(config)
+    find_model(config.model.path)
     with loading("torch and transformers"):
         from vtg.demo.dataset import ensure_demo
         from vtg.evaluation.diagnosis import diagnose

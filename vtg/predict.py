@@ -14,6 +14,7 @@ from vtg.config.programs import PredictConfig
 from vtg.entry import hydra_program, loading
 from vtg.errors import ConfigError, RunError, SampleError
 from vtg.models.checkpoint import has_weights, save_settings
+from vtg.models.hub import find_model
 from vtg.models.settings import CheckpointSettings, checkpoint_settings
 from vtg.output import write_json, write_jsonl
 from vtg.tasks.span import SpanTask
@@ -45,6 +46,7 @@ def _predict(config: PredictConfig) -> None:
     _check_output_dir(Path(config.output_dir))
     found = checkpoint_settings(config.checkpoint, overrides=config.settings, fallback=config.fallback)
     SpanTask(found.settings.task)  # the answer form is checked before torch is imported
+    find_model(config.checkpoint, key="checkpoint")
     with loading("torch and transformers"):
         from vtg.evaluation.inference import Grounder
         from vtg.training.progress import start_logging

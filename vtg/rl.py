@@ -14,6 +14,7 @@ def _train(config: RLConfig) -> None:
 
     from vtg.config.checks import check_together
     from vtg.config.chosen import chosen_settings
+    from vtg.models.hub import find_model
     from vtg.models.settings import adopt
     from vtg.training.grpo import curriculum, rewards
 
@@ -24,6 +25,7 @@ def _train(config: RLConfig) -> None:
     notes = adopt(config, chosen_settings(hydra.job.config_name or "rl", hydra.overrides.task, folders))
     notes += [f"rewards: {warning}" for warning in rewards.warnings_of(terms, task=config.task)]
     check_together(config)
+    find_model(config.model.path)
     with loading("torch, transformers and trl"):  # after the settings were checked
         from vtg.training.grpo.train import train
         from vtg.training.processes import processes_part_together

@@ -2,6 +2,7 @@
 
 from vtg.config.schema import SFTConfig
 from vtg.entry import hydra_program, loading
+from vtg.models.hub import find_model
 
 
 def main() -> None:
@@ -10,6 +11,7 @@ def main() -> None:
 
 
 def _train(config: SFTConfig) -> None:
+    find_model(config.model.path)
     with loading("torch and transformers"):  # after the settings were checked
         from vtg.training.processes import processes_part_together
         from vtg.training.sft.train import train

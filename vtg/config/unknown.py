@@ -105,7 +105,7 @@ def check_choice(word: str, choices: Collection[str]) -> None:
     switched = value.lower() in ("null", "none", "false", "true", "~", "")
     if value in choices or not (switched or "/" in value or Path(value).suffix or Path(value).is_file()):
         return
-    listed = f"choices of {group}: {', '.join(offered(group, choices))}"
+    listed = f"choices of {group}: {', '.join(offered(group, sorted(choices)))}"
     ways = {
         "model": f"set model.path={value}, with the choice of its family and size (model=qwen3_vl_4b)",
         "data": f"set data=jsonl data.annotation_file={value}",

@@ -15,6 +15,9 @@ from vtg.output import write_json
 
 SETTINGS_FILE = "vtg.json"
 
+MODEL_TYPES = {"qwen3_vl": "Qwen3-VL", "qwen2_5_vl": "Qwen2.5-VL"}
+"""`model_type` of the models that training, packing and shared prompts were tested with, and their spoken names."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -76,6 +79,16 @@ def resolve_checkpoint(path: str) -> str:
     if last is None:
         raise ConfigError(f"model path {path!r}: holds neither a model nor best/ nor checkpoint-*/; train first")
     return str(last)
+
+
+def check_model_type(path: str, model_type: object) -> None:
+    """Raises ConfigError for a model type (of its config.json) that vtg was not tried with."""
+    if model_type not in MODEL_TYPES:
+        supported = ", ".join(f"{name} ({spoken})" for name, spoken in MODEL_TYPES.items())
+        raise ConfigError(
+            f"model {path!r} is of the type {model_type!r}, with which vtg was not tried: it may be told wrong times "
+            f"without a word; supported types: {supported}"
+        )
 
 
 def base_model(config: ModelConfig) -> ModelConfig:

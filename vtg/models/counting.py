@@ -8,7 +8,8 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
 
 from vtg.config.schema import LoraConfig, ModelConfig
-from vtg.models.checkpoint import adapter_base, resolve_checkpoint
+from vtg.models.checkpoint import adapter_base, check_model_type, resolve_checkpoint
+from vtg.models.hub import find_model
 from vtg.models.known import known_config
 from vtg.models.loading import Model, part_of, prepare_training
 
@@ -76,11 +77,18 @@ def empty_model(path: str, dtype: torch.dtype) -> PreTrainedModel:
     """The architecture of a model path, on the meta device; of an adapter, its base model's.
 
     Models that conf/model names are built from numbers that are written down (vtg.models.known).
+
+    Raises:
+        ConfigError: for a model that is not here and cannot be fetched, or of a type that vtg was not tried with.
     """
     where = resolve_checkpoint(path)
     if (Path(where) / "adapter_config.json").is_file():
         where = resolve_checkpoint(adapter_base(where))
-    config = known_config(where) or AutoConfig.from_pretrained(where)
+    config = known_config(where)
+    if config is None:
+        find_model(path)
+        config = AutoConfig.from_pretrained(where)
+        check_model_type(path, config.model_type)
     with torch.device("meta"):
         return AutoModelForImageTextToText.from_config(config, dtype=dtype)
 

@@ -10,9 +10,16 @@ from typing import Any
 import torch
 from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel, get_peft_model
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    PretrainedConfig,
+    PreTrainedModel,
+    ProcessorMixin,
+)
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.utils.import_utils import is_flash_attn_2_available
 
@@ -20,7 +27,7 @@ from vtg.config.schema import LoraConfig, ModelConfig
 from vtg.data.inputs import family, patch_factor
 from vtg.errors import ConfigError, RunError
 from vtg.models.chat_template import check_chat_template
-from vtg.models.checkpoint import adapter_base, resolve_checkpoint
+from vtg.models.checkpoint import adapter_base, check_model_type, resolve_checkpoint
 from vtg.models.patch_embed import project_patches_by_matmul
 
 log = logging.getLogger(__name__)
@@ -48,7 +55,8 @@ def load_model(config: ModelConfig, processor: ProcessorMixin | None = None) -> 
     Raises:
         ConfigError: for a model of another family or patch factor than the config says.
         ValueError: for a path that holds no model.
-        RunError: for an adapter of which a part matches nothing in its base model.
+        RunError: for an adapter of which a part matches nothing in its base model, and for weights that are no whole
+            files.
     """
     where = resolve_checkpoint(config.path)
     adapter = where if (Path(where) / "adapter_config.json").is_file() else None
@@ -62,14 +70,16 @@ def load_model(config: ModelConfig, processor: ProcessorMixin | None = None) -> 
             f"model.patch_factor = {config.patch_factor}, but one vision token of {config.path} is "
             f"{patch_factor(processor)} pixels a side; set model.patch_factor={patch_factor(processor)}"
         )
-    model = AutoModelForImageTextToText.from_pretrained(base, dtype=dtype, attn_implementation=attention)
+    with whole_files(path=config.path, folder=base):
+        model = AutoModelForImageTextToText.from_pretrained(base, dtype=dtype, attn_implementation=attention)
     if is_deepspeed_zero3_enabled():
         # Its loader notes every renaming it knows, applied or not, and saving would apply their reverse.
         model._weight_conversions = []  # type: ignore[assignment]
     project_patches_by_matmul(model)
     if adapter:
-        model = PeftModel.from_pretrained(model, adapter, is_trainable=True)
-        _check_adapter(model, adapter)
+        with whole_files(path=config.path, folder=adapter):
+            model = PeftModel.from_pretrained(model, adapter, is_trainable=True)
+            _check_adapter(model, adapter)
     model.to(device)  # type: ignore[arg-type]
     log.info("%s: %s on %s, attention %s", config.path, str(dtype).removeprefix("torch."), device, attention)
     return model, processor
@@ -79,10 +89,13 @@ def load_processor(path: str) -> ProcessorMixin:
     """The processor of a model path (a key of any kind that `resolve_checkpoint` takes).
 
     Raises:
-        ConfigError: if it cannot be found, belongs to no Qwen-VL model, or has a chat template that does not work.
+        ConfigError: if it cannot be found, belongs to no Qwen-VL model that vtg was tried with, or has a chat template
+            that does not work.
     """
     where = resolve_checkpoint(path)
+    base = resolve_checkpoint(adapter_base(where)) if (Path(where) / "adapter_config.json").is_file() else where
     try:
+        check_model_type(path, PretrainedConfig.get_config_dict(base)[0].get("model_type"))
         processor = AutoProcessor.from_pretrained(where)
     except OSError as error:
         reason = str(error).strip().splitlines()[0]
@@ -90,11 +103,37 @@ def load_processor(path: str) -> ProcessorMixin:
             f"model {path!r} cannot be loaded ({reason}); give a run directory, a checkpoint or model folder, tiny, or "
             "a hub name that this machine can reach"
         ) from error
+    except ConfigError:
+        raise
     except ValueError as error:
         raise ConfigError(f"model {path!r}: {error}") from error
     family(processor)
     check_chat_template(processor, path)
     return processor
+
+
+@contextmanager
+def whole_files(*, path: str, folder: str) -> Iterator[None]:
+    """Around reading weights from a folder or hub name. Raises RunError naming the file that cannot be read."""
+    try:
+        yield
+    except (SafetensorError, OSError) as error:
+        found = next(_broken_files(Path(folder)), None)
+        if found is not None:
+            raise RunError(
+                f"{found[0]}: not a whole safetensors file ({found[1]}); copy or fetch it again, or remove the "
+                "checkpoint and go on from an earlier one"
+            ) from error
+        raise RunError(f"model {path!r} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+
+
+def _broken_files(folder: Path) -> Iterator[tuple[Path, str]]:
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            yield file, str(error)
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:

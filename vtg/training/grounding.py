@@ -18,6 +18,7 @@ from vtg.evaluation.generate import predict, score
 from vtg.evaluation.questions import QuestionReader
 from vtg.evaluation.so_far import AnswersSoFar
 from vtg.models.checkpoint import Settings, save_settings
+from vtg.models.loading import whole_files
 from vtg.training.guard import FiniteGuard, StepBatch, answering_remedies, out_of_memory, training_remedies
 from vtg.training.processes import is_main_process
 from vtg.training.progress import Progress
@@ -110,6 +111,10 @@ class GroundingTrainer(ZeroTrainer):
             self.state.global_step = self.resumed_steps
             self.state.best_global_step = None  # `best_model_checkpoint` tells where it is
         return begun
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        with whole_files(path=resume_from_checkpoint, folder=resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)

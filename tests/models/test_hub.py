@@ -1,0 +1,122 @@
+"""A model that is not here, cannot be fetched, or was never tried, is refused in one line before torch is imported."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vtg.errors import ConfigError, RunError
+from vtg.models.hub import find_model
+from vtg.models.tiny import TINY_QWEN3_VL
+
+ROOT = Path(__file__).parents[2]
+NAME = "Qwen/Qwen3-VL-2B-Instruct"
+NOWHERE = "http://127.0.0.1:9"  # the port of discard, where nobody listens
+
+
+def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    environ = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"} | environment
+    command = (sys.executable, "-X", "importtime", *command)
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environ, check=False)
+
+
+@pytest.mark.parametrize(
+    ("command", "key"),
+    [
+        (["train_sft.py", f"model.path={NAME}"], "model.path"),
+        (["train_rl.py", f"model.path={NAME}"], "model.path"),
+        (["-m", "vtg.doctor", f"model.path={NAME}"], "model.path"),
+        (["-m", "vtg.predict", f"checkpoint={NAME}", "data=demo"], "checkpoint"),
+    ],
+)
+def test_a_hub_that_does_not_answer_is_asked_once_and_the_error_says_how_to_fetch(command, key, tmp_path):
+    done = run(*command, HF_ENDPOINT=NOWHERE, HF_HOME=str(tmp_path))
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
+    assert lines == [
+        f"error: {key} = {NAME!r}: neither a folder nor a model that was fetched to this machine, and {NOWHERE} does "
+        f"not answer (HF_HUB_OFFLINE=1: do not ask it); fetch it where there is a network (hf download {NAME} "
+        f"--local-dir FOLDER) and give that folder: {key}=FOLDER"
+    ]
+    assert done.returncode == 2
+    assert not any(line.endswith((" torch", " transformers")) for line in done.stderr.splitlines())
+
+
+def test_what_was_fetched_before_is_used_where_the_hub_does_not_answer(tmp_path):
+    repository = tmp_path / "hub" / "models--Qwen--Qwen3-VL-2B-Instruct"
+    (repository / "snapshots" / "abc").mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    shutil.copy(TINY_QWEN3_VL / "config.json", repository / "snapshots" / "abc" / "config.json")
+    code = (
+        f"from vtg.models.hub import find_model\nfind_model({NAME!r})\n"
+        "from huggingface_hub.constants import HF_HUB_OFFLINE\nprint(HF_HUB_OFFLINE)"
+    )
+    done = run("-c", code, HF_ENDPOINT=NOWHERE, HF_HOME=str(tmp_path))
+    assert done.stdout == "True\n", done.stderr
+
+
+def test_offline_is_said_where_it_was_asked_for(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ConfigError, match="and HF_HUB_OFFLINE is set; fetch it where there is a network"):
+        find_model("nobody/nothing")
+
+
+@pytest.fixture(scope="module")
+def qwen3_5(tmp_path_factory) -> Path:
+    """A tiny Qwen3.5 with random weights, and the processor that it shares with Qwen3-VL."""
+    from transformers import AutoProcessor, Qwen3_5Config, Qwen3_5ForConditionalGeneration
+
+    folder = tmp_path_factory.mktemp("models") / "tiny_qwen3_5"
+    text = {
+        **{"vocab_size": 1024, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2},
+        **{"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32},
+        **{"linear_num_key_heads": 2, "linear_num_value_heads": 2, "linear_key_head_dim": 16},
+        **{"linear_value_head_dim": 16, "layer_types": ["linear_attention", "full_attention"]},
+    }
+    vision = {"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 64}
+    Qwen3_5ForConditionalGeneration(Qwen3_5Config(text_config=text, vision_config=vision)).save_pretrained(folder)
+    AutoProcessor.from_pretrained(TINY_QWEN3_VL).save_pretrained(folder)
+    return folder
+
+
+def test_a_family_that_was_not_tried_is_refused_by_its_type(qwen3_5):
+    from vtg.models.counting import empty_model
+    from vtg.models.loading import load_processor
+
+    said = (
+        rf"model '{qwen3_5}' is of the type 'qwen3_5', with which vtg was not tried: .*; supported types: qwen3_vl "
+        r"\(Qwen3-VL\), qwen2_5_vl \(Qwen2\.5-VL\)"
+    )
+    for refuse in (find_model, load_processor, lambda path: empty_model(path, None)):
+        with pytest.raises(ConfigError, match=said):
+            refuse(str(qwen3_5))
+    done = run("train_sft.py", f"model.path={qwen3_5}")
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
+    assert len(lines) == 1 and "is of the type 'qwen3_5'" in lines[0] and done.returncode == 2
+
+
+def test_a_config_that_is_none_is_named(tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    for text in ("", "[1]", "{"):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(ConfigError, match=r"config\.json: not the config of a model"):
+            find_model(str(tmp_path))
+    find_model("tiny")
+
+
+@pytest.mark.parametrize("size", [0, 4, 2000])
+def test_a_safetensors_file_that_is_not_whole_is_named(size, tmp_path):
+    from vtg.config.schema import ModelConfig
+    from vtg.models.loading import load_model
+
+    shutil.copytree(TINY_QWEN3_VL, tmp_path / "model")
+    file = tmp_path / "model" / "model.safetensors"
+    os.truncate(file, size)
+    with pytest.raises(RunError) as error:
+        load_model(ModelConfig(path=str(tmp_path / "model")))
+    assert str(error.value).startswith(f"{file}: not a whole safetensors file (")
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["model_type"] == "qwen3_vl"
