@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vtg.config.help import explained
+from vtg.config.launcher import set_deepspeed_default
 from vtg.config.load import load_config, typed
 from vtg.config.own_data import check_filled_in, unknown_choice
 from vtg.config.unknown import check_choice, check_flags, unknown_key
@@ -52,6 +53,7 @@ def hydra_program(config_name: str, *, schema: type, job: Callable[[Any], None],
     except ConfigError as error:
         _end(2, str(error))
     config_path, sys.argv[1:] = _own_folder_first(sys.argv[1:])
+    set_deepspeed_default(sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors on to the handlers below
     composed = False
 
@@ -93,9 +95,10 @@ def compose_settings(config_name: str, overrides: Sequence[str], schema: type[Sc
     Raises:
         ConfigError: as the program would, for what cannot be composed.
     """
+    words = _arguments(list(overrides), schema, ())
     try:
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            composed = hydra.compose(config_name, overrides=_arguments(list(overrides)))
+            composed = hydra.compose(config_name, overrides=words)
     except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
         raise ConfigError(_explain(error, schema)) from None
     return typed(composed, schema)

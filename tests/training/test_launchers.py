@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import rl_runs
 import sft_runs
+from omegaconf import OmegaConf
 from sft_runs import ROOT, losses
 
 pytestmark = [pytest.mark.soak, pytest.mark.distributed]
@@ -40,11 +41,11 @@ def launchers() -> dict[str, list[list[str]]]:
     }
 
 
-def started(launcher: str, script: str, demo: Path, out: Path) -> list[subprocess.Popen]:
+def started(launcher: str, script: str, demo: Path, out: Path, *more: str) -> list[subprocess.Popen]:
     overrides = sft_runs.overrides if script == "train_sft.py" else rl_runs.overrides
     alone = ("evaluation.shuffled_video_control=false", "data.val_file=null", "data.test_file=null")
     short = ("trainer.max_steps=2", "trainer.warmup_steps=0", "trainer.save_strategy=no")
-    words = [str(ROOT / script), *overrides(demo, out, *alone, *short, "trainer.per_device_train_batch_size=2")]
+    words = [str(ROOT / script), *overrides(demo, out, *alone, *short, "trainer.per_device_train_batch_size=2"), *more]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
     return [
         subprocess.Popen(
@@ -75,9 +76,21 @@ def test_a_run_is_the_same_under_every_launcher(launcher, script, demo_dir, tmp_
         pytest.skip("deepspeed is not installed")
     if launcher == "torchrun on two nodes" and script == "train_rl.py":
         pytest.skip("as train_sft.py: to the script nodes are ranks")
-    for process in started(launcher, script, demo_dir, tmp_path / "run"):
+    same = ["deepspeed=none"] if launcher == "deepspeed" else []
+    for process in started(launcher, script, demo_dir, tmp_path / "run", *same):
         said, _ = process.communicate(timeout=300)
         assert process.returncode == 0, said[-3000:]
     assert losses(tmp_path / "run") == expected[script]
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["world_size"] == 2
     assert (tmp_path / "run" / "best" / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed")
+@pytest.mark.parametrize("script", ["train_sft.py", "train_rl.py"])
+def test_under_deepspeeds_launcher_training_is_with_zero2_and_says_so(script, demo_dir, tmp_path):
+    (process,) = started("deepspeed", script, demo_dir, tmp_path / "run")
+    said, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, said[-3000:]
+    assert "started by deepspeed: ZeRO-2 (deepspeed=none: DDP" in said
+    assert OmegaConf.load(tmp_path / "run" / "config.yaml").deepspeed.stage == 2
+    assert sorted(losses(tmp_path / "run")) == [1, 2]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
+from vtg.config.launcher import launched_by_deepspeed
 from vtg.config.schema import SFTConfig
 from vtg.errors import ConfigError
 from vtg.training.zero.settings import deepspeed_settings, launch_alone
@@ -50,6 +51,9 @@ def training_arguments(
     if settings is not None:
         if find_spec("deepspeed") is None:
             raise ConfigError("deepspeed: is not installed; pip install deepspeed, or set deepspeed=none")
+        if launched_by_deepspeed():
+            stage = settings.get("zero_optimization", {}).get("stage", 0)
+            log.info("started by deepspeed: ZeRO-%s (deepspeed=none: DDP, all of the model's state on each GPU)", stage)
         given["deepspeed"] = settings
         launch_alone()
     try:
