@@ -26,7 +26,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.bar": (),
     "vtg.threads": (),
     "vtg.video.address": (),
-    "vtg.config": ("vtg.errors", "vtg.video.address"),
+    "vtg.config": ("vtg.errors", "vtg.output", "vtg.video.address"),
     "vtg.entry": GROUND,
     "vtg.data.rows": (),
     "vtg.data.checks": ("vtg.data.rows", "vtg.video.address"),
