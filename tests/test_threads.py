@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vtg.threads import cpu_limit, share_cores
+from vtg.threads import THREADS_NAMES, WAITING_NAMES, cpu_limit, share_cores
 
 ROOT = Path(__file__).parents[1]
 OPENMP = ("OMP_", "GOMP_", "KMP_", "MKL_")
@@ -118,3 +118,14 @@ def test_once_torch_is_loaded_nothing_is_said_that_is_not_so():
         [sys.executable, "-c", code], env=environment(), cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout == "False\n"
+
+
+def test_a_runs_environment_tells_its_threads():
+    import torch
+
+    from vtg.training.run_dir import environment
+
+    told = environment()
+    assert told["threads"] == torch.get_num_threads()
+    assert told["openmp"] == {name: os.environ[name] for name in (*THREADS_NAMES, *WAITING_NAMES) if name in os.environ}
+    assert told["openmp"]["OMP_NUM_THREADS"] == os.environ["OMP_NUM_THREADS"]

@@ -1,9 +1,9 @@
 """How many threads compute, and how they wait for each other: chosen before torch loads its OpenMP, which asks once.
 
 Left alone, the threads of an OpenMP program spin at every barrier, GNU's for milliseconds. Where other programs want
-the same cores, a thread spins away the time that the one it waits for needs: beside five of them on two cores a step of
-the demo took 7 to 17 s instead of 0.4. Threads that sleep at once cost an idle machine a tenth, and a busy one about
-its share (benchmarks/busy.py).
+the same cores, a thread spins away the time that the one it waits for needs: on a busy machine a step of the demo took
+51 times as long as alone. Threads that sleep at once take 7 times as long there, which is their share, and cost an idle
+machine nothing that could be measured (benchmarks/busy.py).
 """
 
 import os
