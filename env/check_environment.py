@@ -17,7 +17,7 @@ from pathlib import Path
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 
 OPTIONAL = {
-    "flash-attn": "faster attention on a GPU (extra gpu)",
+    "flash-attn": "faster attention on a GPU (extra flash-attn)",
     "deepspeed": "models larger than one GPU (extra gpu)",
     "bitsandbytes": "quantised base models (extra gpu)",
     "liger-kernel": "less memory on a GPU (extra gpu)",
@@ -55,23 +55,23 @@ def installed(name: str) -> str | None:
 
 
 def python_problems(required: str) -> list[str]:
-    """Whether this Python is new enough for `required`, such as `>=3.11`."""
-    if older(platform.python_version(), required.removeprefix(">=")):
-        return [f"Python {platform.python_version()} is too old; make a venv with Python {required}"]
-    return []
+    """Whether this Python is one of `required`, such as `>=3.11,<3.14`."""
+    wrong = outside(platform.python_version(), required)
+    return [f"Python {platform.python_version()} is too {wrong}; make a venv with Python {required}"] if wrong else []
 
 
 def package_problems(requirements: list[str]) -> list[str]:
-    """Required packages that are absent or older than pyproject.toml asks for."""
+    """Required packages that are absent, or older or newer than pyproject.toml asks for."""
     problems = []
     for requirement in requirements:
-        name, least = re.match(r"([\w.-]+)(?:>=([\d.]+))?", requirement).groups()  # type: ignore[union-attr]
+        wanted = requirement.partition(";")[0]
+        name, bounds = re.match(r"([\w.-]+)(.*)", wanted).groups()  # type: ignore[union-attr]
         version = installed(name)
         _show(name, version or "not installed")
         if version is None:
             problems.append(f"{name} is not installed; pip install -e .")
-        elif least and older(version, least):
-            problems.append(f"{name} {version} is too old; pip install -U '{requirement}'")
+        elif wrong := outside(version, bounds):
+            problems.append(f"{name} {version} is too {wrong}; pip install -U '{wanted}'")
     return problems
 
 
@@ -114,6 +114,14 @@ def decoder_problems() -> list[str]:
             remedy = "install FFmpeg's shared libraries" if name == "torchcodec" else f"pip install -U {name}"
             problems.append(f"{name} does not load ({_first_line(error)}); {remedy}, or pip uninstall {name}")
     return problems
+
+
+def outside(version: str, bounds: str) -> str | None:
+    """`old` or `new`, where `version` is outside `bounds` such as `>=2.11,<2.16`; compares their leading numbers."""
+    for sign, limit in re.findall(r"(>=|<)([\d.]+)", bounds):
+        if older(version, limit) != (sign == "<"):
+            return "old" if sign == ">=" else "new"
+    return None
 
 
 def older(version: str, least: str) -> bool:

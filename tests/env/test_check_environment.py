@@ -9,8 +9,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
+from packaging.markers import Marker
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ENV = Path(__file__).parents[2] / "env"
 PROJECT = tomllib.loads((ENV.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -18,7 +22,11 @@ PROJECT = tomllib.loads((ENV.parent / "pyproject.toml").read_text(encoding="utf-
 
 @pytest.fixture(scope="module")
 def check() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("check_environment", ENV / "check_environment.py")
+    return load("check_environment")
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ENV / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -67,12 +75,18 @@ def test_a_torchvision_made_for_another_torch_is_a_problem(tmp_path):
     )
 
 
-def test_old_versions_are_problems(check):
+def test_versions_outside_the_bounds_are_problems(check):
     assert check.python_problems(">=9.0") == [
         f"Python {sys.version.split()[0]} is too old; make a venv with Python >=9.0"
     ]
     (problem,) = check.package_problems(["pytest>=900"])
     assert problem.startswith("pytest ") and problem.endswith("is too old; pip install -U 'pytest>=900'")
+    (problem,) = check.package_problems(["pytest>=1,<2; python_version >= '3.11'"])
+    assert problem.startswith("pytest ") and problem.endswith("is too new; pip install -U 'pytest>=1,<2'")
+    (problem,) = (
+        check.python_problems(">=3.11,<3.12") if sys.version_info >= (3, 12) else check.python_problems(">=3,<3.11")
+    )
+    assert "is too new; make a venv with Python >=3" in problem
     assert check.package_problems(["pytest"]) == []
     assert check.package_problems(["no-such-package>=1"]) == ["no-such-package is not installed; pip install -e ."]
 
@@ -85,29 +99,72 @@ def test_versions_compare_by_number(check, version, least, is_older):
     assert check.older(version, least) is is_older
 
 
-def pins(name: str) -> dict[str, str]:
-    lines = (ENV / name).read_text(encoding="utf-8").splitlines()
-    found = (line.split("==") for line in lines if "==" in line and not line.startswith("#"))
-    return {canonicalize_name(package): version for package, version in found}
+def pins(name: str) -> dict[str, list[tuple[Marker | None, Version]]]:
+    """Every version a file pins a package to, and the Pythons it is for."""
+    found: dict[str, list[tuple[Marker | None, Version]]] = {}
+    for line in (ENV / name).read_text(encoding="utf-8").splitlines():
+        if "==" in line and not line.startswith("#"):
+            pin = Requirement(line)
+            (one,) = pin.specifier
+            found.setdefault(canonicalize_name(pin.name), []).append((pin.marker, Version(one.version)))
+    return found
 
 
-@pytest.mark.parametrize(
-    ("file", "requirements"),
-    [
-        ("requirements-cpu.txt", PROJECT["dependencies"]),
-        ("requirements-cpu.txt", PROJECT["optional-dependencies"]["test"]),
-        ("requirements-cpu.txt", PROJECT["optional-dependencies"]["video"]),
-        ("requirements-cuda.txt", PROJECT["optional-dependencies"]["gpu"]),
-    ],
-)
-def test_the_pins_cover_and_satisfy_what_the_project_asks_for(file, requirements):
-    pinned = pins(file)
-    for requirement in map(Requirement, requirements):
-        assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement
+def asked(*extras: str) -> list[Requirement]:
+    lists = [PROJECT["optional-dependencies"][extra] for extra in extras] if extras else [PROJECT["dependencies"]]
+    return [Requirement(line) for lines in lists for line in lines if not line.startswith("vtg[")]
 
 
-def test_the_cuda_requirements_hold_the_cpu_ones():
-    assert "-r requirements-cpu.txt\n" in (ENV / "requirements-cuda.txt").read_text(encoding="utf-8")
+PINNED = ("test", "video", "lerobot", "stores", "slurm", "wandb", "bench", "dev")
+NOT_TRIED_HERE = {"bitsandbytes", "flash-attn", "liger-kernel", "vllm"}
+"""They need a GPU or an environment of their own; env/BOUNDS.md says so."""
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+def test_the_constraints_have_one_version_of_everything_for_every_python(python):
+    pinned = pins("constraints.txt")
+    for requirement in asked() + asked(*PINNED):
+        versions = [
+            version
+            for marker, version in pinned[canonicalize_name(requirement.name)]
+            if marker is None or marker.evaluate({"python_version": python})
+        ]
+        assert len(versions) == 1 and requirement.specifier.contains(versions[0]), (requirement, versions)
+
+
+def test_every_bound_is_the_first_minor_version_after_the_newest_that_was_tried():
+    pinned = pins("constraints.txt") | pins("requirements-cuda.txt")
+    wrong = []
+    for requirement in asked() + asked(*PROJECT["optional-dependencies"]):
+        bounds = [one.version for one in requirement.specifier if one.operator == "<"]
+        name = canonicalize_name(requirement.name)
+        if name in NOT_TRIED_HERE:
+            assert bounds or requirement.specifier == "==0.31.*", requirement
+            continue
+        newest = max(version for _, version in pinned[name])
+        if bounds != [f"{newest.major}.{newest.minor + 1}"]:
+            wrong.append(f"{requirement}: tried up to {newest}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_python_bounds_are_the_classifiers():
+    named = {line.rpartition(" ")[2] for line in PROJECT["classifiers"] if "Python :: 3." in line}
+    allowed = {f"3.{minor}" for minor in range(30) if f"3.{minor}.5" in SpecifierSet(PROJECT["requires-python"])}
+    assert named == allowed == {"3.11", "3.12", "3.13"}
+
+
+def test_the_files_to_install_from_stand_on_the_constraints():
+    lines = {name: (ENV / name).read_text(encoding="utf-8") for name in ("requirements.txt", "requirements-cuda.txt")}
+    assert "\n-c constraints.txt\n-e .\n" in lines["requirements.txt"]
+    assert "\n-r requirements.txt\n" in lines["requirements-cuda.txt"]
+    for requirement in asked("gpu"):
+        ((_, version),) = pins("requirements-cuda.txt")[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version)
+    conda = yaml.safe_load((ENV / "environment.yml").read_text(encoding="utf-8"))
+    assert conda["dependencies"][-1] == {"pip": ["-c constraints.txt", "-e .."]}
+    (python,) = [Requirement(line.replace("=", "==")) for line in conda["dependencies"][:-1] if "python" in line]
+    (one,) = python.specifier
+    assert f"{one.version}.0" in SpecifierSet(PROJECT["requires-python"])
 
 
 def test_lock_prints_exact_pins_of_what_is_installed():
@@ -117,3 +174,27 @@ def test_lock_prints_exact_pins_of_what_is_installed():
     assert lines[0].endswith("python env/lock.py test")
     assert all(re.fullmatch(r"[a-z0-9-]+==\S+", line) for line in lines[1:])
     assert {"torch", "pytest", "markupsafe"} <= {line.split("==")[0] for line in lines[1:]}
+
+
+def test_pins_of_several_pythons_say_which_is_for_which():
+    lock = load("lock")
+    found = {
+        (3, 11): {"av": "18.1.0", "numpy": "2.4.6", "only": None, "torch": "2.15.0"},
+        (3, 12): {"av": "19.0.2", "numpy": "2.5.0", "only": "1.0", "torch": "2.15.0"},
+        (3, 13): {"av": "19.0.2", "numpy": "2.5.5", "torch": "2.15.0"},
+    }
+    assert lock.merged(found) == [
+        "av==18.1.0; python_version < '3.12'",
+        "av==19.0.2; python_version >= '3.12'",
+        "numpy==2.4.6; python_version < '3.12'",
+        "numpy==2.5.0; python_version >= '3.12' and python_version < '3.13'",
+        "numpy==2.5.5; python_version >= '3.13'",
+        "only==1.0",
+        "torch==2.15.0",
+    ]
+
+
+def test_lock_names_what_is_not_installed_anywhere():
+    done = run(str(ENV / "lock.py"), "vllm")
+    assert done.returncode == 1 and done.stdout == ""
+    assert "vllm" in done.stderr and done.stderr.endswith("not installed; pip install -e '.[vllm]' first\n")
