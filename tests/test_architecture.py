@@ -25,6 +25,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.output": (),
     "vtg.bar": (),
     "vtg.threads": (),
+    "vtg.private_names": ("vtg.errors",),
     "vtg.video.address": (),
     "vtg.config": ("vtg.errors", "vtg.output", "vtg.video.address"),
     "vtg.entry": GROUND,
@@ -110,6 +111,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.training": (
         *GROUND,
+        "vtg.private_names",
         "vtg.video",
         "vtg.tasks",
         "vtg.data",

@@ -1,5 +1,6 @@
 """Settings that cannot be, alone or together: found before any model loads."""
 
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,12 @@ def is_packed(config: BatchingConfig) -> bool:
 def shares_prompts(config: RLConfig) -> bool:
     """Whether a prompt runs once for all of its completions, once `model.attention` is no longer `auto`."""
     return config.rollout.share_prompt and config.model.attention == "sdpa"
+
+
+def checkpoints_activations(trainer: Mapping[str, Any]) -> bool:
+    """Whether a training computes activations twice to hold fewer: by its name since transformers 5.24, or before."""
+    newer = trainer.get("activation_checkpointing")
+    return bool(trainer.get("gradient_checkpointing", False) if newer is None else newer)
 
 
 def needs_mask(config: SFTConfig) -> bool:

@@ -152,14 +152,14 @@ class Course:
         best, checkpoint = self.path / "best", self.checkpoint
         if has_weights(best):
             log.info("training is done already: %s", best)
-            trainer._load_from_checkpoint(str(best))
+            trainer.load_weights(str(best))
             return
         if checkpoint is not None:
             log.info("going on from %s", checkpoint)
             trainer.go_on(checkpoint)
         state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")) if checkpoint else None
         if state is not None and state.global_step >= state.max_steps:  # the Trainer would take one step more
-            trainer._load_from_checkpoint(state.best_model_checkpoint or str(checkpoint))
+            trainer.load_weights(state.best_model_checkpoint or str(checkpoint))
         else:
             trainer.begin_interval()
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from torch.optim.lr_scheduler import LRScheduler
+from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
@@ -19,6 +20,7 @@ from vtg.evaluation.questions import QuestionReader
 from vtg.evaluation.so_far import AnswersSoFar
 from vtg.models.checkpoint import Settings, save_settings
 from vtg.models.loading import whole_files
+from vtg.private_names import check_private_names
 from vtg.training.guard import FiniteGuard, StepBatch, answering_remedies, out_of_memory, training_remedies
 from vtg.training.processes import is_main_process
 from vtg.training.progress import Progress
@@ -41,13 +43,20 @@ class GroundingTrainer(ZeroTrainer):
     interval_s: float
     _shown: StepBatch | None = None
     _guard: FiniteGuard | None = None
+    _hooks: TrainerCallback | None = None
     resumed_steps: int | None = None
     """Steps done, as the ranks of now count them, where a checkpoint of other ranks is gone on from."""
     outdated: Sequence[Path] = ()
     tested: Sequence[GroundingDataset] = ()
     """Data sets that will be answered beside the validation set."""
+    stands_on: frozenset[str] = frozenset({"transformers", "peft"})
+    """Libraries whose private names this trainer overrides or calls, whatever the settings."""
     _saves_to: str | None = None
     _reader: QuestionReader | None = None
+
+    def __init__(self, *, args: TrainingArguments, **kwargs: Any) -> None:
+        check_private_names(self.stands_on | (frozenset({"trl", "deepspeed"}) if args.deepspeed else frozenset()))
+        super().__init__(args=args, **kwargs)
 
     @property
     def guard(self) -> FiniteGuard:
@@ -66,6 +75,9 @@ class GroundingTrainer(ZeroTrainer):
         Raises:
             RunError: memory ran out, or a loss was not finite: says in which step, of which samples, and what to do.
         """
+        if self._hooks is None:
+            self._hooks = _Hooks(self)
+            self.add_callback(self._hooks)
         try:
             return super().train(*args, **kwargs)
         except torch.OutOfMemoryError as error:
@@ -115,12 +127,6 @@ class GroundingTrainer(ZeroTrainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         with whole_files(path=resume_from_checkpoint, folder=resume_from_checkpoint):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if self.resumed_steps is not None and isinstance(self.lr_scheduler, LRScheduler):
-            self.lr_scheduler.last_epoch = self.resumed_steps - 1
-            self.lr_scheduler.step()
 
     def begin_interval(self) -> None:
         """Begins what the next log entry counts: what was read and how long it took before is not training."""
@@ -239,8 +245,29 @@ class GroundingTrainer(ZeroTrainer):
             if best.name == name or best.is_dir():
                 self.state.best_model_checkpoint = str(best)
 
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        super()._save(output_dir, state_dict)
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Weights, and beside them the settings that fix their times and prompt."""
+        super().save_model(output_dir, _internal_call)
         if self.args.should_save:
             folder = output_dir or self.config.output_dir
             save_settings(Settings(self.base, self.config.video, self.config.task), folder)
+
+
+class _Hooks(TrainerCallback):
+    """What the Trainer tells of a step in public."""
+
+    def __init__(self, trainer: GroundingTrainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Where steps are counted anew, so is the learning rate, which a checkpoint has brought in by now."""
+        steps, schedule = self.trainer.resumed_steps, kwargs.get("lr_scheduler")
+        if steps is not None and isinstance(schedule, LRScheduler):
+            schedule.last_epoch = steps - 1
+            schedule.step()
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.guard.check_asked(state.global_step + 1)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.guard.check_asked(state.global_step)

@@ -1,7 +1,8 @@
 """What ends a step that cannot be: memory that runs out, and losses or gradients that are not finite.
 
 Whether a loss is finite is asked once an optimizer step, for all its micro-batches and all ranks together, where the
-gradient norm is known and the weights are as they were. (DeepSpeed has made its update by then.)
+gradient norm is known and the weights are as they were. (DeepSpeed has made its update by then.) That the Trainer asks
+is itself held by its public callbacks: one that no longer did would train on not-a-number in silence.
 """
 
 import logging
@@ -10,9 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import transformers
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, gather_object
 
+from vtg.config.checks import checkpoints_activations
 from vtg.config.schema import SFTConfig
 from vtg.data.dataset import Row
 from vtg.errors import JointRunError, RunError
@@ -67,7 +70,7 @@ def training_remedies(config: SFTConfig, batch_size: int) -> list[str]:
         "duration": f"batching.target_batch_duration (now {batching.target_batch_duration:g})",
     }
     found = [by_budget.get(batching.by, f"trainer.per_device_train_batch_size (now {batch_size})")]
-    if not trainer.get("gradient_checkpointing", False):
+    if not checkpoints_activations(trainer):
         found.append("set trainer.gradient_checkpointing=true")
     found.append(f"video.total_pixels (now {config.video.total_pixels})")
     if not config.lora.enabled:
@@ -117,14 +120,12 @@ class FiniteGuard:
             grad_norm: of all gradients, before clipping; None where it is not known.
 
         Raises:
-            JointRunError: a loss or the norm is not finite and the run is to end.
+            JointRunError: a loss or the norm is not finite and the run is to end; or no loss of the step is known.
         """
         window, self._window = self._window, []
-        bad = (
-            ~torch.isfinite(torch.stack([loss.float() for loss, _ in window]))
-            if window
-            else torch.zeros(1, device=accelerator.device).bool()
-        )
+        if not window:
+            raise _unguarded(step, "training_step")
+        bad = ~torch.isfinite(torch.stack([loss.float() for loss, _ in window]))
         norm = None if grad_norm is None else torch.as_tensor(grad_norm, device=bad.device).float()
         is_bad_norm = norm is not None and not torch.isfinite(norm)
         flags = torch.stack([bad.any(), torch.as_tensor(is_bad_norm, device=bad.device)]).float()
@@ -148,6 +149,15 @@ class FiniteGuard:
         )
         return accelerator.scaler is None  # which leaves out the update itself
 
+    def check_asked(self, step: int) -> None:
+        """Called before and after the update of a step.
+
+        Raises:
+            JointRunError: `leaves_out` was not called for its losses.
+        """
+        if self._window:
+            raise _unguarded(step, "_get_grad_norm")
+
     def take_skipped(self) -> int:
         """Updates left out since the last call."""
         found, self.skipped = self.skipped, 0
@@ -168,6 +178,14 @@ class FiniteGuard:
             f"look at these samples (python -m vtg.validate --probe){skip}. The same command goes on from the last "
             "checkpoint"
         )
+
+
+def _unguarded(step: int, name: str) -> JointRunError:
+    return JointRunError(
+        f"step {step}: nothing asked whether its loss and gradient are finite: the Trainer of transformers "
+        f"{transformers.__version__} does not call {name} as vtg needs it to; install the versions that were tried: "
+        "pip install -e . -c env/constraints.txt"
+    )
 
 
 def _named(qids: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ rollout's prompts stay whole, so that the completions of one share its forward.
 
 import json
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -95,6 +95,7 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
     config: RLConfig  # type: ignore[assignment]
     args: GRPOConfig  # type: ignore[assignment]
     num_generations: int
+    stands_on = GroundingTrainer.stands_on | {"trl"}
 
     def __init__(
         self,
@@ -138,6 +139,7 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         self._current: list[MicroBatch] = []
         self._window: list[MicroStep] = []
         self._scored: dict[str, Any] = {}
+        self.means: defaultdict[str, list[float]] = defaultdict(list)  # of what is logged, since the last entry
         self.begin_interval()
         self.plateau = Plateau(config.curriculum)
         self.stop = StopOnSignal()
@@ -153,8 +155,8 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
 
     @property
     def pad_token_id(self) -> int:
-        tokenizer: Any = self._tokenizer
-        return tokenizer.pad_token_id
+        processor: Any = self.processing_class
+        return processor.tokenizer.pad_token_id
 
     # What TRL asks for, in the order of a step.
 
@@ -271,7 +273,7 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         written = [row for _, row in logged]
         if written:
             for name, value in completion_statistics(written).items():
-                self._metrics["train"][name].append(value)
+                self.means[name].append(value)
             if not self._added:
                 self.plateau.feed(sum(row["reward"] for row in written) / len(written))
         if is_main_process():
@@ -314,7 +316,7 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         tensors["num_items_in_batch"] = self.accelerator.gather(tensors["completion_mask"].sum()).sum()  # type: ignore[union-attr]
         live = torch.stack([sampled.live[batch.rows].sum() for batch in sampled.batches])
         sampled.live_rows = self.accelerator.reduce(live, reduction="sum").tolist()  # type: ignore[union-attr]
-        self._metrics["train"]["groups/without_loss"].append(float(dead.float().mean()))
+        self.means["groups/without_loss"].append(float(dead.float().mean()))
         self._added = False
 
     def _tokenize_prompts(self, prompts: list) -> tuple[list[list[int]], None, dict]:
@@ -390,9 +392,12 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         logps, entropies = (torch.cat(parts) for parts in zip(*found, strict=True))
         return logps, entropies if compute_entropy else None, None
 
-    def _compute_loss(self, model: Any, inputs: Any) -> torch.Tensor:
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """TRL's loss of a micro-batch, weighed as `_weight` says."""
         self._current = [inputs["batch"]]
-        return super()._compute_loss(model, inputs) * inputs["weight"]
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch) * inputs["weight"]
 
     def answers(self, *args: Any, **kwargs: Any) -> list[dict[str, Any]]:
         before = self.policy.counts.copy()
@@ -413,7 +418,9 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         """TRL's metrics and the counts go with the losses; other entries (an evaluation, the end) are as they are."""
         if "loss" not in logs:
             return Trainer.log(self, logs, start_time)
+        logs |= {name: sum(values) / len(values) for name, values in self.means.items()}
         logs |= {name: float(count) for name, count in sorted(self.policy.counts.items())}
+        self.means.clear()
         self.policy.counts.clear()
         return super().log(logs, start_time)
 

@@ -42,13 +42,14 @@ class ZeroTrainer(Trainer):
     def _load_best_model(self) -> None:
         """Weights alone: the Trainer would load the optimizer state of DeepSpeed too, which others may have shared."""
         if self.is_deepspeed_enabled:
-            self._load_from_checkpoint(str(self.state.best_model_checkpoint))
+            self.load_weights(str(self.state.best_model_checkpoint))
         else:
             super()._load_best_model()
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+    def load_weights(self, folder: str) -> None:
+        """The weights of a checkpoint; under ZeRO-3 every rank keeps its part of them."""
         with self._gathered(modifier_rank=0):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            self._load_from_checkpoint(folder)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         if self.is_deepspeed_enabled and not is_deepspeed_zero3_enabled():
