@@ -4,13 +4,14 @@ import itertools
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from vtg.config.checks import check_data
+from vtg.config.checks import check_data, checkpoints_activations
 from vtg.config.load import load_config
 from vtg.config.programs import DoctorConfig, PredictConfig
 from vtg.config.schema import DataConfig, RLConfig, SFTConfig
@@ -267,6 +268,21 @@ def test_training_arguments_take_their_values_from_the_trainer_group(tmp_path):
     arguments = training_arguments(config)
     assert (arguments.adam_beta2, arguments.learning_rate, arguments.seed) == (0.95, 1e-4, 3)
     assert arguments.eval_strategy == "no"
+
+
+@pytest.mark.parametrize("name", ["gradient_checkpointing", "activation_checkpointing"])
+def test_activation_checkpointing_goes_by_its_old_and_its_new_name_and_without_a_warning(name, tmp_path):
+    from vtg.training.arguments import NEWER, training_arguments
+
+    asked = {name: True, f"{name}_kwargs": {"use_reentrant": True}}
+    config = SFTConfig(output_dir=str(tmp_path), trainer={"gradient_checkpointing": False} | asked)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*removed in", category=FutureWarning)
+        arguments = training_arguments(config)
+    known = vars(arguments)
+    newest = [new if new in known else old for old, new in NEWER.items()]
+    assert [known[one] for one in newest] == [True, {"use_reentrant": True}]
+    assert checkpoints_activations(config.trainer)
 
 
 @pytest.mark.parametrize("experiment", [choice for choice in CHOICES if choice.startswith("experiment=")])

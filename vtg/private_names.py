@@ -87,7 +87,7 @@ PRIVATE_NAMES = (
     ),
     PrivateName(
         *("transformers", TRAINER, "_load_from_checkpoint", ("resume_from_checkpoint", "model")),
-        why="loads the weights of a checkpoint, adapters included, into the model that is there; a damaged file is named",
+        why="loads the weights of a checkpoint, adapters too, into the model that is there; a damaged file is named",
         breaks="the best checkpoint cannot be loaded, and a damaged one ends in a traceback",
         overrides=True,
     ),

@@ -19,6 +19,8 @@ from vtg.models.rollout import sample
 from vtg.models.shared_prompt import Prompt, encode_video, share_prompts, shared_batch
 from vtg.tasks.span import SpanTask
 
+pytestmark = pytest.mark.filterwarnings("error:.*removed in version 6:FutureWarning")
+
 TASK = SpanTask(TaskConfig())
 LENGTH = 12
 

@@ -115,10 +115,15 @@ def lora_copy(vlm) -> Any:
 
 def checkpointed_copy(vlm) -> Any:
     model = plain_copy(vlm)
-    model.gradient_checkpointing_enable({"use_reentrant": False})
-    model.train()
-    assert any(getattr(one, "gradient_checkpointing", False) for one in model.modules())
-    return model
+    checkpoint_activations(model)
+    return model.train()
+
+
+def checkpoint_activations(model: Any) -> None:
+    named = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    named({"use_reentrant": False})
+    states = [vars(one) for one in model.modules()]
+    assert any(one.get("activation_checkpointing") or one.get("gradient_checkpointing") for one in states)
 
 
 MODELS = {"all weights": plain_copy, "lora": lora_copy, "gradient checkpointing": checkpointed_copy}
@@ -228,7 +233,7 @@ def test_log_probs_and_gradients_are_those_of_every_completion_alone(vlm, questi
 
 def test_an_encoded_video_stands_in_for_its_pixels(vlm, questions):
     model = lora_copy(vlm).train()
-    model.gradient_checkpointing_enable({"use_reentrant": False})
+    checkpoint_activations(model)
     for name, parameter in model.named_parameters():
         if "visual." in name:
             parameter.requires_grad_(False)

@@ -1,15 +1,19 @@
 """Completions sampled by transformers' `generate`, with every prompt run once for all of its completions."""
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 import torch
 from torch.nn.functional import pad
-from transformers import DynamicCache, GenerationConfig
+from transformers import DynamicCache, GenerationConfig, GenerationMixin
 from transformers.cache_utils import DynamicLayer
 
 from vtg.data.collate import collate
 from vtg.models.shared_prompt import Prompt, plain_model, repeated_batch, shared_batch
+
+CACHE = "cache" if "cache" in signature(GenerationMixin.prepare_inputs_for_generation).parameters else "past_key_values"
+"""What models call their keys and values: the former since transformers 5.24, and alone from version 6 on."""
 
 
 class RoomyLayer(DynamicLayer):
@@ -148,14 +152,15 @@ def _prefilled(model: Any, prompts: Sequence[Prompt], *, n: int, room: int, pad_
         "input_ids": rows("input_ids", pad_token_id),
         "attention_mask": rows("attention_mask", 0),
         "position_ids": rows("position_ids", 0),
-        "past_key_values": cache,
+        CACHE: cache,
     }
 
 
 def _keys_and_values(plain: Any, prompt: Prompt) -> list[list[torch.Tensor]]:
     """[keys, values] (1, heads, P - 1, d) of every layer."""
     inputs = prompt.inputs()
-    out = plain.model(
+    cache: Any = DynamicCache(config=plain.config.get_text_config())
+    plain.model(
         input_ids=inputs["input_ids"][None, :-1],
         attention_mask=inputs["attention_mask"][None, :-1],
         mm_token_type_ids=inputs["mm_token_type_ids"][None, :-1],
@@ -163,5 +168,6 @@ def _keys_and_values(plain: Any, prompt: Prompt) -> list[list[torch.Tensor]]:
         pixel_values_videos=inputs["pixel_values_videos"],
         video_grid_thw=inputs["video_grid_thw"],
         use_cache=True,
+        **{CACHE: cache},
     )
-    return [[layer.keys, layer.values] for layer in out.past_key_values.layers]
+    return [[layer.keys, layer.values] for layer in cache.layers]

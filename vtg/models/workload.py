@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from vtg.config.checks import is_packed, longest_clip_tokens
+from vtg.config.checks import checkpoints_activations, is_packed, longest_clip_tokens
 from vtg.config.schema import RLConfig, SFTConfig
 from vtg.models.counting import Counted
 from vtg.models.loading import choose_attention
@@ -45,7 +45,7 @@ def way_of(config: SFTConfig, *, gpu: bool, ranks: int) -> Way:
     device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
     return Way(
         mixed=is_half and not deepspeed.stage,
-        gradient_checkpointing=bool(trainer.get("gradient_checkpointing", False)),
+        gradient_checkpointing=checkpoints_activations(trainer),
         accumulates=int(trainer.get("gradient_accumulation_steps", 1)) > 1,
         attention="sdpa" if is_grpo(config) else choose_attention(config.model.attention, device),
         stage=deepspeed.stage,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections.abc import Collection
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,6 +15,13 @@ from vtg.errors import ConfigError
 from vtg.training.zero.settings import deepspeed_settings, launch_alone
 
 log = logging.getLogger("vtg")
+
+
+NEWER = {
+    "gradient_checkpointing": "activation_checkpointing",
+    "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
+}
+"""Names until and since transformers 5.24; version 6 removes the former. Either may be set, whichever is installed."""
 
 
 def has_validation(config: SFTConfig) -> bool:
@@ -32,7 +40,7 @@ def training_arguments(
         ConfigError: for a value of the wrong type.
     """
     known = {field.name: field for field in dataclasses.fields(TrainingArguments) if field.init}
-    given = dict(config.trainer)
+    given = _renamed(dict(config.trainer), known.keys())
     for key, value in given.items():
         if isinstance(known[key].default, (int, float)) and isinstance(value, str):
             given[key] = number(f"trainer.{key}", value)
@@ -45,7 +53,7 @@ def training_arguments(
     given.setdefault("dataloader_pin_memory", on_gpu)
     given.setdefault("bf16", on_gpu and config.model.dtype != "float16")
     given.setdefault("fp16", on_gpu and config.model.dtype == "float16")
-    given.setdefault("gradient_checkpointing_kwargs", {"use_reentrant": False})
+    given = _renamed({"gradient_checkpointing_kwargs": {"use_reentrant": False}} | given, known.keys())
     given.setdefault("ddp_find_unused_parameters", False)  # every batch has a video, and so uses all of them
     settings = deepspeed_settings(config.deepspeed)
     if settings is not None:
@@ -78,6 +86,16 @@ def training_arguments(
         deepspeed.init_distributed("gloo" if arguments.use_cpu else "nccl")
     log.debug("training on %s", arguments.device)  # asked for it, they start the process group of several processes
     return arguments
+
+
+def _renamed(given: dict[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """Settings by the names that this transformers has for them; where one is set by both, the newer name counts."""
+    found = dict(given)
+    for old, new in NEWER.items():
+        stated = [found.pop(name) for name in (new, old) if name in found]
+        if stated:
+            found[new if new in known else old] = stated[0]
+    return found
 
 
 def number(key: str, value: str) -> float:
