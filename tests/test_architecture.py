@@ -26,6 +26,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.bar": (),
     "vtg.threads": (),
     "vtg.private_names": ("vtg.errors",),
+    "vtg.versions": (),
     "vtg.video.address": (),
     "vtg.config": ("vtg.errors", "vtg.output", "vtg.video.address"),
     "vtg.entry": GROUND,
@@ -111,7 +112,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.training": (
         *GROUND,
-        "vtg.private_names",
+        *("vtg.private_names", "vtg.versions"),
         "vtg.video",
         "vtg.tasks",
         "vtg.data",
@@ -233,12 +234,25 @@ def test_no_config_and_no_file_can_run_code():
                 wrong.append(f"{module}:{node.lineno} calls {name}")
             if name in ("instantiate", "unsafe_load"):
                 wrong.append(f"{module}:{node.lineno} calls {name}")
-            if isinstance(node, ast.keyword) and node.arg in ("trust_remote_code", "shell"):
+            never = ("trust_remote_code", "shell")
+            if isinstance(node, ast.keyword) and node.arg in never and ast.unparse(node.value) != "False":
                 wrong.append(f"{module}:{node.value.lineno} sets {node.arg}")
             if isinstance(node, ast.keyword) and node.arg == "weights_only" and ast.unparse(node.value) != "True":
                 wrong.append(f"{module}:{node.value.lineno} sets weights_only")
     assert not wrong, "\n".join(wrong)
     assert not [path for path in config_files() if "_target_" in path.read_text()]
+
+
+def test_whatever_is_loaded_from_a_model_folder_or_a_hub_runs_no_code_of_its_own():
+    wrong = []
+    for module, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                owner, loads = ast.unparse(node.func.value), node.func.attr in ("from_pretrained", "from_config")
+                said = {keyword.arg for keyword in node.keywords}
+                if loads and owner.startswith("Auto") and "trust_remote_code" not in said:
+                    wrong.append(f"{module}:{node.lineno} {owner}.{node.func.attr} without trust_remote_code=False")
+    assert not wrong, "\n".join(wrong)
 
 
 def test_no_broad_except():

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
+from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 
 from vtg.config.schema import LoraConfig, ModelConfig
 from vtg.models.checkpoint import adapter_base, check_model_type, resolve_checkpoint
@@ -87,10 +87,10 @@ def empty_model(path: str, dtype: torch.dtype) -> PreTrainedModel:
     config = known_config(where)
     if config is None:
         find_model(path)
-        config = AutoConfig.from_pretrained(where)
-        check_model_type(path, config.model_type)
+        check_model_type(path, PretrainedConfig.get_config_dict(where)[0].get("model_type"))
+        config = AutoConfig.from_pretrained(where, trust_remote_code=False)
     with torch.device("meta"):
-        return AutoModelForImageTextToText.from_config(config, dtype=dtype)
+        return AutoModelForImageTextToText.from_config(config, dtype=dtype, trust_remote_code=False)
 
 
 def count(model: PreTrainedModel, model_config: ModelConfig, lora: LoraConfig) -> Counted:

@@ -175,7 +175,9 @@ def _logits(model: Model, probe: Features) -> torch.Tensor:
 
 def _load_plainly(folder: Path) -> PreTrainedModel:
     """What was saved, as transformers loads it; its weights, rounded as they are, compute in float32."""
-    saved = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
+    saved = AutoModelForImageTextToText.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="sdpa", trust_remote_code=False
+    )
     return saved.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))  # type: ignore[arg-type]
 
 
@@ -193,7 +195,9 @@ def _compare(
 
 def _own_dtype(where: str) -> torch.dtype:
     """The dtype a model was saved in, by its config or else by its weights, which are not read."""
-    return AutoModelForImageTextToText.from_pretrained(where, dtype="auto", device_map="meta").dtype
+    return AutoModelForImageTextToText.from_pretrained(
+        where, dtype="auto", device_map="meta", trust_remote_code=False
+    ).dtype
 
 
 def _name(dtype: torch.dtype) -> str:

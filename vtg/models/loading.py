@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel, get_peft_model
 from safetensors import SafetensorError, safe_open
@@ -71,9 +72,16 @@ def load_model(config: ModelConfig, processor: ProcessorMixin | None = None) -> 
             f"{patch_factor(processor)} pixels a side; set model.patch_factor={patch_factor(processor)}"
         )
     with whole_files(path=config.path, folder=base):
-        model = AutoModelForImageTextToText.from_pretrained(base, dtype=dtype, attn_implementation=attention)
+        model = AutoModelForImageTextToText.from_pretrained(
+            base, dtype=dtype, attn_implementation=attention, trust_remote_code=False
+        )
     if is_deepspeed_zero3_enabled():
         # Its loader notes every renaming it knows, applied or not, and saving would apply their reverse.
+        if "_weight_conversions" not in vars(model):
+            raise RunError(
+                f"transformers {transformers.__version__} keeps the renamings of a model elsewhere than vtg empties "
+                "them: checkpoints under ZeRO-3 would get wrong names; pip install -e . -c env/constraints.txt"
+            )
         model._weight_conversions = []  # type: ignore[assignment]
     project_patches_by_matmul(model)
     if adapter:
@@ -96,7 +104,7 @@ def load_processor(path: str) -> ProcessorMixin:
     base = resolve_checkpoint(adapter_base(where)) if (Path(where) / "adapter_config.json").is_file() else where
     try:
         check_model_type(path, PretrainedConfig.get_config_dict(base)[0].get("model_type"))
-        processor = AutoProcessor.from_pretrained(where)
+        processor = AutoProcessor.from_pretrained(where, trust_remote_code=False)
     except OSError as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(
@@ -106,6 +114,11 @@ def load_processor(path: str) -> ProcessorMixin:
     except ConfigError:
         raise
     except ValueError as error:
+        if "trust_remote_code" in str(error):
+            raise ConfigError(
+                f"model {path!r} can only be loaded by Python code that comes with it (auto_map in its config files), "
+                "which vtg never runs; give a model that transformers itself knows, or take auto_map out"
+            ) from None
         raise ConfigError(f"model {path!r}: {error}") from error
     family(processor)
     check_chat_template(processor, path)

@@ -62,7 +62,7 @@ def compare_answers(model: PreTrainedModel, folder: Path, settings: Settings) ->
     What frames.py gives must be what vtg gives: tokens, pixels, positions and the answer. What the processor makes of
     all frames by its own settings must at least have the size of vtg's frames, and their number but for a patch.
     """
-    processor = AutoProcessor.from_pretrained(folder)
+    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
     with tempfile.TemporaryDirectory() as scratch:
         path = str(Path(scratch) / "video.mp4")
         _write_video(path, pixels=settings.video.max_pixels)

@@ -110,6 +110,7 @@ class VLLMEngine:
         llm = LLM(
             model=accelerator.unwrap_model(model).name_or_path,
             load_format="dummy",
+            trust_remote_code=False,
             dtype="bfloat16" if args.bf16 else "float16" if args.fp16 else str(model.dtype).removeprefix("torch."),
             max_model_len=args.vllm_max_model_length or max_length + completion,
             gpu_memory_utilization=args.vllm_gpu_memory_utilization,
