@@ -1,13 +1,21 @@
 """`vtg COMMAND`: it lists the commands, finds them, and hands them their arguments."""
 
 import importlib.util
+import platform
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
+from vtg import __version__
 from vtg.__main__ import COMMANDS
+from vtg.training.run_dir import environment
+from vtg.versions import versions
 
 ROOT = Path(__file__).parents[1]
 
@@ -71,3 +79,29 @@ def test_help_loads_no_command():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_version_of_the_code_is_told_with_those_of_its_libraries_and_nothing_is_imported_for_it():
+    code = "import sys; sys.argv = ['vtg', '--version']; from vtg.__main__ import main; main(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    *lines, modules = done.stdout.splitlines()
+    told = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines}
+    assert list(told)[:3] == ["vtg", "python", "torch"] and told["vtg"] == __version__
+    assert told == {name: version or "not installed" for name, version in versions().items()}
+    assert told["python"] == platform.python_version() and told["transformers"] == version("transformers")
+    assert not {"torch", "transformers", "numpy"} & set(modules.split())
+
+
+def test_the_version_stands_in_one_place():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "version" in project["project"]["dynamic"] and "version" not in project["project"]
+    assert project["tool"]["hatch"]["version"]["path"] == "vtg/__init__.py"
+    assert environment()["packages"]["vtg"] == __version__
+
+
+def test_the_changelog_has_a_heading_for_the_version_or_what_will_be_it():
+    """The first is what is not released yet, or the code's version; no release is after that version."""
+    headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert headings[0] in ("Unreleased", __version__)
+    released = [Version(one) for one in headings if one != "Unreleased"]
+    assert released == sorted(released, reverse=True) and all(one <= Version(__version__) for one in released)

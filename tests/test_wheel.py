@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from vtg import __version__
+
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
 
@@ -56,6 +58,10 @@ def test_the_wheel_holds_every_config_and_the_tiny_model(wheel):
     assert {f"vtg/conf/{name}" for name in below(ROOT / "conf")} <= names
     assert {f"vtg/models/tiny_qwen3_vl/{name}" for name in below(ROOT / "vtg" / "models" / "tiny_qwen3_vl")} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_the_wheel_is_of_the_version_of_the_code(wheel):
+    assert wheel.name == f"vtg-{__version__}-py3-none-any.whl"
 
 
 def test_the_wheel_holds_nothing_beside_the_package(wheel):

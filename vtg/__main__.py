@@ -4,6 +4,8 @@ import difflib
 import importlib
 import sys
 
+from vtg.versions import versions
+
 COMMANDS = {
     "sft": "supervised fine-tuning of a Qwen-VL model",
     "rl": "reinforcement learning with GRPO on TRL",
@@ -24,6 +26,10 @@ def main() -> None:
     if name in ("-h", "--help"):
         print(_usage())
         return
+    if name in ("--version", "-V"):
+        for package, version in versions().items():
+            print(f"{package:<14}{version or 'not installed'}")
+        return
     if name not in COMMANDS:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
@@ -35,7 +41,8 @@ def main() -> None:
 
 def _usage() -> str:
     lines = (f"  {name:<10}{does}" for name, does in COMMANDS.items())
-    return "\n".join(("usage: vtg COMMAND [arguments]", "", *lines, "", "vtg COMMAND --help says more about one."))
+    ends = ("", "vtg COMMAND --help says more about one; vtg --version tells the versions of vtg and its libraries.")
+    return "\n".join(("usage: vtg COMMAND [arguments]", "", *lines, *ends))
 
 
 if __name__ == "__main__":

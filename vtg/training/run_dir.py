@@ -1,6 +1,5 @@
 """The directory of a run: whose it is, and what tells of the run in it. Imports no torch."""
 
-import importlib.metadata
 import os
 import platform
 import shutil
@@ -19,19 +18,7 @@ from vtg.output import write_json, write_text
 from vtg.threads import openmp_settings
 from vtg.training.processes import is_main_process, wait_for_all
 from vtg.training.saving import STAGING
-
-PACKAGES = (
-    "torch",
-    "torchvision",
-    "transformers",
-    "peft",
-    "trl",
-    "accelerate",
-    "deepspeed",
-    "flash-attn",
-    "av",
-    "numpy",
-)
+from vtg.versions import versions
 
 FREE_KEYS = ("resume", "on_nan")
 """Settings that may differ when a run goes on."""
@@ -97,17 +84,12 @@ def environment() -> dict[str, Any]:
     """Versions, commit, command and hardware of this process."""
     import torch
 
-    versions = {}
-    for name in ("vtg", *PACKAGES):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
+    packages = versions()
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
-        "python": platform.python_version(),
+        "python": packages.pop("python"),
         "platform": platform.platform(),
-        "packages": versions,
+        "packages": packages,
         "git_commit": _git_commit(),
         "command": sys.argv,
         "cpus": os.cpu_count(),
