@@ -198,3 +198,24 @@ def test_lock_names_what_is_not_installed_anywhere():
     done = run(str(ENV / "lock.py"), "vllm")
     assert done.returncode == 1 and done.stdout == ""
     assert "vllm" in done.stderr and done.stderr.endswith("not installed; pip install -e '.[vllm]' first\n")
+
+
+def test_the_readme_names_the_gpu_install_before_what_needs_a_gpu_and_by_the_bounds_of_the_project():
+    text = (ENV.parent / "README.md").read_text(encoding="utf-8")
+    first = text.index("pip install -e '.[gpu]'")
+    assert (
+        first < text.index("model=qwen3_vl_4b")
+        and first < text.index("torchrun")
+        and first < text.index("deepspeed=zero2")
+    )
+    (flash,) = PROJECT["optional-dependencies"]["flash-attn"]
+    assert f"pip install --no-build-isolation '{flash}'" in text and "flash-attn" not in str(asked("gpu"))
+    assert "Python 3.11 to 3.13" in text and "pip install -e . -c env/constraints.txt" in text
+
+
+def test_trying_a_python_that_is_none_says_which_it_may_be(tmp_path):
+    done = subprocess.run(
+        ["bash", str(ENV / "try_python.sh"), str(tmp_path / "python3")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr == f"error: {tmp_path / 'python3'}: does not run, or is no Python 3.11 to 3.13\n"
