@@ -45,8 +45,10 @@ def test_a_file_gets_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-def test_a_file_gets_no_more_than_a_line_in_a_while_and_the_last(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_done_soon_says_at_most_its_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(counted(range(1000), Bar(None, title="probing", unit="video"))) == list(range(1000))
+    assert capsys.readouterr().err == ""
+    assert list(counted(range(1000), Bar(None, title="probing", unit="video", leave=True))) == list(range(1000))
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("probing: 1000 videos, ")
 
@@ -54,7 +56,7 @@ def test_a_file_gets_no_more_than_a_line_in_a_while_and_the_last(capsys: pytest.
 def test_a_bar_that_is_closed_twice_or_not_shown_says_nothing_more(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bar = Bar(1, title="a", unit="b")
+    bar = Bar(1, title="a", unit="b", leave=True)
     bar.close()
     bar.close()
     assert len(capsys.readouterr().err.splitlines()) == 1

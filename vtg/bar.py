@@ -21,9 +21,9 @@ class Bar:
     Args:
         title, unit: what is done, and what is counted, in the singular.
         initial: what was done before.
-        leave: keep the bar on the terminal once it is done.
+        leave: keep the bar on the terminal once it is done, and say a last line elsewhere however short it took.
         shown: False for no bar at all.
-        line_s: seconds between two lines where there is no terminal; the last line comes always.
+        line_s: seconds between two lines where there is no terminal.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class Bar:
         self.total, self.title, self.unit, self.n, self._initial = total, title, unit, initial, initial
         self._notes: dict[str, str] = {}
         self._line_s, self._began_s, self._said_s = line_s, time.monotonic(), time.monotonic()
+        self._says_end = leave
         self._tqdm: tqdm | None = None
         self._is_open = shown and os.environ.get("RANK", "0") == "0"
         if self._is_open and sys.stderr.isatty():
@@ -51,7 +52,7 @@ class Bar:
         if self._tqdm is not None:
             self._tqdm.update(count)
         elif self._is_open and count and time.monotonic() - self._said_s >= self._line_s:
-            self._said_s = time.monotonic()
+            self._said_s, self._says_end = time.monotonic(), True
             print(self._line(), file=sys.stderr, flush=True)
 
     def note(self, notes: Mapping[str, str]) -> None:
@@ -61,10 +62,10 @@ class Bar:
             self._tqdm.set_postfix(self._notes)
 
     def close(self) -> None:
-        """Ends the bar, or says the last line. Once is enough."""
+        """Ends the bar, or the lines with a last one. Once is enough."""
         if self._tqdm is not None:
             self._tqdm.close()
-        elif self._is_open:
+        elif self._is_open and self._says_end:
             print(self._line(), file=sys.stderr, flush=True)
         self._tqdm, self._is_open = None, False
 

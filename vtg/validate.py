@@ -180,7 +180,7 @@ def _video_checks(options: argparse.Namespace, stack: ExitStack) -> VideoChecks 
     from vtg.video.clip import DecodeError
     from vtg.video.decoders import probe
 
-    bar = stack.enter_context(Bar(None, title="probing", unit="video"))
+    bar = stack.enter_context(Bar(None, title="probing", unit="video", leave=True))
     return VideoChecks(
         options.video_dir, exists=exists, probe=probe, unreadable=(DecodeError, OSError), progress=bar.update
     )
