@@ -326,6 +326,8 @@ def test_a_pipe_is_read_and_a_silent_one_waited_for_no_longer_than_a_bound(tmp_p
     with pytest.raises(OSError, match=rf"nothing has come for 0\.1 s; write rows to it, or name a file: '{pipe}'"):
         list(read_samples(pipe))
     assert caplog.messages == [f"{pipe}: a pipe, and nothing has come through it yet: waiting for its rows"]
+    with pytest.raises(OSError, match="nothing has come"), rows.opened(str(pipe)) as file:
+        file.read()
     monkeypatch.setattr(rows, "WAIT_S", 60.0)
     writer = threading.Thread(target=pipe.write_text, args=(json.dumps(GOOD) + "\n",))
     writer.start()

@@ -84,29 +84,40 @@ def opened(path: str) -> io.BufferedReader:
         OSError: it is not there, is a device (`/dev/zero` never ends), or, while it is read, a pipe that stays silent.
     """
     # Without waiting: a named pipe would be waited for until somebody writes to it.
-    file = _Pipe(path, opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK))
-    mode = os.fstat(file.fileno()).st_mode
-    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-        file.close()
-        raise OSError(errno.EINVAL, "is a device, not a file of rows", path)
-    os.set_blocking(file.fileno(), True)
-    if stat.S_ISREG(mode):
-        file.waits = False
-    return io.BufferedReader(file, CHUNK_BYTES)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or stat.S_ISDIR(mode):
+        os.close(descriptor)
+        what = "is a folder" if stat.S_ISDIR(mode) else "is a device"
+        raise OSError(errno.EINVAL, f"{what}, not a file of rows", path)
+    os.set_blocking(descriptor, True)
+    file = io.FileIO(descriptor)
+    return io.BufferedReader(file if stat.S_ISREG(mode) else _Pipe(file, path), CHUNK_BYTES)
 
 
-class _Pipe(io.FileIO):
-    """A file that is waited for no longer than `WAIT_S` at a time."""
+class _Pipe(io.RawIOBase):
+    """A pipe that is waited for no longer than `WAIT_S` at a time."""
 
-    waits = True
+    def __init__(self, file: io.FileIO, path: str) -> None:
+        self.file, self.path = file, path
+
+    def readable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self.file.fileno()
+
+    def close(self) -> None:
+        self.file.close()
+        super().close()
 
     def readinto(self, buffer, /) -> int | None:
-        if self.waits and not self._has_something(NOTE_S):
-            log.warning("%s: a pipe, and nothing has come through it yet: waiting for its rows", self.name)
+        if not self._has_something(NOTE_S):
+            log.warning("%s: a pipe, and nothing has come through it yet: waiting for its rows", self.path)
             if not self._has_something(WAIT_S - NOTE_S):
                 text = f"a pipe through which nothing has come for {WAIT_S:.10g} s; write rows to it, or name a file"
-                raise OSError(errno.ETIMEDOUT, text, self.name)
-        return super().readinto(buffer)
+                raise OSError(errno.ETIMEDOUT, text, self.path)
+        return self.file.readinto(buffer)
 
     def _has_something(self, timeout_s: float) -> bool:
         poll = select.poll()
