@@ -238,6 +238,13 @@ def test_predictions_of_other_projects_end_in_one_line(tmp_path, capsys):
             assert (code, out, len(err.splitlines())) == (1, "", 1), path
 
 
+def test_annotations_without_a_usable_row_are_told(tmp_path, capsys):
+    predictions = write(tmp_path / "p.jsonl", [{"qid": "a", "prediction": []}])
+    (tmp_path / "empty.jsonl").touch()
+    code, _, err = run(capsys, predictions, "--annotations", tmp_path / "empty.jsonl")
+    assert code == 1 and "empty.jsonl: no usable row (" in err and "holds no rows" in err
+
+
 def test_a_huge_integer_is_a_prediction_far_outside(tmp_path, capsys):
     path = tmp_path / "p.jsonl"
     path.write_text('{"timestamp": [0, 5], "prediction": [[0, 1' + "0" * 6000 + "]]}")

@@ -242,6 +242,11 @@ def test_an_unreadable_video_fails_without_a_traceback(run: Run, tmp_path: Path)
         (("data.annotation_file=VIDEO", "split=val"), "split = 'val', but data.val_file is not set"),
         (("video=VIDEO", "query=red", "num_workers=-1"), "num_workers = -1: must be 0 (none) or more"),
         (("video=VIDEO", "query=red", "batch_size=0"), "batch_size = 0: must be at least 1"),
+        (("data.annotation_file=VIDEO", "data.max_samples=-3"), "data.max_samples = -3: must be 0 (all) or more"),
+        (
+            ("data.annotation_file=VIDEO", "video_end=3"),
+            "video_end = 3.0, but video is not set; rows have their own video_end",
+        ),
     ],
 )
 def test_wrong_usage_is_refused_with_a_remedy(run: Run, video: str, words: tuple[str, ...], message: str) -> None:

@@ -64,6 +64,9 @@ def check_predict(config: PredictConfig) -> None:
     if config.video_file is None:
         if config.query is not None:
             raise ConfigError(f"query = {config.query!r}, but video is not set; give its file: video=FILE")
+        for key in ("video_start", "video_end"):
+            if (time_s := getattr(config, key)) is not None:
+                raise ConfigError(f"{key} = {time_s}, but video is not set; rows have their own {key}")
         if config.data.annotation_file is None:
             raise ConfigError(
                 "nothing to answer: neither video nor data is set; give video=FILE query=TEXT, or "
@@ -185,6 +188,8 @@ def check_token_budget(video: VideoConfig, model: ModelConfig) -> None:
 
 def check_data(data: DataConfig) -> None:
     """Raises ConfigError for missing files and shares outside [0, 1)."""
+    if data.max_samples < 0:
+        raise ConfigError(f"data.max_samples = {data.max_samples}: must be 0 (all) or more")
     for key in ("val_share", "max_bad_share"):
         if not 0 <= getattr(data, key) < 1:
             raise ConfigError(f"data.{key} = {getattr(data, key)}: must be at least 0 and below 1")

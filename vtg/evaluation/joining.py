@@ -53,6 +53,9 @@ def join(rows: Sequence[Placed], *, annotations: str | None = None, codec: Codec
             _add(joined, place, row, truth=moments(place, row.get("timestamp")), codec=codec)
         return joined
     samples = _samples(annotations, joined)
+    if not samples:
+        first = next(iter(joined.findings.get("annotations_left_out", ["it holds none"])))
+        raise ValueError(f"{annotations}: no usable row ({first}); check it with python -m vtg.validate {annotations}")
     matches = _Matches(rows, joined)
     # Rows that name their prediction come first, so that no other takes it.
     order = sorted(range(len(samples)), key=lambda at: not _has_qid(samples[at]))
@@ -62,7 +65,7 @@ def join(rows: Sequence[Placed], *, annotations: str | None = None, codec: Codec
     if not any(found.values()):
         raise ValueError(
             f"no prediction (first: {_named(rows[0][1])}) is of a row of {annotations} (first: "
-            f"{_named(samples[0].row()) if samples else None}); {GIVE_THOSE}"
+            f"{_named(samples[0].row())}); {GIVE_THOSE}"
         )
     gone = [samples[at] for at in order if found[at] is None and not _has_qid(samples[at])]
     strangers = [row for row in left if not _has_own_qid(row[1])]
