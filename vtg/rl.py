@@ -17,6 +17,7 @@ def _train(config: RLConfig) -> None:
     from vtg.models.hub import find_model
     from vtg.models.settings import adopt
     from vtg.training.grpo import curriculum, rewards
+    from vtg.training.zero.settings import deepspeed_settings
 
     curriculum.check(config.curriculum)
     terms = rewards.build(config.rewards)
@@ -25,6 +26,7 @@ def _train(config: RLConfig) -> None:
     notes = adopt(config, chosen_settings(hydra.job.config_name or "rl", hydra.overrides.task, folders))
     notes += [f"rewards: {warning}" for warning in rewards.warnings_of(terms, task=config.task)]
     check_together(config)
+    deepspeed_settings(config.deepspeed)
     find_model(config.model.path)
     with loading("torch, transformers and trl"):  # after the settings were checked
         from vtg.training.grpo.train import train

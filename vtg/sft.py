@@ -3,6 +3,7 @@
 from vtg.config.schema import SFTConfig
 from vtg.entry import hydra_program, loading
 from vtg.models.hub import find_model
+from vtg.training.zero.settings import deepspeed_settings
 
 
 def main() -> None:
@@ -11,6 +12,7 @@ def main() -> None:
 
 
 def _train(config: SFTConfig) -> None:
+    deepspeed_settings(config.deepspeed)
     find_model(config.model.path)
     with loading("torch and transformers"):  # after the settings were checked
         from vtg.training.processes import processes_part_together

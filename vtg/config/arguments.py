@@ -3,12 +3,10 @@
 They are read from the source of transformers and TRL, without importing either.
 """
 
-import ast
 import difflib
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 
+from vtg.config.argument_values import GRPO, TRAINER, annotations
 from vtg.config.names import brought
 from vtg.config.programs import DoctorConfig
 from vtg.config.schema import RLConfig, SFTConfig
@@ -106,13 +104,13 @@ RL_WITHOUT_EFFECT = {
 @cache
 def trainer_names() -> frozenset[str]:
     """The names of transformers' TrainingArguments."""
-    return _fields("transformers", "training_args.py", "TrainingArguments")
+    return frozenset(annotations(*TRAINER))
 
 
 @cache
 def rl_names() -> frozenset[str]:
     """The names that TRL's GRPOConfig has besides."""
-    return _fields("trl", "trainer/grpo_config.py", "GRPOConfig") - trainer_names()
+    return frozenset(annotations(*GRPO)) - trainer_names()
 
 
 BATCHING_WITHOUT_EFFECT_IN_RL = {
@@ -169,13 +167,3 @@ def _check(
     close = difflib.get_close_matches(key, free, n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else f"its names: {', '.join(free)}"
     raise ConfigError(f"{group}.{key}: {of} has no such setting; {hint}")
-
-
-def _fields(package: str, file: str, name: str) -> frozenset[str]:
-    """The annotated names of a dataclass, from its source: importing it would import torch."""
-    spec = find_spec(package)
-    assert spec is not None and spec.submodule_search_locations
-    source = (Path(spec.submodule_search_locations[0]) / file).read_text(encoding="utf-8")
-    body = next(node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == name).body
-    names = (node.target.id for node in body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name))
-    return frozenset(name for name in names if not name.startswith("_"))

@@ -5,6 +5,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from vtg.config.argument_values import check_values
 from vtg.config.arguments import check_arguments
 from vtg.config.programs import DoctorConfig, PredictConfig
 from vtg.config.schema import BatchingConfig, DataConfig, ModelConfig, RLConfig, SFTConfig, VideoConfig
@@ -35,6 +36,7 @@ def check_choices(config: Any, prefix: str = "") -> None:
 def check_together(config: Any) -> None:
     if isinstance(config, SFTConfig):
         check_arguments(config)
+        check_values(config)
         check_video(config.video)
         check_batching(config.batching, config)
         check_data(config.data)

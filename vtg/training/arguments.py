@@ -3,7 +3,6 @@
 import dataclasses
 import logging
 from collections.abc import Collection
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -57,8 +56,6 @@ def training_arguments(
     given.setdefault("ddp_find_unused_parameters", False)  # every batch has a video, and so uses all of them
     settings = deepspeed_settings(config.deepspeed)
     if settings is not None:
-        if find_spec("deepspeed") is None:
-            raise ConfigError("deepspeed: is not installed; pip install deepspeed, or set deepspeed=none")
         if launched_by_deepspeed():
             stage = settings.get("zero_optimization", {}).get("stage", 0)
             log.info("started by deepspeed: ZeRO-%s (deepspeed=none: DDP, all of the model's state on each GPU)", stage)

@@ -108,23 +108,12 @@ def grpo_arguments(config: RLConfig) -> GRPOConfig:
         if isinstance(own[key].default, (int, float)) and isinstance(value, str):
             given[key] = number(f"rl.{key}", value)
     group = given.get("num_generations", 8)
-    if type(group) is not int or group < 2:
-        raise ConfigError(f"rl.num_generations = {group!r}: must be an integer of at least 2, or no answer is better")
-    for key in ("eval_strategy", "save_strategy"):
-        if config.trainer.get(key) == "epoch":
-            raise ConfigError(f"trainer.{key} = 'epoch': prompts are a stream; set steps, and trainer.{key[:4]}_steps")
     prompts = config.trainer.get("per_device_train_batch_size", 1) if config.batching.by == "fixed" else 1
     rows = prompts * group
     trainer = dataclasses.replace(config, trainer=config.trainer | {"per_device_train_batch_size": rows})
     more = {"per_device_eval_batch_size": group, "ignore_data_skip": True}
     arguments = training_arguments(trainer, GRPOConfig, **given, **more)
     assert isinstance(arguments, GRPOConfig)
-    windows = arguments.steps_per_generation % arguments.gradient_accumulation_steps == 0  # type: ignore[operator]
-    if config.batching.by != "fixed" and not windows:
-        raise ConfigError(
-            f"rl.steps_per_generation = {arguments.steps_per_generation}: with batching.by = {config.batching.by} it "
-            f"must be a multiple of trainer.gradient_accumulation_steps = {arguments.gradient_accumulation_steps}"
-        )
     return arguments
 
 

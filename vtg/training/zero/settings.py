@@ -6,6 +6,7 @@ No optimizer and no scheduler is set here, so that the Trainer's own stay: its p
 import json
 import os
 import socket
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,11 @@ def deepspeed_settings(config: DeepspeedConfig) -> dict[str, Any] | None:
     """What TrainingArguments take as `deepspeed`; None without DeepSpeed.
 
     Raises:
-        ConfigError: settings that do not go together, a file that is no JSON object, or one that brings an optimizer.
+        ConfigError: settings that do not go together, a file that is no JSON object, or one that brings an optimizer;
+            or DeepSpeed is not installed.
     """
+    if (config.stage or config.file is not None) and find_spec("deepspeed") is None:
+        raise ConfigError("deepspeed: is not installed; pip install deepspeed, or set deepspeed=none")
     if config.file is not None:
         return _read(config)
     if config.stage not in STAGES:

@@ -1,0 +1,123 @@
+"""What the values under `trainer.*` and `rl.*` may be: their types and choices, and what GRPO needs of them.
+
+They are read from the source of transformers and TRL, without importing either, which takes many seconds.
+"""
+
+import ast
+from collections.abc import Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from vtg.config.schema import RLConfig, SFTConfig
+from vtg.errors import ConfigError
+
+TRAINER = ("transformers", "training_args.py", "TrainingArguments")
+GRPO = ("trl", "trainer/grpo_config.py", "GRPOConfig")
+CHOICES_STAND_IN = ("trainer_utils.py", "training_args.py")
+"""Files of transformers that define the enumerations of TrainingArguments."""
+
+NUMBERS = {"int", "float"}
+
+
+@cache
+def annotations(package: str, file: str, name: str) -> dict[str, str]:
+    """Field → annotation of a dataclass in a file of a package, from its source."""
+    body = next(node for node in _tree(package, file).body if isinstance(node, ast.ClassDef) and node.name == name).body
+    named = ((node.target, node.annotation) for node in body if isinstance(node, ast.AnnAssign))
+    found = {target.id: ast.unparse(kind) for target, kind in named if isinstance(target, ast.Name)}
+    return {key: kind for key, kind in found.items() if not key.startswith("_")}
+
+
+def check_values(config: SFTConfig) -> None:
+    """Raises ConfigError for a value under `trainer` or `rl` of another type or choice than the library takes.
+
+    The names are known (`vtg.config.arguments`).
+    """
+    _check("trainer", config.trainer, annotations(*TRAINER))
+    for key in ("per_device_train_batch_size", "gradient_accumulation_steps"):
+        if float(config.trainer.get(key, 1)) < 1:
+            raise ConfigError(f"trainer.{key} = {config.trainer[key]}: must be at least 1")
+    if isinstance(config, RLConfig) and config.rl:
+        _check_group(config)
+        _check("rl", config.rl, annotations(*GRPO))
+        _check_steps(config)
+
+
+def _check(group: str, given: Mapping[str, Any], known: Mapping[str, str]) -> None:
+    for key, value in given.items():
+        fault = _fault(value, [option.strip() for option in known[key].split("|")]) if key in known else None
+        if fault is not None:
+            raise ConfigError(f"{group}.{key} = {value!r}: must be {fault}")
+
+
+def _fault(value: Any, options: list[str]) -> str | None:
+    """What the value must be where it is not; None where it may be."""
+    kinds = set(options) - {"None"}
+    choices = next((found for kind in options if (found := _choices().get(kind))), None)
+    if value is None and "None" in options:
+        return None
+    if choices is not None:
+        return None if value in choices else f"one of {', '.join(choices)}"
+    if kinds == {"bool"}:
+        return None if isinstance(value, bool) else "true or false"
+    if kinds and kinds <= NUMBERS:
+        number = _number(value)
+        if number is None:
+            return "a number"
+        return None if "float" in kinds or number == int(number) else "a whole number"
+    return None  # text, or what only the library can judge
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        found = float(value)
+    except ValueError:
+        return None
+    return found if abs(found) != float("inf") and found == found else None
+
+
+def _check_group(config: RLConfig) -> None:
+    group = config.rl.get("num_generations", 8)
+    if type(group) is not int or group < 2:
+        raise ConfigError(f"rl.num_generations = {group!r}: must be an integer of at least 2, or no answer is better")
+    for key in ("eval_strategy", "save_strategy"):
+        if config.trainer.get(key) == "epoch":
+            raise ConfigError(f"trainer.{key} = 'epoch': prompts are a stream; set steps, and trainer.{key[:4]}_steps")
+
+
+def _check_steps(config: RLConfig) -> None:
+    accumulation = int(config.trainer.get("gradient_accumulation_steps", 1))
+    steps = int(config.rl.get("steps_per_generation") or accumulation)
+    if config.batching.by != "fixed" and steps % accumulation:
+        raise ConfigError(
+            f"rl.steps_per_generation = {steps}: with batching.by = {config.batching.by} it must be a multiple of "
+            f"trainer.gradient_accumulation_steps = {accumulation}"
+        )
+
+
+@cache
+def _choices() -> dict[str, tuple[str, ...]]:
+    """Enumeration → its values, of those that TrainingArguments name."""
+    classes = [
+        node
+        for file in CHOICES_STAND_IN
+        for node in _tree("transformers", file).body
+        if isinstance(node, ast.ClassDef) and any(ast.unparse(one) == "ExplicitEnum" for one in node.bases)
+    ]
+    return {node.name: tuple(_strings(node)) for node in classes}
+
+
+def _strings(node: ast.ClassDef) -> list[str]:
+    values = [one.value for one in node.body if isinstance(one, ast.Assign)]
+    return [value.value for value in values if isinstance(value, ast.Constant) and isinstance(value.value, str)]
+
+
+@cache
+def _tree(package: str, file: str) -> ast.Module:
+    spec = find_spec(package)
+    assert spec is not None and spec.submodule_search_locations
+    return ast.parse((Path(spec.submodule_search_locations[0]) / file).read_text(encoding="utf-8"))
