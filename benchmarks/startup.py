@@ -129,9 +129,14 @@ def make_rows(folder: Path, demo: Path) -> None:
 
 def vtg_ways(demo: Path) -> dict[str, Way]:
     def phases(*, base: bool) -> dict[str, str | Path]:
-        start = {"compose": "loading torch", "imports": Path("config.yaml"), "model": r" on cpu, attention"}
-        measured = {"data": "testing the base model", "base": Path("base_predictions.jsonl")}
-        return {**start, **(measured if base else {"data": Path("tensorboard")}), "step": Path("train_log.jsonl")}
+        start: dict[str, str | Path] = {
+            "compose": "loading torch",
+            "imports": Path("config.yaml"),
+            "model": r" on cpu, attention",
+        }
+        start["data"] = r"an epoch has \d+ batches|a pass over all"
+        measured = {"base": Path("base_predictions.jsonl")} if base else {}
+        return {**start, **measured, "step": Path("train_log.jsonl")}
 
     untested = ["data.test_file=null", "data.val_file=null"]
     ways = {}
