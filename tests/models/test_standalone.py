@@ -81,15 +81,34 @@ def test_the_processor_sizes_frames_as_training_did(vlm, tmp_path):
         assert made["video_grid_thw"].tolist() == [[frames // 2, size[0] // patch, size[1] // patch]], (video, size)
 
 
-@pytest.fixture
-def exported(vlm, tmp_path: Path) -> tuple[Path, Settings]:
+def export(vlm, folder: Path, video: VideoConfig) -> tuple[Path, Settings]:
     """What an export writes for use without vtg, and the settings it is made from."""
     processor = type(vlm.processor).from_pretrained(vlm.model.config.name_or_path)
-    set_processor(processor, VIDEO)
-    processor.save_pretrained(tmp_path)
-    (tmp_path / FRAMES_FILE).write_text(frames_module(VIDEO, processor))
-    model = ModelConfig(path=str(tmp_path), patch_factor=patch_factor(processor))
-    return tmp_path, Settings(model, VIDEO, TaskConfig(answer="relative"))
+    set_processor(processor, video)
+    processor.save_pretrained(folder)
+    (folder / FRAMES_FILE).write_text(frames_module(video, processor))
+    model = ModelConfig(path=str(folder), patch_factor=patch_factor(processor))
+    return folder, Settings(model, video, TaskConfig(answer="relative"))
+
+
+@pytest.fixture
+def exported(vlm, tmp_path: Path) -> tuple[Path, Settings]:
+    return export(vlm, tmp_path, VIDEO)
+
+
+@pytest.mark.parametrize(
+    "video",
+    [
+        replace(VIDEO, sampling="keyframe"),
+        replace(VIDEO, sampling="uniform", max_frames=16, resize="fast"),
+        replace(VIDEO, sampling="molmo2", fps=2.0, max_frames=32, max_pixels=16384, total_pixels=13 * 8192),
+        replace(VIDEO, min_frames=80, max_frames=96, pad=True, total_pixels=80 * 4096),
+        replace(VIDEO, fps=0.0, last_frame=True),
+    ],
+    ids=lambda video: f"{video.sampling}{video.max_frames}",
+)
+def test_no_setting_that_can_be_trained_with_keeps_a_model_from_export(vlm, video, tmp_path):
+    assert compare_answers(vlm.model, *export(vlm, tmp_path, video)).fault is None
 
 
 def test_an_export_answers_without_vtg_as_with_it(vlm, exported):

@@ -14,6 +14,7 @@ import torch
 from transformers import AutoProcessor, PreTrainedModel
 from transformers.video_utils import VideoMetadata
 
+from vtg.config.schema import VideoConfig
 from vtg.data.inputs import encode, family, patch_factor
 from vtg.models.checkpoint import Settings
 from vtg.models.loading import tokens_per_second
@@ -24,6 +25,9 @@ from vtg.video.load import load_clip
 
 SECONDS, RATE = 6, 12
 """Of the video that is asked about."""
+
+LARGEST_SIDE = 1024
+"""Of its frames: they are all in memory at once."""
 
 MAX_NEW_TOKENS = 48
 """A longer answer, of a model that thinks first, is compared so far."""
@@ -67,22 +71,25 @@ def compare_answers(model: PreTrainedModel, folder: Path, settings: Settings) ->
         path = str(Path(scratch) / "video.mp4")
         _write_video(path, pixels=settings.video.max_pixels)
         # FFmpeg's scaler gives pixels a few grey levels away; padding is masked, and so changes nothing.
-        clip = replace(load_clip(path, replace(settings.video, resize="exact"), factor=patch_factor(processor)), pad=0)
+        read = load_clip(path, replace(settings.video, resize="exact"), factor=patch_factor(processor))
+        clip = replace(read, pad=0)
         messages = SpanTask(settings.task).conversation(QUERY, duration_s=clip.duration_s)
         features = encode(processor, messages, clip, tokens_per_second=tokens_per_second(model))
         question = messages[0]["content"][1]["text"]
         exact = _with_frames_file(processor, folder, path, question, tokens_per_second(model))
-        own = _with_own_sampling(processor, path, question)
+        own, size = _with_own_sampling(processor, path, question, frames=len(read.frames) + read.pad)
     ours = {name: value[None] if name != "position_ids" else value[:, None] for name, value in features.items()}
     ours |= {name: features[name] for name in ("pixel_values_videos", "video_grid_thw")}
     del ours["labels"]
     if family(processor) == "qwen3_vl":
         del ours["position_ids"]  # transformers makes the same of the stamps in the text
     answers = [_answer(model, processor, inputs) for inputs in (ours, exact, own)]
-    return Answers(*answers, fault=_fault(ours, exact, own, *answers))
+    fault = _fault(ours, exact, *answers[:2]) or _own_fault(ours, own, size, settings.video)
+    return Answers(*answers, fault=fault)
 
 
-def _fault(ours: dict[str, Any], exact: dict[str, Any], own: dict[str, Any], *answers: str) -> str | None:
+def _fault(ours: dict[str, Any], exact: dict[str, Any], *answers: str) -> str | None:
+    """What frames.py makes otherwise than vtg."""
     for name, value in ours.items():
         other = exact[name]
         same = value.shape == other.shape and bool(((value - other).abs() <= PIXEL_TOLERANCE).all())
@@ -90,13 +97,20 @@ def _fault(ours: dict[str, Any], exact: dict[str, Any], own: dict[str, Any], *an
             return f"with transformers alone and {FRAMES_FILE} its {name} are not those of vtg"
     if answers[0] != answers[1]:
         return f"with transformers alone and {FRAMES_FILE} it answers {answers[1]!r}, through vtg {answers[0]!r}"
-    (patches, *size), (own_patches, *own_size) = ours["video_grid_thw"][0].tolist(), own["video_grid_thw"][0].tolist()
-    if size != own_size or abs(patches - own_patches) > 1:
-        return (
-            f"its processor makes {own_patches} x {own_size[0]} x {own_size[1]} patches of a test video, vtg "
-            f"{patches} x {size[0]} x {size[1]}"
-        )
     return None
+
+
+def _own_fault(ours: dict[str, Any], own: dict[str, Any], size: list[int], video: VideoConfig) -> str | None:
+    """What the processor by its own settings makes too far from what vtg makes."""
+    (patches, *wanted), own_patches = ours["video_grid_thw"][0].tolist(), int(own["video_grid_thw"][0, 0])
+    # A processor knows no keyframes, and frames that are smaller than their minimum it hardly enlarges.
+    same_number = video.sampling == "keyframe" or abs(patches - own_patches) <= 1
+    if same_number and (size == wanted or video.min_pixels > LARGEST_SIDE**2):
+        return None
+    return (
+        f"its processor makes {own_patches} x {size[0]} x {size[1]} patches of a test video, vtg "
+        f"{patches} x {wanted[0]} x {wanted[1]}"
+    )
 
 
 def _answer(model: PreTrainedModel, processor: Any, inputs: dict[str, Any]) -> str:
@@ -125,12 +139,20 @@ def _with_frames_file(
     return inputs
 
 
-def _with_own_sampling(processor: Any, path: str, question: str) -> dict[str, torch.Tensor]:
-    """What the processor makes of a file when it samples it: here of all its frames, for torchcodec may be absent."""
+def _with_own_sampling(
+    processor: Any, path: str, question: str, *, frames: int
+) -> tuple[dict[str, torch.Tensor], list[int]]:
+    """What the processor makes of a file when it samples it: here of all its frames, for torchcodec may be absent.
+
+    And the patches, down and across, of each where there are `frames` of them.
+    """
     with av.open(path) as container:
-        frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
-    metadata = VideoMetadata(total_num_frames=len(frames), fps=float(RATE), duration=len(frames) / RATE)
-    return _templated(processor, frames, question, video_metadata=[[metadata]])
+        pictures = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+    metadata = VideoMetadata(total_num_frames=len(pictures), fps=float(RATE), duration=len(pictures) / RATE)
+    as_many = pictures[np.arange(frames) % len(pictures)]
+    sized = processor.video_processor(videos=[as_many], do_sample_frames=False, return_tensors="pt")
+    own = _templated(processor, pictures, question, video_metadata=[[metadata]])
+    return own, sized["video_grid_thw"][0, 1:].tolist()
 
 
 def _templated(processor: Any, frames: np.ndarray, question: str, **keywords: Any) -> dict[str, Any]:
@@ -157,7 +179,7 @@ def _module(path: Path) -> ModuleType:
 
 def _write_video(path: str, *, pixels: int) -> None:
     """A bright square that crosses a noisy room, in frames that are no smaller than what the model sees."""
-    side = min(max(-(-int(pixels**0.5 * 1.2) // 16) * 16, 64), 1024)
+    side = min(max(-(-int(pixels**0.5 * 1.2) // 16) * 16, 64), LARGEST_SIDE)
     rng = np.random.default_rng(0)
     room = rng.integers(0, 120, (side // 16, side // 16, 3), dtype=np.uint8).repeat(16, axis=0).repeat(16, axis=1)
     count = SECONDS * RATE
