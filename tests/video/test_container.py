@@ -11,7 +11,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from vtg.video import container
+from vtg.video import formats
 from vtg.video.clip import DecodeError
 from vtg.video.container import frame_times, probe, read_index
 
@@ -240,8 +240,8 @@ def test_series_of_pictures_and_formats_that_read_other_files_are_refused(tmp_pa
 
 def test_ffmpeg_reads_nothing_but_files(tmp_path, secret, monkeypatch):
     """The last line of defence: a format that names other files gets them by no protocol but `file`."""
-    monkeypatch.setattr(container, "FORMATS", (*container.FORMATS, "hls", "concat", "sdp"))
-    monkeypatch.setattr(container, "PLAYLISTS", (b"nothing",))
+    monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, "hls", "concat", "sdp"))
+    monkeypatch.setattr(formats, "PLAYLISTS", (b"nothing",))
     with socket.create_server(("127.0.0.1", 0)) as server:
         (tmp_path / "a.m3u8").write_text(HLS.format(f"http://127.0.0.1:{server.getsockname()[1]}/secret.ts"))
         asked: list[object] = []

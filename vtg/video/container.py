@@ -24,22 +24,8 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from vtg.video import storage
+from vtg.video import formats, storage
 from vtg.video.clip import DecodeError
-
-FORMATS = (
-    *("mov", "matroska", "webm", "avi", "mpegts", "mpeg", "flv", "ogg", "asf", "rm", "mxf", "gxf", "nut", "wtv", "dv"),
-    *("ivf", "obu", "h264", "hevc", "vvc", "m4v", "mpegvideo", "vc1", "mjpeg", "gif", "apng", "yuv4mpegpipe"),
-)
-"""FFmpeg's names of the formats that are opened. Each holds its video in itself: a playlist (HLS, DASH, SDP, concat), a
-numbered series of pictures or a filter graph would read other files and addresses than the one that was named."""
-
-PROTOCOLS = ("file", "subfile")
-"""FFmpeg's names of what it may read by: a file, and a part of one (a member of a tar file)."""
-
-PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"v=0", b"<?xml", b"<MPD", b"ID3")
-"""How text begins that some version of FFmpeg takes for a playlist, whatever its name: torchcodec and decord bring
-versions of their own, which cannot be told what to open. An ID3 tag is passed over before a format is recognised."""
 
 SEEKABLE = ("mov", "mp4", "matroska", "webm")
 """Formats whose header or tail says where the keyframes are."""
@@ -208,10 +194,9 @@ def open_video(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
 
 
 def _container(path: str, source: str | IO[bytes]) -> InputContainer:
-    _check_head(path, source)
-    allowed = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": ",".join(PROTOCOLS)}
+    formats.check_head(path, source)
     try:
-        return av.open(source, "r", options=allowed, **READ_ANY_METADATA)
+        return av.open(source, "r", options=formats.options(), **READ_ANY_METADATA)
     except (FFmpegError, ValueError) as error:
         size = storage.stamp(path)[0]
         # What it says of a format that is not allowed, among other things.
@@ -225,24 +210,6 @@ def _container(path: str, source: str | IO[bytes]) -> InputContainer:
             f"{path}: not a readable video ({_reason(error)}{other}{held}); "
             "check that the download is complete, and no web page"
         ) from None
-
-
-def _check_head(path: str, source: str | IO[bytes]) -> None:
-    """Raises DecodeError for a file that begins as a playlist."""
-    if isinstance(source, str):
-        holder, member = storage.parted(path)
-        first, _ = storage.part_of(holder, member) if member is not None else (0, 0)
-        with open(holder, "rb") as file:
-            file.seek(first)
-            head = file.read(16)
-    else:
-        head = source.read(16)
-        source.seek(0)
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(PLAYLISTS):
-        raise DecodeError(
-            f"{path}: not a readable video (a playlist or other text, which may name other files and addresses); give "
-            "the video itself"
-        )
 
 
 def rotation_of(frame: VideoFrame) -> int:
