@@ -86,7 +86,7 @@ def test_new_tokens_follow_the_config():
     ("config", "said"),
     [
         (TaskConfig(answer="second"), "task.answer = 'second': must be one of seconds, relative, bins, tokens"),
-        (TaskConfig(selection="any"), "task.selection = 'any': must be one of fixed, first, seeded, random"),
+        (TaskConfig(selection="any"), "task.selection = 'any': must be one of fixed, seeded, random"),
         (TaskConfig(decimals=9), "task.decimals = 9: must be an integer from 0 to 6"),
         (TaskConfig(answer="bins", num_bins=0), "task.num_bins = 0: must be an integer from 2 to 100000"),
         (TaskConfig(template="when?"), "task.template = 'when\\?'.*has no {query}"),

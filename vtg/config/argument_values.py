@@ -4,7 +4,7 @@ They are read from the source of transformers and TRL, without importing either,
 """
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +19,29 @@ CHOICES_STAND_IN = ("trainer_utils.py", "training_args.py")
 """Files of transformers that define the enumerations of TrainingArguments."""
 
 NUMBERS = {"int", "float"}
+
+
+def _at_least(least: float) -> tuple[Callable[[Any], bool], str]:
+    return lambda value: value >= least, f"at least {least:g}"
+
+
+RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "per_device_train_batch_size": _at_least(1),
+    "gradient_accumulation_steps": _at_least(1),
+    "learning_rate": _at_least(0),
+    "warmup_steps": _at_least(0),
+    "weight_decay": _at_least(0),
+    "max_grad_norm": _at_least(0),
+    "dataloader_num_workers": _at_least(0),
+    "num_train_epochs": (lambda value: value > 0, "above 0"),
+    "max_steps": (lambda value: value == -1 or value >= 1, "at least 1, or -1 for num_train_epochs"),
+    "logging_steps": (lambda value: value > 0, "above 0"),
+    "eval_steps": (lambda value: value > 0, "above 0"),
+    "save_steps": (lambda value: value > 0, "above 0"),
+    "save_total_limit": _at_least(1),
+    "label_smoothing_factor": (lambda value: 0 <= value < 1, "at least 0 and below 1"),
+}
+"""What numbers of TrainingArguments may be, where transformers says nothing or does not name the setting."""
 
 
 @cache
@@ -36,9 +59,10 @@ def check_values(config: SFTConfig) -> None:
     The names are known (`vtg.config.arguments`).
     """
     _check("trainer", config.trainer, annotations(*TRAINER))
-    for key in ("per_device_train_batch_size", "gradient_accumulation_steps"):
-        if float(config.trainer.get(key, 1)) < 1:
-            raise ConfigError(f"trainer.{key} = {config.trainer[key]}: must be at least 1")
+    for key, (allows, allowed) in RANGES.items():
+        value = config.trainer.get(key)
+        if value is not None and not allows(float(value)):
+            raise ConfigError(f"trainer.{key} = {value}: must be {allowed}")
     if isinstance(config, RLConfig) and config.rl:
         _check_group(config)
         _check("rl", config.rl, annotations(*GRPO))

@@ -5,6 +5,8 @@ They are read from the source of transformers and TRL, without importing either.
 
 import difflib
 from functools import cache
+from importlib.util import find_spec
+from typing import Any
 
 from vtg.config.argument_values import GRPO, TRAINER, annotations
 from vtg.config.names import brought
@@ -113,6 +115,13 @@ def rl_names() -> frozenset[str]:
     return frozenset(annotations(*GRPO)) - trainer_names()
 
 
+REPORTERS = {
+    **{name: name for name in ("clearml", "codecarbon", "comet_ml", "dagshub", "dvclive", "kubeflow", "mlflow")},
+    **{name: name for name in ("neptune", "swanlab", "tensorboard", "trackio", "wandb")},
+    **{"azure_ml": "azureml", "flyte": "flytekit"},
+}
+"""Values of `trainer.report_to` → the package that each needs."""
+
 BATCHING_WITHOUT_EFFECT_IN_RL = {
     "packing": (False, "a prompt and its completions are one sequence already"),
     "share_video": (False, "a prompt and its video are shared by its completions already"),
@@ -136,6 +145,17 @@ def check_arguments(config: SFTConfig) -> None:
             trainer_names(),
             of="TrainingArguments of transformers",
         )
+    _check_reporters(config.trainer.get("report_to"))
+    if is_rl and isinstance(config, RLConfig) and config.rl.get("sync_ref_model"):
+        if config.lora.enabled:
+            raise ConfigError(
+                "rl.sync_ref_model = true: with LoRA the reference is the model without its adapter, which never "
+                "moves; remove it, or set lora=none"
+            )
+        if not config.rl.get("beta"):
+            raise ConfigError(
+                "rl.sync_ref_model = true: rl.beta = 0 needs no reference model; set rl.beta, or remove it"
+            )
     for key, (only, why) in BATCHING_WITHOUT_EFFECT_IN_RL.items() if is_rl else ():
         value = getattr(config.batching, key)
         if value != only:
@@ -167,3 +187,18 @@ def _check(
     close = difflib.get_close_matches(key, free, n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else f"its names: {', '.join(free)}"
     raise ConfigError(f"{group}.{key}: {of} has no such setting; {hint}")
+
+
+def _check_reporters(given: Any) -> None:
+    for name in given if isinstance(given, list) else [given]:
+        package = REPORTERS.get(name) if isinstance(name, str) else None
+        if package is not None and find_spec(package) is None:
+            install = "'vtg[wandb]'" if name == "wandb" else package
+            raise ConfigError(
+                f"trainer.report_to = {name!r}: {package} is not installed; pip install {install}, or set "
+                "trainer.report_to=tensorboard, or none"
+            )
+        if package is None and name not in (None, "none", "all"):
+            raise ConfigError(
+                f"trainer.report_to = {name!r}: must be none, all, or some of {', '.join(sorted(REPORTERS))}"
+            )

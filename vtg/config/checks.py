@@ -1,14 +1,27 @@
 """Settings that cannot be, alone or together: found before any model loads."""
 
+import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from vtg.config.argument_values import check_values
 from vtg.config.arguments import check_arguments
+from vtg.config.names import VALUES
 from vtg.config.programs import DoctorConfig, PredictConfig
-from vtg.config.schema import BatchingConfig, DataConfig, ModelConfig, RLConfig, SFTConfig, VideoConfig
+from vtg.config.schema import (
+    BatchingConfig,
+    DataConfig,
+    EvaluationConfig,
+    LoraConfig,
+    ModelConfig,
+    RLConfig,
+    SFTConfig,
+    VideoConfig,
+)
 from vtg.config.setting import setting_of
 from vtg.errors import ConfigError
 from vtg.video import address
@@ -30,13 +43,22 @@ def check_choices(config: Any, prefix: str = "") -> None:
         if is_dataclass(value):
             check_choices(value, f"{prefix}{entry.name}.")
         elif known is not None and known.choices and value is not None and value not in known.choices:
-            raise ConfigError(f"{prefix}{entry.name} = {value!r}: must be one of {', '.join(known.choices)}")
+            same = VALUES.get(entry.name, {}).get(value)
+            hint = f"that is {same} here; " if same else ""
+            raise ConfigError(f"{prefix}{entry.name} = {value!r}: {hint}must be one of {', '.join(known.choices)}")
 
 
 def check_together(config: Any) -> None:
     if isinstance(config, SFTConfig):
         check_arguments(config)
         check_values(config)
+        check_lora(config.lora)
+        check_evaluation(config.evaluation)
+        if not 0 <= config.seed < 2**32:
+            raise ConfigError(f"seed = {config.seed}: must be at least 0 and below {2**32}")
+        for key in ("patch_factor", "max_length"):
+            if getattr(config.model, key) < 1:
+                raise ConfigError(f"model.{key} = {getattr(config.model, key)}: must be at least 1")
         check_video(config.video)
         check_batching(config.batching, config)
         check_data(config.data)
@@ -119,6 +141,13 @@ def check_video(video: VideoConfig) -> None:
             f"video.min_pixels = {video.min_pixels}, video.max_pixels = {video.max_pixels}, video.total_pixels = "
             f"{video.total_pixels}: must be 0 < min_pixels <= max_pixels <= total_pixels"
         )
+    if video.decoder in ("decord", "torchcodec") and find_spec(video.decoder) is None:
+        raise ConfigError(
+            f"video.decoder = {video.decoder!r}: {video.decoder} is not installed; pip install 'vtg[video]', or "
+            "set video.decoder=auto"
+        )
+    if video.decoder == "ffmpeg" and shutil.which("ffmpeg") is None:
+        raise ConfigError("video.decoder = 'ffmpeg': there is no command ffmpeg; install it, or set video.decoder=auto")
     for key in ("timeout_s", "cache_gb", "fetch_gb"):
         if not getattr(video, key) > 0:
             raise ConfigError(f"video.{key} = {getattr(video, key)}: must be positive")
@@ -145,6 +174,34 @@ def needs_mask(config: SFTConfig) -> bool:
     return config.batching.share_video or (config.batching.packing and config.video.pad)
 
 
+def check_lora(lora: LoraConfig) -> None:
+    """Raises ConfigError for sizes that cannot be, and layers that are named neither by a text nor by a list."""
+    if lora.r < 1:
+        raise ConfigError(f"lora.r = {lora.r}: must be at least 1; lora=none trains without LoRA")
+    if lora.alpha < 1:
+        raise ConfigError(f"lora.alpha = {lora.alpha}: must be at least 1, or the update is scaled to nothing")
+    if not 0 <= lora.dropout < 1:
+        raise ConfigError(f"lora.dropout = {lora.dropout}: must be at least 0 and below 1")
+    wanted = lora.target_modules
+    if not isinstance(wanted, str | list) or any(not isinstance(one, str) for one in wanted):
+        raise ConfigError(
+            f"lora.target_modules = {wanted!r}: must be all-linear, a list of names, or a regular expression"
+        )
+    if isinstance(wanted, str):
+        try:
+            re.compile(wanted)
+        except re.error as error:
+            raise ConfigError(f"lora.target_modules = {wanted!r}: not a regular expression ({error})") from None
+
+
+def check_evaluation(evaluation: EvaluationConfig) -> None:
+    """Raises ConfigError for counts below the least that can be."""
+    leasts = {"batch_size": 1, "max_new_tokens": 1, "max_val_samples": 0, "early_stopping_patience": 0}
+    for key, least in leasts.items():
+        if getattr(evaluation, key) < least:
+            raise ConfigError(f"evaluation.{key} = {getattr(evaluation, key)}: must be at least {least}")
+
+
 def check_batching(batching: BatchingConfig, config: SFTConfig) -> None:
     """Raises ConfigError for batch limits that cannot be, and masks that the attention does not take."""
     if config.model.attention == "flash_attention_2" and needs_mask(config):
@@ -154,11 +211,11 @@ def check_batching(batching: BatchingConfig, config: SFTConfig) -> None:
             "model.attention=sdpa, or auto"
         )
     for key, least in (("target_batch_tokens", 0), ("max_batch_size", 0), ("attention_cost", 0), ("min_batch_size", 1)):
-        if getattr(batching, key) < least:
+        if (getattr(batching, key) or 0) < least:
             raise ConfigError(f"batching.{key} = {getattr(batching, key)}: must be at least {least}")
     if not batching.target_batch_duration > 0:
         raise ConfigError(f"batching.target_batch_duration = {batching.target_batch_duration}: must be positive")
-    if 0 < batching.max_batch_size < batching.min_batch_size:
+    if 0 < (batching.max_batch_size or 0) < batching.min_batch_size:
         raise ConfigError(
             f"batching.min_batch_size = {batching.min_batch_size}, batching.max_batch_size = "
             f"{batching.max_batch_size}: must be min_batch_size <= max_batch_size, or max_batch_size = 0 for no limit"

@@ -89,6 +89,13 @@ BROUGHT: dict[str, str] = {
 OPTIONS = {"mode": "measure of segment_overlap (precision, recall, f1), or binary and threshold of temporal_iou"}
 """Options of a reward, as other projects call them."""
 
+VALUES = {
+    "selection": {"first": "fixed"},
+    "dtype": {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"},
+    "attention": {"flash_attn": "flash_attention_2", "flash_attention": "flash_attention_2"},
+}
+"""Setting, without its group → values that it has elsewhere, and the same here."""
+
 FLAGS: dict[str, str] = {
     "config": "keys on the command line, or a file experiment/NAME.yaml in a folder of yours: "
     "--config-dir FOLDER experiment=NAME",

@@ -138,7 +138,7 @@ class TaskConfig:
             "seconds": "12.3 to 45.6 seconds",
             "relative": "fractions of the clip",
             "bins": "numbers of its num_bins equal parts",
-            "tokens": "such numbers as text, <12>",
+            "tokens": "such numbers as the text <12>, of tokens that are there",
         },
     )
     decimals: int = setting(1, "of seconds, or of percentages where the answer is relative")
@@ -148,7 +148,6 @@ class TaskConfig:
         "of the prompt's wording",
         choices={
             "fixed": "always the first",
-            "first": "always the first",
             "seeded": "by sample",
             "random": "anew each epoch",
         },
@@ -194,8 +193,9 @@ class LoraConfig:
     r: int = setting(16, "rank of the update")
     alpha: int = setting(32, "the update is scaled by alpha / r")
     dropout: float = setting(0.0, "share of the update's inputs that are dropped while training")
-    target_modules: str = setting(
-        "all-linear", "all-linear: of the language model; or a regular expression over module names"
+    target_modules: Any = setting(
+        "all-linear",
+        "all-linear: of the parts not frozen; or a list of names (q_proj), of these parts; or a regular expression",
     )
     use_rslora: bool = setting(False, "the update is scaled by alpha / sqrt(r)")
     use_dora: bool = setting(False, "DoRA: length and direction of the weights are trained apart")
@@ -220,7 +220,7 @@ class BatchingConfig:
     target_batch_tokens: int = setting(
         0, "with by=tokens: likewise, in tokens; 0: as many as the longest clip that the settings allow"
     )
-    max_batch_size: int = setting(0, "samples; 0: no limit")
+    max_batch_size: int | None = setting(0, "samples; 0 or null: no limit")
     min_batch_size: int = setting(1, "samples, where the budget allows")
     drop_last: bool = setting(False, "leave out what does not fill a last step on all ranks, rather than split batches")
     oversize: str = setting(

@@ -1,6 +1,7 @@
 """Annotation files → samples that can be used → encoded conversations."""
 
 import fcntl
+import importlib
 import json
 import logging
 import random
@@ -224,9 +225,15 @@ def part_by_video(samples: Sequence[Sample], *, share: float, seed: int) -> tupl
     count = len(names)
     if count < 2:
         raise ConfigError(f"data.val_share = {share}: there is only one video ({names[0]}), nothing can be held out")
+    held_out = max(1, round(share * count))
+    if held_out >= count:
+        raise ConfigError(
+            f"data.val_share = {share}: holds out all of {count} videos and leaves none to train on; set at most "
+            f"{(count - 1) / count:.2g}"
+        )
     by_name = pc.array_sort_indices(names).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
     held = np.zeros(count, bool)
-    held[by_name[random.Random(seed).sample(range(count), max(1, round(share * count)))]] = True
+    held[by_name[random.Random(seed).sample(range(count), held_out)]] = True
     is_held = held[which]
     return table.select(np.flatnonzero(~is_held)), table.select(np.flatnonzero(is_held))
 
@@ -395,5 +402,17 @@ class TrainingCollator:
 
 
 def make_provider(video: VideoConfig, processor: ProcessorMixin) -> ClipProvider:
-    """The source of clips at the sizes this processor's model takes."""
+    """The source of clips at the sizes this processor's model takes.
+
+    Raises:
+        ConfigError: for a decoder that is asked for by name and cannot be imported.
+    """
+    if video.decoder in ("decord", "torchcodec"):
+        try:
+            importlib.import_module(video.decoder)
+        except (ImportError, OSError, RuntimeError) as error:
+            raise ConfigError(
+                f"video.decoder = {video.decoder!r}: cannot be imported ({str(error).strip().splitlines()[0]}); set "
+                "video.decoder=auto, or install what it says (torchcodec needs FFmpeg's shared libraries)"
+            ) from error
     return ClipProvider(video, factor=patch_factor(processor))

@@ -50,6 +50,8 @@ def read_settings(folder: str | os.PathLike[str]) -> Settings | None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         video = {key: value for key, value in found["video"].items() if key not in VIDEO_MEANS}
+        if found["task"].get("selection") == "first":  # as `fixed` was also called
+            found["task"]["selection"] = "fixed"
         return Settings(ModelConfig(**found["model"]), VideoConfig(**video), TaskConfig(**found["task"]))
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(

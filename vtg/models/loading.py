@@ -219,18 +219,24 @@ def _size(parameter: nn.Parameter) -> int:
     return getattr(parameter, "ds_numel", parameter.numel())
 
 
-def _lora_targets(model: nn.Module, wanted: str, frozen: dict[str, bool]) -> list[str]:
-    """Names of the linear layers that get an adapter: all of the parts not frozen, or those a pattern matches."""
+def _lora_targets(model: nn.Module, wanted: Any, frozen: dict[str, bool]) -> list[str]:
+    """Names of the linear layers that get an adapter: all of the parts not frozen, those of them that are listed by the
+    end of their names, or those that a regular expression finds.
+    """
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and "lm_head" not in name]
-    if wanted == "all-linear":
-        chosen = [name for name in linear if not frozen[part_of(name)]]
-    else:
-        chosen = [name for name in linear if re.search(wanted, name)]
+    free = [name for name in linear if not frozen[part_of(name)]]
+    ways = f"use all-linear, a list of names such as {_examples(linear)}, or a regular expression over names"
+    if isinstance(wanted, list):
+        ends = {end: [name for name in free if f".{name}".endswith(f".{end}")] for end in wanted}
+        lost = [end for end, found in ends.items() if not found]
+        if lost or not wanted:
+            raise ConfigError(
+                f"lora.target_modules = {wanted!r}: {lost} match no linear layer that is not frozen; {ways}"
+            )
+        return [name for name in free if any(name in found for found in ends.values())]
+    chosen = free if wanted == "all-linear" else [name for name in linear if re.search(wanted, name)]
     if not chosen:
-        raise ConfigError(
-            f"lora.target_modules = {wanted!r}: matches no linear layer; use all-linear, or a regular expression over "
-            f"names such as {_examples(linear)}"
-        )
+        raise ConfigError(f"lora.target_modules = {wanted!r}: matches no linear layer; {ways}")
     return chosen
 
 

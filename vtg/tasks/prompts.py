@@ -13,8 +13,8 @@ from vtg.errors import ConfigError, SampleError
 FIELDS = ("query", "duration", "num_bins", "last_bin")
 """`query`; `duration` in seconds with one decimal; `num_bins` and `last_bin` (`num_bins - 1`) of the answer form."""
 
-SELECTIONS = ("fixed", "first", "seeded", "random")
-"""`fixed` and `first` both always take the pool's first template; `seeded` takes one by the sample's key, the same in
+SELECTIONS = ("fixed", "seeded", "random")
+"""`fixed` always takes the pool's first template; `seeded` takes one by the sample's key, the same in
 every epoch and every process; `random` takes one by seed and key, so a seed that changes with the epoch redraws."""
 
 TEMPLATES: dict[str, tuple[str, ...]] = {

@@ -46,6 +46,11 @@ class Course:
     def __init__(self, config: SFTConfig) -> None:
         self.config = config
         self.task = SpanTask(config.task)
+        if config.task.answer == "tokens":
+            log.info(
+                "task.answer = tokens: times are written as text such as <12>, in several tokens that the model has; "
+                "none is added to its vocabulary"
+            )
         run = RunDir(config.output_dir)
         self.path = run.path
         self.checkpoint = run.open(config)

@@ -24,6 +24,7 @@ from vtg.models.loading import prepare_training
 from vtg.output import read_jsonl
 from vtg.tasks.answer import Status
 from vtg.training.arguments import number, training_arguments
+from vtg.training.batch_log import log_target
 from vtg.training.course import Course
 from vtg.training.grpo import curriculum, engines
 from vtg.training.grpo.rewards import Term
@@ -78,10 +79,28 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
         pin_memory=arguments.dataloader_pin_memory,
     )
     _set_steps(arguments, loader)
+    micro_batches = loader.micro_steps // arguments.num_iterations * arguments.world_size
+    log_target(
+        config,
+        limit=arguments.per_device_train_batch_size // (arguments.num_generations or 1)
+        if config.batching.by == "fixed"
+        else budget(config, arguments),
+        mean_s=float(SampleTable.of(prompts.samples).numbers("duration_s").mean()),
+        expected=len(prompts) / micro_batches,
+        accumulation=arguments.gradient_accumulation_steps,
+        ranks=arguments.world_size,
+        of="prompts",
+    )
     set_seed(config.seed)
     continued = isinstance(course.model, PeftModel)
+    model = prepare_training(course.model, config.model, config.lora)
+    if arguments.sync_ref_model and isinstance(model, PeftModel):
+        raise ConfigError(
+            f"rl.sync_ref_model = true: {config.model.path} is an adapter, whose reference is the model without it and "
+            "never moves; remove it"
+        )
     trainer = VideoGRPOTrainer(
-        model=prepare_training(course.model, config.model, config.lora),
+        model=model,
         args=arguments,
         config=config,
         train_dataset=prompts,
@@ -176,7 +195,7 @@ def plan(
                 f"{'duration' if batching.by == 'duration' else 'tokens'}, lower rl.num_generations or "
                 "rl.max_completion_length, or set batching.oversize=alone or skip"
             )
-        batches = plan_prompts(costs, budget=limit, max_batch_size=batching.max_batch_size, order=order, **shape)
+        batches = plan_prompts(costs, budget=limit, max_batch_size=batching.max_batch_size or 0, order=order, **shape)
     if batching.largest_first and epoch == 0:
         costliest = max(range(len(batches)), key=lambda at: costs[batches[at]].sum(axis=1).max())
         batches[0], batches[costliest] = batches[costliest], batches[0]

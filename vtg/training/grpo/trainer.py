@@ -36,6 +36,7 @@ from vtg.errors import ConfigError
 from vtg.models.checkpoint import base_model
 from vtg.models.shared_prompt import Prompt
 from vtg.output import write_json
+from vtg.training.batch_log import BatchSizes
 from vtg.training.grounding import GroundingTrainer
 from vtg.training.grpo.completions import (
     completion_row,
@@ -138,6 +139,7 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         self._rolled: Rollout | None = None
         self._current: list[MicroBatch] = []
         self._window: list[MicroStep] = []
+        self.sizes = BatchSizes()
         self._scored: dict[str, Any] = {}
         self.means: defaultdict[str, list[float]] = defaultdict(list)  # of what is logged, since the last entry
         self.begin_interval()
@@ -397,6 +399,7 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
     ) -> torch.Tensor:
         """TRL's loss of a micro-batch, weighed as `_weight` says."""
         self._current = [inputs["batch"]]
+        self.sizes.add(len(inputs["batch"].prompts))
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch) * inputs["weight"]
 
     def answers(self, *args: Any, **kwargs: Any) -> list[dict[str, Any]]:
@@ -420,6 +423,7 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
             return Trainer.log(self, logs, start_time)
         logs |= {name: sum(values) / len(values) for name, values in self.means.items()}
         logs |= {name: float(count) for name, count in sorted(self.policy.counts.items())}
+        logs |= self.sizes.take(self.accelerator)
         self.means.clear()
         self.policy.counts.clear()
         return super().log(logs, start_time)

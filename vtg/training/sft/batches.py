@@ -26,6 +26,7 @@ from vtg.data.dataset import GroundingDataset, SkipReport
 from vtg.data.table import SampleTable
 from vtg.errors import ConfigError
 from vtg.output import write_json
+from vtg.training.batch_log import log_target
 from vtg.training.sft.planner import Planner, Position, budget, make_planner, over_budget
 from vtg.video.index import VideoIndex
 
@@ -153,6 +154,15 @@ def plan_batches(
         *(len(samples), found.seconds.min(), found.seconds.max(), told.steps, told.min_batch_size),
         *(told.max_batch_size, "clips" if batching.share_video else "samples", told.mean_batch_size),
         *(arguments.world_size, 100 * told.efficiency, 100 * told.padding, told.straggler),
+    )
+    log_target(
+        config,
+        limit=planner.budget if batching.by != "fixed" else planner.batch_size,
+        mean_s=float(found.seconds.mean()),
+        expected=told.mean_batch_size,
+        accumulation=planner.accumulation,
+        ranks=arguments.world_size,
+        of="clips" if batching.share_video else "samples",
     )
     if batching.share_video:
         alone, shared = int(found.tokens.sum()), int(planner.tokens.sum())

@@ -182,7 +182,7 @@ class Planner:
         return {
             "budget": self.budget,
             "padded": self.padded,
-            "max_batch_size": self.config.max_batch_size,
+            "max_batch_size": self.config.max_batch_size or 0,
             "min_batch_size": self.config.min_batch_size,
             "oversize_alone": self.config.oversize == "alone",
         }

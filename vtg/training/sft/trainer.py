@@ -20,6 +20,7 @@ from vtg.data.packing import attention
 from vtg.data.workers import worker_context
 from vtg.models.checkpoint import base_model
 from vtg.models.loading import choose_attention
+from vtg.training.batch_log import BatchSizes
 from vtg.training.grounding import GroundingTrainer
 from vtg.training.guard import StepBatch
 from vtg.training.processes import is_main_process
@@ -47,6 +48,7 @@ class SFTTrainer(GroundingTrainer):
         super().__init__(**kwargs)
         self.config, self.report, self.batches = config, report, batches
         self.counts: Counter[str] = Counter()
+        self.sizes = BatchSizes()
         self.begin_interval()
         self.base = base_model(config.model)
         self.model_accepts_loss_kwargs = True  # num_items_in_batch reaches compute_loss, which divides by it
@@ -68,7 +70,9 @@ class SFTTrainer(GroundingTrainer):
         """
         self.report.add(inputs.pop("skipped"))
         del inputs["rows"]
-        self.counts += inputs.pop("counts")
+        counts = inputs.pop("counts")
+        self.counts += counts
+        self.sizes.add(counts["samples"])
         inputs = self._attention(model, inputs)
         labels = inputs.pop("labels")[:, 1:]
         keep = (labels != IGNORE_INDEX).any(0).nonzero()[:, 0]
@@ -154,12 +158,13 @@ class SFTTrainer(GroundingTrainer):
         elapsed_s, self.interval_s = time.monotonic() - self.interval_s, time.monotonic()
         mine = torch.tensor([float(self.counts[name]) for name in BATCH_COUNTS], device=self.args.device)
         ranks: Any = self.accelerator.gather(mine[None])
-        samples, batches, tokens, slots = ranks.sum(0).tolist()
+        _, batches, tokens, slots = ranks.sum(0).tolist()
+        sizes = self.sizes.take(self.accelerator)
         if not batches:
             return {}
         most = float(ranks[:, -1].max())
         return {
-            "batch/samples": samples / batches,
+            **sizes,
             "batch/tokens": tokens / batches,
             "batch/padding": 1 - tokens / slots,
             "batch/rank_balance": slots / (len(ranks) * most),
