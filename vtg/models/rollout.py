@@ -12,7 +12,8 @@ from transformers.cache_utils import DynamicLayer
 from vtg.data.collate import collate
 from vtg.models.shared_prompt import Prompt, plain_model, repeated_batch, shared_batch
 
-CACHE = "cache" if "cache" in signature(GenerationMixin.prepare_inputs_for_generation).parameters else "past_key_values"
+_INPUTS: Any = GenerationMixin.prepare_inputs_for_generation  # pyright: ignore[reportAttributeAccessIssue]
+CACHE = "cache" if "cache" in signature(_INPUTS).parameters else "past_key_values"
 """What models call their keys and values: the former since transformers 5.24, and alone from version 6 on."""
 
 
