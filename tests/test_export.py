@@ -260,5 +260,5 @@ def test_help_has_examples_and_needs_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
-    assert "python -m vtg.export outputs/sft -o exported" in done.stdout
+    assert "python -m vtg.export outputs/sft_tiny_demo -o exported" in done.stdout
     assert "Exit code 0: exported; 1: " in done.stdout

@@ -34,10 +34,35 @@ def test_a_run_gets_its_page_and_several_get_one_here(tmp_path, monkeypatch, cap
     assert err == f"{one}: train_log.jsonl: lines left out because they are no JSON objects: 1\n"
     assert (one / "report.html").read_text().startswith("<!DOCTYPE html>")
     monkeypatch.chdir(tmp_path)
-    assert run(capsys, "one", "two")[:2] == (0, "report.html\n")
+    code, out, _ = run(capsys, "one", "two")
+    assert (code, out.splitlines()[-1]) == (0, "report.html")
     assert "2 runs compared" in (tmp_path / "report.html").read_text()
-    assert run(capsys, one, two, "-o", "new/compare.html")[:2] == (0, "new/compare.html\n")
+    code, out, _ = run(capsys, one, two, "-o", "new/compare.html")
+    assert (code, out.splitlines()[-1]) == (0, "new/compare.html")
     assert (tmp_path / "new" / "compare.html").is_file() and not (two / "report.html").exists()
+
+
+def test_a_sweep_is_a_table_of_its_runs_and_what_is_no_run_is_passed_over(tmp_path, monkeypatch, capsys):
+    sweep = tmp_path / "sft_tiny_demo"
+    sweep.mkdir()
+    (sweep / "multirun.yaml").write_text("hydra: {}\n")
+    for name in ("experiment=smoke,lora.r=4", "experiment=smoke,lora.r=8"):
+        write_run(sweep / name)
+    monkeypatch.chdir(tmp_path)
+    table = [
+        "run                        base  tuned   gain   95 % interval",
+        "experiment=smoke,lora.r=4  20.0   30.0  +50.0  +50.0 to +50.0",
+        "experiment=smoke,lora.r=8  20.0   30.0  +50.0  +50.0 to +50.0",
+        "",
+        "report.html",
+    ]
+    code, out, _ = run(capsys, sweep)
+    assert (code, out.splitlines()) == (0, table)
+    code, out, err = run(capsys, *sorted(sweep.iterdir()))
+    assert (code, out.splitlines()) == (0, table)
+    assert f"{sweep / 'multirun.yaml'}: a file, not a run; passed over\n" in err
+    assert "experiment=smoke,lora.r=8" in Path("report.html").read_text()
+    assert run(capsys, sweep / "multirun.yaml")[0] == 2
 
 
 def test_json_has_the_scores_and_the_gain(tmp_path, capsys):
@@ -101,5 +126,5 @@ def test_help_has_examples_and_exit_codes():
         [sys.executable, "-m", "vtg.report", "--help"], capture_output=True, text=True, cwd=ROOT, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert "python -m vtg.report --diff outputs/sft outputs/sft_lr5e-5" in done.stdout
+    assert "python -m vtg.report --diff outputs/sft_tiny_demo outputs/sft_lr5e-5" in done.stdout
     assert "Exit code 0: written, or compared (whether runs differ or not)" in done.stdout

@@ -72,7 +72,7 @@ def test_the_wheel_holds_nothing_beside_the_package(wheel):
 def test_commands_run_from_the_wheel_in_an_empty_folder_and_leave_it_empty(installed, tmp_path):
     where = run(installed, tmp_path, "-c", "from vtg.entry import conf_dir; print(conf_dir())")
     assert Path(where.strip()) == installed / "vtg" / "conf"
-    assert "run_name: sft\n" in run(installed, tmp_path, "-m", "vtg.sft", "--cfg", "job")
+    assert "run_name: sft_tiny_demo\n" in run(installed, tmp_path, "-m", "vtg.sft", "--cfg", "job")
     assert "validate" in run(installed, tmp_path, "-m", "vtg", "--help")
     assert "--strict" in run(installed, tmp_path, "-m", "vtg.validate", "--help")
     assert list(tmp_path.iterdir()) == []

@@ -39,10 +39,18 @@ GROUP_NAMES = {"video": "video_file"}
 """Text keys that are config groups too, and the key that holds the text."""
 
 
-def hydra_program(config_name: str, *, schema: type, job: Callable[[Any], None], text_keys: Sequence[str] = ()) -> None:
+def hydra_program(
+    config_name: str,
+    *,
+    schema: type,
+    job: Callable[[Any], None],
+    text_keys: Sequence[str] = (),
+    after_sweep: Callable[[Sequence[Path]], None] | None = None,
+) -> None:
     """Composes `config_name` with the command line's overrides, checks it as `schema`, and runs `job` on it.
 
-    The values of `text_keys` are taken as they are, whatever commas, quotes or brackets are in them.
+    The values of `text_keys` are taken as they are, whatever commas, quotes or brackets are in them; so is a value that
+    is the name of a file or folder. `after_sweep` is given the output_dir of every run of a multirun that ended well.
 
     Exits with 2 and one line on a setting that cannot be, with 1 on a `RunError`, with 130 on Ctrl-C; other errors of
     `job` are raised.
@@ -52,6 +60,7 @@ def hydra_program(config_name: str, *, schema: type, job: Callable[[Any], None],
         sys.argv[1:] = [_text_argument(word, text_keys) for word in _arguments(sys.argv[1:], schema, text_keys)]
     except ConfigError as error:
         _end(2, str(error))
+    swept: list[Path] = []
     config_path, sys.argv[1:] = _own_folder_first(sys.argv[1:])
     set_deepspeed_default(sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors on to the handlers below
@@ -65,6 +74,8 @@ def hydra_program(config_name: str, *, schema: type, job: Callable[[Any], None],
         try:
             check_filled_in(cfg)
             job(load_config(cfg, schema))
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                swept.append(Path(cfg.output_dir))
         except ConfigError as error:  # ends here, because Hydra prints a line of its own about errors that reach it
             _end(2, str(error))
         except JointRunError as error:
@@ -85,6 +96,9 @@ def hydra_program(config_name: str, *, schema: type, job: Callable[[Any], None],
         if composed:
             raise
         _end(2, _explain(error, schema))
+    finally:
+        if len(swept) > 1 and after_sweep is not None:
+            after_sweep(swept)
 
 
 def compose_settings(config_name: str, overrides: Sequence[str], schema: type[SchemaT]) -> SchemaT:
@@ -136,7 +150,8 @@ def _end(code: int, message: str) -> NoReturn:
 
 
 def _arguments(argv: list[str], schema: type, text_keys: Sequence[str]) -> list[str]:
-    """Drops the `--local_rank` that launchers append; lets any name of TrainingArguments or GRPOConfig be set.
+    """Drops the `--local_rank` that launchers append; has settings shown resolved; lets any name of
+    TrainingArguments or GRPOConfig be set.
 
     Raises:
         ConfigError: for a flag that is none, or a group that is given what is no name of a choice.
@@ -148,6 +163,8 @@ def _arguments(argv: list[str], schema: type, text_keys: Sequence[str]) -> list[
         group = word.partition("=")[0]
         if "=" in word and group in choices and group not in text_keys:
             check_choice(word, choices[group])
+    if any(re.fullmatch(r"(--cfg|-c)(=.*)?", word) for word in kept) and "--resolve" not in kept:
+        kept.append("--resolve")  # what would run, names that follow from others included
     return [f"++{word}" if re.match(r"(trainer|rl)\.\w+=", word) else word for word in kept]
 
 
@@ -182,11 +199,13 @@ def _choices(argv: Sequence[str]) -> dict[str, set[str]]:
 
 
 def _text_argument(word: str, text_keys: Sequence[str]) -> str:
-    """`query=he sits, then stands` in Hydra's quotes, and under the name of the key that holds the text."""
-    key, _, value = word.partition("=")
-    if key not in text_keys:
+    """`query=he sits, then stands`, or `checkpoint=outputs/sweep/lora.r=4` where that is a folder, in Hydra's quotes;
+    a text also under the name of the key that holds it.
+    """
+    key, equals, value = word.partition("=")
+    if key not in text_keys and not (equals and re.search(r"[=,(){}\[\]]", value) and os.path.exists(value)):
         return word
-    key = GROUP_NAMES.get(key, key)
+    key = GROUP_NAMES.get(key, key) if key in text_keys else key
     is_quoted = len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]
     if is_quoted or value in ("", "null"):
         return f"{key}={value}"

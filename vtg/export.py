@@ -1,7 +1,7 @@
 """Saves a checkpoint as one plain Hugging Face model, its LoRA adapter merged.
 
-    python -m vtg.export outputs/sft -o exported
-    python -m vtg.export outputs/sft/checkpoint-200 -o exported --dtype bfloat16
+    python -m vtg.export outputs/sft_tiny_demo -o exported
+    python -m vtg.export outputs/sft_tiny_demo/checkpoint-200 -o exported --dtype bfloat16
 
 RUN is a run directory (its best/, else its last checkpoint), a checkpoint folder, an adapter or a model. DIR gets the
 weights, the processor with its tokenizer and chat template, set to the frames of the training, vtg.json, frames.py,

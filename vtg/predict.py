@@ -1,7 +1,7 @@
 """A checkpoint's answers to one video and query, or to the rows of an annotation file.
 
-python -m vtg.predict checkpoint=outputs/sft video=a.mp4 query="a person sits down"
-python -m vtg.predict checkpoint=outputs/sft data.annotation_file=test.jsonl data.video_dir=videos
+python -m vtg.predict checkpoint=outputs/sft_tiny_demo video=a.mp4 query="a person sits down"
+python -m vtg.predict checkpoint=outputs/sft_tiny_demo data.annotation_file=test.jsonl data.video_dir=videos
 """
 
 import json

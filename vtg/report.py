@@ -1,13 +1,14 @@
 """Shows runs as one HTML page, or what differs between two.
 
-    python -m vtg.report outputs/sft
-    python -m vtg.report outputs/sft outputs/rl -o compare.html
-    python -m vtg.report --diff outputs/sft outputs/sft_lr5e-5
+    python -m vtg.report outputs/sft_tiny_demo
+    python -m vtg.report outputs/sft_tiny_demo outputs/rl_tiny_demo_rl -o compare.html
+    python -m vtg.report --diff outputs/sft_tiny_demo outputs/sft_lr5e-5
 
 One RUN: its metrics with the gain over the base, its curves, samples as timelines, completions (RL), skipped rows,
-settings and versions, in RUN/report.html. Several: their metrics side by side and their curves over one another, in
-report.html. The page is one file that needs no network; a run that is not finished can be shown too. --diff: what
-differs in settings, versions, commit, machine, data files and test samples, on stdout.
+settings and versions, in RUN/report.html. Several, or the folder of a sweep: a table on stdout, and their metrics side
+by side and their curves over one another in report.html; files among them are passed over (FOLDER/*). The page is one
+file that needs no network; a run that is not finished can be shown too. --diff: what differs in settings, versions,
+commit, machine, data files and test samples, on stdout.
 
 Exit code 0: written, or compared (whether runs differ or not); 1: the page cannot be written; 2: wrong usage, or a RUN
 that is no run directory.
@@ -25,8 +26,8 @@ from vtg.errors import ConfigError
 from vtg.evaluation.report import REPORT
 from vtg.evaluation.report.differences import difference_lines, differences
 from vtg.evaluation.report.page import comparison_page, run_page
-from vtg.evaluation.report.results import gains
-from vtg.evaluation.report.run import Run, read_run
+from vtg.evaluation.report.results import gains, summary
+from vtg.evaluation.report.run import Run, read_run, runs_in
 from vtg.output import stdout_may_close, write_text
 
 
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Parses, writes or compares; returns the exit code."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    folders = [Path(run) for run in options.runs]
+    folders = _folders([Path(run) for run in options.runs])
     if options.diff and len(folders) != 2:
         parser.error(f"--diff compares two runs, and {len(folders)} were given")
     if options.diff and options.out:
@@ -59,8 +60,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for note in run.notes:
             print(f"{run.folder}: {note}", file=sys.stderr)
     with stdout_may_close():
-        print(json.dumps({"report": str(page), "runs": [_document(run) for run in runs]}) if options.json else page)
+        if options.json:
+            print(json.dumps({"report": str(page), "runs": [_document(run) for run in runs]}))
+        else:
+            print(page if len(runs) == 1 else f"{summary(runs)}\n\n{page}")
     return 0
+
+
+def _folders(given: Sequence[Path]) -> list[Path]:
+    """The run directories that are meant: those of a sweep, and without the files that FOLDER/* brings along."""
+    files = [path for path in given if path.is_file()]
+    if len(files) == len(given):
+        return list(given)
+    for path in files:
+        print(f"{path}: a file, not a run; passed over", file=sys.stderr)
+    return [run for path in given if path not in files for run in runs_in(path)]
 
 
 def _compare(a: Run, b: Run, *, as_json: bool) -> None:

@@ -5,6 +5,7 @@ from typing import TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
+import vtg.config.run_name  # noqa: F401 - which configs refer to
 from vtg.config.checks import check_choices, check_together
 from vtg.config.unknown import unknown_key
 from vtg.errors import ConfigError

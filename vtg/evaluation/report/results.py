@@ -129,6 +129,21 @@ def comparison_table(runs: Sequence[Run], swatches: Sequence[str]) -> str:
     return f"<table><thead><tr><th></th>{heads}</tr></thead>{''.join(lines)}</table><p class=said>{said}</p>"
 
 
+def summary(runs: Sequence[Run]) -> str:
+    """The same in short, as text: a row for each run, with mIoU of base and tuned, the gain and its 95 % interval."""
+    rows: list[list[str]] = [["run", "base", "tuned", "gain", "95 % interval"]]
+    for run in runs:
+        over = gains(run.base, run.tuned).get("mIoU")
+        base, tuned = (cell(column.get("mIoU")) for column in (run.metrics.get("base", {}), _main_column(run)))
+        rows.append([run.name, base, tuned, str(over or ""), over.bounds if over else ""])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join([name.ljust(widths[0]), *(text.rjust(width) for text, width in zip(cells, widths[1:], strict=True))])
+        for name, *cells in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
 def _main_column(run: Run) -> dict[str, Any]:
     """The tuned scores, or the only ones there are."""
     return run.metrics.get("tuned") or next(iter(run.metrics.values()), {})

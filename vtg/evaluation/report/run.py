@@ -20,12 +20,17 @@ Curve = dict[int, float]
 SIGNS = ("config.yaml", "train_log.jsonl", "metrics.json", "predictions.jsonl")
 """A folder with one of these files is a run, or the answers of `vtg.predict`."""
 
+SWEEP = "multirun.yaml"
+"""What Hydra leaves beside the runs of a sweep."""
+
 SPANS = ("timestamp", "prediction")
 
 
 @dataclass(frozen=True)
 class Run:
     """What a run left in its directory. Each part is empty where its file is missing.
+
+    `record`: run.json, with what a reader of the scores has to know and the settings that changed on the way.
 
     `log`: key of train_log.jsonl → step → value, for every numeric key. `metrics`: column (base, tuned, …) → metric →
     value. `completions`: step → the file of that step's completions. `notes`: what could not be read, a line each.
@@ -36,6 +41,7 @@ class Run:
     config: dict[str, Any] = field(default_factory=dict)
     config_text: str = ""
     environment: dict[str, Any] = field(default_factory=dict)
+    record: dict[str, Any] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=dict)
     log: dict[str, Curve] = field(default_factory=dict)
     base: tuple[Row, ...] = ()
@@ -67,10 +73,11 @@ def read_run(folder: Path) -> Run:
     times = [(folder / name).stat().st_mtime for name in SIGNS if (folder / name).is_file()]
     return Run(
         folder=folder,
-        name=str(config.get("run_name") or folder.resolve().name),
+        name=_name(folder, config),
         config=config,
         config_text=config_text,
         environment=_object(folder / "environment.json", notes),
+        record=_object(folder / "run.json", notes),
         metrics=_columns(_object(folder / "metrics.json", notes)),
         log=_curves(read_rows(folder / "train_log.jsonl", notes)),
         base=tuple(_scorable(folder / "base_predictions.jsonl", notes)),
@@ -84,6 +91,20 @@ def read_run(folder: Path) -> Run:
         written=datetime.fromtimestamp(max(times)),
         notes=tuple(notes),
     )
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The run directories of a sweep; the folder itself where it is none."""
+    if any((folder / name).is_file() for name in SIGNS) or not (folder / SWEEP).is_file():
+        return [folder]
+    return sorted(one.parent for one in folder.glob("*/config.yaml"))
+
+
+def _name(folder: Path, config: dict[str, Any]) -> str:
+    """What the run is called; of a sweep, whose runs share that name, what its folder says was set."""
+    if (folder.parent / SWEEP).is_file():
+        return folder.resolve().name
+    return str(config.get("run_name") or folder.resolve().name)
 
 
 def read_rows(path: Path, notes: list[str]) -> list[Row]:

@@ -1,0 +1,75 @@
+"""`${vtg.run_name:sft}` of the configs: what a run is called that was given no name.
+
+The program, the model, the data set, the annotation file where the group is one for any file, and the experiment:
+`sft_tiny_demo`, `rl_qwen3_vl_4b_my_dataset`, `sft_tiny_jsonl_charades`, `sft_tiny_demo_smoke`. So runs of other models
+and data sets do not meet in one folder.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+FOR_ANY_FILE = ("jsonl", "real")
+"""Choices of `data` that say nothing of the rows."""
+
+SWEEP = "VTG_SWEEP_NAME"
+"""Environment variable with the name of the sweep that a run belongs to, whatever it sweeps over."""
+
+
+def name_of(kind: str, *, choices: Mapping[str, Any], annotation_file: str | None, model_path: str | None) -> str:
+    """The name of a run.
+
+    Args:
+        kind: of training.
+        choices: group → the choice that was made.
+        model_path: as the command line gives it, if it does.
+    """
+    data = choices.get("data")
+    parts = [kind, _model(choices.get("model"), model_path), data]
+    if data in FOR_ANY_FILE and annotation_file:
+        parts.append(Path(annotation_file).stem)
+    parts.append(choices.get("experiment"))
+    return "_".join(_slug(part) for part in parts if part)
+
+
+def _model(choice: Any, path: str | None) -> str | None:
+    """The group's name, unless the command line names another model than a run to go on from."""
+    if path is None or path == "tiny" or any((Path(path) / name).is_file() for name in ("config.yaml", "vtg.json")):
+        return choice
+    return Path(path).name.lower()
+
+
+def _slug(text: Any) -> str:
+    return re.sub(r"[^\w.]+", "_", str(text)).strip("_.") or "x"
+
+
+def _given(overrides: Sequence[str], key: str) -> str | None:
+    values = [word.partition("=")[2].strip("'\"") for word in overrides if word.lstrip("+").partition("=")[0] == key]
+    return values[-1] if values else None
+
+
+def _resolve(kind: str, *, _root_: DictConfig) -> str:
+    own = OmegaConf.select(_root_, "hydra")
+    if own is None and not HydraConfig.initialized():
+        return kind  # composed for a command that starts no run: no choices are known
+    hydra = own if own is not None else HydraConfig.get()
+    if own is None and hydra.mode == RunMode.MULTIRUN and os.environ.get(SWEEP):
+        return os.environ[SWEEP]
+    found = name_of(
+        kind,
+        choices=hydra.runtime.choices,
+        annotation_file=OmegaConf.select(_root_, "data.annotation_file"),
+        model_path=_given(hydra.overrides.task, "model.path"),
+    )
+    if own is not None and hydra.mode == RunMode.MULTIRUN:
+        os.environ[SWEEP] = found  # asked for the sweep's own folder, before its runs begin
+    return found
+
+
+OmegaConf.register_new_resolver("vtg.run_name", _resolve, replace=True)
