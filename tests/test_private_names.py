@@ -144,14 +144,14 @@ def test_what_is_not_as_it_was_is_told_together(monkeypatch):
         """Of a later version."""
 
     monkeypatch.delattr(Trainer, "_get_output_dir")
-    monkeypatch.setattr(Trainer, "_load_best_model", other)
+    monkeypatch.setattr(Trainer, "_save", other)
     with pytest.raises(RunError) as raised:
         check_private_names(["transformers"])
     _, *lines, last = str(raised.value).splitlines()
     assert lines == [
         "  transformers.trainer.Trainer._get_output_dir is gone: checkpoints are not written beside",
-        "  transformers.trainer.Trainer._load_best_model takes (model), not (): "
-        "a run on another number of GPUs fails at its end",
+        "  transformers.trainer.Trainer._save takes (model), not (output_dir, state_dict): "
+        "tied weights are saved twice under ZeRO-1 and ZeRO-2",
     ]
     assert last == "install versions that were tried: pip install -e . -c env/constraints.txt"
     check_private_names(["peft"])

@@ -92,12 +92,6 @@ PRIVATE_NAMES = (
         overrides=True,
     ),
     PrivateName(
-        *("transformers", TRAINER, "_load_best_model", ()),
-        why="under DeepSpeed the Trainer loads the optimizer's state with it, which other ranks may have shared",
-        breaks="a run on another number of GPUs fails at its end",
-        overrides=True,
-    ),
-    PrivateName(
         *(
             "transformers",
             TRAINER,

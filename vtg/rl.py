@@ -2,11 +2,12 @@
 
 from vtg.config.schema import RLConfig
 from vtg.entry import hydra_program, loading
+from vtg.evaluation.report import summarise
 
 
 def main() -> None:
     """Composes conf/rl.yaml and trains; see `python train_rl.py --help`."""
-    hydra_program("rl", schema=RLConfig, job=_train)
+    hydra_program("rl", schema=RLConfig, job=_train, after_sweep=summarise)
 
 
 def _train(config: RLConfig) -> None:
@@ -17,6 +18,8 @@ def _train(config: RLConfig) -> None:
     from vtg.models.hub import find_model
     from vtg.models.settings import adopt
     from vtg.training.grpo import curriculum, rewards
+    from vtg.training.processes import processes_part_together
+    from vtg.training.run_dir import RunDir
     from vtg.training.zero.settings import deepspeed_settings
 
     curriculum.check(config.curriculum)
@@ -27,13 +30,13 @@ def _train(config: RLConfig) -> None:
     notes += [f"rewards: {warning}" for warning in rewards.warnings_of(terms, task=config.task)]
     check_together(config)
     deepspeed_settings(config.deepspeed)
-    find_model(config.model.path)
-    with loading("torch, transformers and trl"):  # after the settings were checked
-        from vtg.training.grpo.train import train
-        from vtg.training.processes import processes_part_together
+    with RunDir(config.output_dir).claimed(config):
+        find_model(config.model.path)
+        with loading("torch, transformers and trl"):  # after the settings were checked
+            from vtg.training.grpo.train import train
 
-    with processes_part_together():
-        train(config, terms, notes)
+        with processes_part_together():
+            train(config, terms, notes)
 
 
 if __name__ == "__main__":

@@ -2,24 +2,28 @@
 
 from vtg.config.schema import SFTConfig
 from vtg.entry import hydra_program, loading
+from vtg.evaluation.report import summarise
 from vtg.models.hub import find_model
 from vtg.training.zero.settings import deepspeed_settings
 
 
 def main() -> None:
     """Composes conf/sft.yaml and trains; see `python train_sft.py --help`."""
-    hydra_program("sft", schema=SFTConfig, job=_train)
+    hydra_program("sft", schema=SFTConfig, job=_train, after_sweep=summarise)
 
 
 def _train(config: SFTConfig) -> None:
-    deepspeed_settings(config.deepspeed)
-    find_model(config.model.path)
-    with loading("torch and transformers"):  # after the settings were checked
-        from vtg.training.processes import processes_part_together
-        from vtg.training.sft.train import train
+    from vtg.training.processes import processes_part_together
+    from vtg.training.run_dir import RunDir
 
-    with processes_part_together():
-        train(config)
+    deepspeed_settings(config.deepspeed)
+    with RunDir(config.output_dir).claimed(config):
+        find_model(config.model.path)
+        with loading("torch and transformers"):  # after the settings were checked
+            from vtg.training.sft.train import train
+
+        with processes_part_together():
+            train(config)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import pytest
 
 from vtg.config.checks import check_choices
 from vtg.config.programs import DoctorConfig, ModelOverrides, PredictConfig, TaskOverrides, VideoOverrides
-from vtg.config.resume import RL_MEANS, TRAINER_MEANS, may_change_on_resume
+from vtg.config.resume import RL_MEANS, TRAINER_COURSE, TRAINER_MEANS, may_change_on_resume
 from vtg.config.schema import VIDEO_MEANS, RLConfig, SFTConfig, TaskConfig, VideoConfig
 from vtg.config.setting import dataclass_of, setting_of, settings
 from vtg.errors import ConfigError
@@ -37,8 +37,9 @@ def test_a_run_may_resume_with_other_means_but_not_with_what_it_learns_changed()
     may = ("on_nan", "data.max_bad_share", "evaluation.batch_size", "model.attention", "trainer.save_total_limit")
     may += ("trainer.dataloader_num_workers", "trainer.gradient_checkpointing_kwargs.use_reentrant")
     may += ("rl.vllm_gpu_memory_utilization", "rollout.engine", *(f"video.{name}" for name in VIDEO_MEANS))
-    may_not = ("seed", "data.annotation_file", "video.fps", "task.answer", "model.path", "lora.r", "deepspeed.stage")
-    may_not += ("trainer.learning_rate", "trainer.max_steps", "rl.beta", "rewards.terms", "no.such_key", "trainer")
+    may += ("trainer.learning_rate", "trainer.max_steps", "trainer.per_device_train_batch_size", "data.annotation_file")
+    may_not = ("seed", "data.val_share", "video.fps", "task.answer", "model.path", "lora.r", "deepspeed.stage")
+    may_not += ("trainer.weight_decay", "trainer.lr_scheduler_type", "rl.beta", "rewards.terms", "no.such", "trainer")
     assert [key for key in may if not may_change_on_resume(key)] == []
     assert [key for key in may_not if may_change_on_resume(key)] == []
 
@@ -55,7 +56,7 @@ def test_the_means_of_trainer_and_rl_are_names_that_the_libraries_have():
 
     from vtg.config.arguments import REPLACED, RL_REPLACED, RL_WITHOUT_EFFECT, WITHOUT_EFFECT
 
-    assert {entry.name for entry in fields(TrainingArguments)} >= TRAINER_MEANS
+    assert {entry.name for entry in fields(TrainingArguments)} >= TRAINER_MEANS | TRAINER_COURSE
     assert {entry.name for entry in fields(GRPOConfig)} >= RL_MEANS
     assert not TRAINER_MEANS & (REPLACED | WITHOUT_EFFECT).keys()
     assert not RL_MEANS & (RL_REPLACED | RL_WITHOUT_EFFECT).keys()

@@ -16,9 +16,10 @@ from vtg.data.dataset import SkipReport
 from vtg.entry import conf_dir
 from vtg.training.course import Course
 from vtg.training.grpo import curriculum, rewards
+from vtg.training.grpo.planning import plan, prompt_costs
 from vtg.training.grpo.rollouts import RolloutLoader
 from vtg.training.grpo.sampled import MicroBatch
-from vtg.training.grpo.train import grpo_arguments, plan, prompt_costs
+from vtg.training.grpo.train import grpo_arguments
 from vtg.training.grpo.trainer import VideoGRPOTrainer
 
 

@@ -1,4 +1,7 @@
-"""Which settings may be others when a run resumes: those that change nothing of what is learned."""
+"""Which settings may be others when a run resumes: the means, and what steers the steps that are still to come.
+
+The run directory (`vtg.training.run_dir`) logs every change and keeps it; it refuses what would be another run.
+"""
 
 from functools import cache
 
@@ -17,8 +20,17 @@ TRAINER_MEANS = frozenset(
         *("dataloader_prefetch_factor", "ddp_bucket_cap_mb", "ddp_backend", "ddp_timeout"),
     )
 )
-"""TrainingArguments of the machine, of logging, evaluating and saving. All others decide what is learned: steps, batch
-size, optimizer, learning rate (which the optimizer's state of a checkpoint brings along), precision."""
+"""TrainingArguments of the machine, of logging, evaluating and saving."""
+
+TRAINER_COURSE = frozenset(
+    (
+        *("learning_rate", "max_grad_norm", "max_steps", "num_train_epochs", "bf16", "fp16"),
+        *("per_device_train_batch_size", "gradient_accumulation_steps"),
+    )
+)
+"""TrainingArguments that are advised to be changed where a run fails, or ends too soon: they hold for the steps after
+the resume, and tests hold that they do. All others decide what is learned from the first step on, or would be brought
+back by the state of the optimizer that a checkpoint holds."""
 
 RL_MEANS = frozenset(
     (
@@ -37,7 +49,7 @@ def may_change_on_resume(key: str) -> bool:
     """
     group, _, name = key.partition(".")
     if group in ("trainer", "rl"):
-        return name.partition(".")[0] in (TRAINER_MEANS if group == "trainer" else RL_MEANS)
+        return name.partition(".")[0] in (TRAINER_MEANS | TRAINER_COURSE if group == "trainer" else RL_MEANS)
     return key in _changeable()
 
 

@@ -26,6 +26,7 @@ class DataConfig:
     annotation_file: str | None = setting(
         None,
         "JSONL rows: video, duration, timestamp, sentence (python -m vtg.validate FILE checks them); or shards/*.tar",
+        on_resume="may_change",
     )
     video_dir: str | None = setting(
         None,
@@ -43,10 +44,14 @@ class DataConfig:
         on_resume="may_change",
     )
     val_file: str | None = setting(
-        None, "validated on while training; null: val_share of the training videos, or no validation"
+        None,
+        "validated on while training; null: val_share of the training videos, or no validation",
+        on_resume="may_change",
     )
     val_share: float = setting(0.0, "share of the training videos to validate on instead of val_file; 0: none")
-    test_file: str | None = setting(None, "measured before and after training; null: the validation rows")
+    test_file: str | None = setting(
+        None, "measured before and after training; null: the validation rows", on_resume="may_change"
+    )
     max_samples: int = setting(0, "train on the first N rows only; 0: all")
     max_bad_share: float = setting(
         0.05, "stop when more than this share of the rows cannot be used", on_resume="may_change"
@@ -215,13 +220,15 @@ class BatchingConfig:
         },
     )
     target_batch_duration: float = setting(
-        120.0, "with by=duration: samples x the longest of them (packed: their sum), in seconds"
+        120.0, "with by=duration: samples x the longest of them (packed: their sum), in seconds", on_resume="may_change"
     )
     target_batch_tokens: int = setting(
-        0, "with by=tokens: likewise, in tokens; 0: as many as the longest clip that the settings allow"
+        0,
+        "with by=tokens: likewise, in tokens; 0: as many as the longest clip that the settings allow",
+        on_resume="may_change",
     )
-    max_batch_size: int | None = setting(0, "samples; 0 or null: no limit")
-    min_batch_size: int = setting(1, "samples, where the budget allows")
+    max_batch_size: int | None = setting(0, "samples; 0 or null: no limit", on_resume="may_change")
+    min_batch_size: int = setting(1, "samples, where the budget allows", on_resume="may_change")
     drop_last: bool = setting(False, "leave out what does not fill a last step on all ranks, rather than split batches")
     oversize: str = setting(
         "error",

@@ -11,7 +11,8 @@ from typing import Any, Literal, TypeVar
 SchemaT = TypeVar("SchemaT")
 
 OnResume = Literal["fixed", "may_change"]
-"""`may_change`: the run learns the same whatever the value is. `fixed`: another value is another run."""
+"""`may_change`: the run learns the same whatever the value is, or the value holds for the steps that are still to come,
+or what it names is compared by its content. `fixed`: another value is another run."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ A process maps only what it looks at, processes share it, and workers get it by 
 file from an annotation file.
 """
 
+import hashlib
 import json
 import mmap
 import os
@@ -189,6 +190,25 @@ class SampleTable(Sequence[Sample]):
     def qids(self) -> Iterator[str]:
         """The qids, in order."""
         return (self._qid(row) for row in self._dicts(["qid", "line"]))
+
+    def digest(self, *, with_ids: bool = False) -> str:
+        """Tells whether samples are the same, in the same order, wherever they stand: videos, times, sentences, spans.
+
+        `with_ids`: also under the same qids, and with the same other keys.
+        """
+        found = hashlib.sha256()
+        names = ["video", "query", "duration_s", "video_start_s", "video_end_s", "spans"]
+        for row in self._dicts(names + (["qid", "line", "metadata"] if with_ids else [])):
+            told = [row[name] for name in names]
+            told += [self._qid(row), row["metadata"]] if with_ids else []
+            found.update(repr(told).encode("utf-8", "surrogatepass"))
+        return found.hexdigest()[:16]
+
+    def keys(self) -> Iterator[tuple[Any, ...]]:
+        """Of each sample what no other has: its clip, its sentence and its spans."""
+        names = ["video", "query", "video_start_s", "video_end_s"]
+        for row in self._dicts([*names, "spans"]):
+            yield (*(None if row[name] != row[name] else row[name] for name in names), tuple(row["spans"]))
 
     def release(self) -> None:
         """Gives back the memory of what was mapped so far; it is mapped again when it is looked at."""

@@ -2,18 +2,27 @@
 
 `vtg.json` holds the settings that fix the time contract (sampling, pixel budget, prompt, answer form) and the base
 model of an adapter, so that evaluation, prediction and serving read what training read.
+
+Its `format` is raised by one whenever an earlier reader would misunderstand what is written from then on: a setting
+that changes what the model reads and that such a reader does not know, or one with another meaning. Readers take every
+format up to their own: whoever raises it also has `read_settings` translate what is older. Format 0 has no number.
 """
 
 import json
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from vtg import __version__
 from vtg.config.schema import VIDEO_MEANS, ModelConfig, TaskConfig, VideoConfig
 from vtg.errors import ConfigError
 from vtg.output import write_json
 
 SETTINGS_FILE = "vtg.json"
+
+FORMAT = 1
+"""Of vtg.json."""
 
 MODEL_TYPES = {"qwen3_vl": "Qwen3-VL", "qwen2_5_vl": "Qwen2.5-VL"}
 """`model_type` of the models that training, packing and shared prompts were tested with, and their spoken names."""
@@ -32,7 +41,7 @@ def save_settings(settings: Settings, folder: str | os.PathLike[str]) -> None:
     """Writes `vtg.json` into `folder`, without the settings of this machine (`VIDEO_MEANS`)."""
     found = asdict(settings)
     found["video"] = {key: value for key, value in found["video"].items() if key not in VIDEO_MEANS}
-    write_json(Path(folder) / SETTINGS_FILE, found)
+    write_json(Path(folder) / SETTINGS_FILE, {"format": FORMAT, "vtg": __version__} | found)
 
 
 def read_settings(folder: str | os.PathLike[str]) -> Settings | None:
@@ -42,21 +51,33 @@ def read_settings(folder: str | os.PathLike[str]) -> Settings | None:
     and to keep to a size.
 
     Raises:
-        ValueError: for a file that is no settings of this version.
+        ConfigError: for a file of a newer format, or one that is no settings.
     """
     path = Path(folder) / SETTINGS_FILE
     if not path.is_file():
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
+        check_format(found, FORMAT, path)
         video = {key: value for key, value in found["video"].items() if key not in VIDEO_MEANS}
         if found["task"].get("selection") == "first":  # as `fixed` was also called
             found["task"]["selection"] = "fixed"
         return Settings(ModelConfig(**found["model"]), VideoConfig(**video), TaskConfig(**found["task"]))
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
             f"{path}: not the settings of a vtg checkpoint ({error}); train again or remove the file"
         ) from None
+
+
+def check_format(found: dict[str, Any], known: int, path: Path) -> None:
+    """Raises ConfigError where a file is of a later format than `known`; one without a number is of format 0."""
+    if found.get("format", 0) > known:
+        wrote = found.get("vtg")
+        newer = f"pip install 'vtg>={wrote}'" if wrote else "install a newer vtg"
+        raise ConfigError(
+            f"{path}: is of format {found['format']}, written by vtg {wrote or 'of a later version'}; vtg "
+            f"{__version__} reads up to format {known}; {newer}"
+        )
 
 
 def resolve_checkpoint(path: str) -> str:

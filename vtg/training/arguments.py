@@ -69,7 +69,7 @@ def training_arguments(
             data_seed=config.seed,
             remove_unused_columns=False,
             logging_nan_inf_filter=False,  # which would hide what on_nan looks for
-            load_best_model_at_end=validated,
+            load_best_model_at_end=False,  # which demands that save_steps be a multiple of eval_steps; see SaveBest
             metric_for_best_model="mIoU" if validated else None,
             greater_is_better=True if validated else None,
             disable_tqdm=True,

@@ -1,5 +1,6 @@
 """What vtg's trainers have in common: evaluation by generation, and settings beside every checkpoint."""
 
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -8,10 +9,10 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, SaveStrategy, rotate_checkpoints
 
 from vtg.config.schema import ModelConfig, SFTConfig
 from vtg.data.dataset import GroundingDataset, SkipReport
@@ -27,6 +28,15 @@ from vtg.training.progress import Progress
 from vtg.training.saving import STAGING, keep_best, put_in_place, writes_to
 from vtg.training.stopping import StopOnSignal
 from vtg.training.zero.trainer import ZeroTrainer
+
+
+class SaveBest(TrainerCallback):
+    """A checkpoint of the best weights so far, whenever they are validated: `save_steps` need not be `eval_steps`."""
+
+    def on_evaluate(self, args, state, control, metrics, **kwargs):
+        best = -math.inf if state.best_metric is None else state.best_metric
+        if args.save_strategy != SaveStrategy.NO and metrics["eval_mIoU"] > best:
+            control.should_save = True
 
 
 class GroundingTrainer(ZeroTrainer):
@@ -110,6 +120,10 @@ class GroundingTrainer(ZeroTrainer):
 
     def go_on(self, checkpoint: Path) -> None:
         """Takes up from a checkpoint what the Trainer does not restore itself; here that is nothing."""
+
+    def planned_steps(self) -> int:
+        """Optimizer steps of the whole run, those before a resume included."""
+        raise NotImplementedError
 
     def recount(self, checkpoint: Path, steps: int) -> None:
         """Goes on from a checkpoint as from step `steps`, because the ranks are others than it was saved with."""
@@ -221,7 +235,7 @@ class GroundingTrainer(ZeroTrainer):
                 self.save_more(staging / name)
             finally:
                 self._saves_to = None
-            self._point_to_best(run, name)
+            self.find_best(name)
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
                 before = [old for old in self.outdated if str(old) == self.state.best_model_checkpoint]
@@ -238,11 +252,11 @@ class GroundingTrainer(ZeroTrainer):
                 self.outdated = ()
         self.accelerator.wait_for_everyone()
 
-    def _point_to_best(self, run: Path, name: str) -> None:
-        """Names the best checkpoint where it will stand, not where it was written."""
+    def find_best(self, being_saved: str | None = None) -> None:
+        """Names the best checkpoint where it stands, or will: not where it was written, nor where the run once was."""
         if self.state.best_global_step:
-            best = run / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}"
-            if best.name == name or best.is_dir():
+            best = Path(str(self.args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}"
+            if best.name == being_saved or best.is_dir():
                 self.state.best_model_checkpoint = str(best)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
@@ -260,11 +274,18 @@ class _Hooks(TrainerCallback):
         self.trainer = trainer
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Where steps are counted anew, so is the learning rate, which a checkpoint has brought in by now."""
-        steps, schedule = self.trainer.resumed_steps, kwargs.get("lr_scheduler")
-        if steps is not None and isinstance(schedule, LRScheduler):
-            schedule.last_epoch = steps - 1
-            schedule.step()
+        """What the settings say of the steps to come, where a checkpoint has brought what they said of those before:
+        the learning rate, and how often there is to be saved, validated and logged.
+        """
+        state.compute_steps(args, state.max_steps)
+        schedule, steps = kwargs.get("lr_scheduler"), self.trainer.resumed_steps
+        if not state.global_step or not isinstance(schedule, LambdaLR):
+            return
+        schedule.base_lrs = [args.learning_rate] * len(schedule.base_lrs)
+        for group in kwargs["optimizer"].param_groups:
+            group["initial_lr"] = args.learning_rate
+        schedule.last_epoch = (schedule.last_epoch if steps is None else steps) - 1
+        schedule.step()  # the schedule's rate of that step, of as many steps as there are now
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.trainer.guard.check_asked(state.global_step + 1)

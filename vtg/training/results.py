@@ -1,20 +1,17 @@
 """What a run shows for itself: predictions, metrics.json, the picture, and the table of base against tuned."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from transformers import TrainerState
 
 from vtg.evaluation.generate import score
 from vtg.evaluation.metrics import paired_bootstrap, row_ious
 from vtg.evaluation.picture import draw_predictions
 from vtg.output import read_jsonl, write_json, write_jsonl
 from vtg.training.processes import is_main_process
-
-FILES = {
-    "base": "base_predictions.jsonl",
-    "tuned": "predictions.jsonl",
-    "shuffled": "shuffled_predictions.jsonl",
-}
-"""Where the answers of the base model, the tuned one, and the tuned one to shuffled videos are kept."""
+from vtg.training.run_record import FILES
 
 SHOWN = ("R1@0.3", "R1@0.5", "R1@0.7", "mIoU", "parse_failures", "samples")
 
@@ -36,8 +33,17 @@ class Results:
         if is_main_process():
             write_jsonl(self.run_dir / FILES[name], rows)
 
-    def finish(self, *, title: str, skipped: int) -> str:
-        """Writes metrics.json and the picture of what was kept, and returns the closing table."""
+    def notes(self) -> list[str]:
+        """What the answers show that a reader of their scores has to know."""
+        base, tuned = (
+            {row["qid"]: row["text"] for row in read_jsonl(self.run_dir / FILES[name])} for name in ("base", "tuned")
+        )
+        if not tuned or base != tuned:
+            return []
+        return [f"the tuned model gives the base's answer to all {len(tuned)} questions: it learned nothing that shows"]
+
+    def finish(self, *, title: str, skipped: int, notes: Sequence[str] = ()) -> str:
+        """Writes metrics.json and the picture of what was kept, and returns the closing table, with `notes` below."""
         answers = {name: read_jsonl(self.run_dir / file) for name, file in FILES.items() if self.has(name)}
         metrics = {name: score(rows) for name, rows in answers.items()}
         write_json(self.run_dir / "metrics.json", metrics)
@@ -48,10 +54,33 @@ class Results:
             lines.append(
                 "shuffled: the tuned model, each sample shown another video: what a guess without looking gets"
             )
+        lines += [f"note: {note}" for note in notes]
         if skipped:
             lines.append(f"{skipped} rows were skipped: {self.run_dir / 'skipped.jsonl'}")
         files = ("metrics.json", FILES["tuned"], picture.name)
         return "\n".join([*lines, "", *(str(self.run_dir / name) for name in files)])
+
+
+def about_the_best(state: TrainerState, *, warmup_steps: int) -> str:
+    """Which weights the tuned ones are, and how those after them compare."""
+    scores = {entry["step"]: entry["eval_mIoU"] for entry in state.log_history if "eval_mIoU" in entry}
+    step, last = state.best_global_step, state.global_step
+    if step is None and state.best_model_checkpoint is not None:
+        best = f"{state.best_metric:.1f}"
+        return f"the tuned weights are the best by validation (mIoU {best}), of before steps were recounted"
+    if step is None or step not in scores:
+        why = "their validation was not compared" if scores else "there was no validation to choose by"
+        return f"the tuned weights are the last ones, after step {last}: {why}"
+    said = f"the tuned weights are those after step {step} of {last}, the best validation mIoU ({scores[step]:.1f})"
+    later = {at: score for at, score in scores.items() if at > step}
+    if later:
+        closest = max(later, key=lambda at: later[at])
+        said += f"; none of {len(later)} later ones was better (at best {later[closest]:.1f}, after step {closest})"
+    if step <= warmup_steps:
+        said += (
+            f"; the learning rate was still warming up then (steps 1 to {warmup_steps}), so they are close to the base"
+        )
+    return said
 
 
 def table(metrics: dict[str, dict[str, float | int]]) -> str:

@@ -26,7 +26,7 @@ def run_page(run: Run) -> str:
     completions = _timelines(completion_sections(run, notes))
     figures = curves.other_charts([run])
     sections: list[Section] = [
-        ("Results", _beside(results_table(run, gained), spread(run))),
+        ("Results", _beside(results_table(run, gained), spread(run)) + _remarks(run)),
         ("Training", _grid(curves.learning_charts([run])) + _folded("All other curves", _grid(figures))),
         ("Sampled answers", _grid(curves.share_charts(run))),
         ("Reward hacking", _grid(curves.hacking_charts([run]))),
@@ -140,8 +140,32 @@ def _tiles(run: Run, gained: Mapping[str, Gain]) -> list[tuple[str, str, str]]:
     return tiles
 
 
+def _remarks(run: Run) -> str:
+    """What a reader of the scores has to know."""
+    found = run.record.get("notes")
+    items = "".join(f"<li>{text_of(note)}</li>" for note in found) if isinstance(found, list) else ""
+    return f"<ul class=said>{items}</ul>" if items else ""
+
+
 def _settings(run: Run) -> str:
-    return _folded("config.yaml", f"<pre>{text_of(run.config_text)}</pre>") if run.config_text.strip() else ""
+    config = _folded("config.yaml", f"<pre>{text_of(run.config_text)}</pre>") if run.config_text.strip() else ""
+    return config + _folded("settings that changed on the way", _history(run))
+
+
+def _history(run: Run) -> str:
+    """The settings that a start of the run had otherwise than the one before."""
+    lines = []
+    history = run.record.get("history")
+    for start in history if isinstance(history, list) else []:
+        changes = start.get("changes") if isinstance(start, dict) else None
+        if isinstance(changes, dict) and changes:
+            when = f"{start.get('time')}, from {start.get('checkpoint') or 'the start'}"
+            lines += [
+                f"{when}: {key}: {' → '.join(map(str, pair))}"
+                for key, pair in changes.items()
+                if isinstance(pair, list)
+            ]
+    return f"<pre>{text_of(chr(10).join(lines))}</pre>" if lines else ""
 
 
 def _timelines(sections: Sequence[tuple[str, Sequence[Timeline]]]) -> str:

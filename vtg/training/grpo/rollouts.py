@@ -91,14 +91,20 @@ class RolloutLoader:
     def set_epoch(self, epoch: int) -> None:
         """The stream counts its own passes."""
 
-    def go_on(self, state: RolloutState, *, ranks: int) -> None:
-        """Goes on from a state that was saved on so many ranks.
+    def go_on(
+        self,
+        state: RolloutState,
+        *,
+        ranks: int,
+        plan: Callable[[Sequence[int], int, int], Plan] | None = None,
+    ) -> None:
+        """Resumes from a state that was saved on so many ranks, and under another `plan`, where one is given.
 
-        On other ranks than it was, what this pass has left is planned anew; the prompts of a rollout that was not
-        trained to its end are among it.
+        On other ranks or under another plan, what this pass has left is planned anew; the prompts of a rollout that was
+        not trained to its end are among it.
         """
-        if ranks != self.ranks and state.chosen is not None:
-            planned = self.plan(state.chosen, state.passes, ranks)[: state.rollouts]
+        if (ranks != self.ranks or plan is not None) and state.chosen is not None:
+            planned = (plan or self.plan)(state.chosen, state.passes, ranks)[: state.rollouts]
             trained = Counter(index for rollout in planned for batch in rollout for index in batch.ravel().tolist())
             left = list((Counter(state.chosen) - trained).elements())
             state = RolloutState(state.passes, chosen=left) if left else RolloutState(state.passes + 1)

@@ -5,19 +5,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
-from typing import Any
 
-import numpy as np
-from accelerate.utils import broadcast_object_list
 from peft import PeftModel
 from transformers import set_seed
 from trl.trainer.grpo_config import GRPOConfig
 
-from vtg.config.checks import longest_clip_tokens, shares_prompts
 from vtg.config.schema import RLConfig
-from vtg.data.batching.prompts import plan_fixed_prompts, plan_prompts
-from vtg.data.cost import sample_costs, video_facts
-from vtg.data.dataset import GroundingDataset
 from vtg.data.table import SampleTable
 from vtg.errors import ConfigError
 from vtg.models.loading import prepare_training
@@ -27,12 +20,12 @@ from vtg.training.arguments import number, training_arguments
 from vtg.training.batch_log import log_target
 from vtg.training.course import Course
 from vtg.training.grpo import curriculum, engines
+from vtg.training.grpo.planning import budget, plan, prompt_costs
 from vtg.training.grpo.rewards import Term
-from vtg.training.grpo.rollouts import Plan, RolloutLoader
+from vtg.training.grpo.rollouts import RolloutLoader
 from vtg.training.grpo.trainer import VideoGRPOTrainer, check_trl
 from vtg.training.progress import start_logging
-from vtg.training.results import FILES
-from vtg.video.index import VideoIndex
+from vtg.training.run_record import FILES
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +43,7 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
     check_trl()
     arguments = grpo_arguments(config)
     engines.check(config, arguments)
-    if config.model.attention == "auto":
-        config.model.attention = "sdpa"  # which runs a prompt once for all of its completions
-    elif config.model.attention != "sdpa" and config.rollout.share_prompt:
+    if config.model.attention not in ("auto", "sdpa") and config.rollout.share_prompt:
         log.warning(
             "model.attention = %s cannot share prompts: each is run %d times, once a completion; set "
             "model.attention=sdpa to run it once",
@@ -136,72 +127,6 @@ def grpo_arguments(config: RLConfig) -> GRPOConfig:
     return arguments
 
 
-def prompt_costs(config: RLConfig, prompts: GroundingDataset, arguments: GRPOConfig) -> np.ndarray:
-    """(N,) what the group of each prompt takes of a micro-batch's budget: tokens of the prompt, once or with each
-    completion, and of all completions; seconds under `by: duration`. Found on the main process for all.
-    """
-    found: list[np.ndarray | None] = [None]
-    if arguments.process_index == 0:
-        samples, facts = SampleTable.of(prompts.samples), None
-        if config.batching.by == "tokens":
-            index = VideoIndex.beside(config.data.annotation_file, config.data.index_file)
-            facts = video_facts(samples.videos()[0], video_dir=prompts.video_dir, index=index, progress=True)
-        shape: Any = {"task": prompts.task, "processor": prompts.processor, "video": config.video}
-        costs = sample_costs(samples, facts, **shape)
-        times = 1 if shares_prompts(config) else arguments.num_generations or 1
-        in_tokens = times * costs.tokens.astype(np.float64) + completion_tokens(arguments)
-        found = [costs.seconds if config.batching.by == "duration" else in_tokens]
-    (result,) = broadcast_object_list(found)
-    assert result is not None
-    return result
-
-
-def completion_tokens(arguments: GRPOConfig) -> int:
-    """The most that all completions of one prompt have."""
-    return (arguments.num_generations or 0) * (arguments.max_completion_length or 0)
-
-
-def budget(config: RLConfig, arguments: GRPOConfig) -> float:
-    """What a micro-batch may cost, in seconds or tokens."""
-    batching = config.batching
-    if batching.by == "duration":
-        return batching.target_batch_duration
-    longest = longest_clip_tokens(config.video, config.model)
-    return float(batching.target_batch_tokens or longest + completion_tokens(arguments))
-
-
-def plan(
-    chosen: Sequence[int], epoch: int, ranks: int, *, config: RLConfig, costs: np.ndarray, arguments: GRPOConfig
-) -> Plan:
-    """The rollouts of a pass over the chosen samples, for all ranks; of the first, the costliest micro-batch first.
-
-    Raises:
-        ConfigError: prompts over the budget, where `batching.oversize` is `error`.
-    """
-    steps = arguments.steps_per_generation or 1
-    shape: Any = {"ranks": ranks, "seed": config.seed, "epoch": epoch, "steps_multiple": steps}
-    order, batching = np.asarray(chosen, np.int64), config.batching
-    if batching.by == "fixed":
-        size = arguments.per_device_train_batch_size // (arguments.num_generations or 1)
-        shuffled = np.random.default_rng((config.seed, epoch)).permutation(order)
-        batches = plan_fixed_prompts(len(costs), batch_size=size, order=shuffled, **shape)
-    else:
-        limit = budget(config, arguments)
-        over = order[costs[order] > limit]
-        if len(over) and batching.oversize == "error":
-            raise ConfigError(
-                f"{len(over)} of {len(order)} prompts do not fit into the budget of a micro-batch of {limit:.10g} "
-                f"(the costliest takes {costs[over].max():.10g}); raise batching.target_batch_"
-                f"{'duration' if batching.by == 'duration' else 'tokens'}, lower rl.num_generations or "
-                "rl.max_completion_length, or set batching.oversize=alone or skip"
-            )
-        batches = plan_prompts(costs, budget=limit, max_batch_size=batching.max_batch_size or 0, order=order, **shape)
-    if batching.largest_first and epoch == 0:
-        costliest = max(range(len(batches)), key=lambda at: costs[batches[at]].sum(axis=1).max())
-        batches[0], batches[costliest] = batches[costliest], batches[0]
-    return [batches[at : at + steps] for at in range(0, len(batches), steps)]
-
-
 def _choose(record: curriculum.IoURecord, config: RLConfig, epoch: int) -> list[int]:
     choice = curriculum.choose(record, config.curriculum, epoch=epoch, seed=config.seed)
     if choice.note:
@@ -234,6 +159,6 @@ def _check_start(course: Course, trainer: VideoGRPOTrainer) -> None:
     if rows and parsed < config.rollout.min_parsed * len(rows):
         log.warning(
             "only %d of %d answers of %s could be read (rollout.min_parsed = %s): rewards will mostly be 0; fine-tune "
-            "it first (train_sft.py, then model.path=outputs/sft), or check task.answer; an answer: %r",
+            "it first (train_sft.py, then model.path=outputs/sft_tiny_demo), or check task.answer; an answer: %r",
             *(parsed, len(rows), config.model.path, config.rollout.min_parsed, rows[0]["text"][:200]),
         )

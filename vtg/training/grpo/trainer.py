@@ -37,7 +37,7 @@ from vtg.models.checkpoint import base_model
 from vtg.models.shared_prompt import Prompt
 from vtg.output import write_json
 from vtg.training.batch_log import BatchSizes
-from vtg.training.grounding import GroundingTrainer
+from vtg.training.grounding import GroundingTrainer, SaveBest
 from vtg.training.grpo.completions import (
     completion_row,
     completion_statistics,
@@ -47,6 +47,7 @@ from vtg.training.grpo.completions import (
 )
 from vtg.training.grpo.curriculum import IoURecord, Plateau
 from vtg.training.grpo.engines import ENGINES, Completions, check_parity
+from vtg.training.grpo.planning import PromptBatches
 from vtg.training.grpo.policy import Policy
 from vtg.training.grpo.rewards import Term, reward_functions
 from vtg.training.grpo.rollouts import MicroStep, Rollout, RolloutLoader, RolloutState
@@ -147,7 +148,7 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         self.stop = StopOnSignal()
         self.remove_callback(PrinterCallback)
         self.train_log = TrainLog(Path(config.output_dir) / "train_log.jsonl")
-        for callback in (Progress(), self.train_log, self.stop, StreamPosition(self)):
+        for callback in (SaveBest(), Progress(), self.train_log, self.stop, StreamPosition(self)):
             self.add_callback(callback)
         if config.evaluation.early_stopping_patience and self.eval_dataset is not None:
             self.add_callback(EarlyStoppingCallback(config.evaluation.early_stopping_patience))
@@ -440,33 +441,44 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         if is_main_process():
             self.record.write(checkpoint / RECORD_FILE)
             told = {"loader": asdict(self.loader.state), "plateau": self.plateau.state()}
+            told |= {"batches": asdict(PromptBatches.of(self.config, self.args))}
             write_json(
                 checkpoint / STATE_FILE, told | {"log_lines": self.train_log.lines, "ranks": self.args.world_size}
             )
 
     def go_on(self, checkpoint: Path) -> None:
-        """Prepares to go on from a checkpoint: in the middle of its rollout, or with other ranks than it had, after
-        the last rollout that was trained to its end.
+        """Prepares to resume from a checkpoint: in the middle of its rollout, or with other ranks or batches than it
+        had, after the last rollout that was trained to its end.
         """
         found = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
         ranks, step = found["ranks"], int(checkpoint.name.rpartition("-")[2])
-        self.loader.go_on(RolloutState(**found["loader"]), ranks=ranks)
+        size = PromptBatches.of(self.config, self.args)
+        before = PromptBatches(**found["batches"]) if "batches" in found else size
+        planner: Any = self.loader.plan
+        planned = partial(planner, size=before) if before != size else None
+        self.loader.go_on(RolloutState(**found["loader"]), ranks=ranks, plan=planned)
         self.plateau = Plateau.load(found["plateau"], self.config.curriculum)
         saved = IoURecord.read(checkpoint / RECORD_FILE, self.prompts.samples)
         self.record.iou, self.record.met, self.record.step = saved.iou, saved.met, saved.step  # others hold it too
         self.train_log.lines = found["log_lines"]
         if is_main_process():
             drop_completions(Path(self.config.output_dir), after=step)
-        if ranks != self.args.world_size:
+        if ranks != self.args.world_size or before != size:
             self._take_over(checkpoint, step, ranks)
         elif (checkpoint / self._rollout_file).is_file():
             saved_rollout = load_file(checkpoint / self._rollout_file)
             self._saved = Saved({key: value.to(self.args.device) for key, value in saved_rollout.items()})
 
+    def planned_steps(self) -> int:
+        return self.args.max_steps
+
     def _take_over(self, checkpoint: Path, step: int, ranks: int) -> None:
-        """Counts the steps as these ranks do, of which a pass takes more or fewer."""
+        """Counts the steps as these ranks and batches do, of which a pass takes more or fewer; a number of steps that
+        was asked for stays.
+        """
         planned = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)).max_steps
-        steps = round(step * self.args.max_steps / planned)
+        is_asked = (self.config.trainer.get("max_steps") or -1) > 0
+        steps = step if is_asked else round(step * self.args.max_steps / planned)
         log.info("%d ranks go on from %d: step %d of %d", self.args.world_size, ranks, steps, self.args.max_steps)
         self.recount(checkpoint, steps)
         if is_main_process():

@@ -69,10 +69,12 @@ class PlannedBatches(Sampler[list[int]]):
 
     def position(self, epoch: int, steps: int) -> Position:
         """What to remember once so many steps of an epoch are done."""
+        size = self.planner.size
         if self._resumed is None or self._resumed.epoch != epoch:
-            return Position(epoch, ((self.ranks, steps),))
+            return Position(epoch, ((self.ranks, steps),), sizes=(size,))
         done = self.planner.rest(self._resumed, self.ranks)[1]
-        return Position(epoch, (*self._resumed.parts, (self.ranks, steps - done)))
+        before = self._resumed.sizes or (size,) * len(self._resumed.parts)
+        return Position(epoch, (*self._resumed.parts, (self.ranks, steps - done)), sizes=(*before, size))
 
     def plan(self) -> tuple[Plan, int]:
         """Of the current epoch, of units; and how many of its steps are done already, which are not in the plan."""

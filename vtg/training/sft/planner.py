@@ -5,7 +5,7 @@ The plan itself is vtg.data.batching's, which knows numbers alone.
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -35,13 +35,34 @@ NAMED = 5
 
 
 @dataclass(frozen=True)
+class BatchSize:
+    """What a batch may hold, and how many of them make an optimizer step: what a run may resume with another value of.
+
+    `batch_size`: samples, under `by: fixed`; `budget`: tokens or seconds, otherwise.
+    """
+
+    batch_size: int
+    budget: float
+    max_batch_size: int
+    min_batch_size: int
+    accumulation: int
+
+
+@dataclass(frozen=True)
 class Position:
-    """How far an epoch has come: `parts` are (ranks, steps done on them), one for every number of ranks it had."""
+    """How far an epoch has come: `parts` are (ranks, steps done on them), one for every number of ranks it had.
+
+    Attributes:
+        sizes: of the batches of each part; empty where no part had others than the planner has.
+        log_lines: that train_log.jsonl had by then.
+        shift: optimizer steps of the run minus those that batches of the latest size would have taken so far.
+    """
 
     epoch: int
     parts: tuple[tuple[int, int], ...]
     log_lines: int | None = None
-    """Lines that train_log.jsonl had by then."""
+    sizes: tuple[BatchSize, ...] = ()
+    shift: int = 0
 
     @classmethod
     def read(cls, checkpoint: Path) -> "Position | None":
@@ -50,7 +71,13 @@ class Position:
         if not file.is_file():
             return None
         found = json.loads(file.read_text(encoding="utf-8"))
-        return cls(found["epoch"], tuple((ranks, steps) for ranks, steps in found["parts"]), found["log_lines"])
+        return cls(
+            found["epoch"],
+            tuple((ranks, steps) for ranks, steps in found["parts"]),
+            found["log_lines"],
+            tuple(BatchSize(**size) for size in found.get("sizes", ())),  # absent: saved before sizes could change
+            found.get("shift", 0),
+        )
 
     def write(self, checkpoint: Path) -> None:
         write_json(checkpoint / POSITION_FILE, asdict(self))
@@ -149,11 +176,25 @@ class Planner:
 
         Together they are as many steps as a whole epoch has on `ranks`, and those done are whole optimizer steps.
         """
-        (first_ranks, first_done), *later = position.parts
-        left = rest_of_epoch(self.epoch(position.epoch, first_ranks), first_done)
-        for part_ranks, done in later:
-            left = rest_of_epoch(self._plan_left(left, position.epoch, part_ranks)[0], done)
+        sizes = position.sizes or [self.size] * len(position.parts)
+        ((first_ranks, first_done), first_size), *later = zip(position.parts, sizes, strict=True)
+        left = rest_of_epoch(self.of_size(first_size).epoch(position.epoch, first_ranks), first_done)
+        for (part_ranks, done), size in later:
+            left = rest_of_epoch(self.of_size(size)._plan_left(left, position.epoch, part_ranks)[0], done)
         return self._plan_left(left, position.epoch, ranks)
+
+    @property
+    def size(self) -> BatchSize:
+        """What a batch may hold."""
+        limits = self.config.max_batch_size or 0, self.config.min_batch_size
+        return BatchSize(self.batch_size, self.budget, *limits, self.accumulation)
+
+    def of_size(self, size: BatchSize) -> "Planner":
+        """The planner of the same samples with batches of another size."""
+        config = replace(self.config, max_batch_size=size.max_batch_size, min_batch_size=size.min_batch_size)
+        return replace(
+            self, config=config, batch_size=size.batch_size, budget=size.budget, accumulation=size.accumulation
+        )
 
     def statistics(self, plan: Plan) -> PlanStatistics:
         """Of a whole epoch's plan. Under `by: fixed` the budget is the costliest batch."""

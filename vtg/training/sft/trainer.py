@@ -1,5 +1,7 @@
 """The Hugging Face Trainer, as vtg trains with it."""
 
+import math
+import sys
 import time
 from collections import Counter
 from dataclasses import replace
@@ -21,7 +23,7 @@ from vtg.data.workers import worker_context
 from vtg.models.checkpoint import base_model
 from vtg.models.loading import choose_attention
 from vtg.training.batch_log import BatchSizes
-from vtg.training.grounding import GroundingTrainer
+from vtg.training.grounding import GroundingTrainer, SaveBest
 from vtg.training.guard import StepBatch
 from vtg.training.processes import is_main_process
 from vtg.training.progress import Progress, TrainLog
@@ -44,6 +46,9 @@ class SFTTrainer(GroundingTrainer):
     every checkpoint.
     """
 
+    shift: int = 0
+    """See `Position`."""
+
     def __init__(self, *, config: SFTConfig, report: SkipReport, batches: PlannedBatches, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.config, self.report, self.batches = config, report, batches
@@ -55,7 +60,7 @@ class SFTTrainer(GroundingTrainer):
         self.stop = StopOnSignal()
         self.remove_callback(PrinterCallback)
         self.train_log = TrainLog(Path(config.output_dir) / "train_log.jsonl")
-        for callback in (Progress(), self.train_log, self.stop):
+        for callback in (SaveBest(), Progress(), self.train_log, self.stop):
             self.add_callback(callback)
         if config.evaluation.early_stopping_patience and self.eval_dataset is not None:
             self.add_callback(EarlyStoppingCallback(config.evaluation.early_stopping_patience))
@@ -113,25 +118,48 @@ class SFTTrainer(GroundingTrainer):
         )
 
     def go_on(self, checkpoint: Path) -> None:
-        """Prepares to go on from a checkpoint: with other ranks than it had, the rest of its epoch is planned anew."""
+        """Prepares to resume from a checkpoint: with other ranks or batches than it had, the rest of its epoch is
+        planned anew.
+        """
         position = Position.read(checkpoint)
-        if position is not None:
-            self.train_log.lines = position.log_lines
-        if position is None or all(ranks == self.args.world_size for ranks, _ in position.parts):
+        if position is None:
+            return
+        self.train_log.lines, self.shift = position.log_lines, position.shift
+        ranks, size = self.args.world_size, self.batches.planner.size
+        sizes = position.sizes or (size,) * len(position.parts)
+        is_own = [(count, each) == (ranks, size) for (count, _), each in zip(position.parts, sizes, strict=True)]
+        if all(is_own):
             return
         done = 0
-        if position.parts[-1][0] == self.args.world_size:  # these ranks had taken over from others before
+        if is_own[-1]:  # these ranks had taken over from others before
             done = position.parts[-1][1]
-            position = Position(position.epoch, position.parts[:-1])
+            position = replace(position, parts=position.parts[:-1], sizes=sizes[:-1])
         done += self.batches.go_on(position)
+        accumulation = self.args.gradient_accumulation_steps
+        counted = position.epoch * -(-len(self.batches) // accumulation) + done // accumulation
+        if self.args.max_steps > 0 and sizes[-1] != size:  # so many updates are to be made, of whichever batches
+            self.shift = int(checkpoint.name.rpartition("-")[2]) - counted
+        elif not (is_own[-1] and self.shift):
+            self.recount(checkpoint, counted + self.shift)
+
+    def set_initial_training_values(self, *args: Any, **kwargs: Any) -> Any:
+        """The Trainer's counts. Steps that were made with batches of another size may leave more epochs than it counts
+        until `max_steps`.
+        """
+        epochs, *others = super().set_initial_training_values(*args, **kwargs)
+        return (sys.maxsize if self.shift else epochs, *others)
+
+    def planned_steps(self) -> int:
+        if self.args.max_steps > 0:
+            return self.args.max_steps
         updates = -(-len(self.batches) // self.args.gradient_accumulation_steps)
-        self.recount(checkpoint, position.epoch * updates + done // self.args.gradient_accumulation_steps)
+        return math.ceil(self.args.num_train_epochs * updates)
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
-        epochs, batches = super()._init_training_state(*args, **kwargs)
-        if self.resumed_steps is None:
-            return epochs, batches
-        return divmod_batches(self.resumed_steps, len(self.batches), self.args.gradient_accumulation_steps)
+        super()._init_training_state(*args, **kwargs)
+        return divmod_batches(
+            self.state.global_step - self.shift, len(self.batches), self.args.gradient_accumulation_steps
+        )
 
     def _attention(self, model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
         """A packed batch's inputs with what says who attends to whom."""
@@ -176,6 +204,7 @@ class SFTTrainer(GroundingTrainer):
         if not is_main_process():
             return
         epoch, batches = divmod_batches(
-            self.state.global_step, len(self.batches), self.args.gradient_accumulation_steps
+            self.state.global_step - self.shift, len(self.batches), self.args.gradient_accumulation_steps
         )
-        replace(self.batches.position(epoch, batches), log_lines=self.train_log.lines).write(checkpoint)
+        position = self.batches.position(epoch, batches)
+        replace(position, log_lines=self.train_log.lines, shift=self.shift).write(checkpoint)

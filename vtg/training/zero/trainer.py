@@ -39,13 +39,6 @@ class ZeroTrainer(Trainer):
         engine._config.load_universal_checkpoint = False  # later checkpoints are of these processes
         return prepared
 
-    def _load_best_model(self) -> None:
-        """Weights alone: the Trainer would load the optimizer state of DeepSpeed too, which others may have shared."""
-        if self.is_deepspeed_enabled:
-            self.load_weights(str(self.state.best_model_checkpoint))
-        else:
-            super()._load_best_model()
-
     def load_weights(self, folder: str) -> None:
         """The weights of a checkpoint; under ZeRO-3 every rank keeps its part of them."""
         with self._gathered(modifier_rank=0):

@@ -1,0 +1,119 @@
+"""Which prompts of a pass make a micro-batch and a rollout, on how many ranks, and what each costs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from accelerate.utils import broadcast_object_list
+from trl.trainer.grpo_config import GRPOConfig
+
+from vtg.config.checks import longest_clip_tokens, shares_prompts
+from vtg.config.schema import RLConfig
+from vtg.data.batching.prompts import plan_fixed_prompts, plan_prompts
+from vtg.data.cost import sample_costs, video_facts
+from vtg.data.dataset import GroundingDataset
+from vtg.data.table import SampleTable
+from vtg.errors import ConfigError
+from vtg.training.grpo.rollouts import Plan
+from vtg.video.index import VideoIndex
+
+
+@dataclass(frozen=True)
+class PromptBatches:
+    """What a micro-batch may hold, and how many make a rollout and a step: what a run may resume with others of.
+
+    `prompts`: under `by: fixed`; `budget`: tokens or seconds, otherwise. `steps`: micro-batches of a rollout.
+    """
+
+    prompts: int
+    budget: float
+    max_batch_size: int
+    steps: int
+    accumulation: int
+
+    @classmethod
+    def of(cls, config: RLConfig, arguments: GRPOConfig) -> "PromptBatches":
+        """Those of a run with these settings."""
+        return cls(
+            prompts=arguments.per_device_train_batch_size // (arguments.num_generations or 1),
+            budget=budget(config, arguments),
+            max_batch_size=config.batching.max_batch_size or 0,
+            steps=arguments.steps_per_generation or 1,
+            accumulation=arguments.gradient_accumulation_steps,
+        )
+
+
+def prompt_costs(config: RLConfig, prompts: GroundingDataset, arguments: GRPOConfig) -> np.ndarray:
+    """(N,) what the group of each prompt takes of a micro-batch's budget: tokens of the prompt, once or with each
+    completion, and of all completions; seconds under `by: duration`. Found on the main process for all.
+    """
+    found: list[np.ndarray | None] = [None]
+    if arguments.process_index == 0:
+        samples, facts = SampleTable.of(prompts.samples), None
+        if config.batching.by == "tokens":
+            index = VideoIndex.beside(config.data.annotation_file, config.data.index_file)
+            facts = video_facts(samples.videos()[0], video_dir=prompts.video_dir, index=index, progress=True)
+        shape: Any = {"task": prompts.task, "processor": prompts.processor, "video": config.video}
+        costs = sample_costs(samples, facts, **shape)
+        times = 1 if shares_prompts(config) else arguments.num_generations or 1
+        in_tokens = times * costs.tokens.astype(np.float64) + completion_tokens(arguments)
+        found = [costs.seconds if config.batching.by == "duration" else in_tokens]
+    (result,) = broadcast_object_list(found)
+    assert result is not None
+    return result
+
+
+def completion_tokens(arguments: GRPOConfig) -> int:
+    """The most that all completions of one prompt have."""
+    return (arguments.num_generations or 0) * (arguments.max_completion_length or 0)
+
+
+def budget(config: RLConfig, arguments: GRPOConfig) -> float:
+    """What a micro-batch may cost, in seconds or tokens."""
+    batching = config.batching
+    if batching.by == "duration":
+        return batching.target_batch_duration
+    longest = longest_clip_tokens(config.video, config.model)
+    return float(batching.target_batch_tokens or longest + completion_tokens(arguments))
+
+
+def plan(
+    chosen: Sequence[int],
+    epoch: int,
+    ranks: int,
+    *,
+    config: RLConfig,
+    costs: np.ndarray,
+    arguments: GRPOConfig,
+    size: PromptBatches | None = None,
+) -> Plan:
+    """The rollouts of a pass over the chosen samples, for all ranks; of the first, the costliest micro-batch first.
+
+    `size`: of other batches than the settings say, which a pass began with.
+
+    Raises:
+        ConfigError: prompts over the budget, where `batching.oversize` is `error`.
+    """
+    size = size or PromptBatches.of(config, arguments)
+    steps = size.steps
+    shape: Any = {"ranks": ranks, "seed": config.seed, "epoch": epoch, "steps_multiple": steps}
+    order, batching = np.asarray(chosen, np.int64), config.batching
+    if batching.by == "fixed":
+        shuffled = np.random.default_rng((config.seed, epoch)).permutation(order)
+        batches = plan_fixed_prompts(len(costs), batch_size=size.prompts, order=shuffled, **shape)
+    else:
+        limit = size.budget
+        over = order[costs[order] > limit]
+        if len(over) and batching.oversize == "error":
+            raise ConfigError(
+                f"{len(over)} of {len(order)} prompts do not fit into the budget of a micro-batch of {limit:.10g} "
+                f"(the costliest takes {costs[over].max():.10g}); raise batching.target_batch_"
+                f"{'duration' if batching.by == 'duration' else 'tokens'}, lower rl.num_generations or "
+                "rl.max_completion_length, or set batching.oversize=alone or skip"
+            )
+        batches = plan_prompts(costs, budget=limit, max_batch_size=size.max_batch_size, order=order, **shape)
+    if batching.largest_first and epoch == 0:
+        costliest = max(range(len(batches)), key=lambda at: costs[batches[at]].sum(axis=1).max())
+        batches[0], batches[costliest] = batches[costliest], batches[0]
+    return [batches[at : at + steps] for at in range(0, len(batches), steps)]

@@ -1,0 +1,79 @@
+"""Whether a run that resumes has the rows it began with, and what its tests are worth."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vtg.config.schema import DataConfig
+from vtg.data.dataset import Splits
+from vtg.data.schema import Sample
+from vtg.data.table import SampleTable
+from vtg.errors import ConfigError
+from vtg.output import read_jsonl
+
+
+def described(samples: Sequence[Sample], *, with_ids: bool = False) -> dict[str, Any]:
+    """How many samples there are, and their digest."""
+    return {"count": len(samples), "digest": SampleTable.of(samples).digest(with_ids=with_ids)}
+
+
+def check_rows(splits: Splits, before: dict[str, dict[str, Any]], data: DataConfig, *, run: Path) -> dict[str, Any]:
+    """What to remember of the rows that are trained and validated on.
+
+    Args:
+        before: what was remembered when the run began; empty of a run that begins, or that remembered nothing.
+
+    Raises:
+        ConfigError: they are others: says which file, and how many rows it has and had.
+    """
+    now = {"train": described(splits.train), "val": described(splits.val)}
+    names = {"train": ("annotation_file", "train"), "val": ("val_file", "validate")}
+    for split, (key, verb) in names.items():
+        was, found = before.get(split), now[split]
+        if was is None or was == found:
+            continue
+        path = getattr(data, key)
+        where = f"data.{key} = {path!r}" if path else f"data.annotation_file = {data.annotation_file!r}"
+        counts = (
+            f"{found['count']} rows to {verb} on, and the run in {run} began with {was['count']}"
+            if found["count"] != was["count"]
+            else f"{found['count']} rows to {verb} on that are others than those the run in {run} began with"
+        )
+        raise ConfigError(
+            f"{where}: holds {counts}; put the file back as it was to resume, or choose another run_name or output_dir"
+        )
+    return now
+
+
+def are_answers_to(answers: Path, samples: Sequence[Sample], *, skipped: int) -> bool:
+    """Whether a file of answers is about these samples, of which so many could not be read: of a run that did not
+    remember its rows.
+    """
+    asked: dict[Any, Any] = {(sample.qid, sample.video, sample.query): sample.spans for sample in samples}
+    rows = read_jsonl(answers)
+    for row in rows:
+        spans = row.get("timestamp") or []
+        pairs = tuple(map(tuple, spans if spans and isinstance(spans[0], list) else [spans]))
+        if asked.get((row.get("qid"), row.get("video"), row.get("sentence"))) != pairs:
+            return False
+    return len(samples) - skipped <= len(rows) <= len(samples)
+
+
+def notes_on_rows(splits: Splits, *, chooses: bool) -> list[str]:
+    """What a reader of the test's scores has to know of its rows.
+
+    Args:
+        chooses: the best weights are chosen by the validation rows.
+    """
+    test = set(SampleTable.of(splits.test).keys())
+    of_train = sum(1 for key in test.intersection(SampleTable.of(splits.train).keys()))
+    of_val = len(test.intersection(SampleTable.of(splits.val).keys())) if chooses else 0
+    total, notes = len(test), []
+    if of_train:
+        notes.append(f"{of_train} of the {total} test rows are training rows: they show the fit, not what was learned")
+    if of_val:
+        notes.append(
+            f"{of_val} of the {total} test rows are validation rows, by which the tuned weights were chosen: their "
+            "score is a little too good; give data.test_file rows of its own"
+        )
+    return notes
