@@ -82,7 +82,8 @@ def test_another_config_in_the_same_directory_is_refused_with_the_way_out(finish
     refused = run(*overrides(demo, out, "lora.r=4"))
     assert refused.returncode == 2
     assert "lora.r: 32 there, 4 here" in refused.stderr
-    assert "choose another run_name or output_dir, or remove the folder" in refused.stderr
+    assert "set it back, or choose another run_name or output_dir, or remove the folder" in refused.stderr
+    assert "loading torch" not in refused.stderr  # found before anything is waited for
 
 
 def test_a_run_stopped_by_sigterm_and_resumed_equals_the_undisturbed_one(finished, demo, tmp_path):
