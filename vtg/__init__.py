@@ -2,6 +2,6 @@
 
 from vtg.threads import share_cores
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 share_cores()  # before any module here imports torch
