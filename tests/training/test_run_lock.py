@@ -62,7 +62,8 @@ def test_a_process_that_was_killed_blocks_nobody_even_where_its_children_live(tm
     folder.mkdir()
     forked = HOLD.replace("    print", "    __import__('os').fork() or __import__('time').sleep(600)\n    print")
     command = [sys.executable, "-c", forked, str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}  # it holds the folder while its input is open
+    process = subprocess.Popen(command, text=True, cwd=ROOT, start_new_session=True, **pipes)  # type: ignore[call-overload]
     assert process.stdout is not None and process.stdout.readline() == "held\n"
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -241,7 +241,8 @@ def test_grpo_of_two_processes_is_that_of_one_on_the_same_completions(runs, demo
     ranks = [load_file(out / "checkpoint-1" / f"rollout_{rank}.safetensors") for rank in (0, 1)]
     save_file(of_one_rank(*ranks), out / "checkpoint-1" / "rollout_0.safetensors")
     told = json.loads((out / "checkpoint-1" / "rollouts.json").read_text())
-    (out / "checkpoint-1" / "rollouts.json").write_text(json.dumps(told | {"ranks": 1}))
+    told |= {"ranks": 1, "batches": told["batches"] | {"prompts": 2}}
+    (out / "checkpoint-1" / "rollouts.json").write_text(json.dumps(told))
     train_rl(rl_words(demo_dir, out, prompts=2))
     assert abs(learned(out)[1]["loss"]) > 1e-4
     assert_trained_alike(out, runs / "rl_none")

@@ -243,7 +243,15 @@ def test_ctrl_c_is_for_the_parent(loader, make_video, capfd):
     assert loader.restarts == 0 and capfd.readouterr().err == ""
 
 
-def test_an_interrupted_request_leaves_no_answer_for_the_next(loader, make_video, frame_numbers):
+@pytest.fixture
+def interruptible():
+    """Ctrl-C interrupts: a shell has what it starts in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupted_request_leaves_no_answer_for_the_next(interruptible, loader, make_video, frame_numbers):
     first, second = make_video(ONE_SECOND, name="a.mp4"), make_video([0, 100], name="b.mp4")
     loader.load_clip(first, FAST)
     os.kill(loader.pid, signal.SIGSTOP)

@@ -317,7 +317,7 @@ class _Scan:
             is_key=np.array([packet[2] for packet in shown], dtype=bool),
             packet_pts=np.array([packet[0] for packet in self.packets], dtype=np.int64),
             packet_is_key=np.array([packet[2] for packet in self.packets], dtype=bool),
-            time_base=tick,
+            time_base=Fraction(tick.numerator, tick.denominator),  # PyAV 19 has a type of its own
             stream_index=self.stream.index,
             format=self.container.format.name,
             fault=fault,

@@ -23,7 +23,7 @@ async def guarded_client(loop: asyncio.AbstractEventLoop | None = None, **option
 
     led_to: set[str] = set()
 
-    class Resolver(DefaultResolver):
+    class Resolver(DefaultResolver):  # pyright: ignore[reportGeneralTypeIssues]
         """Looks hosts up; one that a redirect led to must be public at that moment too, not only when it was judged."""
 
         async def resolve(self, host: str, port: int = 0, family: Any = socket.AF_INET) -> list[Any]:

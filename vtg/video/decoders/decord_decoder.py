@@ -1,5 +1,7 @@
 """decord: unmaintained, but many scripts name it. Files whose times it gets wrong, or could hang on, are refused."""
 
+import os
+
 import numpy as np
 
 from vtg.video.clip import DecodeError
@@ -9,6 +11,10 @@ from vtg.video.storage import ffmpeg_name
 
 TOLERANCE_S = 2e-3
 """decord keeps times as 32-bit floats."""
+
+EOF_ATTEMPTS = "100000"
+"""decord asks its decoding thread for the last frames in a loop without pauses, and gives up after 10,240 rounds: too
+few where the machine has other things to do. Files that would keep it in the loop are refused before it opens them."""
 
 BATCH = 16
 """Frames held at full size at a time."""
@@ -22,6 +28,7 @@ def decode(index: FrameIndex, chosen: np.ndarray, *, size: tuple[int, int], exac
         ImportError: decord is not installed.
     """
     path = index.info.path
+    os.environ.setdefault("DECORD_EOF_RETRY_MAX", EOF_ATTEMPTS)
     try:
         import decord  # pyright: ignore[reportMissingImports]
     except ImportError as error:
