@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,13 +14,21 @@ import sft_runs
 import torch
 from accelerate import Accelerator
 from faults import in_training_forwards, nan, no_memory
-from sft_runs import losses, read
+from sft_runs import ROOT, losses, read
 
 import vtg.rl
 import vtg.sft
+from vtg.config.resume import may_change_on_resume
 from vtg.data.dataset import Row
 from vtg.errors import RunError
-from vtg.training.guard import MAX_SKIPPED, FiniteGuard, StepBatch, training_remedies
+from vtg.training.guard import (
+    ANOTHER_RUN,
+    MAX_SKIPPED,
+    FiniteGuard,
+    StepBatch,
+    answering_remedies,
+    training_remedies,
+)
 from vtg.training.sft.train import train
 
 ALONE = ("evaluation.shuffled_video_control=false", "data.val_file=null", "data.test_file=null")
@@ -49,8 +58,11 @@ def test_memory_that_runs_out_is_told_with_the_batch_and_what_to_lower(way, demo
     assert sum(row["qid"] in message for row in rows) >= 2
     assert "torch: CUDA out of memory. Tried to allocate 2.00 GiB." in message
     assert "  1. trainer.per_device_train_batch_size (now " in message
-    assert "  2. set trainer.gradient_checkpointing=true\n  3. video.total_pixels (now 262144)\n" in message
-    assert "  4. set deepspeed=zero3 on several GPUs, or deepspeed=zero2_offload\n" in message
+    assert (
+        "  2. set trainer.gradient_checkpointing=true\n  3. video.total_pixels (now 262144), in a run of another name\n"
+        in message
+    )
+    assert "  4. set deepspeed=zero3 on several GPUs, or deepspeed=zero2_offload, in a run of another name\n" in message
     assert (tmp_path / "config.yaml").is_file() and (tmp_path / "checkpoint-1" / "trainer_state.json").is_file()
     assert list(losses(tmp_path)) == [1]
 
@@ -72,10 +84,31 @@ def test_remedies_follow_the_settings():
     config = sft_runs.compose(["lora=none", "batching=tokens", "++trainer.gradient_checkpointing=true"])
     found = training_remedies(config, 4)
     assert found[0] == "batching.target_batch_tokens (now as many as the longest clip)"
-    assert [one.split(" (")[0] for one in found[1:3]] == ["video.total_pixels", "set lora=default"]
+    assert [one.split(" (")[0] for one in found[1:3]] == ["video.total_pixels", f"set lora=default{ANOTHER_RUN}"]
     assert training_remedies(sft_runs.compose(["deepspeed=zero3", "batching=duration"]), 4)[-1] == (
-        "set deepspeed=zero3_offload"
+        f"set deepspeed=zero3_offload{ANOTHER_RUN}"
     )
+
+
+@pytest.mark.parametrize("more", [[], ["batching=tokens"], ["batching=duration", "lora=none"], ["deepspeed=zero3"]])
+def test_a_run_resumes_with_what_is_advised_or_the_advice_says_that_it_does_not(more):
+    config = sft_runs.compose(["++trainer.gradient_checkpointing=false", *more])
+    advice = [*training_remedies(config, 4), *answering_remedies(config)]
+    for text in advice:
+        chosen = re.search(r"(deepspeed|lora)=", text)
+        key = re.search(r"(batching|trainer|video|evaluation)\.\w+", text)
+        names = {"deepspeed": "deepspeed.stage", "lora": "lora.enabled"}
+        name = names[chosen[1]] if chosen else key[0] if key else ""
+        assert may_change_on_resume(name) != text.endswith(ANOTHER_RUN), text
+
+
+def test_a_run_resumes_with_what_other_errors_of_its_course_advise():
+    advised = {"trainer.max_grad_norm", "trainer.bf16", "data.max_bad_share"}
+    for module in ("guard", "processes", "saving"):
+        text = (ROOT / "vtg" / "training" / f"{module}.py").read_text(encoding="utf-8")
+        advised |= set(re.findall(r"\blower ((?:trainer|data|video|batching)\.\w+)", text))
+    assert {"trainer.save_total_limit", "trainer.dataloader_num_workers", "trainer.learning_rate"} <= advised
+    assert not [key for key in advised if not may_change_on_resume(key)]
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_the_same_command_goes_on(demo_dir, tmp_path):

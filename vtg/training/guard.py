@@ -62,6 +62,10 @@ def out_of_memory(error: torch.OutOfMemoryError, what: str, remedies: Sequence[s
     )
 
 
+ANOTHER_RUN = ", in a run of another name"
+"""Said of a setting that decides what is learned, so that a run with checkpoints does not resume with another value."""
+
+
 def training_remedies(config: SFTConfig, batch_size: int) -> list[str]:
     """What lowers the memory of a training step, the least harm first; what is in force already is left out."""
     batching, trainer = config.batching, config.trainer
@@ -72,13 +76,13 @@ def training_remedies(config: SFTConfig, batch_size: int) -> list[str]:
     found = [by_budget.get(batching.by, f"trainer.per_device_train_batch_size (now {batch_size})")]
     if not checkpoints_activations(trainer):
         found.append("set trainer.gradient_checkpointing=true")
-    found.append(f"video.total_pixels (now {config.video.total_pixels})")
+    found.append(f"video.total_pixels (now {config.video.total_pixels}){ANOTHER_RUN}")
     if not config.lora.enabled:
-        found.append("set lora=default")
+        found.append(f"set lora=default{ANOTHER_RUN}")
     if config.deepspeed.file is None and config.deepspeed.stage < 3:
-        found.append("set deepspeed=zero3 on several GPUs, or deepspeed=zero2_offload")
+        found.append(f"set deepspeed=zero3 on several GPUs, or deepspeed=zero2_offload{ANOTHER_RUN}")
     elif not config.deepspeed.offload_parameters:
-        found.append("set deepspeed=zero3_offload")
+        found.append(f"set deepspeed=zero3_offload{ANOTHER_RUN}")
     return found
 
 
@@ -86,7 +90,7 @@ def answering_remedies(config: SFTConfig) -> list[str]:
     """What lowers the memory of answering by generation."""
     return [
         f"evaluation.batch_size (now {config.evaluation.batch_size})",
-        f"video.total_pixels (now {config.video.total_pixels})",
+        f"video.total_pixels (now {config.video.total_pixels}){ANOTHER_RUN}",
     ]
 
 

@@ -95,7 +95,7 @@ def _loss(said: str) -> str | None:
     """What to tell of a RuntimeError of torch that is about another process; None of any other."""
     worker = lost_worker(said)
     if worker:
-        return f"{worker}: lower trainer.dataloader_num_workers or video.total_pixels; {AGAIN}"
+        return f"{worker}: lower trainer.dataloader_num_workers; {AGAIN}"
     if is_one_of_many() and LOST_PEER.search(said):
         import torch
 
