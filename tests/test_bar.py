@@ -11,6 +11,8 @@ import pytest
 from vtg.bar import Bar, counted
 from vtg.training.progress import Progress
 
+MARK = "<end of what was drawn>"
+
 
 @contextmanager
 def terminal() -> Iterator[int]:
@@ -23,12 +25,12 @@ def terminal() -> Iterator[int]:
 
 
 def drawn(reader: int) -> str:
-    sys.stderr.flush()
-    os.set_blocking(reader, False)
-    try:
-        return os.read(reader, 1 << 16).decode()
-    except BlockingIOError:
-        return ""
+    """What was drawn since the last call: up to a mark, because a terminal passes on what it gets in its own time."""
+    print(MARK, end="", file=sys.stderr, flush=True)
+    text = b""
+    while not text.endswith(MARK.encode()):
+        text += os.read(reader, 1 << 16)
+    return text.decode().removesuffix(MARK)
 
 
 def test_a_file_gets_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,6 +67,8 @@ def test_two_processes_go_through_uneven_epochs_and_go_on_in_the_middle_of_one(d
         "trainer.save_steps=1",
         "trainer.save_total_limit=100",
         "trainer.lr_scheduler_type=linear",
+        "trainer.learning_rate=1e-3",
+        "trainer.warmup_steps=0",
     )
     whole = run_on_two(*words)
     assert whole.returncode == 0, whole.stderr[-3000:]

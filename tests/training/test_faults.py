@@ -112,7 +112,7 @@ def test_a_rank_that_is_killed_ends_the_others_in_one_line(script, demo_dir, tmp
     assert done.returncode == 1
     said = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert len(said) == 1 and "rank 0: another process of this run has ended, or does not answer" in said[0]
-    assert "/vtg/" not in done.stderr.replace(str(tmp_path), "")  # the launcher has a traceback of its own
+    assert f"{ROOT / 'vtg'}/" not in done.stderr  # the launcher has a traceback of its own
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-1"
 
 
