@@ -26,6 +26,7 @@ WRONG = {
     "trainer.learning_rate=null": "trainer.learning_rate = None: must be a number",
     "trainer.learning_rate=nan": "trainer.learning_rate = nan: must be a number",
     "trainer.label_smoothing_factor=1": "trainer.label_smoothing_factor = 1: must be at least 0 and below 1",
+    "trainer.adam_beta1=2": "trainer.adam_beta1 = 2: must be at least 0 and below 1",
     "trainer.save_total_limit=0": "trainer.save_total_limit = 0: must be at least 1",
     "trainer.report_to=sheet": "trainer.report_to = 'sheet': must be none, all, or some of azure_ml, ",
     "evaluation.batch_size=0": "evaluation.batch_size = 0: must be at least 1",
@@ -58,11 +59,12 @@ def test_a_package_that_is_not_there_is_named_with_what_installs_it(monkeypatch)
     for word, install in {
         "trainer.report_to=wandb": "wandb is not installed; pip install 'vtg[wandb]', or set trainer.report_to=",
         "trainer.report_to=[tensorboard,mlflow]": "tensorboard is not installed; pip install tensorboard, or set ",
+        "trainer.use_liger_kernel=true": "liger-kernel is not installed; pip install 'vtg[gpu]', or remove it",
         "video.decoder=decord": "decord is not installed; pip install 'vtg[video]', or set video.decoder=auto",
         "video.decoder=torchcodec": "torchcodec is not installed; pip install 'vtg[video]', or set video.decoder=auto",
     }.items():
         with pytest.raises(ConfigError) as error:
-            composed(word, "trainer.report_to=none") if "decoder" in word else composed(word)
+            composed(word, "trainer.report_to=none") if "report_to" not in word else composed(word)
         assert install in str(error.value)
 
 

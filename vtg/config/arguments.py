@@ -146,6 +146,10 @@ def check_arguments(config: SFTConfig) -> None:
             of="TrainingArguments of transformers",
         )
     _check_reporters(config.trainer.get("report_to"))
+    if config.trainer.get("use_liger_kernel") and find_spec("liger_kernel") is None:
+        raise ConfigError(
+            "trainer.use_liger_kernel = true: liger-kernel is not installed; pip install 'vtg[gpu]', or remove it"
+        )
     if is_rl and isinstance(config, RLConfig) and config.rl.get("sync_ref_model"):
         if config.lora.enabled:
             raise ConfigError(
