@@ -1,7 +1,7 @@
 """Shows runs as one HTML page, or what differs between two.
 
     python -m vtg.report outputs/sft_tiny_demo
-    python -m vtg.report outputs/sft_tiny_demo outputs/rl_tiny_demo_rl -o compare.html
+    python -m vtg.report outputs/sft_tiny_demo outputs/rl_sft_tiny_demo_demo_rl -o compare.html
     python -m vtg.report --diff outputs/sft_tiny_demo outputs/sft_lr5e-5
 
 One RUN: its metrics with the gain over the base, its curves, samples as timelines, completions (RL), skipped rows,

@@ -26,10 +26,11 @@ def test_a_name_follows_from_program_model_data_and_experiment(tmp_path):
     assert named(experiment="smoke") == "sft_tiny_demo_smoke"
 
 
-def test_a_model_of_ones_own_is_in_the_name_and_a_run_to_go_on_from_is_not(tmp_path):
+def test_a_model_of_ones_own_and_a_run_to_start_from_are_in_the_name():
     assert named(path="Qwen/Qwen3-VL-32B-Instruct") == "sft_qwen3_vl_32b_instruct_demo"
-    (tmp_path / "config.yaml").touch()
-    assert named("rl", path=str(tmp_path)) == "rl_tiny_demo"
+    for folder in ("outputs/sft_tiny_demo", "outputs/sft_tiny_demo/", "/runs/sft_tiny_demo/best"):
+        assert named("rl", path=folder, data="demo_rl") == "rl_sft_tiny_demo_demo_rl"
+    assert named("rl", path="outputs/mine/checkpoint-40") == "rl_mine_checkpoint_40_demo"
     assert named(path="tiny") == "sft_tiny_demo"
 
 

@@ -1,8 +1,9 @@
 """`${vtg.run_name:sft}` of the configs: what a run is called that was given no name.
 
 The program, the model, the data set, the annotation file where the group is one for any file, and the experiment:
-`sft_tiny_demo`, `rl_qwen3_vl_4b_my_dataset`, `sft_tiny_jsonl_charades`, `sft_tiny_demo_smoke`. So runs of other models
-and data sets do not meet in one folder.
+`sft_tiny_demo`, `rl_qwen3_vl_4b_my_dataset`, `sft_tiny_jsonl_charades`, `sft_tiny_demo_smoke`, and
+`rl_sft_tiny_demo_demo_rl` of a run that starts from the run sft_tiny_demo. So runs of other models and data sets do not
+meet in one folder.
 """
 
 import os
@@ -39,10 +40,15 @@ def name_of(kind: str, *, choices: Mapping[str, Any], annotation_file: str | Non
 
 
 def _model(choice: Any, path: str | None) -> str | None:
-    """The group's name, unless the command line names another model than a run to go on from."""
-    if path is None or path == "tiny" or any((Path(path) / name).is_file() for name in ("config.yaml", "vtg.json")):
+    """The group's name, unless the command line names another model: a hub name, a folder, or a run to start from."""
+    if path is None or path == "tiny":
         return choice
-    return Path(path).name.lower()
+    folder = Path(path)
+    if folder.name == "best":
+        folder = folder.parent
+    elif folder.name.startswith("checkpoint-"):
+        return f"{folder.parent.name}_{folder.name}"
+    return folder.name.lower()
 
 
 def _slug(text: Any) -> str:
