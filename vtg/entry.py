@@ -20,19 +20,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vtg.config.help import explained
 from vtg.config.launcher import set_deepspeed_default
-from vtg.config.load import load_config, typed
+from vtg.config.load import conf_dir, load_config, typed
 from vtg.config.own_data import check_filled_in, unknown_choice
 from vtg.config.unknown import check_choice, check_flags, unknown_key
 from vtg.errors import ConfigError, JointRunError, RunError
 from vtg.output import print_any_text, stdout_may_close
 
 SchemaT = TypeVar("SchemaT")
-
-
-def conf_dir() -> Path:
-    """The folder of the shipped configs: conf/ in a source tree, vtg/conf/ in an installed wheel."""
-    package = Path(__file__).parent
-    return next(folder for folder in (package / "conf", package.parent / "conf") if folder.is_dir())
 
 
 GROUP_NAMES = {"video": "video_file"}
@@ -173,28 +167,30 @@ def _own_folder_first(argv: list[str]) -> tuple[str, list[str]]:
 
     Hydra would look into DIR last, and a data/my_dataset.yaml there would never be read.
     """
-    shipped = str(conf_dir())
+    shipped, (given, at, rest) = str(conf_dir()), _own_folder(argv)
+    if given is None:
+        return shipped, argv
+    if not Path(given).is_dir() or not given:
+        _end(2, f"--config-dir {given}: no such folder (looked in {Path.cwd()}); check the path")
+    return os.path.abspath(given), [*argv[:at], "--config-dir", shipped, *rest]
+
+
+def _own_folder(argv: Sequence[str]) -> tuple[str | None, int, Sequence[str]]:
+    """The user's folder of configs, if one is given: its name, where its flag stands, and the words after both."""
     for at, word in enumerate(argv):
-        option, equals, value = word.partition("=")
-        if option in ("--config-dir", "-cd"):
-            given = value if equals else "".join(argv[at + 1 : at + 2])
-            if not Path(given).is_dir() or not given:
-                _end(2, f"--config-dir {given}: no such folder (looked in {Path.cwd()}); check the path")
-            rest = argv[at + 1 :] if equals else argv[at + 2 :]
-            return os.path.abspath(given), [*argv[:at], "--config-dir", shipped, *rest]
-    return shipped, argv
+        flag, equals, value = word.partition("=")
+        if flag in ("--config-dir", "-cd"):
+            return (value, at, argv[at + 1 :]) if equals else ("".join(argv[at + 1 : at + 2]), at, argv[at + 2 :])
+    return None, len(argv), ()
 
 
 def _choices(argv: Sequence[str]) -> dict[str, set[str]]:
     """The choices of every group, the user's own (`--config-dir`) among them."""
-    folders = [conf_dir()]
-    for at, word in enumerate(argv):
-        flag, _, value = word.partition("=")
-        if flag in ("--config-dir", "-cd"):
-            folders += [Path(one) for one in (value, *argv[at + 1 : at + 2]) if one]
+    own, _, _ = _own_folder(argv)
     found: dict[str, set[str]] = {}
-    for file in (file for folder in folders for file in folder.glob("*/*.yaml")):
-        found.setdefault(file.parent.name, set()).add(file.stem)
+    for folder in (conf_dir(), *([Path(own)] if own else [])):
+        for file in folder.glob("*/*.yaml"):
+            found.setdefault(file.parent.name, set()).add(file.stem)
     return found
 
 

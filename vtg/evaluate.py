@@ -18,12 +18,12 @@ from vtg.config.schema import TaskConfig
 from vtg.evaluation.joining import Joined, join
 from vtg.evaluation.metrics import PRESETS, grounding_metrics
 from vtg.evaluation.prediction_rows import needs_parsing, read_rows
-from vtg.output import stdout_may_close, write_text
+from vtg.output import begins_with, stdout_may_close, write_text
 from vtg.tasks.answer import CODECS
 
 SHOWN = 20  # names of missing, extra and duplicate samples that a report spells out
 
-REPORT_SIGNATURE = '{"report": "vtg.evaluate"'
+REPORT_SIGNATURE = b'{"report": "vtg.evaluate"'
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,16 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _usage_fault(args: argparse.Namespace) -> str | None:
     if args.num_bins is not None and args.answer not in ("bins", "tokens"):
         return f"--num-bins {args.num_bins}: only answers in bins or tokens have it; give --answer, or leave it out"
-    if args.json not in (None, "-") and os.path.exists(args.json) and not _is_report(args.json):
+    if args.json not in (None, "-") and os.path.exists(args.json) and not begins_with(args.json, REPORT_SIGNATURE):
         return f"--json {args.json}: there is a file that is no report of vtg.evaluate; name another"
     return None
-
-
-def _is_report(path: str) -> bool:
-    if not os.path.isfile(path):
-        return False
-    with open(path, "rb") as file:
-        return file.read(len(REPORT_SIGNATURE)) == REPORT_SIGNATURE.encode()
 
 
 def _document(args: argparse.Namespace, metrics: dict[str, float | int], joined: Joined) -> str:

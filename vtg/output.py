@@ -54,7 +54,7 @@ def sweep(folder: Path) -> None:
     with suppress(OSError), os.scandir(folder) as found:
         for entry in found:
             mark = _BESIDE.fullmatch(entry.name)
-            if mark and mark["host"] == _host() and not _is_running(int(mark["pid"])):
+            if mark and mark["host"] == _host() and not is_running(int(mark["pid"])):
                 _remove(Path(entry.path))
 
 
@@ -74,7 +74,8 @@ def _host() -> str:
     return sha256(platform.node().encode()).hexdigest()[:8]
 
 
-def _is_running(pid: int) -> bool:
+def is_running(pid: int) -> bool:
+    """Whether there is a process of this number on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -159,6 +160,14 @@ def whole_lines(path: str | os.PathLike[str]) -> list[str]:
         return []
     *lines, _ = path.read_text(encoding="utf-8").split("\n")
     return [f"{line}\n" for line in lines]
+
+
+def begins_with(path: str | os.PathLike[str], mark: bytes) -> bool:
+    """Whether there is a file that begins so, as one that vtg wrote and may replace does."""
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(mark)) == mark
 
 
 def print_any_text() -> None:

@@ -16,7 +16,7 @@ from vtg.errors import ConfigError, RunError, SampleError
 from vtg.models.checkpoint import has_weights, save_settings
 from vtg.models.hub import find_model
 from vtg.models.settings import CheckpointSettings, checkpoint_settings
-from vtg.output import write_json, write_jsonl
+from vtg.output import json_text, write_json, write_jsonl
 from vtg.tasks.span import SpanTask
 
 if TYPE_CHECKING:
@@ -96,8 +96,8 @@ def _answer_one(config: PredictConfig, grounder: "Grounder", out: Path) -> None:
         raise RunError(str(error)) from error
     row |= {"checkpoint": config.checkpoint}
     with (out / ANSWERS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    print(json.dumps(row, ensure_ascii=False) if config.json else _answer_text(row, out))
+        file.write(json_text(row) + "\n")
+    print(json_text(row) if config.json else _answer_text(row, out))
 
 
 def _answer_text(row: Row, out: Path) -> str:

@@ -18,7 +18,7 @@ from vtg.data import audit, schema
 from vtg.data.schema import Problem
 from vtg.data.video_checks import VideoChecks
 from vtg.errors import ConfigError
-from vtg.output import stdout_may_close, temporary_name, write_text
+from vtg.output import begins_with, stdout_may_close, temporary_name, write_text
 from vtg.video import address
 
 MENDED = ("timestamp-clipped", "duration-filled")
@@ -126,7 +126,11 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     )
     shown.add_argument("--all", action="store_true", help="show every problem; their number is always exact")
     options = parser.parse_args(argv)
-    if options.json not in (None, "-") and os.path.exists(options.json) and not _is_report(options.json):
+    if (
+        options.json not in (None, "-")
+        and os.path.exists(options.json)
+        and not begins_with(options.json, REPORT_SIGNATURE)
+    ):
         # `--json rows.jsonl` means a file to check; whatever was meant, a file that is not a report is not overwritten.
         options.files.append(options.json)
         options.json = "-"
@@ -160,13 +164,6 @@ def _path_fault(options: argparse.Namespace) -> str | None:
         if os.path.isdir(options.fix) or not os.path.isdir(os.path.dirname(options.fix) or "."):
             return f"--fix {options.fix} cannot be written; name a file in a folder that exists"
     return None
-
-
-def _is_report(path: str) -> bool:
-    if not os.path.isfile(path):
-        return False
-    with open(path, "rb") as file:
-        return file.read(len(REPORT_SIGNATURE)) == REPORT_SIGNATURE
 
 
 def _video_checks(options: argparse.Namespace, stack: ExitStack) -> VideoChecks | None:

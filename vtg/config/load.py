@@ -1,5 +1,6 @@
 """The one door from a composed Hydra config to typed settings. Past it nobody sees a DictConfig."""
 
+from pathlib import Path
 from typing import TypeVar
 
 from omegaconf import DictConfig, OmegaConf
@@ -11,6 +12,12 @@ from vtg.config.unknown import unknown_key
 from vtg.errors import ConfigError
 
 ConfigT = TypeVar("ConfigT")
+
+
+def conf_dir() -> Path:
+    """The folder of the shipped configs: conf/ in a source tree, vtg/conf/ in an installed wheel."""
+    package = Path(__file__).parents[1]
+    return next(folder for folder in (package / "conf", package.parent / "conf") if folder.is_dir())
 
 
 def load_config(cfg: DictConfig, schema: type[ConfigT]) -> ConfigT:

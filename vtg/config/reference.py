@@ -14,6 +14,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from vtg.config.borrowed import RL_HELP, TRAINER_HELP
+from vtg.config.load import conf_dir
 from vtg.config.programs import DoctorConfig, PredictConfig
 from vtg.config.resume import RL_MEANS, TRAINER_MEANS, may_change_on_resume
 from vtg.config.schema import RLConfig
@@ -120,10 +121,8 @@ def _value(value: Any) -> str:
 
 def main() -> None:
     """Prints the page."""
-    package = Path(__file__).parents[1]
-    conf = next(folder for folder in (package / "conf", package.parent / "conf") if folder.is_dir())
     with stdout_may_close():
-        sys.stdout.write(reference(conf))
+        sys.stdout.write(reference(conf_dir()))
 
 
 if __name__ == "__main__":

@@ -117,9 +117,20 @@ def check_model_type(path: str, model_type: object) -> None:
 def base_model(config: ModelConfig) -> ModelConfig:
     """`config` with `path` the model that an adapter trained on `config.path` stands on: never itself an adapter."""
     where = resolve_checkpoint(config.path)
-    if (Path(where) / "adapter_config.json").is_file():
+    if is_adapter(where):
         return replace(config, path=adapter_base(where))
     return config
+
+
+def resolve_base(path: str) -> str:
+    """The folder or hub name of the weights `path` means; of an adapter, those of the model it stands on."""
+    where = resolve_checkpoint(path)
+    return resolve_checkpoint(adapter_base(where)) if is_adapter(where) else where
+
+
+def is_adapter(folder: str) -> bool:
+    """Whether a folder holds an adapter, and not a model of its own."""
+    return (Path(folder) / "adapter_config.json").is_file()
 
 
 def adapter_base(folder: str) -> str:

@@ -1,14 +1,13 @@
 """A model counted on PyTorch's meta device, adapters included: its parameters, and the numbers of its config."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 
 from vtg.config.schema import LoraConfig, ModelConfig
-from vtg.models.checkpoint import adapter_base, check_model_type, resolve_checkpoint
+from vtg.models.checkpoint import check_model_type, resolve_base
 from vtg.models.hub import find_model
 from vtg.models.known import known_config
 from vtg.models.loading import Model, part_of, prepare_training
@@ -81,9 +80,7 @@ def empty_model(path: str, dtype: torch.dtype) -> PreTrainedModel:
     Raises:
         ConfigError: for a model that is not here and cannot be fetched, or of a type that vtg was not tried with.
     """
-    where = resolve_checkpoint(path)
-    if (Path(where) / "adapter_config.json").is_file():
-        where = resolve_checkpoint(adapter_base(where))
+    where = resolve_base(path)
     config = known_config(where)
     if config is None:
         find_model(path)

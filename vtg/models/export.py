@@ -19,7 +19,7 @@ from transformers import AutoModelForImageTextToText, PreTrainedModel, Processor
 from vtg.config.schema import ModelConfig, TaskConfig
 from vtg.data.inputs import Features, encode, family, patch_factor
 from vtg.errors import ConfigError, RunError
-from vtg.models.checkpoint import adapter_base, read_settings, resolve_checkpoint, save_settings
+from vtg.models.checkpoint import adapter_base, is_adapter, read_settings, resolve_checkpoint, save_settings
 from vtg.models.loading import Model, load_model, load_processor, tokens_per_second
 from vtg.models.model_card import QUERY, model_card
 from vtg.models.plain_answers import Answers, compare_answers
@@ -93,7 +93,7 @@ def export_model(checkpoint: str, out: Path, *, dtype: str = "auto", check: bool
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"-o {out}: there is something already; name a new or an empty folder")
     where = resolve_checkpoint(checkpoint)
-    base = adapter_base(where) if (Path(where) / "adapter_config.json").is_file() else None
+    base = adapter_base(where) if is_adapter(where) else None
     processor = load_processor(checkpoint)
     config = ModelConfig(path=checkpoint, patch_factor=patch_factor(processor), dtype="float32", attention="sdpa")
     log.info("loading %s%s", where, f" on {base}" if base else "")

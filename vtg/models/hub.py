@@ -12,7 +12,7 @@ import urllib.request
 from pathlib import Path
 
 from vtg.errors import ConfigError
-from vtg.models.checkpoint import adapter_base, check_model_type, resolve_checkpoint
+from vtg.models.checkpoint import check_model_type, resolve_base
 
 log = logging.getLogger("vtg")
 
@@ -32,9 +32,7 @@ def find_model(path: str, *, key: str = "model.path") -> None:
         ConfigError: for a hub name that was not fetched and cannot be: says how to; or a folder that holds a model of
             a type that vtg was not tried with.
     """
-    where = resolve_checkpoint(path)
-    if (Path(where) / "adapter_config.json").is_file():
-        where = resolve_checkpoint(adapter_base(where))
+    where = resolve_base(path)
     if Path(where).is_dir():
         file = Path(where) / "config.json"
         if file.is_file():

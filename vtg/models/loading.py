@@ -28,7 +28,7 @@ from vtg.config.schema import LoraConfig, ModelConfig
 from vtg.data.inputs import family, patch_factor
 from vtg.errors import ConfigError, RunError
 from vtg.models.chat_template import check_chat_template
-from vtg.models.checkpoint import adapter_base, check_model_type, resolve_checkpoint
+from vtg.models.checkpoint import check_model_type, is_adapter, resolve_base, resolve_checkpoint
 from vtg.models.patch_embed import project_patches_by_matmul
 
 log = logging.getLogger(__name__)
@@ -60,8 +60,7 @@ def load_model(config: ModelConfig, processor: ProcessorMixin | None = None) -> 
             files.
     """
     where = resolve_checkpoint(config.path)
-    adapter = where if (Path(where) / "adapter_config.json").is_file() else None
-    base = resolve_checkpoint(adapter_base(where)) if adapter else where
+    adapter, base = where if is_adapter(where) else None, resolve_base(config.path)
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
     dtype, attention = choose_dtype(config.dtype, device), choose_attention(config.attention, device)
     if processor is None:
@@ -100,8 +99,7 @@ def load_processor(path: str) -> ProcessorMixin:
         ConfigError: if it cannot be found, belongs to no Qwen-VL model that vtg was tried with, or has a chat template
             that does not work.
     """
-    where = resolve_checkpoint(path)
-    base = resolve_checkpoint(adapter_base(where)) if (Path(where) / "adapter_config.json").is_file() else where
+    where, base = resolve_checkpoint(path), resolve_base(path)
     try:
         check_model_type(path, PretrainedConfig.get_config_dict(base)[0].get("model_type"))
         processor = AutoProcessor.from_pretrained(where, trust_remote_code=False)

@@ -53,7 +53,6 @@ class GroundingTrainer(ZeroTrainer):
     interval_s: float
     _shown: StepBatch | None = None
     _guard: FiniteGuard | None = None
-    _hooks: TrainerCallback | None = None
     resumed_steps: int | None = None
     """Steps done, as the ranks of now count them, where a checkpoint of other ranks is gone on from."""
     outdated: Sequence[Path] = ()
@@ -67,6 +66,7 @@ class GroundingTrainer(ZeroTrainer):
     def __init__(self, *, args: TrainingArguments, **kwargs: Any) -> None:
         check_private_names(self.stands_on | (frozenset({"trl", "deepspeed"}) if args.deepspeed else frozenset()))
         super().__init__(args=args, **kwargs)
+        self.add_callback(_Hooks(self))
 
     @property
     def guard(self) -> FiniteGuard:
@@ -85,9 +85,6 @@ class GroundingTrainer(ZeroTrainer):
         Raises:
             RunError: memory ran out, or a loss was not finite: says in which step, of which samples, and what to do.
         """
-        if self._hooks is None:
-            self._hooks = _Hooks(self)
-            self.add_callback(self._hooks)
         try:
             return super().train(*args, **kwargs)
         except torch.OutOfMemoryError as error:

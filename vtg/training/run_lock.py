@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from vtg.errors import ConfigError
-from vtg.output import write_json
+from vtg.output import is_running, write_json
 
 if sys.platform == "win32":
     fcntl = None
@@ -104,7 +104,7 @@ def _wait_for_another_machine(folder: Path, *, has_locks: bool) -> None:
     if not holder or _is_earlier_start(holder):
         return
     if holder["host"] == socket.gethostname():
-        if not has_locks and _is_alive(holder["pid"]):
+        if not has_locks and holder["pid"] != os.getpid() and is_running(holder["pid"]):
             raise _in_use(folder)
         return
     seen = _renewed(folder)
@@ -131,14 +131,6 @@ def _is_earlier_start(holder: dict[str, Any]) -> bool:
 
 def _requeued(before: list[Any], now: list[Any]) -> bool:
     return before[0] == now[0] and before[1] < now[1]
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError as error:
-        return error.errno == errno.EPERM
-    return pid != os.getpid()
 
 
 def _beat(running: Path, ended: threading.Event) -> None:

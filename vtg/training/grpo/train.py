@@ -20,7 +20,7 @@ from vtg.training.arguments import number, training_arguments
 from vtg.training.batch_log import log_target
 from vtg.training.course import Course
 from vtg.training.grpo import curriculum, engines
-from vtg.training.grpo.planning import budget, plan, prompt_costs
+from vtg.training.grpo.planning import PromptBatches, plan, prompt_costs
 from vtg.training.grpo.rewards import Term
 from vtg.training.grpo.rollouts import RolloutLoader
 from vtg.training.grpo.trainer import VideoGRPOTrainer, check_trl
@@ -52,11 +52,10 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
     course = Course(config)
     keep_clips = config.rollout.engine != "transformers"
     prompts = course.dataset(course.splits.train, training=True, answers=False, keep_clips=keep_clips)
-    costs = prompt_costs(config, prompts, arguments)
+    costs, size = prompt_costs(config, prompts, arguments), PromptBatches.of(config, arguments)
     if config.batching.oversize == "skip":
-        limit = budget(config, arguments)
-        prompts.leave_out(costs > limit, course.report, budget=limit)
-        costs = costs[costs <= limit]
+        prompts.leave_out(costs > size.budget, course.report, budget=size.budget)
+        costs = costs[costs <= size.budget]
     record = curriculum.IoURecord.start(prompts.samples)
     loader = RolloutLoader(
         prompts,
@@ -73,9 +72,7 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
     micro_batches = loader.micro_steps // arguments.num_iterations * arguments.world_size
     log_target(
         config,
-        limit=arguments.per_device_train_batch_size // (arguments.num_generations or 1)
-        if config.batching.by == "fixed"
-        else budget(config, arguments),
+        limit=size.prompts if config.batching.by == "fixed" else size.budget,
         mean_s=float(SampleTable.of(prompts.samples).numbers("duration_s").mean()),
         expected=len(prompts) / micro_batches,
         accumulation=arguments.gradient_accumulation_steps,
