@@ -26,8 +26,8 @@ from vtg.errors import ConfigError
 from vtg.evaluation.report import REPORT
 from vtg.evaluation.report.differences import difference_lines, differences
 from vtg.evaluation.report.page import comparison_page, run_page
-from vtg.evaluation.report.results import gains, summary
-from vtg.evaluation.report.run import Run, read_run, runs_in
+from vtg.evaluation.report.run_reader import Run, read_run, runs_in
+from vtg.evaluation.report.score_tables import gains, summary
 from vtg.output import stdout_may_close, write_text
 
 

@@ -15,8 +15,8 @@ from vtg.evaluation.report import write_report
 from vtg.evaluation.report.charts import MAX_POINTS, Series, histogram, line_chart, stacked_chart
 from vtg.evaluation.report.differences import difference_lines, differences
 from vtg.evaluation.report.page import comparison_page, run_page
-from vtg.evaluation.report.results import gains
-from vtg.evaluation.report.run import read_run
+from vtg.evaluation.report.run_reader import read_run
+from vtg.evaluation.report.score_tables import gains
 
 EVIL = '<script>alert("x")</script> & "quotes"'
 VOID = {"meta"}

@@ -11,8 +11,8 @@ REPORT = "report.html"
 def summarise(run_dirs: Sequence[Path]) -> None:
     """Prints a table of the runs of a sweep, a row each, and writes `report.html` beside them."""
     from vtg.evaluation.report.page import comparison_page
-    from vtg.evaluation.report.results import summary
-    from vtg.evaluation.report.run import read_run
+    from vtg.evaluation.report.run_reader import read_run
+    from vtg.evaluation.report.score_tables import summary
 
     runs = [read_run(folder) for folder in run_dirs]
     page = run_dirs[0].parent / REPORT
@@ -27,7 +27,7 @@ def write_report(run_dir: Path) -> Path:
         ConfigError: for a folder that is no run.
     """
     from vtg.evaluation.report.page import run_page
-    from vtg.evaluation.report.run import read_run
+    from vtg.evaluation.report.run_reader import read_run
 
     path = run_dir / REPORT
     write_text(path, run_page(read_run(run_dir)))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from vtg.evaluation.report.charts import COLORS, SHADES, Series, legend, line_chart, stacked_chart, text_of
-from vtg.evaluation.report.run import Curve, Run
+from vtg.evaluation.report.run_reader import Curve, Run
 
 
 @dataclass(frozen=True)

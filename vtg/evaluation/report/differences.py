@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vtg.evaluation.report.run import Run, flat
+from vtg.evaluation.report.run_reader import Run, flat
 
 ABSENT = "(absent)"
 DATA_FILES = ("annotation_file", "val_file", "test_file")

@@ -8,8 +8,8 @@ from typing import Any
 from vtg.evaluation.report import curves
 from vtg.evaluation.report.charts import COLORS, number, text_of
 from vtg.evaluation.report.differences import difference_lines, differences
-from vtg.evaluation.report.results import Gain, cell, comparison_table, gains, results_table, spread
-from vtg.evaluation.report.run import Row, Run, is_number
+from vtg.evaluation.report.run_reader import Row, Run, is_number
+from vtg.evaluation.report.score_tables import Gain, cell, comparison_table, gains, results_table, spread
 from vtg.evaluation.report.timelines import Timeline, completion_sections, sample_sections
 
 SHOWN_SKIPPED = 200

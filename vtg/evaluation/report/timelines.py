@@ -8,7 +8,7 @@ import numpy as np
 
 from vtg.evaluation.metrics import Spans, row_ious, row_spans
 from vtg.evaluation.report.charts import text_of
-from vtg.evaluation.report.run import Row, Run, is_number, read_rows, scorable
+from vtg.evaluation.report.run_reader import Row, Run, is_number, read_rows, scorable
 
 TRUTH, BASE, TUNED = "#2f3640", "#f0932b", "#1f77b4"
 SHOWN_TEXT = 400

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from vtg.evaluation.metrics import PRESETS, Interval, paired_bootstrap, row_ious
 from vtg.evaluation.report.charts import histogram, legend, text_of
-from vtg.evaluation.report.run import Row, Run, is_number
+from vtg.evaluation.report.run_reader import Row, Run, is_number
 from vtg.evaluation.report.timelines import BASE, TUNED
 
 QUICK_RESAMPLES = 2_000
