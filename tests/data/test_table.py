@@ -4,10 +4,12 @@ import json
 import multiprocessing
 import os
 import pickle
+import tarfile
 import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,9 +17,10 @@ from hypothesis import strategies as st
 from vtg.data import reading
 from vtg.data import table as tables
 from vtg.data.reading import read_table, video_stamps
-from vtg.data.schema import Problem, Sample, read_samples
+from vtg.data.schema import Problem, Sample, read_samples, resolve_video
 from vtg.data.table import SampleTable
 from vtg.errors import ConfigError
+from vtg.video import storage
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
 JSON = st.recursive(
@@ -199,3 +202,33 @@ def test_an_index_beyond_the_end_is_an_error():
     assert table.videos()[1].tolist() == table.numbers("duration_s").tolist() == table.moments().tolist() == []
     with pytest.raises(IndexError):
         table[0]
+
+
+def test_videos_looked_for_together_are_those_their_names_resolve_to_one_by_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "data" / "videos"
+    (folder / "folder.mp4").mkdir(parents=True)
+    (tmp_path / "folder.mp4").write_bytes(b"a folder in video_dir has this name")
+    for size, name in enumerate(("a.mp4", "sub/videos/a.mp4", "only here.mp4"), start=1):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x" * size)
+    (tmp_path / "beside.mp4").write_bytes(b"x" * 10)
+    (folder / "link.mp4").symlink_to("a.mp4")
+    (folder / "dangling.mp4").symlink_to("gone.mp4")
+    for place, members in ((folder, ["a.mp4"]), (tmp_path, ["a.mp4", "b.mp4"])):
+        with tarfile.open(place / "s.tar", "w") as tar:
+            for member in members:
+                tar.add(tmp_path / "beside.mp4", member)
+    names = [
+        *("a.mp4", "videos/a.mp4", "data/videos/a.mp4", "./data/videos/only here.mp4", "sub/videos/a.mp4", "videos"),
+        *("folder.mp4", "link.mp4", "dangling.mp4", "beside.mp4", "gone.mp4", "nul\0.mp4", "", str(folder / "a.mp4")),
+        *("s.tar::a.mp4", "s.tar::b.mp4", "gone.tar::a.mp4", "s3://bucket/a.mp4", "ftp://host/a.mp4"),
+    ]
+    for video_dir in (None, ".", "/", "data/videos", "data/videos/", str(folder), "gone", "s3://bucket", "ftp://host"):
+        expected = [storage.stamp(resolve_video(name, video_dir)) for name in names]
+        assert video_stamps(pa.array(names), video_dir).tolist() == [list(stamp) for stamp in expected]
+    sizes = dict(zip(names, video_stamps(pa.array(names), "data/videos")[:, 0].tolist(), strict=True))
+    assert [sizes[name] for name in ("a.mp4", "videos/a.mp4", "beside.mp4", "s.tar::a.mp4")] == [1, 1, 10, 10]
+    assert all(
+        sizes[name] == -1 for name in ("folder.mp4", "dangling.mp4", "gone.mp4", "s.tar::b.mp4", "ftp://host/a.mp4")
+    )

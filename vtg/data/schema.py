@@ -138,25 +138,32 @@ def spans_of(row: dict[str, Any]) -> tuple[Span, ...]:
 
 
 def resolve_video(video: str, video_dir: str | None) -> str:
-    """The path of a row's video: under `video_dir`, or as it is; the first that exists, else the first candidate.
+    """The path of a row's video: the first of `video_places` that exists, else the first."""
+    shard, mark, member = video.partition(TAR_MEMBER)
+    if mark and not is_address(video):
+        return f"{resolve_video(f'{shard}.tar', video_dir)}::{member}"
+    places = video_places(video, video_dir)
+    return places[0] if len(places) == 1 else next((path for path in places if os.path.exists(path)), places[0])
+
+
+def video_places(video: str, video_dir: str | None) -> list[str]:
+    """Where a row's video may be, the likeliest first: under `video_dir`, or as it is; nothing is looked for.
 
     A prefix that `video` shares with the end of `video_dir` (`videos/a.mp4` in `data/videos`) is not doubled. An
     address (`s3://…`) is as it is; below a `video_dir` that is one, every name is taken to be there.
     """
     if video_dir is None or os.path.isabs(video) or is_address(video):
-        return video
+        return [video]
     if is_address(video_dir):
-        return f"{video_dir.rstrip('/')}/{video}"
-    shard, mark, member = video.partition(TAR_MEMBER)
-    if mark:
-        return f"{resolve_video(f'{shard}.tar', video_dir)}::{member}"
-    candidates, folder = [os.path.join(video_dir, video), video], _folders(video_dir)
-    parts = Path(video).parts if any(part in video for part in folder) else ()
+        return [f"{video_dir.rstrip('/')}/{video}"]
+    places, folder = [os.path.join(video_dir, video), video], _folders(video_dir)
+    # A shared prefix has the last folder's name in it. Few names do, and parsing each as a Path took most of the time.
+    parts = Path(video).parts if folder and folder[-1] in video else ()
     for shared in range(min(len(folder), len(parts) - 1), 0, -1):
         if folder[-shared:] == parts[:shared]:
-            candidates.insert(0, os.path.join(video_dir, *parts[shared:]))
+            places.insert(0, os.path.join(video_dir, *parts[shared:]))
             break
-    return next((path for path in candidates if os.path.exists(path)), candidates[0])
+    return places
 
 
 @lru_cache(maxsize=64)
