@@ -53,10 +53,12 @@ def below(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_wheel_holds_every_config_and_the_tiny_model(wheel):
+def test_the_wheel_holds_every_config_the_tiny_model_and_the_templates_of_the_report(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"vtg/conf/{name}" for name in below(ROOT / "conf")} <= names
-    assert {f"vtg/models/tiny_qwen3_vl/{name}" for name in below(ROOT / "vtg" / "models" / "tiny_qwen3_vl")} <= names
+    package = {name for name in below(ROOT / "vtg") if not name.endswith(".pyc")}
+    assert {".safetensors", ".jinja", ".css", ".js"} <= {Path(name).suffix for name in package}
+    assert {f"vtg/{name}" for name in package} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
@@ -76,6 +78,13 @@ def test_commands_run_from_the_wheel_in_an_empty_folder_and_leave_it_empty(insta
     assert "validate" in run(installed, tmp_path, "-m", "vtg", "--help")
     assert "--strict" in run(installed, tmp_path, "-m", "vtg.validate", "--help")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_report_of_the_wheel_finds_its_templates(installed, tmp_path):
+    (tmp_path / "train_log.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n')
+    assert run(installed, tmp_path, "-m", "vtg.report", ".") == "report.html\n"
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<polyline" in page and "--paper:" in page and "addEventListener" in page
 
 
 def test_the_tiny_model_of_the_wheel_is_found(installed, tmp_path):

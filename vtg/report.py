@@ -4,10 +4,10 @@
     python -m vtg.report outputs/sft_tiny_demo outputs/rl_sft_tiny_demo_demo_rl -o compare.html
     python -m vtg.report --diff outputs/sft_tiny_demo outputs/sft_lr5e-5
 
-One RUN: its metrics with the gain over the base, its curves, samples as timelines, completions (RL), skipped rows,
-settings and versions, in RUN/report.html. Several, or the folder of a sweep: a table on stdout, and their metrics side
-by side and their curves over one another in report.html; files among them are passed over (FOLDER/*). The page is one
-file that needs no network; a run that is not finished can be shown too. --diff: what differs in settings, versions,
+One RUN: RUN/report.html with its metrics and the gain over the base, training curves, samples as timelines, completions
+(GRPO), skipped rows, settings and versions. Several, or the folder of a sweep: a table on stdout, and report.html with
+their metrics side by side and their curves in shared charts; files among them are passed over (FOLDER/*). The page is
+one file that needs no network; a run that is not finished can be shown too. --diff: what differs in settings, versions,
 commit, machine, data files and test samples, on stdout.
 
 Exit code 0: written, or compared (whether runs differ or not); 1: the page cannot be written; 2: wrong usage, or a RUN
@@ -25,17 +25,17 @@ from typing import Any
 from vtg.errors import ConfigError
 from vtg.evaluation.report import REPORT
 from vtg.evaluation.report.differences import difference_lines, differences
-from vtg.evaluation.report.page import comparison_page, run_page
+from vtg.evaluation.report.html_page import comparison_page, run_page
 from vtg.evaluation.report.run_reader import Run, read_run, runs_in
-from vtg.evaluation.report.score_tables import gains, summary
+from vtg.evaluation.report.score_tables import comparison_text, paired_gains
 from vtg.output import stdout_may_close, write_text
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parses, writes or compares; returns the exit code."""
+    """Writes a page or prints the differences; returns the exit code."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    folders = _folders([Path(run) for run in options.runs])
+    folders = _run_folders([Path(run) for run in options.runs])
     if options.diff and len(folders) != 2:
         parser.error(f"--diff compares two runs, and {len(folders)} were given")
     if options.diff and options.out:
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if options.diff:
-        _compare(*runs, as_json=options.json)
+        _print_differences(*runs, as_json=options.json)
         return 0
     page = Path(options.out) if options.out else folders[0] / REPORT if len(runs) == 1 else Path(REPORT)
     try:
@@ -61,49 +61,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{run.folder}: {note}", file=sys.stderr)
     with stdout_may_close():
         if options.json:
-            print(json.dumps({"report": str(page), "runs": [_document(run) for run in runs]}))
+            print(json.dumps({"report": str(page), "runs": [_run_as_json(run) for run in runs]}))
         else:
-            print(page if len(runs) == 1 else f"{summary(runs)}\n\n{page}")
+            print(page if len(runs) == 1 else f"{comparison_text(runs)}\n\n{page}")
     return 0
 
 
-def _folders(given: Sequence[Path]) -> list[Path]:
-    """The run directories that are meant: those of a sweep, and without the files that FOLDER/* brings along."""
+def _run_folders(given: Sequence[Path]) -> list[Path]:
+    """The given run directories, and the runs of given sweeps, without the files that a shell expands FOLDER/* to."""
     files = [path for path in given if path.is_file()]
-    if len(files) == len(given):
+    if len(files) == len(given):  # nothing but files is a mistake, which read_run refuses
         return list(given)
     for path in files:
         print(f"{path}: a file, not a run; passed over", file=sys.stderr)
     return [run for path in given if path not in files for run in runs_in(path)]
 
 
-def _compare(a: Run, b: Run, *, as_json: bool) -> None:
-    found = differences(a, b)
+def _print_differences(a: Run, b: Run, *, as_json: bool) -> None:
+    groups = differences(a, b)
     with stdout_may_close():
         if as_json:
-            print(json.dumps({"runs": [str(a.folder), str(b.folder)]} | found, default=str))
+            print(json.dumps({"runs": [str(a.folder), str(b.folder)]} | groups, default=str))
         else:
-            print("\n".join(difference_lines(a, b, found)))
+            print("\n".join(difference_lines(a, b, groups)))
 
 
-def _document(run: Run) -> dict[str, Any]:
-    gained = {name: gain.document() for name, gain in gains(run.base, run.tuned).items()}
+def _run_as_json(run: Run) -> dict[str, Any]:
+    gains = {name: gain.as_json() for name, gain in paired_gains(run.base, run.tuned).items()}
     return {
         "run": str(run.folder),
         "name": run.name,
         "steps": run.last_step,
         "metrics": run.metrics,
-        "gain": gained,
+        "gain": gains,
         "skipped": len(run.skipped),
         "notes": run.notes,
     }
 
 
 def _parser() -> argparse.ArgumentParser:
-    summary, _, details = (__doc__ or "").partition("\n")
+    title, _, details = (__doc__ or "").partition("\n")
     parser = argparse.ArgumentParser(
         prog="python -m vtg.report",
-        description=summary,
+        description=title,
         epilog=details,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -2,12 +2,12 @@
 
 from vtg.config.schema import RLConfig
 from vtg.entry import hydra_program, loading
-from vtg.evaluation.report import summarise
+from vtg.evaluation.report import report_sweep
 
 
 def main() -> None:
     """Composes conf/rl.yaml and trains; see `python train_rl.py --help`."""
-    hydra_program("rl", schema=RLConfig, job=_train, after_sweep=summarise)
+    hydra_program("rl", schema=RLConfig, job=_train, after_sweep=report_sweep)
 
 
 def _train(config: RLConfig) -> None:

@@ -2,14 +2,14 @@
 
 from vtg.config.schema import SFTConfig
 from vtg.entry import hydra_program, loading
-from vtg.evaluation.report import summarise
+from vtg.evaluation.report import report_sweep
 from vtg.models.hub import find_model
 from vtg.training.zero.settings import deepspeed_settings
 
 
 def main() -> None:
     """Composes conf/sft.yaml and trains; see `python train_sft.py --help`."""
-    hydra_program("sft", schema=SFTConfig, job=_train, after_sweep=summarise)
+    hydra_program("sft", schema=SFTConfig, job=_train, after_sweep=report_sweep)
 
 
 def _train(config: SFTConfig) -> None:

@@ -9,14 +9,15 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from vtg.errors import ConfigError
 from vtg.evaluation.report import write_report
-from vtg.evaluation.report.charts import MAX_POINTS, Series, histogram, line_chart, stacked_chart
+from vtg.evaluation.report.charts import FRAME, MAX_POINTS, Plot, Series, histogram, line_chart, stacked_chart
 from vtg.evaluation.report.differences import difference_lines, differences
-from vtg.evaluation.report.page import comparison_page, run_page
+from vtg.evaluation.report.html_page import comparison_page, run_page
 from vtg.evaluation.report.run_reader import read_run
-from vtg.evaluation.report.score_tables import gains
+from vtg.evaluation.report.score_tables import paired_gains
 
 EVIL = '<script>alert("x")</script> & "quotes"'
 VOID = {"meta"}
@@ -154,31 +155,31 @@ def test_a_run_of_sft_shows_scores_curves_samples_skipped_rows_and_settings(tmp_
     assert "<h1>my_run</h1>" in html
     for said in ("SFT, 6 steps", "vtg 0.1.0", "torch 2.15.0", "commit 52b7f46e54", "step 4", "loss: 0.5", "train_loss"):
         assert said in page.text, said
-    assert "&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt; &amp; &quot;quotes&quot;" in html
+    assert "&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt; &amp; &#34;quotes&#34;" in html
     assert "1 rows were left out" in html and "rows.jsonl:7" in html
     assert "learning_rate" in page.text and "malformed: no idea" in page.text
 
 
 def test_the_gain_is_the_paired_one_and_its_interval_is_shown(tmp_path):
     run = read_run(write_sft(tmp_path / "run"))
-    gained = gains(run.base, run.tuned)
+    gained = paired_gains(run.base, run.tuned)
     assert gained["mIoU"].interval.difference == pytest.approx((100 * 0.0 + 100 + 80 + 0) / 4 - (100 + 25) / 4)
     assert gained["R1@0.5"].interval.difference == pytest.approx(25.0)
-    assert gained["mIoU"].samples == 4 and not gained["mIoU"].is_certain
+    assert gained["mIoU"].samples == 4 and not gained["mIoU"].is_significant
     html = run_page(run)
-    assert f"<td>31.2</td><td>45.0</td><td class=unsure>+13.8</td><td>{gained['mIoU'].bounds}</td>" in html
-    assert gains(run.base, [row("other", [1.0, 2.0])]) == {}
+    assert f'<td>31.2</td><td>45.0</td><td class="unsure">+13.8</td><td>{gained["mIoU"].bounds}</td>' in html
+    assert paired_gains(run.base, [row("other", [1.0, 2.0])]) == {}
 
 
 def test_samples_are_the_ones_that_changed_most_the_worst_and_the_best(tmp_path):
     html = run_page(read_run(write_sft(tmp_path / "run")))
     samples = html[html.index("<h2>Samples") : html.index("<h2>Skipped")]
-    order = re.findall(r"<h3>(.*?)</h3>|<p class=where>\w.mp4 · (\w)</p>", samples)
+    order = re.findall(r'<h3>(.*?)</h3>|<p class="where">\w.mp4 · (\w)</p>', samples)
     assert [title or qid for title, qid in order] == [
         "Gained most over the base", "c", "b", "Lost most against the base", "a", "Worst", "d"
     ]  # fmt: skip
     of_b = samples[samples.index("b.mp4") :]
-    bars = re.findall(r'<i style="left:([\d.]+)%;width:([\d.]+)%;background:#\w+" title="(.*?)">', of_b)[:3]
+    bars = re.findall(r'<i style="left:([\d.]+)%;width:([\d.]+)%.*?" title="(.*?)">', of_b)[:3]
     assert bars[:3] == [
         ("25.00", "25.00", "5.00 to 10.00 s"),
         ("0.00", "100.00", "0.00 to 20.00 s"),
@@ -198,7 +199,7 @@ def test_a_run_of_rl_shows_rewards_iou_over_steps_hacking_and_completions(tmp_pa
     shown = html[html.index("<h2>Completions") : html.index("<h2>Samples")]
     assert re.findall(r"<h3>(.*?)</h3>", shown) == ["Step 1", "Step 3", "Step 5"]
     assert "group of step 3" in shown and "group of step 2" not in shown
-    lanes = re.findall(r"<span class=cell>([-\d.]+)</span>" * 3, shown)[:3]
+    lanes = re.findall(r"\s*".join([r'<span class="cell">([-\d.]+)</span>'] * 3), shown)[:3]
     assert lanes == [("0.50", "1.00", "1.00"), ("0.25", "0.75", "0.00"), ("0.00", "0.50", "-1.00")]
     assert "temporal_iou: 0.50\nformat: \nreward: 1.00" in shown
 
@@ -277,36 +278,47 @@ def test_a_log_of_a_hundred_thousand_lines_is_read_fast_and_thinned(tmp_path):
     assert len(re.findall("<polygon", html)) == 2  # the band from the least to the most
 
 
-def test_a_thinned_line_is_the_mean_of_its_stretches():
+def points(shape: str) -> NDArray[np.float64]:
+    """SVG's `points` as an array (P, 2)."""
+    return np.array([[float(part) for part in point.split(",")] for point in shape.split()])
+
+
+def drawn(plot: Plot | None) -> Plot:
+    assert plot is not None
+    return plot
+
+
+def test_a_downsampled_line_is_the_mean_of_its_stretches():
     values = {step: float(step % 2) for step in range(1, 2 * MAX_POINTS + 1)}
-    drawn = line_chart([Series("x", values, "#000")])
-    heights = {point.split(",")[1] for point in re.findall(r'<polyline points="(.*?)"', drawn)[0].split()}
-    assert len(heights) == 1 and "x: 0.5</title>" in drawn
+    plot = drawn(line_chart([Series("x", values, "#000")]))
+    assert len(set(points(plot.lines[0].points)[:, 1])) == 1
+    assert len(plot.strips) == MAX_POINTS and {strip.tip.splitlines()[1] for strip in plot.strips} == {"x: 0.5"}
 
 
 @pytest.mark.parametrize(
     "values", [{1: 0.0}, {1: 3.0, 2: 3.0}, {5: -1e-9, 6: 1e-9}, {1: 1e12, 2: -1e12}, {0: 1e300, 1: 0.0}]
 )
 def test_every_line_has_axes_around_it(values):
-    drawn = ElementTree.fromstring(line_chart([Series("x", values, "#000")]))
-    [line] = drawn.iter("polyline")
-    points = np.array([[float(part) for part in point.split(",")] for point in line.attrib["points"].split()])
-    assert ((points >= 0) & (points <= [460, 230])).all()
-    assert len([entry for entry in drawn.iter("line") if entry.get("class") == "grid"]) >= 2
-    assert line_chart([]) == line_chart([Series("x", {}, "#000")]) == ""
+    plot = drawn(line_chart([Series("x", values, "#000")]))
+    x, y = points(plot.lines[0].points).T
+    assert ((x >= FRAME.left) & (x <= FRAME.right) & (y >= FRAME.top) & (y <= FRAME.bottom)).all()
+    assert len(plot.lines[0].dots) == len(values)
+    labels = [tick.label for tick in plot.y_ticks]
+    assert len(labels) >= 2 and len(set(labels)) == len(labels)
+
+
+def test_a_chart_without_values_is_left_out():
+    assert line_chart([]) is line_chart([Series("x", {}, "#000")]) is stacked_chart([("low", {})], ["#111"]) is None
 
 
 def test_stacked_shares_fill_the_frame_and_a_histogram_counts_samples():
-    drawn = ElementTree.fromstring(
-        stacked_chart([("low", {1: 0.25, 2: 0.5}), ("high", {1: 0.75, 2: 0.5})], ["#111", "#222"])
-    )
-    top = [area.attrib["points"].split()[0] for area in drawn.iter("polygon")]
-    assert len(top) == 2 and top[1].split(",")[1] == "10.0"  # the upper edge of the frame
-    assert next(title.text for title in drawn.iter("title")) == "step 1\nhigh: 75.0 %\nlow: 25.0 %"
-    assert stacked_chart([("low", {})], ["#111"]) == ""
-    bars = ElementTree.fromstring(histogram([("tuned", np.array([0.0, 0.05, 1.0, 0.55]), "#111")]))
-    said = [title.text for title in bars.iter("title")]
-    assert said[0] == "IoU 0.0 to 0.1\ntuned: 2 (50.0 %)" and said[9] == "IoU 0.9 to 1.0\ntuned: 1 (25.0 %)"
+    plot = drawn(stacked_chart([("low", {1: 0.25, 2: 0.5}), ("high", {1: 0.75, 2: 0.5})], ["#111", "#222"]))
+    outlines = [points(area.points) for area in plot.areas]
+    assert outlines[0][:, 1].max() == FRAME.bottom and outlines[1][:, 1].min() == FRAME.top
+    assert plot.strips[0].tip == "step 1\nhigh: 75.0 %\nlow: 25.0 %"
+    bars = histogram([("tuned", np.array([0.0, 0.05, 1.0, 0.55]), "#111")]).bars
+    assert bars[0].tip == "IoU 0.0 to 0.1\ntuned: 2 (50.0 %)" and bars[9].tip == "IoU 0.9 to 1.0\ntuned: 1 (25.0 %)"
+    assert bars[0].height == pytest.approx(2 * bars[9].height) and bars[1].height == 0
 
 
 def test_runs_are_compared_side_by_side_and_each_keeps_its_color(tmp_path):
@@ -325,7 +337,7 @@ def test_runs_are_compared_side_by_side_and_each_keeps_its_color(tmp_path):
 def test_runs_of_other_samples_are_not_ranked(tmp_path):
     write_rows(write_sft(tmp_path / "two") / "predictions.jsonl", TUNED[:2])
     html = comparison_page([read_run(write_sft(tmp_path / "one")), read_run(tmp_path / "two")])
-    assert "The runs were tested on different samples" in html and "class=best" not in html
+    assert "The runs were tested on different samples" in html and 'class="best"' not in html
 
 
 def test_what_differs_is_found_in_settings_versions_commit_data_and_samples(tmp_path):

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML page that needs nothing else, made from what is in its directory. No torch."""
+"""The report of a run: one self-contained HTML page, made from the files in the run directory. Imports no torch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,25 +8,25 @@ from vtg.output import write_text
 REPORT = "report.html"
 
 
-def summarise(run_dirs: Sequence[Path]) -> None:
-    """Prints a table of the runs of a sweep, a row each, and writes `report.html` beside them."""
-    from vtg.evaluation.report.page import comparison_page
+def report_sweep(run_dirs: Sequence[Path]) -> None:
+    """Prints a table of the runs of a sweep, and writes a page that compares them as `report.html` beside them."""
+    from vtg.evaluation.report.html_page import comparison_page
     from vtg.evaluation.report.run_reader import read_run
-    from vtg.evaluation.report.score_tables import summary
+    from vtg.evaluation.report.score_tables import comparison_text
 
     runs = [read_run(folder) for folder in run_dirs]
     page = run_dirs[0].parent / REPORT
     write_text(page, comparison_page(runs))
-    print(f"\n{summary(runs)}\n\n{page}")
+    print(f"\n{comparison_text(runs)}\n\n{page}")
 
 
 def write_report(run_dir: Path) -> Path:
     """Writes `report.html` into the directory of a run, finished or not, and returns its path.
 
     Raises:
-        ConfigError: for a folder that is no run.
+        ConfigError: the folder is no run directory.
     """
-    from vtg.evaluation.report.page import run_page
+    from vtg.evaluation.report.html_page import run_page
     from vtg.evaluation.report.run_reader import read_run
 
     path = run_dir / REPORT

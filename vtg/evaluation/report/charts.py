@@ -1,30 +1,49 @@
-"""Charts as SVG text: lines over steps, stacked shares over steps, a histogram. Values show under the pointer."""
+"""The geometry of charts: lines and stacked shares over steps, and a histogram.
+
+`templates/charts.html.jinja` draws it. Coordinates are in units of the SVG viewBox (`FRAME`), with y pointing down.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 MAX_POINTS = 200
-"""A longer line is drawn through the means of so many stretches of steps, on a band from their least to their most."""
+"""A longer curve is averaged over this many stretches of steps: one point per 2 pixels, and a page of 100,000 logged
+steps stays under 300 kB."""
 
-WIDTH, HEIGHT = 460, 230
-LEFT, RIGHT, TOP, BOTTOM = 52, 20, 10, 28
+MAX_DOTS = 12
+"""Up to so many points are marked by dots. Without them a curve of a single point would be invisible."""
 
 COLORS = ("#1f77b4", "#f0932b", "#2a9d6f", "#c8385a", "#7d5ba6", "#8c6d46", "#17a2b8", "#6b7785")
-"""Of series, in their order."""
+"""Line colors, by the position of a series in its chart. Mid-tones: readable on the light and on the dark page."""
 
 SHADES = ("#e8edf3", "#bcd3e8", "#86b3d8", "#4a8cc0", "#1d5c92")
-"""Of ordered shares, from the least to the most."""
+"""One hue from light to dark, for shares of ordered ranges (the lowest IoU first)."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The size of a chart, and the edges of the rectangle that its axes span. Outside of that are the labels."""
+
+    width: int
+    height: int
+    left: int
+    right: int
+    top: int
+    bottom: int
+
+
+FRAME = Frame(width=460, height=230, left=52, right=440, top=10, bottom=202)
+"""Left: room for a label such as `-2.5e-07`; right: half of the last step's label."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """A named line, `values` by step."""
+    """A curve to draw: `values` by step. An empty name is left out of the legend and of tooltips."""
 
     name: str
     values: Mapping[int, float]
@@ -32,185 +51,221 @@ class Series:
 
 
 @dataclass(frozen=True)
+class Tick:
+    """A labelled value of an axis, at an x or a y coordinate."""
+
+    position: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """A polyline in SVG's `points` syntax; `dots` are its points where they are few."""
+
+    points: str
+    color: str
+    dots: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Area:
+    """A filled polygon in SVG's `points` syntax. `is_band`: the minimum-to-maximum band behind an averaged line."""
+
+    points: str
+    color: str
+    is_band: bool = False
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bar of a histogram."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    color: str
+    tip: str
+
+
+@dataclass(frozen=True)
+class HoverStrip:
+    """An invisible strip around a step at `x`: pointing at it shows `tip` and a vertical line."""
+
+    left: float
+    width: float
+    x: float
+    tip: str
+
+
+@dataclass(frozen=True)
+class Plot:
+    """All shapes of one chart, back to front."""
+
+    x_ticks: Sequence[Tick]
+    y_ticks: Sequence[Tick]
+    areas: Sequence[Area] = ()
+    lines: Sequence[Line] = ()
+    bars: Sequence[Bar] = ()
+    strips: Sequence[HoverStrip] = ()
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plot with its caption. `legend`: (name, color) of each series."""
+
+    title: str
+    plot: Plot
+    hint: str = ""
+    legend: Sequence[tuple[str, str]] = field(default=())
+
+
+@dataclass(frozen=True)
 class _Axes:
+    """Maps values to coordinates. x runs from `x0` to `x1`, y from the first of `y_ticks` to the last."""
+
     x0: float
     x1: float
-    y0: float
-    y1: float
     y_ticks: Sequence[float]
 
     def x(self, value: float) -> float:
-        return LEFT + (value - self.x0) / (self.x1 - self.x0) * (WIDTH - LEFT - RIGHT)
+        return FRAME.left + (value - self.x0) / (self.x1 - self.x0) * (FRAME.right - FRAME.left)
 
     def y(self, value: float) -> float:
-        return HEIGHT - BOTTOM - (value - self.y0) / (self.y1 - self.y0) * (HEIGHT - TOP - BOTTOM)
+        low, high = self.y_ticks[0], self.y_ticks[-1]
+        return FRAME.bottom - (value - low) / (high - low) * (FRAME.bottom - FRAME.top)
+
+    def points(self, xs: Sequence[float] | NDArray[np.float64], ys: Sequence[float] | NDArray[np.float64]) -> str:
+        """Values as SVG's `points` syntax."""
+        return " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in zip(xs, ys, strict=True))
+
+    def between(self, xs: NDArray[np.float64], lower: NDArray[np.float64], upper: NDArray[np.float64]) -> str:
+        """The outline of the area between two curves, as SVG's `points` syntax."""
+        return self.points(np.concatenate([xs, xs[::-1]]), np.concatenate([upper, lower[::-1]]))
 
 
-def text_of(value: object) -> str:
-    """Any text, safe between tags and in quoted attributes; what UTF-8 cannot hold is replaced."""
-    return escape(str(value).encode("utf-8", "replace").decode())
-
-
-def number(value: float) -> str:
-    """A number as a chart shows it: four figures, thousands parted."""
+def format_number(value: float) -> str:
+    """A number for a label: four significant digits, thousands separated."""
     if value == 0 or 1e-3 <= abs(value) < 1e6:
         return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
     return f"{value:.3g}"
 
 
-def line_chart(series: Sequence[Series], *, low: float | None = None, high: float | None = None) -> str:
-    """Lines over steps in one frame. `low` and `high`: values that the axis must reach."""
-    thinned = [(one, *_thin(one.values)) for one in series if one.values]
-    if not thinned:
-        return ""
-    steps = np.concatenate([steps for _, steps, _ in thinned])
-    bounds = [np.array([bound for bound in (low, high) if bound is not None])]
-    values = np.concatenate([bands.ravel() for _, _, bands in thinned] + bounds)
-    axes = _axes(steps, float(values.min()), float(values.max()))
-    parts = [_grid(axes)]
-    said: dict[float, list[tuple[Series, float]]] = {}
-    for one, at, bands in thinned:
-        points = [(axes.x(step), axes.y(mean)) for step, mean in zip(at, bands[1], strict=True)]
-        if len(at) < len(one.values):
-            edge = [*zip(at, bands[2], strict=True), *reversed(list(zip(at, bands[0], strict=True)))]
-            shape = _points([(axes.x(step), axes.y(value)) for step, value in edge])
-            parts.append(f'<polygon points="{shape}" fill="{one.color}" opacity=".15"/>')
-        parts.append(f'<polyline points="{_points(points)}" stroke="{one.color}" class="line"/>')
-        if len(points) <= 12:
-            parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.6" fill="{one.color}"/>' for x, y in points]
-        for step, mean in zip(at.tolist(), bands[1].tolist(), strict=True):
-            said.setdefault(step, []).append((one, mean))
-    parts.append(_hits(axes, {step: _said(step, entries) for step, entries in said.items()}))
-    return _svg(parts)
+def line_chart(series: Sequence[Series], *, low: float | None = None, high: float | None = None) -> Plot | None:
+    """Curves over steps on shared axes; None where all are empty. The y axis includes `low` and `high`."""
+    downsampled = [(curve, *_downsample(curve.values)) for curve in series if curve.values]
+    if not downsampled:
+        return None
+    all_steps = np.concatenate([steps for _, steps, _ in downsampled])
+    bounds = np.array([bound for bound in (low, high) if bound is not None])
+    all_values = np.concatenate([*(bands.ravel() for _, _, bands in downsampled), bounds])
+    axes = _step_axes(all_steps, float(all_values.min()), float(all_values.max()))
+    areas, lines = [], []
+    labels: dict[float, list[str]] = {}
+    for curve, steps, (lowest, mean, highest) in downsampled:
+        if len(steps) < len(curve.values):
+            areas.append(Area(axes.between(steps, lowest, highest), curve.color, is_band=True))
+        dots = tuple((axes.x(x), axes.y(y)) for x, y in zip(steps, mean, strict=True)) if len(steps) <= MAX_DOTS else ()
+        lines.append(Line(axes.points(steps, mean), curve.color, dots))
+        for step, value in zip(steps.tolist(), mean.tolist(), strict=True):
+            label = format_number(value)
+            labels.setdefault(step, []).append(f"{curve.name}: {label}" if curve.name else label)
+    tips = {step: "\n".join([f"step {step:.0f}", *entries]) for step, entries in labels.items()}
+    return Plot(_step_ticks(axes), _value_ticks(axes), areas=areas, lines=lines, strips=_hover_strips(axes, tips))
 
 
-def stacked_chart(shares: Sequence[tuple[str, Mapping[int, float]]], colors: Sequence[str]) -> str:
-    """Shares that add up to 1, stacked over steps, the first at the bottom. A share missing at a step is 0 there."""
+def stacked_chart(shares: Sequence[tuple[str, Mapping[int, float]]], colors: Sequence[str]) -> Plot | None:
+    """Shares that add up to 1, stacked over steps, the first at the bottom; None without any step.
+
+    A share that is missing at a step counts as 0 there.
+    """
     steps = sorted({step for _, values in shares for step in values})
     if not steps:
-        return ""
-    filled = [{step: values.get(step, 0.0) for step in steps} for _, values in shares]
-    thinned = [_thin(values) for values in filled]
-    at, layers = thinned[0][0], np.array([bands[1] for _, bands in thinned])
-    if len(at) == 1:  # an area needs a width
-        at, layers = np.array([at[0], at[0] + 1]), layers.repeat(2, axis=1)
-    tops = np.cumsum(layers, axis=0)
-    axes = _axes(at, 0.0, 1.0)
-    parts = [_grid(axes, percent=True)]
-    floor = np.zeros(len(at))
-    for top, color in zip(tops, colors, strict=False):
-        edge = [*zip(at, top, strict=True), *reversed(list(zip(at, floor, strict=True)))]
-        shape = _points([(axes.x(step), axes.y(value)) for step, value in edge])
-        parts.append(f'<polygon points="{shape}" fill="{color}" stroke="#fff" stroke-width=".6"/>')
-        floor = top
+        return None
+    downsampled = [_downsample({step: values.get(step, 0.0) for step in steps}) for _, values in shares]
+    xs, layers = downsampled[0][0], np.array([bands[1] for _, bands in downsampled])
+    if len(xs) == 1:  # a single step would be an area of no width
+        xs, layers = np.array([xs[0], xs[0] + 1]), layers.repeat(2, axis=1)
+    edges = np.concatenate([np.zeros((1, len(xs))), np.cumsum(layers, axis=0)])
+    axes = _step_axes(xs, 0.0, 1.0)
+    layer_edges = zip(pairwise(edges), colors, strict=True)
+    areas = [Area(axes.between(xs, lower, upper), color) for (lower, upper), color in layer_edges]
     names = [name for name, _ in shares]
-    tips = {
-        float(step): f"step {step:.0f}\n"
-        + "\n".join(f"{name}: {100 * share:.1f} %" for name, share in reversed(list(zip(names, column, strict=True))))
-        for step, column in zip(at, layers.T, strict=True)
-    }
-    parts.append(_hits(axes, tips))
-    return _svg(parts)
+    tips = {}
+    for step, column in zip(xs.tolist(), layers.T, strict=True):
+        # The list of the tooltip has the order of the stack, from its top.
+        entries = [f"{name}: {100 * share:.1f} %" for name, share in zip(names, column, strict=True)]
+        tips[step] = "\n".join([f"step {step:.0f}", *reversed(entries)])
+    y_ticks = [Tick(axes.y(value), f"{100 * value:.0f} %") for value in axes.y_ticks]
+    return Plot(_step_ticks(axes), y_ticks, areas=areas, strips=_hover_strips(axes, tips))
 
 
-def histogram(scores: Sequence[tuple[str, NDArray[np.float64], str]]) -> str:
-    """How scores from 0 to 1 are spread, in tenths, side by side: (name, scores, color) each."""
+def histogram(scores: Sequence[tuple[str, NDArray[np.float64], str]]) -> Plot:
+    """Percent of IoUs in each tenth from 0 to 1, groups side by side. `scores`: (name, IoUs (N,), color) each."""
     edges = np.linspace(0, 1, 11)
-    counts = [np.histogram(values, bins=edges)[0] for _, values, _ in scores]
-    shares = [100 * found / max(1, len(values)) for found, (_, values, _) in zip(counts, scores, strict=True)]
-    ticks = _ticks(0.0, float(np.max(shares)) or 1.0)
-    axes = _Axes(0.0, 1.0, 0.0, ticks[-1], ticks)
-    parts = [_grid(axes, x_ticks=[0, 0.2, 0.4, 0.6, 0.8, 1.0])]
+    counts = [np.histogram(ious, bins=edges)[0] for _, ious, _ in scores]
+    percents = [100 * count / max(1, len(ious)) for count, (_, ious, _) in zip(counts, scores, strict=True)]
+    axes = _Axes(0.0, 1.0, _round_values(0.0, float(np.max(percents)) or 1.0))
     width = (axes.x(0.1) - axes.x(0.0) - 4) / len(scores)
-    for column, ((name, _, color), found, share) in enumerate(zip(scores, counts, shares, strict=True)):
+    bars = []
+    for column, ((name, _, color), count, percent) in enumerate(zip(scores, counts, percents, strict=True)):
         for tenth in range(10):
-            x, y = axes.x(edges[tenth]) + 2 + width * column, axes.y(share[tenth])
-            tip = f"IoU {edges[tenth]:.1f} to {edges[tenth + 1]:.1f}\n{name}: {found[tenth]} ({share[tenth]:.1f} %)"
-            parts.append(
-                f'<rect class="tip" x="{x:.1f}" y="{y:.1f}" width="{width - 1:.1f}" height="{axes.y(0) - y:.1f}" '
-                f'fill="{color}"><title>{text_of(tip)}</title></rect>'
-            )
-    return _svg(parts)
+            x, y = axes.x(edges[tenth]) + 2 + width * column, axes.y(percent[tenth])
+            tip = f"IoU {edges[tenth]:.1f} to {edges[tenth + 1]:.1f}\n{name}: {count[tenth]} ({percent[tenth]:.1f} %)"
+            bars.append(Bar(x, y, width - 1, axes.y(0) - y, color, tip))
+    x_ticks = [Tick(axes.x(value), format_number(value)) for value in (0, 0.2, 0.4, 0.6, 0.8, 1.0)]
+    return Plot(x_ticks, _value_ticks(axes), bars=bars)
 
 
-def legend(entries: Sequence[tuple[str, str]]) -> str:
-    """(name, color) of each line or area."""
-    items = (f'<span><i style="background:{color}"></i>{text_of(name)}</span>' for name, color in entries)
-    return f'<div class="legend">{"".join(items)}</div>'
-
-
-def _said(step: float, entries: Sequence[tuple[Series, float]]) -> str:
-    lines = (f"{one.name}: {number(value)}" if one.name else number(value) for one, value in entries)
-    return "\n".join([f"step {step:.0f}", *lines])
-
-
-def _thin(values: Mapping[int, float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Steps (P,) and the least, mean and most value (3, P) of at most `MAX_POINTS` stretches of them."""
-    steps, found = np.array(list(values), dtype=np.float64), np.array(list(values.values()), dtype=np.float64)
+def _downsample(values: Mapping[int, float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Steps (P,) and the minimum, mean and maximum (3, P) over at most `MAX_POINTS` stretches of a curve."""
+    steps, logged = np.array(list(values), dtype=np.float64), np.array(list(values.values()), dtype=np.float64)
     if len(steps) <= MAX_POINTS:
-        return steps, np.stack([found] * 3)
+        return steps, np.stack([logged] * 3)
     starts = np.linspace(0, len(steps), MAX_POINTS, endpoint=False).astype(int)
     sizes = np.diff([*starts, len(steps)])
-    means = np.add.reduceat(found, starts) / sizes
+    means = np.add.reduceat(logged, starts) / sizes
     last = starts + sizes - 1
-    return steps[last], np.stack([np.minimum.reduceat(found, starts), means, np.maximum.reduceat(found, starts)])
+    return steps[last], np.stack([np.minimum.reduceat(logged, starts), means, np.maximum.reduceat(logged, starts)])
 
 
-def _axes(steps: NDArray[np.float64], low: float, high: float) -> _Axes:
+def _step_axes(steps: NDArray[np.float64], low: float, high: float) -> _Axes:
     first, last = float(steps.min()), float(steps.max())
     if first == last:
         first, last = first - 1, last + 1
-    ticks = _ticks(low, high)
-    return _Axes(first, last, ticks[0], ticks[-1], ticks)
+    return _Axes(first, last, _round_values(low, high))
 
 
-def _ticks(low: float, high: float, wanted: int = 4) -> list[float]:
-    """Round numbers that reach from `low` or below to `high` or above."""
-    if high - low <= 1e-9 * max(abs(low), abs(high)):  # a constant: some room around it
-        room = abs(high) / 10 or 1.0
-        low, high = low - room, high + room
+def _round_values(low: float, high: float, wanted: int = 4) -> list[float]:
+    """About `wanted` + 1 evenly spaced round numbers, from `low` or below to `high` or above."""
+    if high - low <= 1e-9 * max(abs(low), abs(high)):  # a constant curve: an axis needs a height
+        margin = abs(high) / 10 or 1.0
+        low, high = low - margin, high + margin
     rough = (high - low) / wanted
     magnitude = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * magnitude for factor in (1, 2, 2.5, 5, 10) if factor * magnitude >= rough * 0.999)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [index * step for index in range(first, last + 1)]
+    # 0.999 and 1e-9 absorb rounding errors, which would double the spacing or add a tick beyond the data.
+    spacing = next(factor * magnitude for factor in (1, 2, 2.5, 5, 10) if factor * magnitude >= rough * 0.999)
+    first, last = math.floor(low / spacing + 1e-9), math.ceil(high / spacing - 1e-9)
+    return [index * spacing for index in range(first, last + 1)]
 
 
-def _grid(axes: _Axes, *, x_ticks: Sequence[float] | None = None, percent: bool = False) -> str:
-    parts = []
-    for value in axes.y_ticks:
-        y, shown = axes.y(value), f"{100 * value:.0f} %" if percent else number(round(value, 12))
-        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{shown}</text>')
-    for value in x_ticks if x_ticks is not None else _step_ticks(axes):
-        shown = number(value) if x_ticks is not None else f"{value:,.0f}"
-        parts.append(f'<text x="{axes.x(value):.1f}" y="{HEIGHT - 8}" text-anchor="middle">{shown}</text>')
-    return "".join(parts)
+def _value_ticks(axes: _Axes) -> list[Tick]:
+    return [Tick(axes.y(value), format_number(value)) for value in axes.y_ticks]
 
 
-def _step_ticks(axes: _Axes) -> list[float]:
-    return [value for value in _ticks(axes.x0, axes.x1, 5) if axes.x0 <= value <= axes.x1 and value == int(value)]
+def _step_ticks(axes: _Axes) -> list[Tick]:
+    """Round steps within the plot. A run of few steps has no ticks at halves."""
+    steps = [value for value in _round_values(axes.x0, axes.x1, 5) if axes.x0 <= value <= axes.x1]
+    return [Tick(axes.x(step), f"{step:,.0f}") for step in steps if step == int(step)]
 
 
-def _hits(axes: _Axes, tips: Mapping[float, str]) -> str:
-    """One invisible strip for each step, which shows its values and a line when pointed at."""
+def _hover_strips(axes: _Axes, tips: Mapping[float, str]) -> list[HoverStrip]:
+    """One strip a step, each reaching halfway to its neighbours, so that the pointer need not hit a point."""
     steps = sorted(tips)
-    between = [(axes.x(a) + axes.x(b)) / 2 for a, b in pairwise(steps)]
-    edges = [LEFT, *between, WIDTH - RIGHT]
-    parts = []
-    for step, left, right in zip(steps, edges[:-1], edges[1:], strict=True):
-        x = axes.x(step)
-        parts.append(
-            f'<g class="hit tip"><rect x="{left:.1f}" y="{TOP}" width="{max(right - left, 0.5):.1f}" '
-            f'height="{HEIGHT - TOP - BOTTOM}"/><line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
-            f"<title>{text_of(tips[step])}</title></g>"
-        )
-    return "".join(parts)
-
-
-def _points(pairs: Sequence[tuple[float, float]]) -> str:
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in pairs)
-
-
-def _svg(parts: Sequence[str]) -> str:
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(parts)}</svg>'
+    halfway = [(axes.x(a) + axes.x(b)) / 2 for a, b in pairwise(steps)]
+    edges = [FRAME.left, *halfway, FRAME.right]
+    return [
+        # Steps of several runs may lie closer than half a unit; a strip of no width could not be pointed at.
+        HoverStrip(left, max(right - left, 0.5), axes.x(step), tips[step])
+        for step, (left, right) in zip(steps, pairwise(edges), strict=True)
+    ]

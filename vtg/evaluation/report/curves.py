@@ -1,16 +1,19 @@
-"""Which keys of train_log.jsonl stand in which chart of a report, of one run or of several."""
+"""Which keys of train_log.jsonl are drawn in which chart, for one run or for several."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from vtg.evaluation.report.charts import COLORS, SHADES, Series, legend, line_chart, stacked_chart, text_of
+from vtg.evaluation.report.charts import COLORS, SHADES, Figure, Series, line_chart, stacked_chart
 from vtg.evaluation.report.run_reader import Curve, Run
 
 
 @dataclass(frozen=True)
-class Chart:
-    """A chart of the keys that match `keys` (with `*` for any text). `low`, `high`: values its axis must reach."""
+class ChartKeys:
+    """A chart of all keys that match a pattern of `keys` (`*` for any text).
+
+    `low`, `high`: values that its y axis must include.
+    """
 
     title: str
     keys: tuple[str, ...]
@@ -19,32 +22,38 @@ class Chart:
     high: float | None = None
 
 
+# Shares have an axis from 0 to 1: of a run where 2 % of answers are cut off, the chart must not look like one of 90 %.
 LEARNING = (
-    Chart("Loss", ("loss", "eval_loss")),
-    Chart("Reward", ("reward",), "mean over all completions"),
-    Chart("Parts of the reward", ("rewards/*/mean",), "mean of each reward, before its weight"),
-    Chart("IoU of completions", ("iou/mean",), "mean temporal IoU of sampled answers", low=0, high=1),
-    Chart("Validation", ("eval_mIoU", "eval_R1@*", "eval_parse_failures"), "greedy answers; %", low=0),
-    Chart(
+    ChartKeys("Loss", ("loss", "eval_loss")),
+    ChartKeys("Reward", ("reward",), "mean over all completions"),
+    ChartKeys("Parts of the reward", ("rewards/*/mean",), "mean of each reward, before its weight"),
+    ChartKeys("IoU of completions", ("iou/mean",), "mean temporal IoU of sampled answers", low=0, high=1),
+    ChartKeys("Validation", ("eval_mIoU", "eval_R1@*", "eval_parse_failures"), "greedy answers; %", low=0),
+    ChartKeys(
         "Spread of the reward", ("reward_std", "rewards/*/std"), "within a group: what there is to learn from", low=0
     ),
-    Chart("Groups without a signal", ("frac_reward_zero_std",), "all of a group got the same reward", low=0, high=1),
-    Chart("KL divergence", ("kl",), "from the reference model", low=0),
-    Chart("Entropy", ("entropy",), "of the sampled tokens; near 0: all completions are the same", low=0),
-    Chart("Completion length", ("completions/mean_length",), "tokens", low=0),
-    Chart("Completions cut off", ("completions/clipped_ratio",), "share that reached the length limit", low=0, high=1),
-    Chart("Learning rate", ("learning_rate",)),
-    Chart("Gradient norm", ("grad_norm",), low=0),
+    ChartKeys(
+        "Groups without a signal", ("frac_reward_zero_std",), "all of a group got the same reward", low=0, high=1
+    ),
+    ChartKeys("KL divergence", ("kl",), "from the reference model", low=0),
+    ChartKeys("Entropy", ("entropy",), "of the sampled tokens; near 0: all completions are the same", low=0),
+    ChartKeys("Completion length", ("completions/mean_length",), "tokens", low=0),
+    ChartKeys(
+        "Completions cut off", ("completions/clipped_ratio",), "share that reached the length limit", low=0, high=1
+    ),
+    ChartKeys("Learning rate", ("learning_rate",)),
+    ChartKeys("Gradient norm", ("grad_norm",), low=0),
 )
 
+# An IoU reward can rise without a look at the video: by longer spans, or by answering the whole clip each time.
 HACKING = (
-    Chart(
+    ChartKeys(
         "Length of the predicted moment",
         ("length/predicted_s", "length/true_s"),
         "seconds; a prediction that grows away from the truth earns overlap, not precision",
         low=0,
     ),
-    Chart(
+    ChartKeys(
         "Whole-video answers",
         ("length/whole_video_share",),
         "share of answers that take all of the clip",
@@ -62,78 +71,76 @@ STACKS = (
 )
 
 NOT_DRAWN = ("epoch", "total_flos", "eval_samples", "eval_missing")
+"""Keys that grow with the step or never change."""
 
 
-def learning_charts(runs: Sequence[Run]) -> str:
-    """The charts a reader wants first."""
-    return "".join(_figures(chart, runs) for chart in LEARNING)
+def learning_figures(runs: Sequence[Run]) -> list[Figure]:
+    """Loss, rewards, validation, optimizer: the charts to look at first."""
+    return [figure for chart in LEARNING for figure in _figures(chart, runs)]
 
 
-def hacking_charts(runs: Sequence[Run]) -> str:
-    """What shows that a reward is won without finding the moment."""
-    return "".join(_figures(chart, runs) for chart in HACKING)
+def hacking_figures(runs: Sequence[Run]) -> list[Figure]:
+    """Signs of reward hacking: a reward that rises without the moment being found."""
+    return [figure for chart in HACKING for figure in _figures(chart, runs)]
 
 
-def share_charts(run: Run) -> str:
-    """IoU ranges and parse statuses of the sampled answers, stacked over steps."""
+def other_figures(runs: Sequence[Run]) -> list[Figure]:
+    """A chart for each remaining key with several steps: batches, throughput, video decoding, keys of a library."""
+    drawn = {key for keys in (IOU_SHARES, PARSE_SHARES, NOT_DRAWN) for key in keys}
+    drawn |= {key for chart in (*LEARNING, *HACKING) for key in _matching_keys(chart.keys, runs)}
+    keys = sorted({key for run in runs for key, curve in run.log.items() if len(curve) > 1} - drawn)
+    return [figure for key in keys for figure in _figures(ChartKeys(key, (key,)), runs)]
+
+
+def share_figures(run: Run) -> list[Figure]:
+    """IoU ranges and parse statuses of the sampled completions, stacked over steps."""
     figures = []
     for title, keys, colors, hint in STACKS:
         shares = [(key.partition("/")[2].replace("_", " "), run.log.get(key, {})) for key in keys]
-        if drawn := stacked_chart(shares, colors):
+        if plot := stacked_chart(shares, colors):
             names = [name for name, _ in shares]
-            figures.append(_figure(title, drawn, hint, legend(list(zip(names, colors, strict=True)))))
-    return "".join(figures)
+            figures.append(Figure(title, plot, hint, list(zip(names, colors, strict=True))))
+    return figures
 
 
-def other_charts(runs: Sequence[Run]) -> str:
-    """One chart for every other key that changes over steps: batches, speed, videos, and what a library logs."""
-    known = {key for keys in (IOU_SHARES, PARSE_SHARES, NOT_DRAWN) for key in keys}
-    known |= {key for chart in (*LEARNING, *HACKING) for key in _matching(chart.keys, runs)}
-    keys = sorted({key for run in runs for key, curve in run.log.items() if len(curve) > 1} - known)
-    return "".join(_figures(Chart(key, (key,)), runs) for key in keys)
-
-
-def totals(run: Run) -> dict[str, float]:
-    """What was logged once: run times and totals."""
+def logged_totals(run: Run) -> dict[str, float]:
+    """The values that the Trainer logs once, at the end: run time, throughput, FLOPs."""
     return {key: next(iter(curve.values())) for key, curve in run.log.items() if key.startswith(("train_", "total_"))}
 
 
-def _matching(patterns: Iterable[str], runs: Sequence[Run]) -> list[str]:
-    """Keys of the runs' logs, in the order of the patterns."""
-    found = sorted({key for run in runs for key in run.log})
-    return [key for pattern in patterns for key in found if fnmatchcase(key, pattern)]
+def _matching_keys(patterns: Iterable[str], runs: Sequence[Run]) -> list[str]:
+    """Logged keys, in the order of the patterns."""
+    logged = sorted({key for run in runs for key in run.log})
+    return [key for pattern in patterns for key in logged if fnmatchcase(key, pattern)]
 
 
-def _figures(chart: Chart, runs: Sequence[Run]) -> str:
-    """One chart of all its keys for one run; for several, a chart of the runs for each key."""
-    keys = _matching(chart.keys, runs)
+def _figures(chart: ChartKeys, runs: Sequence[Run]) -> list[Figure]:
+    """One run: a figure with a line for each key. Several runs: a figure for each key, with a line for each run."""
+    keys = _matching_keys(chart.keys, runs)
     if len(runs) == 1:
-        lines = [(_short(key, chart), runs[0].log[key]) for key in keys]
-        return _lines(chart, chart.title, lines)
+        return _figure(chart, chart.title, [(_short_name(key, chart), runs[0].log[key]) for key in keys])
     figures = []
     for key in keys:
-        title = chart.title if len(keys) == 1 else f"{chart.title}: {_short(key, chart)}"
-        figures.append(_lines(chart, title, [(run.name, run.log.get(key, {})) for run in runs], always=True))
-    return "".join(figures)
+        title = chart.title if len(keys) == 1 else f"{chart.title}: {_short_name(key, chart)}"
+        figures += _figure(chart, title, [(run.name, run.log.get(key, {})) for run in runs], has_legend=True)
+    return figures
 
 
-def _lines(chart: Chart, title: str, lines: Sequence[tuple[str, Curve]], *, always: bool = False) -> str:
-    """`always`: a line keeps its color, and the legend is there, where others are missing."""
-    series = [Series(name, curve, COLORS[at % len(COLORS)]) for at, (name, curve) in enumerate(lines)]
-    drawn = line_chart(series, low=chart.low, high=chart.high)
-    if not drawn:
-        return ""
-    entries = [(one.name, one.color) for one in series if one.values]
-    return _figure(title, drawn, chart.hint, legend(entries) if always or len(entries) > 1 else "")
+def _figure(
+    chart: ChartKeys, title: str, curves: Sequence[tuple[str, Curve]], *, has_legend: bool = False
+) -> list[Figure]:
+    """The figure, or none where no curve has a step. `has_legend`: also for a single line."""
+    # A color belongs to the position among all curves: a run has the same color in charts where another run is missing.
+    series = [Series(name, curve, COLORS[at % len(COLORS)]) for at, (name, curve) in enumerate(curves)]
+    plot = line_chart(series, low=chart.low, high=chart.high)
+    if plot is None:
+        return []
+    legend = [(line.name, line.color) for line in series if line.values]
+    return [Figure(title, plot, chart.hint, legend if has_legend or len(legend) > 1 else [])]
 
 
-def _figure(title: str, drawn: str, hint: str, entries: str) -> str:
-    said = f"<small>{text_of(hint)}</small>" if hint else ""
-    return f"<figure><figcaption><b>{text_of(title)}</b>{said}</figcaption>{drawn}{entries}</figure>"
-
-
-def _short(key: str, chart: Chart) -> str:
-    """`rewards/temporal_iou/mean` as `temporal_iou`, where the chart's title says the rest."""
+def _short_name(key: str, chart: ChartKeys) -> str:
+    """The part of a key that the chart's title does not say: `rewards/temporal_iou/mean` is `temporal_iou`."""
     parts = key.split("/")
     if len(parts) == 3 and parts[0] == "rewards":
         return parts[1]

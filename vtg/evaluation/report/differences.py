@@ -1,4 +1,4 @@
-"""What differs between two runs: settings, versions, commit, machine, data files, test samples."""
+"""What differs between two runs: settings, package versions, commit, machine, data files, test samples."""
 
 import hashlib
 import json
@@ -6,66 +6,74 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vtg.evaluation.report.run_reader import Run, flat
+from vtg.evaluation.report.run_reader import Run, flatten
 
 ABSENT = "(absent)"
+
 DATA_FILES = ("annotation_file", "val_file", "test_file")
+"""Settings of `data` that name an annotation file."""
+
 MACHINE = ("python", "platform", "cpus", "gpus", "world_size", "command")
+"""Keys of environment.json that are compared under `machine`."""
 
-Pairs = dict[str, tuple[Any, Any]]
+Differences = dict[str, tuple[Any, Any]]
+"""Key → its value in run A and in run B."""
 
 
-def differences(a: Run, b: Run) -> dict[str, Pairs]:
-    """Group → what differs there → its value in either run. Groups: config, packages, commit, machine, data, samples.
+def differences(a: Run, b: Run) -> dict[str, Differences]:
+    """What differs, by group: config, packages, commit, machine, data, samples. A group is empty where all is the same.
 
-    Data files are compared by content, as they are now; a relative path is looked up in the current folder.
+    Annotation files are compared by their present content; a relative path is looked up in the current folder.
     """
-    packages = [_mapping(run.environment.get("packages")) for run in (a, b)]
+    packages = [_as_dict(run.environment.get("packages")) for run in (a, b)]
     machine = [{key: run.environment.get(key, ABSENT) for key in MACHINE} for run in (a, b)]
     commits = [{"git_commit": run.environment.get("git_commit", ABSENT)} for run in (a, b)]
     return {
-        "config": _pairs(flat(a.config) if a.config else {}, flat(b.config) if b.config else {}),
-        "packages": _pairs(*packages),
-        "commit": _pairs(*commits),
-        "machine": _pairs(*machine),
-        "data": _pairs(_data(a), _data(b)),
-        "samples": _pairs(_samples(a, b), _samples(b, a)),
+        "config": _differing(flatten(a.config) if a.config else {}, flatten(b.config) if b.config else {}),
+        "packages": _differing(*packages),
+        "commit": _differing(*commits),
+        "machine": _differing(*machine),
+        "data": _differing(_data_digests(a), _data_digests(b)),
+        "samples": _differing(_tested_samples(a, b), _tested_samples(b, a)),
     }
 
 
-def difference_lines(a: Run, b: Run, found: Mapping[str, Pairs]) -> list[str]:
-    """The differences as text, a group under its name; what is the same in one line at the end."""
+def difference_lines(a: Run, b: Run, groups: Mapping[str, Differences]) -> list[str]:
+    """The differences as text, each group under its name; the groups without one in the last line."""
     lines = [f"A  {a.folder}", f"B  {b.folder}"]
-    for group, pairs in found.items():
-        if pairs:
+    for group, differing in groups.items():
+        if differing:
             lines += ["", group]
-            width = max(len(key) for key in pairs)
-            lines += [f"  {key:<{width}}  {_shown(one)}  →  {_shown(other)}" for key, (one, other) in pairs.items()]
-    if same := [group for group, pairs in found.items() if not pairs]:
+            width = max(len(key) for key in differing)
+            lines += [
+                f"  {key:<{width}}  {_as_text(in_a)}  →  {_as_text(in_b)}" for key, (in_a, in_b) in differing.items()
+            ]
+    if same := [group for group, differing in groups.items() if not differing]:
         lines += ["", f"the same: {', '.join(same)}"]
     return lines
 
 
-def _pairs(a: Mapping[str, Any], b: Mapping[str, Any]) -> Pairs:
+def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> Differences:
     keys = [*a, *(key for key in b if key not in a)]
-    both = {key: (a.get(key, ABSENT), b.get(key, ABSENT)) for key in keys}
-    return {key: pair for key, pair in both.items() if pair[0] != pair[1]}
+    pairs = {key: (a.get(key, ABSENT), b.get(key, ABSENT)) for key in keys}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def _mapping(value: Any) -> dict[str, Any]:
+def _as_dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _data(run: Run) -> dict[str, str]:
-    """What the run's annotation files hold: rows and a digest, or that a file is not there."""
-    paths = {key: _mapping(run.config.get("data")).get(key) for key in DATA_FILES}
-    return {key: _content(Path(path)) for key, path in paths.items() if isinstance(path, str)}
+def _data_digests(run: Run) -> dict[str, str]:
+    """Number of lines and digest of each annotation file of the run."""
+    paths = {key: _as_dict(run.config.get("data")).get(key) for key in DATA_FILES}
+    return {key: _digest(Path(path)) for key, path in paths.items() if isinstance(path, str)}
 
 
-def _content(path: Path) -> str:
+def _digest(path: Path) -> str:
     if not path.is_file():
         return f"{path} is not there"
     digest, lines = hashlib.sha256(), 0
+    # By blocks: annotation files reach gigabytes.
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
@@ -73,13 +81,13 @@ def _content(path: Path) -> str:
     return f"{lines} lines, sha256 {digest.hexdigest()[:12]}"
 
 
-def _samples(run: Run, other: Run) -> dict[str, str]:
-    """How many samples a run was tested on, and how many of them the other was not."""
-    mine, its = ({str(row.get("qid")) for row in one.tuned} for one in (run, other))
-    if mine == its:
+def _tested_samples(run: Run, other: Run) -> dict[str, str]:
+    """How many samples `run` was tested on, and how many of them `other` was not; empty where they are the same."""
+    qids, other_qids = ({str(row.get("qid")) for row in tested.tuned} for tested in (run, other))
+    if qids == other_qids:
         return {}
-    return {"tested": f"{len(mine)} samples, {len(mine - its)} of them here alone"}
+    return {"tested": f"{len(qids)} samples, {len(qids - other_qids)} of them here alone"}
 
 
-def _shown(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -1,4 +1,4 @@
-"""A run directory as its report reads it: whatever of it is there, and a note about whatever is there but broken."""
+"""Reads a run directory for its report: every file is optional, and a broken one becomes a note, not an error."""
 
 import json
 import sys
@@ -13,27 +13,38 @@ import yaml
 from vtg.errors import ConfigError
 from vtg.evaluation.metrics import row_spans
 
-Row = Mapping[str, Any]
-Metrics = dict[str, dict[str, Any]]
+JsonRow = Mapping[str, Any]
+"""One line of a JSONL file."""
+
+MetricColumns = dict[str, dict[str, Any]]
+"""Column (base, tuned, shuffled, …) → metric → value."""
+
 Curve = dict[int, float]
+"""Optimizer step → value, in the order of the steps."""
 
-SIGNS = ("config.yaml", "train_log.jsonl", "metrics.json", "predictions.jsonl")
-"""A folder with one of these files is a run, or the answers of `vtg.predict`."""
+RUN_FILES = ("config.yaml", "train_log.jsonl", "metrics.json", "predictions.jsonl")
+"""A folder with one of these files is a run directory, or the output of `vtg.predict`."""
 
-SWEEP = "multirun.yaml"
-"""What Hydra leaves beside the runs of a sweep."""
+SWEEP_FILE = "multirun.yaml"
+"""Hydra writes it into the folder that holds the runs of a sweep (`--multirun`)."""
 
-SPANS = ("timestamp", "prediction")
+SPAN_FIELDS = ("timestamp", "prediction")
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run left in its directory. Each part is empty where its file is missing.
+    """The contents of a run directory. A field is empty where its file is missing.
 
-    `record`: run.json, with what a reader of the scores has to know and the settings that changed on the way.
-
-    `log`: key of train_log.jsonl → step → value, for every numeric key. `metrics`: column (base, tuned, …) → metric →
-    value. `completions`: step → the file of that step's completions. `notes`: what could not be read, a line each.
+    Attributes:
+        record: run.json: notes about the scores, and settings that changed on a resume.
+        metrics: metrics.json by column.
+        log: numeric keys of train_log.jsonl, each as a curve over steps.
+        base: rows of base_predictions.jsonl that can be scored.
+        tuned: rows of predictions.jsonl that can be scored.
+        skipped: rows of skipped.jsonl, the samples left out of training.
+        completions: step → file of the completions sampled there (GRPO).
+        written: when a file of the run last changed.
+        notes: what could not be read, a line each.
     """
 
     folder: Path
@@ -42,46 +53,51 @@ class Run:
     config_text: str = ""
     environment: dict[str, Any] = field(default_factory=dict)
     record: dict[str, Any] = field(default_factory=dict)
-    metrics: Metrics = field(default_factory=dict)
+    metrics: MetricColumns = field(default_factory=dict)
     log: dict[str, Curve] = field(default_factory=dict)
-    base: tuple[Row, ...] = ()
-    tuned: tuple[Row, ...] = ()
-    skipped: tuple[Row, ...] = ()
+    base: tuple[JsonRow, ...] = ()
+    tuned: tuple[JsonRow, ...] = ()
+    skipped: tuple[JsonRow, ...] = ()
     completions: dict[int, Path] = field(default_factory=dict)
     written: datetime | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def last_step(self) -> int:
-        """The last step the log tells of; 0 without a log."""
+        """The last step in the log; 0 without a log."""
         return max((step for curve in self.log.values() for step in curve), default=0)
+
+    @property
+    def main_metrics(self) -> dict[str, Any]:
+        """The scores of the tuned model, or of the only column there is (`vtg.predict`)."""
+        return self.metrics.get("tuned") or next(iter(self.metrics.values()), {})
 
 
 def read_run(folder: Path) -> Run:
-    """Reads what is there. A line or file that is broken is noted; a last line that is still being written is not.
+    """Reads all files of a run directory, finished or not.
 
     Raises:
-        ConfigError: for what is no folder, or a folder without any file of a run.
+        ConfigError: `folder` does not exist, or holds no file of a run.
     """
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder; give the output_dir of a training run")
-    if not any((folder / name).is_file() for name in SIGNS):
-        raise ConfigError(f"{folder} is no run directory: it holds none of {', '.join(SIGNS)}; give an output_dir")
+    if not _is_run(folder):
+        raise ConfigError(f"{folder} is no run directory: it holds none of {', '.join(RUN_FILES)}; give an output_dir")
     notes: list[str] = []
-    config_text = _text(folder / "config.yaml", notes)
-    config = _config(config_text, notes)
-    times = [(folder / name).stat().st_mtime for name in SIGNS if (folder / name).is_file()]
+    config_text = _read_text(folder / "config.yaml", notes)
+    config = _parse_config(config_text, notes)
+    times = [(folder / name).stat().st_mtime for name in RUN_FILES if (folder / name).is_file()]
     return Run(
         folder=folder,
-        name=_name(folder, config),
+        name=_run_name(folder, config),
         config=config,
         config_text=config_text,
-        environment=_object(folder / "environment.json", notes),
-        record=_object(folder / "run.json", notes),
-        metrics=_columns(_object(folder / "metrics.json", notes)),
-        log=_curves(read_rows(folder / "train_log.jsonl", notes)),
-        base=tuple(_scorable(folder / "base_predictions.jsonl", notes)),
-        tuned=tuple(_scorable(folder / "predictions.jsonl", notes)),
+        environment=_read_object(folder / "environment.json", notes),
+        record=_read_object(folder / "run.json", notes),
+        metrics=_metric_columns(_read_object(folder / "metrics.json", notes)),
+        log=_curves_by_key(read_rows(folder / "train_log.jsonl", notes)),
+        base=tuple(_read_scorable_rows(folder / "base_predictions.jsonl", notes)),
+        tuned=tuple(_read_scorable_rows(folder / "predictions.jsonl", notes)),
         skipped=tuple(read_rows(folder / "skipped.jsonl", notes)),
         completions={
             int(number): path
@@ -94,60 +110,66 @@ def read_run(folder: Path) -> Run:
 
 
 def runs_in(folder: Path) -> list[Path]:
-    """The run directories of a sweep; the folder itself where it is none."""
-    if any((folder / name).is_file() for name in SIGNS) or not (folder / SWEEP).is_file():
+    """The run directories of a sweep; `[folder]` where it is not the folder of a sweep."""
+    if _is_run(folder) or not (folder / SWEEP_FILE).is_file():
         return [folder]
-    return sorted(one.parent for one in folder.glob("*/config.yaml"))
+    return sorted(config.parent for config in folder.glob("*/config.yaml"))
 
 
-def _name(folder: Path, config: dict[str, Any]) -> str:
-    """What the run is called; of a sweep, whose runs share that name, what its folder says was set."""
-    if (folder.parent / SWEEP).is_file():
+def _is_run(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in RUN_FILES)
+
+
+def _run_name(folder: Path, config: dict[str, Any]) -> str:
+    # The runs of a sweep share their `run_name`; their folders are called after the overrides that differ.
+    if (folder.parent / SWEEP_FILE).is_file():
         return folder.resolve().name
     return str(config.get("run_name") or folder.resolve().name)
 
 
-def read_rows(path: Path, notes: list[str]) -> list[Row]:
-    """The objects of a JSONL file, none where it is missing. Other lines are counted in a note."""
-    rows: list[Row] = []
+def read_rows(path: Path, notes: list[str]) -> list[JsonRow]:
+    """The JSON objects of a JSONL file, none where it is missing. Other lines are counted in a note."""
+    rows: list[JsonRow] = []
     broken = 0
-    *lines, unfinished = _text(path, notes).split("\n")  # the last is empty, or is being written, or was never finished
+    # The text after the last newline is empty, or a line that a running or killed process did not finish: no note.
+    *lines, unfinished = _read_text(path, notes).split("\n")
     for line in lines:
-        row = _decoded(line)
+        row = _parse_json(line)
         if isinstance(row, dict):
             rows.append(row)
         else:
             broken += bool(line.strip())
-    if isinstance(row := _decoded(unfinished), dict):
+    if isinstance(row := _parse_json(unfinished), dict):
         rows.append(row)
     if broken:
         notes.append(f"{path.name}: lines left out because they are no JSON objects: {broken}")
     return rows
 
 
-def scorable(row: Row) -> bool:
-    """Whether a row has what a timeline and an IoU need: a duration, a truth, and a list of predicted spans."""
+def is_scorable(row: JsonRow) -> bool:
+    """Whether a row has what an IoU and a timeline need: a duration, ground-truth spans, a list of predicted spans."""
     return (
         is_number(row.get("duration"))
         and row["duration"] > 0
-        and all(name in row and _is_spans(row[name]) for name in SPANS)
+        and all(name in row and _are_spans(row[name]) for name in SPAN_FIELDS)
         and bool(row_spans(row["timestamp"]))
     )
 
 
 def is_number(value: object) -> bool:
-    """Whether `value` is a finite number that a float can hold (a bool is none)."""
+    """Whether `value` is a finite number in the range of a float. A bool is not."""
+    # Compared as it is: float(10**400) raises, and JSON may hold such an integer.
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
-def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one: `{"a": {"b": 1}}` is `{"a.b": 1}`."""
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one with dotted keys: `{"a": {"b": 1}}` becomes `{"a.b": 1}`."""
     if isinstance(value, dict) and (value or not prefix):
-        return {k: v for key, inner in value.items() for k, v in flat(inner, f"{prefix}{key}.").items()}
+        return {k: v for key, inner in value.items() for k, v in flatten(inner, f"{prefix}{key}.").items()}
     return {prefix[:-1]: value}
 
 
-def _text(path: Path, notes: list[str]) -> str:
+def _read_text(path: Path, notes: list[str]) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     except OSError as error:
@@ -155,14 +177,14 @@ def _text(path: Path, notes: list[str]) -> str:
         return ""
 
 
-def _decoded(line: str) -> Any:
+def _parse_json(line: str) -> Any:
     try:
         return json.loads(line)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError):  # thousands of nested brackets are a RecursionError
         return None
 
 
-def _config(text: str, notes: list[str]) -> dict[str, Any]:
+def _parse_config(text: str, notes: list[str]) -> dict[str, Any]:
     try:
         config = yaml.safe_load(text) if text.strip() else {}
     except yaml.YAMLError as error:
@@ -171,8 +193,8 @@ def _config(text: str, notes: list[str]) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def _object(path: Path, notes: list[str]) -> dict[str, Any]:
-    text = _text(path, notes)
+def _read_object(path: Path, notes: list[str]) -> dict[str, Any]:
+    text = _read_text(path, notes)
     try:
         value = json.loads(text) if text.strip() else {}
     except (ValueError, RecursionError) as error:
@@ -181,27 +203,28 @@ def _object(path: Path, notes: list[str]) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _columns(metrics: dict[str, Any]) -> Metrics:
-    """Columns of metrics; the one column of `vtg.predict`, which has no name there, is `predictions`."""
+def _metric_columns(metrics: dict[str, Any]) -> MetricColumns:
+    """Metrics by column. `vtg.predict` writes a single column without a name: it is called `predictions`."""
     columns = {name: column for name, column in metrics.items() if isinstance(column, dict)}
-    alone = {name: value for name, value in metrics.items() if is_number(value)}
-    return columns or ({"predictions": alone} if alone else {})
+    unnamed = {name: value for name, value in metrics.items() if is_number(value)}
+    return columns or ({"predictions": unnamed} if unnamed else {})
 
 
-def _curves(entries: Sequence[Row]) -> dict[str, Curve]:
+def _curves_by_key(entries: Sequence[JsonRow]) -> dict[str, Curve]:
     curves: dict[str, Curve] = {}
     for entry in entries:
         step = entry.get("step")
         if isinstance(step, int) and is_number(step):
             for key, value in entry.items():
                 if key != "step" and is_number(value):
+                    # A resume trains and logs some steps a second time: the later entry counts.
                     curves.setdefault(key, {})[step] = float(value)
     return {key: dict(sorted(curve.items())) for key, curve in curves.items()}
 
 
-def _scorable(path: Path, notes: list[str]) -> list[Row]:
+def _read_scorable_rows(path: Path, notes: list[str]) -> list[JsonRow]:
     rows = read_rows(path, notes)
-    kept = [row for row in rows if scorable(row)]
+    kept = [row for row in rows if is_scorable(row)]
     if len(kept) < len(rows):
         notes.append(
             f"{path.name}: rows left out for want of duration, timestamp or prediction: {len(rows) - len(kept)}"
@@ -209,8 +232,8 @@ def _scorable(path: Path, notes: list[str]) -> list[Row]:
     return kept
 
 
-def _is_spans(value: object) -> bool:
-    """One pair of numbers, a list of such, or nothing; a bound may be missing (null) or not finite."""
+def _are_spans(value: object) -> bool:
+    """Whether `value` is one (start, end) pair, a list of pairs, or None. A bound may be NaN or infinite."""
     if value is None:
         return True
     if not isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The scores of a run in its report: the table of columns, what was gained over the base, and how IoUs are spread."""
+"""The scores in a report: metrics of a run, gains over the base with confidence intervals, how IoUs are spread."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,22 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtg.evaluation.metrics import PRESETS, Interval, paired_bootstrap, row_ious
-from vtg.evaluation.report.charts import histogram, legend, text_of
-from vtg.evaluation.report.run_reader import Row, Run, is_number
-from vtg.evaluation.report.timelines import BASE, TUNED
+from vtg.evaluation.report.charts import COLORS, Figure, histogram
+from vtg.evaluation.report.run_reader import JsonRow, Run, is_number
+from vtg.evaluation.report.timelines import BASE_COLOR, TUNED_COLOR
 
-QUICK_RESAMPLES = 2_000
-"""For the gains beside that of mIoU, which is drawn as often as in the run's closing table."""
+MIOU_RESAMPLES = 10_000
+"""As in the table that a run prints at its end, so that both show the same interval for mIoU."""
 
-FIRST = ("R1@0.3", "R1@0.5", "R1@0.7", "mIoU", "set_mIoU", "parse_failures", "samples", "missing")
-"""Metrics in the order of a table; others follow."""
+HIT_RESAMPLES = 2_000
+"""For the gains in R1, which are printed nowhere else: a fifth of the time."""
+
+METRIC_ORDER = ("R1@0.3", "R1@0.5", "R1@0.7", "mIoU", "set_mIoU", "parse_failures", "samples", "missing")
+"""Other metrics follow by name."""
 
 LESS_IS_BETTER = ("parse_failures", "missing")
 
 
 @dataclass(frozen=True)
 class Gain:
-    """What `paired_bootstrap` says of a metric, in percent points, and on how many samples."""
+    """The difference of a metric between two models on the same samples, in percentage points, by paired bootstrap."""
 
     interval: Interval
     samples: int
@@ -37,105 +40,148 @@ class Gain:
         return f"{self.interval.low:+.1f} to {self.interval.high:+.1f}"
 
     @property
-    def is_certain(self) -> bool:
-        """Whether the interval leaves out zero."""
+    def is_significant(self) -> bool:
+        """Whether the interval excludes zero."""
         return not self.interval.low <= 0 <= self.interval.high
 
-    def document(self) -> dict[str, float | int]:
+    @property
+    def verdict(self) -> str:
+        """`good`, `bad`, or `unsure` where the interval includes zero."""
+        if not self.is_significant:
+            return "unsure"
+        return "good" if self.interval.difference > 0 else "bad"
+
+    def as_json(self) -> dict[str, float | int]:
         """For `--json`."""
         bounds = self.interval
         return {"difference": bounds.difference, "low": bounds.low, "high": bounds.high, "samples": self.samples}
 
 
-def gains(before: Sequence[Row], after: Sequence[Row]) -> dict[str, Gain]:
-    """Metric → gain of `after` over `before`, on the samples that both answered, joined by qid."""
-    other = {str(row["qid"]): row for row in after if "qid" in row}
-    pairs = [(row, other[str(row["qid"])]) for row in before if "qid" in row and str(row["qid"]) in other]
+@dataclass(frozen=True)
+class MetricRow:
+    """A metric with its value in each column, as text."""
+
+    name: str
+    cells: tuple[str, ...]
+    gain: Gain | None
+
+
+@dataclass(frozen=True)
+class MetricTable:
+    """Metrics as rows; base, tuned and control as columns; the gain of tuned over base last, where there is one."""
+
+    columns: tuple[str, ...]
+    rows: tuple[MetricRow, ...]
+    has_gains: bool
+    explanation: str
+
+
+@dataclass(frozen=True)
+class RunScores:
+    """A run in a comparison: its metrics as (text, is the best of all runs), and two gains in mIoU."""
+
+    name: str
+    color: str
+    cells: tuple[tuple[str, bool], ...]
+    base_miou: str
+    over_base: Gain | None
+    over_first_run: Gain | None
+
+
+@dataclass(frozen=True)
+class ComparisonTable:
+    """Runs as rows, metrics as columns."""
+
+    metrics: tuple[str, ...]
+    rows: tuple[RunScores, ...]
+    explanation: str
+
+
+def paired_gains(before: Sequence[JsonRow], after: Sequence[JsonRow]) -> dict[str, Gain]:
+    """Metric → gain of `after` over `before` on the samples (by qid) that both have; empty where they share none."""
+    after_by_qid = {str(row["qid"]): row for row in after if "qid" in row}
+    pairs = [(row, after_by_qid[str(row["qid"])]) for row in before if "qid" in row and str(row["qid"]) in after_by_qid]
     if not pairs:
         return {}
-    base, tuned = (row_ious([pair[side] for pair in pairs]) for side in (0, 1))
+    ious_before, ious_after = (row_ious([pair[side] for pair in pairs]) for side in (0, 1))
     preset = PRESETS["vtg"]
 
     def gain(score: Callable[[NDArray[np.float64]], NDArray[Any]], resamples: int) -> Gain:
-        found = paired_bootstrap(100.0 * score(base), 100.0 * score(tuned), resamples=resamples)
-        return Gain(found, len(pairs))
+        interval = paired_bootstrap(100.0 * score(ious_before), 100.0 * score(ious_after), resamples=resamples)
+        return Gain(interval, len(pairs))
 
-    of_hits = {f"R1@{t}": gain(lambda ious, t=t: preset.hits(ious, t), QUICK_RESAMPLES) for t in preset.thresholds}
-    return of_hits | {"mIoU": gain(lambda ious: ious, 10_000)}
-
-
-def metric_names(columns: Sequence[dict[str, Any]]) -> list[str]:
-    """All metrics of the columns, in the order of a table."""
-    there = {name for column in columns for name, value in column.items() if is_number(value)}
-    return [name for name in FIRST if name in there] + sorted(there - set(FIRST))
+    hit_gains = {f"R1@{t}": gain(lambda ious, t=t: preset.hits(ious, t), HIT_RESAMPLES) for t in preset.thresholds}
+    return hit_gains | {"mIoU": gain(lambda ious: ious, MIOU_RESAMPLES)}
 
 
-def cell(value: Any) -> str:
-    """A metric as text; empty where it is missing."""
+def format_metric(value: Any) -> str:
+    """A metric as text: counts as integers, shares with one decimal; empty for what is no number."""
     if not is_number(value):
         return ""
     return str(value) if isinstance(value, int) else f"{value:.1f}"
 
 
-def results_table(run: Run, gained: dict[str, Gain]) -> str:
-    """Metrics as rows, base, tuned and control as columns, and the gain with its interval."""
+def metric_table(run: Run, gains: dict[str, Gain]) -> MetricTable | None:
+    """The metrics of a run; None where it has none yet."""
     if not run.metrics:
-        return ""
-    heads = "".join(f"<th>{text_of(name)}</th>" for name in run.metrics)
-    heads += "<th>gain</th><th>95 % interval</th>" if gained else ""
-    lines = []
-    for name in metric_names(list(run.metrics.values())):
-        values = "".join(f"<td>{cell(column.get(name))}</td>" for column in run.metrics.values())
-        lines.append(f"<tr><th>{text_of(name)}</th>{values}{_gain_cells(gained.get(name)) if gained else ''}</tr>")
-    said = f"{PRESETS['vtg'].convention}. Shares in percent." + (" " + _explain(run, gained) if gained else "")
-    return f"<table><thead><tr><th></th>{heads}</tr></thead>{''.join(lines)}</table><p class=said>{text_of(said)}</p>"
+        return None
+    rows = tuple(
+        MetricRow(name, tuple(format_metric(column.get(name)) for column in run.metrics.values()), gains.get(name))
+        for name in _metric_names(list(run.metrics.values()))
+    )
+    explanation = f"{PRESETS['vtg'].convention}. Shares in percent."
+    if gains:
+        samples = next(iter(gains.values())).samples
+        explanation += f" Gain: tuned over base on the same {samples} samples, with a paired bootstrap interval."
+        if "shuffled" in run.metrics:
+            explanation += (
+                " shuffled: the tuned model, each sample shown another video: what a guess without looking gets."
+            )
+    return MetricTable(tuple(run.metrics), rows, bool(gains), explanation)
 
 
-def spread(run: Run) -> str:
-    """A histogram of IoUs, base beside tuned."""
-    found = [("base", run.base, BASE), ("tuned" if run.base else "answers", run.tuned, TUNED)]
-    scores = [(name, row_ious(rows), color) for name, rows, color in found if rows]
+def iou_histogram(run: Run) -> Figure | None:
+    """How the IoUs of the test samples are spread, base beside tuned; None without predictions."""
+    groups = [("base", run.base, BASE_COLOR), ("tuned" if run.base else "answers", run.tuned, TUNED_COLOR)]
+    scores = [(name, row_ious(rows), color) for name, rows, color in groups if rows]
     if not scores:
-        return ""
-    entries = legend([(name, color) for name, _, color in scores])
-    caption = "<figcaption><b>IoU of the samples</b><small>percent of samples, by IoU</small></figcaption>"
-    return f"<figure>{caption}{histogram(scores)}{entries}</figure>"
+        return None
+    legend = [(name, color) for name, _, color in scores]
+    return Figure("IoU of the samples", histogram(scores), "percent of samples, by IoU", legend)
 
 
-def comparison_table(runs: Sequence[Run], swatches: Sequence[str]) -> str:
-    """A row for each run: its tuned metrics, what the base had, and how far it is from the first run on its samples."""
-    tuned = [_main_column(run) for run in runs]
-    names = metric_names(tuned)
+def comparison_table(runs: Sequence[Run]) -> ComparisonTable | None:
+    """Metrics of all runs, and the gain of each in mIoU over its base and over the first run; None without metrics."""
+    columns = [run.main_metrics for run in runs]
+    names = _metric_names(columns)
     if not names:
-        return ""
-    tested = {frozenset(str(row.get("qid")) for row in run.tuned) for run in runs}
-    is_fair = len(tested) == 1
-    best = {name: _best(name, [column.get(name) for column in tuned]) if is_fair else None for name in names}
-    heads = "".join(f"<th>{text_of(name)}</th>" for name in names)
-    lines = []
-    for run, swatch, column in zip(runs, swatches, tuned, strict=True):
-        cells = "".join(
-            f"<td{' class=best' if column.get(name) == best[name] else ''}>{cell(column.get(name))}</td>"
-            for name in names
+        return None
+    tested_qids = {frozenset(str(row.get("qid")) for row in run.tuned) for run in runs}
+    # Scores on different samples cannot be ranked: a run that was tested on easier ones would win.
+    is_fair = len(tested_qids) == 1
+    best = {name: _best(name, [column.get(name) for column in columns]) if is_fair else None for name in names}
+    rows = tuple(
+        RunScores(
+            run.name,
+            COLORS[at % len(COLORS)],
+            tuple((format_metric(column.get(name)), _is_best(column.get(name), best[name])) for name in names),
+            format_metric(run.metrics.get("base", {}).get("mIoU")),
+            paired_gains(run.base, run.tuned).get("mIoU"),
+            paired_gains(runs[0].tuned, run.tuned).get("mIoU") if at else None,
         )
-        base = cell(run.metrics.get("base", {}).get("mIoU"))
-        over = gains(run.base, run.tuned).get("mIoU")
-        against = gains(runs[0].tuned, run.tuned).get("mIoU") if run is not runs[0] else None
-        lines.append(
-            f"<tr><th>{swatch}{text_of(run.name)}</th>{cells}<td>{base}</td>{_gain_cells(over)}{_gain_cells(against)}</tr>"
-        )
-    heads += "<th>base mIoU</th><th>gain</th><th>95 %</th><th>mIoU against the first</th><th>95 %</th>"
-    said = "" if is_fair else "The runs were tested on different samples: only the gains, on shared ones, compare them."
-    return f"<table><thead><tr><th></th>{heads}</tr></thead>{''.join(lines)}</table><p class=said>{said}</p>"
+        for at, (run, column) in enumerate(zip(runs, columns, strict=True))
+    )
+    unfair = "The runs were tested on different samples: only the gains, on shared ones, compare them."
+    return ComparisonTable(tuple(names), rows, "" if is_fair else unfair)
 
 
-def summary(runs: Sequence[Run]) -> str:
-    """The same in short, as text: a row for each run, with mIoU of base and tuned, the gain and its 95 % interval."""
+def comparison_text(runs: Sequence[Run]) -> str:
+    """mIoU of base and tuned, the gain and its 95 % interval: a line for each run, under a heading."""
     rows: list[list[str]] = [["run", "base", "tuned", "gain", "95 % interval"]]
     for run in runs:
-        over = gains(run.base, run.tuned).get("mIoU")
-        base, tuned = (cell(column.get("mIoU")) for column in (run.metrics.get("base", {}), _main_column(run)))
-        rows.append([run.name, base, tuned, str(over or ""), over.bounds if over else ""])
+        gain = paired_gains(run.base, run.tuned).get("mIoU")
+        base, tuned = (format_metric(column.get("mIoU")) for column in (run.metrics.get("base", {}), run.main_metrics))
+        rows.append([run.name, base, tuned, str(gain or ""), gain.bounds if gain else ""])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
         "  ".join([name.ljust(widths[0]), *(text.rjust(width) for text, width in zip(cells, widths[1:], strict=True))])
@@ -144,28 +190,18 @@ def summary(runs: Sequence[Run]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _main_column(run: Run) -> dict[str, Any]:
-    """The tuned scores, or the only ones there are."""
-    return run.metrics.get("tuned") or next(iter(run.metrics.values()), {})
+def _metric_names(columns: Sequence[dict[str, Any]]) -> list[str]:
+    names = {name for column in columns for name, value in column.items() if is_number(value)}
+    return [name for name in METRIC_ORDER if name in names] + sorted(names - set(METRIC_ORDER))
 
 
-def _best(name: str, values: Sequence[Any]) -> Any:
-    there = [value for value in values if is_number(value)]
-    if name == "samples" or len(set(there)) < 2:
+def _best(name: str, values: Sequence[Any]) -> float | None:
+    """The best of the runs' values; None where all are the same, or where more is not better."""
+    numbers = [value for value in values if is_number(value)]
+    if name == "samples" or len(set(numbers)) < 2:
         return None
-    return min(there) if name in LESS_IS_BETTER else max(there)
+    return min(numbers) if name in LESS_IS_BETTER else max(numbers)
 
 
-def _gain_cells(gain: Gain | None) -> str:
-    if gain is None:
-        return "<td></td><td></td>"
-    better = ("good" if gain.interval.difference > 0 else "bad") if gain.is_certain else "unsure"
-    return f"<td class={better}>{gain}</td><td>{gain.bounds}</td>"
-
-
-def _explain(run: Run, gained: dict[str, Gain]) -> str:
-    count = next(iter(gained.values())).samples
-    said = f"Gain: tuned over base on the same {count} samples, with a paired bootstrap interval."
-    if "shuffled" in run.metrics:
-        said += " shuffled: the tuned model, each sample shown another video: what a guess without looking gets."
-    return said
+def _is_best(value: Any, best: float | None) -> bool:
+    return best is not None and value == best

@@ -1,4 +1,4 @@
-// Titles of charts appear at once, beside the pointer. Without this script the browser shows them itself.
+// Shows the <title> of a chart's shape beside the pointer at once. Without this script the browser shows it, after a second.
 const tip = document.createElement("div");
 tip.id = "tip";
 document.body.append(tip);

@@ -1,0 +1,221 @@
+"""The HTML page of one run or of several: what stands in which section, rendered from `templates/`.
+
+A section is a template in `templates/sections/` and an entry in `run_page` or `comparison_page`.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from vtg.evaluation.report import curves
+from vtg.evaluation.report.charts import COLORS, FRAME, format_number
+from vtg.evaluation.report.differences import difference_lines, differences
+from vtg.evaluation.report.run_reader import Run, is_number
+from vtg.evaluation.report.score_tables import (
+    Gain,
+    comparison_table,
+    format_metric,
+    iou_histogram,
+    metric_table,
+    paired_gains,
+)
+from vtg.evaluation.report.timelines import completion_groups, sample_groups
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+MAX_SKIPPED_ROWS = 200
+"""Enough to see what is wrong with a data set; skipped.jsonl has the rest."""
+
+MAIN_PACKAGES = ("vtg", "torch", "transformers", "trl", "peft")
+"""Their versions stand at the top of the page; those of all packages under Environment."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the page: `templates/sections/TEMPLATE.html.jinja` shows `content`.
+
+    It is left out of the page where all of its content is empty.
+    """
+
+    title: str
+    template: str
+    content: Mapping[str, Any]
+
+    @property
+    def anchor(self) -> str:
+        return self.title.lower().replace(" ", "-")
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One of the few numbers at the top of the page; `detail` is small print."""
+
+    name: str
+    value: str
+    detail: str = ""
+
+
+def run_page(run: Run) -> str:
+    """The page of one run, as HTML."""
+    gains = paired_gains(run.base, run.tuned)
+    notes = list(run.notes)
+    completions = completion_groups(run, notes)
+    sections = [
+        Section(
+            "Results",
+            "results",
+            {
+                "table": metric_table(run, gains),
+                "histogram": iou_histogram(run),
+                "remarks": _strings(run.record, "notes"),
+            },
+        ),
+        _training_section([run]),
+        Section("Sampled answers", "figures", {"figures": curves.share_figures(run)}),
+        Section("Reward hacking", "figures", {"figures": curves.hacking_figures([run])}),
+        Section("Completions", "completions", {"groups": completions}),
+        Section("Samples", "samples", {"groups": sample_groups(run)}),
+        Section("Skipped rows", "skipped_rows", {"rows": run.skipped[:MAX_SKIPPED_ROWS], "total": len(run.skipped)}),
+        Section("Settings", "settings", {"config": run.config_text.rstrip(), "changes": _changed_settings(run)}),
+        Section("Environment", "environment", {"facts": _facts(run.environment | curves.logged_totals(run))}),
+    ]
+    header = {"source": _source(run), "chips": _chips(run), "tiles": _tiles(run, gains)}
+    return _render("run", title=run.name, sections=sections, notes=notes, **header)
+
+
+def comparison_page(runs: Sequence[Run]) -> str:
+    """The page of several runs, as HTML: their metrics side by side, their curves in shared charts, what differs."""
+    first, *others = runs
+    changes = [
+        (f"{run.name} against {first.name}", "\n".join(difference_lines(first, run, differences(first, run))))
+        for run in others
+    ]
+    sections = [
+        Section("Results", "comparison_table", {"table": comparison_table(runs)}),
+        _training_section(runs),
+        Section("Reward hacking", "figures", {"figures": curves.hacking_figures(runs)}),
+        Section("What differs", "differences", {"changes": changes}),
+    ]
+    return _render(
+        "comparison",
+        title=f"{len(runs)} runs compared",
+        sections=sections,
+        notes=[f"{run.name}: {note}" for run in runs for note in run.notes],
+        runs=[(run.name, COLORS[at % len(COLORS)], f"{run.folder} · {_state(run)}") for at, run in enumerate(runs)],
+    )
+
+
+def _training_section(runs: Sequence[Run]) -> Section:
+    content = {"figures": curves.learning_figures(runs), "others": curves.other_figures(runs)}
+    return Section("Training", "training", content)
+
+
+def _render(template: str, *, sections: Iterable[Section], **context: Any) -> str:
+    shown = [section for section in sections if any(section.content.values())]
+    html = _environment().get_template(f"{template}.html.jinja").render(context, sections=shown)
+    # Rows may hold half of a surrogate pair (an odd file name, a cut emoji), which UTF-8 cannot: it becomes "?".
+    return html.encode("utf-8", "replace").decode()
+
+
+@lru_cache(maxsize=1)
+def _environment() -> "Environment":
+    """Jinja with the templates of this package. Queries and completions are hostile text: everything is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    loader = PackageLoader("vtg.evaluation.report")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    # Read as text, not included as templates: `{#` and `{{` are valid in CSS and JavaScript, and comments in Jinja.
+    inlined = {name: Markup(loader.get_source(environment, f"report.{name}")[0]) for name in ("css", "js")}
+    environment.globals |= inlined | {"frame": FRAME}
+    environment.filters["px"] = "{:.1f}".format  # a tenth of a unit is below a pixel; more digits double the page
+    return environment
+
+
+def _source(run: Run) -> str:
+    """The model, the data and the folder, in one line."""
+    model, data = (run.config.get(group) for group in ("model", "data"))
+    parts = [
+        f"model {model['path']}" if isinstance(model, dict) and model.get("path") else "",
+        f"data {data['annotation_file']}" if isinstance(data, dict) and data.get("annotation_file") else "",
+        str(run.folder),
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def _state(run: Run) -> str:
+    """How the run trains, and how far it is."""
+    method = "GRPO" if "reward" in run.log or run.completions else "SFT" if "loss" in run.log else "answers"
+    if not run.log:
+        return method
+    return f"{method}, {run.last_step:,} steps" + ("" if "tuned" in run.metrics else ", not finished")
+
+
+def _chips(run: Run) -> list[str]:
+    packages = run.environment.get("packages")
+    versions = packages if isinstance(packages, dict) else {}
+    commit = run.environment.get("git_commit")
+    chips = [
+        _state(run),
+        *(f"{name} {versions[name]}" for name in MAIN_PACKAGES if versions.get(name)),
+        f"commit {commit[:10]}" if isinstance(commit, str) else "",
+        f"{run.written:%Y-%m-%d %H:%M}" if run.written else "",
+    ]
+    return [chip for chip in chips if chip]
+
+
+def _tiles(run: Run, gains: Mapping[str, Gain]) -> list[Tile]:
+    """Scores and rewards; the loss only where a run has neither yet."""
+    tiles = []
+    for key in ("mIoU", "R1@0.5", "R1@0.7", "parse_failures"):
+        if is_number(value := run.main_metrics.get(key)):
+            gain = gains.get(key)
+            detail = f"{gain} over the base ({gain.bounds})" if gain else ""
+            tiles.append(Tile(key.replace("_", " "), format_metric(value), detail))
+    logged = [_last_value_tile(run, "reward", "reward"), _last_value_tile(run, "iou/mean", "IoU of completions")]
+    tiles += [tile for tile in logged if tile]
+    if not tiles and (loss := _last_value_tile(run, "loss", "loss")):
+        tiles.append(loss)
+    return tiles
+
+
+def _last_value_tile(run: Run, key: str, name: str) -> Tile | None:
+    if key not in run.log:
+        return None
+    values = list(run.log[key].values())
+    return Tile(name, format_number(values[-1]), f"{format_number(values[0])} at the first step")
+
+
+def _strings(record: Mapping[str, Any], key: str) -> list[str]:
+    values = record.get(key)
+    return [str(value) for value in values] if isinstance(values, list) else []
+
+
+def _changed_settings(run: Run) -> list[str]:
+    """The settings that a resume of the run changed, a line each."""
+    history = run.record.get("history")
+    lines = []
+    for start in history if isinstance(history, list) else []:
+        changes = start.get("changes") if isinstance(start, dict) else None
+        if isinstance(changes, dict):
+            when = f"{start.get('time')}, from {start.get('checkpoint') or 'the start'}"
+            pairs = {key: pair for key, pair in changes.items() if isinstance(pair, list)}
+            lines += [f"{when}: {key}: {' → '.join(map(str, pair))}" for key, pair in pairs.items()]
+    return lines
+
+
+def _facts(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(key, _as_text(value)) for key, value in values.items()]
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {inner}" for key, inner in value.items())
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return value if isinstance(value, str) else json.dumps(value)
