@@ -15,7 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vtg.data import audit, checks
+from vtg.data import checks
+from vtg.doctor import audit
 
 
 def write_rows(path: Path, *, rows: int, seed: int = 0) -> None:

@@ -18,8 +18,7 @@ from vtg.config.schema import RLConfig, SFTConfig
 PROJECT = Path(__file__).parents[1]
 PACKAGE = PROJECT / "vtg"
 
-GROUND = ("vtg.errors", "vtg.output", "vtg.bar", "vtg.threads", "vtg.config")
-
+# fmt: off
 BELOW: dict[str, tuple[str, ...]] = {
     "vtg.errors": (),
     "vtg.output": (),
@@ -29,98 +28,82 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.versions": (),
     "vtg.video.address": (),
     "vtg.config": ("vtg.errors", "vtg.output", "vtg.video.address"),
-    "vtg.entry": GROUND,
+    "vtg.entry": ("vtg.errors", "vtg.output", "vtg.config"),
     "vtg.data.rows": (),
-    "vtg.data.checks": ("vtg.data.rows", "vtg.video.address"),
-    "vtg.data.schema": ("vtg.data.rows", "vtg.data.checks", "vtg.video.address"),
-    "vtg.data.video_checks": ("vtg.data.checks", "vtg.data.schema", "vtg.video.address"),
-    "vtg.data.audit": ("vtg.data.rows", "vtg.data.checks", "vtg.data.schema", "vtg.data.video_checks"),
-    "vtg.video": GROUND,
-    "vtg.data.open_rows": ("vtg.errors", "vtg.video", "vtg.data.rows", "vtg.data.checks", "vtg.data.schema"),
-    "vtg.data.sources": ("vtg.errors", "vtg.video", "vtg.data.schema"),
+    "vtg.data.checks": ("vtg.video.address", "vtg.data.rows"),
+    "vtg.data.schema": ("vtg.video.address", "vtg.data.rows", "vtg.data.checks"),
+    "vtg.video": ("vtg.errors", "vtg.output", "vtg.threads", "vtg.video.address", "vtg.config"),
+    "vtg.data.open_rows": ("vtg.errors", "vtg.data.rows", "vtg.data.checks", "vtg.data.schema", "vtg.video"),
+    "vtg.data.sources": ("vtg.errors", "vtg.data.schema", "vtg.video"),
     "vtg.data.table": ("vtg.data.schema",),
     "vtg.data.reading": (
-        *("vtg.errors", "vtg.output", "vtg.video"),
-        *("vtg.data.rows", "vtg.data.schema", "vtg.data.sources", "vtg.data.table"),
+        "vtg.errors", "vtg.output", "vtg.video.address", "vtg.data.rows", "vtg.data.schema", "vtg.video",
+        "vtg.data.sources", "vtg.data.table",
     ),
-    "vtg.tasks": GROUND,
+    "vtg.tasks": ("vtg.errors", "vtg.config"),
     "vtg.data.inputs": ("vtg.errors", "vtg.video"),
     "vtg.data.collate": ("vtg.data.inputs",),
     "vtg.data.packing": ("vtg.errors", "vtg.config", "vtg.video", "vtg.data.inputs"),
     "vtg.data.batching": (),
     "vtg.data.cost": (
-        *("vtg.errors", "vtg.bar", "vtg.config", "vtg.video", "vtg.tasks"),
-        *("vtg.data.schema", "vtg.data.table", "vtg.data.reading", "vtg.data.inputs"),
+        "vtg.errors", "vtg.bar", "vtg.config", "vtg.data.schema", "vtg.video", "vtg.data.table", "vtg.data.reading",
+        "vtg.tasks", "vtg.data.inputs",
     ),
     "vtg.data.workers": (),
     "vtg.data.dataset": (
-        *(*GROUND, "vtg.data.schema", "vtg.data.table", "vtg.data.reading", "vtg.video", "vtg.tasks"),
-        *("vtg.data.inputs", "vtg.data.collate", "vtg.data.packing"),
+        "vtg.errors", "vtg.output", "vtg.config", "vtg.data.schema", "vtg.video", "vtg.data.table",
+        "vtg.data.reading", "vtg.tasks", "vtg.data.inputs", "vtg.data.collate", "vtg.data.packing",
     ),
-    "vtg.models": (*GROUND, "vtg.video", "vtg.tasks", "vtg.data.inputs", "vtg.data.collate"),
+    "vtg.data": (),
+    "vtg.models": (
+        "vtg.errors", "vtg.output", "vtg.config", "vtg.video", "vtg.tasks", "vtg.data.inputs", "vtg.data.collate",
+    ),
     "vtg.evaluation.metrics": ("vtg.tasks",),
-    "vtg.evaluation.prediction_rows": ("vtg.data.rows", "vtg.tasks", "vtg.evaluation.metrics"),
-    "vtg.evaluation.joining": (
-        *("vtg.data.schema", "vtg.tasks", "vtg.evaluation.metrics", "vtg.evaluation.prediction_rows"),
-    ),
     "vtg.evaluation.picture": ("vtg.output", "vtg.evaluation.metrics"),
     "vtg.evaluation.report": ("vtg.errors", "vtg.output", "vtg.evaluation.metrics"),
     "vtg.evaluation.so_far": ("vtg.output", "vtg.video", "vtg.data.dataset"),
-    "vtg.evaluation.questions": (
-        *("vtg.errors", "vtg.data.inputs", "vtg.data.dataset", "vtg.data.workers", "vtg.video"),
-    ),
+    "vtg.evaluation.questions": ("vtg.errors", "vtg.video", "vtg.data.inputs", "vtg.data.workers", "vtg.data.dataset"),
     "vtg.evaluation.generate": (
-        *("vtg.errors", "vtg.evaluation.metrics", "vtg.evaluation.so_far", "vtg.evaluation.questions", "vtg.video"),
-        *("vtg.bar", "vtg.data.inputs", "vtg.data.collate", "vtg.data.dataset", "vtg.tasks"),
+        "vtg.bar", "vtg.data.inputs", "vtg.data.collate", "vtg.data.dataset", "vtg.evaluation.metrics",
+        "vtg.evaluation.so_far", "vtg.evaluation.questions",
     ),
-    "vtg.evaluation.inference": (
-        *(*GROUND, "vtg.data.schema", "vtg.data.inputs", "vtg.data.dataset"),
-        *("vtg.models", "vtg.tasks", "vtg.evaluation.generate"),
-    ),
-    "vtg.evaluation.reading": (
-        "vtg.errors",
-        "vtg.config",
-        "vtg.data.schema",
-        "vtg.data.inputs",
-        "vtg.video",
-        "vtg.tasks",
-    ),
-    "vtg.evaluation.ceiling": ("vtg.data.schema", "vtg.tasks", "vtg.evaluation.metrics"),
-    "vtg.evaluation.diagnosis": (
-        *(
-            "vtg.errors",
-            "vtg.bar",
-            "vtg.config",
-            "vtg.data.schema",
-            "vtg.data.audit",
-            "vtg.data.inputs",
-            "vtg.models",
-            "vtg.tasks",
-        ),
-        *("vtg.evaluation.reading", "vtg.evaluation.ceiling"),
-    ),
-    "vtg.evaluate": (
-        *(*GROUND, "vtg.tasks", "vtg.evaluation.metrics", "vtg.evaluation.prediction_rows"),
-        "vtg.evaluation.joining",
-    ),
-    "vtg.demo.world": (),
-    "vtg.demo.language": ("vtg.demo.world",),
-    "vtg.demo.dataset": (*GROUND, "vtg.demo.world", "vtg.demo.language"),
-    "vtg.demo.pretrain": (
-        *(*GROUND, "vtg.video", "vtg.tasks", "vtg.data.inputs", "vtg.data.collate"),
-        *("vtg.models", "vtg.demo.world", "vtg.demo.language"),
+    "vtg.demo": (
+        "vtg.errors", "vtg.output", "vtg.bar", "vtg.config", "vtg.video", "vtg.tasks", "vtg.data.inputs",
+        "vtg.data.collate", "vtg.models",
     ),
     "vtg.training": (
-        *GROUND,
-        *("vtg.private_names", "vtg.versions"),
-        "vtg.video",
-        "vtg.tasks",
-        "vtg.data",
-        "vtg.models",
-        "vtg.evaluation",
-        "vtg.demo",
+        "vtg.errors", "vtg.output", "vtg.bar", "vtg.threads", "vtg.private_names", "vtg.versions", "vtg.config",
+        "vtg.data.schema", "vtg.video", "vtg.data.table", "vtg.tasks", "vtg.data.inputs", "vtg.data.packing",
+        "vtg.data.batching", "vtg.data.cost", "vtg.data.workers", "vtg.data.dataset", "vtg.models",
+        "vtg.evaluation.metrics", "vtg.evaluation.picture", "vtg.evaluation.report", "vtg.evaluation.so_far",
+        "vtg.evaluation.questions", "vtg.evaluation.generate", "vtg.demo",
+    ),
+    "vtg.export": ("vtg.errors", "vtg.output", "vtg.models", "vtg.training"),
+    "vtg.report": ("vtg.errors", "vtg.output", "vtg.evaluation.report"),
+    "vtg.inspect": (
+        "vtg.errors", "vtg.output", "vtg.bar", "vtg.video.address", "vtg.config", "vtg.entry", "vtg.data.rows",
+        "vtg.data.schema", "vtg.video", "vtg.data.reading",
+    ),
+    "vtg.evaluation.prediction_rows": ("vtg.data.rows", "vtg.tasks", "vtg.evaluation.metrics"),
+    "vtg.evaluation.joining": (
+        "vtg.data.schema", "vtg.tasks", "vtg.evaluation.metrics", "vtg.evaluation.prediction_rows",
+    ),
+    "vtg.evaluation.inference": (
+        "vtg.data.schema", "vtg.tasks", "vtg.data.inputs", "vtg.data.dataset", "vtg.models",
+        "vtg.evaluation.generate",
+    ),
+    "vtg.evaluation": (),
+    "vtg.doctor": (
+        "vtg.errors", "vtg.bar", "vtg.video.address", "vtg.config", "vtg.entry", "vtg.data.rows", "vtg.data.checks",
+        "vtg.data.schema", "vtg.video", "vtg.tasks", "vtg.data.inputs", "vtg.models", "vtg.evaluation.metrics",
+        "vtg.demo", "vtg.training",
+    ),
+    "vtg.evaluate": (
+        "vtg.output", "vtg.config", "vtg.tasks", "vtg.evaluation.metrics", "vtg.evaluation.prediction_rows",
+        "vtg.evaluation.joining",
     ),
 }
+# fmt: on
 """Room → the rooms it may import from, itself aside. Listed bottom first: a room may name only rooms above
 its own line. Modules directly in vtg/ that are not listed are commands, and may import anything but each other."""
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vtg.data.audit import FirstSeen, Report, audit_file
+from vtg.doctor.audit import FirstSeen, Report, audit_file
 from vtg.validate import main
 
 ROOT = Path(__file__).parents[1]

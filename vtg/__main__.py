@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import importlib.util
 import sys
 
 from vtg.versions import versions
@@ -36,7 +37,10 @@ def main() -> None:
         print(f"error: {name}: there is no such command; {hint}commands: {', '.join(COMMANDS)}", file=sys.stderr)
         sys.exit(2)
     sys.argv = [f"vtg {name}", *arguments]
-    sys.exit(importlib.import_module(f"vtg.{name}").main())
+    found = importlib.util.find_spec(f"vtg.{name}")
+    assert found is not None, name
+    in_a_folder = found.submodule_search_locations is not None
+    sys.exit(importlib.import_module(f"vtg.{name}.__main__" if in_a_folder else f"vtg.{name}").main())
 
 
 def _usage() -> str:

@@ -14,9 +14,10 @@ from types import TracebackType
 
 import msgspec
 
-from vtg.data import audit, schema
+from vtg.data import schema
 from vtg.data.schema import Problem
-from vtg.data.video_checks import VideoChecks
+from vtg.doctor import audit
+from vtg.doctor.video_checks import VideoChecks
 from vtg.errors import ConfigError
 from vtg.output import begins_with, stdout_may_close, temporary_name, write_text
 from vtg.video import address

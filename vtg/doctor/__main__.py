@@ -18,8 +18,8 @@ from vtg.entry import hydra_program, loading
 from vtg.models.hub import find_model
 
 if TYPE_CHECKING:
-    from vtg.evaluation.diagnosis import Diagnosis
-    from vtg.evaluation.reading import ClipReading
+    from vtg.doctor.diagnosis import Diagnosis
+    from vtg.doctor.times_read import ClipReading
     from vtg.models.memory import MemoryEstimate
     from vtg.models.proposals import Proposal
 
@@ -40,7 +40,7 @@ def _diagnose(config: DoctorConfig) -> None:
     find_model(config.model.path)
     with loading("torch and transformers"):
         from vtg.demo.dataset import ensure_demo
-        from vtg.evaluation.diagnosis import diagnose
+        from vtg.doctor.diagnosis import diagnose
         from vtg.training.progress import start_logging
 
     start_logging()

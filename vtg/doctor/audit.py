@@ -16,7 +16,7 @@ import msgspec
 from vtg.data import checks, rows, schema
 from vtg.data.checks import Finding
 from vtg.data.schema import Problem
-from vtg.data.video_checks import VideoChecks
+from vtg.doctor.video_checks import VideoChecks
 
 MAX_VIDEOS = 1 << 17
 

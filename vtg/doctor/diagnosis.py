@@ -11,12 +11,12 @@ from vtg.bar import Bar, counted
 from vtg.config.checks import check_token_budget
 from vtg.config.programs import DoctorConfig
 from vtg.config.schema import DataConfig
-from vtg.data.audit import Report, audit_file
 from vtg.data.inputs import family, patch_factor
 from vtg.data.schema import Sample, read_samples, resolve_video
+from vtg.doctor.audit import Report, audit_file
+from vtg.doctor.ceiling import Scores, ceilings
+from vtg.doctor.times_read import ClipReading, read_clip
 from vtg.errors import ConfigError, SampleError
-from vtg.evaluation.ceiling import Scores, ceilings
-from vtg.evaluation.reading import ClipReading, read_clip
 from vtg.models.checkpoint import Settings, read_settings, resolve_checkpoint
 from vtg.models.counting import count, empty_model
 from vtg.models.loading import load_processor, tokens_per_second
