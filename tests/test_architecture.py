@@ -58,6 +58,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.models": (
         "vtg.errors", "vtg.output", "vtg.config", "vtg.video", "vtg.tasks", "vtg.data.inputs", "vtg.data.collate",
     ),
+    "vtg.memory": ("vtg.config", "vtg.models"),
     "vtg.evaluation.metrics": ("vtg.tasks",),
     "vtg.evaluation.picture": ("vtg.output", "vtg.evaluation.metrics"),
     "vtg.evaluation.report": ("vtg.errors", "vtg.output", "vtg.evaluation.metrics"),
@@ -95,8 +96,8 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.evaluation": (),
     "vtg.doctor": (
         "vtg.errors", "vtg.bar", "vtg.video.address", "vtg.config", "vtg.entry", "vtg.data.rows", "vtg.data.checks",
-        "vtg.data.schema", "vtg.video", "vtg.tasks", "vtg.data.inputs", "vtg.models", "vtg.evaluation.metrics",
-        "vtg.demo", "vtg.training",
+        "vtg.data.schema", "vtg.video", "vtg.tasks", "vtg.data.inputs", "vtg.models", "vtg.memory",
+        "vtg.evaluation.metrics", "vtg.demo", "vtg.training",
     ),
     "vtg.evaluate": (
         "vtg.output", "vtg.config", "vtg.tasks", "vtg.evaluation.metrics", "vtg.evaluation.prediction_rows",

@@ -14,7 +14,7 @@ from vtg.data.schema import Sample
 from vtg.doctor import __main__ as doctor
 from vtg.doctor.ceiling import ceilings, snap
 from vtg.doctor.times_read import read_clip
-from vtg.models.counting import count, empty_model
+from vtg.memory.parameters import count, empty_model
 from vtg.models.loading import load_model, prepare_training
 from vtg.models.tiny import TINY_QWEN3_VL, build_qwen2_5_vl
 from vtg.tasks.span import SpanTask

@@ -9,7 +9,7 @@ import torch
 
 from vtg.config.schema import ModelConfig
 from vtg.errors import ConfigError
-from vtg.models.counting import empty_model
+from vtg.memory.parameters import empty_model
 from vtg.models.loading import load_model, load_processor
 from vtg.models.tiny import TINY_QWEN3_VL
 

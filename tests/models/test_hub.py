@@ -84,7 +84,7 @@ def qwen3_5(tmp_path_factory) -> Path:
 
 
 def test_a_family_that_was_not_tried_is_refused_by_its_type(qwen3_5):
-    from vtg.models.counting import empty_model
+    from vtg.memory.parameters import empty_model
     from vtg.models.loading import load_processor
 
     said = (

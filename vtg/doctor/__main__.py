@@ -20,8 +20,8 @@ from vtg.models.hub import find_model
 if TYPE_CHECKING:
     from vtg.doctor.diagnosis import Diagnosis
     from vtg.doctor.times_read import ClipReading
-    from vtg.models.memory import MemoryEstimate
-    from vtg.models.proposals import Proposal
+    from vtg.memory.estimate import MemoryEstimate
+    from vtg.memory.proposals import Proposal
 
 SHOWN_PATCHES = 5
 GB = 10**9
@@ -53,9 +53,9 @@ def _diagnose(config: DoctorConfig) -> None:
 
 
 def _look_at_memory(config: DoctorConfig) -> None:
-    from vtg.models.counting import count, empty_model
-    from vtg.models.proposals import propose
-    from vtg.models.workload import estimate_settings, longest_clips, way_of, weights_dtype
+    from vtg.memory.parameters import count, empty_model
+    from vtg.memory.proposals import propose
+    from vtg.memory.workload import estimate_settings, longest_clips, way_of, weights_dtype
     from vtg.training.progress import start_logging
 
     start_logging(logging.WARNING)

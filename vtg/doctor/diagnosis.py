@@ -17,12 +17,12 @@ from vtg.doctor.audit import Report, audit_file
 from vtg.doctor.ceiling import Scores, ceilings
 from vtg.doctor.times_read import ClipReading, read_clip
 from vtg.errors import ConfigError, SampleError
+from vtg.memory.estimate import MemoryEstimate
+from vtg.memory.parameters import count, empty_model
+from vtg.memory.workload import ClipSize, estimate_settings, way_of, weights_dtype
 from vtg.models.checkpoint import Settings, read_settings, resolve_checkpoint
-from vtg.models.counting import count, empty_model
 from vtg.models.loading import load_processor, tokens_per_second
-from vtg.models.memory import MemoryEstimate
 from vtg.models.settings import differences
-from vtg.models.workload import ClipSize, estimate_settings, way_of, weights_dtype
 from vtg.tasks.span import SpanTask
 
 LOW_MIOU = 90.0

@@ -1,4 +1,4 @@
-"""From settings to what a micro-batch holds and how it is trained: what `vtg.models.memory` estimates for."""
+"""From settings to what a micro-batch holds and how it is trained: what `vtg.memory.estimate` estimates for."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ import torch
 
 from vtg.config.checks import checkpoints_activations, is_packed, longest_clip_tokens
 from vtg.config.schema import RLConfig, SFTConfig
-from vtg.models.counting import Counted
+from vtg.memory.estimate import Batch, MemoryEstimate, Way, estimate
+from vtg.memory.parameters import Counted
 from vtg.models.loading import choose_attention
-from vtg.models.memory import Batch, MemoryEstimate, Way, estimate
 
 HALVINGS = 5
 """Where only the longest clip is known, clips of half, a quarter … of its tokens are looked at too."""

@@ -7,9 +7,9 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 
 from vtg.config.schema import LoraConfig, ModelConfig
+from vtg.memory.published_shapes import known_config
 from vtg.models.checkpoint import check_model_type, resolve_base
 from vtg.models.hub import find_model
-from vtg.models.known import known_config
 from vtg.models.loading import Model, part_of, prepare_training
 
 
@@ -75,7 +75,7 @@ class Counted:
 def empty_model(path: str, dtype: torch.dtype) -> PreTrainedModel:
     """The architecture of a model path, on the meta device; of an adapter, its base model's.
 
-    Models that conf/model names are built from numbers that are written down (vtg.models.known).
+    Models that conf/model names are built from numbers that are written down (vtg.memory.published_shapes).
 
     Raises:
         ConfigError: for a model that is not here and cannot be fetched, or of a type that vtg was not tried with.

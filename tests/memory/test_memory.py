@@ -11,11 +11,11 @@ from vtg.config.load import load_config
 from vtg.config.programs import DoctorConfig
 from vtg.config.schema import DeepspeedConfig, LoraConfig, ModelConfig
 from vtg.entry import conf_dir
-from vtg.models.counting import count, empty_model
-from vtg.models.known import KNOWN
-from vtg.models.memory import Batch, Way, estimate
-from vtg.models.proposals import GB, MODELS, SHARE, estimated, propose, settings
-from vtg.models.workload import ClipSize, estimate_settings, longest_clips, training_batches, way_of
+from vtg.memory.estimate import Batch, Way, estimate
+from vtg.memory.parameters import count, empty_model
+from vtg.memory.proposals import GB, MODELS, SHARE, estimated, propose, settings
+from vtg.memory.published_shapes import KNOWN
+from vtg.memory.workload import ClipSize, estimate_settings, longest_clips, training_batches, way_of
 
 PUBLISHED = {
     "Qwen/Qwen3-VL-2B-Instruct": 2_127_532_032,

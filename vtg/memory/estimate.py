@@ -29,13 +29,13 @@ micro-batch, padding included; s, e bytes of a number of the residual stream and
   Q twice; without sharing G rows of P + R. Its rollouts hold the cache of G (P + R) tokens for every prompt.
 - On a GPU 0.7e9 bytes of CUDA's own. Fragmentation is not counted: keep a tenth free.
 
-tests/models/test_memory.py holds it to what is measured on a CPU; `python tests/models/memory_cases.py` prints a table.
+tests/memory/test_memory.py holds it to what is measured on a CPU; `python tests/memory/memory_cases.py` prints a table.
 """
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vtg.models.counting import Counted, Shape
+from vtg.memory.parameters import Counted, Shape
 
 PATCHES_PER_TOKEN = 4
 PIXEL_BYTES = 4

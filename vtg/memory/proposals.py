@@ -20,9 +20,9 @@ from vtg.config.schema import (
     SFTConfig,
     VideoConfig,
 )
-from vtg.models.counting import Counted, count, empty_model
-from vtg.models.memory import MemoryEstimate
-from vtg.models.workload import estimate_settings, longest_clips, way_of, weights_dtype
+from vtg.memory.estimate import MemoryEstimate
+from vtg.memory.parameters import Counted, count, empty_model
+from vtg.memory.workload import estimate_settings, longest_clips, way_of, weights_dtype
 
 MODELS = {
     "qwen3_vl_8b": "Qwen/Qwen3-VL-8B-Instruct",

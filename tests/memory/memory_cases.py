@@ -109,9 +109,9 @@ def build_medium(folder: Path) -> Path:
 
 def measure(words: list[str]) -> tuple[int, int, int]:
     """Bytes of a training's peak as measured and as predicted, and those of both that are weights and optimizer."""
-    from vtg.models.counting import count, empty_model
-    from vtg.models.memory import Batch, estimate
-    from vtg.models.workload import way_of, weights_dtype
+    from vtg.memory.estimate import Batch, estimate
+    from vtg.memory.parameters import count, empty_model
+    from vtg.memory.workload import way_of, weights_dtype
     from vtg.training.course import Course
     from vtg.training.sft import train as sft
 
