@@ -55,10 +55,9 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.data.reading", "vtg.tasks", "vtg.data.inputs", "vtg.data.collate", "vtg.data.packing",
     ),
     "vtg.data": (),
-    "vtg.models": (
-        "vtg.errors", "vtg.output", "vtg.config", "vtg.video", "vtg.tasks", "vtg.data.inputs", "vtg.data.collate",
-    ),
+    "vtg.models": ("vtg.errors", "vtg.output", "vtg.config", "vtg.video", "vtg.tasks", "vtg.data.inputs"),
     "vtg.memory": ("vtg.config", "vtg.models"),
+    "vtg.decoding": ("vtg.video", "vtg.data.inputs", "vtg.data.collate"),
     "vtg.evaluation.metrics": ("vtg.tasks",),
     "vtg.evaluation.picture": ("vtg.output", "vtg.evaluation.metrics"),
     "vtg.evaluation.report": ("vtg.errors", "vtg.output", "vtg.evaluation.metrics"),
@@ -75,7 +74,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.training": (
         "vtg.errors", "vtg.output", "vtg.bar", "vtg.threads", "vtg.private_names", "vtg.versions", "vtg.config",
         "vtg.data.schema", "vtg.video", "vtg.data.table", "vtg.tasks", "vtg.data.inputs", "vtg.data.packing",
-        "vtg.data.batching", "vtg.data.cost", "vtg.data.workers", "vtg.data.dataset", "vtg.models",
+        "vtg.data.batching", "vtg.data.cost", "vtg.data.workers", "vtg.data.dataset", "vtg.models", "vtg.decoding",
         "vtg.evaluation.metrics", "vtg.evaluation.picture", "vtg.evaluation.report", "vtg.evaluation.so_far",
         "vtg.evaluation.questions", "vtg.evaluation.generate", "vtg.demo",
     ),

@@ -59,7 +59,7 @@ def test_every_private_name_of_a_trainer_that_vtg_uses_is_in_the_table():
 
 
 def vtg_class(one: PrivateName, kind: str) -> type:
-    from vtg.models.rollout import RoomyLayer
+    from vtg.decoding.sampling import RoomyLayer
     from vtg.training.grpo.trainer import VideoGRPOTrainer
     from vtg.training.sft.trainer import SFTTrainer
 

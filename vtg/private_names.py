@@ -122,7 +122,7 @@ PRIVATE_NAMES = (
             "update",
             ("key_states", "value_states", "args", "kwargs"),
         ),
-        why="a layer of the cache that leaves room for a completion (vtg.models.rollout.RoomyLayer)",
+        why="a layer of the cache that leaves room for a completion (vtg.decoding.sampling.RoomyLayer)",
         breaks="rollouts copy all keys and values at every token, or fail",
         overrides=True,
     ),
@@ -186,7 +186,7 @@ PRIVATE_NAMES = (
     ),
     PrivateName(
         *("peft", "peft.tuners.tuners_utils:BaseTunerLayer", "get_base_layer", ()),
-        why="tells adapted layers apart to merge them one at a time (vtg.models.merging)",
+        why="tells adapted layers apart to merge them one at a time (vtg.decoding.merged_weights)",
         breaks="vLLM samples without the adapter",
     ),
     PrivateName(

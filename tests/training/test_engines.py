@@ -11,10 +11,10 @@ from peft import LoraConfig, get_peft_model
 from rl_runs import build, compose, overrides, window
 
 from vtg.data.inputs import encode
+from vtg.decoding.merged_weights import merged_weights
+from vtg.decoding.sampling import forward_log_probs, sample
+from vtg.decoding.shared_prefix import Prompt, encode_video
 from vtg.errors import ConfigError, RunError
-from vtg.models.merging import merged_weights
-from vtg.models.rollout import forward_log_probs, sample
-from vtg.models.shared_prompt import Prompt, encode_video
 from vtg.training.grpo import engines
 from vtg.training.grpo.engines import Completions, Engine, Reading, TransformersEngine, check_parity
 from vtg.training.grpo.train import grpo_arguments

@@ -17,9 +17,9 @@ from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.grpo_config import GRPOConfig
 
 from vtg.config.schema import RLConfig
+from vtg.decoding.sampling import answer_greedily, sample
+from vtg.decoding.shared_prefix import Prompt
 from vtg.errors import ConfigError, RunError
-from vtg.models.rollout import answer_greedily, sample
-from vtg.models.shared_prompt import Prompt
 
 Completions = tuple[list[list[int]], list[list[float]] | None]
 """Token ids of every row up to and with the one that ended it, and their log-probs where the engine knows them."""

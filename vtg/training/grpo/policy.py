@@ -14,8 +14,8 @@ from transformers import TrainingArguments
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from vtg.data.inputs import Features
-from vtg.models.rollout import forward_log_probs
-from vtg.models.shared_prompt import (
+from vtg.decoding.sampling import forward_log_probs
+from vtg.decoding.shared_prefix import (
     Prompt,
     accept_encoded_videos,
     encode_video,

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from vtg.models.shared_prompt import Prompt
+from vtg.decoding.shared_prefix import Prompt
 
 Tensors = dict[str, torch.Tensor]
 

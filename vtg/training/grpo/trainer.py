@@ -32,9 +32,9 @@ from vtg.config.checks import shares_prompts
 from vtg.config.schema import RLConfig
 from vtg.data.dataset import GroundingDataset, SkipReport
 from vtg.data.inputs import vision_token_ids
+from vtg.decoding.shared_prefix import Prompt
 from vtg.errors import ConfigError
 from vtg.models.checkpoint import base_model
-from vtg.models.shared_prompt import Prompt
 from vtg.output import write_json
 from vtg.training.batch_log import BatchSizes
 from vtg.training.grounding import GroundingTrainer, SaveBest

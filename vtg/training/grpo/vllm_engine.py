@@ -17,9 +17,9 @@ from trl.trainer.utils import ensure_master_addr_port
 
 from vtg.config.schema import VideoConfig
 from vtg.data.inputs import family, frames_as_they_are, video_metadata, vision_token_ids
+from vtg.decoding.merged_weights import merged_weights
+from vtg.decoding.shared_prefix import Prompt
 from vtg.errors import ConfigError
-from vtg.models.merging import merged_weights
-from vtg.models.shared_prompt import Prompt
 from vtg.training.grpo.engines import Completions, Reading
 
 FORBIDDEN = -100.0

@@ -10,7 +10,7 @@ from transformers import DynamicCache, GenerationConfig, GenerationMixin
 from transformers.cache_utils import DynamicLayer
 
 from vtg.data.collate import collate
-from vtg.models.shared_prompt import Prompt, plain_model, repeated_batch, shared_batch
+from vtg.decoding.shared_prefix import Prompt, plain_model, repeated_batch, shared_batch
 
 _INPUTS: Any = GenerationMixin.prepare_inputs_for_generation  # pyright: ignore[reportAttributeAccessIssue]
 CACHE = "cache" if "cache" in signature(_INPUTS).parameters else "past_key_values"

@@ -14,9 +14,9 @@ from trl.trainer.utils import add_fused_lm_head
 from vtg.config.schema import TaskConfig
 from vtg.data.collate import collate
 from vtg.data.inputs import encode, patch_factor
+from vtg.decoding.sampling import sample
+from vtg.decoding.shared_prefix import Prompt, encode_video, share_prompts, shared_batch
 from vtg.evaluation.generate import vision_token_ids
-from vtg.models.rollout import sample
-from vtg.models.shared_prompt import Prompt, encode_video, share_prompts, shared_batch
 from vtg.tasks.span import SpanTask
 
 pytestmark = pytest.mark.filterwarnings("error:.*removed in version 6:FutureWarning")

@@ -19,7 +19,7 @@ from trl.trainer.utils import add_fused_lm_head
 from vtg.config.schema import TaskConfig
 from vtg.data.collate import collate
 from vtg.data.inputs import IGNORE_INDEX, Features, encode, patch_factor
-from vtg.models.shared_prompt import (
+from vtg.decoding.shared_prefix import (
     ATTENTION,
     Prompt,
     accept_encoded_videos,

@@ -8,7 +8,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
-from vtg.models.shared_prompt import plain_model
+from vtg.decoding.shared_prefix import plain_model
 
 Gather = Callable[[Iterable[nn.Parameter]], AbstractContextManager[None]]
 
