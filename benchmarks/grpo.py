@@ -486,7 +486,7 @@ def main() -> None:
     import torch
     from transformers import AutoProcessor
 
-    from vtg.models.tiny import TINY_QWEN3_VL
+    from vtg.demo.tiny_model import TINY_QWEN3_VL
 
     on_gpu = torch.cuda.is_available()
     if options.model != "small" and not on_gpu:

@@ -37,8 +37,8 @@ def build_model(size: str, tokenizer: Any, device: str) -> Any:
     import torch
     from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
+    from vtg.demo.tiny_model import _ready, _vision_ids
     from vtg.models.patch_embed import project_patches_by_matmul
-    from vtg.models.tiny import _ready, _vision_ids
 
     shape = dict(SIZES[size])
     vision, sections = dict(shape.pop("vision")), shape.pop("mrope_section")

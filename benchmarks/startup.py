@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[1]
-MODEL = PROJECT / "vtg" / "models" / "tiny_qwen3_vl"
+MODEL = PROJECT / "vtg" / "demo" / "tiny_qwen3_vl"
 NEEDED = "from transformers import AutoModelForImageTextToText, AutoProcessor, Trainer; import peft"
 NEEDED += "; import transformers.models.qwen3_vl.modeling_qwen3_vl"
 LOSS = r"'(train_)?loss'|loss=|reward="

@@ -46,7 +46,7 @@ def load_plainly(folder: Path) -> VLM:
 @pytest.fixture(scope="session")
 def qwen3_vl() -> VLM:
     """The tiny Qwen3-VL that ships with the package."""
-    from vtg.models.tiny import TINY_QWEN3_VL
+    from vtg.demo.tiny_model import TINY_QWEN3_VL
 
     return load_plainly(TINY_QWEN3_VL)
 
@@ -56,7 +56,7 @@ def qwen2_5_vl_dir(qwen3_vl: VLM, tmp_path_factory: pytest.TempPathFactory) -> P
     """A tiny Qwen2.5-VL with random weights, saved."""
     import torch
 
-    from vtg.models.tiny import build_qwen2_5_vl
+    from vtg.demo.tiny_model import build_qwen2_5_vl
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("models") / "tiny_qwen2_5_vl"

@@ -18,10 +18,10 @@ from vtg import predict
 from vtg.config.load import load_config
 from vtg.config.programs import FallbackSettings, SettingsOverrides, TaskOverrides, VideoOverrides
 from vtg.config.schema import SFTConfig, TaskConfig, VideoConfig
+from vtg.demo.tiny_model import TINY_QWEN3_VL
 from vtg.entry import conf_dir
 from vtg.models.checkpoint import Settings, read_settings, save_settings
 from vtg.models.settings import checkpoint_settings
-from vtg.models.tiny import TINY_QWEN3_VL
 
 ROOT = Path(__file__).parents[1]
 

@@ -5,7 +5,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from vtg.demo.pretrain import main
-from vtg.models.tiny import TINY_QWEN3_VL
+from vtg.demo.tiny_model import TINY_QWEN3_VL
 
 
 def test_the_tiny_model_can_be_made_again_by_its_command(tmp_path):

@@ -11,12 +11,12 @@ import torch
 
 from vtg.config.schema import LoraConfig, ModelConfig, TaskConfig, VideoConfig
 from vtg.data.schema import Sample
+from vtg.demo.tiny_model import TINY_QWEN3_VL, build_qwen2_5_vl
 from vtg.doctor import __main__ as doctor
 from vtg.doctor.ceiling import ceilings, snap
 from vtg.doctor.times_read import read_clip
 from vtg.memory.parameters import count, empty_model
 from vtg.models.loading import load_model, prepare_training
-from vtg.models.tiny import TINY_QWEN3_VL, build_qwen2_5_vl
 from vtg.tasks.span import SpanTask
 
 VFR_MS = np.cumsum([0, *np.random.default_rng(0).integers(17, 90, 150).tolist()]).tolist()

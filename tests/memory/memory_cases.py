@@ -78,7 +78,7 @@ def build_medium(folder: Path) -> Path:
     """A random Qwen3-VL of 66 million parameters, with the tiny one's processor."""
     from transformers import AutoProcessor, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
-    from vtg.models.tiny import TINY_QWEN3_VL
+    from vtg.demo.tiny_model import TINY_QWEN3_VL
 
     config = Qwen3VLConfig.from_pretrained(TINY_QWEN3_VL).to_dict()
     config["text_config"] |= {

@@ -7,10 +7,10 @@ import pytest
 
 from vtg.config.schema import TaskConfig
 from vtg.data.inputs import encode
+from vtg.demo.tiny_model import TINY_QWEN3_VL
 from vtg.errors import ConfigError, SampleError
 from vtg.models import chat_template
 from vtg.models.loading import load_processor
-from vtg.models.tiny import TINY_QWEN3_VL
 from vtg.tasks.span import SpanTask
 
 ENDLESS = "".join(f"{{% for {name} in range(150) %}}" for name in "abcd") + "{% endfor %}" * 4

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from vtg.config.schema import ModelConfig, TaskConfig, VideoConfig
+from vtg.demo.tiny_model import TINY_QWEN3_VL
 from vtg.models.checkpoint import (
     SETTINGS_FILE,
     Settings,
@@ -16,7 +17,6 @@ from vtg.models.checkpoint import (
     resolve_checkpoint,
     save_settings,
 )
-from vtg.models.tiny import TINY_QWEN3_VL
 
 SETTINGS = Settings(
     ModelConfig(path="some/base", freeze_vision=False),

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from vtg.config.schema import ModelConfig
+from vtg.demo.tiny_model import TINY_QWEN3_VL
 from vtg.errors import ConfigError
 from vtg.memory.parameters import empty_model
 from vtg.models.loading import load_model, load_processor
-from vtg.models.tiny import TINY_QWEN3_VL
 
 MAPS = {
     "config.json": {"AutoConfig": "evil.Config", "AutoModelForImageTextToText": "evil.Model"},

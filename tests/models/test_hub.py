@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from vtg.demo.tiny_model import TINY_QWEN3_VL
 from vtg.errors import ConfigError, RunError
 from vtg.models.hub import find_model
-from vtg.models.tiny import TINY_QWEN3_VL
 
 ROOT = Path(__file__).parents[2]
 NAME = "Qwen/Qwen3-VL-2B-Instruct"

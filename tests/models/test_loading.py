@@ -12,6 +12,7 @@ from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 from vtg.config.schema import LoraConfig, ModelConfig, TaskConfig, VideoConfig
 from vtg.data.collate import collate
 from vtg.data.inputs import encode, patch_factor
+from vtg.demo.tiny_model import TINY_QWEN3_VL
 from vtg.errors import ConfigError, RunError
 from vtg.models.checkpoint import Settings, save_settings
 from vtg.models.loading import (
@@ -25,7 +26,6 @@ from vtg.models.loading import (
     tokens_per_second,
 )
 from vtg.models.patch_embed import PatchProjection
-from vtg.models.tiny import TINY_QWEN3_VL
 from vtg.tasks.span import SpanTask
 
 LORA = LoraConfig(r=4, alpha=8)

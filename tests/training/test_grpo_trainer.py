@@ -14,8 +14,8 @@ from trl import GRPOConfig, GRPOTrainer
 
 from vtg.data.collate import collate
 from vtg.decoding.shared_prefix import Prompt, encode_video
+from vtg.demo.tiny_model import TINY_QWEN3_VL
 from vtg.evaluation.generate import vision_token_ids
-from vtg.models.tiny import TINY_QWEN3_VL
 from vtg.training.grpo.rollouts import MicroStep, Rollout
 from vtg.training.grpo.sampled import MicroBatch, Sampled
 from vtg.training.grpo.trainer import VideoGRPOTrainer

@@ -1,6 +1,6 @@
 """Trains the tiny Qwen3-VL that ships with vtg, from random weights, on synthetic clips.
 
-    python -m vtg.demo.pretrain --out vtg/models/tiny_qwen3_vl
+    python -m vtg.demo.pretrain --out vtg/demo/tiny_qwen3_vl
 
 First the vision tower learns to tell colours and shapes apart, with a linear head that is thrown away (the tower's
 "image pretraining"); then the language model learns to find moments, on clips that grow from 4 to 22 seconds, several
@@ -24,9 +24,9 @@ from vtg.config.schema import TaskConfig
 from vtg.data.collate import collate
 from vtg.data.inputs import IGNORE_INDEX, Features, encode
 from vtg.demo.language import plain_sentence, vocabulary
+from vtg.demo.tiny_model import TINY_QWEN3_VL, build_qwen3_vl, train_tokenizer
 from vtg.demo.world import COLORS, SHAPES, World, make_world, render
 from vtg.models.patch_embed import project_patches_by_matmul
-from vtg.models.tiny import TINY_QWEN3_VL, build_qwen3_vl, train_tokenizer
 from vtg.output import follow_umask, write_json
 from vtg.tasks.prompts import TEMPLATES
 from vtg.tasks.span import SpanTask

@@ -88,7 +88,7 @@ def resolve_checkpoint(path: str) -> str:
         ConfigError: for a folder without weights, and for what looks like a missing folder.
     """
     if path == "tiny":
-        return str(Path(__file__).parent / "tiny_qwen3_vl")
+        return str(Path(__file__).parents[1] / "demo" / "tiny_qwen3_vl")
     folder = Path(path)
     if not folder.is_dir():
         if path.startswith((".", "/", "~", "outputs")) or path.count("/") > 1:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-import vtg.models.tiny
-from vtg.models.tiny import SPECIAL_TOKENS, TINY_QWEN3_VL, build_qwen2_5_vl, build_qwen3_vl
+import vtg.demo.tiny_model
+from vtg.demo.tiny_model import SPECIAL_TOKENS, TINY_QWEN3_VL, build_qwen2_5_vl, build_qwen3_vl
 
 MAX_BYTES = 10 * 2**20
 
@@ -69,7 +69,7 @@ def test_the_shipped_folder_is_small_and_holds_safetensors_alone():
     files = [path for path in TINY_QWEN3_VL.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= MAX_BYTES
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".jinja", ".txt"}
-    assert TINY_QWEN3_VL.parent == Path(vtg.models.tiny.__file__).parent
+    assert TINY_QWEN3_VL.parent == Path(vtg.demo.tiny_model.__file__).parent
     with safe_open(TINY_QWEN3_VL / "model.safetensors", framework="pt") as weights:
         assert all(torch.isfinite(weights.get_tensor(name)).all() for name in weights.keys())  # noqa: SIM118
 
