@@ -120,8 +120,8 @@ def build_vtg(case: Case) -> tuple[Any, Begin]:
     """vtg's trainer as vtg.training.grpo.train builds it, one clip a rollout, decoded for each."""
     import numpy as np
 
+    from vtg.annotations.sample import Sample
     from vtg.data.dataset import GroundingDataset, SkipReport
-    from vtg.data.schema import Sample
     from vtg.models.loading import prepare_training
     from vtg.tasks.span import SpanTask
     from vtg.training.grpo import rewards

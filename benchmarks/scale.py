@@ -155,7 +155,7 @@ def run_table(path: str, cache: str, *, rank: int) -> dict[str, float]:
 
 
 def run_list(path: str) -> dict[str, float]:
-    from vtg.data.schema import Sample, read_samples
+    from vtg.annotations.sample import Sample, read_samples
 
     memory, found = Memory(), {}
     held = timed(found, "open", lambda: [one for one in read_samples(path) if isinstance(one, Sample)])

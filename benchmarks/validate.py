@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vtg.data import checks
+from vtg.annotations import row_checks as checks
 from vtg.doctor import audit
 
 

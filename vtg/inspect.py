@@ -31,11 +31,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from vtg.annotations import raw_rows as rows
+from vtg.annotations.sample import Problem, Sample, read_samples, resolve_video
 from vtg.bar import Bar, counted
 from vtg.config.checks import check_choices, check_video
 from vtg.config.schema import SFTConfig, VideoConfig
-from vtg.data import rows
-from vtg.data.schema import Problem, Sample, read_samples, resolve_video
 from vtg.entry import compose_settings
 from vtg.errors import ConfigError
 from vtg.output import stdout_may_close
@@ -163,7 +163,7 @@ def _table(found: list[Agreement]) -> list[str]:
 
 def index_videos(path: str, out: str | None, *, video_dir: str | None, as_json: bool) -> int:
     """Makes or brings up to date the index of the videos of an annotation file; returns the exit code."""
-    from vtg.data.reading import read_table, video_stamps
+    from vtg.annotations.table_cache import read_table, video_stamps
     from vtg.video.index import ENDING, make_index
 
     out = path + ENDING if out is None else out

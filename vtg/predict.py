@@ -22,8 +22,8 @@ from vtg.tasks.span import SpanTask
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from vtg.annotations.sample import Sample
     from vtg.data.dataset import SkipReport
-    from vtg.data.schema import Sample
     from vtg.evaluation.inference import Grounder
 
 log = logging.getLogger("vtg.predict")  # __name__ is __main__ under python -m
@@ -163,10 +163,10 @@ def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None
 
 def _samples(rows_file: str, config: PredictConfig, report: "SkipReport") -> "Sequence[Sample]":
     """The rows to answer; where some are not annotated, or say no duration, as questions alone."""
+    from vtg.annotations.formats.webdataset import is_shards
+    from vtg.annotations.sample import Sample
+    from vtg.annotations.unannotated_rows import has_open_rows, read_open_rows
     from vtg.data.dataset import Skipped, read_split
-    from vtg.data.open_rows import has_open_rows, read_open_rows
-    from vtg.data.schema import Sample
-    from vtg.data.sources.webdataset import is_shards
 
     data = config.data
     if is_shards(rows_file) or not has_open_rows(rows_file):

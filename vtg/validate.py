@@ -14,8 +14,8 @@ from types import TracebackType
 
 import msgspec
 
-from vtg.data import schema
-from vtg.data.schema import Problem
+from vtg.annotations import sample as schema
+from vtg.annotations.sample import Problem
 from vtg.doctor import audit
 from vtg.doctor.video_checks import VideoChecks
 from vtg.errors import ConfigError

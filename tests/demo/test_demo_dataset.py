@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vtg.annotations.sample import Sample, read_samples
 from vtg.config.schema import VideoConfig
-from vtg.data.schema import Sample, read_samples
 from vtg.demo.dataset import SPLITS, ensure_demo, write_video
 from vtg.demo.world import COLORS, SHAPES, make_world
 from vtg.errors import ConfigError

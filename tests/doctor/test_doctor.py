@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from vtg.annotations.sample import Sample
 from vtg.config.schema import LoraConfig, ModelConfig, TaskConfig, VideoConfig
-from vtg.data.schema import Sample
 from vtg.demo.tiny_model import TINY_QWEN3_VL, build_qwen2_5_vl
 from vtg.doctor import __main__ as doctor
 from vtg.doctor.ceiling import ceilings, snap

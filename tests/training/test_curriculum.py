@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from vtg.annotations.sample import Sample
 from vtg.config.schema import CurriculumConfig
-from vtg.data.schema import Sample
 from vtg.entry import conf_dir
 from vtg.errors import ConfigError
 from vtg.training.grpo.curriculum import Choice, IoURecord, Plateau, check, choose

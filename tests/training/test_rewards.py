@@ -10,9 +10,9 @@ from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vtg.annotations.sample import Sample
 from vtg.config.load import load_config
 from vtg.config.schema import RewardsConfig, TaskConfig
-from vtg.data.schema import Sample
 from vtg.entry import conf_dir
 from vtg.errors import ConfigError
 from vtg.tasks.answer import Answer, Status

@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from vtg.annotations.sample import Sample
+from vtg.annotations.sample_table import SampleTable
+from vtg.annotations.table_cache import video_stamps
 from vtg.config.schema import TaskConfig, VideoConfig
 from vtg.data.cost import sample_costs, video_facts
-from vtg.data.reading import video_stamps
-from vtg.data.schema import Sample
-from vtg.data.table import SampleTable
 from vtg.errors import ConfigError
 from vtg.tasks.span import SpanTask
 from vtg.video import index as indices

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vtg.annotations.sample import resolve_video
 from vtg.config.schema import TaskConfig, VideoConfig
 from vtg.data.dataset import GroundingDataset, SkipReport, make_provider, read_split
-from vtg.data.schema import resolve_video
 from vtg.errors import ConfigError
 from vtg.tasks.span import SpanTask
 from vtg.video import storage

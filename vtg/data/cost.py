@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from transformers import ProcessorMixin
 
+from vtg.annotations.sample import Sample, resolve_video
+from vtg.annotations.sample_table import SampleTable
+from vtg.annotations.table_cache import video_stamps
 from vtg.bar import Bar
 from vtg.config.schema import VideoConfig
 from vtg.data.inputs import family, patch_factor
-from vtg.data.reading import video_stamps
-from vtg.data.schema import Sample, resolve_video
-from vtg.data.table import SampleTable
 from vtg.errors import SampleError
 from vtg.tasks.answer import MAX_MOMENTS
 from vtg.tasks.span import SpanTask

@@ -22,14 +22,14 @@ import torch
 from torch.utils.data import Dataset
 from transformers import ProcessorMixin
 
+from vtg.annotations.sample import Sample, resolve_video
+from vtg.annotations.sample_table import Lost, SampleTable
+from vtg.annotations.table_cache import read_table, video_stamps
 from vtg.config.checks import is_packed
 from vtg.config.schema import BatchingConfig, DataConfig, VideoConfig
 from vtg.data.collate import collate
 from vtg.data.inputs import IGNORE_INDEX, Features, encode, patch_factor
 from vtg.data.packing import pack, share
-from vtg.data.reading import read_table, video_stamps
-from vtg.data.schema import Sample, resolve_video
-from vtg.data.table import Lost, SampleTable
 from vtg.errors import ConfigError, RunError, SampleError
 from vtg.output import json_text, whole_lines, write_text
 from vtg.tasks.span import SpanTask

@@ -13,9 +13,11 @@ from typing import Any, Protocol
 
 import msgspec
 
-from vtg.data import checks, rows, schema
-from vtg.data.checks import Finding
-from vtg.data.schema import Problem
+from vtg.annotations import raw_rows as rows
+from vtg.annotations import row_checks as checks
+from vtg.annotations import sample as schema
+from vtg.annotations.row_checks import Finding
+from vtg.annotations.sample import Problem
 from vtg.doctor.video_checks import VideoChecks
 
 MAX_VIDEOS = 1 << 17

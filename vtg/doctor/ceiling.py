@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from vtg.data.schema import Sample
+from vtg.annotations.sample import Sample
 from vtg.evaluation.metrics import grounding_metrics
 from vtg.tasks.iou import Span, temporal_ious
 from vtg.tasks.span import SpanTask

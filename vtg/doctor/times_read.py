@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from vtg.annotations.sample import Sample
 from vtg.config.schema import VideoConfig
 from vtg.data.inputs import Features, encode, family, patch_factor
-from vtg.data.schema import Sample
 from vtg.tasks.span import SpanTask
 from vtg.video.clip import Clip
 from vtg.video.load import clip_index, load_clip, plan_clip

@@ -4,8 +4,8 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from vtg.data import schema
-from vtg.data.checks import Finding
+from vtg.annotations import sample as schema
+from vtg.annotations.row_checks import Finding
 from vtg.video import address
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vtg.data.schema import Problem, Sample, read_samples
+from vtg.annotations.sample import Problem, Sample, read_samples
 from vtg.evaluation.metrics import Spans
 from vtg.evaluation.prediction_rows import Placed, Row, moments, predicted
 from vtg.tasks.answer import Codec

@@ -5,7 +5,7 @@ import json
 import math
 from typing import Any
 
-from vtg.data.rows import opened
+from vtg.annotations.raw_rows import opened
 from vtg.evaluation.metrics import Spans
 from vtg.tasks.answer import Codec, Status
 

@@ -11,11 +11,11 @@ from typing import Any
 from accelerate.utils import broadcast_object_list
 from transformers import TrainerState
 
+from vtg.annotations.sample import Sample
+from vtg.annotations.sample_table import SampleTable
 from vtg.config.checks import needs_mask
 from vtg.config.schema import RLConfig, SFTConfig
 from vtg.data.dataset import GroundingDataset, SkipReport, make_provider, read_splits
-from vtg.data.schema import Sample
-from vtg.data.table import SampleTable
 from vtg.demo.dataset import ensure_demo
 from vtg.evaluation.report import write_report
 from vtg.evaluation.so_far import AnswersSoFar, stamps

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vtg.annotations.sample import Sample
+from vtg.annotations.sample_table import SampleTable
 from vtg.config.schema import DataConfig
 from vtg.data.dataset import Splits
-from vtg.data.schema import Sample
-from vtg.data.table import SampleTable
 from vtg.errors import ConfigError
 from vtg.output import read_jsonl
 

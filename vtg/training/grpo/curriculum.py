@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from vtg.annotations.sample import Sample, Span
+from vtg.annotations.sample_table import SampleTable
 from vtg.config.schema import CurriculumConfig
-from vtg.data.schema import Sample, Span
-from vtg.data.table import SampleTable
 from vtg.errors import ConfigError
 from vtg.output import write_text
 from vtg.tasks.iou import set_iou, temporal_ious

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
+from vtg.annotations.sample import Sample
 from vtg.config.names import OPTIONS
 from vtg.config.schema import RewardsConfig, TaskConfig
-from vtg.data.schema import Sample
 from vtg.errors import ConfigError
 from vtg.tasks.answer import Answer, Status
 from vtg.tasks.iou import Span, set_iou, temporal_ious

@@ -10,8 +10,8 @@ from peft import PeftModel
 from transformers import set_seed
 from trl.trainer.grpo_config import GRPOConfig
 
+from vtg.annotations.sample_table import SampleTable
 from vtg.config.schema import RLConfig
-from vtg.data.table import SampleTable
 from vtg.errors import ConfigError
 from vtg.models.loading import prepare_training
 from vtg.output import read_jsonl

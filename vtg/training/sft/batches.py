@@ -18,12 +18,12 @@ from accelerate.utils import broadcast_object_list
 from torch.utils.data import DataLoader, Sampler
 from transformers import TrainingArguments
 
+from vtg.annotations.sample_table import SampleTable
 from vtg.config.checks import is_packed
 from vtg.config.schema import SFTConfig
 from vtg.data.batching import Plan
 from vtg.data.cost import SampleCosts, sample_costs, video_facts
 from vtg.data.dataset import GroundingDataset, SkipReport
-from vtg.data.table import SampleTable
 from vtg.errors import ConfigError
 from vtg.output import write_json
 from vtg.training.batch_log import log_target

@@ -11,6 +11,8 @@ from typing import Any, overload
 
 import numpy as np
 
+from vtg.annotations.sample import Sample
+from vtg.annotations.sample_table import SampleTable
 from vtg.config.checks import is_packed, longest_clip_tokens
 from vtg.config.schema import BatchingConfig, SFTConfig
 from vtg.data.batching import (
@@ -23,8 +25,6 @@ from vtg.data.batching import (
     steps_per_epoch,
 )
 from vtg.data.cost import SampleCosts
-from vtg.data.schema import Sample
-from vtg.data.table import SampleTable
 from vtg.errors import ConfigError
 from vtg.output import write_json
 

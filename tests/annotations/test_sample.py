@@ -14,8 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vtg.data import checks, rows
-from vtg.data.schema import Problem, Sample, check_row, read_samples, resolve_video
+from vtg.annotations import raw_rows as rows
+from vtg.annotations import row_checks as checks
+from vtg.annotations.sample import Problem, Sample, check_row, read_samples, resolve_video
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 GOOD = {"video": "a.mp4", "duration": 30.0, "timestamp": [2.0, 5.5], "sentence": "a man sits down"}

@@ -25,10 +25,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from vtg.data.rows import opened
-from vtg.data.schema import Problem, Sample, read_samples, resolve_video, video_places
-from vtg.data.sources.webdataset import is_shards, read_shards, shards_of
-from vtg.data.table import Lost, SampleTable, write_samples
+from vtg.annotations.formats.webdataset import is_shards, read_shards, shards_of
+from vtg.annotations.raw_rows import opened
+from vtg.annotations.sample import Problem, Sample, read_samples, resolve_video, video_places
+from vtg.annotations.sample_table import Lost, SampleTable, write_samples
 from vtg.errors import ConfigError
 from vtg.output import cache_home, read_jsonl, temporary_name
 from vtg.video import address, storage
@@ -36,7 +36,7 @@ from vtg.video import address, storage
 log = logging.getLogger(__name__)
 
 FORMAT = 3
-"""Goes up with any change to the columns, to the rules of `vtg.data.checks`, or to what a Sample holds."""
+"""Goes up with any change to the columns, to the rules of `vtg.annotations.row_checks`, or to what a Sample holds."""
 
 SMALL_BYTES = 4 << 20
 """Annotation files below are read anew: some 20,000 rows."""

@@ -16,7 +16,8 @@ from typing import Any
 
 import msgspec
 
-from vtg.data import checks, rows
+from vtg.annotations import raw_rows as rows
+from vtg.annotations import row_checks as checks
 from vtg.video.address import TAR_MEMBER, is_address
 
 Span = tuple[float, float]

@@ -8,8 +8,8 @@ import av
 import numpy as np
 import pytest
 
+from vtg.annotations.sample import Sample, read_samples
 from vtg.config.schema import VideoConfig
-from vtg.data.schema import Sample, read_samples
 from vtg.errors import ConfigError
 from vtg.output import write_json, write_jsonl
 from vtg.video.frames import FrameProvider
@@ -19,7 +19,7 @@ from vtg.video.records import FilePart
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed; pip install 'vtg[lerobot]'")
 pq = pytest.importorskip("pyarrow.parquet")
 
-from vtg.data.sources import lerobot  # noqa: E402
+from vtg.annotations.formats import lerobot  # noqa: E402
 
 FPS = 10
 LENGTHS = (12, 20, 15)

@@ -90,7 +90,7 @@ def episodes(root: str | os.PathLike[str]) -> list[Episode]:
 
 
 def grounding_rows(root: str | os.PathLike[str], camera_key: str | None = None) -> list[dict[str, Any]]:
-    """The subtask annotations of a data set as annotation rows (`vtg.data.schema`), one a subtask of an episode.
+    """The subtask annotations of a data set as annotation rows (`vtg.annotations.sample`), one a subtask of an episode.
 
     A subtask is shown while its index stands on the frames: from the first of a run of them to the frame after the
     run, or the episode's end. One that occurs several times in an episode makes one row with several spans. Frames

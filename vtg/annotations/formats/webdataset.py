@@ -17,7 +17,7 @@ from itertools import product
 
 import msgspec
 
-from vtg.data.schema import Problem, Sample, sample_of
+from vtg.annotations.sample import Problem, Sample, sample_of
 from vtg.errors import ConfigError
 from vtg.video import storage
 from vtg.video.clip import DecodeError

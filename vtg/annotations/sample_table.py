@@ -1,7 +1,7 @@
 """Samples by the million: the record batches of an Arrow file, mapped into memory, in place of a list.
 
-A process maps only what it looks at, processes share it, and workers get it by its path. `vtg.data.reading` makes the
-file from an annotation file.
+A process maps only what it looks at, processes share it, and workers get it by its path.
+`vtg.annotations.table_cache` makes the file from an annotation file.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from typing import IO, Any, overload
 import numpy as np
 import pyarrow as pa
 
-from vtg.data.schema import Problem, Sample
+from vtg.annotations.sample import Problem, Sample
 
 BATCH_ROWS, BATCH_BYTES = 16384, 32 << 20
 """A record batch ends at either."""
@@ -118,7 +118,7 @@ class SampleTable(Sequence[Sample]):
 
     @classmethod
     def open(cls, file: str | os.PathLike[str], *, path: str) -> "SampleTable":
-        """The table that `vtg.data.reading` wrote to `file` for the annotation file at `path`."""
+        """The table that `vtg.annotations.table_cache` wrote to `file` for the annotation file at `path`."""
         return cls(_Arrow(os.fspath(file), None), path=path)
 
     def __len__(self) -> int:

@@ -6,8 +6,9 @@ from typing import Any
 
 import msgspec
 
-from vtg.data import checks, rows
-from vtg.data.schema import Problem, Sample, empty_file, resolve_video, sample_of
+from vtg.annotations import raw_rows as rows
+from vtg.annotations import row_checks as checks
+from vtg.annotations.sample import Problem, Sample, empty_file, resolve_video, sample_of
 from vtg.errors import SampleError
 from vtg.video.container import probe
 
@@ -20,7 +21,7 @@ def has_open_rows(path: str) -> bool:
 
 
 def read_open_rows(path: str, *, video_dir: str | None) -> Iterator[Sample | Problem]:
-    """As `vtg.data.schema.read_samples`, but a row needs no more than a video and a sentence.
+    """As `vtg.annotations.sample.read_samples`, but a row needs no more than a video and a sentence.
 
     A sample without annotated moments has no `spans`; a duration that is missing is that of the part from video_start
     to video_end, or of the file. Raises OSError when the file cannot be read.

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
-from vtg.data import rows
+from vtg.annotations import raw_rows as rows
 from vtg.video import address
 
 REQUIRED = ("video", "duration", "timestamp", "sentence")

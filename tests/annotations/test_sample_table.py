@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vtg.data import reading
-from vtg.data import table as tables
-from vtg.data.reading import read_table, video_stamps
-from vtg.data.schema import Problem, Sample, read_samples, resolve_video
-from vtg.data.table import SampleTable
+from vtg.annotations import sample_table as tables
+from vtg.annotations import table_cache as reading
+from vtg.annotations.sample import Problem, Sample, read_samples, resolve_video
+from vtg.annotations.sample_table import SampleTable
+from vtg.annotations.table_cache import read_table, video_stamps
 from vtg.errors import ConfigError
 from vtg.video import storage
 

@@ -9,11 +9,11 @@ import fsspec
 import numpy as np
 import pytest
 
+from vtg.annotations.formats.webdataset import read_shards, shard_names
+from vtg.annotations.sample import Problem, Sample
+from vtg.annotations.table_cache import read_table
 from vtg.config.schema import DataConfig, TaskConfig, VideoConfig
 from vtg.data.dataset import GroundingDataset, SkipReport, make_provider, read_split, read_splits
-from vtg.data.reading import read_table
-from vtg.data.schema import Problem, Sample
-from vtg.data.sources.webdataset import read_shards, shard_names
 from vtg.errors import ConfigError
 from vtg.tasks.span import SpanTask
 
