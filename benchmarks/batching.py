@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from batching_peers import PEERS, Batches, Case
 
-from vtg.data.batching import Plan, plan_epoch, statistics
+from vtg.batching import Plan, plan_epoch, statistics
 
 SHOWN = {
     "efficiency": ".4f", "padding": ".4f", "idle": ".4f", "straggler": ".5f", "bins_over_bound": ".5f",

@@ -111,8 +111,8 @@ def timed(found: dict[str, float], name: str, job: Callable[[], Any]) -> Any:
 def run_table(path: str, cache: str, *, rank: int) -> dict[str, float]:
     import numpy as np
 
+    from vtg.batching.cost import SampleCosts, sample_costs, video_facts
     from vtg.config.schema import BatchingConfig, DataConfig, SFTConfig, TaskConfig, VideoConfig
-    from vtg.data.cost import SampleCosts, sample_costs, video_facts
     from vtg.data.dataset import SkipReport, read_split
     from vtg.models.loading import load_processor
     from vtg.tasks.span import SpanTask

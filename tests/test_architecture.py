@@ -48,15 +48,15 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.data.collate": ("vtg.data.inputs",),
     "vtg.data.packing": ("vtg.errors", "vtg.config", "vtg.video", "vtg.data.inputs"),
     "vtg.data.batching": (),
-    "vtg.data.cost": (
-        "vtg.errors", "vtg.bar", "vtg.config", "vtg.annotations.sample", "vtg.video", "vtg.annotations.sample_table",
-        "vtg.annotations.table_cache", "vtg.tasks", "vtg.data.inputs",
-    ),
     "vtg.data.workers": (),
     "vtg.data.dataset": (
         "vtg.errors", "vtg.output", "vtg.config", "vtg.annotations.sample", "vtg.video",
         "vtg.annotations.sample_table", "vtg.annotations.table_cache", "vtg.tasks", "vtg.data.inputs",
         "vtg.data.collate", "vtg.data.packing",
+    ),
+    "vtg.batching": (
+        "vtg.errors", "vtg.bar", "vtg.config", "vtg.annotations.sample", "vtg.video", "vtg.annotations.sample_table",
+        "vtg.annotations.table_cache", "vtg.tasks", "vtg.data.inputs",
     ),
     "vtg.data": (),
     "vtg.models": ("vtg.errors", "vtg.output", "vtg.config", "vtg.video", "vtg.tasks", "vtg.data.inputs"),
@@ -78,9 +78,9 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.training": (
         "vtg.errors", "vtg.output", "vtg.bar", "vtg.threads", "vtg.private_names", "vtg.versions", "vtg.config",
         "vtg.annotations.sample", "vtg.video", "vtg.annotations.sample_table", "vtg.tasks", "vtg.data.inputs",
-        "vtg.data.packing", "vtg.data.batching", "vtg.data.cost", "vtg.data.workers", "vtg.data.dataset",
-        "vtg.models", "vtg.decoding", "vtg.evaluation.metrics", "vtg.evaluation.picture", "vtg.evaluation.report",
-        "vtg.evaluation.so_far", "vtg.evaluation.questions", "vtg.evaluation.generate", "vtg.demo",
+        "vtg.data.packing", "vtg.data.workers", "vtg.data.dataset", "vtg.batching", "vtg.models", "vtg.decoding",
+        "vtg.evaluation.metrics", "vtg.evaluation.picture", "vtg.evaluation.report", "vtg.evaluation.so_far",
+        "vtg.evaluation.questions", "vtg.evaluation.generate", "vtg.demo",
     ),
     "vtg.export": ("vtg.errors", "vtg.output", "vtg.models", "vtg.training"),
     "vtg.report": ("vtg.errors", "vtg.output", "vtg.evaluation.report"),

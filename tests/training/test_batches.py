@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vtg.annotations.sample import Sample
+from vtg.batching.cost import SampleCosts
 from vtg.config.schema import BatchingConfig, ModelConfig, SFTConfig, VideoConfig
-from vtg.data.cost import SampleCosts
 from vtg.errors import ConfigError
 from vtg.training.sft.batches import PlannedBatches
 from vtg.training.sft.planner import Planner, Position, budget, make_planner, over_budget

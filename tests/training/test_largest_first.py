@@ -8,8 +8,8 @@ import rl_runs
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vtg.batching import Plan, plan_epoch, plan_fixed
 from vtg.config.schema import BatchingConfig
-from vtg.data.batching import Plan, plan_epoch, plan_fixed
 from vtg.training.grpo.train import grpo_arguments, plan
 from vtg.training.sft.batches import PlannedBatches
 from vtg.training.sft.planner import Planner, Position

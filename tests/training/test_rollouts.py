@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vtg.data.batching.prompts import plan_fixed_prompts
+from vtg.batching.prompts import plan_fixed_prompts
 from vtg.training.grpo.completions import set_completions_aside
 from vtg.training.grpo.rollouts import Plan, RolloutLoader, RolloutState
 

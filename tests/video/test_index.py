@@ -10,8 +10,8 @@ import pytest
 from vtg.annotations.sample import Sample
 from vtg.annotations.sample_table import SampleTable
 from vtg.annotations.table_cache import video_stamps
+from vtg.batching.cost import sample_costs, video_facts
 from vtg.config.schema import TaskConfig, VideoConfig
-from vtg.data.cost import sample_costs, video_facts
 from vtg.errors import ConfigError
 from vtg.tasks.span import SpanTask
 from vtg.video import index as indices
@@ -94,7 +94,7 @@ def test_planning_needs_no_video_of_an_index_and_costs_the_same(folder, qwen3_vl
     names = table.videos()[0]
     by_header = video_facts(names, video_dir=str(folder))
     with monkeypatch.context() as patched:
-        patched.setattr("vtg.data.cost.probe", lambda path: pytest.fail(f"{path} was opened"))
+        patched.setattr("vtg.batching.cost.probe", lambda path: pytest.fail(f"{path} was opened"))
         by_index = video_facts(names, video_dir=str(folder), index=index)
     for name in ("height", "width", "fps"):
         assert np.array_equal(getattr(by_header, name), getattr(by_index, name))
@@ -109,7 +109,7 @@ def test_planning_needs_no_video_of_an_index_and_costs_the_same(folder, qwen3_vl
 def test_objects_in_a_store_are_known_by_name_and_never_opened_for_planning(folder, monkeypatch, caplog):
     index = made(folder, NAMES)
     with monkeypatch.context() as patched:
-        patched.setattr("vtg.data.cost.probe", lambda path: pytest.fail(f"{path} was opened"))
+        patched.setattr("vtg.batching.cost.probe", lambda path: pytest.fail(f"{path} was opened"))
         facts = video_facts(pa.array(["0.mp4", "3.mp4"]), video_dir="memory://x", index=index)
     assert facts.height.tolist() == [64, 0]
     assert "1 videos lie in a store and are in no index" in caplog.text and "--index" in caplog.text

@@ -9,10 +9,10 @@ from accelerate.utils import broadcast_object_list
 from trl.trainer.grpo_config import GRPOConfig
 
 from vtg.annotations.sample_table import SampleTable
+from vtg.batching.cost import sample_costs, video_facts
+from vtg.batching.prompts import plan_fixed_prompts, plan_prompts
 from vtg.config.checks import longest_clip_tokens, shares_prompts
 from vtg.config.schema import RLConfig
-from vtg.data.batching.prompts import plan_fixed_prompts, plan_prompts
-from vtg.data.cost import sample_costs, video_facts
 from vtg.data.dataset import GroundingDataset
 from vtg.errors import ConfigError
 from vtg.training.grpo.rollouts import Plan

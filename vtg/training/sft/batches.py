@@ -1,6 +1,6 @@
 """From the samples of a training set to this rank's batches, planned anew every epoch.
 
-One plan for all ranks (`vtg.data.batching`): the Trainer gets each rank's part of it as a batch sampler of its own, so
+One plan for all ranks (`vtg.batching`): the Trainer gets each rank's part of it as a batch sampler of its own, so
 nothing is sharded again. A batch is a list of indices into the training set; a negative one, ~i, is a stand-in: sample
 i without loss.
 
@@ -19,10 +19,10 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import TrainingArguments
 
 from vtg.annotations.sample_table import SampleTable
+from vtg.batching import Plan
+from vtg.batching.cost import SampleCosts, sample_costs, video_facts
 from vtg.config.checks import is_packed
 from vtg.config.schema import SFTConfig
-from vtg.data.batching import Plan
-from vtg.data.cost import SampleCosts, sample_costs, video_facts
 from vtg.data.dataset import GroundingDataset, SkipReport
 from vtg.errors import ConfigError
 from vtg.output import write_json

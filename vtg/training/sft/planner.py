@@ -1,6 +1,6 @@
 """What an epoch's batches are planned from: which samples are planned as one, what each costs, what a batch may hold.
 
-The plan itself is vtg.data.batching's, which knows numbers alone.
+The plan itself is vtg.batching's, which knows numbers alone.
 """
 
 import json
@@ -13,9 +13,7 @@ import numpy as np
 
 from vtg.annotations.sample import Sample
 from vtg.annotations.sample_table import SampleTable
-from vtg.config.checks import is_packed, longest_clip_tokens
-from vtg.config.schema import BatchingConfig, SFTConfig
-from vtg.data.batching import (
+from vtg.batching import (
     Plan,
     PlanStatistics,
     plan_epoch,
@@ -24,7 +22,9 @@ from vtg.data.batching import (
     statistics,
     steps_per_epoch,
 )
-from vtg.data.cost import SampleCosts
+from vtg.batching.cost import SampleCosts
+from vtg.config.checks import is_packed, longest_clip_tokens
+from vtg.config.schema import BatchingConfig, SFTConfig
 from vtg.errors import ConfigError
 from vtg.output import write_json
 

@@ -7,8 +7,8 @@ A prompt that comes twice in a pass is no stand-in: its second group of completi
 
 import numpy as np
 
-from vtg.data.batching.padded import order_padded
-from vtg.data.batching.plan import plan_epoch, steps_per_epoch
+from vtg.batching.padded import order_padded
+from vtg.batching.plan import plan_epoch, steps_per_epoch
 
 STREAM = 1
 """Sets these draws apart from others of the same seed and epoch."""

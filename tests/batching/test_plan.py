@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vtg.data.batching import (
+from vtg.batching import (
     Plan,
     draw_mixture,
     plan_epoch,

@@ -5,8 +5,8 @@ from functools import cached_property
 
 import numpy as np
 
-from vtg.data.batching.packed import Packing
-from vtg.data.batching.padded import cut_padded, order_padded
+from vtg.batching.packed import Packing
+from vtg.batching.padded import cut_padded, order_padded
 
 ORDERINGS = 256
 

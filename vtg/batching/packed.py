@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from vtg.data.batching.scatter import scatter
+from vtg.batching.scatter import scatter
 
 CLASSES = 8192
 TRIED = (0.0006, 0.0018, 0.004)

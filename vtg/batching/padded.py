@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vtg.data.batching.packed import split_counts
+from vtg.batching.packed import split_counts
 
 JITTER = 0.015
 """Lengths this near (relative) trade places from epoch to epoch: fresh batch-mates for at most as much padding."""
