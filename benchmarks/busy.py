@@ -43,7 +43,7 @@ def demo_step(demo: Path) -> Callable[[], None]:
     from vtg.config.load import load_config
     from vtg.config.schema import SFTConfig
     from vtg.data.dataset import GroundingDataset, SkipReport, TrainingCollator, make_provider, read_split
-    from vtg.data.inputs import IGNORE_INDEX
+    from vtg.data.encoding import IGNORE_INDEX
     from vtg.models.loading import load_model, prepare_training, tokens_per_second
     from vtg.tasks.span import SpanTask
 

@@ -14,8 +14,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from vtg import predict
 from vtg.config.schema import LoraConfig, ModelConfig, TaskConfig, VideoConfig
-from vtg.data.collate import collate
-from vtg.data.inputs import encode, patch_factor
+from vtg.data.encoding import encode, patch_factor
+from vtg.data.padding import collate
 from vtg.errors import ConfigError
 from vtg.export import main
 from vtg.models.checkpoint import Settings, adapter_base, base_model, read_settings, save_settings

@@ -18,7 +18,7 @@ from vtg.data.dataset import (
     read_split,
     read_splits,
 )
-from vtg.data.inputs import IGNORE_INDEX
+from vtg.data.encoding import IGNORE_INDEX
 from vtg.errors import ConfigError
 from vtg.output import read_jsonl
 from vtg.tasks.span import SpanTask

@@ -12,8 +12,8 @@ from transformers import GenerationConfig
 from trl.trainer.utils import add_fused_lm_head
 
 from vtg.config.schema import TaskConfig
-from vtg.data.collate import collate
-from vtg.data.inputs import encode, patch_factor
+from vtg.data.encoding import encode, patch_factor
+from vtg.data.padding import collate
 from vtg.decoding.sampling import sample
 from vtg.decoding.shared_prefix import Prompt, encode_video, share_prompts, shared_batch
 from vtg.evaluation.generate import vision_token_ids

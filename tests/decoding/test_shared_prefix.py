@@ -17,8 +17,8 @@ from transformers import AttentionInterface
 from trl.trainer.utils import add_fused_lm_head
 
 from vtg.config.schema import TaskConfig
-from vtg.data.collate import collate
-from vtg.data.inputs import IGNORE_INDEX, Features, encode, patch_factor
+from vtg.data.encoding import IGNORE_INDEX, Features, encode, patch_factor
+from vtg.data.padding import collate
 from vtg.decoding.shared_prefix import (
     ATTENTION,
     Prompt,

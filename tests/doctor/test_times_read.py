@@ -7,7 +7,7 @@ import pytest
 
 from vtg.annotations.sample import read_samples
 from vtg.config.schema import TaskConfig, VideoConfig
-from vtg.data.inputs import encode, patch_factor
+from vtg.data.encoding import encode, patch_factor
 from vtg.doctor.times_read import read_clip
 from vtg.tasks.span import SpanTask
 from vtg.video.load import load_clip

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from vtg.config.schema import LoraConfig, ModelConfig, TaskConfig, VideoConfig
-from vtg.data.collate import collate
-from vtg.data.inputs import encode, patch_factor
+from vtg.data.encoding import encode, patch_factor
+from vtg.data.padding import collate
 from vtg.demo.tiny_model import TINY_QWEN3_VL
 from vtg.errors import ConfigError, RunError
 from vtg.models.checkpoint import Settings, save_settings

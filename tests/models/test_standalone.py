@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vtg.config.schema import ModelConfig, TaskConfig, VideoConfig
-from vtg.data.inputs import patch_factor
+from vtg.data.encoding import patch_factor
 from vtg.models.checkpoint import Settings
 from vtg.models.plain_answers import _module, compare_answers
 from vtg.models.standalone import FRAMES_FILE, frames_module, set_processor

@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from rl_runs import build, compose, overrides, window
 
-from vtg.data.inputs import encode
+from vtg.data.encoding import encode
 from vtg.decoding.merged_weights import merged_weights
 from vtg.decoding.sampling import forward_log_probs, sample
 from vtg.decoding.shared_prefix import Prompt, encode_video

@@ -12,7 +12,7 @@ from rl_runs import build, log_probs, overrides, window
 from transformers import AutoModelForImageTextToText
 from trl import GRPOConfig, GRPOTrainer
 
-from vtg.data.collate import collate
+from vtg.data.padding import collate
 from vtg.decoding.shared_prefix import Prompt, encode_video
 from vtg.demo.tiny_model import TINY_QWEN3_VL
 from vtg.evaluation.generate import vision_token_ids

@@ -7,7 +7,7 @@ from transformers import set_seed
 from transformers.trainer_pt_utils import LabelSmoother
 
 from vtg.data.dataset import TrainingCollator
-from vtg.data.inputs import IGNORE_INDEX
+from vtg.data.encoding import IGNORE_INDEX
 from vtg.models.loading import prepare_training
 from vtg.training.arguments import training_arguments
 from vtg.training.course import Course

@@ -16,7 +16,7 @@ from vtg.annotations.sample_table import SampleTable
 from vtg.annotations.table_cache import video_stamps
 from vtg.bar import Bar
 from vtg.config.schema import VideoConfig
-from vtg.data.inputs import family, patch_factor
+from vtg.data.encoding import family, patch_factor
 from vtg.errors import SampleError
 from vtg.tasks.answer import MAX_MOMENTS
 from vtg.tasks.span import SpanTask
@@ -65,7 +65,7 @@ class SampleCosts:
         frames: (N,) int64, decoded.
         vision_tokens: (N,) int64.
         shared_tokens: (N,) int64, what several rows of one clip have in common: its vision tokens and their stamps.
-        tokens: (N,) int64, all of them: never less than `vtg.data.inputs.encode` gives, and rarely a twentieth more.
+        tokens: (N,) int64, all of them: never less than `vtg.data.encoding.encode` gives, and rarely a twentieth more.
     """
 
     seconds: np.ndarray

@@ -27,9 +27,9 @@ from vtg.annotations.sample_table import Lost, SampleTable
 from vtg.annotations.table_cache import read_table, video_stamps
 from vtg.config.checks import is_packed
 from vtg.config.schema import BatchingConfig, DataConfig, VideoConfig
-from vtg.data.collate import collate
-from vtg.data.inputs import IGNORE_INDEX, Features, encode, patch_factor
+from vtg.data.encoding import IGNORE_INDEX, Features, encode, patch_factor
 from vtg.data.packing import pack, share
+from vtg.data.padding import collate
 from vtg.errors import ConfigError, RunError, SampleError
 from vtg.output import json_text, whole_lines, write_text
 from vtg.tasks.span import SpanTask
@@ -379,7 +379,7 @@ class TrainingCollator:
         self.pad_token_id, self.batching = pad_token_id, batching
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """A batch as `vtg.data.collate.collate` or `vtg.data.packing.pack` says, and three entries more.
+        """A batch as `vtg.data.padding.collate` or `vtg.data.packing.pack` says, and three entries more.
 
         `rows`: a list of Row. `skipped`: a list of Skipped. `counts`: a Counter of the clips, and of `samples` with
         labels, `batches`, `tokens` that are attended to and `slots`, tokens that are computed.

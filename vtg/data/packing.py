@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 
 from vtg.config.schema import VideoConfig
-from vtg.data.inputs import IGNORE_INDEX, Features
+from vtg.data.encoding import IGNORE_INDEX, Features
 from vtg.errors import ConfigError
 from vtg.video.sampling import clip_cost
 
@@ -41,7 +41,7 @@ def share(features: Sequence[Features]) -> list[Features]:
     once; what is left of each row follows as a branch, with the positions it has alone.
 
     Args:
-        features: results of `vtg.data.inputs.encode`.
+        features: results of `vtg.data.encoding.encode`.
 
     Returns:
         Features as `encode` returns them. One of several rows has `branches` (L,) int64 besides: 0 on what is shared,
@@ -65,7 +65,7 @@ def pack(features: Sequence[Features]) -> Features:
     their order; nothing attends to them (segment -1).
 
     Args:
-        features: results of `vtg.data.inputs.encode` or of `share`.
+        features: results of `vtg.data.encoding.encode` or of `share`.
 
     Returns:
         input_ids, labels, mm_token_type_ids (1, L) int64; position_ids (4, 1, L) int64, starting anew with every

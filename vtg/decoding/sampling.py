@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 from transformers import DynamicCache, GenerationConfig, GenerationMixin
 from transformers.cache_utils import DynamicLayer
 
-from vtg.data.collate import collate
+from vtg.data.padding import collate
 from vtg.decoding.shared_prefix import Prompt, plain_model, repeated_batch, shared_batch
 
 _INPUTS: Any = GenerationMixin.prepare_inputs_for_generation  # pyright: ignore[reportAttributeAccessIssue]

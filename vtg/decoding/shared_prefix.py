@@ -25,8 +25,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from vtg.data.collate import collate
-from vtg.data.inputs import Features
+from vtg.data.encoding import Features
+from vtg.data.padding import collate
 from vtg.video.clip import Clip
 
 VISION = ("pixel_values_videos", "video_grid_thw")
@@ -62,7 +62,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt of P tokens: features of `vtg.data.inputs.encode`, on the model's device.
+    """A prompt of P tokens: features of `vtg.data.encoding.encode`, on the model's device.
 
     `encoded`: what `encode_video` made of its clip, or None where the vision tower is to see the pixels.
     `clip`: what it asks about, kept where another engine than transformers' is to read it.

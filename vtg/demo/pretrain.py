@@ -21,8 +21,8 @@ from transformers import Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 
 from vtg.bar import Bar, counted
 from vtg.config.schema import TaskConfig
-from vtg.data.collate import collate
-from vtg.data.inputs import IGNORE_INDEX, Features, encode
+from vtg.data.encoding import IGNORE_INDEX, Features, encode
+from vtg.data.padding import collate
 from vtg.demo.language import plain_sentence, vocabulary
 from vtg.demo.tiny_model import TINY_QWEN3_VL, build_qwen3_vl, train_tokenizer
 from vtg.demo.world import COLORS, SHAPES, World, make_world, render

@@ -12,7 +12,7 @@ from vtg.bar import Bar, counted
 from vtg.config.checks import check_token_budget
 from vtg.config.programs import DoctorConfig
 from vtg.config.schema import DataConfig
-from vtg.data.inputs import family, patch_factor
+from vtg.data.encoding import family, patch_factor
 from vtg.doctor.audit import Report, audit_file
 from vtg.doctor.ceiling import Scores, ceilings
 from vtg.doctor.times_read import ClipReading, read_clip

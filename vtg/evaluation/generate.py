@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from vtg.bar import Bar
-from vtg.data.collate import collate
 from vtg.data.dataset import GroundingDataset, Skipped, SkipReport
-from vtg.data.inputs import Features, vision_token_ids
+from vtg.data.encoding import Features, vision_token_ids
+from vtg.data.padding import collate
 from vtg.evaluation.metrics import grounding_metrics, row_spans
 from vtg.evaluation.questions import Question, QuestionReader
 from vtg.evaluation.so_far import AnswersSoFar

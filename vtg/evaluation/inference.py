@@ -6,7 +6,7 @@ from typing import Any
 
 from vtg.annotations.sample import Sample
 from vtg.data.dataset import GroundingDataset, make_provider
-from vtg.data.inputs import encode, patch_factor
+from vtg.data.encoding import encode, patch_factor
 from vtg.evaluation.generate import generate
 from vtg.models.checkpoint import Settings
 from vtg.models.loading import load_model, load_processor, tokens_per_second

@@ -17,7 +17,7 @@ from peft import PeftModel
 from transformers import AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
 
 from vtg.config.schema import ModelConfig, TaskConfig
-from vtg.data.inputs import Features, encode, family, patch_factor
+from vtg.data.encoding import Features, encode, family, patch_factor
 from vtg.errors import ConfigError, RunError
 from vtg.models.checkpoint import adapter_base, is_adapter, read_settings, resolve_checkpoint, save_settings
 from vtg.models.loading import Model, load_model, load_processor, tokens_per_second

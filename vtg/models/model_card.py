@@ -34,7 +34,7 @@ inputs["position_ids"] = mrope_positions(
 
 
 def model_card(name: str, *, settings: Settings | None, family: str, source: str, base: str | None) -> str:
-    """The text. `family`: as `vtg.data.inputs.family` names it. Without settings the processor samples the frames."""
+    """The text. `family`: as `vtg.data.encoding.family` names it. Without settings the processor samples the frames."""
     merged = f" The LoRA adapter is merged into `{base}`; nothing of vtg or PEFT is needed." if base else ""
     return f"""---
 library_name: transformers

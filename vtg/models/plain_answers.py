@@ -15,7 +15,7 @@ from transformers import AutoProcessor, PreTrainedModel
 from transformers.video_utils import VideoMetadata
 
 from vtg.config.schema import VideoConfig
-from vtg.data.inputs import encode, family, patch_factor
+from vtg.data.encoding import encode, family, patch_factor
 from vtg.models.checkpoint import Settings
 from vtg.models.loading import tokens_per_second
 from vtg.models.model_card import QUERY

@@ -14,7 +14,7 @@ from transformers import GenerationConfig, ProcessorMixin
 from transformers.video_utils import VideoMetadata
 
 from vtg.config.schema import VIDEO_MEANS, VideoConfig
-from vtg.data.inputs import family, mrope_positions, patch_factor, video_metadata, vision_token_ids
+from vtg.data.encoding import family, mrope_positions, patch_factor, video_metadata, vision_token_ids
 from vtg.video import sampling
 from vtg.video.container import rotation_of
 from vtg.video.decoders.picture import resized

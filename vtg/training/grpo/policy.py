@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 from transformers import TrainingArguments
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
-from vtg.data.inputs import Features
+from vtg.data.encoding import Features
 from vtg.decoding.sampling import forward_log_probs
 from vtg.decoding.shared_prefix import (
     Prompt,

@@ -31,7 +31,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from vtg.config.checks import shares_prompts
 from vtg.config.schema import RLConfig
 from vtg.data.dataset import GroundingDataset, SkipReport
-from vtg.data.inputs import vision_token_ids
+from vtg.data.encoding import vision_token_ids
 from vtg.decoding.shared_prefix import Prompt
 from vtg.errors import ConfigError
 from vtg.models.checkpoint import base_model

@@ -17,7 +17,7 @@ from transformers.trainer_utils import seed_worker
 
 from vtg.config.schema import SFTConfig
 from vtg.data.dataset import SkipReport
-from vtg.data.inputs import IGNORE_INDEX
+from vtg.data.encoding import IGNORE_INDEX
 from vtg.data.packing import attention
 from vtg.data.workers import worker_context
 from vtg.models.checkpoint import base_model

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vtg.config.schema import TaskConfig, VideoConfig
-from vtg.data.collate import collate
-from vtg.data.inputs import IGNORE_INDEX, encode, family, mrope_positions, patch_factor
+from vtg.data.encoding import IGNORE_INDEX, encode, family, mrope_positions, patch_factor
+from vtg.data.padding import collate
 from vtg.evaluation.generate import generate
 from vtg.tasks.span import SpanTask
 from vtg.video.load import load_clip

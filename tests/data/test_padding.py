@@ -5,8 +5,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from vtg.config.schema import TaskConfig
-from vtg.data.collate import collate
-from vtg.data.inputs import IGNORE_INDEX, encode, patch_factor
+from vtg.data.encoding import IGNORE_INDEX, encode, patch_factor
+from vtg.data.padding import collate
 from vtg.tasks.span import SpanTask
 
 TASK = SpanTask(TaskConfig())

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from vtg.data.inputs import IGNORE_INDEX, Features
+from vtg.data.encoding import IGNORE_INDEX, Features
 
 
 def collate(features: Sequence[Features], *, pad_token_id: int, padding_side: str = "right") -> Features:
@@ -13,7 +13,7 @@ def collate(features: Sequence[Features], *, pad_token_id: int, padding_side: st
     The attention mask is 0 where this padding is, and where a conversation's own mask is 0 (padding frames).
 
     Args:
-        features: results of `vtg.data.inputs.encode`.
+        features: results of `vtg.data.encoding.encode`.
         padding_side: "right" for training, "left" for generation.
 
     Returns:
