@@ -82,7 +82,10 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.decoding", "vtg.evaluation.metrics", "vtg.evaluation.picture", "vtg.evaluation.report",
         "vtg.evaluation.so_far", "vtg.evaluation.questions", "vtg.evaluation.generate", "vtg.demo",
     ),
-    "vtg.export": ("vtg.errors", "vtg.output", "vtg.models", "vtg.training"),
+    "vtg.export": (
+        "vtg.errors", "vtg.output", "vtg.config", "vtg.video", "vtg.tasks", "vtg.data.encoding", "vtg.models",
+        "vtg.training",
+    ),
     "vtg.report": ("vtg.errors", "vtg.output", "vtg.evaluation.report"),
     "vtg.inspect": (
         "vtg.errors", "vtg.output", "vtg.bar", "vtg.video.address", "vtg.config", "vtg.entry",

@@ -7,9 +7,9 @@ import torch
 
 from vtg.config.schema import ModelConfig, TaskConfig, VideoConfig
 from vtg.data.encoding import patch_factor
+from vtg.export.plain_answers import _module, compare_answers
+from vtg.export.standalone import FRAMES_FILE, frames_module, set_processor
 from vtg.models.checkpoint import Settings
-from vtg.models.plain_answers import _module, compare_answers
-from vtg.models.standalone import FRAMES_FILE, frames_module, set_processor
 from vtg.video.load import load_clip
 from vtg.video.sampling import target_size
 

@@ -28,13 +28,13 @@ from vtg.errors import ConfigError, RunError
 from vtg.output import stdout_may_close
 
 if TYPE_CHECKING:
-    from vtg.models.export import Exported
+    from vtg.export.checkpoint_export import Exported
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parses, exports, prints; returns the exit code."""
     options = _parser().parse_args(arguments)
-    from vtg.models.export import export_model  # torch and transformers load after --help and wrong usage
+    from vtg.export.checkpoint_export import export_model  # torch and transformers load after --help and wrong usage
     from vtg.training.progress import start_logging
 
     start_logging()

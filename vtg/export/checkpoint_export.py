@@ -1,7 +1,7 @@
 """A checkpoint as one plain Hugging Face model: its adapter merged, saved whole, and compared with what it was.
 
 Two things are compared: the logits of the saved weights with the checkpoint's, and, where vtg trained it, the answer
-of transformers alone to a small video file with vtg's (`vtg.models.plain_answers`).
+of transformers alone to a small video file with vtg's (`vtg.export.plain_answers`).
 """
 
 import logging
@@ -19,11 +19,11 @@ from transformers import AutoModelForImageTextToText, PreTrainedModel, Processor
 from vtg.config.schema import ModelConfig, TaskConfig
 from vtg.data.encoding import Features, encode, family, patch_factor
 from vtg.errors import ConfigError, RunError
+from vtg.export.model_card import QUERY, model_card
+from vtg.export.plain_answers import Answers, compare_answers
+from vtg.export.standalone import FRAMES_FILE, answer_alike, frames_module, set_processor
 from vtg.models.checkpoint import adapter_base, is_adapter, read_settings, resolve_checkpoint, save_settings
 from vtg.models.loading import Model, load_model, load_processor, tokens_per_second
-from vtg.models.model_card import QUERY, model_card
-from vtg.models.plain_answers import Answers, compare_answers
-from vtg.models.standalone import FRAMES_FILE, answer_alike, frames_module, set_processor
 from vtg.output import follow_umask, temporary_name, write_text
 from vtg.tasks.span import SpanTask
 from vtg.video.clip import Clip

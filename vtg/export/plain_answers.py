@@ -16,10 +16,10 @@ from transformers.video_utils import VideoMetadata
 
 from vtg.config.schema import VideoConfig
 from vtg.data.encoding import encode, family, patch_factor
+from vtg.export.model_card import QUERY
+from vtg.export.standalone import FRAMES_FILE
 from vtg.models.checkpoint import Settings
 from vtg.models.loading import tokens_per_second
-from vtg.models.model_card import QUERY
-from vtg.models.standalone import FRAMES_FILE
 from vtg.tasks.span import SpanTask
 from vtg.video.load import load_clip
 

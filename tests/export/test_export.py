@@ -17,9 +17,9 @@ from vtg.config.schema import LoraConfig, ModelConfig, TaskConfig, VideoConfig
 from vtg.data.encoding import encode, patch_factor
 from vtg.data.padding import collate
 from vtg.errors import ConfigError
-from vtg.export import main
+from vtg.export.__main__ import main
+from vtg.export.checkpoint_export import Check, export_model
 from vtg.models.checkpoint import Settings, adapter_base, base_model, read_settings, save_settings
-from vtg.models.export import Check, export_model
 from vtg.models.loading import load_model, load_processor, prepare_training
 from vtg.tasks.span import SpanTask
 
@@ -255,7 +255,7 @@ def test_an_adapter_that_does_not_fit_its_base_ends_with_1(make_adapter, tmp_pat
 
 def test_help_has_examples_and_needs_no_torch():
     code = (
-        "import sys\nfrom vtg.export import main\ntry:\n    main(['--help'])\n"
+        "import sys\nfrom vtg.export.__main__ import main\ntry:\n    main(['--help'])\n"
         "finally:\n    assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
