@@ -61,8 +61,8 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.memory": ("vtg.config", "vtg.models"),
     "vtg.decoding": ("vtg.video", "vtg.data.encoding", "vtg.data.padding"),
     "vtg.evaluation.metrics": ("vtg.tasks",),
+    "vtg.report": ("vtg.errors", "vtg.output", "vtg.evaluation.metrics"),
     "vtg.evaluation.picture": ("vtg.output", "vtg.evaluation.metrics"),
-    "vtg.evaluation.report": ("vtg.errors", "vtg.output", "vtg.evaluation.metrics"),
     "vtg.evaluation.so_far": ("vtg.output", "vtg.video", "vtg.data.dataset"),
     "vtg.evaluation.questions": (
         "vtg.errors", "vtg.video", "vtg.data.encoding", "vtg.data.workers", "vtg.data.dataset",
@@ -79,14 +79,13 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.errors", "vtg.output", "vtg.bar", "vtg.threads", "vtg.private_names", "vtg.versions", "vtg.config",
         "vtg.annotations.sample", "vtg.video", "vtg.annotations.sample_table", "vtg.tasks", "vtg.data.encoding",
         "vtg.data.packing", "vtg.data.workers", "vtg.data.dataset", "vtg.batching.cost", "vtg.batching", "vtg.models",
-        "vtg.decoding", "vtg.evaluation.metrics", "vtg.evaluation.picture", "vtg.evaluation.report",
-        "vtg.evaluation.so_far", "vtg.evaluation.questions", "vtg.evaluation.generate", "vtg.demo",
+        "vtg.decoding", "vtg.evaluation.metrics", "vtg.report", "vtg.evaluation.picture", "vtg.evaluation.so_far",
+        "vtg.evaluation.questions", "vtg.evaluation.generate", "vtg.demo",
     ),
     "vtg.export": (
         "vtg.errors", "vtg.output", "vtg.config", "vtg.video", "vtg.tasks", "vtg.data.encoding", "vtg.models",
         "vtg.training",
     ),
-    "vtg.report": ("vtg.errors", "vtg.output", "vtg.evaluation.report"),
     "vtg.inspect": (
         "vtg.errors", "vtg.output", "vtg.bar", "vtg.video.address", "vtg.config", "vtg.entry",
         "vtg.annotations.raw_rows", "vtg.annotations.sample", "vtg.video", "vtg.annotations.table_cache",
@@ -95,6 +94,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.evaluation.joining": (
         "vtg.annotations.sample", "vtg.tasks", "vtg.evaluation.metrics", "vtg.evaluation.prediction_rows",
     ),
+    "vtg.evaluation.report": (),
     "vtg.evaluation.inference": (
         "vtg.annotations.sample", "vtg.tasks", "vtg.data.encoding", "vtg.data.dataset", "vtg.models",
         "vtg.evaluation.generate",

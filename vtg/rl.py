@@ -2,7 +2,7 @@
 
 from vtg.config.schema import RLConfig
 from vtg.entry import hydra_program, loading
-from vtg.evaluation.report import report_sweep
+from vtg.report import report_sweep
 
 
 def main() -> None:

@@ -2,8 +2,8 @@
 
 from vtg.config.schema import SFTConfig
 from vtg.entry import hydra_program, loading
-from vtg.evaluation.report import report_sweep
 from vtg.models.hub import find_model
+from vtg.report import report_sweep
 from vtg.training.zero.settings import deepspeed_settings
 
 

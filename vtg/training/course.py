@@ -17,11 +17,11 @@ from vtg.config.checks import needs_mask
 from vtg.config.schema import RLConfig, SFTConfig
 from vtg.data.dataset import GroundingDataset, SkipReport, make_provider, read_splits
 from vtg.demo.dataset import ensure_demo
-from vtg.evaluation.report import write_report
 from vtg.evaluation.so_far import AnswersSoFar, stamps
 from vtg.models.checkpoint import has_weights
 from vtg.models.loading import base_weights, load_model, tokens_per_second
 from vtg.output import read_jsonl
+from vtg.report import write_report
 from vtg.tasks.span import SpanTask
 from vtg.training.arguments import has_validation
 from vtg.training.grounding import GroundingTrainer

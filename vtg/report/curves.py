@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from vtg.evaluation.report.charts import COLORS, SHADES, Figure, Series, line_chart, stacked_chart
-from vtg.evaluation.report.run_reader import Curve, Run
+from vtg.report.charts import COLORS, SHADES, Figure, Series, line_chart, stacked_chart
+from vtg.report.run_reader import Curve, Run
 
 
 @dataclass(frozen=True)

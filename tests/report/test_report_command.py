@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vtg.report import main
+from vtg.report.__main__ import main
 
 ROOT = Path(__file__).parents[1]
 

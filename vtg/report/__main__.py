@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from vtg.errors import ConfigError
-from vtg.evaluation.report import REPORT
-from vtg.evaluation.report.differences import difference_lines, differences
-from vtg.evaluation.report.html_page import comparison_page, run_page
-from vtg.evaluation.report.run_reader import Run, read_run, runs_in
-from vtg.evaluation.report.score_tables import comparison_text, paired_gains
 from vtg.output import stdout_may_close, write_text
+from vtg.report import REPORT
+from vtg.report.differences import difference_lines, differences
+from vtg.report.html_page import comparison_page, run_page
+from vtg.report.run_reader import Run, read_run, runs_in
+from vtg.report.score_tables import comparison_text, paired_gains
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vtg.evaluation.metrics import Spans, row_ious, row_spans
-from vtg.evaluation.report.run_reader import JsonRow, Run, is_number, is_scorable, read_rows
+from vtg.report.run_reader import JsonRow, Run, is_number, is_scorable, read_rows
 
 BASE_COLOR, TUNED_COLOR = "#f0932b", "#1f77b4"
 """The base model and the tuned one, in timelines and in the histogram. The ground truth has the color of text."""

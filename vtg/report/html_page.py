@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from vtg.evaluation.report import curves
-from vtg.evaluation.report.charts import COLORS, FRAME, format_number
-from vtg.evaluation.report.differences import difference_lines, differences
-from vtg.evaluation.report.run_reader import Run, is_number
-from vtg.evaluation.report.score_tables import (
+from vtg.report import curves
+from vtg.report.charts import COLORS, FRAME, format_number
+from vtg.report.differences import difference_lines, differences
+from vtg.report.run_reader import Run, is_number
+from vtg.report.score_tables import (
     Gain,
     comparison_table,
     format_metric,
@@ -21,7 +21,7 @@ from vtg.evaluation.report.score_tables import (
     metric_table,
     paired_gains,
 )
-from vtg.evaluation.report.timelines import completion_groups, sample_groups
+from vtg.report.timelines import completion_groups, sample_groups
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -126,7 +126,7 @@ def _environment() -> "Environment":
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    loader = PackageLoader("vtg.evaluation.report")
+    loader = PackageLoader("vtg.report")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vtg.evaluation.report.run_reader import Run, flatten
+from vtg.report.run_reader import Run, flatten
 
 ABSENT = "(absent)"
 

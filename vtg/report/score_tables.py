@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtg.evaluation.metrics import PRESETS, Interval, paired_bootstrap, row_ious
-from vtg.evaluation.report.charts import COLORS, Figure, histogram
-from vtg.evaluation.report.run_reader import JsonRow, Run, is_number
-from vtg.evaluation.report.timelines import BASE_COLOR, TUNED_COLOR
+from vtg.report.charts import COLORS, Figure, histogram
+from vtg.report.run_reader import JsonRow, Run, is_number
+from vtg.report.timelines import BASE_COLOR, TUNED_COLOR
 
 MIOU_RESAMPLES = 10_000
 """As in the table that a run prints at its end, so that both show the same interval for mIoU."""

@@ -10,9 +10,9 @@ REPORT = "report.html"
 
 def report_sweep(run_dirs: Sequence[Path]) -> None:
     """Prints a table of the runs of a sweep, and writes a page that compares them as `report.html` beside them."""
-    from vtg.evaluation.report.html_page import comparison_page
-    from vtg.evaluation.report.run_reader import read_run
-    from vtg.evaluation.report.score_tables import comparison_text
+    from vtg.report.html_page import comparison_page
+    from vtg.report.run_reader import read_run
+    from vtg.report.score_tables import comparison_text
 
     runs = [read_run(folder) for folder in run_dirs]
     page = run_dirs[0].parent / REPORT
@@ -26,8 +26,8 @@ def write_report(run_dir: Path) -> Path:
     Raises:
         ConfigError: the folder is no run directory.
     """
-    from vtg.evaluation.report.html_page import run_page
-    from vtg.evaluation.report.run_reader import read_run
+    from vtg.report.html_page import run_page
+    from vtg.report.run_reader import read_run
 
     path = run_dir / REPORT
     write_text(path, run_page(read_run(run_dir)))

@@ -12,12 +12,12 @@ import pytest
 from numpy.typing import NDArray
 
 from vtg.errors import ConfigError
-from vtg.evaluation.report import write_report
-from vtg.evaluation.report.charts import FRAME, MAX_POINTS, Plot, Series, histogram, line_chart, stacked_chart
-from vtg.evaluation.report.differences import difference_lines, differences
-from vtg.evaluation.report.html_page import comparison_page, run_page
-from vtg.evaluation.report.run_reader import read_run
-from vtg.evaluation.report.score_tables import paired_gains
+from vtg.report import write_report
+from vtg.report.charts import FRAME, MAX_POINTS, Plot, Series, histogram, line_chart, stacked_chart
+from vtg.report.differences import difference_lines, differences
+from vtg.report.html_page import comparison_page, run_page
+from vtg.report.run_reader import read_run
+from vtg.report.score_tables import paired_gains
 
 EVIL = '<script>alert("x")</script> & "quotes"'
 VOID = {"meta"}
