@@ -94,7 +94,6 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.evaluation.joining": (
         "vtg.annotations.sample", "vtg.tasks", "vtg.evaluation.metrics", "vtg.evaluation.prediction_rows",
     ),
-    "vtg.evaluation.report": (),
     "vtg.evaluation.inference": (
         "vtg.annotations.sample", "vtg.tasks", "vtg.data.encoding", "vtg.data.dataset", "vtg.models",
         "vtg.evaluation.generate",

@@ -16,7 +16,7 @@ from PIL import Image
 
 from vtg.config.schema import VideoConfig
 from vtg.entry import conf_dir
-from vtg.inspect import main
+from vtg.inspect.__main__ import main
 from vtg.video.clip import DecodeError
 from vtg.video.load import load_clip
 

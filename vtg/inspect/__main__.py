@@ -38,15 +38,15 @@ from vtg.config.checks import check_choices, check_video
 from vtg.config.schema import SFTConfig, VideoConfig
 from vtg.entry import compose_settings
 from vtg.errors import ConfigError
+from vtg.inspect.contact_sheet import contact_sheet
+from vtg.inspect.decoder_agreement import EXACT, WRONG, Agreement, comparison
 from vtg.output import stdout_may_close
 from vtg.video import address, storage
-from vtg.video.agreement import EXACT, WRONG, Agreement, comparison
 from vtg.video.clip import DecodeError
 from vtg.video.container import read_index
 from vtg.video.decoders import DECODERS
 from vtg.video.load import decode_frames, plan_clip
 from vtg.video.sampling import POLICIES
-from vtg.video.sheet import contact_sheet
 
 ANNOTATION_ENDINGS = (".jsonl", ".json")
 SHOWN_PROBLEMS = 10

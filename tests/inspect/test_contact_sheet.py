@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vtg.video.sheet import GAP, GROUND, contact_sheet
+from vtg.inspect.contact_sheet import GAP, GROUND, contact_sheet
 
 COLOURS = np.array([[255, 255, 255], [0, 0, 0], [250, 40, 40], [40, 250, 40], [40, 40, 250]], dtype=np.uint8)
 
