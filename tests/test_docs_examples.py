@@ -1,0 +1,137 @@
+"""The examples of the documentation, taken out of their pages and run: extending.md's code, the tutorial's commands."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from vtg import validate
+from vtg.config.load import conf_dir
+from vtg.config.schema import RewardsConfig
+from vtg.evaluate import main as evaluate
+from vtg.evaluation.metrics import PRESETS
+from vtg.tasks.answer import CODECS, Answer, Status
+from vtg.tasks.prompts import TEMPLATES
+from vtg.training.grpo.rewards import REWARDS, Completion, build
+
+ROOT = Path(__file__).parents[1]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
+
+
+def sections(page: str) -> dict[str, list[tuple[str, str]]]:
+    """Heading → (language, code) of every block below it."""
+    parts = re.split(r"^## (.*)$", (ROOT / "docs" / page).read_text(encoding="utf-8"), flags=re.M)
+    return {name: FENCE.findall(text) for name, text in zip(["", *parts[1::2]], parts[::2], strict=True)}
+
+
+def code(section: str, language: str) -> str:
+    return "".join(text for kind, text in sections("extending.md")[section] if kind == language)
+
+
+def ran(section: str) -> dict[str, Any]:
+    """The names that the Python code of a section of extending.md defines."""
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(code(section, "python"), names)
+    return names
+
+
+@pytest.fixture(autouse=True)
+def tables_as_before() -> Iterator[None]:
+    """What an example adds to a table is taken out again."""
+    tables: list[dict[str, Any]] = [REWARDS, PRESETS, CODECS, TEMPLATES]
+    before = [dict(table) for table in tables]
+    yield
+    for table, entries in zip(tables, before, strict=True):
+        table.clear()
+        table.update(entries)
+
+
+def test_the_reward_of_the_docs_is_one():
+    ran("A reward")
+    terms: Any = OmegaConf.to_container(OmegaConf.create(code("A reward", "yaml")).rewards.terms)
+    overlap, start = build(RewardsConfig(terms=terms))
+    assert (start.name, start.weight, start.options) == ("start_error", 0.5, {"scale": 1.0})
+    completion = Completion("", Answer(((2.5, 9.0),), Status.OK, ""), ((2.0, 9.0),), 30.0)
+    assert start(completion) == 0.5 < overlap(completion)
+    assert start(Completion("?", Answer((), Status.MALFORMED, "?"), ((2.0, 9.0),), 30.0)) == 0
+
+
+def test_the_metric_preset_of_the_docs_is_one(tmp_path, capsys):
+    ran("A metric preset")
+    row = {
+        "video": "a.mp4",
+        "duration": 9.0,
+        "timestamp": [0, 2],
+        "sentence": "?",
+        "prediction": [[0, 1]],
+        "status": "ok",
+    }
+    rows = tmp_path / "predictions.jsonl"
+    rows.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    assert evaluate([str(rows), "--preset", "strict"]) == 0
+    assert "R1@0.5  R1@0.7  R1@0.9" in capsys.readouterr().out
+
+
+def test_the_answer_form_of_the_docs_reads_what_it_writes():
+    codec = ran("An answer form")["ClockCodec"]()
+    assert codec.encode([(65.0, 72.5)], 100.0) == "01:05.0 to 01:12.5"
+    for start_s in (0.0, 0.04, 59.94, 59.96, 61.25, 3500.0):
+        answer = codec.parse(codec.encode([(start_s, start_s + 30.5)], 3600.0), 3600.0)
+        assert answer.status == Status.OK
+        assert answer.spans[0] == pytest.approx((start_s, start_s + 30.5), abs=0.051)
+
+
+def test_the_dataset_format_of_the_docs_gives_rows_that_can_be_used(tmp_path, write_mp4):
+    (tmp_path / "videos").mkdir()
+    shutil.copy(write_mp4(range(0, 9000, 500)), tmp_path / "videos" / "3MSZA.mp4")
+    published = tmp_path / "published.txt"
+    published.write_text("3MSZA 2.3 7.9##person turn a light on.\n", encoding="utf-8")
+    rows, good = tmp_path / "rows.jsonl", tmp_path / "good.jsonl"
+    ran("A dataset format")["convert"](published, rows)
+    assert validate.main([str(rows), "--video-dir", str(tmp_path / "videos"), "--probe", "--fix", str(good)]) == 0
+    (row,) = map(json.loads, good.read_text(encoding="utf-8").splitlines())
+    assert row["timestamp"] == [2.3, 7.9] and row["sentence"] == "person turn a light on."
+    assert row["duration"] == pytest.approx(9.0, abs=0.6)
+
+
+def test_the_model_of_the_docs_composes(tmp_path):
+    shutil.copytree(conf_dir(), tmp_path / "conf")
+    (tmp_path / "conf" / "model" / "qwen3_vl_32b.yaml").write_text(code("A model of a supported family", "yaml"))
+    with initialize_config_dir(str(tmp_path / "conf"), version_base="1.3"):
+        config = compose("sft", overrides=["model=qwen3_vl_32b"])
+    assert config.model.path == "Qwen/Qwen3-VL-32B-Instruct"
+    assert config.model.keys() == OmegaConf.load(conf_dir() / "model" / "defaults.yaml").keys()
+
+
+@pytest.mark.soak
+def test_the_tutorial_can_be_followed_from_its_first_line_to_its_last(tmp_path):
+    """Its files are written where it says, its commands typed in order; those that find errors are meant to."""
+    for name in ("conf", "vtg", "train_sft.py", "train_rl.py"):
+        (tmp_path / name).symlink_to(ROOT / name) if name != "conf" else shutil.copytree(ROOT / name, tmp_path / name)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    files = iter(("standin.py", "rows.py", "conf/data/shapes.yaml"))
+    subprocess.run([sys.executable, "-m", "vtg.doctor"], cwd=tmp_path, env=environment, check=True)
+    said = ""
+    for language, text in (block for blocks in sections("tutorial.md").values() for block in blocks):
+        if language in ("python", "yaml"):
+            (tmp_path / next(files)).write_text(text, encoding="utf-8")
+        for command in text.splitlines() if language == "sh" else ():
+            done = subprocess.run(
+                command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+            )
+            finds_errors = "vtg.validate" in command and "test.jsonl --video-dir mine/videos --probe" not in command
+            assert done.returncode == finds_errors, f"{command}\n{done.stdout}{done.stderr}"
+            said += done.stdout
+    assert "wrote mine/train.good.jsonl" in said
+    assert "nothing is wrong" in said
+    assert (tmp_path / "exported" / "model.safetensors").is_file()
