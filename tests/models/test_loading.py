@@ -1,6 +1,7 @@
 import json
 import re
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,14 @@ def test_a_wrong_patch_factor_is_refused_before_training():
         ConfigError, match=r"model\.patch_factor = 28, but one vision token of tiny is 32 .*set model\.patch_factor=32"
     ):
         load_model(ModelConfig(path="tiny", patch_factor=28))
+
+
+@pytest.mark.skipif(find_spec("flash_attn") is not None, reason="FlashAttention is installed")
+def test_an_attention_that_is_not_installed_is_refused_with_the_way_out():
+    with pytest.raises(
+        ConfigError, match=r"model\.attention = 'flash_attention_2': cannot be used here .*=auto, or ins"
+    ):
+        load_model(ModelConfig(path="tiny", patch_factor=32, attention="flash_attention_2"))
 
 
 def test_auto_is_the_right_choice_for_a_cpu():

@@ -54,7 +54,8 @@ def load_model(config: ModelConfig, processor: ProcessorMixin | None = None) -> 
     `processor` is what `load_processor` gave, where it was asked before.
 
     Raises:
-        ConfigError: for a model of another family or patch factor than the config says.
+        ConfigError: for a model of another family or patch factor than the config says, or an attention whose package
+            is not installed.
         ValueError: for a path that holds no model.
         RunError: for an adapter of which a part matches nothing in its base model, and for weights that are no whole
             files.
@@ -70,10 +71,16 @@ def load_model(config: ModelConfig, processor: ProcessorMixin | None = None) -> 
             f"model.patch_factor = {config.patch_factor}, but one vision token of {config.path} is "
             f"{patch_factor(processor)} pixels a side; set model.patch_factor={patch_factor(processor)}"
         )
-    with whole_files(path=config.path, folder=base):
-        model = AutoModelForImageTextToText.from_pretrained(
-            base, dtype=dtype, attn_implementation=attention, trust_remote_code=False
-        )
+    try:
+        with whole_files(path=config.path, folder=base):
+            model = AutoModelForImageTextToText.from_pretrained(
+                base, dtype=dtype, attn_implementation=attention, trust_remote_code=False
+            )
+    except ImportError as error:  # transformers asks for the package of an attention when the model is built
+        raise ConfigError(
+            f"model.attention = {attention!r}: cannot be used here ({str(error).strip().splitlines()[0]}); set "
+            "model.attention=auto, or install it (README says how)"
+        ) from None
     if is_deepspeed_zero3_enabled():
         # Its loader notes every renaming it knows, applied or not, and saving would apply their reverse.
         if "_weight_conversions" not in vars(model):
