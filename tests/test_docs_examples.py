@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from vtg.config.load import conf_dir
 from vtg.config.schema import RewardsConfig
 from vtg.evaluate import main as evaluate
 from vtg.evaluation.metrics import PRESETS
+from vtg.inspect.__main__ import main as inspect_command
 from vtg.tasks.answer import CODECS, Answer, Status
 from vtg.tasks.prompts import TEMPLATES
 from vtg.training.grpo.rewards import REWARDS, Completion, build
@@ -110,6 +112,24 @@ def test_the_model_of_the_docs_composes(tmp_path):
         config = compose("sft", overrides=["model=qwen3_vl_32b"])
     assert config.model.path == "Qwen/Qwen3-VL-32B-Instruct"
     assert config.model.keys() == OmegaConf.load(conf_dir() / "model" / "defaults.yaml").keys()
+
+
+@pytest.mark.slow
+def test_the_commands_about_videos_run_as_they_stand(tmp_path, demo_dir, monkeypatch):
+    (tmp_path / "videos").mkdir()
+    for copy in ("videos/one.mp4", "clip.mp4"):
+        shutil.copy(demo_dir / "videos" / "train_000.mp4", tmp_path / copy)
+    (row, *_) = map(json.loads, (demo_dir / "train.jsonl").read_text(encoding="utf-8").splitlines())
+    (tmp_path / "train.jsonl").write_text(json.dumps({**row, "video": "one.mp4"}) + "\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    blocks = [text for blocks in sections("videos.md").values() for language, text in blocks if language == "sh"]
+    commands = [shlex.split(line, comments=True) for line in "".join(blocks).splitlines() if " -m vtg." in line]
+    assert len(commands) >= 5
+    for _, _, module, *arguments in commands:
+        main = {"vtg.validate": validate.main, "vtg.inspect": inspect_command}[module]
+        assert main(arguments) == 0, arguments
+    assert json.loads((tmp_path / "good.jsonl").read_text(encoding="utf-8"))["video"] == "one.mp4"
+    assert (tmp_path / "sheet.png").is_file()
 
 
 @pytest.mark.soak
