@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -217,10 +218,10 @@ def test_a_run_that_learned_nothing_says_so_and_which_weights_are_the_tuned_ones
         notes[1] == f"the tuned model gives the base's answer to all {count} questions: it learned nothing that shows"
     )
     assert notes[2].startswith(f"{count} of the {count} test rows are validation rows, by which the tuned weights were")
-    page = (out / "report.html").read_text()
+    page = unescape((out / "report.html").read_text())
     for note in notes:
         assert f"note: {note}\n" in said
-        assert note.replace("'", "&#x27;") in page
+        assert note in page
 
 
 def test_a_start_that_failed_leaves_its_folder_to_any_other(demo_dir, tmp_path, capsys):
