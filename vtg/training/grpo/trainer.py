@@ -121,7 +121,8 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         given: dict[str, Any] = args.generation_kwargs or {}  # type: ignore[assignment]
         never = {*vision_token_ids(tokenizer), *(given.get("suppress_tokens") or ())}
         args.generation_kwargs = given | {"suppress_tokens": sorted(never)}
-        placeholder = Dataset.from_dict({"index": list(range(len(train_dataset)))})
+        # TRL refuses any other type, and reads nothing of it: `get_train_dataloader` is ours (docs/decisions.md).
+        placeholder = Dataset.from_dict({"prompt": [""]})
         rewarded: Any = reward_functions(terms, train_dataset.task)
         super().__init__(model=model, args=args, reward_funcs=rewarded, train_dataset=placeholder, **kwargs)
         self.policy = Policy(
