@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[1]
     [
         ("grpo.py", "--quick"),
         ("scale.py", "--rows", "1000"),
+        ("annotation_stores.py", "--rows", "1000", "--repeats", "1"),
+        ("annotation_faults.py",),
         ("busy.py", "--busy", "1", "--steps", "1", "--rounds", "1"),
         ("startup.py", "--only", "^vtg", "--repeats", "1"),
     ],

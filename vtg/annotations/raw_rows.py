@@ -1,7 +1,8 @@
 """A file of rows (JSON Lines, or one JSON array in any layout) split into raw rows, as a stream.
 
-Only the split is done here: nothing is parsed, so a broken row costs no more than itself, and memory is bounded by the
-longest row (at most `MAX_ROW_BYTES`), whatever the size of the file.
+Only the split is done here: nothing is parsed, so a broken row costs no more than itself (unless it leaves a brace or a
+string of an array open: then nothing tells where the next begins), and memory is bounded by the longest row (at most
+`MAX_ROW_BYTES`), whatever the size of the file. Why not ijson: docs/decisions.md.
 
 What is wrong with the file itself rather than with a row comes out as one of the marks below in place of a row. A mark
 starts with a line break, as no row does, and is not valid JSON: a reader that decodes every row cannot miss one.

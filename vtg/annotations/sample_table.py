@@ -1,7 +1,7 @@
 """Samples by the million: the record batches of an Arrow file, mapped into memory, in place of a list.
 
 A process maps only what it looks at, processes share it, and workers get it by its path.
-`vtg.annotations.table_cache` makes the file from an annotation file.
+`vtg.annotations.table_cache` makes the file from an annotation file. Why not `datasets`: docs/decisions.md.
 """
 
 import hashlib
