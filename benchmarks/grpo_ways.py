@@ -117,18 +117,18 @@ class Case:
 
 
 def build_vtg(case: Case) -> tuple[Any, Begin]:
-    """vtg's trainer as vtg.training.grpo.train builds it, one clip a rollout, decoded for each."""
+    """vtg's trainer as vtg.training.rl.run_rl builds it, one clip a rollout, decoded for each."""
     import numpy as np
 
     from vtg.annotations.sample import Sample
     from vtg.data.dataset import GroundingDataset, SkipReport
     from vtg.models.loading import prepare_training
     from vtg.tasks.span import SpanTask
-    from vtg.training.grpo import rewards
-    from vtg.training.grpo.curriculum import IoURecord
-    from vtg.training.grpo.rollouts import RolloutLoader
-    from vtg.training.grpo.train import grpo_arguments
-    from vtg.training.grpo.trainer import VideoGRPOTrainer
+    from vtg.training.rl import rewards
+    from vtg.training.rl.curriculum import IoURecord
+    from vtg.training.rl.grpo_trainer import VideoGRPOTrainer
+    from vtg.training.rl.rollouts import RolloutLoader
+    from vtg.training.rl.run_rl import grpo_arguments
     from vtg.video.provider import ClipProvider
 
     config = case.config()
@@ -169,7 +169,7 @@ def trl_trainer(case: Case, kind: type) -> Any:
 
     from vtg.evaluation.generate import vision_token_ids
     from vtg.models.loading import prepare_training
-    from vtg.training.grpo.train import grpo_arguments
+    from vtg.training.rl.run_rl import grpo_arguments
 
     config = case.config()
     arguments = grpo_arguments(config)

@@ -202,7 +202,7 @@ def test_commands_start_without_torch_and_without_hugging_face():
     }
 
 
-@pytest.mark.parametrize("name", ["sft", "grpo"])
+@pytest.mark.parametrize("name", ["sft", "rl"])
 def test_training_starts_without_what_it_may_never_use(name):
     """Pictures are drawn at the end; each of these takes up to seconds to import."""
     code = f"import sys, vtg.training.{name}; print(*sys.modules)"

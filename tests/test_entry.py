@@ -40,6 +40,6 @@ def test_collections_go_on_after_imports_that_fail():
 
 def test_bindings_find_nothing_left_at_the_end_of_a_process():
     """nanobind, with which triton is bound, prints what was never freed."""
-    code = "from vtg.entry import loading\nwith loading('torch'):\n    import vtg.training.sft.train\n"
+    code = "from vtg.entry import loading\nwith loading('torch'):\n    import vtg.training.sft.run_sft\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert (done.returncode, done.stderr) == (0, "loading torch\n")

@@ -32,8 +32,8 @@ def test_every_private_name_of_a_trainer_that_vtg_uses_is_in_the_table():
     from transformers import Trainer
     from trl.trainer.grpo_trainer import GRPOTrainer
 
-    from vtg.training.grpo.trainer import VideoGRPOTrainer
-    from vtg.training.sft.trainer import SFTTrainer
+    from vtg.training.rl.grpo_trainer import VideoGRPOTrainer
+    from vtg.training.sft.sft_trainer import SFTTrainer
 
     theirs: set[str] = set()
     for cls in (Trainer, GRPOTrainer):
@@ -60,8 +60,8 @@ def test_every_private_name_of_a_trainer_that_vtg_uses_is_in_the_table():
 
 def vtg_class(one: PrivateName, kind: str) -> type:
     from vtg.decoding.sampling import RoomyLayer
-    from vtg.training.grpo.trainer import VideoGRPOTrainer
-    from vtg.training.sft.trainer import SFTTrainer
+    from vtg.training.rl.grpo_trainer import VideoGRPOTrainer
+    from vtg.training.sft.sft_trainer import SFTTrainer
 
     if not one.owner.endswith("Trainer"):
         return RoomyLayer
@@ -86,7 +86,7 @@ def test_every_override_is_called_in_a_training(kind, demo_dir, tmp_path, monkey
     import rl_runs
     import sft_runs
 
-    from vtg.training.sft.train import train
+    from vtg.training.sft.run_sft import train
 
     expected = [one for one in PRIVATE_NAMES if one.overrides and (kind == "rl" or one.owner == SFT_OWNER)]
     calls: Counter[str] = Counter()

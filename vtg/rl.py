@@ -17,10 +17,10 @@ def _train(config: RLConfig) -> None:
     from vtg.config.chosen import chosen_settings
     from vtg.models.hub import find_model
     from vtg.models.settings import adopt
-    from vtg.training.grpo import curriculum, rewards
     from vtg.training.processes import processes_part_together
+    from vtg.training.rl import curriculum, rewards
     from vtg.training.run_dir import RunDir
-    from vtg.training.zero.settings import deepspeed_settings
+    from vtg.training.zero.zero_settings import deepspeed_settings
 
     curriculum.check(config.curriculum)
     terms = rewards.build(config.rewards)
@@ -33,7 +33,7 @@ def _train(config: RLConfig) -> None:
     with RunDir(config.output_dir).claimed(config):
         find_model(config.model.path)
         with loading("torch, transformers and trl"):  # after the settings were checked
-            from vtg.training.grpo.train import train
+            from vtg.training.rl.run_rl import train
 
         with processes_part_together():
             train(config, terms, notes)

@@ -4,7 +4,7 @@ from vtg.config.schema import SFTConfig
 from vtg.entry import hydra_program, loading
 from vtg.models.hub import find_model
 from vtg.report import report_sweep
-from vtg.training.zero.settings import deepspeed_settings
+from vtg.training.zero.zero_settings import deepspeed_settings
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def _train(config: SFTConfig) -> None:
     with RunDir(config.output_dir).claimed(config):
         find_model(config.model.path)
         with loading("torch and transformers"):  # after the settings were checked
-            from vtg.training.sft.train import train
+            from vtg.training.sft.run_sft import train
 
         with processes_part_together():
             train(config)

@@ -14,7 +14,7 @@ from vtg.config.schema import RewardsConfig, RLConfig, SFTConfig
 from vtg.config.unknown import HYDRA_FLAGS, check_choice, check_flags, has_key, unknown_key
 from vtg.entry import conf_dir
 from vtg.errors import ConfigError
-from vtg.training.grpo import rewards
+from vtg.training.rl import rewards
 
 ROOT = Path(__file__).parents[2]
 GROUPS = {folder.name for folder in conf_dir().iterdir() if folder.is_dir()}

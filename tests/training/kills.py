@@ -137,7 +137,7 @@ def main(kind: str, kills: int, seed: int, folder: Path, more: list[str]) -> dic
     if kind == "sft":
         from sft_runs import compose
 
-        from vtg.training.sft.train import train
+        from vtg.training.sft.run_sft import train
 
         def run(words: list[str]) -> None:
             train(compose(words))

@@ -15,12 +15,12 @@ from vtg.config.schema import RLConfig
 from vtg.data.dataset import SkipReport
 from vtg.entry import conf_dir
 from vtg.training.course import Course
-from vtg.training.grpo import curriculum, rewards
-from vtg.training.grpo.planning import plan, prompt_costs
-from vtg.training.grpo.rollouts import RolloutLoader
-from vtg.training.grpo.sampled import MicroBatch
-from vtg.training.grpo.train import grpo_arguments
-from vtg.training.grpo.trainer import VideoGRPOTrainer
+from vtg.training.rl import curriculum, rewards
+from vtg.training.rl.grpo_trainer import VideoGRPOTrainer
+from vtg.training.rl.prompt_batches import plan, prompt_costs
+from vtg.training.rl.rollout_batch import MicroBatch
+from vtg.training.rl.rollouts import RolloutLoader
+from vtg.training.rl.run_rl import grpo_arguments
 
 
 def overrides(demo: Path, out: Path, *more: str) -> list[str]:
@@ -55,14 +55,14 @@ def compose(words: list[str]) -> RLConfig:
 
 def train(words: list[str]) -> None:
     """A run in this process, as `train_rl.py` makes it."""
-    from vtg.training.grpo.train import train as train_grpo
+    from vtg.training.rl.run_rl import train as train_grpo
 
     config = compose(words)
     train_grpo(config, rewards.build(config.rewards))
 
 
 def build(words: list[str]) -> VideoGRPOTrainer:
-    """The trainer of these settings, as `vtg.training.grpo.train` builds it, in training mode and not yet trained."""
+    """The trainer of these settings, as `vtg.training.rl.run_rl` builds it, in training mode and not yet trained."""
     from peft import PeftModel
     from transformers import set_seed
 

@@ -11,7 +11,7 @@ from sft_runs import compose, losses, overrides, read, run, run_on_two
 
 from vtg.config.schema import DemoConfig
 from vtg.demo.dataset import ensure_demo
-from vtg.training.sft.train import train
+from vtg.training.sft.run_sft import train
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from vtg.annotations.sample import Sample
 from vtg.config.schema import CurriculumConfig
 from vtg.entry import conf_dir
 from vtg.errors import ConfigError
-from vtg.training.grpo.curriculum import Choice, IoURecord, Plateau, check, choose
+from vtg.training.rl.curriculum import Choice, IoURecord, Plateau, check, choose
 
 
 def sample(number: int, **given) -> Sample:

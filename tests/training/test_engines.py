@@ -15,11 +15,11 @@ from vtg.decoding.merged_weights import merged_weights
 from vtg.decoding.sampling import forward_log_probs, sample
 from vtg.decoding.shared_prefix import Prompt, encode_video
 from vtg.errors import ConfigError, RunError
-from vtg.training.grpo import engines
-from vtg.training.grpo.engines import Completions, Engine, Reading, TransformersEngine, check_parity
-from vtg.training.grpo.train import grpo_arguments
-from vtg.training.grpo.trainer import VideoGRPOTrainer
-from vtg.training.grpo.vllm_engine import unexpanded
+from vtg.training.rl import engines
+from vtg.training.rl.engines import Completions, Engine, Reading, TransformersEngine, check_parity
+from vtg.training.rl.grpo_trainer import VideoGRPOTrainer
+from vtg.training.rl.run_rl import grpo_arguments
+from vtg.training.rl.vllm_engine import unexpanded
 
 
 @pytest.fixture(scope="module")

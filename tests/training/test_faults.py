@@ -20,7 +20,7 @@ from torch.utils.data import get_worker_info
 from vtg.errors import RunError
 from vtg.models.checkpoint import last_checkpoint
 from vtg.training.processes import processes_part_together
-from vtg.training.sft.train import train as train_sft
+from vtg.training.sft.run_sft import train as train_sft
 
 ALONE = (
     "evaluation.shuffled_video_control=false",

@@ -12,7 +12,7 @@ from sft_runs import compose as compose_sft
 from sft_runs import losses, read
 from sft_runs import overrides as sft_overrides
 
-from vtg.training.sft.train import train as train_sft
+from vtg.training.sft.run_sft import train as train_sft
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

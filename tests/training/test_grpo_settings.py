@@ -7,8 +7,8 @@ import trl
 from rl_runs import compose, overrides
 
 from vtg.errors import ConfigError
-from vtg.training.grpo.train import grpo_arguments
-from vtg.training.grpo.trainer import CHECKED_TRL, check_trl
+from vtg.training.rl.grpo_trainer import CHECKED_TRL, check_trl
+from vtg.training.rl.run_rl import grpo_arguments
 
 
 def refusal(demo_dir: Path, *words: str) -> str:

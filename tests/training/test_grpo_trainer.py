@@ -16,9 +16,9 @@ from vtg.data.padding import collate
 from vtg.decoding.shared_prefix import Prompt, encode_video
 from vtg.demo.tiny_model import TINY_QWEN3_VL
 from vtg.evaluation.generate import vision_token_ids
-from vtg.training.grpo.rollouts import MicroStep, Rollout
-from vtg.training.grpo.sampled import MicroBatch, Sampled
-from vtg.training.grpo.trainer import VideoGRPOTrainer
+from vtg.training.rl.grpo_trainer import VideoGRPOTrainer
+from vtg.training.rl.rollout_batch import MicroBatch, Sampled
+from vtg.training.rl.rollouts import MicroStep, Rollout
 
 KL = ("rl.beta=0.04", "rl.num_iterations=2", "rl.temperature=1.2")
 

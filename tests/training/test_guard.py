@@ -29,7 +29,7 @@ from vtg.training.guard import (
     answering_remedies,
     training_remedies,
 )
-from vtg.training.sft.train import train
+from vtg.training.sft.run_sft import train
 
 ALONE = ("evaluation.shuffled_video_control=false", "data.val_file=null", "data.test_file=null")
 """Nothing is measured, before or after."""

@@ -18,7 +18,7 @@ from vtg.config.schema import DemoConfig
 from vtg.demo.dataset import ensure_demo
 from vtg.models.checkpoint import resolve_checkpoint
 from vtg.training.saving import STAGING
-from vtg.training.sft.train import train
+from vtg.training.sft.run_sft import train
 
 EVERY_STEP = (
     "trainer.eval_strategy=steps",

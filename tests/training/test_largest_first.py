@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vtg.batching import Plan, plan_epoch, plan_fixed
 from vtg.config.schema import BatchingConfig
-from vtg.training.grpo.train import grpo_arguments, plan
+from vtg.training.rl.run_rl import grpo_arguments, plan
 from vtg.training.sft.batches import PlannedBatches
 from vtg.training.sft.planner import Planner, Position
 

@@ -12,7 +12,7 @@ from vtg.models.loading import prepare_training
 from vtg.training.arguments import training_arguments
 from vtg.training.course import Course
 from vtg.training.sft.batches import plan_batches
-from vtg.training.sft.trainer import SFTTrainer
+from vtg.training.sft.sft_trainer import SFTTrainer
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from vtg.errors import ConfigError
 from vtg.output import write_jsonl
 from vtg.training.run_dir import RunDir
 from vtg.training.run_record import RunRecord
-from vtg.training.sft.train import train
+from vtg.training.sft.run_sft import train
 
 ALONE = ("data.val_file=null", "data.test_file=null", "evaluation.shuffled_video_control=false")
 STEADY = ("trainer.lr_scheduler_type=constant", "trainer.warmup_steps=0", "trainer.save_steps=1")

@@ -18,7 +18,7 @@ from vtg.errors import ConfigError
 from vtg.tasks.answer import Answer, Status
 from vtg.tasks.iou import Span, temporal_iou
 from vtg.tasks.span import SpanTask
-from vtg.training.grpo.rewards import CHECKS, REWARDS, Completion, build, reward_functions, warnings_of
+from vtg.training.rl.rewards import CHECKS, REWARDS, Completion, build, reward_functions, warnings_of
 
 DURATION_S = 100.0
 TRUTH = ((40.0, 50.0),)
@@ -425,9 +425,7 @@ def test_every_shipped_mixture_builds_and_teaches_what_it_should(choice):
 
 
 def test_rewards_are_computed_without_torch_and_without_hugging_face():
-    code = (
-        "import sys, vtg.training.grpo.rewards; print(*sorted({'torch', 'transformers', 'trl'} & sys.modules.keys()))"
-    )
+    code = "import sys, vtg.training.rl.rewards; print(*sorted({'torch', 'transformers', 'trl'} & sys.modules.keys()))"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
     assert done.stdout == "\n"

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vtg.batching.prompts import plan_fixed_prompts
-from vtg.training.grpo.completions import set_completions_aside
-from vtg.training.grpo.rollouts import Plan, RolloutLoader, RolloutState
+from vtg.training.rl.completions import set_completions_aside
+from vtg.training.rl.rollouts import Plan, RolloutLoader, RolloutState
 
 
 class Indices(list):

@@ -16,7 +16,7 @@ from vtg.data.dataset import TooManyBadRows
 from vtg.demo.dataset import ensure_demo
 from vtg.errors import ConfigError
 from vtg.training.run_dir import RunDir
-from vtg.training.sft.train import train
+from vtg.training.sft.run_sft import train
 
 DEMO = DemoConfig(train_videos=4, val_videos=2, test_videos=3, seed=1)
 

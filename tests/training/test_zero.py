@@ -21,7 +21,7 @@ from torch.nn.functional import pad
 from transformers import TrainerState
 from zero_runs import copy_to
 
-from vtg.training.sft.train import train
+from vtg.training.sft.run_sft import train
 
 pytest.importorskip("deepspeed", reason="is not installed")
 pytestmark = [

@@ -11,7 +11,7 @@ import pytest
 from sft_runs import ROOT, compose
 
 from vtg.errors import ConfigError
-from vtg.training.zero.settings import AUTO, deepspeed_settings, launch_alone
+from vtg.training.zero.zero_settings import AUTO, deepspeed_settings, launch_alone
 
 
 def settings(*words: str) -> dict | None:

@@ -60,7 +60,7 @@ def _run(kind: str, words: list[str]) -> None:
     import torch
 
     from vtg.training.processes import is_main_process
-    from vtg.training.sft.train import train as train_sft
+    from vtg.training.sft.run_sft import train as train_sft
 
     if kind in ("copy", "cut"):
         if is_main_process():
@@ -78,8 +78,8 @@ def _run(kind: str, words: list[str]) -> None:
 if __name__ == "__main__":
     import deepspeed  # noqa: F401
 
-    import vtg.training.grpo.train
-    import vtg.training.sft.train  # noqa: F401
+    import vtg.training.rl.run_rl
+    import vtg.training.sft.run_sft  # noqa: F401
     from vtg.training.processes import processes_part_together
 
     gc.freeze()  # what is imported stays: DeepSpeed and Accelerate collect garbage again and again

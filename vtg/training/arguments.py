@@ -11,7 +11,7 @@ from transformers import TrainingArguments
 from vtg.config.launcher import launched_by_deepspeed
 from vtg.config.schema import SFTConfig
 from vtg.errors import ConfigError
-from vtg.training.zero.settings import deepspeed_settings, launch_alone
+from vtg.training.zero.zero_settings import deepspeed_settings, launch_alone
 
 log = logging.getLogger("vtg")
 

@@ -27,7 +27,7 @@ from vtg.training.processes import is_main_process
 from vtg.training.progress import Progress
 from vtg.training.saving import STAGING, keep_best, put_in_place, writes_to
 from vtg.training.stopping import StopOnSignal
-from vtg.training.zero.trainer import ZeroTrainer
+from vtg.training.zero.zero_trainer import ZeroTrainer
 
 
 class SaveBest(TrainerCallback):

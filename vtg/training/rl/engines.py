@@ -123,7 +123,7 @@ def _transformers(trainer: Any) -> Engine:
 
 
 def _vllm(trainer: Any) -> Engine:
-    from vtg.training.grpo.vllm_engine import VLLMEngine
+    from vtg.training.rl.vllm_engine import VLLMEngine
 
     return VLLMEngine.for_trainer(trainer)
 

@@ -38,23 +38,23 @@ from vtg.models.checkpoint import base_model
 from vtg.output import write_json
 from vtg.training.batch_log import BatchSizes
 from vtg.training.grounding import GroundingTrainer, SaveBest
-from vtg.training.grpo.completions import (
+from vtg.training.guard import StepBatch
+from vtg.training.processes import is_main_process
+from vtg.training.progress import Progress, TrainLog
+from vtg.training.rl.completions import (
     completion_row,
     completion_statistics,
     drop_completions,
     set_completions_aside,
     write_completions,
 )
-from vtg.training.grpo.curriculum import IoURecord, Plateau
-from vtg.training.grpo.engines import ENGINES, Completions, check_parity
-from vtg.training.grpo.planning import PromptBatches
-from vtg.training.grpo.policy import Policy
-from vtg.training.grpo.rewards import Term, reward_functions
-from vtg.training.grpo.rollouts import MicroStep, Rollout, RolloutLoader, RolloutState
-from vtg.training.grpo.sampled import MicroBatch, Sampled, Saved
-from vtg.training.guard import StepBatch
-from vtg.training.processes import is_main_process
-from vtg.training.progress import Progress, TrainLog
+from vtg.training.rl.curriculum import IoURecord, Plateau
+from vtg.training.rl.engines import ENGINES, Completions, check_parity
+from vtg.training.rl.policy import Policy
+from vtg.training.rl.prompt_batches import PromptBatches
+from vtg.training.rl.rewards import Term, reward_functions
+from vtg.training.rl.rollout_batch import MicroBatch, Sampled, Saved
+from vtg.training.rl.rollouts import MicroStep, Rollout, RolloutLoader, RolloutState
 from vtg.training.stopping import StopOnSignal
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import Trainer
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
-from vtg.training.zero.other_ranks import part_groups, shards, shared_out_anew
+from vtg.training.zero.universal_checkpoint import part_groups, shards, shared_out_anew
 
 
 class ZeroTrainer(Trainer):

@@ -14,7 +14,7 @@ from vtg.training.arguments import training_arguments
 from vtg.training.course import Course
 from vtg.training.progress import start_logging
 from vtg.training.sft.batches import plan_batches
-from vtg.training.sft.trainer import SFTTrainer
+from vtg.training.sft.sft_trainer import SFTTrainer
 
 log = logging.getLogger(__name__)
 

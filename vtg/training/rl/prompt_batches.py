@@ -15,7 +15,7 @@ from vtg.config.checks import longest_clip_tokens, shares_prompts
 from vtg.config.schema import RLConfig
 from vtg.data.dataset import GroundingDataset
 from vtg.errors import ConfigError
-from vtg.training.grpo.rollouts import Plan
+from vtg.training.rl.rollouts import Plan
 from vtg.video.index import VideoIndex
 
 

@@ -24,7 +24,7 @@ from vtg.decoding.shared_prefix import (
     share_prompts,
     shared_batch,
 )
-from vtg.training.grpo.sampled import MicroBatch
+from vtg.training.rl.rollout_batch import MicroBatch
 from vtg.video.clip import Clip
 
 
