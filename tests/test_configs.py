@@ -256,7 +256,7 @@ def test_any_name_of_training_arguments_can_be_set_without_a_plus():
 
 
 def test_training_arguments_take_their_values_from_the_trainer_group(tmp_path):
-    from vtg.training.arguments import training_arguments
+    from vtg.training.hf_arguments import training_arguments
 
     config = sft(
         "++trainer.adam_beta2=0.95",
@@ -272,7 +272,7 @@ def test_training_arguments_take_their_values_from_the_trainer_group(tmp_path):
 
 @pytest.mark.parametrize("name", ["gradient_checkpointing", "activation_checkpointing"])
 def test_activation_checkpointing_goes_by_its_old_and_its_new_name_and_without_a_warning(name, tmp_path):
-    from vtg.training.arguments import NEWER, training_arguments
+    from vtg.training.hf_arguments import NEWER, training_arguments
 
     asked = {name: True, f"{name}_kwargs": {"use_reentrant": True}}
     config = SFTConfig(output_dir=str(tmp_path), trainer={"gradient_checkpointing": False} | asked)
@@ -287,7 +287,7 @@ def test_activation_checkpointing_goes_by_its_old_and_its_new_name_and_without_a
 
 @pytest.mark.parametrize("experiment", [choice for choice in CHOICES if choice.startswith("experiment=")])
 def test_the_trainer_settings_of_every_experiment_are_training_arguments(experiment, tmp_path):
-    from vtg.training.arguments import training_arguments
+    from vtg.training.hf_arguments import training_arguments
 
     config = sft(experiment, f"output_dir={tmp_path}")
     assert training_arguments(config).learning_rate == config.trainer["learning_rate"]

@@ -189,7 +189,7 @@ def _show(rows: list[Row], config: PredictConfig, out: Path, *, skipped: int) ->
     """Scores and draws the rows that are annotated, and prints what there is."""
     from vtg.evaluation.generate import score
     from vtg.evaluation.picture import draw_predictions
-    from vtg.training.results import table
+    from vtg.training.run_results import table
 
     annotated = [row for row in rows if "timestamp" in row]
     files = {"predictions": "predictions.jsonl"}

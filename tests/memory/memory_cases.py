@@ -112,7 +112,7 @@ def measure(words: list[str]) -> tuple[int, int, int]:
     from vtg.memory.estimate import Batch, estimate
     from vtg.memory.parameters import count, empty_model
     from vtg.memory.workload import way_of, weights_dtype
-    from vtg.training.course import Course
+    from vtg.training.run import Course
     from vtg.training.sft import run_sft as sft
 
     sys.path.insert(0, str(ROOT / "tests" / "training"))

@@ -14,13 +14,13 @@ from vtg.config.load import load_config
 from vtg.config.schema import RLConfig
 from vtg.data.dataset import SkipReport
 from vtg.entry import conf_dir
-from vtg.training.course import Course
 from vtg.training.rl import curriculum, rewards
 from vtg.training.rl.grpo_trainer import VideoGRPOTrainer
 from vtg.training.rl.prompt_batches import plan, prompt_costs
 from vtg.training.rl.rollout_batch import MicroBatch
 from vtg.training.rl.rollouts import RolloutLoader
 from vtg.training.rl.run_rl import grpo_arguments
+from vtg.training.run import Course
 
 
 def overrides(demo: Path, out: Path, *more: str) -> list[str]:

@@ -9,8 +9,8 @@ from transformers.trainer_pt_utils import LabelSmoother
 from vtg.data.dataset import TrainingCollator
 from vtg.data.encoding import IGNORE_INDEX
 from vtg.models.loading import prepare_training
-from vtg.training.arguments import training_arguments
-from vtg.training.course import Course
+from vtg.training.hf_arguments import training_arguments
+from vtg.training.run import Course
 from vtg.training.sft.batches import plan_batches
 from vtg.training.sft.sft_trainer import SFTTrainer
 

@@ -22,10 +22,10 @@ from vtg.errors import ConfigError
 from vtg.models.checkpoint import has_weights, last_checkpoint
 from vtg.output import whole_lines, write_json, write_text
 from vtg.threads import openmp_settings
+from vtg.training.checkpoint_saving import STAGING
 from vtg.training.processes import is_main_process, wait_for_all
 from vtg.training.run_lock import alone_in
 from vtg.training.run_record import FILES, RunRecord
-from vtg.training.saving import STAGING
 from vtg.versions import versions
 
 log = logging.getLogger("vtg")

@@ -37,7 +37,7 @@ from vtg.errors import ConfigError
 from vtg.models.checkpoint import base_model
 from vtg.output import write_json
 from vtg.training.batch_log import BatchSizes
-from vtg.training.grounding import GroundingTrainer, SaveBest
+from vtg.training.grounding_trainer import GroundingTrainer, SaveBest
 from vtg.training.guard import StepBatch
 from vtg.training.processes import is_main_process
 from vtg.training.progress import Progress, TrainLog

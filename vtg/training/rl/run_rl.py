@@ -16,15 +16,15 @@ from vtg.errors import ConfigError
 from vtg.models.loading import prepare_training
 from vtg.output import read_jsonl
 from vtg.tasks.answer import Status
-from vtg.training.arguments import number, training_arguments
 from vtg.training.batch_log import log_target
-from vtg.training.course import Course
+from vtg.training.hf_arguments import number, training_arguments
 from vtg.training.progress import start_logging
 from vtg.training.rl import curriculum, engines
 from vtg.training.rl.grpo_trainer import VideoGRPOTrainer, check_trl
 from vtg.training.rl.prompt_batches import PromptBatches, plan, prompt_costs
 from vtg.training.rl.rewards import Term
 from vtg.training.rl.rollouts import RolloutLoader
+from vtg.training.run import Course
 from vtg.training.run_record import FILES
 
 log = logging.getLogger(__name__)

@@ -10,9 +10,9 @@ from vtg.data.dataset import TrainingCollator
 from vtg.models.checkpoint import Settings, read_settings, resolve_checkpoint
 from vtg.models.loading import prepare_training
 from vtg.models.settings import differences
-from vtg.training.arguments import training_arguments
-from vtg.training.course import Course
+from vtg.training.hf_arguments import training_arguments
 from vtg.training.progress import start_logging
+from vtg.training.run import Course
 from vtg.training.sft.batches import plan_batches
 from vtg.training.sft.sft_trainer import SFTTrainer
 

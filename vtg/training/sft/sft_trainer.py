@@ -23,7 +23,7 @@ from vtg.data.workers import worker_context
 from vtg.models.checkpoint import base_model
 from vtg.models.loading import choose_attention
 from vtg.training.batch_log import BatchSizes
-from vtg.training.grounding import GroundingTrainer, SaveBest
+from vtg.training.grounding_trainer import GroundingTrainer, SaveBest
 from vtg.training.guard import StepBatch
 from vtg.training.processes import is_main_process
 from vtg.training.progress import Progress, TrainLog

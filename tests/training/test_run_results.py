@@ -3,7 +3,7 @@
 import json
 
 from vtg.evaluation.so_far import AnswersSoFar
-from vtg.training.results import Results
+from vtg.training.run_results import Results
 
 ODD = "a\u2028b\u2029c\x85d"
 

@@ -22,10 +22,10 @@ from vtg.evaluation.so_far import AnswersSoFar
 from vtg.models.checkpoint import Settings, save_settings
 from vtg.models.loading import whole_files
 from vtg.private_names import check_private_names
+from vtg.training.checkpoint_saving import STAGING, keep_best, put_in_place, writes_to
 from vtg.training.guard import FiniteGuard, StepBatch, answering_remedies, out_of_memory, training_remedies
 from vtg.training.processes import is_main_process
 from vtg.training.progress import Progress
-from vtg.training.saving import STAGING, keep_best, put_in_place, writes_to
 from vtg.training.stopping import StopOnSignal
 from vtg.training.zero.zero_trainer import ZeroTrainer
 

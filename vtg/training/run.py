@@ -23,14 +23,14 @@ from vtg.models.loading import base_weights, load_model, tokens_per_second
 from vtg.output import read_jsonl
 from vtg.report import write_report
 from vtg.tasks.span import SpanTask
-from vtg.training.arguments import has_validation
-from vtg.training.grounding import GroundingTrainer
+from vtg.training.checkpoint_saving import BEST_BEFORE, STAGING, put_in_place, writes_to
+from vtg.training.grounding_trainer import GroundingTrainer
+from vtg.training.hf_arguments import has_validation
 from vtg.training.processes import is_main_process, wait_for_all
-from vtg.training.results import Results, about_the_best
-from vtg.training.rows import are_answers_to, check_rows, described, notes_on_rows
+from vtg.training.row_identity import are_answers_to, check_rows, described, notes_on_rows
 from vtg.training.run_dir import RunDir
 from vtg.training.run_record import FILES, RunRecord
-from vtg.training.saving import BEST_BEFORE, STAGING, put_in_place, writes_to
+from vtg.training.run_results import Results, about_the_best
 
 log = logging.getLogger(__name__)
 
