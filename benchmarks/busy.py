@@ -42,10 +42,10 @@ def demo_step(demo: Path) -> Callable[[], None]:
 
     from vtg.config.load import load_config
     from vtg.config.schema import SFTConfig
-    from vtg.data.dataset import GroundingDataset, SkipReport, TrainingCollator, make_provider, read_split
     from vtg.data.encoding import IGNORE_INDEX
+    from vtg.data.grounding_dataset import GroundingDataset, SkipReport, TrainingCollator, make_provider, read_split
     from vtg.models.loading import load_model, prepare_training, tokens_per_second
-    from vtg.tasks.span import SpanTask
+    from vtg.tasks.span_task import SpanTask
 
     with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
         config = load_config(compose("sft", overrides=[f"data.video_dir={demo}"]), SFTConfig)
@@ -160,7 +160,7 @@ def main() -> None:
     if options.work:
         return work(options.demo)
     from vtg.config.schema import DemoConfig
-    from vtg.demo.dataset import ensure_demo
+    from vtg.demo.demo_dataset import ensure_demo
 
     demo = ensure_demo(options.demo, DemoConfig(train_videos=160, val_videos=8, test_videos=30)).absolute()
     cores = len(os.sched_getaffinity(0))

@@ -121,9 +121,9 @@ def build_vtg(case: Case) -> tuple[Any, Begin]:
     import numpy as np
 
     from vtg.annotations.sample import Sample
-    from vtg.data.dataset import GroundingDataset, SkipReport
+    from vtg.data.grounding_dataset import GroundingDataset, SkipReport
     from vtg.models.loading import prepare_training
-    from vtg.tasks.span import SpanTask
+    from vtg.tasks.span_task import SpanTask
     from vtg.training.rl import rewards
     from vtg.training.rl.curriculum import IoURecord
     from vtg.training.rl.grpo_trainer import VideoGRPOTrainer
@@ -188,7 +188,7 @@ def any_reward(completions: list[Any], **columns: Any) -> list[float]:
 
 
 def question(case: Case) -> list[dict[str, Any]]:
-    from vtg.tasks.span import SpanTask
+    from vtg.tasks.span_task import SpanTask
 
     return SpanTask(case.config().task).conversation(QUERY, duration_s=case.frames / 2, key="1")
 

@@ -113,9 +113,9 @@ def run_table(path: str, cache: str, *, rank: int) -> dict[str, float]:
 
     from vtg.batching.cost import SampleCosts, sample_costs, video_facts
     from vtg.config.schema import BatchingConfig, DataConfig, SFTConfig, TaskConfig, VideoConfig
-    from vtg.data.dataset import SkipReport, read_split
+    from vtg.data.grounding_dataset import SkipReport, read_split
     from vtg.models.loading import load_processor
-    from vtg.tasks.span import SpanTask
+    from vtg.tasks.span_task import SpanTask
     from vtg.training.sft.batches import PlannedBatches
     from vtg.training.sft.planner import make_planner
     from vtg.video.index import VideoIndex

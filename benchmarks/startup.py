@@ -213,7 +213,7 @@ def main() -> None:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the process it watches ends too
     from vtg.config.schema import DemoConfig
-    from vtg.demo.dataset import ensure_demo
+    from vtg.demo.demo_dataset import ensure_demo
 
     demo = ensure_demo(options.demo, DemoConfig(**{f"{kind}_videos": count for kind, count in VIDEOS.items()}))
     found: dict[str, list[dict[str, Times]]] = {}

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 from vtg.config.schema import DemoConfig
-from vtg.demo.dataset import ensure_demo
+from vtg.demo.demo_dataset import ensure_demo
 from vtg.video import address
 from vtg.video.clip import Clip
 

@@ -21,7 +21,7 @@ from vtg.config.schema import SFTConfig, TaskConfig, VideoConfig
 from vtg.demo.tiny_model import TINY_QWEN3_VL
 from vtg.entry import conf_dir
 from vtg.models.checkpoint import Settings, read_settings, save_settings
-from vtg.models.settings import checkpoint_settings
+from vtg.models.checkpoint_settings import checkpoint_settings
 
 ROOT = Path(__file__).parents[1]
 

@@ -14,17 +14,17 @@ from vtg.config.programs import PredictConfig
 from vtg.entry import hydra_program, loading
 from vtg.errors import ConfigError, RunError, SampleError
 from vtg.models.checkpoint import has_weights, save_settings
+from vtg.models.checkpoint_settings import CheckpointSettings, checkpoint_settings
 from vtg.models.hub import find_model
-from vtg.models.settings import CheckpointSettings, checkpoint_settings
 from vtg.output import json_text, write_json, write_jsonl
-from vtg.tasks.span import SpanTask
+from vtg.tasks.span_task import SpanTask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vtg.annotations.sample import Sample
-    from vtg.data.dataset import SkipReport
-    from vtg.evaluation.inference import Grounder
+    from vtg.data.grounding_dataset import SkipReport
+    from vtg.evaluation.grounder import Grounder
 
 log = logging.getLogger("vtg.predict")  # __name__ is __main__ under python -m
 
@@ -48,7 +48,7 @@ def _predict(config: PredictConfig) -> None:
     SpanTask(found.settings.task)  # the answer form is checked before torch is imported
     find_model(config.checkpoint, key="checkpoint")
     with loading("torch and transformers"):
-        from vtg.evaluation.inference import Grounder
+        from vtg.evaluation.grounder import Grounder
         from vtg.training.progress import start_logging
 
     start_logging()
@@ -114,10 +114,10 @@ def _answer_text(row: Row, out: Path) -> str:
 
 
 def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None:
-    from vtg.data.dataset import SkipReport
+    from vtg.data.grounding_dataset import SkipReport
     from vtg.evaluation.generate import predict
-    from vtg.evaluation.questions import QuestionReader
-    from vtg.evaluation.so_far import AnswersSoFar, stamps
+    from vtg.evaluation.partial_answers import AnswersSoFar, stamps
+    from vtg.evaluation.question_reader import QuestionReader
     from vtg.models.checkpoint import resolve_checkpoint
     from vtg.training.processes import lost_worker
 
@@ -166,7 +166,7 @@ def _samples(rows_file: str, config: PredictConfig, report: "SkipReport") -> "Se
     from vtg.annotations.formats.webdataset import is_shards
     from vtg.annotations.sample import Sample
     from vtg.annotations.unannotated_rows import has_open_rows, read_open_rows
-    from vtg.data.dataset import Skipped, read_split
+    from vtg.data.grounding_dataset import Skipped, read_split
 
     data = config.data
     if is_shards(rows_file) or not has_open_rows(rows_file):
@@ -188,7 +188,7 @@ def _samples(rows_file: str, config: PredictConfig, report: "SkipReport") -> "Se
 def _show(rows: list[Row], config: PredictConfig, out: Path, *, skipped: int) -> None:
     """Scores and draws the rows that are annotated, and prints what there is."""
     from vtg.evaluation.generate import score
-    from vtg.evaluation.picture import draw_predictions
+    from vtg.evaluation.span_picture import draw_predictions
     from vtg.training.run_results import table
 
     annotated = [row for row in rows if "timestamp" in row]
@@ -215,7 +215,7 @@ def _show(rows: list[Row], config: PredictConfig, out: Path, *, skipped: int) ->
 
 def _rows_file(config: PredictConfig) -> str:
     """The annotation file of the asked split; the demo data are made where they are absent."""
-    from vtg.demo.dataset import ensure_demo
+    from vtg.demo.demo_dataset import ensure_demo
 
     data = config.data
     if data.demo is not None:

@@ -13,10 +13,10 @@ def main() -> None:
 def _train(config: RLConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
-    from vtg.config.checks import check_together
     from vtg.config.chosen import chosen_settings
+    from vtg.config.rules import check_together
+    from vtg.models.checkpoint_settings import adopt
     from vtg.models.hub import find_model
-    from vtg.models.settings import adopt
     from vtg.training.processes import processes_part_together
     from vtg.training.rl import curriculum, rewards
     from vtg.training.run_dir import RunDir

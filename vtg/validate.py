@@ -174,7 +174,7 @@ def _video_checks(options: argparse.Namespace, stack: ExitStack) -> VideoChecks 
 
     if not options.probe:
         return VideoChecks(options.video_dir, exists=exists)
-    from vtg.bar import Bar
+    from vtg.progress_bar import Bar
     from vtg.video.clip import DecodeError
     from vtg.video.decoders import probe
 

@@ -13,9 +13,9 @@ from vtg.annotations.formats.webdataset import read_shards, shard_names
 from vtg.annotations.sample import Problem, Sample
 from vtg.annotations.table_cache import read_table
 from vtg.config.schema import DataConfig, TaskConfig, VideoConfig
-from vtg.data.dataset import GroundingDataset, SkipReport, make_provider, read_split, read_splits
+from vtg.data.grounding_dataset import GroundingDataset, SkipReport, make_provider, read_split, read_splits
 from vtg.errors import ConfigError
-from vtg.tasks.span import SpanTask
+from vtg.tasks.span_task import SpanTask
 
 ROW = {"duration": 1.0, "timestamp": [0.2, 0.6], "sentence": "it gets brighter"}
 

@@ -10,7 +10,7 @@ from vtg.annotations.sample_table import SampleTable
 from vtg.batching.cost import VideoFacts, query_tokens, sample_costs, video_facts
 from vtg.config.schema import TaskConfig, VideoConfig
 from vtg.data.encoding import encode, patch_factor
-from vtg.tasks.span import SpanTask
+from vtg.tasks.span_task import SpanTask
 from vtg.video.load import load_clip
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vtg.batching.prompts import plan_fixed_prompts, plan_prompts
+from vtg.batching.prompt_plan import plan_fixed_prompts, plan_prompts
 
 numbers = st.one_of(
     st.lists(st.integers(1, 60).map(float), min_size=1, max_size=80),

@@ -11,7 +11,7 @@ from vtg.config.load import load_config
 from vtg.config.schema import RLConfig, SFTConfig, TaskConfig, VideoConfig
 from vtg.entry import conf_dir
 from vtg.models.checkpoint import Settings, save_settings
-from vtg.models.settings import adopt
+from vtg.models.checkpoint_settings import adopt
 
 CONF = conf_dir()
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))

@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 import pytest
 from omegaconf import OmegaConf
 
-from vtg.config.borrowed import RL_HELP, TRAINER_HELP
+from vtg.config.library_help import RL_HELP, TRAINER_HELP
 from vtg.config.programs import DoctorConfig, PredictConfig
 from vtg.config.schema import RLConfig, SFTConfig
 from vtg.config.setting import dataclass_of, setting_of

@@ -4,9 +4,9 @@ from dataclasses import asdict, fields
 
 import pytest
 
-from vtg.config.checks import check_choices
 from vtg.config.programs import DoctorConfig, ModelOverrides, PredictConfig, TaskOverrides, VideoOverrides
 from vtg.config.resume import RL_MEANS, TRAINER_COURSE, TRAINER_MEANS, may_change_on_resume
+from vtg.config.rules import check_choices
 from vtg.config.schema import VIDEO_MEANS, RLConfig, SFTConfig, TaskConfig, VideoConfig
 from vtg.config.setting import dataclass_of, setting_of, settings
 from vtg.errors import ConfigError

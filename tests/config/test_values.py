@@ -3,7 +3,7 @@
 import pytest
 from hydra import compose, initialize_config_dir
 
-from vtg.config import checks
+from vtg.config import rules as checks
 from vtg.config.load import load_config
 from vtg.config.schema import RLConfig, SFTConfig
 from vtg.entry import conf_dir

@@ -14,7 +14,7 @@ from vtg.config.schema import TaskConfig, VideoConfig
 from vtg.data.encoding import IGNORE_INDEX, encode, family, mrope_positions, patch_factor
 from vtg.data.padding import collate
 from vtg.evaluation.generate import generate
-from vtg.tasks.span import SpanTask
+from vtg.tasks.span_task import SpanTask
 from vtg.video.load import load_clip
 
 QUESTION = SpanTask(TaskConfig()).conversation("a man runs", duration_s=3.0)

@@ -20,7 +20,7 @@ from vtg.data.encoding import IGNORE_INDEX, encode, family, patch_factor
 from vtg.data.packing import Saving, attention, pack, saving, share, shared_saving
 from vtg.data.padding import collate
 from vtg.errors import ConfigError
-from vtg.tasks.span import SpanTask
+from vtg.tasks.span_task import SpanTask
 
 TASK = SpanTask(TaskConfig())
 QUERIES = {

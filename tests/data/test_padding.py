@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 from vtg.config.schema import TaskConfig
 from vtg.data.encoding import IGNORE_INDEX, encode, patch_factor
 from vtg.data.padding import collate
-from vtg.tasks.span import SpanTask
+from vtg.tasks.span_task import SpanTask
 
 TASK = SpanTask(TaskConfig())
 SIDES = pytest.mark.parametrize("side", ["left", "right"])

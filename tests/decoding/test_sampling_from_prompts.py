@@ -17,7 +17,7 @@ from vtg.data.padding import collate
 from vtg.decoding.sampling import sample
 from vtg.decoding.shared_prefix import Prompt, encode_video, share_prompts, shared_batch
 from vtg.evaluation.generate import vision_token_ids
-from vtg.tasks.span import SpanTask
+from vtg.tasks.span_task import SpanTask
 
 pytestmark = pytest.mark.filterwarnings("error:.*removed in version 6:FutureWarning")
 

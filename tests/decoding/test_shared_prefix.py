@@ -29,7 +29,7 @@ from vtg.decoding.shared_prefix import (
     share_prompts,
     shared_batch,
 )
-from vtg.tasks.span import SpanTask
+from vtg.tasks.span_task import SpanTask
 
 TASK = SpanTask(TaskConfig())
 ANSWERS = [[(2.0, 3.5)], [(0.5, 12.0)], [(11.5, 128.25)], [(1.0, 2.0)], [(100.0, 101.5)]]

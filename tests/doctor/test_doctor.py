@@ -17,7 +17,7 @@ from vtg.doctor.ceiling import ceilings, snap
 from vtg.doctor.times_read import read_clip
 from vtg.memory.parameters import count, empty_model
 from vtg.models.loading import load_model, prepare_training
-from vtg.tasks.span import SpanTask
+from vtg.tasks.span_task import SpanTask
 
 VFR_MS = np.cumsum([0, *np.random.default_rng(0).integers(17, 90, 150).tolist()]).tolist()
 

@@ -9,7 +9,7 @@ from vtg.annotations.sample import read_samples
 from vtg.config.schema import TaskConfig, VideoConfig
 from vtg.data.encoding import encode, patch_factor
 from vtg.doctor.times_read import read_clip
-from vtg.tasks.span import SpanTask
+from vtg.tasks.span_task import SpanTask
 from vtg.video.load import load_clip
 
 VIDEO = VideoConfig(pad=True, min_frames=6, max_frames=16, min_pixels=784, max_pixels=8192)

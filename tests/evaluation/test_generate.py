@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from vtg.config.schema import DemoConfig, TaskConfig, VideoConfig
-from vtg.data.dataset import GroundingDataset, Skipped, SkipReport, make_provider, read_split
-from vtg.demo.dataset import ensure_demo
+from vtg.data.grounding_dataset import GroundingDataset, Skipped, SkipReport, make_provider, read_split
+from vtg.demo.demo_dataset import ensure_demo
 from vtg.evaluation.generate import predict
-from vtg.evaluation.questions import QuestionReader
+from vtg.evaluation.question_reader import QuestionReader
 from vtg.models.loading import tokens_per_second
-from vtg.tasks.span import SpanTask
+from vtg.tasks.span_task import SpanTask
 
 
 @pytest.fixture(scope="module")

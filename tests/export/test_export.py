@@ -21,7 +21,7 @@ from vtg.export.__main__ import main
 from vtg.export.checkpoint_export import Check, export_model
 from vtg.models.checkpoint import Settings, adapter_base, base_model, read_settings, save_settings
 from vtg.models.loading import load_model, load_processor, prepare_training
-from vtg.tasks.span import SpanTask
+from vtg.tasks.span_task import SpanTask
 
 ROOT = Path(__file__).parents[1]
 VIDEO = VideoConfig(max_frames=8, min_pixels=4096, max_pixels=4096, fps=1.5)

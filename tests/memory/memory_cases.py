@@ -183,7 +183,7 @@ def main() -> None:
         print(json.dumps([*found, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024]))
         return
     from vtg.config.schema import DemoConfig
-    from vtg.demo.dataset import ensure_demo
+    from vtg.demo.demo_dataset import ensure_demo
 
     with tempfile.TemporaryDirectory() as folder:
         medium = build_medium(Path(folder) / "medium")

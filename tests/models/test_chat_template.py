@@ -11,7 +11,7 @@ from vtg.demo.tiny_model import TINY_QWEN3_VL
 from vtg.errors import ConfigError, SampleError
 from vtg.models import chat_template
 from vtg.models.loading import load_processor
-from vtg.tasks.span import SpanTask
+from vtg.tasks.span_task import SpanTask
 
 ENDLESS = "".join(f"{{% for {name} in range(150) %}}" for name in "abcd") + "{% endfor %}" * 4
 """Ten seconds or more: far more than the limit even where the machine is busy and the limit is noticed late. With the

@@ -27,7 +27,7 @@ from vtg.models.loading import (
     tokens_per_second,
 )
 from vtg.models.patch_embed import PatchProjection
-from vtg.tasks.span import SpanTask
+from vtg.tasks.span_task import SpanTask
 
 LORA = LoraConfig(r=4, alpha=8)
 FULL = LoraConfig(enabled=False)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from sft_runs import compose, losses, overrides, read, run, run_on_two
 
 from vtg.config.schema import DemoConfig
-from vtg.demo.dataset import ensure_demo
+from vtg.demo.demo_dataset import ensure_demo
 from vtg.training.sft.run_sft import train
 
 

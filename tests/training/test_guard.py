@@ -19,7 +19,7 @@ from sft_runs import ROOT, losses, read
 import vtg.rl
 import vtg.sft
 from vtg.config.resume import may_change_on_resume
-from vtg.data.dataset import Row
+from vtg.data.grounding_dataset import Row
 from vtg.errors import RunError
 from vtg.training.guard import (
     ANOTHER_RUN,

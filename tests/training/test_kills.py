@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from sft_runs import ROOT, read
 
 from vtg.config.schema import DemoConfig
-from vtg.demo.dataset import ensure_demo
+from vtg.demo.demo_dataset import ensure_demo
 from vtg.models.checkpoint import resolve_checkpoint
 from vtg.training.checkpoint_saving import STAGING
 from vtg.training.sft.run_sft import train

@@ -6,8 +6,8 @@ from sft_runs import compose, overrides
 from transformers import set_seed
 from transformers.trainer_pt_utils import LabelSmoother
 
-from vtg.data.dataset import TrainingCollator
 from vtg.data.encoding import IGNORE_INDEX
+from vtg.data.grounding_dataset import TrainingCollator
 from vtg.models.loading import prepare_training
 from vtg.training.hf_arguments import training_arguments
 from vtg.training.run import Course

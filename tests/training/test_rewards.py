@@ -17,7 +17,7 @@ from vtg.entry import conf_dir
 from vtg.errors import ConfigError
 from vtg.tasks.answer import Answer, Status
 from vtg.tasks.iou import Span, temporal_iou
-from vtg.tasks.span import SpanTask
+from vtg.tasks.span_task import SpanTask
 from vtg.training.rl.rewards import CHECKS, REWARDS, Completion, build, reward_functions, warnings_of
 
 DURATION_S = 100.0

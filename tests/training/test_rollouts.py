@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vtg.batching.prompts import plan_fixed_prompts
+from vtg.batching.prompt_plan import plan_fixed_prompts
 from vtg.training.rl.completions import set_completions_aside
 from vtg.training.rl.rollouts import Plan, RolloutLoader, RolloutState
 

@@ -2,7 +2,7 @@
 
 import json
 
-from vtg.evaluation.so_far import AnswersSoFar
+from vtg.evaluation.partial_answers import AnswersSoFar
 from vtg.training.run_results import Results
 
 ODD = "a\u2028b\u2029c\x85d"

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from sft_runs import ROOT, compose, losses, overrides, read, run, run_on_two
 
 from vtg.config.schema import DemoConfig
-from vtg.data.dataset import TooManyBadRows
-from vtg.demo.dataset import ensure_demo
+from vtg.data.grounding_dataset import TooManyBadRows
+from vtg.demo.demo_dataset import ensure_demo
 from vtg.errors import ConfigError
 from vtg.training.run_dir import RunDir
 from vtg.training.sft.run_sft import train

@@ -13,7 +13,7 @@ from vtg.annotations.table_cache import video_stamps
 from vtg.batching.cost import sample_costs, video_facts
 from vtg.config.schema import TaskConfig, VideoConfig
 from vtg.errors import ConfigError
-from vtg.tasks.span import SpanTask
+from vtg.tasks.span_task import SpanTask
 from vtg.video import index as indices
 from vtg.video.container import probe
 from vtg.video.index import VideoIndex, make_index

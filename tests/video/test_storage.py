@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from vtg.annotations.sample import resolve_video
 from vtg.config.schema import TaskConfig, VideoConfig
-from vtg.data.dataset import GroundingDataset, SkipReport, make_provider, read_split
+from vtg.data.grounding_dataset import GroundingDataset, SkipReport, make_provider, read_split
 from vtg.errors import ConfigError
-from vtg.tasks.span import SpanTask
+from vtg.tasks.span_task import SpanTask
 from vtg.video import storage
 from vtg.video.clip import DecodeError
 from vtg.video.container import probe, read_index

@@ -14,12 +14,12 @@ from transformers import ProcessorMixin
 from vtg.annotations.sample import Sample, resolve_video
 from vtg.annotations.sample_table import SampleTable
 from vtg.annotations.table_cache import video_stamps
-from vtg.bar import Bar
 from vtg.config.schema import VideoConfig
 from vtg.data.encoding import family, patch_factor
 from vtg.errors import SampleError
+from vtg.progress_bar import Bar
 from vtg.tasks.answer import MAX_MOMENTS
-from vtg.tasks.span import SpanTask
+from vtg.tasks.span_task import SpanTask
 from vtg.video import storage
 from vtg.video.container import probe
 from vtg.video.index import PROBES, VideoIndex

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from vtg.config.argument_values import GRPO, TRAINER, annotations
-from vtg.config.names import brought
+from vtg.config.foreign_names import brought
 from vtg.config.programs import DoctorConfig
 from vtg.config.schema import RLConfig, SFTConfig
 from vtg.errors import ConfigError

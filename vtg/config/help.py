@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from inspect import getdoc
 
-from vtg.config.borrowed import RL_HELP, TRAINER_HELP
+from vtg.config.library_help import RL_HELP, TRAINER_HELP
 from vtg.config.setting import dataclass_of, settings
 
 GROUPS_BEGIN = "The groups and their choices"
@@ -19,7 +19,7 @@ WITHOUT_SCHEMA = ("experiment",)
 """Groups that are no part of a schema, because their files set keys of all others."""
 
 OTHERS = {"trainer": "see TrainingArguments of transformers", "rl": "see GRPOConfig of TRL"}
-"""Group → what to say of a name of the library's that `vtg.config.borrowed` does not explain."""
+"""Group → what to say of a name of the library's that `vtg.config.library_help` does not explain."""
 
 COLUMN = 44
 """Where explanations begin, so that most stand below each other."""

@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 import vtg.config.run_name  # noqa: F401 - which configs refer to
-from vtg.config.checks import check_choices, check_together
+from vtg.config.rules import check_choices, check_together
 from vtg.config.unknown import unknown_key
 from vtg.errors import ConfigError
 

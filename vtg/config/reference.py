@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from vtg.config.borrowed import RL_HELP, TRAINER_HELP
+from vtg.config.library_help import RL_HELP, TRAINER_HELP
 from vtg.config.load import conf_dir
 from vtg.config.programs import DoctorConfig, PredictConfig
 from vtg.config.resume import RL_MEANS, TRAINER_MEANS, may_change_on_resume

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vtg.config.arguments import rl_names, trainer_names
+from vtg.config.foreign_names import FLAGS, brought
 from vtg.config.help import offered
-from vtg.config.names import FLAGS, brought
 from vtg.config.schema import RLConfig, SFTConfig
 from vtg.config.setting import dataclass_of
 from vtg.errors import ConfigError

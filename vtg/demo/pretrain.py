@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from transformers import Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 
-from vtg.bar import Bar, counted
 from vtg.config.schema import TaskConfig
 from vtg.data.encoding import IGNORE_INDEX, Features, encode
 from vtg.data.padding import collate
@@ -28,8 +27,9 @@ from vtg.demo.tiny_model import TINY_QWEN3_VL, build_qwen3_vl, train_tokenizer
 from vtg.demo.world import COLORS, SHAPES, World, make_world, render
 from vtg.models.patch_embed import project_patches_by_matmul
 from vtg.output import follow_umask, write_json
+from vtg.progress_bar import Bar, counted
 from vtg.tasks.prompts import TEMPLATES
-from vtg.tasks.span import SpanTask
+from vtg.tasks.span_task import SpanTask
 from vtg.video.clip import Clip
 
 SIZE = 64

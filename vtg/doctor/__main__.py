@@ -39,7 +39,7 @@ def _diagnose(config: DoctorConfig) -> None:
         return _look_at_memory(config)
     find_model(config.model.path)
     with loading("torch and transformers"):
-        from vtg.demo.dataset import ensure_demo
+        from vtg.demo.demo_dataset import ensure_demo
         from vtg.doctor.diagnosis import diagnose
         from vtg.training.progress import start_logging
 

@@ -11,7 +11,7 @@ import numpy as np
 from vtg.annotations.sample import Sample
 from vtg.evaluation.metrics import grounding_metrics
 from vtg.tasks.iou import Span, temporal_ious
-from vtg.tasks.span import SpanTask
+from vtg.tasks.span_task import SpanTask
 
 SHOWN = ("R1@0.3", "R1@0.5", "R1@0.7", "mIoU", "samples")
 

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 
 from vtg.annotations.sample import Sample, read_samples, resolve_video
-from vtg.bar import Bar, counted
-from vtg.config.checks import check_token_budget
 from vtg.config.programs import DoctorConfig
+from vtg.config.rules import check_token_budget
 from vtg.config.schema import DataConfig
 from vtg.data.encoding import family, patch_factor
 from vtg.doctor.audit import Report, audit_file
@@ -21,9 +20,10 @@ from vtg.memory.estimate import MemoryEstimate
 from vtg.memory.parameters import count, empty_model
 from vtg.memory.workload import ClipSize, estimate_settings, way_of, weights_dtype
 from vtg.models.checkpoint import Settings, read_settings, resolve_checkpoint
+from vtg.models.checkpoint_settings import differences
 from vtg.models.loading import load_processor, tokens_per_second
-from vtg.models.settings import differences
-from vtg.tasks.span import SpanTask
+from vtg.progress_bar import Bar, counted
+from vtg.tasks.span_task import SpanTask
 
 LOW_MIOU = 90.0
 """Below this a ceiling is worth a warning: a perfect model would lose ten points to the settings alone."""

@@ -9,7 +9,7 @@ import numpy as np
 from vtg.annotations.sample import Sample
 from vtg.config.schema import VideoConfig
 from vtg.data.encoding import Features, encode, family, patch_factor
-from vtg.tasks.span import SpanTask
+from vtg.tasks.span_task import SpanTask
 from vtg.video.clip import Clip
 from vtg.video.load import clip_index, load_clip, plan_clip
 

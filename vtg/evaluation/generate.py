@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from vtg.bar import Bar
-from vtg.data.dataset import GroundingDataset, Skipped, SkipReport
 from vtg.data.encoding import Features, vision_token_ids
+from vtg.data.grounding_dataset import GroundingDataset, Skipped, SkipReport
 from vtg.data.padding import collate
 from vtg.evaluation.metrics import grounding_metrics, row_spans
-from vtg.evaluation.questions import Question, QuestionReader
-from vtg.evaluation.so_far import AnswersSoFar
+from vtg.evaluation.partial_answers import AnswersSoFar
+from vtg.evaluation.question_reader import Question, QuestionReader
+from vtg.progress_bar import Bar
 
 
 @torch.no_grad()

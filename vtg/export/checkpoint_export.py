@@ -25,7 +25,7 @@ from vtg.export.standalone import FRAMES_FILE, answer_alike, frames_module, set_
 from vtg.models.checkpoint import adapter_base, is_adapter, read_settings, resolve_checkpoint, save_settings
 from vtg.models.loading import Model, load_model, load_processor, tokens_per_second
 from vtg.output import follow_umask, temporary_name, write_text
-from vtg.tasks.span import SpanTask
+from vtg.tasks.span_task import SpanTask
 from vtg.video.clip import Clip
 
 log = logging.getLogger(__name__)

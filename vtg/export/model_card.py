@@ -6,7 +6,7 @@ from textwrap import fill
 from vtg.config.schema import TaskConfig, VideoConfig
 from vtg.models.checkpoint import Settings
 from vtg.tasks.prompts import choose
-from vtg.tasks.span import SpanTask
+from vtg.tasks.span_task import SpanTask
 
 QUERY = "a person sits down"
 

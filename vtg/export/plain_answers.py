@@ -20,7 +20,7 @@ from vtg.export.model_card import QUERY
 from vtg.export.standalone import FRAMES_FILE
 from vtg.models.checkpoint import Settings
 from vtg.models.loading import tokens_per_second
-from vtg.tasks.span import SpanTask
+from vtg.tasks.span_task import SpanTask
 from vtg.video.load import load_clip
 
 SECONDS, RATE = 6, 12

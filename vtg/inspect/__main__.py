@@ -33,14 +33,14 @@ import numpy as np
 
 from vtg.annotations import raw_rows as rows
 from vtg.annotations.sample import Problem, Sample, read_samples, resolve_video
-from vtg.bar import Bar, counted
-from vtg.config.checks import check_choices, check_video
+from vtg.config.rules import check_choices, check_video
 from vtg.config.schema import SFTConfig, VideoConfig
 from vtg.entry import compose_settings
 from vtg.errors import ConfigError
 from vtg.inspect.contact_sheet import contact_sheet
 from vtg.inspect.decoder_agreement import EXACT, WRONG, Agreement, comparison
 from vtg.output import stdout_may_close
+from vtg.progress_bar import Bar, counted
 from vtg.video import address, storage
 from vtg.video.clip import DecodeError
 from vtg.video.container import read_index

@@ -10,7 +10,7 @@ from transformers import ProcessorMixin
 
 from vtg.config.schema import TaskConfig
 from vtg.errors import ConfigError
-from vtg.tasks.span import SpanTask
+from vtg.tasks.span_task import SpanTask
 from vtg.video.time_limit import within
 
 LIMIT_S = 30.0

@@ -15,8 +15,8 @@ from typing import ClassVar, Protocol, Self
 
 from vtg.config.schema import TaskConfig
 from vtg.errors import ConfigError, SampleError
+from vtg.tasks.answer_numbers import FRACTIONS, INTEGERS, NUMBERS_IN_SECONDS, TOKENS, answer_part, read_pairs
 from vtg.tasks.iou import Span
-from vtg.tasks.reading import FRACTIONS, INTEGERS, NUMBERS_IN_SECONDS, TOKENS, answer_part, read_pairs
 
 SEPARATOR = ", "
 """Stands between the moments of one answer."""

@@ -15,10 +15,10 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, SaveStrategy, rotate_checkpoints
 
 from vtg.config.schema import ModelConfig, SFTConfig
-from vtg.data.dataset import GroundingDataset, SkipReport
+from vtg.data.grounding_dataset import GroundingDataset, SkipReport
 from vtg.evaluation.generate import predict, score
-from vtg.evaluation.questions import QuestionReader
-from vtg.evaluation.so_far import AnswersSoFar
+from vtg.evaluation.partial_answers import AnswersSoFar
+from vtg.evaluation.question_reader import QuestionReader
 from vtg.models.checkpoint import Settings, save_settings
 from vtg.models.loading import whole_files
 from vtg.private_names import check_private_names

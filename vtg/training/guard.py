@@ -15,9 +15,9 @@ import transformers
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, gather_object
 
-from vtg.config.checks import checkpoints_activations
+from vtg.config.rules import checkpoints_activations
 from vtg.config.schema import SFTConfig
-from vtg.data.dataset import Row
+from vtg.data.grounding_dataset import Row
 from vtg.errors import JointRunError, RunError
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from pathlib import Path
 import transformers
 from transformers import TrainerCallback
 
-from vtg.bar import Bar
 from vtg.output import whole_lines, write_text
+from vtg.progress_bar import Bar
 from vtg.training.processes import is_main_process
 
 SHOWN = (

@@ -13,16 +13,16 @@ from transformers import TrainerState
 
 from vtg.annotations.sample import Sample
 from vtg.annotations.sample_table import SampleTable
-from vtg.config.checks import needs_mask
+from vtg.config.rules import needs_mask
 from vtg.config.schema import RLConfig, SFTConfig
-from vtg.data.dataset import GroundingDataset, SkipReport, make_provider, read_splits
-from vtg.demo.dataset import ensure_demo
-from vtg.evaluation.so_far import AnswersSoFar, stamps
+from vtg.data.grounding_dataset import GroundingDataset, SkipReport, make_provider, read_splits
+from vtg.demo.demo_dataset import ensure_demo
+from vtg.evaluation.partial_answers import AnswersSoFar, stamps
 from vtg.models.checkpoint import has_weights
 from vtg.models.loading import base_weights, load_model, tokens_per_second
 from vtg.output import read_jsonl
 from vtg.report import write_report
-from vtg.tasks.span import SpanTask
+from vtg.tasks.span_task import SpanTask
 from vtg.training.checkpoint_saving import BEST_BEFORE, STAGING, put_in_place, writes_to
 from vtg.training.grounding_trainer import GroundingTrainer
 from vtg.training.hf_arguments import has_validation

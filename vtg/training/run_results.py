@@ -8,7 +8,7 @@ from transformers import TrainerState
 
 from vtg.evaluation.generate import score
 from vtg.evaluation.metrics import paired_bootstrap, row_ious
-from vtg.evaluation.picture import draw_predictions
+from vtg.evaluation.span_picture import draw_predictions
 from vtg.output import read_jsonl, write_json, write_jsonl
 from vtg.training.processes import is_main_process
 from vtg.training.run_record import FILES

@@ -28,10 +28,10 @@ from transformers.trainer_callback import PrinterCallback
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
-from vtg.config.checks import shares_prompts
+from vtg.config.rules import shares_prompts
 from vtg.config.schema import RLConfig
-from vtg.data.dataset import GroundingDataset, SkipReport
 from vtg.data.encoding import vision_token_ids
+from vtg.data.grounding_dataset import GroundingDataset, SkipReport
 from vtg.decoding.shared_prefix import Prompt
 from vtg.errors import ConfigError
 from vtg.models.checkpoint import base_model

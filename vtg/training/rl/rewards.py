@@ -16,12 +16,12 @@ from itertools import pairwise
 from typing import Any
 
 from vtg.annotations.sample import Sample
-from vtg.config.names import OPTIONS
+from vtg.config.foreign_names import OPTIONS
 from vtg.config.schema import RewardsConfig, TaskConfig
 from vtg.errors import ConfigError
 from vtg.tasks.answer import Answer, Status
 from vtg.tasks.iou import Span, set_iou, temporal_ious
-from vtg.tasks.span import SpanTask
+from vtg.tasks.span_task import SpanTask
 
 
 @dataclass(frozen=True, slots=True)

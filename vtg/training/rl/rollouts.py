@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 from transformers.trainer_utils import seed_worker
 
-from vtg.data.dataset import GroundingDataset
+from vtg.data.grounding_dataset import GroundingDataset
 from vtg.data.workers import worker_context
 
 Plan = list[list[np.ndarray]]

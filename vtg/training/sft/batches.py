@@ -21,9 +21,9 @@ from transformers import TrainingArguments
 from vtg.annotations.sample_table import SampleTable
 from vtg.batching import Plan
 from vtg.batching.cost import SampleCosts, sample_costs, video_facts
-from vtg.config.checks import is_packed
+from vtg.config.rules import is_packed
 from vtg.config.schema import SFTConfig
-from vtg.data.dataset import GroundingDataset, SkipReport
+from vtg.data.grounding_dataset import GroundingDataset, SkipReport
 from vtg.errors import ConfigError
 from vtg.output import write_json
 from vtg.training.batch_log import log_target

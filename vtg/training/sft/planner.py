@@ -23,7 +23,7 @@ from vtg.batching import (
     steps_per_epoch,
 )
 from vtg.batching.cost import SampleCosts
-from vtg.config.checks import is_packed, longest_clip_tokens
+from vtg.config.rules import is_packed, longest_clip_tokens
 from vtg.config.schema import BatchingConfig, SFTConfig
 from vtg.errors import ConfigError
 from vtg.output import write_json

@@ -6,10 +6,10 @@ from peft import PeftModel
 from transformers import set_seed
 
 from vtg.config.schema import SFTConfig
-from vtg.data.dataset import TrainingCollator
+from vtg.data.grounding_dataset import TrainingCollator
 from vtg.models.checkpoint import Settings, read_settings, resolve_checkpoint
+from vtg.models.checkpoint_settings import differences
 from vtg.models.loading import prepare_training
-from vtg.models.settings import differences
 from vtg.training.hf_arguments import training_arguments
 from vtg.training.progress import start_logging
 from vtg.training.run import Course

@@ -16,8 +16,8 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import seed_worker
 
 from vtg.config.schema import SFTConfig
-from vtg.data.dataset import SkipReport
 from vtg.data.encoding import IGNORE_INDEX
+from vtg.data.grounding_dataset import SkipReport
 from vtg.data.packing import attention
 from vtg.data.workers import worker_context
 from vtg.models.checkpoint import base_model

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from vtg.bar import Bar, counted
+from vtg.progress_bar import Bar, counted
 from vtg.training.progress import Progress
 
 MARK = "<end of what was drawn>"

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from vtg.data.dataset import Skipped
-from vtg.evaluation.so_far import AnswersSoFar, stamps
+from vtg.data.grounding_dataset import Skipped
+from vtg.evaluation.partial_answers import AnswersSoFar, stamps
 
 TOLD = {"batch_size": 2, "weights": [["a.safetensors", 10, 5]]}
 

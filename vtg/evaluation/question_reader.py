@@ -7,8 +7,8 @@ from itertools import chain, groupby
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from vtg.data.dataset import GroundingDataset, Skipped
 from vtg.data.encoding import Features
+from vtg.data.grounding_dataset import GroundingDataset, Skipped
 from vtg.data.workers import worker_context
 from vtg.errors import SampleError
 from vtg.video.clip import Clip

@@ -5,12 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 from vtg.annotations.sample import Sample
-from vtg.data.dataset import GroundingDataset, make_provider
 from vtg.data.encoding import encode, patch_factor
+from vtg.data.grounding_dataset import GroundingDataset, make_provider
 from vtg.evaluation.generate import generate
 from vtg.models.checkpoint import Settings
 from vtg.models.loading import load_model, load_processor, tokens_per_second
-from vtg.tasks.span import SpanTask
+from vtg.tasks.span_task import SpanTask
 
 
 class Grounder:

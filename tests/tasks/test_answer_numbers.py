@@ -1,6 +1,6 @@
 import pytest
 
-from vtg.tasks.reading import FRACTIONS, INTEGERS, NUMBERS_IN_SECONDS, TOKENS, answer_part, read_pairs
+from vtg.tasks.answer_numbers import FRACTIONS, INTEGERS, NUMBERS_IN_SECONDS, TOKENS, answer_part, read_pairs
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ from pathlib import Path
 import av
 import numpy as np
 
-from vtg.bar import Bar
 from vtg.config.schema import DemoConfig
 from vtg.demo.language import demo_sentence
 from vtg.demo.world import Event, World, make_world, render
 from vtg.errors import ConfigError
 from vtg.output import temporary_name
+from vtg.progress_bar import Bar
 
 SIZE = 112
 """Height and width of the videos, in pixels."""

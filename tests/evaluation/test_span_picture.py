@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vtg.evaluation.picture import draw_predictions
+from vtg.evaluation.span_picture import draw_predictions
 
 
 def row(qid, prediction, sentence="a man sits down", timestamp=(2.0, 8.0)):

@@ -25,14 +25,14 @@ from transformers import ProcessorMixin
 from vtg.annotations.sample import Sample, resolve_video
 from vtg.annotations.sample_table import Lost, SampleTable
 from vtg.annotations.table_cache import read_table, video_stamps
-from vtg.config.checks import is_packed
+from vtg.config.rules import is_packed
 from vtg.config.schema import BatchingConfig, DataConfig, VideoConfig
 from vtg.data.encoding import IGNORE_INDEX, Features, encode, patch_factor
 from vtg.data.packing import pack, share
 from vtg.data.padding import collate
 from vtg.errors import ConfigError, RunError, SampleError
 from vtg.output import json_text, whole_lines, write_text
-from vtg.tasks.span import SpanTask
+from vtg.tasks.span_task import SpanTask
 from vtg.video import storage
 from vtg.video.clip import Clip, DecodeError
 from vtg.video.provider import ClipProvider

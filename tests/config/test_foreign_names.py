@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vtg.config.arguments import trainer_names
-from vtg.config.names import BROUGHT, FLAGS, OPTIONS, brought
+from vtg.config.foreign_names import BROUGHT, FLAGS, OPTIONS, brought
 from vtg.config.programs import PredictConfig
 from vtg.config.schema import RewardsConfig, RLConfig, SFTConfig
 from vtg.config.unknown import HYDRA_FLAGS, check_choice, check_flags, has_key, unknown_key

@@ -10,7 +10,7 @@ from typing import Any
 
 from vtg.config.argument_values import check_values
 from vtg.config.arguments import check_arguments
-from vtg.config.names import VALUES
+from vtg.config.foreign_names import VALUES
 from vtg.config.programs import DoctorConfig, PredictConfig
 from vtg.config.schema import (
     BatchingConfig,

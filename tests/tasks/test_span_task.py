@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from vtg.config.schema import TaskConfig
 from vtg.tasks.answer import CODECS, Status
 from vtg.tasks.prompts import TEMPLATES, THINK_REQUEST
-from vtg.tasks.span import SpanTask
+from vtg.tasks.span_task import SpanTask
 
 
 def test_a_training_conversation_holds_the_video_the_question_and_the_answer():

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vtg.config.checks import check_settings
 from vtg.config.programs import FallbackSettings, SettingsOverrides
+from vtg.config.rules import check_settings
 from vtg.config.schema import VIDEO_MEANS, ModelConfig, SFTConfig
 from vtg.models.checkpoint import SETTINGS_FILE, Settings, read_settings, resolve_checkpoint
 

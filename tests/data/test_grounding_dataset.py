@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from vtg.config.schema import BatchingConfig, DataConfig, TaskConfig, VideoConfig
-from vtg.data.dataset import (
+from vtg.data.encoding import IGNORE_INDEX
+from vtg.data.grounding_dataset import (
     GroundingDataset,
     Skipped,
     SkipReport,
@@ -18,10 +19,9 @@ from vtg.data.dataset import (
     read_split,
     read_splits,
 )
-from vtg.data.encoding import IGNORE_INDEX
 from vtg.errors import ConfigError
 from vtg.output import read_jsonl
-from vtg.tasks.span import SpanTask
+from vtg.tasks.span_task import SpanTask
 
 VIDEO = VideoConfig(min_pixels=4096, max_pixels=4096)
 
