@@ -136,7 +136,7 @@ def placed(clip: Any, job: Job) -> tuple[Any, list[int]]:
 
 
 def vtg_load(job: Job, **settings: Any) -> tuple[Any, None]:
-    from vtg.video.load import load_clip
+    from vtg.video.clip_loading import load_clip
 
     config = config_of(job, **settings)
     return load_clip(job.path, config, factor=FACTOR, video_start_s=job.start_s, video_end_s=job.end_s), None
@@ -256,7 +256,7 @@ def ffmpeg_floor(job: Job) -> tuple[None, None]:
 
 def contenders(folder: str) -> dict[str, Contender]:
     partial, torchcodec = functools.partial, "torchcodec.decoders"
-    loads = ("vtg.video.load",)
+    loads = ("vtg.video.clip_loading",)
 
     def cached(form: str, cache: str) -> Contender:
         run = partial(vtg_cached, cache_format=form, cache_dir=cache)
@@ -518,7 +518,11 @@ def measure_annotations(
 
 
 def measure_imports(job: Job, found: dict[str, Contender], *, case: str, repeats: int) -> list[dict[str, Any]]:
-    codes = {"python alone": "pass", "numpy, av": "import numpy, av", "vtg.video.load": "import vtg.video.load"}
+    codes = {
+        "python alone": "pass",
+        "numpy, av": "import numpy, av",
+        "vtg.video.clip_loading": "import vtg.video.clip_loading",
+    }
     codes["vtg.video.provider"] = "import vtg.video.provider"
     peers = {"qwen_vl_utils": "qwen_vl_utils", "torchcodec": "torchcodec.decoders"}
     codes |= {name: f"import {module}" for name, module in peers.items() if importlib.util.find_spec(name)}

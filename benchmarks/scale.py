@@ -36,8 +36,8 @@ ROWS_A_VIDEO = 4
 
 def make(folder: Path, rows: int) -> str:
     """The annotation file, its videos (empty files, which planning never opens) and their index."""
-    from vtg.video.index import ENDING, VideoIndex
-    from vtg.video.storage import stamp
+    from vtg.video.files.video_files import stamp
+    from vtg.video.video_index import ENDING, VideoIndex
 
     path = folder / f"rows_{rows}.jsonl"
     if path.exists():
@@ -118,7 +118,7 @@ def run_table(path: str, cache: str, *, rank: int) -> dict[str, float]:
     from vtg.tasks.span_task import SpanTask
     from vtg.training.sft.batches import PlannedBatches
     from vtg.training.sft.planner import make_planner
-    from vtg.video.index import VideoIndex
+    from vtg.video.video_index import VideoIndex
 
     processor = load_processor("tiny")
     video_dir = str(Path(path).parent / "videos")

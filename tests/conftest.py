@@ -13,8 +13,8 @@ from hypothesis import settings
 
 from vtg.config.schema import DemoConfig
 from vtg.demo.demo_dataset import ensure_demo
-from vtg.video import address
 from vtg.video.clip import Clip
+from vtg.video.files import address
 
 # An object store that is there on every machine; a row or a checkpoint has no way to open it.
 address.MORE.add("memory")
@@ -145,7 +145,7 @@ def demo_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def at_decoding(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str], None]], None]:
     """Has something done before each clip is decoded, in this process and in its data workers."""
-    from vtg.video import load
+    from vtg.video import clip_loading as load
 
     decode = load.load_clip
 

@@ -20,7 +20,7 @@ from vtg.doctor import audit
 from vtg.doctor.video_checks import VideoChecks
 from vtg.errors import ConfigError
 from vtg.output import begins_with, stdout_may_close, temporary_name, write_text
-from vtg.video import address
+from vtg.video.files import address
 
 MENDED = ("timestamp-clipped", "duration-filled")
 """Kinds of warnings that a row no longer has once --fix has written it."""
@@ -170,7 +170,7 @@ def _path_fault(options: argparse.Namespace) -> str | None:
 def _video_checks(options: argparse.Namespace, stack: ExitStack) -> VideoChecks | None:
     if not options.probe and options.video_dir is None:
         return None
-    from vtg.video.storage import exists
+    from vtg.video.files.video_files import exists
 
     if not options.probe:
         return VideoChecks(options.video_dir, exists=exists)

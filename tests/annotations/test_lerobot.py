@@ -12,9 +12,9 @@ from vtg.annotations.sample import Sample, read_samples
 from vtg.config.schema import VideoConfig
 from vtg.errors import ConfigError
 from vtg.output import write_json, write_jsonl
-from vtg.video.frames import FrameProvider
-from vtg.video.load import load_clip
-from vtg.video.records import FilePart
+from vtg.video.clip_loading import load_clip
+from vtg.video.episodes.frame_provider import FrameProvider
+from vtg.video.episodes.records import FilePart
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed; pip install 'vtg[lerobot]'")
 pq = pytest.importorskip("pyarrow.parquet")

@@ -20,7 +20,7 @@ from vtg.annotations.sample import Problem, Sample, read_samples, resolve_video
 from vtg.annotations.sample_table import SampleTable
 from vtg.annotations.table_cache import read_table, video_stamps
 from vtg.errors import ConfigError
-from vtg.video import storage
+from vtg.video.files import video_files as storage
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
 JSON = st.recursive(

@@ -11,7 +11,7 @@ from vtg.batching.cost import VideoFacts, query_tokens, sample_costs, video_fact
 from vtg.config.schema import TaskConfig, VideoConfig
 from vtg.data.encoding import encode, patch_factor
 from vtg.tasks.span_task import SpanTask
-from vtg.video.load import load_clip
+from vtg.video.clip_loading import load_clip
 
 
 def sample(path: str, duration_s: float, query: str = "a red circle moves to the left") -> Sample:

@@ -15,7 +15,7 @@ from vtg.data.encoding import IGNORE_INDEX, encode, family, mrope_positions, pat
 from vtg.data.padding import collate
 from vtg.evaluation.generate import generate
 from vtg.tasks.span_task import SpanTask
-from vtg.video.load import load_clip
+from vtg.video.clip_loading import load_clip
 
 QUESTION = SpanTask(TaskConfig()).conversation("a man runs", duration_s=3.0)
 TRAINING = SpanTask(TaskConfig()).conversation("a man runs", duration_s=3.0, spans=[(0.5, 1.5)])

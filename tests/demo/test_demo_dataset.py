@@ -11,7 +11,7 @@ from vtg.config.schema import VideoConfig
 from vtg.demo.demo_dataset import SPLITS, ensure_demo, write_video
 from vtg.demo.world import COLORS, SHAPES, make_world
 from vtg.errors import ConfigError
-from vtg.video.load import load_clip
+from vtg.video.clip_loading import load_clip
 
 EVERY_FRAME = VideoConfig(fps=0.0, min_frames=1, max_frames=10_000, min_pixels=1, max_pixels=2**20, total_pixels=2**40)
 

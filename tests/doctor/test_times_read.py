@@ -10,7 +10,7 @@ from vtg.config.schema import TaskConfig, VideoConfig
 from vtg.data.encoding import encode, patch_factor
 from vtg.doctor.times_read import read_clip
 from vtg.tasks.span_task import SpanTask
-from vtg.video.load import load_clip
+from vtg.video.clip_loading import load_clip
 
 VIDEO = VideoConfig(pad=True, min_frames=6, max_frames=16, min_pixels=784, max_pixels=8192)
 

@@ -18,7 +18,7 @@ from vtg.config.schema import VideoConfig
 from vtg.entry import conf_dir
 from vtg.inspect.__main__ import main
 from vtg.video.clip import DecodeError
-from vtg.video.load import load_clip
+from vtg.video.clip_loading import load_clip
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 

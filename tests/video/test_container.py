@@ -11,9 +11,9 @@ import fsspec
 import numpy as np
 import pytest
 
-from vtg.video import formats
 from vtg.video.clip import DecodeError
 from vtg.video.container import frame_times, probe, read_index
+from vtg.video.files import formats
 
 BAD = {
     "derived__html_error_page.mp4": "not a readable video .*102 bytes.*; check that the download is complete",

@@ -8,10 +8,10 @@ import pytest
 
 from vtg.config.schema import VideoConfig
 from vtg.video.clip import DecodeError
+from vtg.video.clip_loading import load_clip
 from vtg.video.container import read_index
 from vtg.video.decoders import DECODERS
 from vtg.video.decoders.picture import resized
-from vtg.video.load import load_clip
 
 OTHERS = ["torchcodec", "decord"]
 UNREADABLE = {"decord__corrupted.mp4", "derived__truncated_mdat_sample_demo_1.mp4"}

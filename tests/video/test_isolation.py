@@ -23,8 +23,8 @@ import pytest
 from vtg.config.schema import VideoConfig
 from vtg.errors import ConfigError, SampleError
 from vtg.video.clip import DecodeError
+from vtg.video.clip_loading import load_clip
 from vtg.video.isolation import IsolatedLoader
-from vtg.video.load import load_clip
 
 FAST = VideoConfig(fps=0.0, min_frames=1, decoder="pyav", resize="fast")
 """No torch in the child: it starts in a second."""
@@ -228,10 +228,12 @@ def test_what_libraries_print_breaks_nothing_and_reaches_no_terminal(loader, mak
 
 
 def test_what_the_child_logs_is_logged_here(loader, make_video, on_request, caplog):
-    on_request("import logging\nlogging.getLogger('vtg.video.load').warning('%s stood in', 'ffmpeg')")
+    on_request("import logging\nlogging.getLogger('vtg.video.clip_loading').warning('%s stood in', 'ffmpeg')")
     with caplog.at_level(logging.WARNING):
         loader.load_clip(make_video(ONE_SECOND), FAST)
-    assert [(record.name, record.getMessage()) for record in caplog.records] == [("vtg.video.load", "ffmpeg stood in")]
+    assert [(record.name, record.getMessage()) for record in caplog.records] == [
+        ("vtg.video.clip_loading", "ffmpeg stood in")
+    ]
 
 
 def test_ctrl_c_is_for_the_parent(loader, make_video, capfd):

@@ -8,7 +8,7 @@ import pytest
 
 from vtg.config.schema import VideoConfig
 from vtg.video.clip import Clip, DecodeError
-from vtg.video.load import load_clip
+from vtg.video.clip_loading import load_clip
 from vtg.video.provider import ClipProvider
 
 CONFIG = VideoConfig(fps=0.0, min_frames=1, min_pixels=4096, max_pixels=4096)

@@ -4,8 +4,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from vtg.config.schema import VideoConfig
+from vtg.video.clip_loading import plan_clip
 from vtg.video.container import read_index
-from vtg.video.load import plan_clip
 from vtg.video.sampling import (
     POLICIES,
     choose_frames,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from vtg.annotations import raw_rows as rows
-from vtg.video import address
+from vtg.video.files import address
 
 REQUIRED = ("video", "duration", "timestamp", "sentence")
 KEYS = (*REQUIRED, "qid", "video_start", "video_end", "difficulty", "pred")

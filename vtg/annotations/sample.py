@@ -18,7 +18,7 @@ import msgspec
 
 from vtg.annotations import raw_rows as rows
 from vtg.annotations import row_checks as checks
-from vtg.video.address import TAR_MEMBER, is_address
+from vtg.video.files.address import TAR_MEMBER, is_address
 
 Span = tuple[float, float]
 

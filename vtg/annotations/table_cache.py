@@ -31,7 +31,8 @@ from vtg.annotations.sample import Problem, Sample, read_samples, resolve_video,
 from vtg.annotations.sample_table import Lost, SampleTable, write_samples
 from vtg.errors import ConfigError
 from vtg.output import cache_home, read_jsonl, temporary_name
-from vtg.video import address, storage
+from vtg.video.files import address
+from vtg.video.files import video_files as storage
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ def read_table(path: str, *, cache_dir: str | None = None) -> tuple[SampleTable,
 
 
 def video_stamps(videos: pa.Array, video_dir: str | None) -> np.ndarray:
-    """(V, 2) int64 sizes and times of the videos of these names, `vtg.video.storage.stamp`; asked for in parallel."""
+    """(V, 2) int64 sizes and times of the videos of these names (`video_files.stamp`), looked up in parallel."""
 
     def stamp(name: str) -> tuple[int, int]:
         # Most lie in the first place: one question instead of two, which on a network file system is half of the time.

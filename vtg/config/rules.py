@@ -24,7 +24,7 @@ from vtg.config.schema import (
 )
 from vtg.config.setting import setting_of
 from vtg.errors import ConfigError
-from vtg.video import address
+from vtg.video.files import address
 
 SHARDS = ".tar"
 """An annotation file that ends so is WebDataset shards, and may be a pattern: `shards/{000..099}.tar`."""

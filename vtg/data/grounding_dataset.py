@@ -33,8 +33,8 @@ from vtg.data.padding import collate
 from vtg.errors import ConfigError, RunError, SampleError
 from vtg.output import json_text, whole_lines, write_text
 from vtg.tasks.span_task import SpanTask
-from vtg.video import storage
 from vtg.video.clip import Clip, DecodeError
+from vtg.video.files import video_files as storage
 from vtg.video.provider import ClipProvider
 
 log = logging.getLogger(__name__)

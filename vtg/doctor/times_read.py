@@ -11,7 +11,7 @@ from vtg.config.schema import VideoConfig
 from vtg.data.encoding import Features, encode, family, patch_factor
 from vtg.tasks.span_task import SpanTask
 from vtg.video.clip import Clip
-from vtg.video.load import clip_index, load_clip, plan_clip
+from vtg.video.clip_loading import clip_index, load_clip, plan_clip
 
 STAMP = re.compile(r"<(\d+(?:\.\d+)?) seconds><\|vision_start\|>")
 """How Qwen3-VL is told the time of the temporal patch that follows."""

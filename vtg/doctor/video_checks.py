@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from vtg.annotations import sample as schema
 from vtg.annotations.row_checks import Finding
-from vtg.video import address
+from vtg.video.files import address
 
 
 class VideoInfo(Protocol):

@@ -8,7 +8,7 @@ from typing import Any
 
 from vtg.data.grounding_dataset import Skipped
 from vtg.output import json_text, whole_lines, write_text
-from vtg.video.records import file_version
+from vtg.video.episodes.records import file_version
 
 log = logging.getLogger(__name__)
 

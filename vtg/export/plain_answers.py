@@ -21,7 +21,7 @@ from vtg.export.standalone import FRAMES_FILE
 from vtg.models.checkpoint import Settings
 from vtg.models.loading import tokens_per_second
 from vtg.tasks.span_task import SpanTask
-from vtg.video.load import load_clip
+from vtg.video.clip_loading import load_clip
 
 SECONDS, RATE = 6, 12
 """Of the video that is asked about."""

@@ -41,11 +41,12 @@ from vtg.inspect.contact_sheet import contact_sheet
 from vtg.inspect.decoder_agreement import EXACT, WRONG, Agreement, comparison
 from vtg.output import stdout_may_close
 from vtg.progress_bar import Bar, counted
-from vtg.video import address, storage
 from vtg.video.clip import DecodeError
+from vtg.video.clip_loading import decode_frames, plan_clip
 from vtg.video.container import read_index
 from vtg.video.decoders import DECODERS
-from vtg.video.load import decode_frames, plan_clip
+from vtg.video.files import address
+from vtg.video.files import video_files as storage
 from vtg.video.sampling import POLICIES
 
 ANNOTATION_ENDINGS = (".jsonl", ".json")
@@ -164,7 +165,7 @@ def _table(found: list[Agreement]) -> list[str]:
 def index_videos(path: str, out: str | None, *, video_dir: str | None, as_json: bool) -> int:
     """Makes or brings up to date the index of the videos of an annotation file; returns the exit code."""
     from vtg.annotations.table_cache import read_table, video_stamps
-    from vtg.video.index import ENDING, make_index
+    from vtg.video.video_index import ENDING, make_index
 
     out = path + ENDING if out is None else out
     if "://" in out or any(mark in out for mark in "{*?["):

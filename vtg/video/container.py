@@ -24,8 +24,9 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from vtg.video import formats, storage
 from vtg.video.clip import DecodeError
+from vtg.video.files import formats
+from vtg.video.files import video_files as storage
 
 SEEKABLE = ("mov", "mp4", "matroska", "webm")
 """Formats whose header or tail says where the keyframes are."""

@@ -37,7 +37,7 @@ from vtg.config.schema import VideoConfig
 from vtg.errors import ConfigError, RunError, SampleError
 from vtg.threads import chosen
 from vtg.video.clip import Clip, DecodeError
-from vtg.video.load import add_fallbacks, load_clip, take_fallbacks
+from vtg.video.clip_loading import add_fallbacks, load_clip, take_fallbacks
 
 START_LIMIT_S = 300.0
 """A child that takes longer to import its libraries than this will not come. On a cold disk torch alone takes 20 s."""
@@ -82,7 +82,7 @@ class Answer(msgspec.Struct):
         shape: of the frames, which follow as uint8.
         timestamps_s: float64 bytes.
         log: (logger, level, message) of what was logged meanwhile.
-        fallbacks: decoders that stood in (`vtg.video.load.take_fallbacks`).
+        fallbacks: decoders that stood in (`vtg.video.clip_loading.take_fallbacks`).
     """
 
     error: str | None = None
@@ -122,7 +122,7 @@ class IsolatedLoader:
         return None if child is None else child.process.pid
 
     def load_clip(self, path: str, config: VideoConfig, **times: Any) -> Clip:
-        """`vtg.video.load.load_clip(path, config, **times)`, decoded in the child.
+        """`vtg.video.clip_loading.load_clip(path, config, **times)`, decoded in the child.
 
         Raises:
             DecodeError, SampleError, ConfigError, ImportError: as `load_clip` does; DecodeError also if it takes longer

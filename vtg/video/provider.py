@@ -7,12 +7,12 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from vtg.config.schema import VIDEO_MEANS, VideoConfig
-from vtg.video import load
-from vtg.video.cache import ClipCache, clip_key
+from vtg.video import clip_loading as load
 from vtg.video.clip import Clip, DecodeError
-from vtg.video.fetched import FetchedVideos
+from vtg.video.clip_cache import ClipCache, clip_key
+from vtg.video.files.fetched import FetchedVideos
 from vtg.video.isolation import IsolatedLoader
-from vtg.video.recent import RecentlyUsed
+from vtg.video.memory_cache import RecentlyUsed
 from vtg.video.time_limit import within
 
 CACHE_BYTES = 256 * 2**20
@@ -34,7 +34,7 @@ class TimedLoader:
         self._stuck: set[str] = set()
 
     def load_clip(self, path: str, config: VideoConfig, **times: Any) -> Clip:
-        """`vtg.video.load.load_clip(path, config, **times)`.
+        """`vtg.video.clip_loading.load_clip(path, config, **times)`.
 
         Raises:
             DecodeError: also if it takes longer than `timeout_s`.
@@ -83,9 +83,9 @@ class ClipProvider:
         video_end_s: float | None = None,
         seed: int = 0,
     ) -> Clip:
-        """The clip of `path` from `video_start_s` to `video_end_s`; see `vtg.video.load.load_clip`.
+        """The clip of `path` from `video_start_s` to `video_end_s`; see `vtg.video.clip_loading.load_clip`.
 
-        `path` may be in a tar file or in a store, see `vtg.video.storage`; it is fetched before it is decoded.
+        `path` may be in a tar file or in a store (`files/video_files.py`); it is fetched before it is decoded.
 
         Raises:
             DecodeError: if the file cannot be fetched or read, or is not what the annotation says.

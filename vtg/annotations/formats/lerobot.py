@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vtg.errors import ConfigError
-from vtg.video.records import FilePart, VideoRecord
+from vtg.video.episodes.records import FilePart, VideoRecord
 
 if TYPE_CHECKING:
     import pyarrow as pa  # pyright: ignore[reportMissingImports]

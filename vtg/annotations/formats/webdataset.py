@@ -19,8 +19,8 @@ import msgspec
 
 from vtg.annotations.sample import Problem, Sample, sample_of
 from vtg.errors import ConfigError
-from vtg.video import storage
 from vtg.video.clip import DecodeError
+from vtg.video.files import video_files as storage
 
 ENDING = ".tar"
 VIDEO_ENDINGS = ("mp4", "mkv", "webm", "mov", "avi", "m4v", "mpg", "mpeg", "ts", "flv", "ogv")

@@ -16,7 +16,7 @@ from vtg.config.schema import RLConfig
 from vtg.data.grounding_dataset import GroundingDataset
 from vtg.errors import ConfigError
 from vtg.training.rl.rollouts import Plan
-from vtg.video.index import VideoIndex
+from vtg.video.video_index import VideoIndex
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from vtg.errors import ConfigError
 from vtg.output import write_json
 from vtg.training.batch_log import log_target
 from vtg.training.sft.planner import Planner, Position, budget, make_planner, over_budget
-from vtg.video.index import VideoIndex
+from vtg.video.video_index import VideoIndex
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import numpy as np
 from vtg.video.clip import DecodeError
 from vtg.video.container import FrameIndex
 from vtg.video.decoders.picture import resized
-from vtg.video.storage import ffmpeg_name
+from vtg.video.files.video_files import ffmpeg_name
 
 TOLERANCE_S = 2e-3
 """decord keeps times as 32-bit floats."""

@@ -21,7 +21,7 @@ import numpy as np
 from vtg.video.clip import DecodeError
 from vtg.video.container import SEEKABLE, FrameIndex
 from vtg.video.decoders.picture import resized
-from vtg.video.storage import ffmpeg_name
+from vtg.video.files.video_files import ffmpeg_name
 
 TIMEOUT_S = 120.0
 

@@ -5,7 +5,7 @@ import numpy as np
 from vtg.video.clip import DecodeError
 from vtg.video.container import FrameIndex
 from vtg.video.decoders.picture import resized
-from vtg.video.storage import ffmpeg_name
+from vtg.video.files.video_files import ffmpeg_name
 
 BATCH = 16
 """Frames held at full size at a time."""

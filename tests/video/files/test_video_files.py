@@ -20,12 +20,12 @@ from vtg.config.schema import TaskConfig, VideoConfig
 from vtg.data.grounding_dataset import GroundingDataset, SkipReport, make_provider, read_split
 from vtg.errors import ConfigError
 from vtg.tasks.span_task import SpanTask
-from vtg.video import storage
 from vtg.video.clip import DecodeError
+from vtg.video.clip_loading import load_clip
 from vtg.video.container import probe, read_index
 from vtg.video.decoders import DECODERS
-from vtg.video.fetched import FetchedVideos
-from vtg.video.load import load_clip
+from vtg.video.files import video_files as storage
+from vtg.video.files.fetched import FetchedVideos
 from vtg.video.provider import ClipProvider
 
 CONFIG = VideoConfig(min_pixels=4096, max_pixels=4096, fps=10.0)

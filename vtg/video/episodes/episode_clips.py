@@ -18,9 +18,9 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from vtg.output import written_beside
-from vtg.video.load import decode_frames
-from vtg.video.records import FilePart, file_version
-from vtg.video.shown import ShownFrames
+from vtg.video.clip_loading import decode_frames
+from vtg.video.episodes.records import FilePart, file_version
+from vtg.video.episodes.shown import ShownFrames
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from vtg.video.clip import DecodeError
 from vtg.video.container import FrameIndex
-from vtg.video.records import FilePart
+from vtg.video.episodes.records import FilePart
 
 HOLD_S = 1.0
 """A part may end this long after its file and still be whole: its last frame stays. Durations are often rounded."""

@@ -2,12 +2,12 @@
 
     videos/a.mp4                     a file
     shards/000.tar::a.mp4            a member of an uncompressed tar file, as WebDataset shards are
-    s3://bucket/a.mp4                an object that fsspec finds (s3, gs, https; see `vtg.video.address`)
+    s3://bucket/a.mp4                an object that fsspec finds (s3, gs, https; see `vtg.video.files.address`)
     s3://bucket/000.tar::a.mp4       a member of such an object
     file:///videos/a.mp4             a file
 
 What is on a local disk is read in place, tar members too: FFmpeg opens a part of a file like a file (its `subfile`
-protocol). What is not is fetched by `vtg.video.fetched`; its facts alone are read from where it is (`opened`).
+protocol). What is not is fetched by `vtg.video.files.fetched`; its facts alone are read from where it is (`opened`).
 
 An object in a store is taken never to change under its name: nobody asks the store whether it has.
 """
@@ -28,9 +28,9 @@ import numpy as np
 
 from vtg.errors import ConfigError
 from vtg.output import cache_home, written_beside
-from vtg.video import address
-from vtg.video.address import TAR_MEMBER
 from vtg.video.clip import DecodeError
+from vtg.video.files import address
+from vtg.video.files.address import TAR_MEMBER
 
 EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp"}
 """Packages that fsspec needs for these addresses."""
@@ -181,7 +181,7 @@ def file_system(name: str) -> tuple[Any, str]:
     scheme = name.partition("://")[0]
     options: dict[str, Any] = {}
     if scheme in ("http", "https"):
-        from vtg.video.redirects import guarded_client
+        from vtg.video.files.redirects import guarded_client
 
         options["get_client"] = guarded_client
     try:

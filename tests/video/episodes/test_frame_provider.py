@@ -12,11 +12,11 @@ import pytest
 
 from vtg.config.schema import VideoConfig
 from vtg.errors import ConfigError
-from vtg.video import frames as module
 from vtg.video.clip import DecodeError
-from vtg.video.frames import FrameProvider, Frames, NullFrameProvider
-from vtg.video.load import load_clip
-from vtg.video.records import FilePart, VideoRecord
+from vtg.video.clip_loading import load_clip
+from vtg.video.episodes import frame_provider as module
+from vtg.video.episodes.frame_provider import FrameProvider, Frames, NullFrameProvider
+from vtg.video.episodes.records import FilePart, VideoRecord
 
 IRREGULAR_MS = [0, 10, 30, 500, 501, 1900, 2000, 4000, 4700]
 STEADY_MS = [100 * at for at in range(50)]

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from vtg.video.recent import RecentlyUsed
+from vtg.video.memory_cache import RecentlyUsed
 
 
 @pytest.fixture

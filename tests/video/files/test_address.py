@@ -17,10 +17,11 @@ from vtg.config.schema import DataConfig
 from vtg.data.grounding_dataset import SkipReport, read_split, read_splits
 from vtg.errors import ConfigError
 from vtg.inspect import __main__ as inspect
-from vtg.video import address, storage
 from vtg.video.clip import DecodeError
 from vtg.video.container import probe
-from vtg.video.fetched import FetchedVideos
+from vtg.video.files import address
+from vtg.video.files import video_files as storage
+from vtg.video.files.fetched import FetchedVideos
 
 REFUSED = [
     *(

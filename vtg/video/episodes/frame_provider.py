@@ -1,6 +1,6 @@
 """Single frames, episodes and episode clips of recorded videos, for annotators and chat models that ask for them.
 
-`FrameProvider` answers with what is on the screen at a time of a `VideoRecord`; `vtg.video.shown` has the rule.
+`FrameProvider` answers with what is on the screen at a time of a `VideoRecord`; `episodes/shown.py` has the rule.
 """
 
 import logging
@@ -13,13 +13,13 @@ import numpy as np
 
 from vtg.errors import ConfigError
 from vtg.video.clip import Clip, DecodeError
+from vtg.video.clip_loading import decode_frames
 from vtg.video.container import FrameIndex, read_index
-from vtg.video.episode_clips import episode_clip
-from vtg.video.load import decode_frames
-from vtg.video.recent import RecentlyUsed
-from vtg.video.records import FilePart, VideoRecord, file_version
+from vtg.video.episodes.episode_clips import episode_clip
+from vtg.video.episodes.records import FilePart, VideoRecord, file_version
+from vtg.video.episodes.shown import ShownFrames
+from vtg.video.memory_cache import RecentlyUsed
 from vtg.video.sampling import even_frames
-from vtg.video.shown import ShownFrames
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class FrameProvider:
         *,
         size: tuple[int, int] | None = None,
     ) -> list[np.ndarray | None]:
-        """The frame on the screen at each of `timestamps`, by the rule at the top of `vtg.video.shown`.
+        """The frame on the screen at each of `timestamps`, by the rule at the top of `vtg.video.episodes.shown`.
 
         Args:
             timestamps: seconds relative to the record's start, in any order, any of them repeated.
@@ -188,7 +188,7 @@ class FrameProvider:
         )
 
     def episode_clip_path(self, record: VideoRecord, camera_key: str | None = None) -> str:
-        """An H.264 mp4 of the record in `clip_dir`, made once, whoever asks; see `vtg.video.episode_clips`.
+        """An H.264 mp4 of the record in `clip_dir`, made once, whoever asks; see `vtg.video.episodes.episode_clips`.
 
         Raises:
             DecodeError: as in `video_for_episode`.

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from vtg.video import redirects
 from vtg.video.clip import DecodeError
 from vtg.video.container import probe
-from vtg.video.fetched import FetchedVideos
+from vtg.video.files import redirects
+from vtg.video.files.fetched import FetchedVideos
 
 pytest.importorskip("aiohttp", reason="fsspec reads https:// with aiohttp (pip install 'vtg[stores]')")
 

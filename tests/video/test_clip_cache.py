@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vtg.errors import ConfigError
-from vtg.video.cache import STALE_S, TOUCH_S, ClipCache, clip_key
 from vtg.video.clip import Clip, DecodeError
+from vtg.video.clip_cache import STALE_S, TOUCH_S, ClipCache, clip_key
 
 ROOM = 10**9
 FORK = multiprocessing.get_context("fork")
@@ -330,7 +330,7 @@ def put_with_small_files(cache: ClipCache, queue) -> None:
     logged: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: logged.append(record.getMessage())
-    logging.getLogger("vtg.video.cache").addHandler(handler)
+    logging.getLogger("vtg.video.clip_cache").addHandler(handler)
     # The kernel refuses to write on, as it does where a disk is full.
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
     for number in range(3):

@@ -34,8 +34,8 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
 from vtg.errors import ConfigError
-from vtg.video import storage
 from vtg.video.clip import Clip
+from vtg.video.files import video_files as storage
 
 logger = logging.getLogger(__name__)
 

@@ -109,7 +109,7 @@ class VideoIndex:
         """(N,) int64: the rows of these videos as they are now, -1 for those that are not in the index.
 
         Args:
-            stamps: (N, 2) int64 their sizes and times, `vtg.video.storage.stamp`.
+            stamps: (N, 2) int64 their sizes and times, `vtg.video.files.video_files.stamp`.
         """
         import pyarrow as pa
         import pyarrow.compute as pc

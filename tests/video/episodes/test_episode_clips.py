@@ -8,10 +8,10 @@ import pytest
 from vtg.errors import ConfigError
 from vtg.video.clip import DecodeError
 from vtg.video.container import read_index
-from vtg.video.episode_clips import CLIP_TICKS, episode_clip
-from vtg.video.frames import FrameProvider
-from vtg.video.records import FilePart, VideoRecord
-from vtg.video.shown import ShownFrames
+from vtg.video.episodes.episode_clips import CLIP_TICKS, episode_clip
+from vtg.video.episodes.frame_provider import FrameProvider
+from vtg.video.episodes.records import FilePart, VideoRecord
+from vtg.video.episodes.shown import ShownFrames
 
 IRREGULAR_MS = [0, 10, 30, 500, 501, 1900, 2000, 4000, 4700]
 STEADY_MS = [100 * at for at in range(50)]

@@ -4,7 +4,7 @@ import os
 import pytest
 
 from vtg.errors import ConfigError
-from vtg.video.records import FilePart, VideoRecord, file_version
+from vtg.video.episodes.records import FilePart, VideoRecord, file_version
 
 
 def test_parts_that_cannot_be_are_named():

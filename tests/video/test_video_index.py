@@ -14,9 +14,9 @@ from vtg.batching.cost import sample_costs, video_facts
 from vtg.config.schema import TaskConfig, VideoConfig
 from vtg.errors import ConfigError
 from vtg.tasks.span_task import SpanTask
-from vtg.video import index as indices
+from vtg.video import video_index as indices
 from vtg.video.container import probe
-from vtg.video.index import VideoIndex, make_index
+from vtg.video.video_index import VideoIndex, make_index
 
 
 @pytest.fixture

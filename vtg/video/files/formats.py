@@ -2,8 +2,8 @@
 
 from typing import IO
 
-from vtg.video import storage
 from vtg.video.clip import DecodeError
+from vtg.video.files import video_files as storage
 
 FORMATS = (
     *("mov", "matroska", "webm", "avi", "mpegts", "mpeg", "flv", "ogg", "asf", "rm", "mxf", "gxf", "nut", "wtv", "dv"),

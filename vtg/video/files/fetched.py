@@ -20,7 +20,7 @@ from pathlib import PurePosixPath
 
 from vtg.errors import ConfigError
 from vtg.output import cache_home
-from vtg.video import storage
+from vtg.video.files import video_files as storage
 
 OWN_FOLDER = "vtg-videos"
 
@@ -35,7 +35,7 @@ STALE_S = 3600.0
 
 
 class FetchedVideos:
-    """Local files of videos, wherever they are (`vtg.video.storage`).
+    """Local files of videos, wherever they are (`vtg.video.files.video_files`).
 
     Attributes:
         folder: of what is fetched: `OWN_FOLDER` in the named one, or vtg's own cache; made when the first is.

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from vtg.errors import ConfigError
-from vtg.video.blocks import image_blocks, video_block, video_file_block, video_settings, video_url_block
 from vtg.video.clip import Clip
-from vtg.video.frames import FrameProvider
-from vtg.video.records import FilePart, VideoRecord
+from vtg.video.episodes.chat_blocks import image_blocks, video_block, video_file_block, video_settings, video_url_block
+from vtg.video.episodes.frame_provider import FrameProvider
+from vtg.video.episodes.records import FilePart, VideoRecord
 
 STEADY_MS = [100 * at for at in range(50)]
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from vtg.config.schema import VideoConfig
-from vtg.video import load
+from vtg.video import clip_loading as load
 from vtg.video.clip import DecodeError
+from vtg.video.clip_loading import load_clip
 from vtg.video.decoders import DECODERS
-from vtg.video.load import load_clip
 
 TEN_S = [250 * at for at in range(40)]
 
@@ -193,5 +193,5 @@ def test_an_unknown_decoder_is_answered_with_the_valid_ones(make_video):
 
 
 def test_importing_it_imports_no_torch():
-    code = "import sys, vtg.video.load; sys.exit('torch' in sys.modules or 'decord' in sys.modules)"
+    code = "import sys, vtg.video.clip_loading; sys.exit('torch' in sys.modules or 'decord' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
