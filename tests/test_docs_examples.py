@@ -23,7 +23,7 @@ from vtg.evaluation.metrics import PRESETS
 from vtg.inspect.__main__ import main as inspect_command
 from vtg.tasks.answer import CODECS, Answer, Status
 from vtg.tasks.prompts import TEMPLATES
-from vtg.training.grpo.rewards import REWARDS, Completion, build
+from vtg.training.rl.rewards import REWARDS, Completion, build
 
 ROOT = Path(__file__).parents[1]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
