@@ -42,7 +42,8 @@ def test_every_command_is_a_module_with_a_main_of_its_own_and_help(name):
 
 
 def test_every_module_that_can_be_run_is_a_command():
-    runnable = {path.stem for path in (ROOT / "vtg").glob("*.py") if "__main__" in path.read_text(encoding="utf-8")}
+    modules = {path.stem for path in (ROOT / "vtg").glob("*.py") if "__main__" in path.read_text(encoding="utf-8")}
+    runnable = modules | {path.parent.name for path in (ROOT / "vtg").glob("*/__main__.py")}
     assert runnable - {"__main__"} == set(COMMANDS)
 
 

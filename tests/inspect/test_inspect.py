@@ -174,7 +174,7 @@ def test_wrong_usage_exits_with_2(capsys, video, tmp_path: Path):
 
 
 def test_the_command_runs_without_torch(video):
-    code = "import sys; from vtg.inspect import main; main([sys.argv[1]]); sys.exit('torch' in sys.modules)"
+    code = "import sys; from vtg.inspect.__main__ import main; main([sys.argv[1]]); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code, video], check=False, capture_output=True).returncode == 0
 
 
