@@ -163,7 +163,7 @@ class Way:
         if self.name == "vtg":
             self.trainer._rolled = self.trainer._sampled = None
             self.trainer._current = []
-            self.trainer.loader.go_on(self.trainer.loader.state, ranks=1)
+            self.trainer.loader.resume(self.trainer.loader.state, ranks=1)
 
     def step(self) -> dict[str, float]:
         """Seconds of one whole step by its parts, and of a forward without gradient."""

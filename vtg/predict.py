@@ -119,7 +119,7 @@ def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None
     from vtg.evaluation.partial_answers import AnswersSoFar, stamps
     from vtg.evaluation.question_reader import QuestionReader
     from vtg.models.checkpoint import resolve_checkpoint
-    from vtg.training.processes import lost_worker
+    from vtg.training.processes import worker_lost
 
     report = SkipReport(out / "skipped.jsonl", max_bad_share=config.data.max_bad_share)
     rows_file = _rows_file(config)
@@ -146,7 +146,7 @@ def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None
             report=report,
         )
     except RuntimeError as error:
-        worker = lost_worker(str(error))
+        worker = worker_lost(str(error))
         if worker is None:
             raise
         raise RunError(f"{worker}: lower num_workers or settings.video.total_pixels") from error

@@ -17,7 +17,7 @@ def _train(config: RLConfig) -> None:
     from vtg.config.rules import check_together
     from vtg.models.checkpoint_settings import adopt
     from vtg.models.hub import find_model
-    from vtg.training.processes import processes_part_together
+    from vtg.training.processes import processes_exit_together
     from vtg.training.rl import curriculum, rewards
     from vtg.training.run_dir import RunDir
     from vtg.training.zero.zero_settings import deepspeed_settings
@@ -35,7 +35,7 @@ def _train(config: RLConfig) -> None:
         with loading("torch, transformers and trl"):  # after the settings were checked
             from vtg.training.rl.run_rl import train
 
-        with processes_part_together():
+        with processes_exit_together():
             train(config, terms, notes)
 
 

@@ -13,7 +13,7 @@ def main() -> None:
 
 
 def _train(config: SFTConfig) -> None:
-    from vtg.training.processes import processes_part_together
+    from vtg.training.processes import processes_exit_together
     from vtg.training.run_dir import RunDir
 
     deepspeed_settings(config.deepspeed)
@@ -22,7 +22,7 @@ def _train(config: SFTConfig) -> None:
         with loading("torch and transformers"):  # after the settings were checked
             from vtg.training.sft.run_sft import train
 
-        with processes_part_together():
+        with processes_exit_together():
             train(config)
 
 

@@ -112,7 +112,7 @@ def measure(words: list[str]) -> tuple[int, int, int]:
     from vtg.memory.estimate import Batch, estimate
     from vtg.memory.parameters import count, empty_model
     from vtg.memory.workload import way_of, weights_dtype
-    from vtg.training.run import Course
+    from vtg.training.run import TrainingRun
     from vtg.training.sft import run_sft as sft
 
     sys.path.insert(0, str(ROOT / "tests" / "training"))
@@ -135,8 +135,8 @@ def measure(words: list[str]) -> tuple[int, int, int]:
             )
         )
 
-    class Measured(Course):
-        def run(self, trainer: Any, **kwargs: Any) -> None:
+    class Measured(TrainingRun):
+        def train_and_test(self, trainer: Any, **kwargs: Any) -> None:
             plain = trainer.model.get_base_model() if config.lora.enabled else trainer.model
             plain.register_forward_pre_hook(note, with_kwargs=True)
             known = [*trainer.model.parameters(), *trainer.model.buffers()]
@@ -145,11 +145,11 @@ def measure(words: list[str]) -> tuple[int, int, int]:
                 trainer.train()
             found.append(mode.peak + sum(one.nbytes for one in trainer.model.parameters()))
 
-    before, sft.Course = sft.Course, Measured
+    before, sft.TrainingRun = sft.TrainingRun, Measured
     try:
         sft.train(config)
     finally:
-        sft.Course = before
+        sft.TrainingRun = before
     counted = count(empty_model(config.model.path, weights_dtype(config, gpu=False)), config.model, config.lora)
     way = replace(way_of(config, gpu=False, ranks=1), attention=config.model.attention)
     told = max((estimate(counted, batch, way) for batch in shapes), key=lambda one: one.training_bytes)

@@ -20,7 +20,7 @@ from vtg.training.rl.prompt_batches import plan, prompt_costs
 from vtg.training.rl.rollout_batch import MicroBatch
 from vtg.training.rl.rollouts import RolloutLoader
 from vtg.training.rl.run_rl import grpo_arguments
-from vtg.training.run import Course
+from vtg.training.run import TrainingRun
 
 
 def overrides(demo: Path, out: Path, *more: str) -> list[str]:
@@ -71,8 +71,8 @@ def build(words: list[str]) -> VideoGRPOTrainer:
     config = compose(words)
     arguments = grpo_arguments(config)
     config.model.attention = "sdpa"
-    course = Course(config)
-    prompts = course.dataset(course.splits.train, training=True, answers=False)
+    run = TrainingRun(config)
+    prompts = run.dataset(run.splits.train, training=True, answers=False)
     costs = prompt_costs(config, prompts, arguments)
     record = curriculum.IoURecord.start(prompts.samples)
     loader = RolloutLoader(
@@ -84,14 +84,14 @@ def build(words: list[str]) -> VideoGRPOTrainer:
         iterations=arguments.num_iterations,
     )
     set_seed(config.seed)
-    model: Any = course.model
+    model: Any = run.model
     trainer = VideoGRPOTrainer(
         model=prepare_training(model, config.model, config.lora),
         args=arguments,
         config=config,
         train_dataset=prompts,
         eval_dataset=None,
-        processing_class=course.processor,
+        processing_class=run.processor,
         loader=loader,
         costs=costs,
         terms=rewards.build(config.rewards),
@@ -150,9 +150,9 @@ def cut_back(out: Path, *, step: int) -> None:
 def _train_twice(out: Path, words: list[str]) -> None:
     import torch
 
-    from vtg.training.processes import is_main_process, processes_part_together
+    from vtg.training.processes import is_main_process, processes_exit_together
 
-    with processes_part_together():
+    with processes_exit_together():
         train(words)
         torch.distributed.barrier()
         if is_main_process():

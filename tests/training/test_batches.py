@@ -46,7 +46,7 @@ def epoch_of(plan: Planner, epoch: int, ranks: int, *, skip: int = 0, position: 
     found = []
     for rank in range(ranks):
         batches = PlannedBatches(plan, rank=rank, ranks=ranks)
-        done = batches.go_on(position) if position is not None else 0
+        done = batches.resume(position) if position is not None else 0
         batches.set_epoch(epoch)
         each = list(batches)
         assert len(each) == len(batches)
@@ -111,7 +111,7 @@ def test_an_epoch_interrupted_on_any_numbers_of_ranks_trains_every_sample_once(w
     position, seen = None, []
     for at, (number, share) in enumerate(zip(ranks, [*shares[: len(ranks) - 1], 1.0], strict=False)):
         batches = PlannedBatches(plan, rank=0, ranks=number)
-        counted = batches.go_on(position) if position is not None else 0
+        counted = batches.resume(position) if position is not None else 0
         assert counted % accumulation == 0
         steps = epoch_of(plan, 1, number, position=position)
         assert counted + len(steps) == len(batches)

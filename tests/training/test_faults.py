@@ -19,7 +19,7 @@ from torch.utils.data import get_worker_info
 
 from vtg.errors import RunError
 from vtg.models.checkpoint import last_checkpoint
-from vtg.training.processes import processes_part_together
+from vtg.training.processes import processes_exit_together
 from vtg.training.sft.run_sft import train as train_sft
 
 ALONE = (
@@ -38,7 +38,7 @@ def words_of(script: str, demo: Path, out: Path, *more: str) -> list[str]:
 
 
 def train(script: str, words: list[str]) -> None:
-    with processes_part_together():
+    with processes_exit_together():
         train_sft(sft_runs.compose(words)) if script == "sft" else rl_runs.train(words)
 
 
@@ -174,9 +174,9 @@ def test_a_folder_that_cannot_be_written_to_is_named_before_any_model_loads(demo
 
 
 def test_an_error_that_is_a_bug_keeps_its_traceback():
-    with pytest.raises(RuntimeError, match=r"^a bug$") as error, processes_part_together():
+    with pytest.raises(RuntimeError, match=r"^a bug$") as error, processes_exit_together():
         raise RuntimeError("a bug")
     assert not isinstance(error.value, RunError)
-    with pytest.raises(RuntimeError, match="gloo") as error, processes_part_together():
+    with pytest.raises(RuntimeError, match="gloo") as error, processes_exit_together():
         raise RuntimeError("gloo, where there is no other process")
     assert not isinstance(error.value, RunError) and not torch.distributed.is_initialized()

@@ -102,9 +102,9 @@ def test_a_run_resumes_with_what_is_advised_or_the_advice_says_that_it_does_not(
         assert may_change_on_resume(name) != text.endswith(ANOTHER_RUN), text
 
 
-def test_a_run_resumes_with_what_other_errors_of_its_course_advise():
+def test_a_run_resumes_with_what_its_other_errors_advise():
     advised = {"trainer.max_grad_norm", "trainer.bf16", "data.max_bad_share"}
-    for module in ("guard", "processes", "saving"):
+    for module in ("guard", "processes", "checkpoint_saving"):
         text = (ROOT / "vtg" / "training" / f"{module}.py").read_text(encoding="utf-8")
         advised |= set(re.findall(r"\blower ((?:trainer|data|video|batching)\.\w+)", text))
     assert {"trainer.save_total_limit", "trainer.dataloader_num_workers", "trainer.learning_rate"} <= advised
@@ -148,11 +148,11 @@ def test_more_than_twenty_updates_in_a_row_are_not_left_out():
     accelerator = Accelerator(cpu=True)
     for step in range(1, MAX_SKIPPED + 1):
         guard.add(torch.tensor(math.nan), batch)
-        assert guard.leaves_out(torch.tensor(1.0), accelerator, step=step)
+        assert guard.skips_update(torch.tensor(1.0), accelerator, step=step)
     assert guard.take_skipped() == MAX_SKIPPED
     guard.add(torch.tensor(1.0), batch)
     with pytest.raises(RunError, match=r"step 21: the loss is finite, its gradient is not \(the last of 21 updates"):
-        guard.leaves_out(torch.tensor(math.inf), accelerator, step=21)
+        guard.skips_update(torch.tensor(math.inf), accelerator, step=21)
 
 
 @pytest.mark.distributed

@@ -61,7 +61,7 @@ def test_other_epochs_are_as_they_were_and_a_run_goes_on_where_it_was(by):
     assert cost(new[0], first.tokens, padded=True) == max(cost(step, first.tokens, padded=True) for step in old)
     done = {at for step in new[:4] for batch in step for at in batch}
     others = PlannedBatches(first, rank=0, ranks=1)
-    others.go_on(Position(0, ((2, 4),)))
+    others.resume(Position(0, ((2, 4),)))
     left = [at for batch in others for at in batch if at >= 0]
     assert sorted([*left, *(at for at in done if at >= 0)]) == list(range(50))
 

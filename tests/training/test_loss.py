@@ -10,7 +10,7 @@ from vtg.data.encoding import IGNORE_INDEX
 from vtg.data.grounding_dataset import TrainingCollator
 from vtg.models.loading import prepare_training
 from vtg.training.hf_arguments import training_arguments
-from vtg.training.run import Course
+from vtg.training.run import TrainingRun
 from vtg.training.sft.batches import plan_batches
 from vtg.training.sft.sft_trainer import SFTTrainer
 
@@ -20,19 +20,19 @@ def trainer(demo_dir, tmp_path_factory) -> SFTTrainer:
     words = overrides(demo_dir, tmp_path_factory.mktemp("run"), "trainer.use_cpu=true", "trainer.report_to=none")
     config = compose(words)
     arguments = training_arguments(config)
-    course = Course(config)
-    rows = course.dataset(course.splits.train, training=True)
+    run = TrainingRun(config)
+    rows = run.dataset(run.splits.train, training=True)
     set_seed(0)
     return SFTTrainer(
-        model=prepare_training(course.model, config.model, config.lora),
+        model=prepare_training(run.model, config.model, config.lora),
         args=arguments,
         train_dataset=rows,
-        eval_dataset=course.validation,
-        data_collator=TrainingCollator(course.processor.tokenizer.pad_token_id, config.batching),  # type: ignore[attr-defined]
-        processing_class=course.processor,
+        eval_dataset=run.validation,
+        data_collator=TrainingCollator(run.processor.tokenizer.pad_token_id, config.batching),  # type: ignore[attr-defined]
+        processing_class=run.processor,
         config=config,
-        report=course.report,
-        batches=plan_batches(config, rows, arguments, report=course.report),
+        report=run.report,
+        batches=plan_batches(config, rows, arguments, report=run.report),
     )
 
 

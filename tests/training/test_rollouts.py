@@ -63,7 +63,7 @@ def test_other_ranks_take_the_prompts_of_a_pass_that_were_not_trained(count, bef
     trained = {index for batch in whole for index in batch.ravel().tolist()}
     rest = [loader(count, ranks=now, rank=rank) for rank in range(now)]
     for one in rest:
-        one.go_on(RolloutState(**vars(state)), ranks=before)
+        one.resume(RolloutState(**vars(state)), ranks=before)
     left = set(range(count)) - trained
     if now == before:
         return

@@ -11,7 +11,7 @@ import pytest
 from sft_runs import ROOT, compose
 
 from vtg.errors import ConfigError
-from vtg.training.zero.zero_settings import AUTO, deepspeed_settings, launch_alone
+from vtg.training.zero.zero_settings import AUTO, deepspeed_settings, set_single_process_launch
 
 
 def settings(*words: str) -> dict | None:
@@ -89,12 +89,12 @@ def test_a_process_without_a_launcher_is_the_only_one(monkeypatch):
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.setenv(name, "")  # so that the end of the test removes what is set meanwhile
         monkeypatch.delenv(name)
-    launch_alone()
+    set_single_process_launch()
     assert [os.environ[name] for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")] == ["0", "0", "1"]
     assert int(os.environ["MASTER_PORT"]) > 1023
     monkeypatch.setenv("RANK", "3")
     monkeypatch.setenv("WORLD_SIZE", "4")
-    launch_alone()
+    set_single_process_launch()
     assert os.environ["RANK"] == "3" and os.environ["WORLD_SIZE"] == "4"
 
 

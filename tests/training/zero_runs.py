@@ -80,9 +80,9 @@ if __name__ == "__main__":
 
     import vtg.training.rl.run_rl
     import vtg.training.sft.run_sft  # noqa: F401
-    from vtg.training.processes import processes_part_together
+    from vtg.training.processes import processes_exit_together
 
     gc.freeze()  # what is imported stays: DeepSpeed and Accelerate collect garbage again and again
-    with processes_part_together():
+    with processes_exit_together():
         for job in json.loads(Path(sys.argv[1]).read_text()):
             _run(*job)

@@ -18,7 +18,7 @@ BEST_BEFORE = ".best_before"
 """In a run directory whose steps are counted anew, because its ranks are others: the best weights until then."""
 
 
-def put_in_place(written: Path, place: Path) -> None:
+def rename_into_place(written: Path, place: Path) -> None:
     """Gives a folder its name at one stroke, once it is on the disk; another that has the name already goes."""
     follow_umask(written)
     sync(written)
@@ -43,7 +43,7 @@ def keep_best(best: Path, run: Path) -> Path:
 
 
 @contextmanager
-def writes_to(folder: Path, what: str) -> Iterator[None]:
+def explain_write_errors(folder: Path, what: str) -> Iterator[None]:
     """Says of an error inside what was to be written to which run directory, and what is left.
 
     Raises:

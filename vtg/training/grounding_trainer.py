@@ -22,7 +22,7 @@ from vtg.evaluation.question_reader import QuestionReader
 from vtg.models.checkpoint import Settings, save_settings
 from vtg.models.loading import whole_files
 from vtg.private_names import check_private_names
-from vtg.training.checkpoint_saving import STAGING, keep_best, put_in_place, writes_to
+from vtg.training.checkpoint_saving import STAGING, explain_write_errors, keep_best, rename_into_place
 from vtg.training.guard import FiniteGuard, StepBatch, answering_remedies, out_of_memory, training_remedies
 from vtg.training.processes import is_main_process
 from vtg.training.progress import Progress
@@ -51,20 +51,21 @@ class GroundingTrainer(ZeroTrainer):
     base: ModelConfig
     stop: StopOnSignal
     interval_s: float
-    _shown: StepBatch | None = None
+    _current_batch: StepBatch | None = None
     _guard: FiniteGuard | None = None
     resumed_steps: int | None = None
     """Steps done, as the ranks of now count them, where a checkpoint of other ranks is gone on from."""
     outdated: Sequence[Path] = ()
-    tested: Sequence[GroundingDataset] = ()
+    test_sets: Sequence[GroundingDataset] = ()
     """Data sets that will be answered beside the validation set."""
-    stands_on: frozenset[str] = frozenset({"transformers", "peft"})
+    private_names_of: frozenset[str] = frozenset({"transformers", "peft"})
     """Libraries whose private names this trainer overrides or calls, whatever the settings."""
     _saves_to: str | None = None
     _reader: QuestionReader | None = None
 
     def __init__(self, *, args: TrainingArguments, **kwargs: Any) -> None:
-        check_private_names(self.stands_on | (frozenset({"trl", "deepspeed"}) if args.deepspeed else frozenset()))
+        plugins = frozenset({"trl", "deepspeed"}) if args.deepspeed else frozenset()
+        check_private_names(self.private_names_of | plugins)
         super().__init__(args=args, **kwargs)
         self.add_callback(_Hooks(self))
 
@@ -89,22 +90,22 @@ class GroundingTrainer(ZeroTrainer):
             return super().train(*args, **kwargs)
         except torch.OutOfMemoryError as error:
             remedies = training_remedies(self.config, self.args.per_device_train_batch_size)
-            raise out_of_memory(error, f"step {self.state.global_step + 1}\n{self._shown}", remedies) from error
+            raise out_of_memory(error, f"step {self.state.global_step + 1}\n{self._current_batch}", remedies) from error
         finally:
-            self.stop.let_go()
+            self.stop.restore_handlers()
             for callback in self.callback_handler.callbacks:
                 if isinstance(callback, Progress):
                     callback.close()
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """One micro-batch; remembers what it holds, for errors."""
-        shown = self._shown = self.step_batch(inputs)
+        shown = self._current_batch = self.step_batch(inputs)
         return self.guard.add(super().training_step(model, inputs, num_items_in_batch), shown)
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         """The gradient norm; asked for once an optimizer step, before the update, which is left out here if it must."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
-        if self.guard.leaves_out(norm, self.accelerator, step=self.state.global_step + 1):
+        if self.guard.skips_update(norm, self.accelerator, step=self.state.global_step + 1):
             model.zero_grad(set_to_none=True)  # without gradients the optimizer does nothing
             return None
         return norm
@@ -115,14 +116,14 @@ class GroundingTrainer(ZeroTrainer):
             logs["skipped_updates"] = float(self.guard.take_skipped())
         super().log(logs, start_time)
 
-    def go_on(self, checkpoint: Path) -> None:
+    def resume(self, checkpoint: Path) -> None:
         """Takes up from a checkpoint what the Trainer does not restore itself; here that is nothing."""
 
     def planned_steps(self) -> int:
         """Optimizer steps of the whole run, those before a resume included."""
         raise NotImplementedError
 
-    def recount(self, checkpoint: Path, steps: int) -> None:
+    def recount_steps(self, checkpoint: Path, steps: int) -> None:
         """Goes on from a checkpoint as from step `steps`, because the ranks are others than it was saved with."""
         self.resumed_steps = steps
         counted = {int(folder.name.rpartition("-")[2]): folder for folder in checkpoint.parent.glob("checkpoint-*")}
@@ -197,18 +198,18 @@ class GroundingTrainer(ZeroTrainer):
     def _reader_of(self, dataset: GroundingDataset) -> QuestionReader:
         """One reader for all evaluations of a run, whose workers are started once."""
         if self._reader is None or not any(dataset is known for known in self._reader.datasets):
-            others = [known for known in (self.eval_dataset, *self.tested) if isinstance(known, GroundingDataset)]
+            others = [known for known in (self.eval_dataset, *self.test_sets) if isinstance(known, GroundingDataset)]
             known = {id(one): one for one in (*others, dataset)}
             self._reader = QuestionReader(known.values(), num_workers=self.args.dataloader_num_workers)
         return self._reader
 
-    def end_reading(self) -> None:
+    def stop_readers(self) -> None:
         """Ends the processes that read prompts; a later evaluation would start them again."""
         self._reader = None
 
     # A checkpoint is written beside and takes its name when all ranks are done with it.
 
-    def save_more(self, checkpoint: Path) -> None:
+    def save_extra(self, checkpoint: Path) -> None:
         """Writes what else belongs into a checkpoint; on every rank."""
 
     def _get_output_dir(self, trial: Any) -> str:
@@ -225,11 +226,11 @@ class GroundingTrainer(ZeroTrainer):
         if self.args.should_save:
             shutil.rmtree(staging, ignore_errors=True)
         self.accelerator.wait_for_everyone()
-        with writes_to(run, name):
+        with explain_write_errors(run, name):
             self._saves_to = str(staging)
             try:
                 super()._save_checkpoint(model, trial)
-                self.save_more(staging / name)
+                self.save_extra(staging / name)
             finally:
                 self._saves_to = None
             self.find_best(name)
@@ -239,7 +240,7 @@ class GroundingTrainer(ZeroTrainer):
                 if before:
                     self.state.best_model_checkpoint = str(keep_best(before[0], run))
                 self.state.save_to_json(str(staging / name / TRAINER_STATE_NAME))
-                put_in_place(staging / name, run / name)
+                rename_into_place(staging / name, run / name)
                 best, limit = self.state.best_model_checkpoint, self.args.save_total_limit
                 rotate_checkpoints(str(run), limit, best, use_mtime=True)
                 # Of more steps because of fewer ranks: nothing may go on from them now.
@@ -285,7 +286,7 @@ class _Hooks(TrainerCallback):
         schedule.step()  # the schedule's rate of that step, of as many steps as there are now
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.trainer.guard.check_asked(state.global_step + 1)
+        self.trainer.guard.check_was_called(state.global_step + 1)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.trainer.guard.check_asked(state.global_step)
+        self.trainer.guard.check_was_called(state.global_step)

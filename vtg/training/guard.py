@@ -117,7 +117,7 @@ class FiniteGuard:
         self._last = torch.where(torch.isfinite(loss), loss, last)
         return self._last
 
-    def leaves_out(self, grad_norm: Any, accelerator: Accelerator, *, step: int) -> bool:
+    def skips_update(self, grad_norm: Any, accelerator: Accelerator, *, step: int) -> bool:
         """Whether the update of this step is to be left out, the same on every rank; every rank has to call it.
 
         Args:
@@ -153,11 +153,11 @@ class FiniteGuard:
         )
         return accelerator.scaler is None  # which leaves out the update itself
 
-    def check_asked(self, step: int) -> None:
+    def check_was_called(self, step: int) -> None:
         """Called before and after the update of a step.
 
         Raises:
-            JointRunError: `leaves_out` was not called for its losses.
+            JointRunError: `skips_update` was not called for its losses.
         """
         if self._window:
             raise _unguarded(step, "_get_grad_norm")

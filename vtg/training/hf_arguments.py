@@ -11,7 +11,7 @@ from transformers import TrainingArguments
 from vtg.config.launcher import launched_by_deepspeed
 from vtg.config.schema import SFTConfig
 from vtg.errors import ConfigError
-from vtg.training.zero.zero_settings import deepspeed_settings, launch_alone
+from vtg.training.zero.zero_settings import deepspeed_settings, set_single_process_launch
 
 log = logging.getLogger("vtg")
 
@@ -60,7 +60,7 @@ def training_arguments(
             stage = settings.get("zero_optimization", {}).get("stage", 0)
             log.info("started by deepspeed: ZeRO-%s (deepspeed=none: DDP, all of the model's state on each GPU)", stage)
         given["deepspeed"] = settings
-        launch_alone()
+        set_single_process_launch()
     try:
         arguments = kind(
             **(given | more),

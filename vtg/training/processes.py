@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from vtg.errors import JointRunError, RunError
 
-AGAIN = "the same command goes on from the last checkpoint"
+RESUME_HINT = "the same command goes on from the last checkpoint"
 
 LOST_PEER = re.compile(
     r"gloo|NCCL|Connection (closed|reset) by peer|Socket Timeout|Broken pipe|store.*timed? ?out", re.I
@@ -31,13 +31,13 @@ def is_main_process() -> bool:
 
 def wait_for_all() -> None:
     """Until every process of the run has come here."""
-    if is_one_of_many():
+    if in_process_group():
         import torch
 
         torch.distributed.barrier()
 
 
-def is_one_of_many() -> bool:
+def in_process_group() -> bool:
     """Whether a process group was started; there is none before torch was imported."""
     if "torch" not in sys.modules:
         return False
@@ -47,7 +47,7 @@ def is_one_of_many() -> bool:
 
 
 @contextmanager
-def processes_part_together() -> Iterator[None]:
+def processes_exit_together() -> Iterator[None]:
     """Ends the process group where all ranks come to the end, or are stopped, together; an error is not held up.
 
     A process that exits while its group is open can be aborted by the group's own threads.
@@ -57,13 +57,13 @@ def processes_part_together() -> Iterator[None]:
             disk is full: says so, and how to go on.
     """
     try:
-        with _told_plainly():
+        with _explained_errors():
             yield
     except (SystemExit, JointRunError):
         _end_process_group()
         raise
     except RunError:
-        if is_one_of_many():
+        if in_process_group():
             # The launcher ends this process as soon as another has ended: what went wrong is said first.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise
@@ -71,7 +71,7 @@ def processes_part_together() -> Iterator[None]:
 
 
 @contextmanager
-def _told_plainly() -> Iterator[None]:
+def _explained_errors() -> Iterator[None]:
     try:
         yield
     except RunError:
@@ -82,33 +82,33 @@ def _told_plainly() -> Iterator[None]:
         where = f"{error.filename}: " if error.filename else ""
         raise RunError(
             f"{where}{error.strerror}: files of the run cannot be written; make room, or choose another output_dir. "
-            f"What was saved is whole; {AGAIN}"
+            f"What was saved is whole; {RESUME_HINT}"
         ) from error
     except RuntimeError as error:
-        found = _loss(str(error))
+        found = _process_lost(str(error))
         if found is None:
             raise
         raise RunError(found) from error
 
 
-def _loss(said: str) -> str | None:
+def _process_lost(said: str) -> str | None:
     """What to tell of a RuntimeError of torch that is about another process; None of any other."""
-    worker = lost_worker(said)
+    worker = worker_lost(said)
     if worker:
-        return f"{worker}: lower trainer.dataloader_num_workers; {AGAIN}"
-    if is_one_of_many() and LOST_PEER.search(said):
+        return f"{worker}: lower trainer.dataloader_num_workers; {RESUME_HINT}"
+    if in_process_group() and LOST_PEER.search(said):
         import torch
 
         first = next((line.strip() for line in said.splitlines() if LOST_PEER.search(line)), said)
         return (
             f"rank {torch.distributed.get_rank()}: another process of this run has ended, or does not answer "
             f"({first[:200]})\nWhat it said stands in its own output; if it said nothing, it was killed, as the system "
-            f"does when memory runs out (see dmesg). {AGAIN[0].upper()}{AGAIN[1:]}"
+            f"does when memory runs out (see dmesg). {RESUME_HINT[0].upper()}{RESUME_HINT[1:]}"
         )
     return None
 
 
-def lost_worker(said: str) -> str | None:
+def worker_lost(said: str) -> str | None:
     """What to tell, before the way out, of a RuntimeError about a data worker that has ended; None of any other."""
     worker = LOST_WORKER.search(said)
     if worker is None:
@@ -120,7 +120,7 @@ def lost_worker(said: str) -> str | None:
 
 def _end_process_group() -> None:
     wait_for_all()
-    if is_one_of_many():
+    if in_process_group():
         import torch
 
         torch.distributed.destroy_process_group()

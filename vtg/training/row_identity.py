@@ -12,7 +12,7 @@ from vtg.errors import ConfigError
 from vtg.output import read_jsonl
 
 
-def described(samples: Sequence[Sample], *, with_ids: bool = False) -> dict[str, Any]:
+def row_digest(samples: Sequence[Sample], *, with_ids: bool = False) -> dict[str, Any]:
     """How many samples there are, and their digest."""
     return {"count": len(samples), "digest": SampleTable.of(samples).digest(with_ids=with_ids)}
 
@@ -26,7 +26,7 @@ def check_rows(splits: Splits, before: dict[str, dict[str, Any]], data: DataConf
     Raises:
         ConfigError: they are others: says which file, and how many rows it has and had.
     """
-    now = {"train": described(splits.train), "val": described(splits.val)}
+    now = {"train": row_digest(splits.train), "val": row_digest(splits.val)}
     names = {"train": ("annotation_file", "train"), "val": ("val_file", "validate")}
     for split, (key, verb) in names.items():
         was, found = before.get(split), now[split]
@@ -45,7 +45,7 @@ def check_rows(splits: Splits, before: dict[str, dict[str, Any]], data: DataConf
     return now
 
 
-def are_answers_to(answers: Path, samples: Sequence[Sample], *, skipped: int) -> bool:
+def answers_match(answers: Path, samples: Sequence[Sample], *, skipped: int) -> bool:
     """Whether a file of answers is about these samples, of which so many could not be read: of a run that did not
     remember its rows.
     """
@@ -59,7 +59,7 @@ def are_answers_to(answers: Path, samples: Sequence[Sample], *, skipped: int) ->
     return len(samples) - skipped <= len(rows) <= len(samples)
 
 
-def notes_on_rows(splits: Splits, *, chooses: bool) -> list[str]:
+def row_notes(splits: Splits, *, chooses: bool) -> list[str]:
     """What a reader of the test's scores has to know of its rows.
 
     Args:

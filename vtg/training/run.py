@@ -23,19 +23,19 @@ from vtg.models.loading import base_weights, load_model, tokens_per_second
 from vtg.output import read_jsonl
 from vtg.report import write_report
 from vtg.tasks.span_task import SpanTask
-from vtg.training.checkpoint_saving import BEST_BEFORE, STAGING, put_in_place, writes_to
+from vtg.training.checkpoint_saving import BEST_BEFORE, STAGING, explain_write_errors, rename_into_place
 from vtg.training.grounding_trainer import GroundingTrainer
 from vtg.training.hf_arguments import has_validation
 from vtg.training.processes import is_main_process, wait_for_all
-from vtg.training.row_identity import are_answers_to, check_rows, described, notes_on_rows
+from vtg.training.row_identity import answers_match, check_rows, row_digest, row_notes
 from vtg.training.run_dir import RunDir
 from vtg.training.run_record import FILES, RunRecord
-from vtg.training.run_results import Results, about_the_best
+from vtg.training.run_results import Results, best_weights_note
 
 log = logging.getLogger(__name__)
 
 
-class Course:
+class TrainingRun:
     """A run directory, samples, a model, and what is done with them, whichever way the model is trained.
 
     Attributes:
@@ -99,13 +99,13 @@ class Course:
         record = RunRecord.read(self.path)
         before = record.rows if self.checkpoint is not None else {}
         record.rows = check_rows(self.splits, before, self.config.data, run=self.path)
-        record.notes = notes_on_rows(self.splits, chooses=self._chooses)
+        record.notes = row_notes(self.splits, chooses=self._selects_best)
         record.write(self.path)
         for note in record.notes:
             log.warning("%s", note)
 
     @property
-    def _chooses(self) -> bool:
+    def _selects_best(self) -> bool:
         """Whether the best of several weights are chosen, by validation."""
         strategies = [str(self.config.trainer.get(key, "no")) for key in ("eval_strategy", "save_strategy")]
         return has_validation(self.config) and "no" not in strategies
@@ -128,7 +128,9 @@ class Course:
             seed=self.config.seed,
         )
 
-    def run(self, trainer: GroundingTrainer, *, continued: bool, before: Callable[[], None] | None = None) -> None:
+    def train_and_test(
+        self, trainer: GroundingTrainer, *, continued: bool, before: Callable[[], None] | None = None
+    ) -> None:
         """Measures, trains, measures again, and writes what there is to see.
 
         Args:
@@ -136,7 +138,7 @@ class Course:
             before: called once the base is measured, before training.
         """
         results = Results(self.path)
-        trainer.tested = [self.test]
+        trainer.test_sets = [self.test]
         if self.test.samples and not self._has_base(results):
             with base_weights(trainer.model, continued=continued):
                 self._answer(trainer, results, "base", progress="testing the base model")
@@ -147,7 +149,7 @@ class Course:
             self._measure(trainer, results)
         elif is_main_process():
             print(f"saved {self.path / 'best'}; nothing was tested: there is no data.test_file, and no validation rows")
-        trainer.end_reading()
+        trainer.stop_readers()
         if is_main_process():
             print(write_report(self.path))
 
@@ -156,13 +158,13 @@ class Course:
         has = results.has("base")
         if has and is_main_process():
             before = RunRecord.read(self.path).base
-            now = self._asked
+            now = self._test_rows
             if before:
                 has, count = before == now, before["count"]
             else:  # a run of before it was remembered
                 answers, skipped = self.path / FILES["base"], self.path / "skipped.jsonl"
                 unread = len(read_jsonl(skipped)) if skipped.is_file() else 0
-                has, count = are_answers_to(answers, self.splits.test, skipped=unread), len(read_jsonl(answers))
+                has, count = answers_match(answers, self.splits.test, skipped=unread), len(read_jsonl(answers))
             if not has:
                 log.warning(
                     "the test rows are not those that the base model was measured on (%d there, %d here): it is "
@@ -173,9 +175,9 @@ class Course:
         return has
 
     @cached_property
-    def _asked(self) -> dict[str, Any]:
+    def _test_rows(self) -> dict[str, Any]:
         """What tells the test questions from others."""
-        return described(self.splits.test, with_ids=True)
+        return row_digest(self.splits.test, with_ids=True)
 
     def _measure(self, trainer: GroundingTrainer, results: Results) -> None:
         self._answer(trainer, results, "tuned", progress="testing the tuned model")
@@ -193,14 +195,14 @@ class Course:
         told = {  # what else they depend on is the configuration, and a run directory has one
             "ranks": trainer.args.world_size,
             "weights": [] if name == "base" else stamps(self.path / "best", "*.safetensors"),
-            "rows": self._asked,
+            "rows": self._test_rows,
         }
         so_far = AnswersSoFar(self.path / f"{FILES[name]}.part{trainer.args.process_index}", told)
         results.keep(name, trainer.answers(self.test, so_far=so_far, **how))
         if is_main_process():
             if name == "base":
                 record = RunRecord.read(self.path)
-                record.base = self._asked
+                record.base = self._test_rows
                 record.write(self.path)
             for part in self.path.glob(f"{FILES[name]}.part*"):  # of all ranks, also of those before a stop
                 part.unlink()
@@ -240,7 +242,7 @@ class Course:
             return
         if checkpoint is not None:
             log.info("going on from %s", checkpoint)
-            trainer.go_on(checkpoint)
+            trainer.resume(checkpoint)
             trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
         steps = trainer.resumed_steps or trainer.state.global_step
         if checkpoint is None or steps < trainer.planned_steps():  # else the Trainer would take one step more
@@ -253,13 +255,13 @@ class Course:
         chosen = trainer.state.best_model_checkpoint or (str(checkpoint) if steps >= trainer.planned_steps() else None)
         if chosen is not None:
             trainer.load_weights(chosen)
-        said = about_the_best(trainer.state, warmup_steps=trainer.args.get_warmup_steps(trainer.planned_steps()))
+        said = best_weights_note(trainer.state, warmup_steps=trainer.args.get_warmup_steps(trainer.planned_steps()))
         log.info("%s", said)
         beside = self.path / STAGING / best.name
-        with writes_to(self.path, best.name):
+        with explain_write_errors(self.path, best.name):
             trainer.save_model(str(beside))
             if is_main_process():
-                put_in_place(beside, best)
+                rename_into_place(beside, best)
                 record = RunRecord.read(self.path)
                 record.trained = {"length": self._length, "said": [said]}
                 record.write(self.path)

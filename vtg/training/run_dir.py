@@ -24,7 +24,7 @@ from vtg.output import whole_lines, write_json, write_text
 from vtg.threads import openmp_settings
 from vtg.training.checkpoint_saving import STAGING
 from vtg.training.processes import is_main_process, wait_for_all
-from vtg.training.run_lock import alone_in
+from vtg.training.run_lock import hold_run_lock
 from vtg.training.run_record import FILES, RunRecord
 from vtg.versions import versions
 
@@ -38,7 +38,7 @@ FREE_FORM = ("trainer", "rl")
 ANSWERS_DEPEND_ON = ("model.", "video.", "task.", "evaluation.max_new_tokens")
 """How the settings begin that the answers of the base model depend on."""
 
-LEARNED = ("train_log.jsonl", "completions", "tensorboard")
+TRAINING_LOGS = ("train_log.jsonl", "completions", "tensorboard")
 """What training writes step by step."""
 
 BATCHES = (
@@ -71,7 +71,7 @@ class RunDir:
         with ExitStack() as held:
             with self._writable():
                 if is_main_process():
-                    held.enter_context(alone_in(self.path))
+                    held.enter_context(hold_run_lock(self.path))
             self.check(config)
             yield
 
@@ -84,12 +84,12 @@ class RunDir:
         """
         RunRecord.read(self.path)
         way_out = "choose another run_name or output_dir, or remove the folder"
-        if config.resume == "never" and (self.is_trained or self.is_answered):
+        if config.resume == "never" and (self.is_trained or self.has_answers):
             raise ConfigError(f"resume = never, but {self.path} holds a run; {way_out}, or set resume=auto to go on")
         if config.resume == "must" and last_checkpoint(self.path) is None:
             raise ConfigError(f"resume = must, but {self.path} holds no checkpoint; set resume=auto to start")
         changes = self._changes(config)
-        if not self.is_trained and not self.is_answered:
+        if not self.is_trained and not self.has_answers:
             return changes
         if self.settings and ("rollout.engine" in self.settings) != isinstance(config, RLConfig):
             program = "train_sft.py" if isinstance(config, RLConfig) else "train_rl.py"
@@ -123,7 +123,7 @@ class RunDir:
         return last_checkpoint(self.path) is not None or has_weights(self.path / "best")
 
     @property
-    def is_answered(self) -> bool:
+    def has_answers(self) -> bool:
         """Whether there are answers, be they of the first questions only."""
         parts = (part for name in FILES.values() for part in self.path.glob(f"{name}.part*"))
         return any((self.path / name).is_file() for name in FILES.values()) or any(
@@ -141,7 +141,7 @@ class RunDir:
             return True
         if key in BATCHES and not self._knows_its_batches():
             return False
-        return may_change_on_resume(key) and not _keeps_from_changing(key, config)
+        return may_change_on_resume(key) and not _fixed_by_another_setting(key, config)
 
     def _knows_its_batches(self) -> bool:
         """Whether the last checkpoint says with which batches it came so far; older ones do not."""
@@ -170,7 +170,7 @@ class RunDir:
     def _begin(self, config: SFTConfig, checkpoint: Path | None, changes: Changes) -> None:
         """Writes what tells of the run, and removes the half of a checkpoint that a kill left."""
         self.path.mkdir(parents=True, exist_ok=True)
-        is_new = not self.is_trained and not self.is_answered
+        is_new = not self.is_trained and not self.has_answers
         record = RunRecord() if is_new else RunRecord.read(self.path)
         if changes and is_new:
             log.info("%s: nothing was kept of a run with other settings; it begins anew", self.path)
@@ -179,7 +179,7 @@ class RunDir:
             for key, (before, now) in changes.items():
                 log.info("%s %s = %s (was %s)", verb, key, now, before)
         if not self.is_trained:
-            for name in LEARNED:
+            for name in TRAINING_LOGS:
                 _remove(self.path / name)
         start = {"time": datetime.now().astimezone().isoformat(timespec="seconds")}
         more = {
@@ -208,7 +208,7 @@ def settings_of(config: SFTConfig) -> dict[str, Any]:
     return flat(OmegaConf.to_container(OmegaConf.create(asdict(config))))
 
 
-def _keeps_from_changing(key: str, config: SFTConfig) -> bool:
+def _fixed_by_another_setting(key: str, config: SFTConfig) -> bool:
     """Whether another setting makes one that may change by itself decide what is learned."""
     batching, schedule = config.batching, str(config.trainer.get("lr_scheduler_type", ""))
     if key.startswith("batching.") and key.partition(".")[2] in ("target_batch_tokens", "target_batch_duration"):

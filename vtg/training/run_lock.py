@@ -43,7 +43,7 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def hold_run_lock(folder: Path) -> Iterator[None]:
     """Inside, this process is the only one of its kind in `folder`, which is made, and removed again if left empty.
 
     Raises:

@@ -61,7 +61,7 @@ class Results:
         return "\n".join([*lines, "", *(str(self.run_dir / name) for name in files)])
 
 
-def about_the_best(state: TrainerState, *, warmup_steps: int) -> str:
+def best_weights_note(state: TrainerState, *, warmup_steps: int) -> str:
     """Which weights the tuned ones are, and how those after them compare."""
     scores = {entry["step"]: entry["eval_mIoU"] for entry in state.log_history if "eval_mIoU" in entry}
     step, last = state.best_global_step, state.global_step

@@ -33,9 +33,9 @@ class StopOnSignal(TrainerCallback):
             control.should_training_stop = True
 
     def on_train_end(self, args, state, control, **kwargs):
-        self.let_go()
+        self.restore_handlers()
 
-    def let_go(self) -> None:
+    def restore_handlers(self) -> None:
         """Signals are handled as before; also where training ends by an error."""
         while self._before:
             signal.signal(*self._before.popitem())

@@ -97,7 +97,7 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
     config: RLConfig  # type: ignore[assignment]
     args: GRPOConfig  # type: ignore[assignment]
     num_generations: int
-    stands_on = GroundingTrainer.stands_on | {"trl"}
+    private_names_of = GroundingTrainer.private_names_of | {"trl"}
 
     def __init__(
         self,
@@ -435,7 +435,7 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """None: a checkpoint's README would be about TRL."""
 
-    def save_more(self, checkpoint: Path) -> None:
+    def save_extra(self, checkpoint: Path) -> None:
         """Where the stream of prompts is, the rollout that is being trained on, and the IoU of every sample."""
         if self.loader.state.micro_steps and self._sampled is not None:
             save_file(self._sampled.saved(), checkpoint / self._rollout_file)
@@ -447,7 +447,7 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
                 checkpoint / STATE_FILE, told | {"log_lines": self.train_log.lines, "ranks": self.args.world_size}
             )
 
-    def go_on(self, checkpoint: Path) -> None:
+    def resume(self, checkpoint: Path) -> None:
         """Prepares to resume from a checkpoint: in the middle of its rollout, or with other ranks or batches than it
         had, after the last rollout that was trained to its end.
         """
@@ -457,7 +457,7 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         before = PromptBatches(**found["batches"]) if "batches" in found else size
         planner: Any = self.loader.plan
         planned = partial(planner, size=before) if before != size else None
-        self.loader.go_on(RolloutState(**found["loader"]), ranks=ranks, plan=planned)
+        self.loader.resume(RolloutState(**found["loader"]), ranks=ranks, plan=planned)
         self.plateau = Plateau.load(found["plateau"], self.config.curriculum)
         saved = IoURecord.read(checkpoint / RECORD_FILE, self.prompts.samples)
         self.record.iou, self.record.met, self.record.step = saved.iou, saved.met, saved.step  # others hold it too
@@ -481,7 +481,7 @@ class VideoGRPOTrainer(GroundingTrainer, GRPOTrainer):
         is_asked = (self.config.trainer.get("max_steps") or -1) > 0
         steps = step if is_asked else round(step * self.args.max_steps / planned)
         log.info("%d ranks go on from %d: step %d of %d", self.args.world_size, ranks, steps, self.args.max_steps)
-        self.recount(checkpoint, steps)
+        self.recount_steps(checkpoint, steps)
         if is_main_process():
             set_completions_aside(Path(self.config.output_dir), since=steps, folder=f"on_{ranks}_ranks")
 

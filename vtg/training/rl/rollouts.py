@@ -91,7 +91,7 @@ class RolloutLoader:
     def set_epoch(self, epoch: int) -> None:
         """The stream counts its own passes."""
 
-    def go_on(
+    def resume(
         self,
         state: RolloutState,
         *,

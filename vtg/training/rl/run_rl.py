@@ -24,7 +24,7 @@ from vtg.training.rl.grpo_trainer import VideoGRPOTrainer, check_trl
 from vtg.training.rl.prompt_batches import PromptBatches, plan, prompt_costs
 from vtg.training.rl.rewards import Term
 from vtg.training.rl.rollouts import RolloutLoader
-from vtg.training.run import Course
+from vtg.training.run import TrainingRun
 from vtg.training.run_record import FILES
 
 log = logging.getLogger(__name__)
@@ -49,12 +49,12 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
             "model.attention=sdpa to run it once",
             *(config.model.attention, arguments.num_generations),
         )
-    course = Course(config)
+    run = TrainingRun(config)
     keep_clips = config.rollout.engine != "transformers"
-    prompts = course.dataset(course.splits.train, training=True, answers=False, keep_clips=keep_clips)
+    prompts = run.dataset(run.splits.train, training=True, answers=False, keep_clips=keep_clips)
     costs, size = prompt_costs(config, prompts, arguments), PromptBatches.of(config, arguments)
     if config.batching.oversize == "skip":
-        prompts.leave_out(costs > size.budget, course.report, budget=size.budget)
+        prompts.leave_out(costs > size.budget, run.report, budget=size.budget)
         costs = costs[costs <= size.budget]
     record = curriculum.IoURecord.start(prompts.samples)
     loader = RolloutLoader(
@@ -80,8 +80,8 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
         of="prompts",
     )
     set_seed(config.seed)
-    continued = isinstance(course.model, PeftModel)
-    model = prepare_training(course.model, config.model, config.lora)
+    continued = isinstance(run.model, PeftModel)
+    model = prepare_training(run.model, config.model, config.lora)
     if arguments.sync_ref_model and isinstance(model, PeftModel):
         raise ConfigError(
             f"rl.sync_ref_model = true: {config.model.path} is an adapter, whose reference is the model without it and "
@@ -92,15 +92,15 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
         args=arguments,
         config=config,
         train_dataset=prompts,
-        eval_dataset=course.validation,
-        processing_class=course.processor,
+        eval_dataset=run.validation,
+        processing_class=run.processor,
         loader=loader,
         costs=costs,
         terms=terms,
         record=record,
-        report=course.report,
+        report=run.report,
     )
-    course.run(trainer, continued=continued, before=partial(_check_start, course, trainer))
+    run.train_and_test(trainer, continued=continued, before=partial(_check_start, run, trainer))
 
 
 def grpo_arguments(config: RLConfig) -> GRPOConfig:
@@ -143,14 +143,14 @@ def _set_steps(arguments: GRPOConfig, loader: RolloutLoader) -> None:
     )
 
 
-def _check_start(course: Course, trainer: VideoGRPOTrainer) -> None:
+def _check_start(run: TrainingRun, trainer: VideoGRPOTrainer) -> None:
     """Ends the run where the engine does not agree with training.
 
     Warns where most answers of the model that training starts from cannot be read: it would learn nothing.
     """
     trainer.check_engine()
     config = trainer.config
-    answers = course.path / FILES["base"]
+    answers = run.path / FILES["base"]
     rows = read_jsonl(answers) if answers.is_file() else []
     parsed = sum(row["status"] == Status.OK for row in rows)
     if rows and parsed < config.rollout.min_parsed * len(rows):

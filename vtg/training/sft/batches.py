@@ -62,24 +62,24 @@ class PlannedBatches(Sampler[list[int]]):
         if self.dataset is not None:
             self.dataset.set_epoch(epoch)
 
-    def go_on(self, position: Position) -> int:
+    def resume(self, position: Position) -> int:
         """Plans what is left of an epoch instead of all of it; returns how many of its batches count as done."""
         self._resumed = position
-        return self.planner.rest(position, self.ranks)[1]
+        return self.planner.remaining(position, self.ranks)[1]
 
     def position(self, epoch: int, steps: int) -> Position:
         """What to remember once so many steps of an epoch are done."""
         size = self.planner.size
         if self._resumed is None or self._resumed.epoch != epoch:
             return Position(epoch, ((self.ranks, steps),), sizes=(size,))
-        done = self.planner.rest(self._resumed, self.ranks)[1]
+        done = self.planner.remaining(self._resumed, self.ranks)[1]
         before = self._resumed.sizes or (size,) * len(self._resumed.parts)
         return Position(epoch, (*self._resumed.parts, (self.ranks, steps - done)), sizes=(*before, size))
 
     def plan(self) -> tuple[Plan, int]:
         """Of the current epoch, of units; and how many of its steps are done already, which are not in the plan."""
         if self._resumed is not None and self._resumed.epoch == self.current:
-            return self.planner.rest(self._resumed, self.ranks)
+            return self.planner.remaining(self._resumed, self.ranks)
         return self.planner.epoch(self.current, self.ranks), 0
 
     def __len__(self) -> int:

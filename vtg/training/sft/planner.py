@@ -171,16 +171,16 @@ class Planner:
             **self._limits(),
         )
 
-    def rest(self, position: Position, ranks: int) -> tuple[Plan, int]:
+    def remaining(self, position: Position, ranks: int) -> tuple[Plan, int]:
         """The plan, on `ranks`, of what is left of an epoch, and how many of the epoch's steps count as done.
 
         Together they are as many steps as a whole epoch has on `ranks`, and those done are whole optimizer steps.
         """
         sizes = position.sizes or [self.size] * len(position.parts)
         ((first_ranks, first_done), first_size), *later = zip(position.parts, sizes, strict=True)
-        left = rest_of_epoch(self.of_size(first_size).epoch(position.epoch, first_ranks), first_done)
+        left = rest_of_epoch(self.with_size(first_size).epoch(position.epoch, first_ranks), first_done)
         for (part_ranks, done), size in later:
-            left = rest_of_epoch(self.of_size(size)._plan_left(left, position.epoch, part_ranks)[0], done)
+            left = rest_of_epoch(self.with_size(size)._plan_left(left, position.epoch, part_ranks)[0], done)
         return self._plan_left(left, position.epoch, ranks)
 
     @property
@@ -189,7 +189,7 @@ class Planner:
         limits = self.config.max_batch_size or 0, self.config.min_batch_size
         return BatchSize(self.batch_size, self.budget, *limits, self.accumulation)
 
-    def of_size(self, size: BatchSize) -> "Planner":
+    def with_size(self, size: BatchSize) -> "Planner":
         """The planner of the same samples with batches of another size."""
         config = replace(self.config, max_batch_size=size.max_batch_size, min_batch_size=size.min_batch_size)
         return replace(

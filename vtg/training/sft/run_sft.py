@@ -12,7 +12,7 @@ from vtg.models.checkpoint_settings import differences
 from vtg.models.loading import prepare_training
 from vtg.training.hf_arguments import training_arguments
 from vtg.training.progress import start_logging
-from vtg.training.run import Course
+from vtg.training.run import TrainingRun
 from vtg.training.sft.batches import plan_batches
 from vtg.training.sft.sft_trainer import SFTTrainer
 
@@ -29,23 +29,23 @@ def train(config: SFTConfig) -> None:
     start_logging()
     arguments = training_arguments(config)
     _warn_of_other_settings(config)
-    course = Course(config)
-    train_set = course.dataset(course.splits.train, training=True)
-    batches = plan_batches(config, train_set, arguments, report=course.report)
+    run = TrainingRun(config)
+    train_set = run.dataset(run.splits.train, training=True)
+    batches = plan_batches(config, train_set, arguments, report=run.report)
     set_seed(config.seed)
-    continued = isinstance(course.model, PeftModel)
+    continued = isinstance(run.model, PeftModel)
     trainer = SFTTrainer(
-        model=prepare_training(course.model, config.model, config.lora),
+        model=prepare_training(run.model, config.model, config.lora),
         args=arguments,
         train_dataset=train_set,
-        eval_dataset=course.validation,
-        data_collator=TrainingCollator(course.processor.tokenizer.pad_token_id, config.batching),  # type: ignore[attr-defined]
-        processing_class=course.processor,
+        eval_dataset=run.validation,
+        data_collator=TrainingCollator(run.processor.tokenizer.pad_token_id, config.batching),  # type: ignore[attr-defined]
+        processing_class=run.processor,
         config=config,
-        report=course.report,
+        report=run.report,
         batches=batches,
     )
-    course.run(trainer, continued=continued)
+    run.train_and_test(trainer, continued=continued)
 
 
 def _warn_of_other_settings(config: SFTConfig) -> None:

@@ -35,7 +35,7 @@ BATCH_COUNTS = ("samples", "batches", "tokens", "slots")
 """What a collator counts of its batches: `slots` are the tokens that are computed, padding included."""
 
 
-def divmod_batches(global_step: int, batches: int, accumulation: int) -> tuple[int, int]:
+def epoch_and_batches(global_step: int, batches: int, accumulation: int) -> tuple[int, int]:
     """(epoch, batches done in it) after so many optimizer steps, where an epoch has `batches` on every rank."""
     epoch, updates = divmod(global_step, -(-batches // accumulation))
     return epoch, updates * accumulation
@@ -117,7 +117,7 @@ class SFTTrainer(GroundingTrainer):
             else None,
         )
 
-    def go_on(self, checkpoint: Path) -> None:
+    def resume(self, checkpoint: Path) -> None:
         """Prepares to resume from a checkpoint: with other ranks or batches than it had, the rest of its epoch is
         planned anew.
         """
@@ -134,13 +134,13 @@ class SFTTrainer(GroundingTrainer):
         if is_own[-1]:  # these ranks had taken over from others before
             done = position.parts[-1][1]
             position = replace(position, parts=position.parts[:-1], sizes=sizes[:-1])
-        done += self.batches.go_on(position)
+        done += self.batches.resume(position)
         accumulation = self.args.gradient_accumulation_steps
         counted = position.epoch * -(-len(self.batches) // accumulation) + done // accumulation
         if self.args.max_steps > 0 and sizes[-1] != size:  # so many updates are to be made, of whichever batches
             self.shift = int(checkpoint.name.rpartition("-")[2]) - counted
         elif not (is_own[-1] and self.shift):
-            self.recount(checkpoint, counted + self.shift)
+            self.recount_steps(checkpoint, counted + self.shift)
 
     def set_initial_training_values(self, *args: Any, **kwargs: Any) -> Any:
         """The Trainer's counts. Steps that were made with batches of another size may leave more epochs than it counts
@@ -157,7 +157,7 @@ class SFTTrainer(GroundingTrainer):
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
         super()._init_training_state(*args, **kwargs)
-        return divmod_batches(
+        return epoch_and_batches(
             self.state.global_step - self.shift, len(self.batches), self.args.gradient_accumulation_steps
         )
 
@@ -199,11 +199,11 @@ class SFTTrainer(GroundingTrainer):
             "batch/tokens_per_second": tokens / elapsed_s,
         }
 
-    def save_more(self, checkpoint: Path) -> None:
+    def save_extra(self, checkpoint: Path) -> None:
         """Where its epoch is."""
         if not is_main_process():
             return
-        epoch, batches = divmod_batches(
+        epoch, batches = epoch_and_batches(
             self.state.global_step - self.shift, len(self.batches), self.args.gradient_accumulation_steps
         )
         position = self.batches.position(epoch, batches)

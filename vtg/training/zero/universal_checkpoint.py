@@ -30,7 +30,7 @@ def shards(checkpoint: Path) -> int:
 
 
 @contextmanager
-def shared_out_anew(checkpoint: Path, accelerator: Accelerator) -> Iterator[None]:
+def resharded(checkpoint: Path, accelerator: Accelerator) -> Iterator[None]:
     """DeepSpeed engines that are made and loaded inside take the state of a checkpoint of any number of processes.
 
     Every process has to enter.
@@ -51,7 +51,7 @@ def shared_out_anew(checkpoint: Path, accelerator: Accelerator) -> Iterator[None
         _remove(checkpoint)
 
 
-def part_groups(optimizer: Any, settings: Sequence[dict[str, Any]]) -> None:
+def restore_groups(optimizer: Any, settings: Sequence[dict[str, Any]]) -> None:
     """Gives every parameter group what is its own again: its settings but the learning rate, which is the schedule's,
     and its count of steps.
 

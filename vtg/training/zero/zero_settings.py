@@ -60,7 +60,7 @@ def deepspeed_settings(config: DeepspeedConfig) -> dict[str, Any] | None:
     }
 
 
-def launch_alone() -> None:
+def set_single_process_launch() -> None:
     """Tells DeepSpeed what a launcher would have, where there is none: that this is the only process."""
     if "RANK" in os.environ:
         return

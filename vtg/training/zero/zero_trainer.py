@@ -8,7 +8,7 @@ from typing import Any
 from transformers import Trainer
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
-from vtg.training.zero.universal_checkpoint import part_groups, shards, shared_out_anew
+from vtg.training.zero.universal_checkpoint import resharded, restore_groups, shards
 
 
 class ZeroTrainer(Trainer):
@@ -32,9 +32,9 @@ class ZeroTrainer(Trainer):
         ranks = shards(checkpoint) if resume_from_checkpoint and self.is_deepspeed_enabled else 0
         if ranks in (0, self.args.world_size):
             return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
-        with shared_out_anew(checkpoint, self.accelerator):
+        with resharded(checkpoint, self.accelerator):
             prepared = super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
-            part_groups(self.optimizer, self._group_settings)
+            restore_groups(self.optimizer, self._group_settings)
         engine: Any = self.deepspeed
         engine._config.load_universal_checkpoint = False  # later checkpoints are of these processes
         return prepared
