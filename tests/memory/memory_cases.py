@@ -109,8 +109,9 @@ def build_medium(folder: Path) -> Path:
 
 def measure(words: list[str]) -> tuple[int, int, int]:
     """Bytes of a training's peak as measured and as predicted, and those of both that are weights and optimizer."""
-    from vtg.memory.estimate import Batch, estimate
+    from vtg.memory.estimate import estimate
     from vtg.memory.parameters import count, empty_model
+    from vtg.memory.training_load import Batch
     from vtg.memory.workload import way_of, weights_dtype
     from vtg.training.run import TrainingRun
     from vtg.training.sft import run_sft as sft

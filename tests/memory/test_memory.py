@@ -11,10 +11,11 @@ from vtg.config.load import load_config
 from vtg.config.programs import DoctorConfig
 from vtg.config.schema import DeepspeedConfig, LoraConfig, ModelConfig
 from vtg.entry import conf_dir
-from vtg.memory.estimate import Batch, Way, estimate
+from vtg.memory.estimate import estimate
 from vtg.memory.parameters import count, empty_model
 from vtg.memory.proposals import GB, MODELS, SHARE, estimated, propose, settings
 from vtg.memory.published_shapes import KNOWN
+from vtg.memory.training_load import Batch, Way
 from vtg.memory.workload import ClipSize, estimate_settings, longest_clips, training_batches, way_of
 
 PUBLISHED = {

@@ -22,39 +22,28 @@ import json
 import math
 import os
 import sys
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
-import numpy as np
-
-from vtg.annotations import raw_rows as rows
-from vtg.annotations.sample import Problem, Sample, read_samples, resolve_video
+from vtg.annotations.sample import resolve_video
 from vtg.config.rules import check_choices, check_video
 from vtg.config.schema import SFTConfig, VideoConfig
 from vtg.entry import compose_settings
 from vtg.errors import ConfigError
-from vtg.inspect.contact_sheet import contact_sheet
+from vtg.inspect.annotation_report import inspect_annotations
 from vtg.inspect.decoder_agreement import EXACT, WRONG, Agreement, comparison
+from vtg.inspect.video_report import inspect_video
 from vtg.output import stdout_may_close
 from vtg.progress_bar import Bar, counted
 from vtg.video.clip import DecodeError
-from vtg.video.clip_loading import decode_frames, plan_clip
-from vtg.video.container import read_index
 from vtg.video.decoders import DECODERS
 from vtg.video.files import address
 from vtg.video.files import video_files as storage
 from vtg.video.sampling import POLICIES
 
 ANNOTATION_ENDINGS = (".jsonl", ".json")
-SHOWN_PROBLEMS = 10
 SHOWN_TIMES = 6
-TYPES = {type(None): "null", bool: "bool", int: "int", float: "float", str: "str", list: "list", dict: "object"}
-
-Report = dict[str, Any]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -194,115 +183,7 @@ def index_videos(path: str, out: str | None, *, video_dir: str | None, as_json: 
     return 1 if bad else 0
 
 
-def inspect_video(
-    path: str,
-    config: VideoConfig,
-    *,
-    factor: int = 32,
-    temporal_patch: int = 2,
-    decodes: bool = True,
-    sheet: str | None = None,
-) -> Report:
-    """Facts, frame times and sampling of a video; for one that cannot be read, the key `error` says why."""
-    report: Report = {"kind": "video", "path": path}
-    try:
-        index = read_index(path)
-    except DecodeError as error:
-        return report | {"error": str(error)}
-    report |= asdict(index.info)
-    report |= {
-        "shown_frames": len(index.times_s),
-        "timestamps_s": _seconds(index.times_s),
-        "keyframes_s": _seconds(index.times_s[index.is_key]),
-    }
-    if index.fault:
-        return report | {"error": f"{path}: {index.fault}"}
-    plan = plan_clip(index, config, factor=factor, temporal_patch=temporal_patch)
-    report["sampling"] = {
-        "policy": config.sampling,
-        "fps": config.fps,
-        "max_frames": config.max_frames,
-        "frames": len(plan.chosen),
-        "timestamps_s": _seconds(plan.timestamps_s),
-        "height": plan.size[0],
-        "width": plan.size[1],
-        "tokens": plan.tokens,
-        "padding_frames": plan.pad,
-    }
-    if decodes:
-        size = (index.info.height, index.info.width) if sheet else (factor, factor)
-        try:
-            frames = decode_frames(index, plan.chosen, size=size, decoder=config.decoder, exact=False)
-        except DecodeError as error:
-            return report | {"error": str(error)}
-        if sheet:
-            contact_sheet(frames, plan.timestamps_s).save(sheet)
-            report["sheet"] = sheet
-    return report
-
-
-def inspect_annotations(path: str, *, video_dir: str | None = None) -> Report:
-    """Rows, columns and distributions of an annotation file; with `video_dir`, also the videos that are not there."""
-    columns: dict[str, Counter[str]] = {}
-    count = 0
-    for _, raw in rows.raw_rows(path):
-        count += 1
-        for key, value in _object(raw).items():
-            columns.setdefault(key, Counter())[TYPES[type(value)]] += 1
-    samples: list[Sample] = []
-    problems: list[Problem] = []
-    for item in read_samples(path):
-        if isinstance(item, Sample):
-            samples.append(item)
-        else:
-            problems.append(item)
-    videos = Counter(sample.video for sample in samples)
-    report: Report = {
-        "kind": "annotations",
-        "path": path,
-        "rows": count,
-        "samples": len(samples),
-        "broken_rows": len(problems),
-        "problems": [str(problem) for problem in problems[:SHOWN_PROBLEMS]],
-        "columns": {key: {"rows": types.total(), "types": dict(types)} for key, types in columns.items()},
-        "videos": len(videos),
-        "duration_s": distribution(sample.duration_s for sample in samples),
-        "span_s": distribution(end - start for sample in samples for start, end in sample.spans),
-        "span_share": distribution((e - s) / sample.duration_s for sample in samples for s, e in sample.spans),
-        "spans_per_row": distribution(len(sample.spans) for sample in samples),
-        "rows_per_video": distribution(videos.values()),
-        "trimmed_rows": sum(sample.video_start_s is not None for sample in samples),
-    }
-    if video_dir is not None:
-        missing = [video for video in videos if not storage.exists(resolve_video(video, video_dir))]
-        report |= {"missing_videos": len(missing), "missing_examples": missing[:SHOWN_PROBLEMS]}
-    return report
-
-
-def distribution(values: Iterable[float]) -> dict[str, float] | None:
-    """Smallest, quartiles, largest and mean; None without values."""
-    numbers = np.array(list(values), dtype=np.float64)
-    if len(numbers) == 0:
-        return None
-    quartiles = np.percentile(numbers, [0, 25, 50, 75, 100])
-    named = zip(("min", "p25", "median", "p75", "max"), quartiles, strict=True)
-    return {name: round(float(value), 4) for name, value in named} | {"mean": round(float(numbers.mean()), 4)}
-
-
-def _object(raw: bytes) -> dict[str, Any]:
-    """The row's keys and values; none for a row that is not a JSON object (`read_samples` says why)."""
-    try:
-        row = msgspec.json.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return {}
-    return row if isinstance(row, dict) else {}
-
-
-def _seconds(times_s: np.ndarray) -> list[float]:
-    return [round(time_s, 6) for time_s in times_s.tolist()]
-
-
-def _lines(report: Report) -> list[str]:
+def _lines(report: dict[str, Any]) -> list[str]:
     """The report for a terminal: one `key: value` a line, long lists shortened."""
     lines = []
     for key, value in report.items():

@@ -7,8 +7,9 @@ import torch
 
 from vtg.config.rules import checkpoints_activations, is_packed, longest_clip_tokens
 from vtg.config.schema import RLConfig, SFTConfig
-from vtg.memory.estimate import Batch, MemoryEstimate, Way, estimate
+from vtg.memory.estimate import MemoryEstimate, estimate
 from vtg.memory.parameters import Counted
+from vtg.memory.training_load import Batch, Way
 from vtg.models.loading import choose_attention
 
 HALVINGS = 5

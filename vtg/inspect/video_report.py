@@ -1,0 +1,65 @@
+"""What is in a video: the facts of its container, the true time of every frame, and what sampling takes of it."""
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from vtg.config.schema import VideoConfig
+from vtg.inspect.contact_sheet import contact_sheet
+from vtg.video.clip import DecodeError
+from vtg.video.clip_loading import decode_frames, plan_clip
+from vtg.video.container import read_index
+
+Report = dict[str, Any]
+
+
+def inspect_video(
+    path: str,
+    config: VideoConfig,
+    *,
+    factor: int = 32,
+    temporal_patch: int = 2,
+    decodes: bool = True,
+    sheet: str | None = None,
+) -> Report:
+    """Facts, frame times and sampling of a video; for one that cannot be read, the key `error` says why."""
+    report: Report = {"kind": "video", "path": path}
+    try:
+        index = read_index(path)
+    except DecodeError as error:
+        return report | {"error": str(error)}
+    report |= asdict(index.info)
+    report |= {
+        "shown_frames": len(index.times_s),
+        "timestamps_s": _seconds(index.times_s),
+        "keyframes_s": _seconds(index.times_s[index.is_key]),
+    }
+    if index.fault:
+        return report | {"error": f"{path}: {index.fault}"}
+    plan = plan_clip(index, config, factor=factor, temporal_patch=temporal_patch)
+    report["sampling"] = {
+        "policy": config.sampling,
+        "fps": config.fps,
+        "max_frames": config.max_frames,
+        "frames": len(plan.chosen),
+        "timestamps_s": _seconds(plan.timestamps_s),
+        "height": plan.size[0],
+        "width": plan.size[1],
+        "tokens": plan.tokens,
+        "padding_frames": plan.pad,
+    }
+    if decodes:
+        size = (index.info.height, index.info.width) if sheet else (factor, factor)
+        try:
+            frames = decode_frames(index, plan.chosen, size=size, decoder=config.decoder, exact=False)
+        except DecodeError as error:
+            return report | {"error": str(error)}
+        if sheet:
+            contact_sheet(frames, plan.timestamps_s).save(sheet)
+            report["sheet"] = sheet
+    return report
+
+
+def _seconds(times_s: np.ndarray) -> list[float]:
+    return [round(time_s, 6) for time_s in times_s.tolist()]
