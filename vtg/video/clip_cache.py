@@ -5,9 +5,6 @@ A folder holds one file a clip, `<first two hex>/<key>.safetensors`, and any num
 - A file is written beside and renamed, and holds a checksum: what is found is whole, or it is removed and decoded anew.
 - `.size` holds the bytes booked so far. Room is booked before a file is written, so the entries never exceed the bound.
 - Who finds no room takes `.lock`, counts what is really there, and removes the least recently used files.
-
-`raw` keeps the very pixels. `compact` keeps them as H.264 in 4:4:4 with no reordered frames, about 11 KB for a frame of
-480x256 (a thirtieth), at 41 dB or better over any of nine real clips; a frame takes 0.7 ms to read on one core.
 """
 
 import fcntl
@@ -19,34 +16,19 @@ import re
 import threading
 import time
 import uuid
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import fields
-from fractions import Fraction
 
 import av
-import numpy as np
-from av.codec.context import CodecContext
 from av.error import FFmpegError
-from av.video.codeccontext import VideoCodecContext
-from av.video.frame import VideoFrame
 
 from vtg.errors import ConfigError
 from vtg.video.clip import Clip
+from vtg.video.clip_encoding import CACHE_FORMATS, FORMAT, UnreadableEntry, pack_clip, unpack_clip
 from vtg.video.files import video_files as storage
 
 logger = logging.getLogger(__name__)
-
-FORMAT = 1
-"""Of an entry. Goes up with any change to what is written; entries of another format are decoded anew."""
-
-CACHE_FORMATS = ("compact", "raw")
-
-X264 = {"preset": "veryfast", "tune": "psnr,fastdecode", "crf": "16", "bf": "0", "g": "999"}
-"""Slower presets gain a twentieth in size. `psnr`: no psychovisual noise; `fastdecode`: CAVLC, no deblocking, which
-halves the reading time for a tenth more bytes; no B-frames: nothing is reordered."""
 
 LOW_WATER = 0.95
 """Eviction goes down to this share of the bound, so that it is not needed at every put."""
@@ -60,8 +42,6 @@ STALE_S = 3600.0
 WAIT_S, PAUSE_S = 1.0, 0.01
 """How long a put waits for another process to make room, and how often it looks."""
 
-_SCALARS = tuple(field.name for field in fields(Clip) if field.name not in ("frames", "timestamps_s"))
-
 _FOLDER = re.compile(r"[0-9a-f]{2}")
 _KEY = re.compile(r"[0-9a-f]{8,128}")
 _ENTRY = re.compile(rf"({_KEY.pattern})\.safetensors")
@@ -70,10 +50,6 @@ _BESIDE = re.compile(rf"\.({_KEY.pattern})\.\d+\.[0-9a-f]{{32}}\.tmp")
 _counting = threading.Lock()
 # A child forked while another thread counts would find the lock taken for ever.
 os.register_at_fork(before=_counting.acquire, after_in_parent=_counting.release, after_in_child=_counting.release)
-
-
-class _Unreadable(ValueError):
-    """An entry that is damaged, or not one."""
 
 
 def clip_key(path: str, **settings: object) -> str:
@@ -148,8 +124,8 @@ class ClipCache:
             self._count(misses=1)
             return None
         try:
-            clip = _unpacked(content, cache_format=self.cache_format)
-        except _Unreadable as error:
+            clip = unpack_clip(content, cache_format=self.cache_format)
+        except UnreadableEntry as error:
             logger.debug("%s: %s; removed", path, error)
             with suppress(OSError):
                 os.unlink(path)
@@ -167,7 +143,7 @@ class ClipCache:
         path = self._path(key)
         beside = os.path.join(os.path.dirname(path), f".{key}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
         try:
-            content = _packed(clip, cache_format=self.cache_format)
+            content = pack_clip(clip, cache_format=self.cache_format)
             if len(content) > self.max_bytes:
                 self._count(skipped=1)
                 return
@@ -333,112 +309,3 @@ def _write(path: str, content: bytes) -> None:
         rest = memoryview(content)
         while rest:
             rest = rest[file.write(rest) :]
-
-
-def _packed(clip: Clip, *, cache_format: str) -> bytes:
-    from safetensors.numpy import save
-
-    height, width = clip.frames.shape[2:]
-    frames = {"frames": np.ascontiguousarray(clip.frames)} if cache_format == "raw" else _encoded(clip.frames)
-    tensors = {**frames, "timestamps_s": np.ascontiguousarray(clip.timestamps_s)}
-    # As JSON: floats come back exactly, and so does a file name that is not valid UTF-8.
-    texts = {name: json.dumps(getattr(clip, name), default=np.generic.item) for name in _SCALARS}
-    texts |= {"format": f"{FORMAT} {cache_format}", "height": str(height), "width": str(width)}
-    return save(tensors, {**texts, "checksum": _checksum(tensors, texts)})
-
-
-def _unpacked(content: bytes, *, cache_format: str) -> Clip:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    try:
-        tensors = load(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        texts = header["__metadata__"]
-        if texts["format"] != f"{FORMAT} {cache_format}":
-            raise _Unreadable(f"format {texts['format']}, not {FORMAT} {cache_format}")
-        if texts.pop("checksum") != _checksum(tensors, texts):
-            raise _Unreadable("damaged: its checksum is another")
-        times_s = tensors["timestamps_s"]
-        size = len(times_s), int(texts["height"]), int(texts["width"])
-        return Clip(
-            frames=tensors["frames"] if cache_format == "raw" else _decoded(tensors, size),
-            timestamps_s=times_s,
-            **{name: json.loads(texts[name]) for name in _SCALARS},
-        )
-    except (SafetensorError, FFmpegError, ValueError, KeyError, TypeError) as error:
-        raise _Unreadable(f"no whole entry ({error})") from error
-
-
-def _checksum(tensors: dict[str, np.ndarray], texts: dict[str, str]) -> str:
-    """After a power cut a file may have its length and hold zeros, which would pass for black frames."""
-    checksum = zlib.crc32(json.dumps(texts, sort_keys=True).encode())
-    for name in sorted(tensors):
-        checksum = zlib.crc32(tensors[name].data, checksum)
-    return f"{checksum:08x}"
-
-
-def _encoded(frames: np.ndarray) -> dict[str, np.ndarray]:
-    """Frames (T, 3, H, W) uint8 as H.264: `packets` (bytes,) uint8, end to end, and `sizes` (packets,) int64."""
-    encoder = CodecContext.create("libx264", "w")
-    assert isinstance(encoder, VideoCodecContext)
-    encoder.height, encoder.width, encoder.pix_fmt = *frames.shape[2:], "yuv444p"
-    encoder.time_base, encoder.framerate = Fraction(1, 25), Fraction(25)
-    # One thread: workers already fill the cores, and the bytes do not depend on their number.
-    encoder.thread_count, encoder.options = 1, X264
-    packets: list[bytes] = []
-    for at, frame in enumerate(frames):
-        picture = VideoFrame.from_ndarray(_ycgco(frame), format="yuv444p")
-        picture.pts = at
-        packets += [bytes(packet) for packet in encoder.encode(picture)]
-    packets += [bytes(packet) for packet in encoder.encode(None)]
-    sizes = np.array([len(packet) for packet in packets], dtype=np.int64)
-    return {"packets": np.frombuffer(b"".join(packets), np.uint8), "sizes": sizes}
-
-
-def _decoded(tensors: dict[str, np.ndarray], size: tuple[int, int, int]) -> np.ndarray:
-    """The frames (T, 3, H, W) uint8 of what `_encoded` returned, where they are (T, H, W) = `size`."""
-    count, height, width = size
-    decoder = CodecContext.create("h264", "r")
-    assert isinstance(decoder, VideoCodecContext)
-    decoder.thread_count = 1
-    frames = np.empty((count, 3, height, width), np.uint8)
-    stream, ends = tensors["packets"].tobytes(), np.cumsum(tensors["sizes"]).tolist()
-    packets = [av.Packet(stream[start:end]) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
-    done = 0
-    for packet in [*packets, None]:
-        for picture in decoder.decode(packet):
-            assert isinstance(picture, VideoFrame)
-            if done == count or (picture.height, picture.width) != (height, width):
-                raise _Unreadable(f"holds other frames than its {count} of {width}x{height}")
-            planes = [np.frombuffer(memoryview(plane), np.uint8).reshape(height, -1) for plane in picture.planes]
-            _rgb(*(plane[:, :width] for plane in planes), out=frames[done])
-            done += 1
-    if done != count:
-        raise _Unreadable(f"holds {done} of {count} frames")
-    return frames
-
-
-# The colours are stored as YCgCo, not as BT.601: to and fro it loses four times less (55 instead of 49.5 dB), and back
-# is six additions, half of what swscale takes. Swscale's ways to convert also differ between versions.
-
-
-def _ycgco(frame: np.ndarray) -> np.ndarray:
-    """RGB (3, H, W) uint8 → Y, Cg, Co (3, H, W) uint8, the last two about 128."""
-    red, green, blue = frame.astype(np.int16)
-    both, twice = red + blue, 2 * green
-    planes = np.stack([(twice + both + 2) >> 2, ((twice - both + 2) >> 2) + 128, ((red - blue + 1) >> 1) + 128])
-    return np.minimum(planes, 255).astype(np.uint8)
-
-
-def _rgb(y: np.ndarray, cg: np.ndarray, co: np.ndarray, *, out: np.ndarray) -> None:
-    """Y, Cg, Co, each (H, W) uint8 → RGB in `out` (3, H, W) uint8."""
-    light, orange = y.astype(np.int16), co.astype(np.int16) - 128
-    green = cg.astype(np.int16) - 128
-    rest = light - green
-    light += green
-    out[1] = np.clip(light, 0, 255, out=light)
-    np.add(rest, orange, out=light)
-    out[0] = np.clip(light, 0, 255, out=light)
-    rest -= orange
-    out[2] = np.clip(rest, 0, 255, out=rest)
