@@ -112,7 +112,7 @@ def run_table(path: str, cache: str, *, rank: int) -> dict[str, float]:
     import numpy as np
 
     from vtg.batching.cost import SampleCosts, sample_costs, video_facts
-    from vtg.config.schema import BatchingConfig, DataConfig, SFTConfig, TaskConfig, VideoConfig
+    from vtg.config.schema import BatchingConfig, TaskConfig, VideoConfig
     from vtg.data.grounding_dataset import SkipReport, read_split
     from vtg.models.loading import load_processor
     from vtg.tasks.span_task import SpanTask
@@ -123,11 +123,7 @@ def run_table(path: str, cache: str, *, rank: int) -> dict[str, float]:
     processor = load_processor("tiny")
     video_dir = str(Path(path).parent / "videos")
     batching = BatchingConfig(by="tokens", target_batch_tokens=65536, packing=True, oversize="alone")
-    config = SFTConfig(
-        data=DataConfig(annotation_file=path, video_dir=video_dir),
-        video=VideoConfig(max_frames=256, min_pixels=65536, total_pixels=25165824),
-        batching=batching,
-    )
+    video = VideoConfig(max_frames=256, min_pixels=65536, total_pixels=25165824)
     saved = Path(cache) / f"{Path(path).stem}.costs.npz"
     kept = None if rank == 0 else np.load(saved)
     report = SkipReport(Path(cache) / "skipped.jsonl", max_bad_share=0.05)
@@ -139,11 +135,12 @@ def run_table(path: str, cache: str, *, rank: int) -> dict[str, float]:
         index = timed(found, "index", lambda: VideoIndex.beside(path, None))
         names = samples.videos()[0]
         facts = timed(found, "facts", lambda: video_facts(names, video_dir=video_dir, index=index))
-        shape: Any = {"task": SpanTask(TaskConfig()), "processor": processor, "video": config.video}
+        shape: Any = {"task": SpanTask(TaskConfig()), "processor": processor, "video": video}
         costs = timed(found, "costs", lambda: sample_costs(samples, facts, **shape))
         del index, names, facts
         np.savez(saved, **{name: value for name, value in vars(costs).items()})
-    planner = timed(found, "planner", lambda: make_planner(config, samples, costs, batch_size=1, accumulation=1))
+    limits: Any = {"budget": 65536.0, "batch_size": 1, "accumulation": 1, "seed": 0}
+    planner = timed(found, "planner", lambda: make_planner(batching, samples, costs, **limits))
     batches = PlannedBatches(planner, rank=rank, ranks=RANKS)
     first = timed(found, "plan_to_first_batch", lambda: next(iter(batches)))
     begin = time.perf_counter()

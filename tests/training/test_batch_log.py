@@ -5,7 +5,6 @@ import logging
 import pytest
 from accelerate import Accelerator
 
-from vtg.config.schema import BatchingConfig, SFTConfig
 from vtg.training.batch_log import BatchSizes, log_target
 
 
@@ -23,9 +22,8 @@ def test_the_least_and_the_most_of_an_interval_are_logged_with_the_mean():
     ("by", "target"), [("duration", "target 120 s of video"), ("tokens", "120 tokens"), ("fixed", "120 clips")]
 )
 def test_the_start_says_target_accumulation_world_size_and_mean_duration(by, target, caplog):
-    config = SFTConfig(batching=BatchingConfig(by=by))
     with caplog.at_level(logging.INFO):
-        log_target(config, limit=120.0, mean_s=31.26, expected=3.5, accumulation=8, ranks=4, of="clips")
+        log_target(by, limit=120.0, mean_s=31.26, expected=3.5, accumulation=8, ranks=4, of="clips")
     assert f"batching.by = {by}" in caplog.text and target in caplog.text
     assert "gradient accumulation 8, world size 4; clips of 31.3 s on average" in caplog.text
     assert "expected: 3.5 clips a batch, 112.0 an optimizer step" in caplog.text

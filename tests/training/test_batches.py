@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from vtg.annotations.sample import Sample
 from vtg.batching.cost import SampleCosts
-from vtg.config.schema import BatchingConfig, ModelConfig, SFTConfig, VideoConfig
+from vtg.config.schema import BatchingConfig, ModelConfig, VideoConfig
 from vtg.errors import ConfigError
 from vtg.training.sft.batches import PlannedBatches
-from vtg.training.sft.planner import Planner, Position, budget, make_planner, over_budget
+from vtg.training.sft.epoch_position import Position
+from vtg.training.sft.planner import Planner, batch_budget, make_planner, over_budget
 
 WAYS = {
     "fixed": BatchingConfig(by="fixed"),
@@ -36,9 +37,16 @@ def rows(count: int, *, per_video: int = 1, seed: int = 0) -> tuple[list[Sample]
     return samples, SampleCosts(seconds, (2 * seconds).astype(np.int64), vision, vision, vision + 100)
 
 
+def planner_of(
+    way: BatchingConfig, samples: list[Sample], costs: SampleCosts, *, batch_size: int = 4, accumulation: int = 1
+) -> Planner:
+    budget = batch_budget(way, VideoConfig(), ModelConfig())
+    return make_planner(way, samples, costs, budget=budget, batch_size=batch_size, accumulation=accumulation, seed=0)
+
+
 def planner(way: BatchingConfig, count: int = 203, *, per_video: int = 1, accumulation: int = 1) -> Planner:
     samples, costs = rows(count, per_video=per_video)
-    return make_planner(SFTConfig(batching=way), samples, costs, batch_size=4, accumulation=accumulation)
+    return planner_of(way, samples, costs, accumulation=accumulation)
 
 
 def epoch_of(plan: Planner, epoch: int, ranks: int, *, skip: int = 0, position: Position | None = None) -> list[list]:
@@ -75,8 +83,7 @@ def test_every_epoch_trains_every_sample_once_on_equally_many_batches(way, ranks
 @pytest.mark.parametrize("way", ["tokens", "packed", "shared"])
 def test_no_batch_is_over_the_budget(way):
     samples, costs = rows(203, per_video=4)
-    config = SFTConfig(batching=WAYS[way])
-    plan = make_planner(config, samples, costs, batch_size=4, accumulation=1)
+    plan = planner_of(WAYS[way], samples, costs)
     for step in epoch_of(plan, 0, 2):
         for batch in step:
             tokens, vision = costs.tokens[batch], costs.vision_tokens[batch]
@@ -91,10 +98,10 @@ def test_no_batch_is_over_the_budget(way):
 
 def test_rows_of_a_clip_share_a_batch_as_far_as_the_budget_goes():
     samples, costs = rows(40, per_video=8)
-    plan = make_planner(SFTConfig(batching=WAYS["shared"]), samples, costs, batch_size=4, accumulation=1)
+    plan = planner_of(WAYS["shared"], samples, costs)
     assert sorted(len(unit) for unit in plan.units) == [8] * 5
     narrow = replace(WAYS["shared"], max_batch_size=3)
-    plan = make_planner(SFTConfig(batching=narrow), samples, costs, batch_size=4, accumulation=1)
+    plan = planner_of(narrow, samples, costs)
     assert sorted(len(unit) for unit in plan.units) == [2] * 5 + [3] * 10
     assert plan.tokens.sum() == sum(costs.vision_tokens[unit[0]] + 100 * len(unit) for unit in plan.units)
 
@@ -143,21 +150,21 @@ def test_fewer_samples_than_ranks_are_stood_in_for_without_loss():
 
 def test_samples_over_the_budget_are_named_left_out_or_alone():
     samples, costs = rows(50)
-    config = SFTConfig(batching=BatchingConfig(by="tokens", target_batch_tokens=4000))
+    batching = BatchingConfig(by="tokens", target_batch_tokens=4000)
     over = costs.tokens > 4000
     assert 1 < over.sum() < 25
     worst = int(costs.tokens.argmax())
     with pytest.raises(ConfigError) as error:
-        over_budget(config, samples, costs)
+        over_budget(batching, samples, costs, budget=4000)
     text = str(error.value)
     assert f"{over.sum()} of 50 samples do not fit into a batch of batching.target_batch_tokens = 4000" in text
     assert f"rows.jsonl:{worst + 1}: {costs.tokens[worst]} tokens ({worst}.mp4)" in text
     assert f"set batching.target_batch_tokens to at least {costs.tokens[worst]}" in text
-    config.batching.oversize = "skip"
-    assert (over_budget(config, samples, costs) == over).all()
-    config.batching.oversize = "alone"
-    assert not over_budget(config, samples, costs).any()
-    plan = make_planner(config, samples, costs, batch_size=1, accumulation=1)
+    batching.oversize = "skip"
+    assert (over_budget(batching, samples, costs, budget=4000) == over).all()
+    batching.oversize = "alone"
+    assert not over_budget(batching, samples, costs, budget=4000).any()
+    plan = planner_of(batching, samples, costs, batch_size=1)
     steps = epoch_of(plan, 0, 2)
     assert trained(steps) == list(range(50))
     alone = {index for step in steps for batch in step for index in batch if over[index]}
@@ -165,12 +172,8 @@ def test_samples_over_the_budget_are_named_left_out_or_alone():
 
 
 def test_the_budget_without_a_number_is_the_longest_clip():
-    config = SFTConfig(
-        video=VideoConfig(max_frames=64, max_pixels=32 * 32 * 10, total_pixels=2**30, min_pixels=1024),
-        model=ModelConfig(patch_factor=32),
-        batching=BatchingConfig(by="tokens"),
-    )
-    assert budget(config) == 32 * 10 + 32 * 12 + 512
+    video = VideoConfig(max_frames=64, max_pixels=32 * 32 * 10, total_pixels=2**30, min_pixels=1024)
+    assert batch_budget(BatchingConfig(by="tokens"), video, ModelConfig(patch_factor=32)) == 32 * 10 + 32 * 12 + 512
 
 
 def test_dropping_the_last_of_too_few_batches_is_an_error():
@@ -197,7 +200,7 @@ def test_rows_of_a_clip_form_units_as_large_as_a_batch_holds(rows, by, most):
     shared = np.array([30 + video for video, *_ in rows])
     costs = SampleCosts(np.full(len(rows), 10.0), text, shared, shared, shared + text)
     way = BatchingConfig(by=by, target_batch_tokens=120, max_batch_size=most, share_video=True)
-    plan = make_planner(SFTConfig(batching=way), samples, costs, batch_size=4, accumulation=1)
+    plan = planner_of(way, samples, costs)
     expected: dict[tuple, list[list[int]]] = {}
     for at, (video, start, tokens) in enumerate(rows):
         units = expected.setdefault((video, start), [])

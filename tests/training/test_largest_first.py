@@ -12,7 +12,8 @@ from vtg.batching import Plan, plan_epoch, plan_fixed
 from vtg.config.schema import BatchingConfig
 from vtg.training.rl.run_rl import grpo_arguments, plan
 from vtg.training.sft.batches import PlannedBatches
-from vtg.training.sft.planner import Planner, Position
+from vtg.training.sft.epoch_position import Position
+from vtg.training.sft.planner import Planner
 
 
 def batches(plan: Plan) -> list[list[list[int]]]:

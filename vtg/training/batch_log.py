@@ -5,23 +5,21 @@ from typing import Any
 
 import torch
 
-from vtg.config.schema import SFTConfig
-
 log = logging.getLogger(__name__)
 
 
 def log_target(
-    config: SFTConfig, *, limit: float, mean_s: float, expected: float, accumulation: int, ranks: int, of: str
+    by: str, *, limit: float, mean_s: float, expected: float, accumulation: int, ranks: int, of: str
 ) -> None:
     """Says what batches are to hold.
 
     Args:
+        by: `batching.by`.
         limit: seconds, tokens or samples of a batch, as `batching.by` counts.
         mean_s: mean duration of the clips.
         expected: mean number of samples (of prompts) of a batch on one rank.
         of: what is counted: samples, clips or prompts.
     """
-    by = config.batching.by
     target = {"duration": f"{limit:g} s of video", "tokens": f"{limit:.0f} tokens"}.get(by, f"{limit:.0f} {of}")
     log.info(
         "batches (batching.by = %s): target %s, gradient accumulation %d, world size %d; clips of %.1f s on average; "

@@ -71,7 +71,7 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
     _set_steps(arguments, loader)
     micro_batches = loader.micro_steps // arguments.num_iterations * arguments.world_size
     log_target(
-        config,
+        config.batching.by,
         limit=size.prompts if config.batching.by == "fixed" else size.budget,
         mean_s=float(SampleTable.of(prompts.samples).numbers("duration_s").mean()),
         expected=len(prompts) / micro_batches,

@@ -19,15 +19,17 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import TrainingArguments
 
 from vtg.annotations.sample_table import SampleTable
-from vtg.batching import Plan
+from vtg.batching import Plan, PlanStatistics
 from vtg.batching.cost import SampleCosts, sample_costs, video_facts
 from vtg.config.rules import is_packed
-from vtg.config.schema import SFTConfig
+from vtg.config.schema import BatchingConfig, DataConfig, SFTConfig, VideoConfig
 from vtg.data.grounding_dataset import GroundingDataset, SkipReport
 from vtg.errors import ConfigError
 from vtg.output import write_json
 from vtg.training.batch_log import log_target
-from vtg.training.sft.planner import Planner, Position, budget, make_planner, over_budget
+from vtg.training.processes import is_main_process
+from vtg.training.sft.epoch_position import Position
+from vtg.training.sft.planner import Planner, batch_budget, make_planner, over_budget
 from vtg.video.video_index import VideoIndex
 
 log = logging.getLogger(__name__)
@@ -112,68 +114,82 @@ def plan_batches(
 ) -> PlannedBatches:
     """This rank's batches of a training set; samples that no batch can hold are taken out of it, where that is set.
 
-    Costs are found on the main process and handed to the others, so that all plan the same.
-
     Raises:
         ConfigError: samples over the budget, or a plan that cannot be.
     """
-    batching, data = config.batching, config.data
+    batching, budget = config.batching, batch_budget(config.batching, config.video, config.model)
     samples = SampleTable.of(dataset.samples)
-    costs: list[SampleCosts | None] = [None]
-    if arguments.process_index == 0:
-        facts = None
-        if batching.by == "tokens" or is_packed(batching):
-            index = VideoIndex.beside(data.annotation_file, data.index_file)
-            facts = video_facts(samples.videos()[0], video_dir=dataset.video_dir, index=index, progress=True)
-        costs = [
-            sample_costs(
-                samples,
-                facts,
-                task=dataset.task,
-                processor=dataset.processor,
-                video=config.video,
-            )
-        ]
-    (found,) = broadcast_object_list(costs)
-    assert found is not None
-    over = over_budget(config, samples, found)
+    costs = _costs_on_all_ranks(samples, dataset, config.data, config.video, reads_videos=_needs_tokens(batching))
+    over = over_budget(batching, samples, costs, budget=budget)
     if over.any():
-        dataset.leave_out(over, report, budget=budget(config))
+        dataset.leave_out(over, report, budget=budget)
         samples = SampleTable.of(dataset.samples)
-        found = SampleCosts(*(getattr(found, field.name)[~over] for field in fields(found)))
+        costs = SampleCosts(*(getattr(costs, field.name)[~over] for field in fields(costs)))
     planner = make_planner(
-        config,
+        batching,
         samples,
-        found,
+        costs,
+        budget=budget,
         batch_size=arguments.per_device_train_batch_size,
         accumulation=arguments.gradient_accumulation_steps,
+        seed=config.seed,
     )
     batches = PlannedBatches(planner, rank=arguments.process_index, ranks=arguments.world_size, dataset=dataset)
-    told = planner.statistics(planner.epoch(0, arguments.world_size))
+    expected = planner.statistics(planner.epoch(0, arguments.world_size))
+    _log_plan(planner, expected, costs, ranks=arguments.world_size)
+    if arguments.process_index == 0:
+        write_json(Path(config.output_dir) / PLAN_FILE, asdict(expected) | {"by": batching.by})
+    return batches
+
+
+def _needs_tokens(batching: BatchingConfig) -> bool:
+    """Whether a plan depends on how many tokens a clip has, which only its video's size and rate tell."""
+    return batching.by == "tokens" or is_packed(batching)
+
+
+def _costs_on_all_ranks(
+    samples: SampleTable, dataset: GroundingDataset, data: DataConfig, video: VideoConfig, *, reads_videos: bool
+) -> SampleCosts:
+    """What each sample costs; every rank has to call it."""
+    costs: list[SampleCosts | None] = [None]
+    # The main process alone: ranks that saw a file system differently would plan differently, and wait for each other
+    # for ever. (The costs of a million rows take 16 s, of which 4.5 s are looking at videos: benchmarks/scale.py.)
+    if is_main_process():
+        facts = None
+        if reads_videos:
+            index = VideoIndex.beside(data.annotation_file, data.index_file)
+            facts = video_facts(samples.videos()[0], video_dir=dataset.video_dir, index=index, progress=True)
+        costs = [sample_costs(samples, facts, task=dataset.task, processor=dataset.processor, video=video)]
+    (shared,) = broadcast_object_list(costs)
+    assert shared is not None
+    return shared
+
+
+def _log_plan(planner: Planner, expected: PlanStatistics, costs: SampleCosts, *, ranks: int) -> None:
+    """Says what the first epoch's batches hold, how even they are, and what a shared video saves."""
+    batching = planner.config
+    of = "clips" if batching.share_video else "samples"
     log.info(
         "%d samples of %.1f to %.1f s; an epoch has %d batches of %d to %d %s (%.1f on average) on each of %d ranks; "
         "expected: %.1f %% of the work useful, %.1f %% padding, the slowest rank %.3f x the mean",
-        *(len(samples), found.seconds.min(), found.seconds.max(), told.steps, told.min_batch_size),
-        *(told.max_batch_size, "clips" if batching.share_video else "samples", told.mean_batch_size),
-        *(arguments.world_size, 100 * told.efficiency, 100 * told.padding, told.straggler),
+        *(len(costs.seconds), costs.seconds.min(), costs.seconds.max(), expected.steps, expected.min_batch_size),
+        *(expected.max_batch_size, of, expected.mean_batch_size),
+        *(ranks, 100 * expected.efficiency, 100 * expected.padding, expected.straggler),
     )
     log_target(
-        config,
+        batching.by,
         limit=planner.budget if batching.by != "fixed" else planner.batch_size,
-        mean_s=float(found.seconds.mean()),
-        expected=told.mean_batch_size,
+        mean_s=float(costs.seconds.mean()),
+        expected=expected.mean_batch_size,
         accumulation=planner.accumulation,
-        ranks=arguments.world_size,
-        of="clips" if batching.share_video else "samples",
+        ranks=ranks,
+        of=of,
     )
     if batching.share_video:
-        alone, shared = int(found.tokens.sum()), int(planner.tokens.sum())
+        alone, shared = int(costs.tokens.sum()), int(planner.tokens.sum())
         log.info(
             "videos shared by their rows: %d tokens instead of %d (%.1f %% saved)",
             shared,
             alone,
             100 * (1 - shared / alone),
         )
-    if arguments.process_index == 0:
-        write_json(Path(config.output_dir) / PLAN_FILE, asdict(told) | {"by": batching.by})
-    return batches

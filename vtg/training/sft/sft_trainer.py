@@ -28,7 +28,7 @@ from vtg.training.guard import StepBatch
 from vtg.training.processes import is_main_process
 from vtg.training.progress import Progress, TrainLog
 from vtg.training.sft.batches import PlannedBatches, PlannedLoader
-from vtg.training.sft.planner import Position
+from vtg.training.sft.epoch_position import Position
 from vtg.training.stopping import StopOnSignal
 
 BATCH_COUNTS = ("samples", "batches", "tokens", "slots")
