@@ -14,9 +14,9 @@ from vtg.entry import conf_dir
 from vtg.memory.estimate import estimate
 from vtg.memory.parameters import count, empty_model
 from vtg.memory.proposals import GB, MODELS, SHARE, estimated, propose, settings
-from vtg.memory.published_shapes import KNOWN
-from vtg.memory.training_load import Batch, Way
-from vtg.memory.workload import ClipSize, estimate_settings, longest_clips, training_batches, way_of
+from vtg.memory.published_shapes import PUBLISHED_CONFIGS
+from vtg.memory.training_load import Batch, TrainingSetup
+from vtg.memory.workload import ClipSize, estimate_settings, longest_clips, training_batches, training_setup
 
 PUBLISHED = {
     "Qwen/Qwen3-VL-2B-Instruct": 2_127_532_032,
@@ -55,25 +55,25 @@ def test_a_prediction_is_near_what_a_larger_training_takes(demo_dir, tmp_path):
 
 
 def test_the_models_of_conf_are_known_without_the_hub():
-    for name in KNOWN:
+    for name in PUBLISHED_CONFIGS:
         assert sum(one.numel() for one in empty_model(name, torch.bfloat16).parameters()) == PUBLISHED[name]
     for choice, path in MODELS.items():
         assert doctor(f"model={choice}").model.path == path
 
 
 def test_zero_shares_out_and_offload_takes_away():
-    counted = count(empty_model("tiny", torch.bfloat16), ModelConfig(), LoraConfig(enabled=False))
-    trained, batch = counted.trained_parameters, Batch(rows=1, length=100, vision_tokens=80)
-    plain = estimate(counted, batch, Way(mixed=True))
+    counts = count(empty_model("tiny", torch.bfloat16), ModelConfig(), LoraConfig(enabled=False))
+    trained, batch = counts.trained_parameters, Batch(rows=1, length=100, vision_tokens=80)
+    plain = estimate(counts, batch, TrainingSetup(mixed=True))
     assert (plain.gradient_bytes, plain.optimizer_bytes) == (2 * trained, 4 * trained)
     buckets = 2 * 10**9
-    two = estimate(counted, batch, Way(stage=2, ranks=4))
+    two = estimate(counts, batch, TrainingSetup(stage=2, ranks=4))
     assert two.optimizer_bytes == 12 * trained // 4 + buckets and two.gradient_bytes == 2 * trained // 4
-    offload = estimate(counted, batch, Way(stage=2, ranks=4, offload_optimizer=True))
+    offload = estimate(counts, batch, TrainingSetup(stage=2, ranks=4, offload_optimizer=True))
     assert (offload.optimizer_bytes, offload.gradient_bytes) == (buckets, 0)
-    three = estimate(counted, batch, Way(stage=3, ranks=4), answering=batch)
-    assert three.weights_bytes == 2 * counted.parameters + 2 * counted.parameters // 4
-    assert estimate(counted, batch, Way(mixed=True, ranks=4)).gradient_bytes == 2 * plain.gradient_bytes
+    three = estimate(counts, batch, TrainingSetup(stage=3, ranks=4), generating=batch)
+    assert three.weights_bytes == 2 * counts.parameters + 2 * counts.parameters // 4
+    assert estimate(counts, batch, TrainingSetup(mixed=True, ranks=4)).gradient_bytes == 2 * plain.gradient_bytes
 
 
 def test_batching_says_what_a_batch_holds():
@@ -95,16 +95,16 @@ def test_batching_says_what_a_batch_holds():
 
 def test_grpo_takes_a_cache_for_every_completion():
     config = doctor("model=qwen3_vl_2b", "rl=grpo", "batching=fixed", "++trainer.per_device_train_batch_size=1")
-    counted = count(empty_model(config.model.path, torch.bfloat16), config.model, config.lora)
-    clips, way = [ClipSize(4000, 3800, 60.0)], way_of(config, gpu=True, ranks=1)
+    counts = count(empty_model(config.model.path, torch.bfloat16), config.model, config.lora)
+    clips, setup = [ClipSize(4000, 3800, 60.0)], training_setup(config, gpu=True, ranks=1)
     config.evaluation.batch_size = 1
-    few = estimate_settings(config, counted, clips, way)
+    few = estimate_settings(config, counts, clips, setup)
     config.rl["num_generations"] = 16
-    many = estimate_settings(config, counted, clips, way)
+    many = estimate_settings(config, counts, clips, setup)
     a_completion = (4000 + 64) * 28 * 2 * 1024 * 2
     assert many.answering_bytes - few.answering_bytes >= 8 * a_completion
     alone = replace(many.batch, shared=False)
-    assert estimate(counted, alone, way).training_bytes > 3 * many.training_bytes
+    assert estimate(counts, alone, setup).training_bytes > 3 * many.training_bytes
 
 
 @pytest.mark.parametrize("size", [8, 16, 24, 40, 80, 141])
@@ -126,7 +126,7 @@ def test_a_preset_fits_into_nine_tenths_of_its_gpu(size):
 def test_what_is_proposed_without_lora_keeps_small_updates():
     found = [one for one in propose([40, 141], gpus=8) if not one.lora]
     assert all(one.deepspeed != "none" or "model.dtype=float32" in one.overrides() for one in found)
-    config = settings("qwen3_vl_2b", lora=False, deepspeed="none", tokens=1024, answered=1)
+    config = settings("qwen3_vl_2b", lora=False, deepspeed="none", tokens=1024, evaluated=1)
     assert estimated(config, "qwen3_vl_2b", gpus=1).peak_bytes > 16 * 1.6e9
     assert replace(config, deepspeed=DeepspeedConfig()).model.dtype == "float32"
     assert len(longest_clips(config)) == 5

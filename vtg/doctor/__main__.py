@@ -55,14 +55,14 @@ def _diagnose(config: DoctorConfig) -> None:
 def _look_at_memory(config: DoctorConfig) -> None:
     from vtg.memory.parameters import count, empty_model
     from vtg.memory.proposals import propose
-    from vtg.memory.workload import estimate_settings, longest_clips, way_of, weights_dtype
+    from vtg.memory.workload import estimate_settings, longest_clips, training_setup, weights_dtype
     from vtg.training.progress import start_logging
 
     start_logging(logging.WARNING)
     on_gpu = config.device == "gpu"
     model = empty_model(config.model.path, weights_dtype(config, gpu=on_gpu))
-    counted, way = count(model, config.model, config.lora), way_of(config, gpu=on_gpu, ranks=config.gpus)
-    memory = estimate_settings(config, counted, longest_clips(config), way)
+    counts, setup = count(model, config.model, config.lora), training_setup(config, gpu=on_gpu, ranks=config.gpus)
+    memory = estimate_settings(config, counts, longest_clips(config), setup)
     proposals = propose(config.gpu_gb, gpus=config.gpus)
     if config.json:
         found = {"report": "vtg.doctor", "memory": memory.document(), "proposals": [p.document() for p in proposals]}
@@ -122,16 +122,16 @@ def _times(times_s: list[float], decimals: int) -> str:
 
 
 def _memory_lines(memory: "MemoryEstimate") -> Iterator[str]:
-    batch, way = memory.batch, memory.way
+    batch, setup = memory.batch, memory.setup
     yield ""
     rows = f"{batch.rows} x {batch.length} tokens" if not batch.packed else f"{batch.length} tokens packed"
     if batch.generations:
         rows = f"{batch.rows} prompts of {batch.length} tokens, {batch.generations} x {batch.completion} more each"
-    ways = "with" if way.gradient_checkpointing else "without"
-    zero = f", ZeRO-{way.stage} on {way.ranks} GPUs" if way.stage else ""
-    offload = " with offload" if way.offload_optimizer or way.offload_parameters else ""
+    checkpointing = "with" if setup.gradient_checkpointing else "without"
+    zero = f", ZeRO-{setup.stage} on {setup.ranks} GPUs" if setup.stage else ""
+    offload = " with offload" if setup.offload_optimizer or setup.offload_parameters else ""
     yield (
-        f"Memory of {'a GPU' if way.cuda else 'a CPU'}, estimated: {memory.dtype}, {rows}, {ways} gradient "
+        f"Memory of {'a GPU' if setup.cuda else 'a CPU'}, estimated: {memory.dtype}, {rows}, {checkpointing} gradient "
         f"checkpointing{zero}{offload}; {memory.trained_parameters:,} of {memory.parameters:,} parameters trained"
     )
     parts = {

@@ -18,7 +18,7 @@ from vtg.doctor.times_read import ClipReading, read_clip
 from vtg.errors import ConfigError, SampleError
 from vtg.memory.estimate import MemoryEstimate
 from vtg.memory.parameters import count, empty_model
-from vtg.memory.workload import ClipSize, estimate_settings, way_of, weights_dtype
+from vtg.memory.workload import ClipSize, estimate_settings, training_setup, weights_dtype
 from vtg.models.checkpoint import Settings, read_settings, resolve_checkpoint
 from vtg.models.checkpoint_settings import differences
 from vtg.models.loading import load_processor, tokens_per_second
@@ -178,8 +178,8 @@ def _times_of_rows(samples: Sequence[Sample], opened: dict[int, ClipReading]) ->
 def _memory(model: Any, config: DoctorConfig, readings: Iterable[ClipReading]) -> MemoryEstimate:
     """Of the fullest batch of clips like one of those that were opened."""
     clips = [ClipSize(one.tokens, one.vision_tokens, one.end_s - one.start_s) for one in readings]
-    way = way_of(config, gpu=config.device == "gpu", ranks=config.gpus)
-    return estimate_settings(config, count(model, config.model, config.lora), clips, way)
+    setup = training_setup(config, gpu=config.device == "gpu", ranks=config.gpus)
+    return estimate_settings(config, count(model, config.model, config.lora), clips, setup)
 
 
 def _settings_findings(config: DoctorConfig, factor: int) -> Iterable[Finding]:

@@ -1,7 +1,7 @@
 """How much memory a training takes on one device, from the model's config and the settings: no weights are read.
 
-    counted = count(empty_model("Qwen/Qwen3-VL-4B-Instruct", torch.bfloat16), ModelConfig(), LoraConfig())
-    estimate(counted, Batch(rows=1, length=12800, vision_tokens=12288), Way()).peak_bytes
+    counts = count(empty_model("Qwen/Qwen3-VL-4B-Instruct", torch.bfloat16), ModelConfig(), LoraConfig())
+    estimate(counts, Batch(rows=1, length=12800, vision_tokens=12288), TrainingSetup()).peak_bytes
 
 Parameters are counted on PyTorch's meta device, adapters included. The rest is a formula. In bytes, with H the hidden
 size, Q, K the widths of queries and keys, I that of the MLP, V the vocabulary, a the heads, N layers; T tokens of a
@@ -35,33 +35,34 @@ tests/memory/test_memory.py holds it to what is measured on a CPU; `python tests
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vtg.memory.activations import answering_work, training_work
-from vtg.memory.parameters import Counted
-from vtg.memory.training_load import Batch, Way
+from vtg.memory.activations import generation_work, training_work
+from vtg.memory.parameters import ParameterCounts
+from vtg.memory.training_load import Batch, TrainingSetup
 
+# The CUDA context with cuBLAS's workspaces: nvidia-smi shows 0.5 to 0.8e9, which PyTorch's own counters do not see.
 CUDA_BYTES = 700_000_000
-"""The CUDA context, with cuBLAS's workspaces; 0.5 to 0.8e9 as nvidia-smi shows them."""
 
+# DeepSpeed's default reduce_bucket_size, in elements: fixed buffers that outweigh all else for a small model.
 BUCKET = 500_000_000
-"""Numbers of DeepSpeed's reduce_bucket_size."""
 
+# Most parameters that ZeRO-3 holds gathered on a rank: its defaults of stage3_max_live_parameters (1e9) and
+# stage3_prefetch_bucket_size (5e7).
 LIVE_PARAMETERS = 1_050_000_000
-"""Parameters that ZeRO-3 holds gathered: stage3_max_live_parameters and stage3_prefetch_bucket_size."""
 
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes on one device, and what they were estimated for.
+    """Bytes on one device, and the micro-batch and setup they were estimated for.
 
-    `work_bytes` is the most of what a training step takes besides weights, gradients and optimizer: in the vision
-    tower, or in the language model. `answering_bytes`: likewise while answers are generated.
+    `work_bytes`: the peak of activations, logits and casts in a training step, beside weights, gradients and optimizer.
+    `answering_bytes`: likewise while answers are generated (KV cache, prefill, logits).
     """
 
     parameters: int
     trained_parameters: int
     dtype: str
     batch: Batch
-    way: Way
+    setup: TrainingSetup
     weights_bytes: int
     gradient_bytes: int
     optimizer_bytes: int
@@ -77,27 +78,31 @@ class MemoryEstimate:
 
     def document(self) -> dict[str, Any]:
         """All of it as JSON values."""
-        return asdict(self) | {"peak_bytes": self.peak_bytes}
+        document = asdict(self) | {"peak_bytes": self.peak_bytes}
+        # The key keeps its first name: scripts read the JSON of `vtg.doctor`.
+        document["way"] = document.pop("setup")
+        return document
 
 
-def estimate(counted: Counted, batch: Batch, way: Way, *, answering: Batch | None = None) -> MemoryEstimate:
-    """The memory of training on micro-batches like `batch`, and of answering ones like `answering` between steps."""
-    states = _states(counted, way)
-    weights, gradients, optimizer = states
-    cuda = CUDA_BYTES if way.cuda else 0
-    step = training_work(counted, way, batch, gradients)
+def estimate(
+    counts: ParameterCounts, batch: Batch, setup: TrainingSetup, *, generating: Batch | None = None
+) -> MemoryEstimate:
+    """The memory of training on micro-batches like `batch`, with evaluation of ones like `generating` between steps."""
+    weights, gradients, optimizer = _model_states(counts, setup)
+    cuda = CUDA_BYTES if setup.cuda else 0
+    step = training_work(counts, setup, batch, gradients)
     held = weights + optimizer + cuda
     answer = 0
-    for one in (answering, batch if batch.generations else None):
-        if one is not None:
-            answer = max(answer, answering_work(counted, way, one))
-    whole = weights if way.stage < 3 else counted.weights_bytes  # gathered on every rank to generate
+    for generated in (generating, batch if batch.generations else None):  # evaluation, and GRPO's rollouts
+        if generated is not None:
+            answer = max(answer, generation_work(counts, setup, generated))
+    whole = weights if setup.stage < 3 else counts.weights_bytes  # gathered on every rank to generate
     return MemoryEstimate(
-        parameters=counted.parameters,
-        trained_parameters=counted.trained_parameters,
-        dtype=str(counted.dtype).removeprefix("torch."),
+        parameters=counts.parameters,
+        trained_parameters=counts.trained_parameters,
+        dtype=str(counts.dtype).removeprefix("torch."),
         batch=batch,
-        way=way,
+        setup=setup,
         weights_bytes=weights,
         gradient_bytes=gradients,
         optimizer_bytes=optimizer,
@@ -109,20 +114,20 @@ def estimate(counted: Counted, batch: Batch, way: Way, *, answering: Batch | Non
     )
 
 
-def _states(counted: Counted, way: Way) -> tuple[int, int, int]:
+def _model_states(counts: ParameterCounts, setup: TrainingSetup) -> tuple[int, int, int]:
     """Bytes of weights, gradients, and optimizer state with its buffers, while a step is made."""
-    weights, trained, gradients = counted.weights_bytes, counted.trained_parameters, counted.trained_bytes
-    if not way.stage:
-        twice = 2 if way.ranks > 1 else 1
-        reference = counted.weights_bytes if way.reference else 0
-        return weights + reference, gradients * twice, 2 * counted.trained_bytes
-    weights = 2 * counted.parameters  # DeepSpeed's bf16 casts all of them
+    weights, trained, gradients = counts.weights_bytes, counts.trained_parameters, counts.trained_bytes
+    if not setup.stage:
+        twice = 2 if setup.ranks > 1 else 1  # DDP copies gradients into its all-reduce buckets
+        reference = counts.weights_bytes if setup.reference else 0
+        return weights + reference, gradients * twice, 2 * counts.trained_bytes
+    weights = 2 * counts.parameters  # DeepSpeed's bf16 casts all of them
     gradients = 2 * trained
-    optimizer = 0 if way.offload_optimizer else 12 * trained // way.ranks
-    if way.stage == 3:
+    optimizer = 0 if setup.offload_optimizer else 12 * trained // setup.ranks
+    if setup.stage == 3:
         live = min(weights, 2 * LIVE_PARAMETERS)
-        weights = live + (0 if way.offload_parameters else weights // way.ranks)
-        return weights, 0 if way.offload_optimizer else gradients // way.ranks, optimizer + 2 * BUCKET
-    if way.stage == 2:
-        gradients = 0 if way.offload_optimizer else gradients // way.ranks
+        weights = live + (0 if setup.offload_parameters else weights // setup.ranks)
+        return weights, 0 if setup.offload_optimizer else gradients // setup.ranks, optimizer + 2 * BUCKET
+    if setup.stage == 2:
+        gradients = 0 if setup.offload_optimizer else gradients // setup.ranks
     return weights, gradients, optimizer + 2 * 2 * BUCKET

@@ -1,4 +1,4 @@
-"""A model counted on PyTorch's meta device, adapters included: its parameters, and the numbers of its config."""
+"""Parameters of a model, adapters included, counted on PyTorch's meta device, and the sizes in its config."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 
 from vtg.config.schema import LoraConfig, ModelConfig
-from vtg.memory.published_shapes import known_config
+from vtg.memory.published_shapes import published_config
 from vtg.models.checkpoint import check_model_type, resolve_base
 from vtg.models.hub import find_model
 from vtg.models.loading import Model, part_of, prepare_training
@@ -15,7 +15,7 @@ from vtg.models.loading import Model, part_of, prepare_training
 
 @dataclass(frozen=True)
 class Shape:
-    """Numbers of a model's config; widths are those of the language model, `tower_` those of the vision tower."""
+    """Sizes from a model's config: widths of the language model, `tower_`: of the vision tower."""
 
     hidden: int
     queries: int
@@ -35,6 +35,7 @@ class Shape:
     @classmethod
     def of(cls, config: Any) -> "Shape":
         text, vision = config.text_config, config.vision_config
+        # Qwen2.5-VL's config has no head_dim: there it is the hidden size by heads, in Qwen3-VL it is not.
         head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
         is_qwen3 = config.model_type.startswith("qwen3")
         return cls(
@@ -56,10 +57,10 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Counted:
-    """A model as training builds it: its shape, and its parameters by what becomes of them.
+class ParameterCounts:
+    """Parameters of a model as training builds it: all, and those that are trained.
 
-    `rank`: of its adapters, 0 without. `trained_parts`: of `vtg.models.loading.PARTS`, those that learn.
+    `rank`: of its LoRA adapters, 0 without. `trained_parts`: keys of `vtg.models.loading.PARTS` that are trained.
     """
 
     shape: Shape
@@ -73,15 +74,16 @@ class Counted:
 
 
 def empty_model(path: str, dtype: torch.dtype) -> PreTrainedModel:
-    """The architecture of a model path, on the meta device; of an adapter, its base model's.
+    """The model of a path without weights, on the meta device; of an adapter, its base model.
 
-    Models that conf/model names are built from numbers that are written down (vtg.memory.published_shapes).
+    Models that conf/model names are built from the sizes in vtg.memory.published_shapes.
 
     Raises:
         ConfigError: for a model that is not here and cannot be fetched, or of a type that vtg was not tried with.
     """
     where = resolve_base(path)
-    config = known_config(where)
+    # The hub is asked only for other models, so that an estimate needs no network.
+    config = published_config(where)
     if config is None:
         find_model(path)
         check_model_type(path, PretrainedConfig.get_config_dict(where)[0].get("model_type"))
@@ -90,8 +92,8 @@ def empty_model(path: str, dtype: torch.dtype) -> PreTrainedModel:
         return AutoModelForImageTextToText.from_config(config, dtype=dtype, trust_remote_code=False)
 
 
-def count(model: PreTrainedModel, model_config: ModelConfig, lora: LoraConfig) -> Counted:
-    """What there is of a model. Adds adapters to `model`, as training would.
+def count(model: PreTrainedModel, model_config: ModelConfig, lora: LoraConfig) -> ParameterCounts:
+    """Counts the parameters of `model`, to which it adds adapters as training would.
 
     Raises:
         ConfigError: if nothing would be trained.
@@ -99,13 +101,14 @@ def count(model: PreTrainedModel, model_config: ModelConfig, lora: LoraConfig) -
     shape, dtype = Shape.of(model.config), model.dtype
     built: Model = prepare_training(model, model_config, lora)
     named = list(built.named_parameters())
-    trained = [(name, one) for name, one in named if one.requires_grad]
-    return Counted(
+    trained = [(name, parameter) for name, parameter in named if parameter.requires_grad]
+    return ParameterCounts(
         shape=shape,
-        parameters=sum(one.numel() for _, one in named),
-        trained_parameters=sum(one.numel() for _, one in trained),
-        weights_bytes=sum(one.numel() * one.element_size() for _, one in named),
-        trained_bytes=sum(one.numel() * one.element_size() for _, one in trained),
+        parameters=sum(parameter.numel() for _, parameter in named),
+        trained_parameters=sum(parameter.numel() for _, parameter in trained),
+        # Each by its own dtype: PEFT makes the adapters of a bf16 model in float32.
+        weights_bytes=sum(parameter.numel() * parameter.element_size() for _, parameter in named),
+        trained_bytes=sum(parameter.numel() * parameter.element_size() for _, parameter in trained),
         dtype=dtype,
         rank=lora.r if lora.enabled else 0,
         trained_parts=frozenset(part_of(name) for name, _ in trained),

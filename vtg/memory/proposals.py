@@ -21,15 +21,15 @@ from vtg.config.schema import (
     VideoConfig,
 )
 from vtg.memory.estimate import MemoryEstimate
-from vtg.memory.parameters import Counted, count, empty_model
-from vtg.memory.workload import estimate_settings, longest_clips, way_of, weights_dtype
+from vtg.memory.parameters import ParameterCounts, count, empty_model
+from vtg.memory.workload import estimate_settings, longest_clips, training_setup, weights_dtype
 
 MODELS = {
     "qwen3_vl_8b": "Qwen/Qwen3-VL-8B-Instruct",
     "qwen3_vl_4b": "Qwen/Qwen3-VL-4B-Instruct",
     "qwen3_vl_2b": "Qwen/Qwen3-VL-2B-Instruct",
 }
-"""Choices of conf/model, largest first."""
+"""Choices of conf/model, largest first: the largest that fits is proposed."""
 
 DEEPSPEED = {
     "none": DeepspeedConfig(),
@@ -38,24 +38,26 @@ DEEPSPEED = {
     "zero2_offload": DeepspeedConfig(stage=2, offload_optimizer=True),
     "zero3_offload": DeepspeedConfig(stage=3, offload_optimizer=True, offload_parameters=True),
 }
-"""Choices of conf/deepspeed, the fastest first."""
+"""Choices of conf/deepspeed, the fastest first: offload is proposed only where nothing else fits."""
 
 BUDGETS = (24576, 16384, 12288, 8192, 6144, 4096, 3072, 2048, 1024)
 """Vision tokens of a clip that are tried."""
 
+# Vision tokens (192 frames of 256 x 256 pixels) below which a smaller model that sees more is proposed instead.
 ENOUGH = 6144
-"""Vision tokens that a larger model is not worth going below: 192 frames of 256 x 256 pixels."""
 
+# Qwen3-VL: two frames a temporal patch, 32 x 32 pixels a token.
 PIXELS_PER_TOKEN = 2 * 32**2
+# Of a frame of min_pixels, 65536: with more frames than this allows, frames would have to shrink below that.
 TOKENS_PER_FRAME = 32
-"""Of a frame of min_pixels, 65536."""
 
+# Qwen3-VL's own limit of frames a video.
 MAX_FRAMES = 768
-ANSWERED = (8, 4, 2, 1)
-"""Values of evaluation.batch_size that are tried."""
+# Values of evaluation.batch_size that are tried: generation can take more memory than training does.
+EVALUATION_BATCHES = (8, 4, 2, 1)
 
+# Share of a GPU's memory that an estimate may take: the rest is for fragmentation, which is not estimated.
 SHARE = 0.9
-"""Of the memory that may be taken, by the estimate."""
 
 GB = 10**9
 
@@ -96,8 +98,8 @@ class Proposal:
 
 def propose(memory_gb: Sequence[int], *, gpus: int = 1) -> list[Proposal]:
     """For each memory of one GPU, the best settings with LoRA and the best without, where there are any."""
-    found = [_best(size, lora=lora, gpus=gpus) for size in memory_gb for lora in (True, False)]
-    return [one for one in found if one is not None]
+    best = [_best(size, lora=lora, gpus=gpus) for size in memory_gb for lora in (True, False)]
+    return [proposal for proposal in best if proposal is not None]
 
 
 def _best(memory_gb: int, *, lora: bool, gpus: int) -> Proposal | None:
@@ -105,7 +107,7 @@ def _best(memory_gb: int, *, lora: bool, gpus: int) -> Proposal | None:
     for model in MODELS:
         for deepspeed in DEEPSPEED:
             if (deepspeed in ("zero2", "zero3") and gpus == 1) or (lora and deepspeed != "none" and gpus == 1):
-                continue  # nobody to share with; and an adapter's states are small
+                continue  # one rank has nothing to shard; and an adapter's optimizer states are too small to offload
             fitting = next(_fitting(memory_gb, model, lora=lora, deepspeed=deepspeed, gpus=gpus), None)
             if fitting is not None and fitting.vision_tokens >= ENOUGH:
                 return fitting
@@ -118,12 +120,12 @@ def _fitting(memory_gb: int, model: str, *, lora: bool, deepspeed: str, gpus: in
     """Settings of this model that fit, the largest budget first."""
     limit = SHARE * memory_gb * GB
     for tokens in BUDGETS:
-        for answered in ANSWERED:
-            config = settings(model, lora=lora, deepspeed=deepspeed, tokens=tokens, answered=answered)
-            found = estimated(config, model, gpus=gpus)
-            if found.training_bytes > limit:
+        for evaluated in EVALUATION_BATCHES:
+            config = settings(model, lora=lora, deepspeed=deepspeed, tokens=tokens, evaluated=evaluated)
+            memory = estimated(config, model, gpus=gpus)
+            if memory.training_bytes > limit:
                 break
-            if found.peak_bytes <= limit:
+            if memory.peak_bytes <= limit:
                 yield Proposal(
                     memory_gb=memory_gb,
                     model=model,
@@ -131,14 +133,14 @@ def _fitting(memory_gb: int, model: str, *, lora: bool, deepspeed: str, gpus: in
                     deepspeed=deepspeed,
                     max_frames=config.video.max_frames,
                     vision_tokens=tokens,
-                    evaluation_batch_size=answered,
-                    peak_bytes=found.peak_bytes,
-                    host_bytes=_host_bytes(found, config.deepspeed),
+                    evaluation_batch_size=evaluated,
+                    peak_bytes=memory.peak_bytes,
+                    host_bytes=_host_bytes(memory, config.deepspeed),
                 )
                 break
 
 
-def settings(model: str, *, lora: bool, deepspeed: str, tokens: int, answered: int) -> SFTConfig:
+def settings(model: str, *, lora: bool, deepspeed: str, tokens: int, evaluated: int) -> SFTConfig:
     """What `Proposal.overrides` compose to, as far as memory depends on it."""
     frames = min(MAX_FRAMES, tokens // TOKENS_PER_FRAME)
     return SFTConfig(
@@ -150,30 +152,32 @@ def settings(model: str, *, lora: bool, deepspeed: str, tokens: int, answered: i
         ),
         lora=LoraConfig(enabled=lora),
         batching=BatchingConfig(by="tokens"),
-        evaluation=EvaluationConfig(batch_size=answered),
+        evaluation=EvaluationConfig(batch_size=evaluated),
         deepspeed=replace(DEEPSPEED[deepspeed]),
         trainer={"gradient_checkpointing": True, "gradient_accumulation_steps": 8},
     )
 
 
 def needs_float32(*, lora: bool, deepspeed: str) -> bool:
-    """Whether weights are to be float32 for small updates to count: DeepSpeed keeps a copy that is, adapters are."""
+    """Whether the weights themselves must be float32 to be trained."""
+    # bf16 rounds small updates away. DeepSpeed keeps a float32 master copy, and adapters are float32 themselves.
     return not lora and deepspeed == "none"
 
 
 def estimated(config: SFTConfig, model: str, *, gpus: int) -> MemoryEstimate:
-    """What settings of `settings` take on a GPU."""
-    way = way_of(config, gpu=True, ranks=gpus)
-    counted = _counted(model, config.lora.enabled, weights_dtype(config, gpu=True))
-    return estimate_settings(config, counted, longest_clips(config), way)
+    """The memory that settings made by `settings` take on a GPU."""
+    setup = training_setup(config, gpu=True, ranks=gpus)
+    counts = _counted(model, config.lora.enabled, weights_dtype(config, gpu=True))
+    return estimate_settings(config, counts, longest_clips(config), setup)
 
 
 @cache
-def _counted(model: str, lora: bool, dtype: torch.dtype) -> Counted:
+def _counted(model: str, lora: bool, dtype: torch.dtype) -> ParameterCounts:
     return count(empty_model(MODELS[model], dtype), ModelConfig(), LoraConfig(enabled=lora))
 
 
-def _host_bytes(found: MemoryEstimate, deepspeed: DeepspeedConfig) -> int:
+def _host_bytes(memory: MemoryEstimate, deepspeed: DeepspeedConfig) -> int:
     """The master copy, moments and gradients of the trained parameters, and the parameters."""
-    optimizer = 14 * found.trained_parameters if deepspeed.offload_optimizer else 0
-    return optimizer + (2 * found.parameters if deepspeed.offload_parameters else 0)
+    # 12 bytes of master copy and moments, 2 of gradients.
+    optimizer = 14 * memory.trained_parameters if deepspeed.offload_optimizer else 0
+    return optimizer + (2 * memory.parameters if deepspeed.offload_parameters else 0)

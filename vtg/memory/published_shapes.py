@@ -1,4 +1,4 @@
-"""The shapes of the hub models that conf/model names, so that their memory is known where the hub is not reached."""
+"""The sizes of the hub models that conf/model names, so that their memory can be estimated offline."""
 
 from typing import Any
 
@@ -16,6 +16,7 @@ def _qwen3_vl(
             "intermediate_size": ffn,
             "num_hidden_layers": layers,
             "num_attention_heads": heads,
+            # The same in all three sizes, as head_dim is: a token of KV cache costs 2B as much a layer as 8B.
             "num_key_value_heads": 8,
             "head_dim": 128,
             "tie_word_embeddings": tied,
@@ -26,7 +27,7 @@ def _qwen3_vl(
             "intermediate_size": inner,
             "num_heads": 16,
             "out_hidden_size": hidden,
-            "num_position_embeddings": 2304,
+            "num_position_embeddings": 2304,  # a 48 x 48 grid of learned positions, interpolated to the frame
             "deepstack_visual_indexes": deepstack,
         },
         "tie_word_embeddings": tied,
@@ -57,9 +58,11 @@ def _qwen2_5_vl(
     }
 
 
+# (depth, width, MLP width): 2B and 4B see through one vision tower, 8B through a larger one.
 _SMALL_TOWER, _LARGE_TOWER = (24, 1024, 4096), (27, 1152, 4304)
 
-KNOWN: dict[str, tuple[type[PretrainedConfig], dict[str, Any]]] = {
+# What these sizes add up to is tested against the parameter counts on the hub's model pages.
+PUBLISHED_CONFIGS: dict[str, tuple[type[PretrainedConfig], dict[str, Any]]] = {
     "Qwen/Qwen3-VL-2B-Instruct": (
         Qwen3VLConfig,
         _qwen3_vl(hidden=2048, ffn=6144, layers=28, heads=16, tied=True, tower=_SMALL_TOWER, deepstack=[5, 11, 17]),
@@ -81,12 +84,12 @@ KNOWN: dict[str, tuple[type[PretrainedConfig], dict[str, Any]]] = {
         _qwen2_5_vl(vocab=152064, hidden=3584, ffn=18944, layers=28, heads=28, key_heads=4, tied=False),
     ),
 }
-"""Hub name → config class and the numbers of its config.json that memory depends on."""
+"""Hub name → config class and those values of its config.json that memory depends on."""
 
 
-def known_config(name: str) -> PretrainedConfig | None:
-    """The config of a hub model, as far as memory depends on it; None for a name that is not in `KNOWN`."""
-    if name not in KNOWN:
+def published_config(name: str) -> PretrainedConfig | None:
+    """The config of a hub model, as far as memory depends on it; None for a name that is not in `PUBLISHED_CONFIGS`."""
+    if name not in PUBLISHED_CONFIGS:
         return None
-    cls, numbers = KNOWN[name]
+    cls, numbers = PUBLISHED_CONFIGS[name]
     return cls(**numbers)

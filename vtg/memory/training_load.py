@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
+# A grounding answer with its end of turn: the labelled positions of a sample, where they are not known exactly.
 ANSWER_TOKENS = 24
-"""Of a grounding answer and its end, where nothing better is known."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A micro-batch of `rows` sequences of `length` tokens, padding included; packed, it is one row.
+    """A micro-batch of `rows` sequences of `length` tokens, padding included; a packed one is a single row.
 
     Attributes:
         vision_tokens: of all rows.
@@ -16,10 +16,10 @@ class Batch:
         spread: by how many tokens the rows of a padded batch differ: logits are made for every position at which any
             row answers.
         answers: positions of a row that logits are made for, where they are known; None: 24 of each conversation.
-        masked: attention needs a mask, of padding.
-        packed: samples are one row, and attention needs the mask that parts them.
-        generations, completion: of GRPO: G completions of R tokens for each row, which is a prompt then.
-        shared: the prompt runs once for all of them.
+        masked: attention needs a padding mask.
+        packed: samples share one row, and attention needs a block-diagonal mask.
+        generations, completion: GRPO's group: G completions of R tokens for each row, which is then a prompt.
+        shared: the prompt is a shared prefix: it runs once for the whole group.
     """
 
     rows: int
@@ -36,27 +36,29 @@ class Batch:
 
     @property
     def logits(self) -> int:
-        """Positions, of all rows."""
+        """Positions that logits are made for, over all rows."""
         if self.answers is not None:
             return self.rows * self.answers
         if self.conversations is not None:
             return self.conversations * ANSWER_TOKENS
+        # logits_to_keep is one set of positions for all rows: the union of where any row answers, at most the row.
         return self.rows * min(self.rows * ANSWER_TOKENS, ANSWER_TOKENS + self.spread, self.length)
 
 
 @dataclass(frozen=True)
-class Way:
-    """How it is trained, as far as memory cares.
+class TrainingSetup:
+    """Precision, sharding and offload of a training, as far as memory depends on them.
 
     Attributes:
-        mixed: autocast to 2 bytes (bf16 or fp16 of the Trainer, without DeepSpeed).
-        accumulates: gradients are there already when a micro-batch begins.
-        stage, offload_optimizer, offload_parameters: of DeepSpeed's ZeRO.
-        ranks: processes, of a GPU each.
-        reference: GRPO holds a second model to compare with.
+        mixed: autocast to bf16 or fp16 by the Trainer.
+        accumulates: gradient accumulation: gradients are held while a micro-batch runs.
+        stage, offload_optimizer, offload_parameters: DeepSpeed ZeRO's; stage 0: no DeepSpeed.
+        ranks: the world size, one GPU each.
+        reference: GRPO holds a reference model for the KL term.
         cuda: on a GPU.
     """
 
+    # Not with DeepSpeed, which casts the weights themselves and autocasts nothing.
     mixed: bool = False
     gradient_checkpointing: bool = False
     accumulates: bool = False

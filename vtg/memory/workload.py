@@ -1,4 +1,4 @@
-"""From settings to what a micro-batch holds and how it is trained: what `vtg.memory.estimate` estimates for."""
+"""From the settings of a training to the micro-batches and the setup that `vtg.memory.estimate` takes."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,23 +8,24 @@ import torch
 from vtg.config.rules import checkpoints_activations, is_packed, longest_clip_tokens
 from vtg.config.schema import RLConfig, SFTConfig
 from vtg.memory.estimate import MemoryEstimate, estimate
-from vtg.memory.parameters import Counted
-from vtg.memory.training_load import Batch, Way
+from vtg.memory.parameters import ParameterCounts
+from vtg.memory.training_load import Batch, TrainingSetup
 from vtg.models.loading import choose_attention
 
+# Many short clips may take more than one long clip (masks, logits), so where only the longest is known, clips of half,
+# a quarter … of its tokens are estimated too.
 HALVINGS = 5
-"""Where only the longest clip is known, clips of half, a quarter … of its tokens are looked at too."""
 
+# Length bucketing leaves rows of a padded batch within this share, and so many tokens, of one another.
 NEAR, TEXT_SPREAD = 0.03, 24
-"""Conversations that are planned into a padded batch have nearly the same length: this share and so many tokens."""
 
+# Defaults of conf/rl/grpo.yaml, for `rl` settings that leave them out.
 GENERATIONS, COMPLETION_TOKENS = 8, 64
-"""Of conf/rl/grpo.yaml, where `rl` says nothing else."""
 
 
 @dataclass(frozen=True)
 class ClipSize:
-    """What one conversation takes: tokens in all, those of its vision, and the seconds of its clip."""
+    """The size of one conversation: all its tokens, its vision tokens, and the seconds of its clip."""
 
     tokens: int
     vision_tokens: int
@@ -32,61 +33,65 @@ class ClipSize:
 
 
 def longest_clips(config: SFTConfig) -> list[ClipSize]:
-    """The largest conversation that these settings allow, and smaller ones: more of them are in a batch."""
+    """The largest conversation that these settings allow, and smaller ones, of which a batch holds more."""
     video, tokens = config.video, longest_clip_tokens(config.video, config.model)
     vision = min(video.total_pixels, video.max_frames * video.max_pixels) // (2 * config.model.patch_factor**2)
     seconds = video.max_frames / (video.fps or 30.0)
     return [ClipSize(tokens >> by, vision >> by, seconds / 2**by) for by in range(HALVINGS)]
 
 
-def way_of(config: SFTConfig, *, gpu: bool, ranks: int) -> Way:
-    """How these settings train on a device."""
+def training_setup(config: SFTConfig, *, gpu: bool, ranks: int) -> TrainingSetup:
+    """Precision, sharding and offload of a training with these settings, on `ranks` devices."""
     trainer, deepspeed = config.trainer, config.deepspeed
     is_half = bool(trainer.get("bf16", gpu) or trainer.get("fp16", False))
     device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
-    return Way(
+    return TrainingSetup(
         mixed=is_half and not deepspeed.stage,
         gradient_checkpointing=checkpoints_activations(trainer),
         accumulates=int(trainer.get("gradient_accumulation_steps", 1)) > 1,
+        # A shared prefix needs SDPA and a mask; GRPO that shares none is estimated alike.
         attention="sdpa" if is_grpo(config) else choose_attention(config.model.attention, device),
         stage=deepspeed.stage,
         offload_optimizer=deepspeed.offload_optimizer,
         offload_parameters=deepspeed.offload_parameters,
         ranks=ranks,
+        # With LoRA the reference is the model with its adapter off: no second copy.
         reference=isinstance(config, RLConfig) and bool(config.rl.get("beta", 0)) and not config.lora.enabled,
         cuda=gpu,
     )
 
 
 def weights_dtype(config: SFTConfig, *, gpu: bool) -> torch.dtype:
-    """The type in which weights are loaded there."""
+    """The dtype in which weights are loaded on that device."""
     if config.model.dtype == "auto":
         return torch.bfloat16 if gpu else torch.float32
     return getattr(torch, config.model.dtype)
 
 
 def is_grpo(config: SFTConfig) -> bool:
-    """Whether it is train_rl.py whose memory is asked for: `rl` says something."""
+    """Whether the memory of train_rl.py is asked for: some `rl` setting is given."""
     return isinstance(config, RLConfig) and bool(config.rl)
 
 
 def training_batches(config: SFTConfig, clips: Iterable[ClipSize]) -> list[Batch]:
-    """The fullest micro-batch of clips of each of these sizes: as batching, or GRPO's, plans them."""
+    """For each of these sizes, the fullest micro-batch of such clips that the settings plan."""
     return [_grpo_batch(config, clip) if is_grpo(config) else _sft_batch(config, clip) for clip in clips]
 
 
-def answering_batch(config: SFTConfig, clips: Sequence[ClipSize]) -> Batch:
-    """The largest batch of validation and test."""
+def generation_batch(config: SFTConfig, clips: Sequence[ClipSize]) -> Batch:
+    """The largest batch that validation and test generate for."""
     longest, size = max(clips, key=lambda clip: clip.tokens), config.evaluation.batch_size
     new = config.evaluation.max_new_tokens
     return Batch(rows=size, length=longest.tokens + new, vision_tokens=size * longest.vision_tokens)
 
 
-def estimate_settings(config: SFTConfig, counted: Counted, clips: Sequence[ClipSize], way: Way) -> MemoryEstimate:
-    """The estimate of the batch that takes most, of clips of these sizes."""
-    answering = answering_batch(config, clips)
-    found = [estimate(counted, batch, way, answering=answering) for batch in training_batches(config, clips)]
-    return max(found, key=lambda one: (one.training_bytes, one.generation_bytes))
+def estimate_settings(
+    config: SFTConfig, counts: ParameterCounts, clips: Sequence[ClipSize], setup: TrainingSetup
+) -> MemoryEstimate:
+    """The estimate for the most expensive batch of clips of these sizes."""
+    generating = generation_batch(config, clips)
+    estimates = [estimate(counts, batch, setup, generating=generating) for batch in training_batches(config, clips)]
+    return max(estimates, key=lambda memory: (memory.training_bytes, memory.generation_bytes))
 
 
 def _sft_batch(config: SFTConfig, clip: ClipSize) -> Batch:
@@ -120,10 +125,10 @@ def _grpo_batch(config: SFTConfig, clip: ClipSize) -> Batch:
 
 
 def _fitting(config: SFTConfig, clip: ClipSize, tokens: int, *, budget: int) -> int:
-    """How many conversations like this, of so many tokens each, make a full batch."""
+    """How many conversations of `tokens` tokens fill a batch."""
     batching = config.batching
     if batching.by == "fixed":
-        return int(config.trainer.get("per_device_train_batch_size", 8))
+        return int(config.trainer.get("per_device_train_batch_size", 8))  # the Trainer's own default
     if batching.by == "duration":
         fits = int(batching.target_batch_duration / clip.seconds)
     else:
