@@ -11,8 +11,10 @@ import fsspec
 import numpy as np
 import pytest
 
+from vtg.config.schema import VideoConfig
 from vtg.video.clip import DecodeError
-from vtg.video.container import frame_times, probe, read_index
+from vtg.video.clip_loading import load_clip
+from vtg.video.container import probe, read_index
 from vtg.video.files import formats
 
 BAD = {
@@ -37,7 +39,7 @@ def test_times_of_every_good_shared_video_equal_those_of_ffprobe(shared_videos: 
         start_s = START_S.get(name, float(expected["start_time"] or 0))
         stored = [pts for pts in expected["pts"] if pts is not None]
         want_s = np.array(sorted(stored + UNDECODABLE_S.get(name, []))) - start_s
-        got_s = frame_times(str(shared_videos / name))
+        got_s = read_index(str(shared_videos / name)).times_s
         assert len(got_s) == len(expected["pts"]) + len(UNDECODABLE_S.get(name, [])), name
         assert np.abs(got_s[: len(want_s)] - want_s).max() < 1e-3, name
         checked += 1
@@ -49,7 +51,7 @@ def test_a_bad_file_gives_one_error_with_its_name_and_cause_and_no_noise(name, s
     path = str(shared_videos / name)
     began = time.thread_time()
     with pytest.raises(DecodeError, match=f"{name}: .*{BAD[name]}"):
-        frame_times(path)
+        load_clip(path, VideoConfig())
     with pytest.raises(DecodeError, match=name):
         probe(path)
     assert time.thread_time() - began < 5
@@ -97,7 +99,7 @@ def test_hidden_frames_of_a_stream_copy_have_no_time_but_their_keyframe_can_be_s
 
 def test_a_variable_frame_rate_keeps_every_time(make_video):
     times_ms = [0, 7, 100, 130, 131, 900, 2500]
-    assert frame_times(make_video(times_ms)) == pytest.approx(np.array(times_ms) / 1000, abs=1e-9)
+    assert read_index(make_video(times_ms)).times_s == pytest.approx(np.array(times_ms) / 1000, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", ["video.mp4", "video.mkv", "video.ts"])
@@ -139,7 +141,7 @@ def test_a_matroska_file_cut_in_half_is_an_error(make_video):
     stored = path.read_bytes()
     path.write_bytes(stored[: len(stored) // 2])
     with pytest.raises(DecodeError, match=r"part\.mkv: the file breaks off: frames can be read, up to .* of 5\.00 s"):
-        frame_times(str(path))
+        probe(str(path))
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, 2000, 6000])
@@ -148,7 +150,7 @@ def test_a_file_cut_anywhere_is_an_error_not_a_crash(make_video, size, tmp_path:
     part = tmp_path / "part.mp4"
     part.write_bytes(whole[: min(size, len(whole) * 3 // 4)])
     with pytest.raises(DecodeError, match=r"part\.mp4"):
-        frame_times(str(part))
+        probe(str(part))
 
 
 def test_what_an_edit_list_cuts_off_is_no_damage(make_video):
@@ -175,13 +177,14 @@ def test_a_damaged_tag_of_matroska_is_not_read(make_video):
     stored = path.read_bytes()
     assert b"00:00:00.8" in stored
     path.write_bytes(stored.replace(b"00:00:00.8", b"00:00:00..", 1))
-    assert len(frame_times(str(path))) == 20
+    index = read_index(str(path))
+    assert len(index.times_s) == 20 and index.fault is None
 
 
 def test_a_name_may_look_like_a_protocol(make_video, monkeypatch):
     path = Path(make_video([0, 40, 80], name="12:30.mp4"))
     monkeypatch.chdir(path.parent)
-    assert len(frame_times(path.name)) == 3
+    assert len(read_index(path.name).times_s) == 3
 
 
 HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{}\n#EXT-X-ENDLIST\n"

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from vtg.video.clip import DecodeError
-from vtg.video.container import FrameIndex, probe, read_index, read_part
+from vtg.video.container import probe, read_index, read_part
 from vtg.video.decoders.picture import resized
 from vtg.video.decoders.pyav_decoder import decode, decode_stretches
+from vtg.video.frame_index import FrameIndex
 
 SIZE = (48, 64)
 
@@ -97,7 +98,7 @@ def test_pictures_of_every_shared_video_are_those_of_decoding_everything(shared_
             index = read_index(str(path))
         except DecodeError:
             continue
-        if index.fault or index.by_rank or path.name == "decord__corrupted.mp4":
+        if index.fault or index.by_order or path.name == "decord__corrupted.mp4":
             continue
         pictures = every_picture(index, 60)
         shown = np.flatnonzero(np.isin(index.pts, list(pictures)))

@@ -16,8 +16,8 @@ from transformers.video_utils import VideoMetadata
 from vtg.config.schema import VIDEO_MEANS, VideoConfig
 from vtg.data.encoding import family, mrope_positions, patch_factor, video_metadata, vision_token_ids
 from vtg.video import sampling
-from vtg.video.container import rotation_of
 from vtg.video.decoders.picture import resized
+from vtg.video.packet_scan import rotation_of
 from vtg.video.sampling import choose_frames, padding, target_size
 
 FRAMES_FILE = "frames.py"

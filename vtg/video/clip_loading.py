@@ -27,8 +27,9 @@ import numpy as np
 from vtg.config.schema import VideoConfig
 from vtg.errors import ConfigError, SampleError
 from vtg.video.clip import Clip, DecodeError
-from vtg.video.container import FrameIndex, VideoInfo, probe, read_index, read_part
+from vtg.video.container import probe, read_index, read_part
 from vtg.video.decoders import DECODERS
+from vtg.video.frame_index import FrameIndex, VideoInfo
 from vtg.video.sampling import choose_frames, frames_cost
 
 logger = logging.getLogger(__name__)

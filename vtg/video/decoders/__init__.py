@@ -13,8 +13,9 @@ from typing import Protocol
 
 import numpy as np
 
-from vtg.video.container import FrameIndex, probe
+from vtg.video.container import probe
 from vtg.video.decoders import decord_decoder, ffmpeg_decoder, pyav_decoder, torchcodec_decoder
+from vtg.video.frame_index import FrameIndex
 
 __all__ = ["DECODERS", "Decoder", "probe"]
 

@@ -5,9 +5,9 @@ import os
 import numpy as np
 
 from vtg.video.clip import DecodeError
-from vtg.video.container import FrameIndex
 from vtg.video.decoders.picture import resized
 from vtg.video.files.video_files import ffmpeg_name
+from vtg.video.frame_index import FrameIndex
 
 TOLERANCE_S = 2e-3
 """decord keeps times as 32-bit floats."""

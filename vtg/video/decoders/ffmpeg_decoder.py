@@ -19,9 +19,10 @@ from typing import IO
 import numpy as np
 
 from vtg.video.clip import DecodeError
-from vtg.video.container import SEEKABLE, FrameIndex
+from vtg.video.container import SEEKABLE
 from vtg.video.decoders.picture import resized
 from vtg.video.files.video_files import ffmpeg_name
+from vtg.video.frame_index import FrameIndex
 
 TIMEOUT_S = 120.0
 

@@ -14,8 +14,10 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from vtg.video.clip import DecodeError
-from vtg.video.container import FrameIndex, open_video, rotation_of
+from vtg.video.container import open_video
 from vtg.video.decoders.picture import resized
+from vtg.video.frame_index import FrameIndex
+from vtg.video.packet_scan import ffmpeg_reason, rotation_of
 
 SEEK_PACKETS = 64
 """Where more packets than this lie between two stretches to decode, a seek is cheaper than reading past them."""
@@ -28,8 +30,8 @@ def decode(index: FrameIndex, chosen: np.ndarray, *, size: tuple[int, int], exac
         DecodeError: a wanted frame cannot be decoded; says how far the file can.
     """
     reading = _Reading(index, chosen, size, exact=exact)
-    fault = reading.everything() if index.by_rank else reading.stretches(decode_stretches(index, index.pts[chosen]))
-    if reading.missing and not index.by_rank:
+    fault = reading.everything() if index.by_order else reading.stretches(decode_stretches(index, index.pts[chosen]))
+    if reading.missing and not index.by_order:
         # A keyframe may not be one, or a seek land behind it (open groups, wrong tables): read all from the start.
         fault = reading.everything()
     if reading.missing:
@@ -79,9 +81,9 @@ class _Reading:
         done_s = None
         with open_video(self.index.info.path) as (container, stream):
             try:
-                for rank, frame in enumerate(_frames(container, stream)):
-                    if self.index.by_rank:
-                        pts = int(self.index.pts[min(rank, len(self.index.pts) - 1)])
+                for number, frame in enumerate(_frames(container, stream)):
+                    if self.index.by_order:
+                        pts = int(self.index.pts[min(number, len(self.index.pts) - 1)])
                     elif frame.pts is None:
                         continue
                     else:
@@ -92,7 +94,7 @@ class _Reading:
                         return ""
             except (FFmpegError, IndexError) as error:
                 end = "nothing decodes" if done_s is None else f"it decodes up to {done_s:.3f} s"
-                return f"{end}, then: {_reason(error)}"
+                return f"{end}, then: {ffmpeg_reason(error)}"
         return ""
 
     def stretches(self, stretches: list[tuple[int, int]]) -> str:
@@ -136,7 +138,7 @@ class _Reading:
                         self.missing |= before
                         return "a keyframe does not decode on its own"
             except (FFmpegError, IndexError) as error:  # IndexError: PyAV, where damage looks like a new stream
-                return _reason(error)
+                return ffmpeg_reason(error)
         return ""
 
     def _take(self, pts: int | None, frame: VideoFrame) -> None:
@@ -159,10 +161,6 @@ class _Reading:
         if turns:
             picture = np.ascontiguousarray(np.rot90(picture, k=-turns))
         self.frames[at] = resized(picture[None], self.size)[0]
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, FFmpegError) else None) or str(error)
 
 
 def _frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:

@@ -3,9 +3,9 @@
 import numpy as np
 
 from vtg.video.clip import DecodeError
-from vtg.video.container import FrameIndex
 from vtg.video.decoders.picture import resized
 from vtg.video.files.video_files import ffmpeg_name
+from vtg.video.frame_index import FrameIndex
 
 BATCH = 16
 """Frames held at full size at a time."""

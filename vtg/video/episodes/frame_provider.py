@@ -14,10 +14,11 @@ import numpy as np
 from vtg.errors import ConfigError
 from vtg.video.clip import Clip, DecodeError
 from vtg.video.clip_loading import decode_frames
-from vtg.video.container import FrameIndex, read_index
+from vtg.video.container import read_index
 from vtg.video.episodes.episode_clips import episode_clip
 from vtg.video.episodes.records import FilePart, VideoRecord, file_version
 from vtg.video.episodes.shown import ShownFrames
+from vtg.video.frame_index import FrameIndex
 from vtg.video.memory_cache import RecentlyUsed
 from vtg.video.sampling import even_frames
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from vtg.video.clip import DecodeError
-from vtg.video.container import FrameIndex
 from vtg.video.episodes.records import FilePart
+from vtg.video.frame_index import FrameIndex
 
 HOLD_S = 1.0
 """A part may end this long after its file and still be whole: its last frame stays. Durations are often rounded."""
