@@ -1,10 +1,10 @@
-"""Looks at a training before it starts: `python -m vtg.doctor [the overrides of train_sft.py]`.
+"""Diagnoses a training before it starts: `python -m vtg.doctor [the overrides of train_sft.py]`.
 
 For a model, a data set and a video config it shows the times the model will read against the true frame times, the cost
 in tokens and memory, the best scores that sampling and answer form leave reachable, and what is wrong with a remedy.
 
-`look=memory`: what the settings take of memory, from settings alone, and what fits into how much. With `rl=grpo` (or
-any setting of `rl`) memory is that of train_rl.py.
+`look=memory`: the memory a training takes, from its settings alone, and which settings fit into which GPU. With
+`rl=grpo` (or any setting of `rl`) memory is that of train_rl.py.
 """
 
 import json
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from vtg.memory.estimate import MemoryEstimate
     from vtg.memory.proposals import Proposal
 
+# Times at either end of a clip: ten columns fit into a terminal of 120.
 SHOWN_PATCHES = 5
+# Decimal, as GPUs are sold and as the estimate counts.
 GB = 10**9
 
 CAUSES = {"answer": "answer form", "frames": "sampled frames", "both": "both"}
@@ -38,6 +40,7 @@ def _diagnose(config: DoctorConfig) -> None:
     if config.look == "memory":
         return _look_at_memory(config)
     find_model(config.model.path)
+    # Late, so that --help and the checks of settings take a fraction of a second.
     with loading("torch and transformers"):
         from vtg.demo.demo_dataset import ensure_demo
         from vtg.doctor.diagnosis import diagnose
@@ -47,9 +50,9 @@ def _diagnose(config: DoctorConfig) -> None:
     if config.data.demo is not None:
         assert config.data.video_dir is not None
         ensure_demo(config.data.video_dir, config.data.demo)
-    found = diagnose(config)
-    print(json.dumps(found.document()) if config.json else "\n".join(_lines(found, config)))
-    sys.exit(0 if found.is_fine else 1)
+    diagnosis = diagnose(config)
+    print(json.dumps(diagnosis.document()) if config.json else "\n".join(_lines(diagnosis, config)))
+    sys.exit(0 if diagnosis.is_fine else 1)  # warnings alone do not fail a script that asks before it trains
 
 
 def _look_at_memory(config: DoctorConfig) -> None:
@@ -58,48 +61,49 @@ def _look_at_memory(config: DoctorConfig) -> None:
     from vtg.memory.workload import estimate_settings, longest_clips, training_setup, weights_dtype
     from vtg.training.progress import start_logging
 
-    start_logging(logging.WARNING)
+    start_logging(logging.WARNING)  # counting parameters logs what would be trained, which the report says itself
     on_gpu = config.device == "gpu"
     model = empty_model(config.model.path, weights_dtype(config, gpu=on_gpu))
     counts, setup = count(model, config.model, config.lora), training_setup(config, gpu=on_gpu, ranks=config.gpus)
     memory = estimate_settings(config, counts, longest_clips(config), setup)
     proposals = propose(config.gpu_gb, gpus=config.gpus)
     if config.json:
-        found = {"report": "vtg.doctor", "memory": memory.document(), "proposals": [p.document() for p in proposals]}
-        print(json.dumps(found))
+        document = {"report": "vtg.doctor", "memory": memory.document(), "proposals": [p.document() for p in proposals]}
+        print(json.dumps(document))
         return
     print(f"model {config.model.path}; the largest batch that the settings allow")
     print("\n".join([*_memory_lines(memory), *_proposal_lines(proposals, config)]))
 
 
-def _lines(found: "Diagnosis", config: DoctorConfig) -> Iterator[str]:
-    rows = ", ".join(f"{count} {name}" for name, count in found.rows.items())
-    yield f"model {found.model['path']} ({found.model['family']}); {rows} rows of {found.distinct_clips} clips"
+def _lines(diagnosis: "Diagnosis", config: DoctorConfig) -> Iterator[str]:
+    rows = ", ".join(f"{count} {name}" for name, count in diagnosis.rows.items())
+    model = f"{diagnosis.model['path']} ({diagnosis.model['family']})"
+    yield f"model {model}; {rows} rows of {diagnosis.distinct_clips} clips"
     yield ""
     yield "Times the model reads, and when the frames are"
-    for clip in found.clips:
+    for clip in diagnosis.clips:
         yield from _clip_lines(clip)
-    if found.opened:
-        worst = max(clip.max_error_s for clip in found.opened.values())
-        yield f"  largest error of all {len(found.opened)} clips opened: {worst:.3f} s"
-    cost = found.tokens()
+    if diagnosis.opened:
+        worst = max(clip.max_error_s for clip in diagnosis.opened.values())
+        yield f"  largest error of all {len(diagnosis.opened)} clips opened: {worst:.3f} s"
+    cost = diagnosis.tokens()
     if cost:
         yield ""
         yield f"Tokens ({cost['clips']} clips; the limit is model.max_length = {config.model.max_length})"
         for name, text in (("tokens", "a conversation"), ("vision_tokens", "its vision")):
             least, median, most = (cost[name][key] for key in ("min", "median", "max"))
             yield f"  {text:<16} {least} to {most}, median {median}"
-    if found.memory:
-        yield from _memory_lines(found.memory)
+    if diagnosis.memory:
+        yield from _memory_lines(diagnosis.memory)
     yield ""
     yield "Best reachable scores"
-    yield "  " + " " * 15 + "".join(f"{key:>9}" for key in found.ceilings["answer"])
-    for name, scores in found.ceilings.items():
+    yield "  " + " " * 15 + "".join(f"{key:>9}" for key in diagnosis.ceilings["answer"])
+    for name, scores in diagnosis.ceilings.items():
         cells = "".join(f"{value:>9.1f}" if isinstance(value, float) else f"{value:>9}" for value in scores.values())
         yield f"  {CAUSES[name]:<15}{cells}"
     yield ""
-    yield from (str(finding) for finding in found.findings)
-    if not found.findings:
+    yield from (str(finding) for finding in diagnosis.findings)
+    if not diagnosis.findings:
         yield "nothing is wrong"
 
 
@@ -107,6 +111,7 @@ def _clip_lines(clip: "ClipReading") -> Iterator[str]:
     yield f"  {clip.path} ({clip.start_s:.2f} to {clip.end_s:.2f} of {clip.file_s:.2f} s; {clip.place})"
     size = f"{len(clip.frame_times_s)} frames of {clip.width}x{clip.height}"
     yield f"    {size}, {clip.vision_tokens} vision tokens, {clip.tokens} in all"
+    # Where the model reads too few or too many times they cannot be shown in pairs; the error below is infinite then.
     if clip.read_s.shape == clip.true_s.shape:
         yield f"    reads {_times(clip.read_s.tolist(), 2)}"
         yield f"    true  {_times(clip.true_s.tolist(), 3)}"
@@ -150,10 +155,10 @@ def _proposal_lines(proposals: list["Proposal"], config: DoctorConfig) -> Iterat
     each = f"each of {config.gpus} GPUs" if config.gpus > 1 else "one GPU"
     yield f"What fits into {each}, a tenth left free (fine-tuning; host: the memory DeepSpeed takes there)"
     yield f"  {'memory':>6}  {'trained':<7}  {'peak':>5}  {'host':>4}  overrides"
-    for one in proposals:
-        trained = "LoRA" if one.lora else "full"
-        sizes = f"{one.peak_bytes / GB:5.1f}  {one.host_bytes / GB:4.0f}"
-        yield f"  {one.memory_gb:>3} GB  {trained:<7}  {sizes}  {' '.join(one.overrides())}"
+    for proposal in proposals:
+        trained = "LoRA" if proposal.lora else "full"
+        sizes = f"{proposal.peak_bytes / GB:5.1f}  {proposal.host_bytes / GB:4.0f}"
+        yield f"  {proposal.memory_gb:>3} GB  {trained:<7}  {sizes}  {' '.join(proposal.overrides())}"
     yield "  (experiment=gpu_8gb, gpu_16gb, gpu_24gb, gpu_40gb, gpu_80gb and gpu_141gb carry those with LoRA)"
 
 

@@ -1,7 +1,7 @@
-"""Checks whole annotation files, row by row: what `vtg.validate` prints, counted as it comes.
+"""Checks whole annotation files row by row, in constant memory: the report that `vtg.validate` prints.
 
-Memory does not grow with a file. Equal qids are therefore found among its first `FirstSeen.LIMIT` distinct ones, and
-videos are counted up to `MAX_VIDEOS`; the report tells when a limit is met. `VideoChecks` alone remembers every video.
+Repeated qids are therefore found among the first `FirstSeen.LIMIT` distinct ones of a file, and videos are counted up
+to `MAX_VIDEOS`; the report says when a limit is reached. `VideoChecks` alone remembers every video.
 """
 
 import mmap
@@ -20,15 +20,17 @@ from vtg.annotations.row_checks import Finding
 from vtg.annotations.sample import Problem
 from vtg.doctor.video_checks import VideoChecks
 
+# Hashes of their names in a Python set: some ten megabytes, which no file can make more.
 MAX_VIDEOS = 1 << 17
 
 
 class FirstSeen:
-    """The line on which a string was first met: for the first `LIMIT` distinct ones, in a table of fixed size (24 MB).
+    """The line on which a string first occurred, for the first `LIMIT` distinct ones, in a table of fixed size (24 MB).
 
     Strings are told apart by 64-bit hashes: a million of them hold a false match with a chance of about 1 in 10^7.
     """
 
+    # Half full at most, so that open addressing ends its probes after a slot or two.
     SLOTS = 1 << 21
     LIMIT = 1 << 20
 
@@ -40,7 +42,7 @@ class FirstSeen:
 
     def line_of(self, text: str, line: int) -> int:
         """The earlier line that held `text`; 0 if there is none, or if the table is full."""
-        key, hashes = hash(text) or 1, self._hashes
+        key, hashes = hash(text) or 1, self._hashes  # 0 marks a free slot
         slot = key & (self.SLOTS - 1)
         while seen := hashes[slot]:
             if seen == key:
@@ -54,7 +56,7 @@ class FirstSeen:
 
 @dataclass
 class Report:
-    """What was found: exact counts, and the first `max_problems` problems of each kind (None: all)."""
+    """Exact counts, and the first `max_problems` problems of each kind (None: all)."""
 
     max_problems: int | None = 20
     strict: bool = False
@@ -81,6 +83,7 @@ class Report:
         self.good += 1
         if len(self.videos) < MAX_VIDEOS:
             self.videos.add(hash(video))
+        # Comparisons rather than min() and max(): this runs for every row of files of millions.
         if duration_s < self.min_duration_s:
             self.min_duration_s = duration_s
         if duration_s > self.max_duration_s:
@@ -123,8 +126,8 @@ class Report:
                     if count > len(shown):
                         yield f"  … and {count - len(shown):,} more of this kind; --all shows every one"
                 yield ""
-        found = f"{self.errors.total()} errors, {self.warnings.total()} warnings"
-        yield f"{self.rows} rows in {len(self.files)} files: {self.good} good, {found}"
+        totals = f"{self.errors.total()} errors, {self.warnings.total()} warnings"
+        yield f"{self.rows} rows in {len(self.files)} files: {self.good} good, {totals}"
         if self.max_duration_s:
             yield f"{len(self.videos)} videos; durations {self.min_duration_s:.10g} to {self.max_duration_s:.10g} s"
         for severity, counts in (("error", self.errors), ("warning", self.warnings)):
@@ -135,7 +138,7 @@ class Report:
 
 
 class Sink(Protocol):
-    """Where rows go once they are judged."""
+    """Where rows go once they are checked: what `--fix` writes."""
 
     def keep(self, raw: bytes, problems: list[Problem]) -> None: ...
     def reject(self, raw: bytes, problems: list[Problem]) -> None: ...
@@ -149,6 +152,7 @@ def audit_file(path: str, report: Report, *, videos: VideoChecks | None = None, 
         empty = False
         try:
             row = decoder.decode(raw)
+            # Nearly all rows pass this compiled check; only the others are looked at key by key, which is slower.
             clean = videos is None and checks.is_clean(row)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             row, clean = None, False
@@ -157,19 +161,23 @@ def audit_file(path: str, report: Report, *, videos: VideoChecks | None = None, 
             video, duration_s, qid = row.video, row.duration, row.qid
         else:
             whole, problems = schema.check_row(raw, path=path, line=line)
-            if videos is not None and whole is not None and [one.kind for one in problems] == ["duration-missing"]:
+            if (
+                videos is not None
+                and whole is not None
+                and [problem.kind for problem in problems] == ["duration-missing"]
+            ):
                 raw, whole, problems = _with_duration(raw, whole, problems[0], videos, fills=sink is not None)
-            if whole is None or _lost(problems):
+            if whole is None or _has_error(problems):
                 _reject(raw, problems, report, sink)
                 continue
             decoder.learn(whole)
             video, duration_s, qid = whole["video"], float(whole["duration"]), whole.get("qid")
             if videos is not None:
-                problems += [_placed(finding, path, line) for finding in videos.findings(whole)]
+                problems += [_as_problem(finding, path, line) for finding in videos.findings(whole)]
         if qid is not None and (first := qids.line_of(str(qid), line)):
             text = f"{str(qid)[:80]!r} is also on line {first}; give every row its own, or scores will mix them up"
             problems.append(Problem(path, line, "qid", text, "warning", "qid-repeated"))
-        if problems and _lost(problems):
+        if problems and _has_error(problems):
             _reject(raw, problems, report, sink)
             continue
         for problem in problems:
@@ -185,38 +193,39 @@ def audit_file(path: str, report: Report, *, videos: VideoChecks | None = None, 
 def _with_duration(
     raw: bytes, row: dict[str, Any], missing: Problem, videos: VideoChecks, *, fills: bool
 ) -> tuple[bytes, dict[str, Any] | None, list[Problem]]:
-    """The row with the duration that its video tells, and what is wrong with it then, where it is written so.
+    """Of a row without `duration`: with `fills`, the row with that of its video, checked again; else the row as it is.
 
-    Else the row as it is, and what it would get.
+    Returns the raw row, its keys and values (None for a broken one) and its problems.
     """
-    placed = partial(_placed, path=missing.path, line=missing.line)
-    found = videos.duration(row)
-    if found is None:
-        return raw, row, [missing, *map(placed, videos.findings(row | {"duration": 0.0}))]
-    duration_s, told = found
+    as_problem = partial(_as_problem, path=missing.path, line=missing.line)
+    known = videos.duration(row)
+    if known is None:
+        return raw, row, [missing, *map(as_problem, videos.findings(row | {"duration": 0.0}))]
+    duration_s, source = known
     if not fills:
-        text = f"is missing; {told}: --fix OUT writes that"
+        text = f"is missing; {source}: --fix OUT writes that"
         return raw, row, [replace(missing, message=text)]
+    # Raw values, so that every other key is written back as it was given, numbers to the last digit.
     filled = msgspec.json.decode(msgspec.json.format(raw, indent=-1), type=dict[str, msgspec.Raw])
     filled["duration"] = msgspec.Raw(msgspec.json.encode(duration_s))
     raw = msgspec.json.encode(filled)
     whole, problems = schema.check_row(raw, path=missing.path, line=missing.line)
-    text = f"was missing; filled in: {told}"
-    return raw, whole, [placed(Finding("duration", "duration-filled", text, "warning")), *problems]
+    text = f"was missing; filled in: {source}"
+    return raw, whole, [as_problem(Finding("duration", "duration-filled", text, "warning")), *problems]
 
 
-def _lost(problems: list[Problem]) -> bool:
+def _has_error(problems: list[Problem]) -> bool:
     return any(problem.severity == "error" for problem in problems)
 
 
-def _placed(finding: Finding, path: str, line: int) -> Problem:
+def _as_problem(finding: Finding, path: str, line: int) -> Problem:
     return Problem(path, line, finding.field, finding.message, finding.severity, finding.kind)
 
 
 def _reject(raw: bytes, problems: list[Problem], report: Report, sink: Sink | None) -> None:
     for problem in problems:
         report.add(problem)
-    if problems[0].field != "file":
+    if problems[0].field != "file":  # a fault of the file as a whole is no row
         report.rows += 1
         if sink is not None:
             sink.reject(raw, problems)

@@ -1,7 +1,7 @@
-"""The best scores that can be reached at all: what an answer form and the sampled frames leave of the true moments.
+"""Score ceilings: the best that a perfect model can reach, given the answer form and the sampled frames.
 
-A model that does everything right can still not write a time between two steps of its answer form, nor see an event
-begin between two frames. Here the truth itself is put through both and scored against itself.
+A model can neither write a time between two steps of its answer form nor see an event begin between two frames. Here
+the ground truth is rounded to both and scored against itself.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ from vtg.evaluation.metrics import grounding_metrics
 from vtg.tasks.iou import Span, temporal_ious
 from vtg.tasks.span_task import SpanTask
 
+# Metrics of a single answer: ranked ones would ask for more answers than a ceiling has.
 SHOWN = ("R1@0.3", "R1@0.5", "R1@0.7", "mIoU", "samples")
 
 Scores = dict[str, float | int]
@@ -28,17 +29,18 @@ def ceilings(
             `frames` and `both` are measured on these, and absent without any.
     """
     everything = range(len(samples))
-    found = {"answer": _scores(samples, {at: _written(samples[at], samples[at].spans, task) for at in everything})}
-    snapped = {at: _snapped(samples[at], times_s) for at, times_s in frame_times_s.items()}
+    scores = {"answer": _scores(samples, {at: _round_trip(samples[at], samples[at].spans, task) for at in everything})}
+    snapped = {at: _snap_to_frames(samples[at], times_s) for at, times_s in frame_times_s.items()}
     if snapped:
-        found["frames"] = _scores(samples, snapped)
-        written = {at: _written(samples[at], spans, task) for at, spans in snapped.items()}
-        found["both"] = _scores(samples, written)
-    return found
+        scores["frames"] = _scores(samples, snapped)
+        both = {at: _round_trip(samples[at], spans, task) for at, spans in snapped.items()}
+        scores["both"] = _scores(samples, both)
+    return scores
 
 
 def snap(span: Span, times_s: np.ndarray) -> Span:
     """The span between two of the times (N,), N >= 2, increasing, that overlaps `span`, which lies among them, best."""
+    # Rounding each end alone is not always best, and may give an empty span: all four candidates are compared.
     pairs = [(a, b) for a in _around(span[0], times_s) for b in _around(span[1], times_s) if a < b]
     return pairs[int(temporal_ious(pairs, span).argmax())]
 
@@ -49,13 +51,14 @@ def _around(time_s: float, times_s: np.ndarray) -> list[float]:
     return times_s[after - 1 : after + 1].tolist()
 
 
-def _snapped(sample: Sample, frame_times_s: np.ndarray) -> tuple[Span, ...]:
+def _snap_to_frames(sample: Sample, frame_times_s: np.ndarray) -> tuple[Span, ...]:
     # The clip's own start and end are known without a frame.
     edges_s = np.unique(np.concatenate([[0.0], frame_times_s, [sample.duration_s]]))
     return tuple(snap(span, edges_s) for span in sample.spans)
 
 
-def _written(sample: Sample, spans: Sequence[Span], task: SpanTask) -> tuple[Span, ...]:
+def _round_trip(sample: Sample, spans: Sequence[Span], task: SpanTask) -> tuple[Span, ...]:
+    """The spans as they are read back from the answer text that training would teach."""
     return task.parse(task.encode(spans, duration_s=sample.duration_s), duration_s=sample.duration_s).spans
 
 

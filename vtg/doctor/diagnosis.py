@@ -1,4 +1,4 @@
-"""What `vtg.doctor` looks at and what it makes of it: rows, clips, ceilings, memory, and findings with remedies."""
+"""The diagnosis of a training before it starts: rows, clips, score ceilings, memory, and findings with remedies."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,19 +25,20 @@ from vtg.models.loading import load_processor, tokens_per_second
 from vtg.progress_bar import Bar, counted
 from vtg.tasks.span_task import SpanTask
 
+# A ceiling below this is worth a warning: a perfect model would lose ten points to the settings alone.
 LOW_MIOU = 90.0
-"""Below this a ceiling is worth a warning: a perfect model would lose ten points to the settings alone."""
 
+# Examples named in a finding: it stays one line in a terminal, however many rows share the fault.
 NAMED = 3
-"""Examples named in a finding."""
 
+# A span may end this much after its file before it is called wrong: containers and annotations round durations
+# differently.
 LATE_S = 0.5
-"""A span may end this much after its file before it is called wrong; containers and annotations differ a little."""
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What is wrong, and how to mend it. Errors spoil a training or keep it from starting; warnings may be meant."""
+class DiagnosisFinding:
+    """What is wrong, and the remedy. Errors spoil a training or keep it from starting; warnings may be intended."""
 
     severity: str
     topic: str
@@ -52,7 +53,7 @@ class Finding:
 
 @dataclass
 class Diagnosis:
-    """Everything found; `clips` are those decoded, `opened` all whose files were opened."""
+    """All results. `opened`: every clip whose file was opened, by sample index; `clips`: those also decoded."""
 
     model: dict[str, Any]
     rows: dict[str, int]
@@ -61,7 +62,7 @@ class Diagnosis:
     distinct_clips: int = 0
     ceilings: dict[str, Scores] = field(default_factory=dict)
     memory: MemoryEstimate | None = None
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[DiagnosisFinding] = field(default_factory=list)
 
     @property
     def is_fine(self) -> bool:
@@ -94,7 +95,7 @@ class Diagnosis:
 
 
 def diagnose(config: DoctorConfig) -> Diagnosis:
-    """Looks at the model, the data and the settings of a training, in that order.
+    """Checks the model, the data and the settings of a training, in that order.
 
     Raises:
         ConfigError: for a model that cannot be found, and for an annotation file without a usable row.
@@ -105,22 +106,24 @@ def diagnose(config: DoctorConfig) -> Diagnosis:
     per_second = tokens_per_second(model)
     files = _files(config.data)
     splits = {name: _samples(path) for name, path in files.items()}
-    # One file in two splits is looked at once.
-    samples = [sample for path in dict.fromkeys(files.values()) for sample in _first(splits, files, path)]
+    # One file may serve two splits; its samples are looked at once.
+    samples = [sample for path in dict.fromkeys(files.values()) for sample in _rows_of(splits, files, path)]
     if not samples:
         raise ConfigError(f"{', '.join(files.values())}: no usable row; check with python -m vtg.validate")
     facts = {"path": config.model.path, "family": family(processor), "patch_factor": patch_factor(processor)}
-    found = Diagnosis(model=facts, rows={name: len(rows) for name, rows in splits.items()})
-    found.findings += [*_settings_findings(config, patch_factor(processor)), *_row_findings(files, config.data)]
-    found.findings += _shared_findings(splits, files, config.data)
+    diagnosis = Diagnosis(model=facts, rows={name: len(rows) for name, rows in splits.items()})
+    # Findings are printed in this order: first those of settings and rows, then what opening the clips shows.
+    diagnosis.findings += [*_settings_findings(config, patch_factor(processor)), *_row_findings(files, config.data)]
+    diagnosis.findings += _shared_findings(splits, files, config.data)
     chosen = _spread_clips(samples, limit=config.probed_clips)
-    found.distinct_clips = len({_clip_key(sample) for sample in samples})
+    diagnosis.distinct_clips = len({_clip_key(sample) for sample in samples})
+    # Every chosen clip is opened, for its times and tokens; decoding is slow, so only `config.samples` of them are.
     decoded = {chosen[at * len(chosen) // config.samples] for at in range(config.samples)} if chosen else set()
     failed: list[str] = []
     for at in counted(chosen, Bar(len(chosen), title="opening clips", unit="clip")):
         path = resolve_video(samples[at].video, config.data.video_dir)
         try:
-            found.opened[at] = read_clip(
+            diagnosis.opened[at] = read_clip(
                 samples[at],
                 path,
                 video=config.video,
@@ -131,15 +134,18 @@ def diagnose(config: DoctorConfig) -> Diagnosis:
             )
         except SampleError as error:
             failed.append(f"{samples[at].place}: {error}")
-    found.clips = [found.opened[at] for at in sorted(decoded & found.opened.keys())]
-    found.findings += _unreadable_findings(failed, len(chosen), config.data)
-    found.findings += _reading_findings(found.opened.values(), config)
-    found.ceilings = ceilings(samples, task=task, frame_times_s=_times_of_rows(samples, found.opened))
-    found.findings += [*_ceiling_findings(found.ceilings, config), *_late_findings(samples, found.opened)]
-    if found.opened:
-        found.memory = _memory(model, config, found.opened.values())
-        found.findings += _memory_findings(found.memory, config)
-    return found
+    diagnosis.clips = [diagnosis.opened[at] for at in sorted(decoded & diagnosis.opened.keys())]
+    diagnosis.findings += _unreadable_findings(failed, len(chosen), config.data)
+    diagnosis.findings += _reading_findings(diagnosis.opened.values(), config)
+    diagnosis.ceilings = ceilings(samples, task=task, frame_times_s=_frame_times_of_samples(samples, diagnosis.opened))
+    diagnosis.findings += [
+        *_ceiling_findings(diagnosis.ceilings, config),
+        *_overlong_span_findings(samples, diagnosis.opened),
+    ]
+    if diagnosis.opened:
+        diagnosis.memory = _memory(model, config, diagnosis.opened.values())
+        diagnosis.findings += _memory_findings(diagnosis.memory, config)
+    return diagnosis
 
 
 def _files(data: DataConfig) -> dict[str, str]:
@@ -148,10 +154,10 @@ def _files(data: DataConfig) -> dict[str, str]:
 
 
 def _samples(path: str) -> list[Sample]:
-    return [found for found in read_samples(path) if isinstance(found, Sample)]
+    return [row for row in read_samples(path) if isinstance(row, Sample)]
 
 
-def _first(splits: dict[str, list[Sample]], files: dict[str, str], path: str) -> list[Sample]:
+def _rows_of(splits: dict[str, list[Sample]], files: dict[str, str], path: str) -> list[Sample]:
     return next(splits[name] for name in splits if files[name] == path)
 
 
@@ -168,7 +174,7 @@ def _spread_clips(samples: Sequence[Sample], *, limit: int) -> list[int]:
     return [clips[at * len(clips) // limit] for at in range(limit)] if len(clips) > limit else clips
 
 
-def _times_of_rows(samples: Sequence[Sample], opened: dict[int, ClipReading]) -> dict[int, Any]:
+def _frame_times_of_samples(samples: Sequence[Sample], opened: dict[int, ClipReading]) -> dict[int, Any]:
     """The sampled frame times of every sample whose clip was opened, whichever row it was opened for."""
     by_clip = {_clip_key(samples[at]): reading.frame_times_s for at, reading in opened.items()}
     keys = {at: _clip_key(sample) for at, sample in enumerate(samples)}
@@ -176,29 +182,31 @@ def _times_of_rows(samples: Sequence[Sample], opened: dict[int, ClipReading]) ->
 
 
 def _memory(model: Any, config: DoctorConfig, readings: Iterable[ClipReading]) -> MemoryEstimate:
-    """Of the fullest batch of clips like one of those that were opened."""
-    clips = [ClipSize(one.tokens, one.vision_tokens, one.end_s - one.start_s) for one in readings]
+    """The estimate for the fullest batch of clips such as those opened."""
+    clips = [ClipSize(clip.tokens, clip.vision_tokens, clip.end_s - clip.start_s) for clip in readings]
     setup = training_setup(config, gpu=config.device == "gpu", ranks=config.gpus)
     return estimate_settings(config, count(model, config.model, config.lora), clips, setup)
 
 
-def _settings_findings(config: DoctorConfig, factor: int) -> Iterable[Finding]:
+def _settings_findings(config: DoctorConfig, factor: int) -> Iterable[DiagnosisFinding]:
     if factor != config.model.patch_factor:
         text = f"model.patch_factor = {config.model.patch_factor}, but {config.model.path} has {factor}"
-        yield Finding("error", "model", f"{text}; set model.patch_factor={factor}")
+        yield DiagnosisFinding("error", "model", f"{text}; set model.patch_factor={factor}")
     try:
         check_token_budget(config.video, config.model)
     except ConfigError as error:
-        yield Finding("error", "tokens", f"training refuses these settings: {error}")
+        yield DiagnosisFinding("error", "tokens", f"training refuses these settings: {error}")
     saved = read_settings(resolve_checkpoint(config.model.path))
     if saved is not None:
         lines = differences(saved, Settings(config.model, config.video, config.task))
         if lines:
             text = f"{config.model.path} was trained with other settings ({'; '.join(lines)})"
-            yield Finding("warning", "settings", f"{text}; use the same, or train long enough to change its habits")
+            yield DiagnosisFinding(
+                "warning", "settings", f"{text}; use the same, or train long enough to change its habits"
+            )
 
 
-def _row_findings(files: dict[str, str], data: DataConfig) -> Iterable[Finding]:
+def _row_findings(files: dict[str, str], data: DataConfig) -> Iterable[DiagnosisFinding]:
     for path in dict.fromkeys(files.values()):
         report = Report(max_problems=1)
         audit_file(path, report)
@@ -207,12 +215,15 @@ def _row_findings(files: dict[str, str], data: DataConfig) -> Iterable[Finding]:
             if counts:
                 first = next(problem for problem in report.problems if problem.severity == severity)
                 kinds = ", ".join(f"{count} {kind}" for kind, count in counts.most_common(NAMED))
-                lost = severity == "error" and counts.total() > data.max_bad_share * report.rows
+                # Training skips bad rows up to max_bad_share, so only more of them is an error here.
+                stops = severity == "error" and counts.total() > data.max_bad_share * report.rows
                 text = f"{path}: {kinds} among {report.rows} rows (first: {first}); {check}"
-                yield Finding("error" if lost else "warning", "rows", text)
+                yield DiagnosisFinding("error" if stops else "warning", "rows", text)
 
 
-def _shared_findings(splits: dict[str, list[Sample]], files: dict[str, str], data: DataConfig) -> Iterable[Finding]:
+def _shared_findings(
+    splits: dict[str, list[Sample]], files: dict[str, str], data: DataConfig
+) -> Iterable[DiagnosisFinding]:
     videos = {
         name: {Path(resolve_video(sample.video, data.video_dir)) for sample in rows} for name, rows in splits.items()
     }
@@ -221,52 +232,60 @@ def _shared_findings(splits: dict[str, list[Sample]], files: dict[str, str], dat
             continue
         if files[name] == files["train"]:
             text = "are the training rows: they measure the fit, not what is learned"
-            yield Finding("warning", "splits", f"the {name} rows {text}; hold rows out (data.val_share=0.1, or a file)")
+            yield DiagnosisFinding(
+                "warning", "splits", f"the {name} rows {text}; hold rows out (data.val_share=0.1, or a file)"
+            )
         elif shared := sorted(map(str, videos[name] & videos["train"])):
             text = f"{len(shared)} of the {len(videos[name])} {name} videos are training videos too ({_named(shared)})"
-            yield Finding("error", "splits", f"{text}; remove them from {files[name]} or {files['train']}")
+            yield DiagnosisFinding("error", "splits", f"{text}; remove them from {files[name]} or {files['train']}")
 
 
-def _unreadable_findings(failed: list[str], tried: int, data: DataConfig) -> Iterable[Finding]:
+def _unreadable_findings(failed: list[str], tried: int, data: DataConfig) -> Iterable[DiagnosisFinding]:
     if failed:
         severity = "error" if len(failed) > data.max_bad_share * tried else "warning"
         text = f"{len(failed)} of {tried} videos cannot be used ({_named(failed)})"
-        yield Finding(severity, "videos", f"{text}; fetch them again, or drop their rows (vtg.validate --probe)")
+        yield DiagnosisFinding(
+            severity, "videos", f"{text}; fetch them again, or drop their rows (vtg.validate --probe)"
+        )
 
 
-def _reading_findings(readings: Iterable[ClipReading], config: DoctorConfig) -> Iterable[Finding]:
+def _reading_findings(readings: Iterable[ClipReading], config: DoctorConfig) -> Iterable[DiagnosisFinding]:
     readings = list(readings)
-    wrong = [f"{one.path}: {one.max_error_s:.3f} s" for one in readings if not one.is_right]
+    wrong = [f"{clip.path}: {clip.max_error_s:.3f} s" for clip in readings if not clip.is_right]
     if wrong:
         text = f"{len(wrong)} of {len(readings)} clips are read at wrong times ({_named(wrong)})"
-        yield Finding("error", "times", f"{text}; the installed transformers tells times in a way vtg does not know")
+        yield DiagnosisFinding(
+            "error", "times", f"{text}; the installed transformers tells times in a way vtg does not know"
+        )
     limit = config.model.max_length
-    longest = max(readings, key=lambda one: one.tokens, default=None)
+    longest = max(readings, key=lambda clip: clip.tokens, default=None)
     if longest is not None and longest.tokens > limit:
-        over = sum(one.tokens > limit for one in readings)
+        over = sum(clip.tokens > limit for clip in readings)
+        # Text stays as long as it is: the share of its vision tokens that fits beside it, in pixels of all its frames.
         share = (limit - longest.tokens + longest.vision_tokens) / longest.vision_tokens
         pixels = int(max(share, 0) * len(longest.frame_times_s) * longest.height * longest.width)
         text = f"{over} of {len(readings)} clips take over model.max_length = {limit} tokens, up to {longest.tokens}"
-        way = f"set video.total_pixels to at most {pixels}" if pixels > 0 else "lower video.max_frames"
-        yield Finding("error", "tokens", f"{text}: they would be skipped; {way}, or raise model.max_length")
+        remedy = f"set video.total_pixels to at most {pixels}" if pixels > 0 else "lower video.max_frames"
+        yield DiagnosisFinding("error", "tokens", f"{text}: they would be skipped; {remedy}, or raise model.max_length")
 
 
-def _ceiling_findings(found: dict[str, Scores], config: DoctorConfig) -> Iterable[Finding]:
+def _ceiling_findings(scores: dict[str, Scores], config: DoctorConfig) -> Iterable[DiagnosisFinding]:
     task, video = config.task, config.video
-    ways = {"seconds": "decimals", "relative": "decimals"}
-    key = ways.get(task.answer, "num_bins")
+    # The setting that sets the step of an answer form: all forms but these two count bins.
+    steps = {"seconds": "decimals", "relative": "decimals"}
+    key = steps.get(task.answer, "num_bins")
     remedies = {
         "answer": f"raise task.{key} (now {getattr(task, key)})",
         "frames": f"raise video.fps (now {video.fps:g}) or, for long clips, video.max_frames (now {video.max_frames})",
     }
     for name, remedy in remedies.items():
-        if name in found and found[name]["mIoU"] < LOW_MIOU:
-            limits = f"R1@0.7 {found[name]['R1@0.7']:.1f}, mIoU {found[name]['mIoU']:.1f}"
+        if name in scores and scores[name]["mIoU"] < LOW_MIOU:
+            limits = f"R1@0.7 {scores[name]['R1@0.7']:.1f}, mIoU {scores[name]['mIoU']:.1f}"
             cause = f"answers in {task.answer}" if name == "answer" else "the sampled frames"
-            yield Finding("warning", "ceiling", f"{cause} limit even a perfect model to {limits}; {remedy}")
+            yield DiagnosisFinding("warning", "ceiling", f"{cause} limit even a perfect model to {limits}; {remedy}")
 
 
-def _late_findings(samples: Sequence[Sample], opened: dict[int, ClipReading]) -> Iterable[Finding]:
+def _overlong_span_findings(samples: Sequence[Sample], opened: dict[int, ClipReading]) -> Iterable[DiagnosisFinding]:
     readings = {_clip_key(samples[at]): reading for at, reading in opened.items()}
     late = [
         f"{sample.place}: {sample.spans[-1][1]:.1f} s of {reading.file_s - reading.start_s:.1f} s"
@@ -275,18 +294,21 @@ def _late_findings(samples: Sequence[Sample], opened: dict[int, ClipReading]) ->
         and max(end for _, end in sample.spans) > reading.file_s - reading.start_s + LATE_S
     ]
     if late:
-        yield Finding("warning", "spans", f"{len(late)} rows outlast their video ({_named(late)}); correct them")
+        yield DiagnosisFinding(
+            "warning", "spans", f"{len(late)} rows outlast their video ({_named(late)}); correct them"
+        )
 
 
-def _memory_findings(memory: MemoryEstimate, config: DoctorConfig) -> Iterable[Finding]:
+def _memory_findings(memory: MemoryEstimate, config: DoctorConfig) -> Iterable[DiagnosisFinding]:
+    # Without a GPU here its size is unknown: the report shows the estimate, and nothing is judged.
     if config.device == "gpu" and torch.cuda.is_available():
         total = torch.cuda.get_device_properties(0).total_memory
         if memory.peak_bytes > total:
             text = f"about {memory.peak_bytes / 1e9:.0f} GB are needed, the GPU has {total / 1e9:.0f} GB"
-            way = "python -m vtg.doctor look=memory proposes settings that fit"
-            yield Finding("warning", "memory", f"{text}; {way}")
+            remedy = "python -m vtg.doctor look=memory proposes settings that fit"
+            yield DiagnosisFinding("warning", "memory", f"{text}; {remedy}")
 
 
-def _named(found: Sequence[str]) -> str:
-    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
-    return "; ".join(found[:NAMED]) + more
+def _named(examples: Sequence[str]) -> str:
+    more = f" and {len(examples) - NAMED} more" if len(examples) > NAMED else ""
+    return "; ".join(examples[:NAMED]) + more

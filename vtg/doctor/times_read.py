@@ -1,4 +1,4 @@
-"""What a model reads of a clip: the time of every temporal patch, read back from the tokens, beside the true one."""
+"""The time of every temporal patch as the model reads it from its inputs, beside the true one."""
 
 import re
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from vtg.video.clip_loading import clip_index, load_clip, plan_clip
 STAMP = re.compile(r"<(\d+(?:\.\d+)?) seconds><\|vision_start\|>")
 """How Qwen3-VL is told the time of the temporal patch that follows."""
 
+# Qwen3-VL's stamps have one decimal.
 STAMP_STEP_S = 0.1
-"""Qwen3-VL's stamps have one decimal."""
 
+# Frame times reach the processor as whole milliseconds (frames_indices at a nominal 1000 fps).
 ROUNDING_S = 0.001
-"""Frame times reach the processor in milliseconds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class ClipReading:
     """One clip as a model reads it.
 
     Attributes:
-        start_s, end_s: its part of the file, of `file_s` seconds.
+        start_s, end_s: the clip's part of the file, which lasts `file_s` seconds.
         frame_times_s: (T,) of the sampled frames, relative to the clip.
         height, width: of its frames as the model sees them.
         tokens: of the whole conversation with its answer; `vision_tokens` of them stand for pixels.
@@ -114,6 +114,7 @@ def read_clip(
     if decodes:
         clip = load_clip(path, video, factor=factor, temporal_patch=per_patch, **trim)
     else:
+        # One vision token a patch is the least that encodes; the plan has the true number of tokens.
         black = np.zeros((len(plan.timestamps_s), 3, factor, factor), np.uint8)
         clip = Clip(black, plan.timestamps_s, plan.end_s - plan.start_s, path, plan.start_s, plan.end_s, plan.pad)
     messages = task.conversation(sample.query, duration_s=sample.duration_s, spans=sample.spans, key=sample.qid)
@@ -129,7 +130,7 @@ def read_clip(
         height=plan.size[0],
         width=plan.size[1],
         vision_tokens=plan.tokens,
-        tokens=int((kinds == 0).sum()) + plan.tokens,
+        tokens=int((kinds == 0).sum()) + plan.tokens,  # text, and the vision tokens that real frames take
         read_s=read_times(processor, features, tokens_per_second=tokens_per_second),
         true_s=true_times(processor, clip),
         resolution_s=STAMP_STEP_S / 2 if family(processor) == "qwen3_vl" else 0.5 / tokens_per_second,
@@ -141,6 +142,7 @@ def read_times(processor: Any, features: Features, *, tokens_per_second: float) 
 
     Qwen3-VL: the stamps in the decoded text. Qwen2.5-VL: the temporal M-RoPE ids, from where the video's ids start.
     """
+    # Batches are padded, and padding has position ids too.
     attended = features["attention_mask"].bool()
     if family(processor) == "qwen3_vl":
         text = processor.tokenizer.decode(features["input_ids"][attended])
@@ -148,6 +150,7 @@ def read_times(processor: Any, features: Features, *, tokens_per_second: float) 
     is_video = (features["mm_token_type_ids"] == 2) & attended
     temporal, rows = features["position_ids"][1, is_video], features["position_ids"][2, is_video]
     per_patch = int(features["video_grid_thw"][0, 1:].prod()) // processor.video_processor.merge_size**2
+    # All tokens of a patch share its temporal id. Row ids count from the video's offset: the least of them is that.
     firsts = temporal.reshape(-1, per_patch)[:, 0]
     return (firsts - rows.min()).numpy() / tokens_per_second
 

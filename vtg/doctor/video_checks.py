@@ -1,4 +1,4 @@
-"""Whether the videos that annotation rows name are there and, where they are opened, last as long as the rows say."""
+"""Whether the videos that annotation rows name exist and, where they are opened, last as long as the rows say."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -9,16 +9,17 @@ from vtg.annotations.row_checks import Finding
 from vtg.video.files import address
 
 
-class VideoInfo(Protocol):
+class HasDuration(Protocol):
+    """What `probe` gives: facts of a video, of which its duration is compared with the rows."""
+
     @property
     def duration_s(self) -> float: ...
 
 
 class VideoChecks:
-    """Checks the videos that rows name: that they are there and, with `probe`, that their durations fit.
+    """Checks the videos that rows name: that they exist and, with `probe`, that their durations fit.
 
-    Every distinct file is looked at once. `probe` opens a video and raises `unreadable` where that fails; `exists` says
-    whether there is one.
+    Every distinct file is checked once. `probe` opens a video and raises `unreadable` where that fails.
     """
 
     def __init__(
@@ -26,7 +27,7 @@ class VideoChecks:
         video_dir: str | None,
         *,
         exists: Callable[[str], bool] = os.path.isfile,
-        probe: Callable[[str], VideoInfo] | None = None,
+        probe: Callable[[str], HasDuration] | None = None,
         unreadable: tuple[type[Exception], ...] = (OSError,),
         progress: Callable[[], object] = lambda: None,
     ) -> None:
@@ -37,14 +38,14 @@ class VideoChecks:
 
     def findings(self, row: dict[str, Any]) -> Iterator[Finding]:
         """What is wrong with the video of a row that has no errors of its own."""
-        match self._file(row["video"]):
+        match self._checked_file(row["video"]):
             case Finding() as finding:
                 yield finding
             case float() as file_s:
                 yield from _duration_findings(row, file_s)
 
     def duration(self, row: dict[str, Any]) -> tuple[float, str] | None:
-        """The seconds of the clip of a row that says none, and where they are from; None where nothing tells them.
+        """Of a row without `duration`, the seconds of its clip and their source; None where they cannot be known.
 
         Only with `probe`; of a row whose times and video have no other fault.
         """
@@ -53,19 +54,19 @@ class VideoChecks:
             return None
         if start_s is not None and end_s is not None:
             return float(end_s - start_s), f"video_start to video_end is {end_s - start_s:.10g} s"
-        file_s = self._file(row["video"])
+        file_s = self._checked_file(row["video"])
         return (file_s, f"the file lasts {file_s:.10g} s") if isinstance(file_s, float) else None
 
-    def _file(self, video: str) -> Finding | float | None:
-        """What `_look` says of a row's video."""
+    def _checked_file(self, video: str) -> Finding | float | None:
+        """`_check_file` of a row's video, from memory where another row named it before."""
         path = self._paths.get(video)
         if path is None:
             path = self._paths[video] = schema.resolve_video(video, self._video_dir)
         if path not in self._files:
-            self._files[path] = self._look(path)
+            self._files[path] = self._check_file(path)
         return self._files[path]
 
-    def _look(self, path: str) -> Finding | float | None:
+    def _check_file(self, path: str) -> Finding | float | None:
         """The file's duration in seconds (None without probe), or what is wrong with it."""
         if fault := address.fault(path):  # of a name and the folder together: each alone may be opened
             return Finding("video", "video-address", fault)
@@ -88,6 +89,7 @@ def _duration_findings(row: dict[str, Any], file_s: float) -> Iterator[Finding]:
     lasts = f"the file lasts {file_s:.10g} s"
     if start_s is None or end_s is None:
         gap_s, text = abs(file_s - duration_s), f"{lasts}, not {duration_s:.10g} s"
+        # Loading allows this much (`video.clip_loading`): annotations often hold rounded or container durations.
         if gap_s > max(1.0, 0.1 * duration_s):
             text = f"{text}; fetch the right file, or give video_start and video_end if the clip is a part of it"
             yield Finding("duration", "video-duration", text)
@@ -97,7 +99,9 @@ def _duration_findings(row: dict[str, Any], file_s: float) -> Iterator[Finding]:
             )
         return
     clip_s = end_s - start_s
+    # The tolerance of loading: the end of a trimmed clip is often rounded up past its file.
     tolerance_s = max(1.0, 0.05 * clip_s)
+    # Data sets often ship clips already cut while their rows keep the times in the uncut video.
     if file_s < end_s and abs(file_s - clip_s) <= tolerance_s:
         text = f"{lasts}, as long as the clip: it is read as already cut; remove video_start and video_end"
         yield Finding("video_start", "video-already-cut", text, "warning")
