@@ -23,6 +23,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.errors": (),
     "vtg.output": (),
     "vtg.progress_bar": (),
+    "vtg.logs": (),
     "vtg.threads": (),
     "vtg.private_names": ("vtg.errors",),
     "vtg.versions": (),
@@ -44,6 +45,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.tasks": ("vtg.errors", "vtg.config"),
     "vtg.data.encoding": ("vtg.errors", "vtg.video"),
+    "vtg.data.lost_worker": (),
     "vtg.data.padding": ("vtg.data.encoding",),
     "vtg.data.packing": ("vtg.errors", "vtg.config", "vtg.video", "vtg.data.encoding"),
     "vtg.batching.cost": (
@@ -59,11 +61,11 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.models": ("vtg.errors", "vtg.output", "vtg.config", "vtg.video", "vtg.tasks", "vtg.data.encoding"),
     "vtg.memory": ("vtg.config", "vtg.models"),
     "vtg.decoding": ("vtg.video", "vtg.data.encoding", "vtg.data.padding"),
-    "vtg.training.processes": ("vtg.errors",),
-    "vtg.training.progress": ("vtg.output", "vtg.progress_bar", "vtg.training.processes"),
+    "vtg.training.processes": ("vtg.errors", "vtg.data.lost_worker"),
+    "vtg.training.progress": ("vtg.output", "vtg.progress_bar"),
     "vtg.export": (
         "vtg.errors", "vtg.output", "vtg.config", "vtg.video", "vtg.tasks", "vtg.data.encoding", "vtg.models",
-        "vtg.training.progress",
+        "vtg.logs",
     ),
     "vtg.evaluation.metrics": ("vtg.tasks",),
     "vtg.report": ("vtg.errors", "vtg.output", "vtg.evaluation.metrics"),
@@ -87,7 +89,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.doctor": (
         "vtg.errors", "vtg.progress_bar", "vtg.video.files.address", "vtg.config", "vtg.entry",
         "vtg.annotations.raw_rows", "vtg.annotations.row_checks", "vtg.annotations.sample", "vtg.video", "vtg.tasks",
-        "vtg.data.encoding", "vtg.models", "vtg.memory", "vtg.training.progress", "vtg.evaluation.metrics",
+        "vtg.data.encoding", "vtg.models", "vtg.memory", "vtg.logs", "vtg.evaluation.metrics",
         "vtg.demo",
     ),
     "vtg.evaluate": (
@@ -127,14 +129,14 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.training.row_identity", "vtg.training.run_record", "vtg.training.run_dir", "vtg.training.run_results",
     ),
     "vtg.training.rl": (
-        "vtg.errors", "vtg.output", "vtg.config", "vtg.annotations.sample", "vtg.video",
+        "vtg.errors", "vtg.output", "vtg.logs", "vtg.config", "vtg.annotations.sample", "vtg.video",
         "vtg.annotations.sample_table", "vtg.tasks", "vtg.data.encoding", "vtg.batching.cost", "vtg.batching",
         "vtg.data", "vtg.models", "vtg.decoding", "vtg.training.processes", "vtg.training.progress",
         "vtg.training.batch_log", "vtg.training.guard", "vtg.training.stopping", "vtg.training.grounding_trainer",
         "vtg.training.hf_arguments", "vtg.training.run_record", "vtg.training.run",
     ),
     "vtg.training.sft": (
-        "vtg.errors", "vtg.output", "vtg.config", "vtg.annotations.sample", "vtg.video",
+        "vtg.errors", "vtg.output", "vtg.logs", "vtg.config", "vtg.annotations.sample", "vtg.video",
         "vtg.annotations.sample_table", "vtg.data.encoding", "vtg.data.packing", "vtg.batching.cost", "vtg.batching",
         "vtg.data", "vtg.models", "vtg.training.processes", "vtg.training.progress", "vtg.training.batch_log",
         "vtg.training.guard", "vtg.training.stopping", "vtg.training.grounding_trainer", "vtg.training.hf_arguments",
@@ -232,6 +234,12 @@ def test_commands_start_without_torch_and_without_hugging_face():
         "decord",
         "torchcodec",
     }
+
+
+def test_commands_that_do_not_train_import_nothing_of_training():
+    for command in ("vtg.predict", "vtg.evaluate", "vtg.export", "vtg.doctor", "vtg.report", "vtg.inspect"):
+        for module in (name for name in TREES if lies_in(name, command)):
+            assert not [name for name in imports_of(TREES[module]) if lies_in(name, "vtg.training")], module
 
 
 @pytest.mark.parametrize("name", ["sft", "rl"])

@@ -49,7 +49,7 @@ def _predict(config: PredictConfig) -> None:
     find_model(config.checkpoint, key="checkpoint")
     with loading("torch and transformers"):
         from vtg.evaluation.grounder import Grounder
-        from vtg.training.progress import start_logging
+        from vtg.logs import start_logging
 
     start_logging()
     _say_settings(found)
@@ -115,11 +115,11 @@ def _answer_text(row: Row, out: Path) -> str:
 
 def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None:
     from vtg.data.grounding_dataset import SkipReport
+    from vtg.data.lost_worker import worker_lost
     from vtg.evaluation.generate import predict
     from vtg.evaluation.partial_answers import AnswersSoFar, stamps
     from vtg.evaluation.question_reader import QuestionReader
     from vtg.models.checkpoint import resolve_checkpoint
-    from vtg.training.processes import worker_lost
 
     report = SkipReport(out / "skipped.jsonl", max_bad_share=config.data.max_bad_share)
     rows_file = _rows_file(config)
@@ -188,8 +188,8 @@ def _samples(rows_file: str, config: PredictConfig, report: "SkipReport") -> "Se
 def _show(rows: list[Row], config: PredictConfig, out: Path, *, skipped: int) -> None:
     """Scores and draws the rows that are annotated, and prints what there is."""
     from vtg.evaluation.generate import score
+    from vtg.evaluation.score_table import score_table
     from vtg.evaluation.span_picture import draw_predictions
-    from vtg.training.run_results import table
 
     annotated = [row for row in rows if "timestamp" in row]
     files = {"predictions": "predictions.jsonl"}
@@ -205,7 +205,7 @@ def _show(rows: list[Row], config: PredictConfig, out: Path, *, skipped: int) ->
         counts = {"rows": len(rows), "scored": len(annotated), "skipped": skipped}
         print(json.dumps({"metrics": metrics, **counts, "files": paths}))
         return
-    lines = [table({"predictions": metrics})] if metrics is not None else []
+    lines = [score_table({"predictions": metrics})] if metrics is not None else []
     if len(annotated) < len(rows):
         lines.append(f"{len(rows) - len(annotated)} of {len(rows)} rows have no timestamp and are not scored")
     if skipped:

@@ -44,7 +44,7 @@ def _diagnose(config: DoctorConfig) -> None:
     with loading("torch and transformers"):
         from vtg.demo.demo_dataset import ensure_demo
         from vtg.doctor.diagnosis import diagnose
-        from vtg.training.progress import start_logging
+        from vtg.logs import start_logging
 
     start_logging()
     if config.data.demo is not None:
@@ -56,10 +56,10 @@ def _diagnose(config: DoctorConfig) -> None:
 
 
 def _look_at_memory(config: DoctorConfig) -> None:
+    from vtg.logs import start_logging
     from vtg.memory.parameters import count, empty_model
     from vtg.memory.proposals import propose
     from vtg.memory.workload import estimate_settings, longest_clips, training_setup, weights_dtype
-    from vtg.training.progress import start_logging
 
     start_logging(logging.WARNING)  # counting parameters logs what would be trained, which the report says itself
     on_gpu = config.device == "gpu"

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Parses, exports, prints; returns the exit code."""
     options = _parser().parse_args(arguments)
     from vtg.export.checkpoint_export import export_model  # torch and transformers load after --help and wrong usage
-    from vtg.training.progress import start_logging
+    from vtg.logs import start_logging
 
     start_logging()
     try:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from vtg.data.lost_worker import worker_lost
 from vtg.errors import JointRunError, RunError
 
 RESUME_HINT = "the same command goes on from the last checkpoint"
@@ -16,9 +17,6 @@ LOST_PEER = re.compile(
     r"gloo|NCCL|Connection (closed|reset) by peer|Socket Timeout|Broken pipe|store.*timed? ?out", re.I
 )
 """What torch.distributed says in a process whose peer has gone, or does not answer any more."""
-
-LOST_WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*)", re.S)
-"""What torch's DataLoader says when a worker has ended."""
 
 NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 """Errors of the system that only a place to write to can have."""
@@ -106,16 +104,6 @@ def _process_lost(said: str) -> str | None:
             f"does when memory runs out (see dmesg). {RESUME_HINT[0].upper()}{RESUME_HINT[1:]}"
         )
     return None
-
-
-def worker_lost(said: str) -> str | None:
-    """What to tell, before the way out, of a RuntimeError about a data worker that has ended; None of any other."""
-    worker = LOST_WORKER.search(said)
-    if worker is None:
-        return None
-    how = " ".join(worker[2].split())[:200]
-    killed = "The system kills the process that takes most memory when there is none left"
-    return f"data worker {worker[1]} {how}\n{killed}"
 
 
 def _end_process_group() -> None:

@@ -1,17 +1,12 @@
-"""What a run says as it goes: log lines, a progress bar, and train_log.jsonl."""
+"""What a run says as it goes: a progress bar, and train_log.jsonl."""
 
 import json
-import logging
-import sys
-import warnings
 from pathlib import Path
 
-import transformers
 from transformers import TrainerCallback
 
 from vtg.output import whole_lines, write_text
 from vtg.progress_bar import Bar
-from vtg.training.processes import is_main_process
 
 SHOWN = (
     ("loss", "loss"),
@@ -23,18 +18,6 @@ SHOWN = (
     ("batch/tokens_per_second", "tok/s"),
 )
 """Entries of the log that the progress bar shows, and their names there."""
-
-
-def start_logging(level: int = logging.INFO) -> None:
-    """Sends vtg's log lines to stderr, from the main process alone, and quiets libraries."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logging.getLogger().handlers[:] = [handler]
-    logging.getLogger().setLevel(logging.WARNING)
-    logging.getLogger("vtg").setLevel(level if is_main_process() else logging.ERROR)
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
 
 
 class Progress(TrainerCallback):

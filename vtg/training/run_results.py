@@ -8,12 +8,11 @@ from transformers import TrainerState
 
 from vtg.evaluation.generate import score
 from vtg.evaluation.metrics import paired_bootstrap, row_ious
+from vtg.evaluation.score_table import score_table
 from vtg.evaluation.span_picture import draw_predictions
 from vtg.output import read_jsonl, write_json, write_jsonl
 from vtg.training.processes import is_main_process
 from vtg.training.run_record import FILES
-
-SHOWN = ("R1@0.3", "R1@0.5", "R1@0.7", "mIoU", "parse_failures", "samples")
 
 Rows = list[dict[str, Any]]
 
@@ -49,7 +48,7 @@ class Results:
         write_json(self.run_dir / "metrics.json", metrics)
         picture = self.run_dir / "predictions.png"
         draw_predictions(answers["tuned"], picture, base=answers["base"], title=title)
-        lines = ["", table(metrics), "", _gain(answers)]
+        lines = ["", score_table(metrics), "", _gain(answers)]
         if "shuffled" in answers:
             lines.append(
                 "shuffled: the tuned model, each sample shown another video: what a guess without looking gets"
@@ -81,18 +80,6 @@ def best_weights_note(state: TrainerState, *, warmup_steps: int) -> str:
             f"; the learning rate was still warming up then (steps 1 to {warmup_steps}), so they are close to the base"
         )
     return said
-
-
-def table(metrics: dict[str, dict[str, float | int]]) -> str:
-    """Metrics side by side, a column for each set of answers."""
-    width = max(len(name) for name in SHOWN)
-    header = " " * width + "".join(f"{name:>10}" for name in metrics)
-    lines = [header]
-    for key in SHOWN:
-        values = (column[key] for column in metrics.values())
-        cells = "".join(f"{value:>10}" if isinstance(value, int) else f"{value:>10.1f}" for value in values)
-        lines.append(f"{key:<{width}}{cells}")
-    return "\n".join(lines)
 
 
 def _gain(answers: dict[str, Rows]) -> str:

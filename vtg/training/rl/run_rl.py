@@ -13,12 +13,12 @@ from trl.trainer.grpo_config import GRPOConfig
 from vtg.annotations.sample_table import SampleTable
 from vtg.config.schema import RLConfig
 from vtg.errors import ConfigError
+from vtg.logs import start_logging
 from vtg.models.loading import prepare_training
 from vtg.output import read_jsonl
 from vtg.tasks.answer import Status
 from vtg.training.batch_log import log_target
 from vtg.training.hf_arguments import number, training_arguments
-from vtg.training.progress import start_logging
 from vtg.training.rl import curriculum, engines
 from vtg.training.rl.grpo_trainer import VideoGRPOTrainer, check_trl
 from vtg.training.rl.prompt_batches import PromptBatches, plan, prompt_costs

@@ -7,11 +7,11 @@ from transformers import set_seed
 
 from vtg.config.schema import SFTConfig
 from vtg.data.grounding_dataset import TrainingCollator
+from vtg.logs import start_logging
 from vtg.models.checkpoint import Settings, read_settings, resolve_checkpoint
 from vtg.models.checkpoint_settings import differences
 from vtg.models.loading import prepare_training
 from vtg.training.hf_arguments import training_arguments
-from vtg.training.progress import start_logging
 from vtg.training.run import TrainingRun
 from vtg.training.sft.batches import plan_batches
 from vtg.training.sft.sft_trainer import SFTTrainer

@@ -1,0 +1,23 @@
+"""Where the log lines of vtg's programs go."""
+
+import logging
+import os
+import sys
+import warnings
+
+
+def start_logging(level: int = logging.INFO) -> None:
+    """Sends vtg's log lines to stderr, from rank 0 alone, and quiets libraries. Imports transformers."""
+    import transformers
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logging.getLogger().handlers[:] = [handler]
+    logging.getLogger().setLevel(logging.WARNING)
+    # torchrun sets RANK before torch is imported; asking torch.distributed would cost that import, and a started group.
+    on_rank_0 = int(os.environ.get("RANK", "0")) == 0
+    logging.getLogger("vtg").setLevel(level if on_rank_0 else logging.ERROR)
+    # Of transformers' own deprecations, which a user of vtg can do nothing about.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
