@@ -30,7 +30,7 @@ def _train(config: RLConfig) -> None:
     notes += [f"rewards: {warning}" for warning in rewards.warnings_of(terms, task=config.task)]
     check_together(config)
     deepspeed_settings(config.deepspeed)
-    with RunDir(config.output_dir).claimed(config):
+    with RunDir(config).claimed():
         find_model(config.model.path)
         with loading("torch, transformers and trl"):  # after the settings were checked
             from vtg.training.rl.run_rl import train

@@ -17,7 +17,7 @@ def _train(config: SFTConfig) -> None:
     from vtg.training.run_dir import RunDir
 
     deepspeed_settings(config.deepspeed)
-    with RunDir(config.output_dir).claimed(config):
+    with RunDir(config).claimed():
         find_model(config.model.path)
         with loading("torch and transformers"):  # after the settings were checked
             from vtg.training.sft.run_sft import train

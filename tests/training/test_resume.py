@@ -239,13 +239,13 @@ def test_a_start_that_failed_leaves_its_folder_to_any_other(demo_dir, tmp_path, 
 def test_answers_of_the_base_are_kept_for_settings_that_they_do_not_depend_on(demo_dir, tmp_path):
     out = tmp_path / "run"
     config = compose(overrides(demo_dir, out))
-    RunDir(out).open(config)
+    RunDir(config).open()
     write_jsonl(out / "base_predictions.jsonl", [{"qid": "a"}])
-    RunDir(out).check(compose(overrides(demo_dir, out, "lora.r=4", "trainer.weight_decay=0.1")))
+    RunDir(compose(overrides(demo_dir, out, "lora.r=4", "trainer.weight_decay=0.1"))).check()
     with pytest.raises(
         ConfigError, match=r"video.max_frames: \d+ there, 7 here\nset it back, or choose another run_name"
     ):
-        RunDir(out).check(compose(overrides(demo_dir, out, "video.max_frames=7")))
+        RunDir(compose(overrides(demo_dir, out, "video.max_frames=7"))).check()
 
 
 def as_before_formats(out: Path) -> None:

@@ -227,9 +227,9 @@ def test_bad_share_of_zero_stops_at_the_first_bad_row(demo, tmp_path):
 def test_resume_modes_refuse_what_does_not_fit(finished, demo, tmp_path):
     out, _ = finished
     with pytest.raises(ConfigError, match=r"resume = never, but .* holds a run"):
-        RunDir(out).open(compose(overrides(demo, out, "resume=never")))
+        RunDir(compose(overrides(demo, out, "resume=never"))).open()
     with pytest.raises(ConfigError, match=r"resume = must, but .* holds no checkpoint"):
-        RunDir(tmp_path / "none").open(compose(overrides(demo, tmp_path / "none", "resume=must")))
+        RunDir(compose(overrides(demo, tmp_path / "none", "resume=must"))).open()
 
 
 @pytest.mark.distributed

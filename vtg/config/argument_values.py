@@ -97,6 +97,14 @@ def _fault(value: Any, options: list[str]) -> str | None:
     return None  # text, or what only the library can judge
 
 
+def number_of(key: str, value: Any) -> float:
+    """The number that a setting gives, as such or as text. Raises ConfigError where it gives none."""
+    number = _number(value)
+    if number is None:
+        raise ConfigError(f"{key} = {value!r}: must be a number")
+    return number
+
+
 def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
+from vtg.config.argument_values import number_of
 from vtg.config.launcher import launched_by_deepspeed
-from vtg.config.schema import SFTConfig
+from vtg.config.schema import DataConfig, SFTConfig
 from vtg.errors import ConfigError
 from vtg.training.zero.zero_settings import deepspeed_settings, set_single_process_launch
 
@@ -23,15 +24,15 @@ NEWER = {
 """Names until and since transformers 5.24; version 6 removes the former. Either may be set, whichever is installed."""
 
 
-def has_validation(config: SFTConfig) -> bool:
+def has_validation(data: DataConfig) -> bool:
     """Whether there are samples to validate on while training."""
-    return config.data.val_file is not None or config.data.val_share > 0
+    return data.val_file is not None or data.val_share > 0
 
 
 def training_arguments(
     config: SFTConfig, kind: type[TrainingArguments] = TrainingArguments, **more: Any
 ) -> TrainingArguments:
-    """`trainer.*`, `more` and what follows from the other settings, as TrainingArguments or their subclass `kind`.
+    """`trainer.*`, `more`, and the arguments that other settings decide, as TrainingArguments or their subclass `kind`.
 
     The names are checked before (`vtg.config.arguments`).
 
@@ -42,8 +43,8 @@ def training_arguments(
     given = _renamed(dict(config.trainer), known.keys())
     for key, value in given.items():
         if isinstance(known[key].default, (int, float)) and isinstance(value, str):
-            given[key] = number(f"trainer.{key}", value)
-    validated = has_validation(config)
+            given[key] = number_of(f"trainer.{key}", value)
+    validated = has_validation(config.data)
     if not validated:
         given["eval_strategy"] = "no"
     # Without it several processes on CPUs would each be told that it is alone.
@@ -52,6 +53,7 @@ def training_arguments(
     given.setdefault("dataloader_pin_memory", on_gpu)
     given.setdefault("bf16", on_gpu and config.model.dtype != "float16")
     given.setdefault("fp16", on_gpu and config.model.dtype == "float16")
+    # Reentrant checkpointing gives no gradients where the inputs need none, as of a frozen embedding under LoRA.
     given = _renamed({"gradient_checkpointing_kwargs": {"use_reentrant": False}} | given, known.keys())
     given.setdefault("ddp_find_unused_parameters", False)  # every batch has a video, and so uses all of them
     settings = deepspeed_settings(config.deepspeed)
@@ -81,23 +83,16 @@ def training_arguments(
         import deepspeed  # type: ignore[import-not-found]
 
         deepspeed.init_distributed("gloo" if arguments.use_cpu else "nccl")
-    log.debug("training on %s", arguments.device)  # asked for it, they start the process group of several processes
+    # Reading `device` starts the process group of several processes, which TrainingRun waits in.
+    log.debug("training on %s", arguments.device)
     return arguments
 
 
 def _renamed(given: dict[str, Any], known: Collection[str]) -> dict[str, Any]:
     """Settings by the names that this transformers has for them; where one is set by both, the newer name counts."""
-    found = dict(given)
+    renamed = dict(given)
     for old, new in NEWER.items():
-        stated = [found.pop(name) for name in (new, old) if name in found]
-        if stated:
-            found[new if new in known else old] = stated[0]
-    return found
-
-
-def number(key: str, value: str) -> float:
-    """The number that a setting's text says. Raises ConfigError where it says none."""
-    try:
-        return float(value)
-    except ValueError:
-        raise ConfigError(f"{key} = {value!r}: must be a number") from None
+        values = [renamed.pop(name) for name in (new, old) if name in renamed]
+        if values:
+            renamed[new if new in known else old] = values[0]
+    return renamed

@@ -1,4 +1,4 @@
-"""The course of every training run: the base measured, the model trained, the best kept, the tuned model measured."""
+"""What every run does, SFT or RL: test the base model, train, choose the best weights, test the tuned model."""
 
 import logging
 import os
@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from accelerate.utils import broadcast_object_list
@@ -36,10 +37,11 @@ log = logging.getLogger(__name__)
 
 
 class TrainingRun:
-    """A run directory, samples, a model, and what is done with them, whichever way the model is trained.
+    """One run: its directory, samples and model, and the order of what is done with them.
 
     Attributes:
-        checkpoint: what a run that was interrupted goes on from, if any.
+        checkpoint: the checkpoint to resume from, None where the run starts from the base weights.
+        changes: settings that differ from those of the run's last start, key → (before, now).
         model, processor: as loaded.
         validation: the prompts to validate on while training, None without validation.
 
@@ -56,10 +58,11 @@ class TrainingRun:
                 "task.answer = tokens: times are written as text such as <12>, in several tokens that the model has; "
                 "none is added to its vocabulary"
             )
-        run = RunDir(config.output_dir)
-        self.path = run.path
-        self.checkpoint, self.changes = run.open(config)
-        os.environ["TENSORBOARD_LOGGING_DIR"] = str(run.path / "tensorboard")
+        run_dir = RunDir(config)
+        self.path = run_dir.path
+        self.checkpoint, self.changes = run_dir.open()
+        # The Trainer's TensorBoard callback takes its folder from the environment alone since transformers 5.
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(self.path / "tensorboard")
         if config.data.demo is not None:
             assert config.data.video_dir is not None
             ensure_demo(config.data.video_dir, config.data.demo)
@@ -67,19 +70,21 @@ class TrainingRun:
         self.splits = read_splits(config.data, seed=config.seed, report=self.report)
         self._check_rows()
         if config.model.attention == "auto" and (isinstance(config, RLConfig) or needs_mask(config)):
-            config.model.attention = "sdpa"  # which takes any mask: a prompt runs once for all its completions
+            # FlashAttention takes no mask of one's own; sdpa takes any, so a prompt runs once for all its completions.
+            config.model.attention = "sdpa"
         self.model, self.processor = load_model(config.model)
         self._provider = make_provider(config.video, self.processor)
         self._tokens_per_second = tokens_per_second(self.model)
         val = self.splits.val[: config.evaluation.max_val_samples or None]
-        self.validation = self.dataset(val) if has_validation(config) else None
+        self.validation = self.dataset(val) if has_validation(config.data) else None
         self.test = self.dataset(self.splits.test)
         sizes = len(self.splits.train), len(val), len(self.splits.test)
         log.info("%d training, %d validation, %d test samples", *sizes)
 
     def _begin_report(self) -> SkipReport:
-        """The main process begins the file, and the others join."""
+        """The report of skipped rows; the main process begins its file before the others open it."""
         joins = not is_main_process()
+        # Beginning the file may empty it: a rank that came first would lose what it had written.
         if joins:
             wait_for_all()
         report = SkipReport(
@@ -93,14 +98,13 @@ class TrainingRun:
         return report
 
     def _check_rows(self) -> None:
-        """Ends the run where its rows are no longer those it began with; remembers those of a run that begins."""
+        """Ends a resumed run whose rows are no longer those it began with; records those of a run that begins."""
         if not is_main_process():
             return
-        record = RunRecord.read(self.path)
-        before = record.rows if self.checkpoint is not None else {}
-        record.rows = check_rows(self.splits, before, self.config.data, run=self.path)
-        record.notes = row_notes(self.splits, chooses=self._selects_best)
-        record.write(self.path)
+        with RunRecord.update(self.path) as record:
+            before = record.rows if self.checkpoint is not None else {}
+            record.rows = check_rows(self.splits, before, self.config.data, run=self.path)
+            record.notes = row_notes(self.splits, chooses=self._selects_best)
         for note in record.notes:
             log.warning("%s", note)
 
@@ -108,7 +112,7 @@ class TrainingRun:
     def _selects_best(self) -> bool:
         """Whether the best of several weights are chosen, by validation."""
         strategies = [str(self.config.trainer.get(key, "no")) for key in ("eval_strategy", "save_strategy")]
-        return has_validation(self.config) and "no" not in strategies
+        return has_validation(self.config.data) and "no" not in strategies
 
     def dataset(
         self, samples: Sequence[Sample], *, training: bool = False, answers: bool = True, keep_clips: bool = False
@@ -131,29 +135,29 @@ class TrainingRun:
     def train_and_test(
         self, trainer: GroundingTrainer, *, continued: bool, before: Callable[[], None] | None = None
     ) -> None:
-        """Measures, trains, measures again, and writes what there is to see.
+        """Tests the base model, trains, tests the tuned model, and writes metrics, picture and report.
 
         Args:
-            continued: an adapter that was loaded is trained on.
-            before: called once the base is measured, before training.
+            continued: training starts from a loaded adapter.
+            before: called once the base is tested, before training.
         """
         results = Results(self.path)
         trainer.test_sets = [self.test]
-        if self.test.samples and not self._has_base(results):
+        if self.test.samples and not self._has_base_answers(results):
             with base_weights(trainer.model, continued=continued):
                 self._answer(trainer, results, "base", progress="testing the base model")
         if before is not None:
             before()
-        self._fit(trainer)
+        self._train(trainer)
         if self.test.samples:
-            self._measure(trainer, results)
+            self._test_tuned(trainer, results)
         elif is_main_process():
             print(f"saved {self.path / 'best'}; nothing was tested: there is no data.test_file, and no validation rows")
         trainer.stop_readers()
         if is_main_process():
             print(write_report(self.path))
 
-    def _has_base(self, results: Results) -> bool:
+    def _has_base_answers(self, results: Results) -> bool:
         """Whether the base model has answered these very test questions before; the same on every rank."""
         has = results.has("base")
         if has and is_main_process():
@@ -161,7 +165,7 @@ class TrainingRun:
             now = self._test_rows
             if before:
                 has, count = before == now, before["count"]
-            else:  # a run of before it was remembered
+            else:  # the run began before run.json recorded the rows of its test
                 answers, skipped = self.path / FILES["base"], self.path / "skipped.jsonl"
                 unread = len(read_jsonl(skipped)) if skipped.is_file() else 0
                 has, count = answers_match(answers, self.splits.test, skipped=unread), len(read_jsonl(answers))
@@ -171,44 +175,45 @@ class TrainingRun:
                     "measured again",
                     *(count, now["count"]),
                 )
+        # Ranks that saw the shared folder at different moments would otherwise part ways, and wait for each other.
         (has,) = broadcast_object_list([has])
         return has
 
     @cached_property
     def _test_rows(self) -> dict[str, Any]:
-        """What tells the test questions from others."""
+        """Count and digest of the test questions."""
         return row_digest(self.splits.test, with_ids=True)
 
-    def _measure(self, trainer: GroundingTrainer, results: Results) -> None:
+    def _test_tuned(self, trainer: GroundingTrainer, results: Results) -> None:
+        """Answers and scores of the tuned model, and of the control with shuffled videos."""
         self._answer(trainer, results, "tuned", progress="testing the tuned model")
         wants_control = self.config.evaluation.shuffled_video_control
+        # With one video there is no other to show instead.
         if wants_control and len(SampleTable.of(self.splits.test).videos()[0]) > 1:
             self._answer(trainer, results, "shuffled", progress="testing with shuffled videos", shuffled_videos=True)
         if is_main_process():
-            record = RunRecord.read(self.path)
-            record.notes = [*(record.trained or {}).get("said", []), *results.notes(), *record.notes]
-            record.write(self.path)
+            with RunRecord.update(self.path) as record:
+                record.notes = [*(record.trained or {}).get("said", []), *results.notes(), *record.notes]
             print(results.finish(title=self.config.run_name, skipped=len(self.report.skipped), notes=record.notes))
 
-    def _answer(self, trainer: GroundingTrainer, results: Results, name: str, **how: Any) -> None:
-        """Has the test questions answered and keeps it; what was answered before a stop is not asked again."""
-        told = {  # what else they depend on is the configuration, and a run directory has one
+    def _answer(self, trainer: GroundingTrainer, results: Results, name: str, **options: Any) -> None:
+        """Answers the test questions and keeps the answers as `name`; resumes after those of an interrupted start."""
+        answers_of = {  # what else they depend on is the configuration, and a run directory has one
             "ranks": trainer.args.world_size,
             "weights": [] if name == "base" else stamps(self.path / "best", "*.safetensors"),
             "rows": self._test_rows,
         }
-        so_far = AnswersSoFar(self.path / f"{FILES[name]}.part{trainer.args.process_index}", told)
-        results.keep(name, trainer.answers(self.test, so_far=so_far, **how))
+        partial = AnswersSoFar(self.path / f"{FILES[name]}.part{trainer.args.process_index}", answers_of)
+        results.keep(name, trainer.answers(self.test, so_far=partial, **options))
         if is_main_process():
             if name == "base":
-                record = RunRecord.read(self.path)
-                record.base = self._test_rows
-                record.write(self.path)
-            for part in self.path.glob(f"{FILES[name]}.part*"):  # of all ranks, also of those before a stop
+                with RunRecord.update(self.path) as record:
+                    record.base = self._test_rows
+            for part in self.path.glob(f"{FILES[name]}.part*"):  # of all ranks, also of a former, larger world size
                 part.unlink()
 
     def _is_done(self) -> bool:
-        """Whether the training that the settings ask for was made; also says what settings come too late for it."""
+        """Whether training has come to the end that the settings ask for; warns of settings that come too late."""
         if not has_weights(self.path / "best"):
             return False
         record = RunRecord.read(self.path)
@@ -216,9 +221,10 @@ class TrainingRun:
         before = {key: self.changes[f"trainer.{key}"][0] for key in length if f"trainer.{key}" in self.changes}
         trained = record.trained or {"length": length | before, "said": []}
         if trained["length"] != length and self.checkpoint is not None:
-            if record.trained is None and is_main_process():  # and is remembered, should this start be interrupted
-                record.trained = trained
-                record.write(self.path)
+            # The length that was trained is known from this start's changes alone; the next start sees none.
+            if record.trained is None and is_main_process():
+                with RunRecord.update(self.path) as record:
+                    record.trained = trained
             return False
         late = [key for key in self.changes if key.startswith(("trainer.", "batching."))]
         if late:
@@ -230,40 +236,52 @@ class TrainingRun:
         """The settings that say how long training is."""
         return {key: self.config.trainer.get(key) for key in ("max_steps", "num_train_epochs")}
 
-    def _fit(self, trainer: GroundingTrainer) -> None:
-        """Trains to the end and leaves the best weights in the model and in best/; what is done already is not redone.
+    def _train(self, trainer: GroundingTrainer) -> None:
+        """Trains to the end and leaves the best weights in the model and in best/; does nothing where that is done.
 
-        Exits where a signal asked for it: the same command goes on from the saved checkpoint.
+        Exits where a signal asked for it: the same command resumes from the saved checkpoint.
         """
-        best, checkpoint = self.path / "best", self.checkpoint
+        best = self.path / "best"
         if self._is_done():
             log.info("training is done already: %s", best)
             trainer.load_weights(str(best))
             return
-        if checkpoint is not None:
-            log.info("going on from %s", checkpoint)
-            trainer.resume(checkpoint)
-            trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        steps = trainer.resumed_steps or trainer.state.global_step
-        if checkpoint is None or steps < trainer.planned_steps():  # else the Trainer would take one step more
-            trainer.begin_interval()
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        steps = self._train_steps(trainer)
         if trainer.stop.exit_code is not None:
             log.warning("stopped; start the same command again to go on")
             sys.exit(trainer.stop.exit_code)
         trainer.find_best()
-        chosen = trainer.state.best_model_checkpoint or (str(checkpoint) if steps >= trainer.planned_steps() else None)
-        if chosen is not None:
+        is_complete = steps >= trainer.planned_steps()
+        chosen = trainer.state.best_model_checkpoint or (str(self.checkpoint) if is_complete else None)
+        if chosen is not None:  # else the last weights, which are in the model
             trainer.load_weights(chosen)
-        said = best_weights_note(trainer.state, warmup_steps=trainer.args.get_warmup_steps(trainer.planned_steps()))
-        log.info("%s", said)
-        beside = self.path / STAGING / best.name
+        note = best_weights_note(trainer.state, warmup_steps=trainer.args.get_warmup_steps(trainer.planned_steps()))
+        log.info("%s", note)
+        self._save_best(trainer, best, note)
+
+    def _train_steps(self, trainer: GroundingTrainer) -> int:
+        """Trains the steps that are left; returns how many were done before."""
+        checkpoint = self.checkpoint
+        if checkpoint is not None:
+            log.info("going on from %s", checkpoint)
+            trainer.resume(checkpoint)
+            trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        done = trainer.resumed_steps or trainer.state.global_step
+        # From a checkpoint of the last step the Trainer would take one step more.
+        if checkpoint is None or done < trainer.planned_steps():
+            trainer.begin_interval()
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        return done
+
+    def _save_best(self, trainer: GroundingTrainer, best: Path, note: str) -> None:
+        """Writes the model as best/, whole or not at all, and records that training is done; every rank calls it."""
+        staging = self.path / STAGING / best.name
         with explain_write_errors(self.path, best.name):
-            trainer.save_model(str(beside))
+            trainer.save_model(str(staging))
             if is_main_process():
-                rename_into_place(beside, best)
-                record = RunRecord.read(self.path)
-                record.trained = {"length": self._length, "said": [said]}
-                record.write(self.path)
+                rename_into_place(staging, best)
+                # Only now: a record of a training without its weights would end every later start at once.
+                with RunRecord.update(self.path) as record:
+                    record.trained = {"length": self._length, "said": [note]}
                 shutil.rmtree(self.path / STAGING)
                 shutil.rmtree(self.path / BEST_BEFORE, ignore_errors=True)

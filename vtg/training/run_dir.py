@@ -1,4 +1,4 @@
-"""The directory of a run: whose it is, and what tells of the run in it. Imports no torch."""
+"""The directory of a run: which settings may use it, and the files that say how the run was made. Imports no torch."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from vtg.config.resume import may_change_on_resume
-from vtg.config.schema import RLConfig, SFTConfig
+from vtg.config.schema import BatchingConfig, RLConfig, SFTConfig
 from vtg.errors import ConfigError
 from vtg.models.checkpoint import has_weights, last_checkpoint
 from vtg.output import whole_lines, write_json, write_text
@@ -33,13 +33,13 @@ log = logging.getLogger("vtg")
 ABSENT = "(absent)"
 
 FREE_FORM = ("trainer", "rl")
-"""Groups of names that others define: one that is not there has their default, and is none of ours that came later."""
+"""Groups whose keys other libraries define: one that is absent has the library's default."""
 
 ANSWERS_DEPEND_ON = ("model.", "video.", "task.", "evaluation.max_new_tokens")
-"""How the settings begin that the answers of the base model depend on."""
+"""Prefixes of the settings that the base model's answers depend on."""
 
 TRAINING_LOGS = ("train_log.jsonl", "completions", "tensorboard")
-"""What training writes step by step."""
+"""Files and folders that training appends to step by step."""
 
 BATCHES = (
     *("batching.target_batch_tokens", "batching.target_batch_duration", "batching.max_batch_size"),
@@ -52,49 +52,51 @@ Changes = Mapping[str, tuple[Any, Any]]
 
 
 class RunDir:
-    """The directory of one run. It belongs to what that run learns; the same may resume in it, by other means.
+    """The directory of one run, `output_dir`, and whether these settings may start or resume in it.
 
-    A directory without a checkpoint belongs to nobody, and one in which the base model alone was measured to what its
-    answers depend on.
+    Once there are checkpoints, the settings that decide what is learned must stay; those of the means (workers, cache,
+    batch sizes) may change. A directory where only the base model was tested holds the settings its answers depend on,
+    and an empty one takes any.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+    def __init__(self, config: SFTConfig) -> None:
+        self.config = config
+        self.path = Path(config.output_dir)
 
     @contextmanager
-    def claimed(self, config: SFTConfig) -> Iterator[None]:
-        """Inside, no other run can be in the directory, and it was checked that this one can.
+    def claimed(self) -> Iterator[None]:
+        """Holds the directory's lock inside, once it was checked that this run may use it.
 
         Raises:
             ConfigError: as `check` does; another run is going on there; or it cannot be written to.
         """
-        with ExitStack() as held:
+        with ExitStack() as stack:
             with self._writable():
-                if is_main_process():
-                    held.enter_context(hold_run_lock(self.path))
-            self.check(config)
+                if is_main_process():  # the ranks of one run would refuse each other
+                    stack.enter_context(hold_run_lock(self.path))
+            self.check()
             yield
 
-    def check(self, config: SFTConfig) -> Changes:
-        """What differs from the settings of the run that the directory holds, and may.
+    def check(self) -> Changes:
+        """The settings that differ from those of the run in the directory, all of which may change on a resume.
 
         Raises:
-            ConfigError: for a run that learns something else, or was made by a newer vtg, or where `resume` does not
-                allow it.
+            ConfigError: for a setting that may not change, a run of a newer vtg, or where `resume` does not allow it.
         """
-        RunRecord.read(self.path)
+        config = self.config
+        RunRecord.read(self.path)  # refuses a newer format before anything else is judged by it
         way_out = "choose another run_name or output_dir, or remove the folder"
         if config.resume == "never" and (self.is_trained or self.has_answers):
             raise ConfigError(f"resume = never, but {self.path} holds a run; {way_out}, or set resume=auto to go on")
         if config.resume == "must" and last_checkpoint(self.path) is None:
             raise ConfigError(f"resume = must, but {self.path} holds no checkpoint; set resume=auto to start")
-        changes = self._changes(config)
+        changes = self._changes()
         if not self.is_trained and not self.has_answers:
             return changes
         if self.settings and ("rollout.engine" in self.settings) != isinstance(config, RLConfig):
             program = "train_sft.py" if isinstance(config, RLConfig) else "train_rl.py"
             raise ConfigError(f"{self.path} holds a run of {program}; {way_out}")
-        refused = {key: change for key, change in changes.items() if not self._may_change(key, config)}
+        refused = {key: change for key, change in changes.items() if not self._may_change(key)}
         if refused:
             listed = "\n".join(f"  {key}: {before} there, {now} here" for key, (before, now) in refused.items())
             raise ConfigError(
@@ -103,72 +105,81 @@ class RunDir:
             )
         return changes
 
-    def open(self, config: SFTConfig) -> tuple[Path | None, Changes]:
-        """Makes or enters the directory; returns the checkpoint to resume from, if any, and what differs since.
+    def open(self) -> tuple[Path | None, Changes]:
+        """Makes or enters the directory; returns the checkpoint to resume from, if any, and the changed settings.
 
         Raises:
             ConfigError: as `check` does, or the directory cannot be written to.
         """
-        changes = self.check(config)
+        changes = self.check()
         checkpoint = last_checkpoint(self.path)
-        wait_for_all()  # to have looked
+        # Every rank judges the directory as the last start left it, before the main process writes config.yaml anew.
+        wait_for_all()
         if is_main_process():
             with self._writable():
-                self._begin(config, checkpoint, changes)
+                self._begin(checkpoint, changes)
         return checkpoint, changes
 
     @property
     def is_trained(self) -> bool:
-        """Whether there is what was learned."""
+        """Whether there are trained weights."""
         return last_checkpoint(self.path) is not None or has_weights(self.path / "best")
 
     @property
     def has_answers(self) -> bool:
-        """Whether there are answers, be they of the first questions only."""
+        """Whether there are answers to test questions, if only to the first of them."""
         parts = (part for name in FILES.values() for part in self.path.glob(f"{name}.part*"))
         return any((self.path / name).is_file() for name in FILES.values()) or any(
-            len(whole_lines(part)) > 1 for part in parts
+            len(whole_lines(part)) > 1  # the first line is the header
+            for part in parts
         )
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Key → value of the run that is there, as it last started; empty where there is none."""
+        """Key → value of the run in the directory, as it last started; empty where there is none."""
         path = self.path / "config.yaml"
         return flat(OmegaConf.to_container(OmegaConf.load(path))) if path.is_file() else {}
 
-    def _may_change(self, key: str, config: SFTConfig) -> bool:
+    def _may_change(self, key: str) -> bool:
         if not self.is_trained and not key.startswith(ANSWERS_DEPEND_ON):
             return True
-        if key in BATCHES and not self._knows_its_batches():
+        if key in BATCHES and not self._has_batch_sizes():
             return False
-        return may_change_on_resume(key) and not _fixed_by_another_setting(key, config)
+        return may_change_on_resume(key) and not _fixed_by_another_setting(key, self.config.batching, self._schedule)
 
-    def _knows_its_batches(self) -> bool:
-        """Whether the last checkpoint says with which batches it came so far; older ones do not."""
+    @property
+    def _schedule(self) -> str:
+        return str(self.config.trainer.get("lr_scheduler_type", ""))
+
+    def _has_batch_sizes(self) -> bool:
+        """Whether the last checkpoint records the batch sizes of its steps; those before batches could change do not.
+
+        Without them nobody can tell which samples of the epoch are left.
+        """
         checkpoint = last_checkpoint(self.path)
         files = ("batches.json", '"sizes"'), ("rollouts.json", '"batches"')
         return checkpoint is not None and any(
-            (checkpoint / name).is_file() and said in (checkpoint / name).read_text(encoding="utf-8")
-            for name, said in files
+            (checkpoint / name).is_file() and key in (checkpoint / name).read_text(encoding="utf-8")
+            for name, key in files
         )
 
-    def _changes(self, config: SFTConfig) -> dict[str, tuple[Any, Any]]:
-        before, now = self.settings, settings_of(config)
+    def _changes(self) -> dict[str, tuple[Any, Any]]:
+        before, now = self.settings, settings_of(self.config)
         if not before:
             return {}
         is_older = RunRecord.read(self.path).format == 0
-        found = {}
+        changes = {}
         for key in sorted(before.keys() | now.keys()):
             pair = before.get(key, ABSENT), now.get(key, ABSENT)
             if pair[0] == pair[1] or key == "resume":
                 continue
             if is_older and ABSENT in pair and key.partition(".")[0] not in FREE_FORM:
                 continue  # a setting that one of the two versions does not have
-            found[key] = pair
-        return found
+            changes[key] = pair
+        return changes
 
-    def _begin(self, config: SFTConfig, checkpoint: Path | None, changes: Changes) -> None:
-        """Writes what tells of the run, and removes the half of a checkpoint that a kill left."""
+    def _begin(self, checkpoint: Path | None, changes: Changes) -> None:
+        """Writes run.json, config.yaml and environment.json, and removes the half of a checkpoint that a kill left."""
         self.path.mkdir(parents=True, exist_ok=True)
         is_new = not self.is_trained and not self.has_answers
         record = RunRecord() if is_new else RunRecord.read(self.path)
@@ -178,7 +189,7 @@ class RunDir:
             verb = "resuming with" if self.is_trained else "with"
             for key, (before, now) in changes.items():
                 log.info("%s %s = %s (was %s)", verb, key, now, before)
-        if not self.is_trained:
+        if not self.is_trained:  # steps that no checkpoint holds are made again, and would be logged twice
             for name in TRAINING_LOGS:
                 _remove(self.path / name)
         start = {"time": datetime.now().astimezone().isoformat(timespec="seconds")}
@@ -188,7 +199,7 @@ class RunDir:
         }
         record.history.append(start | more)
         record.write(self.path)
-        write_text(self.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(asdict(config))))
+        write_text(self.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(asdict(self.config))))
         write_json(self.path / "environment.json", environment())
         _remove(self.path / STAGING)
 
@@ -208,9 +219,12 @@ def settings_of(config: SFTConfig) -> dict[str, Any]:
     return flat(OmegaConf.to_container(OmegaConf.create(asdict(config))))
 
 
-def _fixed_by_another_setting(key: str, config: SFTConfig) -> bool:
-    """Whether another setting makes one that may change by itself decide what is learned."""
-    batching, schedule = config.batching, str(config.trainer.get("lr_scheduler_type", ""))
+def _fixed_by_another_setting(key: str, batching: BatchingConfig, schedule: str) -> bool:
+    """Whether a setting that may change by itself decides what is learned, because of another setting's value.
+
+    Args:
+        schedule: of the learning rate, `trainer.lr_scheduler_type`.
+    """
     if key.startswith("batching.") and key.partition(".")[2] in ("target_batch_tokens", "target_batch_duration"):
         return batching.oversize == "skip" or batching.share_video  # which samples there are, and which of them are one
     if key == "batching.max_batch_size":
@@ -257,7 +271,7 @@ def _remove(path: Path) -> None:
 def _git_commit() -> str | None:
     folder = Path(__file__).parent
     try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
-        return None
-    return found.stdout.strip()
+        return None  # installed from a wheel, or without git
+    return head.stdout.strip()

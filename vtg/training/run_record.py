@@ -1,4 +1,4 @@
-"""`run.json` of a run directory: what of a run its settings do not tell. Imports no torch.
+"""`run.json` of a run directory: the facts of a run that its settings do not hold. Imports no torch.
 
 `format` is raised by one whenever a reader of before would misunderstand what is written from then on (a key with
 another meaning, a file that must be read with it); a new key that old readers may overlook does not raise it. Readers
@@ -7,6 +7,8 @@ is a directory without run.json. `vtg.json` of a checkpoint (`vtg.models.checkpo
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from vtg.output import write_json
 RECORD_FILE = "run.json"
 
 FORMAT = 1
-"""Of run.json and of what stands beside it."""
+"""Of run.json and of the files beside it."""
 
 FILES = {
     "base": "base_predictions.jsonl",
@@ -31,14 +33,15 @@ FILES = {
 
 @dataclass
 class RunRecord:
-    """What a run knows of itself.
+    """What a run remembers from one start to the next.
 
     Attributes:
         rows: split → how many rows it had, and their digest (`SampleTable.digest`).
-        base: what the answers of the base model depend on; empty while they are not complete.
+        base: count and digest of the test rows that the base model has answered; empty until it has answered all.
         history: one entry for each start: its time, the checkpoint it resumed from, and the settings that changed,
             key → [before, now].
-        trained: of a training that came to its end, the settings that say how long it was to be.
+        trained: of a training that came to its end: `length`, the settings that say how long it was to be, and
+            `said`, notes on the weights that were chosen.
         notes: what a reader of the scores has to know, a sentence each.
     """
 
@@ -61,13 +64,24 @@ class RunRecord:
         if not path.is_file():
             return cls(format=0)
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            check_format(found, FORMAT, path)
-            known = {name: found[name] for name in cls.__dataclass_fields__ if name in found}
-            return cls(**known)
+            saved = json.loads(path.read_text(encoding="utf-8"))
+            check_format(saved, FORMAT, path)
+            # Keys of a newer vtg that left the format as it is may be overlooked; see above.
+            return cls(**{name: saved[name] for name in cls.__dataclass_fields__ if name in saved})
         except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError) as error:
             raise ConfigError(f"{path}: is not the record of a run ({error}); choose another run_name") from None
 
+    @classmethod
+    @contextmanager
+    def update(cls, folder: Path) -> Iterator["RunRecord"]:
+        """The record to be changed inside, and written after; an error inside leaves the file as it was.
+
+        Only the main process may, or changes of one would be lost to another.
+        """
+        record = cls.read(folder)
+        yield record
+        record.write(folder)
+
     def write(self, folder: Path) -> None:
-        """Writes it as this version's."""
+        """Writes it in this version's format."""
         write_json(folder / RECORD_FILE, asdict(self) | {"format": FORMAT, "vtg": __version__})

@@ -11,6 +11,7 @@ from transformers import set_seed
 from trl.trainer.grpo_config import GRPOConfig
 
 from vtg.annotations.sample_table import SampleTable
+from vtg.config.argument_values import number_of
 from vtg.config.schema import RLConfig
 from vtg.errors import ConfigError
 from vtg.logs import start_logging
@@ -18,7 +19,7 @@ from vtg.models.loading import prepare_training
 from vtg.output import read_jsonl
 from vtg.tasks.answer import Status
 from vtg.training.batch_log import log_target
-from vtg.training.hf_arguments import number, training_arguments
+from vtg.training.hf_arguments import training_arguments
 from vtg.training.rl import curriculum, engines
 from vtg.training.rl.grpo_trainer import VideoGRPOTrainer, check_trl
 from vtg.training.rl.prompt_batches import PromptBatches, plan, prompt_costs
@@ -113,7 +114,7 @@ def grpo_arguments(config: RLConfig) -> GRPOConfig:
     given = dict(config.rl)
     for key, value in given.items():
         if isinstance(own[key].default, (int, float)) and isinstance(value, str):
-            given[key] = number(f"rl.{key}", value)
+            given[key] = number_of(f"rl.{key}", value)
     group = given.get("num_generations", 8)
     prompts = config.trainer.get("per_device_train_batch_size", 1) if config.batching.by == "fixed" else 1
     rows = prompts * group
