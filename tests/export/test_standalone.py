@@ -10,8 +10,8 @@ from vtg.data.encoding import patch_factor
 from vtg.export.plain_answers import _module, compare_answers
 from vtg.export.standalone import FRAMES_FILE, frames_module, set_processor
 from vtg.models.checkpoint import Settings
+from vtg.video.clip_cost import target_size
 from vtg.video.clip_loading import load_clip
-from vtg.video.sampling import target_size
 
 VIDEO = VideoConfig(max_frames=8, min_pixels=4096, max_pixels=4096, fps=1.5)
 

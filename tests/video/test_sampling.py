@@ -4,17 +4,10 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from vtg.config.schema import VideoConfig
+from vtg.video.clip_cost import clip_cost, frames_cost, target_size, video_tokens
 from vtg.video.clip_loading import plan_clip
 from vtg.video.container import read_index
-from vtg.video.sampling import (
-    POLICIES,
-    choose_frames,
-    clip_cost,
-    frames_cost,
-    padding,
-    target_size,
-    video_tokens,
-)
+from vtg.video.frame_sampling import POLICIES, choose_frames, padding
 
 ticks = st.lists(st.integers(1, 400), min_size=1, max_size=80)
 policies = st.sampled_from(list(POLICIES))

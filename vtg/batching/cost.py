@@ -20,9 +20,9 @@ from vtg.errors import SampleError
 from vtg.progress_bar import Bar
 from vtg.tasks.answer import MAX_MOMENTS
 from vtg.tasks.span_task import SpanTask
+from vtg.video.clip_cost import clip_cost
 from vtg.video.container import probe
 from vtg.video.files import video_files as storage
-from vtg.video.sampling import clip_cost
 from vtg.video.video_index import PROBES, VideoIndex
 
 if TYPE_CHECKING:

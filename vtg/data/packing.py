@@ -22,7 +22,7 @@ import torch
 from vtg.config.schema import VideoConfig
 from vtg.data.encoding import IGNORE_INDEX, Features
 from vtg.errors import ConfigError
-from vtg.video.sampling import clip_cost
+from vtg.video.clip_cost import clip_cost
 
 TOKENS = ("input_ids", "labels", "attention_mask", "mm_token_type_ids", "position_ids")
 """The features whose last axis is the tokens of a conversation."""
@@ -192,7 +192,7 @@ def shared_saving(
             have the same name; the clip's length, for all its rows that of the first; and how many tokens only this
             row has (the query, what follows it, the answer).
         height, width: of the videos, in pixels; no annotation tells them.
-        factor, temporal_patch: pixels a side and frames of one vision token, as `vtg.video.sampling.clip_cost` takes
+        factor, temporal_patch: pixels a side and frames of one vision token, as `vtg.video.clip_cost.clip_cost` takes
             them.
         prefix_tokens: text that all prompts start with.
         stamp_tokens: text that goes with every temporal patch (Qwen3-VL: `<1.2 seconds>` and the vision tags).

@@ -15,10 +15,11 @@ from transformers.video_utils import VideoMetadata
 
 from vtg.config.schema import VIDEO_MEANS, VideoConfig
 from vtg.data.encoding import family, mrope_positions, patch_factor, video_metadata, vision_token_ids
-from vtg.video import sampling
+from vtg.video import frame_sampling
+from vtg.video.clip_cost import target_size
 from vtg.video.decoders.picture import resized
+from vtg.video.frame_sampling import choose_frames, padding
 from vtg.video.packet_scan import rotation_of
-from vtg.video.sampling import choose_frames, padding, target_size
 
 FRAMES_FILE = "frames.py"
 
@@ -114,10 +115,10 @@ def frames_module(video: VideoConfig, processor: ProcessorMixin) -> str:
         f'@dataclass\nclass VideoConfig:\n    """As it was trained."""\n\n{fields}',
         f"VIDEO = VideoConfig()\nFACTOR = {patch_factor(processor)}\nTEMPORAL_PATCH = {temporal_patch}\n",
     ]
-    policies = "".join(f"    {name!r}: {policy.__name__},\n" for name, policy in sampling.POLICIES.items())
-    parts = [read_video, video_metadata, rotation_of, resized, choose_frames, *sampling.POLICIES.values()]
-    parts += [sampling.nearest, sampling.even_frames, sampling.fill_gaps, padding, target_size]
-    parts += [sampling._policy, sampling._cap, sampling._whole]
+    policies = "".join(f"    {name!r}: {policy.__name__},\n" for name, policy in frame_sampling.POLICIES.items())
+    parts = [read_video, video_metadata, rotation_of, resized, choose_frames, *frame_sampling.POLICIES.values()]
+    parts += [frame_sampling.nearest, frame_sampling.even_frames, frame_sampling.fill_gaps, padding, target_size]
+    parts += [frame_sampling.policy_named, frame_sampling.frame_cap, frame_sampling.whole_patches]
     if family(processor) == "qwen2_5_vl":
         parts.append(mrope_positions)
     sources = [*constants, *map(inspect.getsource, parts), f"POLICIES = {{\n{policies}}}\n"]

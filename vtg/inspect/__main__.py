@@ -40,7 +40,7 @@ from vtg.video.clip import DecodeError
 from vtg.video.decoders import DECODERS
 from vtg.video.files import address
 from vtg.video.files import video_files as storage
-from vtg.video.sampling import POLICIES
+from vtg.video.frame_sampling import POLICIES
 
 ANNOTATION_ENDINGS = (".jsonl", ".json")
 SHOWN_TIMES = 6

@@ -27,10 +27,11 @@ import numpy as np
 from vtg.config.schema import VideoConfig
 from vtg.errors import ConfigError, SampleError
 from vtg.video.clip import Clip, DecodeError
+from vtg.video.clip_cost import frames_cost
 from vtg.video.container import probe, read_index, read_part
 from vtg.video.decoders import DECODERS
 from vtg.video.frame_index import FrameIndex, VideoInfo
-from vtg.video.sampling import choose_frames, frames_cost
+from vtg.video.frame_sampling import choose_frames
 
 logger = logging.getLogger(__name__)
 

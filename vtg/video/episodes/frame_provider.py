@@ -19,8 +19,8 @@ from vtg.video.episodes.episode_clips import episode_clip
 from vtg.video.episodes.records import FilePart, VideoRecord, file_version
 from vtg.video.episodes.shown import ShownFrames
 from vtg.video.frame_index import FrameIndex
+from vtg.video.frame_sampling import even_frames
 from vtg.video.memory_cache import RecentlyUsed
-from vtg.video.sampling import even_frames
 
 logger = logging.getLogger(__name__)
 
