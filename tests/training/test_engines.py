@@ -16,7 +16,8 @@ from vtg.decoding.sampling import forward_log_probs, sample
 from vtg.decoding.shared_prefix import Prompt, encode_video
 from vtg.errors import ConfigError, RunError
 from vtg.training.rl import engines
-from vtg.training.rl.engines import Completions, Engine, Reading, TransformersEngine, check_parity
+from vtg.training.rl.engine_protocol import Completions, Engine, Reading
+from vtg.training.rl.engines import TransformersEngine, check_parity
 from vtg.training.rl.grpo_trainer import VideoGRPOTrainer
 from vtg.training.rl.run_rl import grpo_arguments
 from vtg.training.rl.vllm_engine import unexpanded

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from transformers import GenerationConfig
@@ -20,47 +20,7 @@ from vtg.config.schema import RLConfig
 from vtg.decoding.sampling import answer_greedily, sample
 from vtg.decoding.shared_prefix import Prompt
 from vtg.errors import ConfigError, RunError
-
-Completions = tuple[list[list[int]], list[list[float]] | None]
-"""Token ids of every row up to and with the one that ended it, and their log-probs where the engine knows them."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What an engine made of a prompt: its token ids as the engine read them, and its greedy completion.
-
-    `log_probs`: of each token of the completion, at temperature 1.
-    """
-
-    prompt_ids: list[int]
-    completion_ids: list[int]
-    log_probs: list[float]
-
-
-class Engine(Protocol):
-    """Samples completions."""
-
-    @property
-    def name(self) -> str:
-        """Its key in `ENGINES`."""
-        ...
-
-    @property
-    def own_model(self) -> bool:
-        """Whether it has a model of its own: which is told the weights, reads clips, and gives log-probs."""
-        ...
-
-    def sync(self, model: Any, step: int) -> None:
-        """Brings the engine's weights to those of `model`, as they are at optimizer step `step`."""
-        ...
-
-    def sample(self, model: Any, prompts: Sequence[Sequence[Prompt]], *, n: int) -> Completions:
-        """n completions of every prompt of these micro-batches, in their order."""
-        ...
-
-    def read(self, model: Any, prompt: Prompt) -> Reading:
-        """What the engine makes of one prompt."""
-        ...
+from vtg.training.rl.engine_protocol import Completions, Engine, Reading
 
 
 @dataclass(frozen=True)

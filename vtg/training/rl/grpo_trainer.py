@@ -49,7 +49,8 @@ from vtg.training.rl.completions import (
     write_completions,
 )
 from vtg.training.rl.curriculum import IoURecord, Plateau
-from vtg.training.rl.engines import ENGINES, Completions, check_parity
+from vtg.training.rl.engine_protocol import Completions
+from vtg.training.rl.engines import ENGINES, check_parity
 from vtg.training.rl.policy import Policy
 from vtg.training.rl.prompt_batches import PromptBatches
 from vtg.training.rl.rewards import Term, reward_functions

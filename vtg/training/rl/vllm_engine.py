@@ -20,7 +20,7 @@ from vtg.data.encoding import family, frames_as_they_are, video_metadata, vision
 from vtg.decoding.merged_weights import merged_weights
 from vtg.decoding.shared_prefix import Prompt
 from vtg.errors import ConfigError
-from vtg.training.rl.engines import Completions, Reading
+from vtg.training.rl.engine_protocol import Completions, Reading
 
 FORBIDDEN = -100.0
 """Added to the logits of tokens that stand for vision: never sampled."""
