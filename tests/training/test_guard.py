@@ -93,7 +93,7 @@ def test_remedies_follow_the_settings():
 @pytest.mark.parametrize("more", [[], ["batching=tokens"], ["batching=duration", "lora=none"], ["deepspeed=zero3"]])
 def test_a_run_resumes_with_what_is_advised_or_the_advice_says_that_it_does_not(more):
     config = sft_runs.compose(["++trainer.gradient_checkpointing=false", *more])
-    advice = [*training_remedies(config, 4), *answering_remedies(config)]
+    advice = [*training_remedies(config, 4), *answering_remedies(config.evaluation, config.video)]
     for text in advice:
         chosen = re.search(r"(deepspeed|lora)=", text)
         key = re.search(r"(batching|trainer|video|evaluation)\.\w+", text)

@@ -188,7 +188,8 @@ class GroundingTrainer(ZeroTrainer):
                     so_far=so_far,
                 )
         except torch.OutOfMemoryError as error:
-            raise out_of_memory(error, f"{progress}, by generation", answering_remedies(self.config)) from error
+            remedies = answering_remedies(self.config.evaluation, self.config.video)
+            raise out_of_memory(error, f"{progress}, by generation", remedies) from error
         if self.args.world_size > 1:
             found = dict(gather_object(list(found.items())))
             skipped = gather_object(skipped)

@@ -1,8 +1,8 @@
-"""What ends a step that cannot be: memory that runs out, and losses or gradients that are not finite.
+"""Errors of a training step: out of memory, and losses or gradients that are not finite.
 
-Whether a loss is finite is asked once an optimizer step, for all its micro-batches and all ranks together, where the
-gradient norm is known and the weights are as they were. (DeepSpeed has made its update by then.) That the Trainer asks
-is itself held by its public callbacks: one that no longer did would train on not-a-number in silence.
+Losses are checked once an optimizer step, for all its micro-batches and all ranks together, where the gradient norm is
+known and the weights are still those before the update. (DeepSpeed has made its update by then.) The Trainer's public
+callbacks check in turn that the guard was called: a Trainer that no longer did would train on NaN in silence.
 """
 
 import logging
@@ -16,22 +16,29 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType, gather_object
 
 from vtg.config.rules import checkpoints_activations
-from vtg.config.schema import SFTConfig
+from vtg.config.schema import EvaluationConfig, SFTConfig, VideoConfig
 from vtg.data.grounding_dataset import Row
 from vtg.errors import JointRunError, RunError
 
 log = logging.getLogger(__name__)
 
+# float16 starts from a loss scale of 2^16 and halves it at each overflow, so 16 skips in a row can be healthy.
 MAX_SKIPPED = 20
-"""Updates in a row that are left out; one more ends the run."""
+"""Updates skipped in a row; one more ends the run."""
 
+# Enough to look at by hand; a packed batch of hundreds would bury the message's advice.
 NAMED = 8
 """Samples that a message names."""
 
 
 @dataclass(frozen=True)
 class StepBatch:
-    """A micro-batch: its samples, and how many tokens are computed for it, padding and completions included."""
+    """A micro-batch as errors name it.
+
+    Attributes:
+        rows: its samples; there may be none.
+        slots: tokens that are computed for it, padding and completions included.
+    """
 
     rows: tuple[Row, ...]
     slots: int
@@ -48,14 +55,14 @@ class StepBatch:
 
 
 def out_of_memory(error: torch.OutOfMemoryError, what: str, remedies: Sequence[str]) -> RunError:
-    """What a user reads of an allocation that failed.
+    """The error for an allocation that failed, with what to change.
 
     Args:
-        what: was being done, and to which samples.
+        what: what was being done, and to which samples.
         remedies: what to change, the first to try first.
     """
-    said = str(error).strip().splitlines()[0][:300]
-    numbered = "\n".join(f"  {at}. {one}" for at, one in enumerate(remedies, 1))
+    said = str(error).strip().splitlines()[0][:300]  # the rest is torch's table of its allocator
+    numbered = "\n".join(f"  {at}. {remedy}" for at, remedy in enumerate(remedies, 1))
     return RunError(
         f"out of memory in {what}\ntorch: {said}\nlower, in this order:\n{numbered}\n"
         "python -m vtg.doctor look=memory, with the same overrides, tells what a step takes and what fits"
@@ -63,45 +70,46 @@ def out_of_memory(error: torch.OutOfMemoryError, what: str, remedies: Sequence[s
 
 
 ANOTHER_RUN = ", in a run of another name"
-"""Said of a setting that decides what is learned, so that a run with checkpoints does not resume with another value."""
+"""Follows a remedy that decides what is learned: a run with checkpoints does not resume with another value of it."""
 
 
 def training_remedies(config: SFTConfig, batch_size: int) -> list[str]:
-    """What lowers the memory of a training step, the least harm first; what is in force already is left out."""
+    """What lowers the memory of a training step; what is in force already is left out."""
+    # The least harm first: smaller batches and recomputation change nothing that is learned, fewer pixels do.
     batching, trainer = config.batching, config.trainer
     by_budget = {
         "tokens": f"batching.target_batch_tokens (now {batching.target_batch_tokens or 'as many as the longest clip'})",
         "duration": f"batching.target_batch_duration (now {batching.target_batch_duration:g})",
     }
-    found = [by_budget.get(batching.by, f"trainer.per_device_train_batch_size (now {batch_size})")]
+    remedies = [by_budget.get(batching.by, f"trainer.per_device_train_batch_size (now {batch_size})")]
     if not checkpoints_activations(trainer):
-        found.append("set trainer.gradient_checkpointing=true")
-    found.append(f"video.total_pixels (now {config.video.total_pixels}){ANOTHER_RUN}")
+        remedies.append("set trainer.gradient_checkpointing=true")
+    remedies.append(f"video.total_pixels (now {config.video.total_pixels}){ANOTHER_RUN}")
     if not config.lora.enabled:
-        found.append(f"set lora=default{ANOTHER_RUN}")
+        remedies.append(f"set lora=default{ANOTHER_RUN}")
     if config.deepspeed.file is None and config.deepspeed.stage < 3:
-        found.append(f"set deepspeed=zero3 on several GPUs, or deepspeed=zero2_offload{ANOTHER_RUN}")
+        remedies.append(f"set deepspeed=zero3 on several GPUs, or deepspeed=zero2_offload{ANOTHER_RUN}")
     elif not config.deepspeed.offload_parameters:
-        found.append(f"set deepspeed=zero3_offload{ANOTHER_RUN}")
-    return found
+        remedies.append(f"set deepspeed=zero3_offload{ANOTHER_RUN}")
+    return remedies
 
 
-def answering_remedies(config: SFTConfig) -> list[str]:
+def answering_remedies(evaluation: EvaluationConfig, video: VideoConfig) -> list[str]:
     """What lowers the memory of answering by generation."""
     return [
-        f"evaluation.batch_size (now {config.evaluation.batch_size})",
-        f"video.total_pixels (now {config.video.total_pixels}){ANOTHER_RUN}",
+        f"evaluation.batch_size (now {evaluation.batch_size})",
+        f"video.total_pixels (now {video.total_pixels}){ANOTHER_RUN}",
     ]
 
 
 @dataclass
 class FiniteGuard:
-    """Asks once an optimizer step whether losses and gradients are finite, and says what is to be done if not.
+    """Checks once an optimizer step whether losses and gradients are finite, and skips the update or ends the run.
 
     Attributes:
         on_nan: `stop` or `skip`.
-        skipped: updates left out since the last log entry.
-        in_a_row: updates left out until now without one made in between.
+        skipped: updates skipped since the last log entry.
+        in_a_row: updates skipped since the last one that was made.
     """
 
     on_nan: str
@@ -111,20 +119,21 @@ class FiniteGuard:
     _last: torch.Tensor | None = None
 
     def add(self, loss: torch.Tensor, batch: StepBatch) -> torch.Tensor:
-        """Notes the loss of a micro-batch; returns it, or the last that was finite: what is logged stays so."""
+        """Notes the loss of a micro-batch; returns it, or the last finite one, so that the logged mean is finite."""
+        # All on the device: a look at each loss from Python would make the GPU wait at every micro-batch.
         self._window.append((loss, batch))
         last = torch.zeros_like(loss) if self._last is None else self._last
         self._last = torch.where(torch.isfinite(loss), loss, last)
         return self._last
 
     def skips_update(self, grad_norm: Any, accelerator: Accelerator, *, step: int) -> bool:
-        """Whether the update of this step is to be left out, the same on every rank; every rank has to call it.
+        """Whether to skip the update of this step, the same on every rank; every rank has to call it.
 
         Args:
             grad_norm: of all gradients, before clipping; None where it is not known.
 
         Raises:
-            JointRunError: a loss or the norm is not finite and the run is to end; or no loss of the step is known.
+            JointRunError: a loss or the norm is not finite and the run is to end; or `add` was not called for the step.
         """
         window, self._window = self._window, []
         if not window:
@@ -139,33 +148,35 @@ class FiniteGuard:
             return False
         self.skipped += 1
         self.in_a_row += 1
-        scaled = accelerator.scaler is not None and not is_bad_loss  # float16: how the loss scale is found
+        # float16: gradients that overflow under a finite loss are how the loss scale is found, and no fault.
+        scaled = accelerator.scaler is not None and not is_bad_loss
         stops = self.on_nan == "stop" and not scaled
         if stops or self.in_a_row > MAX_SKIPPED:
             named = [
                 batch for (_, batch), is_bad in zip(window, bad.tolist(), strict=False) if is_bad or not is_bad_loss
             ]
+            # An error of all ranks together: the message names the samples of each, and none waits for another.
             everywhere = gather_object([(accelerator.process_index, named)])
             can_skip = accelerator.distributed_type != DistributedType.DEEPSPEED
             raise JointRunError(self._message(step, is_bad_loss, everywhere, can_skip=can_skip))
         log.warning(
             "step %d: %s is not finite: its update is left out", step, "a loss" if is_bad_loss else "the gradient"
         )
-        return accelerator.scaler is None  # which leaves out the update itself
+        return accelerator.scaler is None  # a scaler skips the update itself, and lowers its scale
 
     def check_was_called(self, step: int) -> None:
-        """Called before and after the update of a step.
+        """Checks, before and after the update of a step, that `skips_update` has seen its losses.
 
         Raises:
-            JointRunError: `skips_update` was not called for its losses.
+            JointRunError: it has not, because the Trainer no longer calls what vtg overrides.
         """
         if self._window:
             raise _unguarded(step, "_get_grad_norm")
 
     def take_skipped(self) -> int:
-        """Updates left out since the last call."""
-        found, self.skipped = self.skipped, 0
-        return found
+        """The number of updates skipped since the last call."""
+        count, self.skipped = self.skipped, 0
+        return count
 
     def _message(
         self, step: int, is_bad_loss: bool, named: Sequence[tuple[int, list[StepBatch]]], *, can_skip: bool

@@ -1,4 +1,4 @@
-"""The processes of a run: which of them writes, and how all of them end, whatever becomes of one."""
+"""The processes of a run: which of them is the main one, and how they end, together or after one was lost."""
 
 import errno
 import os
@@ -13,22 +13,25 @@ from vtg.errors import JointRunError, RunError
 
 RESUME_HINT = "the same command goes on from the last checkpoint"
 
+# torch raises a plain RuntimeError for a lost peer: only its text tells it from a bug.
 LOST_PEER = re.compile(
     r"gloo|NCCL|Connection (closed|reset) by peer|Socket Timeout|Broken pipe|store.*timed? ?out", re.I
 )
-"""What torch.distributed says in a process whose peer has gone, or does not answer any more."""
+"""In the message of torch.distributed where another process of the group has ended or stopped answering."""
 
+# Other errors of the system, such as a missing file, can come from reading: they are raised as they are.
 NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-"""Errors of the system that only a place to write to can have."""
+"""Errors of the system that only writing can have: full disk, quota, file size limit, read-only file system."""
 
 
 def is_main_process() -> bool:
-    """Whether this process writes: the first of all processes."""
+    """Whether this is rank 0, which writes files and logs for all."""
+    # From the environment: asked before torch is imported, and before there is a process group.
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def wait_for_all() -> None:
-    """Until every process of the run has come here."""
+    """Returns once every process of the run has called it; at once where there is one process."""
     if in_process_group():
         import torch
 
@@ -36,8 +39,8 @@ def wait_for_all() -> None:
 
 
 def in_process_group() -> bool:
-    """Whether a process group was started; there is none before torch was imported."""
-    if "torch" not in sys.modules:
+    """Whether torch's process group was started."""
+    if "torch" not in sys.modules:  # checks of settings must not import it, which takes seconds
         return False
     import torch
 
@@ -46,14 +49,15 @@ def in_process_group() -> bool:
 
 @contextmanager
 def processes_exit_together() -> Iterator[None]:
-    """Ends the process group where all ranks come to the end, or are stopped, together; an error is not held up.
+    """Ends the process group when all ranks come to the end, or are stopped, together.
 
-    A process that exits while its group is open can be aborted by the group's own threads.
+    An error of one rank alone is raised at once: the others would wait at a barrier that it never reaches.
 
     Raises:
-        RunError: also in place of what torch and the system raise when another process or a data worker is gone, or a
-            disk is full: says so, and how to go on.
+        RunError: also in place of what torch and the system raise when a peer or a data worker is lost, or a disk is
+            full: says so, and how to resume.
     """
+    # A process that exits while its group is open can be aborted by the group's own threads.
     try:
         with _explained_errors():
             yield
@@ -70,9 +74,10 @@ def processes_exit_together() -> Iterator[None]:
 
 @contextmanager
 def _explained_errors() -> Iterator[None]:
+    """Errors of lost processes and full disks as RunError; all others as they are."""
     try:
         yield
-    except RunError:
+    except RunError:  # is a RuntimeError, and explained already
         raise
     except OSError as error:
         if error.errno not in NOT_WRITTEN:
@@ -83,21 +88,21 @@ def _explained_errors() -> Iterator[None]:
             f"What was saved is whole; {RESUME_HINT}"
         ) from error
     except RuntimeError as error:
-        found = _process_lost(str(error))
-        if found is None:
+        explanation = _process_lost(str(error))
+        if explanation is None:
             raise
-        raise RunError(found) from error
+        raise RunError(explanation) from error
 
 
-def _process_lost(said: str) -> str | None:
-    """What to tell of a RuntimeError of torch that is about another process; None of any other."""
-    worker = worker_lost(said)
+def _process_lost(message: str) -> str | None:
+    """The text of the RunError for a RuntimeError of torch about a lost data worker or peer; None for any other."""
+    worker = worker_lost(message)
     if worker:
         return f"{worker}: lower trainer.dataloader_num_workers; {RESUME_HINT}"
-    if in_process_group() and LOST_PEER.search(said):
+    if in_process_group() and LOST_PEER.search(message):
         import torch
 
-        first = next((line.strip() for line in said.splitlines() if LOST_PEER.search(line)), said)
+        first = next((line.strip() for line in message.splitlines() if LOST_PEER.search(line)), message)
         return (
             f"rank {torch.distributed.get_rank()}: another process of this run has ended, or does not answer "
             f"({first[:200]})\nWhat it said stands in its own output; if it said nothing, it was killed, as the system "

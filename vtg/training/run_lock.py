@@ -1,9 +1,8 @@
-"""One run at a time in a directory: who runs there, and whether they still do. Imports no torch.
+"""The lock of a run directory: one run at a time, across the machines of a shared file system. Imports no torch.
 
-The first process of a run holds a POSIX lock on `.lock`, which ends with the process, however that ends, and which
-children do not inherit. Not every shared file system passes locks on to other machines, so `.running` tells who holds
-it, and its time is renewed while they live: what another machine has not renewed for `STALE_S` is a run that ended.
-(Two files, because closing any descriptor of a file gives up the process's lock on it.)
+Rank 0 of a run holds a POSIX lock on `.lock`, which ends with the process, however that ends, and which children do
+not inherit. Not every shared file system passes locks on to other machines, so `.running` names the holder and is a
+heartbeat: a holder on another machine that has not renewed the file's time for `STALE_S` has ended.
 """
 
 import errno
@@ -27,27 +26,30 @@ if sys.platform == "win32":
 else:
     import fcntl
 
+# Two files, because closing any descriptor of a file gives up the process's POSIX lock on it.
 LOCK_FILE, HOLDER_FILE = ".lock", ".running"
 
 BEAT_S = 10.0
-"""The holder renews the file's time this often."""
+"""The holder renews its file's time this often."""
 
+# Six heartbeats: a process can be held up, and a network file system shows a time with a delay.
 STALE_S = 60.0
-"""A holder on another machine that does not renew it for so long is gone. Six beats: a process can be held up."""
+"""A holder on another machine that does not renew it for so long has ended."""
 
+# So far off are no two machines' clocks: what is older needs no wait, and a requeued job starts at once.
 LONG_AGO_S = 600.0
-"""Not renewed for so long by this machine's clock: nobody waits to see whether it will be. Clocks differ by less."""
+"""Not renewed for so long by this machine's clock: ended, without waiting for a heartbeat."""
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-"""What a file system says that has no locks."""
+"""Errors of a file system without locks."""
 
 
 @contextmanager
 def hold_run_lock(folder: Path) -> Iterator[None]:
-    """Inside, this process is the only one of its kind in `folder`, which is made, and removed again if left empty.
+    """Holds the lock of `folder` inside. The folder is made if need be, and removed again if left empty.
 
     Raises:
-        ConfigError: another process is in it: says its host, its number and since when.
+        ConfigError: another process holds it: names its host, its number and since when.
         OSError: the folder cannot be written to.
     """
     made = not folder.exists()
@@ -55,8 +57,10 @@ def hold_run_lock(folder: Path) -> Iterator[None]:
     running = folder / HOLDER_FILE
     descriptor, has_locks = _locked(folder)
     ended = threading.Event()
+    # A thread, because a training step can take minutes.
     beating = threading.Thread(target=_beat, args=(running, ended), daemon=True)
     try:
+        # Before the file of the other holder is overwritten.
         _wait_for_another_machine(folder, has_locks=has_locks)
         write_json(running, _this_process())
         beating.start()
@@ -75,6 +79,7 @@ def hold_run_lock(folder: Path) -> Iterator[None]:
 
 def _locked(folder: Path) -> tuple[int, bool]:
     """An open descriptor of the lock file, and whether it is locked: the file system may have no locks."""
+    # A lock, and not the file's existence: it ends with a process that was killed.
     path = folder / LOCK_FILE
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -95,10 +100,10 @@ def _locked(folder: Path) -> tuple[int, bool]:
 
 
 def _wait_for_another_machine(folder: Path, *, has_locks: bool) -> None:
-    """Until it is clear that whoever is named in the folder runs no more.
+    """Returns once the holder that the folder names has ended.
 
-    A lock that could be taken says so of the processes of this machine; where the file system has no locks, their
-    number does.
+    For a holder on this machine the lock that could be taken proves it or, where the file system has no locks, that no
+    process has its number.
     """
     holder = _holder(folder)
     if not holder or _is_earlier_start(holder):
@@ -116,7 +121,7 @@ def _wait_for_another_machine(folder: Path, *, has_locks: bool) -> None:
         file=sys.stderr,
         flush=True,
     )
-    until = time.monotonic() + STALE_S
+    until = time.monotonic() + STALE_S  # this machine's clock alone: the other's may differ
     while time.monotonic() < until:
         time.sleep(1)
         if _renewed(folder) not in (seen, None):
@@ -124,7 +129,8 @@ def _wait_for_another_machine(folder: Path, *, has_locks: bool) -> None:
 
 
 def _is_earlier_start(holder: dict[str, Any]) -> bool:
-    """Whether the holder was this Slurm job before it was requeued, which ended it."""
+    """Whether the holder was this Slurm job before it was requeued."""
+    # Slurm ends a job before it requeues it, often on another machine: no reason to wait for a heartbeat.
     mine = _this_process()
     return mine["slurm"] is not None and holder["slurm"] is not None and _requeued(holder["slurm"], mine["slurm"])
 
@@ -147,17 +153,18 @@ def _this_process() -> dict[str, Any]:
 
 
 def _holder(folder: Path) -> dict[str, Any]:
-    """Who is named in the folder; nobody where nothing is, or no such thing."""
+    """The holder that the folder names; {} where the file is missing, or half written."""
     try:
-        found = json.loads((folder / HOLDER_FILE).read_text(encoding="utf-8"))
+        holder = json.loads((folder / HOLDER_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    is_whole = isinstance(found, dict) and {"host", "pid", "since", "slurm"} <= found.keys()
-    return found if is_whole else {}
+    is_whole = isinstance(holder, dict) and {"host", "pid", "since", "slurm"} <= holder.keys()
+    return holder if is_whole else {}
 
 
 def _renewed(folder: Path) -> float | None:
-    """When the holder gave the last sign of life; opened, because NFS asks its server then. None where it is gone."""
+    """When the holder last renewed its file; None where the file is gone."""
+    # Opened rather than asked for its status, which NFS answers from a cache; at an open it asks its server.
     try:
         with (folder / HOLDER_FILE).open("rb") as file:
             return os.fstat(file.fileno()).st_mtime
