@@ -159,7 +159,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.work:
         return work(options.demo)
-    from vtg.config.schema import DemoConfig
+    from vtg.config.data_settings import DemoConfig
     from vtg.demo.demo_dataset import ensure_demo
 
     demo = ensure_demo(options.demo, DemoConfig(train_videos=160, val_videos=8, test_videos=30)).absolute()

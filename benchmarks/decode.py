@@ -117,7 +117,7 @@ def nearest(times_s: list[float], wanted_s: float) -> int:
 
 
 def config_of(job: Job, **settings: Any) -> Any:
-    from vtg.config.schema import VideoConfig
+    from vtg.config.video_settings import VideoConfig
 
     sampling = "uniform" if job.task == "sparse" else "fps"
     return VideoConfig(

@@ -92,7 +92,11 @@ class Case:
 
     def config(self) -> Any:
         """vtg's settings, from which TRL's follow for all."""
-        from vtg.config.schema import LoraConfig, ModelConfig, RewardsConfig, RLConfig, TaskConfig, VideoConfig
+        from vtg.config.model_settings import LoraConfig, ModelConfig
+        from vtg.config.rl_settings import RewardsConfig
+        from vtg.config.schema import RLConfig
+        from vtg.config.task_settings import TaskConfig
+        from vtg.config.video_settings import VideoConfig
 
         pixels = self.size[0] * self.size[1]
         on_gpu = self.pristine.device.type == "cuda"

@@ -112,7 +112,9 @@ def run_table(path: str, cache: str, *, rank: int) -> dict[str, float]:
     import numpy as np
 
     from vtg.batching.cost import SampleCosts, sample_costs, video_facts
-    from vtg.config.schema import BatchingConfig, TaskConfig, VideoConfig
+    from vtg.config.data_settings import BatchingConfig
+    from vtg.config.task_settings import TaskConfig
+    from vtg.config.video_settings import VideoConfig
     from vtg.data.grounding_dataset import SkipReport, read_split
     from vtg.models.loading import load_processor
     from vtg.tasks.span_task import SpanTask

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vtg.config.schema import VideoConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.errors import SampleError
 from vtg.video.container import probe
 from vtg.video.provider import ClipProvider

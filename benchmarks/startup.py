@@ -212,7 +212,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="all runs as one line of JSON, in place of the table")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the process it watches ends too
-    from vtg.config.schema import DemoConfig
+    from vtg.config.data_settings import DemoConfig
     from vtg.demo.demo_dataset import ensure_demo
 
     demo = ensure_demo(options.demo, DemoConfig(**{f"{kind}_videos": count for kind, count in VIDEOS.items()}))

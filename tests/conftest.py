@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from vtg.config.schema import DemoConfig
+from vtg.config.data_settings import DemoConfig
 from vtg.demo.demo_dataset import ensure_demo
 from vtg.video.clip import Clip
 from vtg.video.files import address

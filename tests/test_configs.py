@@ -11,10 +11,12 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from vtg.config.data_settings import DataConfig
+from vtg.config.derived import checkpoints_activations
 from vtg.config.load import load_config
 from vtg.config.programs import DoctorConfig, PredictConfig
-from vtg.config.rules import check_data, checkpoints_activations
-from vtg.config.schema import DataConfig, RLConfig, SFTConfig
+from vtg.config.rules import check_data
+from vtg.config.schema import RLConfig, SFTConfig
 from vtg.entry import conf_dir
 from vtg.errors import ConfigError
 

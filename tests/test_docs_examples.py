@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 from vtg import validate
 from vtg.config.load import conf_dir
-from vtg.config.schema import RewardsConfig
+from vtg.config.rl_settings import RewardsConfig
 from vtg.evaluate import main as evaluate
 from vtg.evaluation.metrics import PRESETS
 from vtg.inspect.__main__ import main as inspect_command

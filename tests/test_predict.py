@@ -17,7 +17,9 @@ from torch.utils.data import get_worker_info
 from vtg import predict
 from vtg.config.load import load_config
 from vtg.config.programs import FallbackSettings, SettingsOverrides, TaskOverrides, VideoOverrides
-from vtg.config.schema import SFTConfig, TaskConfig, VideoConfig
+from vtg.config.schema import SFTConfig
+from vtg.config.task_settings import TaskConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.demo.tiny_model import TINY_QWEN3_VL
 from vtg.entry import conf_dir
 from vtg.models.checkpoint import Settings, read_settings, save_settings

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from vtg.config.schema import TaskConfig
+from vtg.config.task_settings import TaskConfig
 from vtg.evaluation.joining import Joined, join
 from vtg.evaluation.metrics import PRESETS, grounding_metrics
 from vtg.evaluation.prediction_rows import needs_parsing, read_rows

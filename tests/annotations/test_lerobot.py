@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vtg.annotations.sample import Sample, read_samples
-from vtg.config.schema import VideoConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.errors import ConfigError
 from vtg.output import write_json, write_jsonl
 from vtg.video.clip_loading import load_clip

@@ -12,7 +12,9 @@ import pytest
 from vtg.annotations.formats.webdataset import read_shards, shard_names
 from vtg.annotations.sample import Problem, Sample
 from vtg.annotations.table_cache import read_table
-from vtg.config.schema import DataConfig, TaskConfig, VideoConfig
+from vtg.config.data_settings import DataConfig
+from vtg.config.task_settings import TaskConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.data.grounding_dataset import GroundingDataset, SkipReport, make_provider, read_split, read_splits
 from vtg.errors import ConfigError
 from vtg.tasks.span_task import SpanTask

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from vtg.annotations.sample import Sample
 from vtg.annotations.sample_table import SampleTable
 from vtg.batching.cost import VideoFacts, query_tokens, sample_costs, video_facts
-from vtg.config.schema import TaskConfig, VideoConfig
+from vtg.config.task_settings import TaskConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import encode, patch_factor
 from vtg.tasks.span_task import SpanTask
 from vtg.video.clip_loading import load_clip

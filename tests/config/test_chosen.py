@@ -8,7 +8,9 @@ from omegaconf import OmegaConf
 
 from vtg.config.chosen import chosen_settings
 from vtg.config.load import load_config
-from vtg.config.schema import RLConfig, SFTConfig, TaskConfig, VideoConfig
+from vtg.config.schema import RLConfig, SFTConfig
+from vtg.config.task_settings import TaskConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.entry import conf_dir
 from vtg.models.checkpoint import Settings, save_settings
 from vtg.models.checkpoint_settings import adopt

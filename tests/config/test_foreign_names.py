@@ -10,7 +10,8 @@ import pytest
 from vtg.config.arguments import trainer_names
 from vtg.config.foreign_names import BROUGHT, FLAGS, OPTIONS, brought
 from vtg.config.programs import PredictConfig
-from vtg.config.schema import RewardsConfig, RLConfig, SFTConfig
+from vtg.config.rl_settings import RewardsConfig
+from vtg.config.schema import RLConfig, SFTConfig
 from vtg.config.unknown import HYDRA_FLAGS, check_choice, check_flags, has_key, unknown_key
 from vtg.entry import conf_dir
 from vtg.errors import ConfigError

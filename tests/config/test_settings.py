@@ -7,8 +7,10 @@ import pytest
 from vtg.config.programs import DoctorConfig, ModelOverrides, PredictConfig, TaskOverrides, VideoOverrides
 from vtg.config.resume import RL_MEANS, TRAINER_COURSE, TRAINER_MEANS, may_change_on_resume
 from vtg.config.rules import check_choices
-from vtg.config.schema import VIDEO_MEANS, RLConfig, SFTConfig, TaskConfig, VideoConfig
+from vtg.config.schema import RLConfig, SFTConfig
 from vtg.config.setting import dataclass_of, setting_of, settings
+from vtg.config.task_settings import TaskConfig
+from vtg.config.video_settings import VIDEO_MEANS, VideoConfig
 from vtg.errors import ConfigError
 
 

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vtg.config.schema import TaskConfig, VideoConfig
+from vtg.config.task_settings import TaskConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import IGNORE_INDEX, encode, family, mrope_positions, patch_factor
 from vtg.data.padding import collate
 from vtg.evaluation.generate import generate

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from vtg.config.schema import BatchingConfig, DataConfig, TaskConfig, VideoConfig
+from vtg.config.data_settings import BatchingConfig, DataConfig
+from vtg.config.task_settings import TaskConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import IGNORE_INDEX
 from vtg.data.grounding_dataset import (
     GroundingDataset,

@@ -15,7 +15,8 @@ from torch.nn.functional import cross_entropy
 from transformers.masking_utils import find_packed_sequence_indices
 from transformers.modeling_flash_attention_utils import prepare_fa_kwargs_from_position_ids
 
-from vtg.config.schema import TaskConfig, VideoConfig
+from vtg.config.task_settings import TaskConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import IGNORE_INDEX, encode, family, patch_factor
 from vtg.data.packing import Saving, attention, pack, saving, share, shared_saving
 from vtg.data.padding import collate

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from vtg.config.schema import TaskConfig
+from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import IGNORE_INDEX, encode, patch_factor
 from vtg.data.padding import collate
 from vtg.tasks.span_task import SpanTask

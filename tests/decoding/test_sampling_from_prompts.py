@@ -11,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import GenerationConfig
 from trl.trainer.utils import add_fused_lm_head
 
-from vtg.config.schema import TaskConfig
+from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import encode, patch_factor
 from vtg.data.padding import collate
 from vtg.decoding.sampling import sample

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface
 from trl.trainer.utils import add_fused_lm_head
 
-from vtg.config.schema import TaskConfig
+from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import IGNORE_INDEX, Features, encode, patch_factor
 from vtg.data.padding import collate
 from vtg.decoding.shared_prefix import (

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vtg.annotations.sample import Sample, read_samples
-from vtg.config.schema import VideoConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.demo.demo_dataset import SPLITS, ensure_demo, write_video
 from vtg.demo.world import COLORS, SHAPES, make_world
 from vtg.errors import ConfigError

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from vtg.annotations.sample import Sample
-from vtg.config.schema import LoraConfig, ModelConfig, TaskConfig, VideoConfig
+from vtg.config.model_settings import LoraConfig, ModelConfig
+from vtg.config.task_settings import TaskConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.demo.tiny_model import TINY_QWEN3_VL, build_qwen2_5_vl
 from vtg.doctor import __main__ as doctor
 from vtg.doctor.ceiling import ceilings, snap

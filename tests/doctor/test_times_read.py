@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from vtg.annotations.sample import read_samples
-from vtg.config.schema import TaskConfig, VideoConfig
+from vtg.config.task_settings import TaskConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import encode, patch_factor
 from vtg.doctor.times_read import read_clip
 from vtg.tasks.span_task import SpanTask

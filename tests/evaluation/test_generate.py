@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from vtg.config.schema import DemoConfig, TaskConfig, VideoConfig
+from vtg.config.data_settings import DemoConfig
+from vtg.config.task_settings import TaskConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.data.grounding_dataset import GroundingDataset, Skipped, SkipReport, make_provider, read_split
 from vtg.demo.demo_dataset import ensure_demo
 from vtg.evaluation.generate import predict

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from vtg.config.schema import ModelConfig, TaskConfig, VideoConfig
+from vtg.config.model_settings import ModelConfig
+from vtg.config.task_settings import TaskConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import patch_factor
 from vtg.export.plain_answers import _module, compare_answers
 from vtg.export.standalone import FRAMES_FILE, frames_module, set_processor

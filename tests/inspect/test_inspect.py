@@ -14,7 +14,7 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from vtg.config.schema import VideoConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.entry import conf_dir
 from vtg.inspect.__main__ import main
 from vtg.video.clip import DecodeError

@@ -183,7 +183,7 @@ def main() -> None:
         found = measure(sys.argv[1:])
         print(json.dumps([*found, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024]))
         return
-    from vtg.config.schema import DemoConfig
+    from vtg.config.data_settings import DemoConfig
     from vtg.demo.demo_dataset import ensure_demo
 
     with tempfile.TemporaryDirectory() as folder:

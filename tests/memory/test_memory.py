@@ -8,8 +8,8 @@ from hydra import compose, initialize_config_dir
 from memory_cases import CASES, build_medium, measure, overrides
 
 from vtg.config.load import load_config
+from vtg.config.model_settings import DeepspeedConfig, LoraConfig, ModelConfig
 from vtg.config.programs import DoctorConfig
-from vtg.config.schema import DeepspeedConfig, LoraConfig, ModelConfig
 from vtg.entry import conf_dir
 from vtg.memory.estimate import estimate
 from vtg.memory.parameters import count, empty_model

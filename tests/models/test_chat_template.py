@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vtg.config.schema import TaskConfig
+from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import encode
 from vtg.demo.tiny_model import TINY_QWEN3_VL
 from vtg.errors import ConfigError, SampleError

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from vtg.config.schema import ModelConfig, TaskConfig, VideoConfig
+from vtg.config.model_settings import ModelConfig
+from vtg.config.task_settings import TaskConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.demo.tiny_model import TINY_QWEN3_VL
 from vtg.models.checkpoint import (
     SETTINGS_FILE,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vtg.config.schema import ModelConfig
+from vtg.config.model_settings import ModelConfig
 from vtg.demo.tiny_model import TINY_QWEN3_VL
 from vtg.errors import ConfigError
 from vtg.memory.parameters import empty_model

@@ -110,7 +110,7 @@ def test_a_config_that_is_none_is_named(tmp_path):
 
 @pytest.mark.parametrize("size", [0, 4, 2000])
 def test_a_safetensors_file_that_is_not_whole_is_named(size, tmp_path):
-    from vtg.config.schema import ModelConfig
+    from vtg.config.model_settings import ModelConfig
     from vtg.models.loading import load_model
 
     shutil.copytree(TINY_QWEN3_VL, tmp_path / "model")

@@ -10,7 +10,9 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
-from vtg.config.schema import LoraConfig, ModelConfig, TaskConfig, VideoConfig
+from vtg.config.model_settings import LoraConfig, ModelConfig
+from vtg.config.task_settings import TaskConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import encode, patch_factor
 from vtg.data.padding import collate
 from vtg.demo.tiny_model import TINY_QWEN3_VL

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vtg.config.schema import TaskConfig
+from vtg.config.task_settings import TaskConfig
 from vtg.tasks.answer import CODECS, Status
 from vtg.tasks.prompts import TEMPLATES, THINK_REQUEST
 from vtg.tasks.span_task import SpanTask

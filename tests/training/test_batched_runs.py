@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from sft_runs import compose, losses, overrides, read, run, run_on_two
 
-from vtg.config.schema import DemoConfig
+from vtg.config.data_settings import DemoConfig
 from vtg.demo.demo_dataset import ensure_demo
 from vtg.training.sft.run_sft import train
 

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from vtg.annotations.sample import Sample
 from vtg.batching.cost import SampleCosts
-from vtg.config.schema import BatchingConfig, ModelConfig, VideoConfig
+from vtg.config.data_settings import BatchingConfig
+from vtg.config.model_settings import ModelConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.errors import ConfigError
 from vtg.training.sft.batches import PlannedBatches
 from vtg.training.sft.epoch_position import Position

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from vtg.annotations.sample import Sample
-from vtg.config.schema import CurriculumConfig
+from vtg.config.rl_settings import CurriculumConfig
 from vtg.entry import conf_dir
 from vtg.errors import ConfigError
 from vtg.training.rl.curriculum import Choice, IoURecord, Plateau, check, choose

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from sft_runs import ROOT, read
 
-from vtg.config.schema import DemoConfig
+from vtg.config.data_settings import DemoConfig
 from vtg.demo.demo_dataset import ensure_demo
 from vtg.models.checkpoint import resolve_checkpoint
 from vtg.training.checkpoint_saving import STAGING

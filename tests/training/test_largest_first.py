@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vtg.batching import Plan, plan_epoch, plan_fixed
-from vtg.config.schema import BatchingConfig
+from vtg.config.data_settings import BatchingConfig
 from vtg.training.rl.run_rl import grpo_arguments, plan
 from vtg.training.sft.batches import PlannedBatches
 from vtg.training.sft.epoch_position import Position

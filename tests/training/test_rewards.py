@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from vtg.annotations.sample import Sample
 from vtg.config.load import load_config
-from vtg.config.schema import RewardsConfig, TaskConfig
+from vtg.config.rl_settings import RewardsConfig
+from vtg.config.task_settings import TaskConfig
 from vtg.entry import conf_dir
 from vtg.errors import ConfigError
 from vtg.tasks.answer import Answer, Status

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from sft_runs import ROOT, compose, losses, overrides, read, run, run_on_two
 
-from vtg.config.schema import DemoConfig
+from vtg.config.data_settings import DemoConfig
 from vtg.data.grounding_dataset import TooManyBadRows
 from vtg.demo.demo_dataset import ensure_demo
 from vtg.errors import ConfigError

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vtg.config.schema import VideoConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.video.clip import DecodeError
 from vtg.video.clip_loading import load_clip
 from vtg.video.container import read_index

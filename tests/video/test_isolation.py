@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vtg.config.schema import VideoConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.errors import ConfigError, SampleError
 from vtg.video.clip import DecodeError
 from vtg.video.clip_loading import load_clip
@@ -312,7 +312,8 @@ def test_a_pickled_copy_has_no_child(loader, make_video):
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
 def test_the_child_ends_with_its_parent(make_video, state, end):
     code = (
-        "import sys, time\nfrom vtg.config.schema import VideoConfig\nfrom vtg.video.isolation import IsolatedLoader\n"
+        "import sys, time\nfrom vtg.config.video_settings import VideoConfig\n"
+        "from vtg.video.isolation import IsolatedLoader\n"
         "loader = IsolatedLoader(timeout_s=60.0)\n"
         "loader.load_clip(sys.argv[1], VideoConfig(min_frames=1, decoder='pyav', resize='fast'))\n"
         "print(loader.pid, flush=True)\ntime.sleep(600)"

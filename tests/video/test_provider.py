@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vtg.config.schema import VideoConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.video.clip import Clip, DecodeError
 from vtg.video.clip_loading import load_clip
 from vtg.video.provider import ClipProvider

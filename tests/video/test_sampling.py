@@ -3,7 +3,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from vtg.config.schema import VideoConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.video.clip_cost import clip_cost, frames_cost, target_size, video_tokens
 from vtg.video.clip_loading import plan_clip
 from vtg.video.container import read_index

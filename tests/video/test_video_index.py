@@ -11,7 +11,8 @@ from vtg.annotations.sample import Sample
 from vtg.annotations.sample_table import SampleTable
 from vtg.annotations.table_cache import video_stamps
 from vtg.batching.cost import sample_costs, video_facts
-from vtg.config.schema import TaskConfig, VideoConfig
+from vtg.config.task_settings import TaskConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.errors import ConfigError
 from vtg.tasks.span_task import SpanTask
 from vtg.video import video_index as indices

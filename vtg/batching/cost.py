@@ -14,7 +14,7 @@ from transformers import ProcessorMixin
 from vtg.annotations.sample import Sample, resolve_video
 from vtg.annotations.sample_table import SampleTable
 from vtg.annotations.table_cache import video_stamps
-from vtg.config.schema import VideoConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import family, patch_factor
 from vtg.errors import SampleError
 from vtg.progress_bar import Bar

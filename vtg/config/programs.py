@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass, field
 
-from vtg.config.schema import DataConfig, ModelConfig, RLConfig, TaskConfig, VideoConfig
+from vtg.config.data_settings import DataConfig
+from vtg.config.model_settings import ModelConfig
+from vtg.config.schema import RLConfig
 from vtg.config.setting import overrides_of, setting
+from vtg.config.task_settings import TaskConfig
+from vtg.config.video_settings import VideoConfig
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,30 +9,20 @@ from typing import Any
 
 from vtg.config.argument_values import check_values
 from vtg.config.arguments import check_arguments
+from vtg.config.data_settings import BatchingConfig, DataConfig
+from vtg.config.derived import STAMP_TOKENS, TEXT_TOKENS, longest_clip_tokens, needs_mask
 from vtg.config.foreign_names import VALUES
+from vtg.config.model_settings import LoraConfig, ModelConfig
 from vtg.config.programs import DoctorConfig, PredictConfig
-from vtg.config.schema import (
-    BatchingConfig,
-    DataConfig,
-    EvaluationConfig,
-    LoraConfig,
-    ModelConfig,
-    RLConfig,
-    SFTConfig,
-    VideoConfig,
-)
+from vtg.config.schema import SFTConfig
 from vtg.config.setting import setting_of
+from vtg.config.task_settings import EvaluationConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.errors import ConfigError
 from vtg.video.files import address
 
 SHARDS = ".tar"
 """An annotation file that ends so is WebDataset shards, and may be a pattern: `shards/{000..099}.tar`."""
-
-TEXT_TOKENS = 512
-"""Room kept for the prompt and the answer when the token budget is checked."""
-
-STAMP_TOKENS = 12
-"""At most this many text tokens stand around one temporal patch: `<123.4 seconds>`, start and end of vision."""
 
 
 def check_choices(config: Any, prefix: str = "") -> None:
@@ -153,27 +142,6 @@ def check_video(video: VideoConfig) -> None:
             raise ConfigError(f"video.{key} = {getattr(video, key)}: must be positive")
 
 
-def is_packed(config: BatchingConfig) -> bool:
-    """Whether batches are one sequence of samples end to end."""
-    return config.packing or config.share_video
-
-
-def shares_prompts(config: RLConfig) -> bool:
-    """Whether a prompt runs once for all of its completions, once `model.attention` is no longer `auto`."""
-    return config.rollout.share_prompt and config.model.attention == "sdpa"
-
-
-def checkpoints_activations(trainer: Mapping[str, Any]) -> bool:
-    """Whether a training computes activations twice to hold fewer: by its name since transformers 5.24, or before."""
-    newer = trainer.get("activation_checkpointing")
-    return bool(trainer.get("gradient_checkpointing", False) if newer is None else newer)
-
-
-def needs_mask(config: SFTConfig) -> bool:
-    """Whether batches need an attention mask of their own, which FlashAttention does not take."""
-    return config.batching.share_video or (config.batching.packing and config.video.pad)
-
-
 def check_lora(lora: LoraConfig) -> None:
     """Raises ConfigError for sizes that cannot be, and layers that are named neither by a text nor by a list."""
     if lora.r < 1:
@@ -220,12 +188,6 @@ def check_batching(batching: BatchingConfig, config: SFTConfig) -> None:
             f"batching.min_batch_size = {batching.min_batch_size}, batching.max_batch_size = "
             f"{batching.max_batch_size}: must be min_batch_size <= max_batch_size, or max_batch_size = 0 for no limit"
         )
-
-
-def longest_clip_tokens(video: VideoConfig, model: ModelConfig) -> int:
-    """The most tokens that a sample can have under these settings, prompt and answer included."""
-    vision = min(video.total_pixels, video.max_frames * video.max_pixels) // (2 * model.patch_factor**2)
-    return vision + STAMP_TOKENS * -(-video.max_frames // 2) + TEXT_TOKENS
 
 
 def check_token_budget(video: VideoConfig, model: ModelConfig) -> None:

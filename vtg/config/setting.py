@@ -1,7 +1,7 @@
 """How a setting is declared: its default, its line of explanation, its choices, and whether a resume may change it.
 
-A setting is a field of a dataclass (`vtg.config.schema`, `vtg.config.programs`). What `--help`, the checks, the resume
-and docs/settings.md say of it is read from that field.
+A setting is a field of a dataclass in `schema.py`, `*_settings.py` or `programs.py`. What `--help`, the checks, the
+resume and docs/settings.md say of it is read from that field.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

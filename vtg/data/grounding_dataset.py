@@ -25,8 +25,9 @@ from transformers import ProcessorMixin
 from vtg.annotations.sample import Sample, resolve_video
 from vtg.annotations.sample_table import Lost, SampleTable
 from vtg.annotations.table_cache import read_table, video_stamps
-from vtg.config.rules import is_packed
-from vtg.config.schema import BatchingConfig, DataConfig, VideoConfig
+from vtg.config.data_settings import BatchingConfig, DataConfig
+from vtg.config.derived import is_packed
+from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import IGNORE_INDEX, Features, encode, patch_factor
 from vtg.data.packing import pack, share
 from vtg.data.padding import collate

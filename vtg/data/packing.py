@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import torch
 
-from vtg.config.schema import VideoConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import IGNORE_INDEX, Features
 from vtg.errors import ConfigError
 from vtg.video.clip_cost import clip_cost

@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from vtg.config.schema import DemoConfig
+from vtg.config.data_settings import DemoConfig
 from vtg.demo.language import demo_sentence
 from vtg.demo.world import Event, World, make_world, render
 from vtg.errors import ConfigError

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from transformers import Qwen3VLProcessor
 
-from vtg.config.schema import TaskConfig
+from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import Features, encode
 from vtg.data.padding import collate
 from vtg.demo.language import plain_sentence

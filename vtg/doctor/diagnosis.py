@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from vtg.annotations.sample import Sample, read_samples, resolve_video
+from vtg.config.data_settings import DataConfig
 from vtg.config.programs import DoctorConfig
 from vtg.config.rules import check_token_budget
-from vtg.config.schema import DataConfig
 from vtg.data.encoding import family, patch_factor
 from vtg.doctor.audit import Report, audit_file
 from vtg.doctor.ceiling import Scores, ceilings

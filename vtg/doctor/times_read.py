@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vtg.annotations.sample import Sample
-from vtg.config.schema import VideoConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import Features, encode, family, patch_factor
 from vtg.tasks.span_task import SpanTask
 from vtg.video.clip import Clip

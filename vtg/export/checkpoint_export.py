@@ -16,7 +16,8 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
 
-from vtg.config.schema import ModelConfig, TaskConfig
+from vtg.config.model_settings import ModelConfig
+from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import Features, encode, family, patch_factor
 from vtg.errors import ConfigError, RunError
 from vtg.export.model_card import QUERY, model_card

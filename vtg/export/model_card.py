@@ -3,7 +3,8 @@
 import json
 from textwrap import fill
 
-from vtg.config.schema import TaskConfig, VideoConfig
+from vtg.config.task_settings import TaskConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.models.checkpoint import Settings
 from vtg.tasks.prompts import choose
 from vtg.tasks.span_task import SpanTask

@@ -14,7 +14,7 @@ import torch
 from transformers import AutoProcessor, PreTrainedModel
 from transformers.video_utils import VideoMetadata
 
-from vtg.config.schema import VideoConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import encode, family, patch_factor
 from vtg.export.model_card import QUERY
 from vtg.export.standalone import FRAMES_FILE

@@ -13,7 +13,7 @@ import numpy as np
 from transformers import GenerationConfig, ProcessorMixin
 from transformers.video_utils import VideoMetadata
 
-from vtg.config.schema import VIDEO_MEANS, VideoConfig
+from vtg.config.video_settings import VIDEO_MEANS, VideoConfig
 from vtg.data.encoding import family, mrope_positions, patch_factor, video_metadata, vision_token_ids
 from vtg.video import frame_sampling
 from vtg.video.clip_cost import target_size

@@ -28,7 +28,8 @@ from typing import Any
 
 from vtg.annotations.sample import resolve_video
 from vtg.config.rules import check_choices, check_video
-from vtg.config.schema import SFTConfig, VideoConfig
+from vtg.config.schema import SFTConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.entry import compose_settings
 from vtg.errors import ConfigError
 from vtg.inspect.annotation_report import inspect_annotations

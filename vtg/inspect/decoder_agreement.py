@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vtg.config.schema import VideoConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.video.clip import Clip, DecodeError
 from vtg.video.decoders import DECODERS
 from vtg.video.isolation import IsolatedLoader

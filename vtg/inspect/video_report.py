@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from vtg.config.schema import VideoConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.inspect.contact_sheet import contact_sheet
 from vtg.video.clip import DecodeError
 from vtg.video.clip_loading import decode_frames, plan_clip

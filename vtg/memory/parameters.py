@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 
-from vtg.config.schema import LoraConfig, ModelConfig
+from vtg.config.model_settings import LoraConfig, ModelConfig
 from vtg.memory.published_shapes import published_config
 from vtg.models.checkpoint import check_model_type, resolve_base
 from vtg.models.hub import find_model

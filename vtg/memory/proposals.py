@@ -11,15 +11,11 @@ from typing import Any
 
 import torch
 
-from vtg.config.schema import (
-    BatchingConfig,
-    DeepspeedConfig,
-    EvaluationConfig,
-    LoraConfig,
-    ModelConfig,
-    SFTConfig,
-    VideoConfig,
-)
+from vtg.config.data_settings import BatchingConfig
+from vtg.config.model_settings import DeepspeedConfig, LoraConfig, ModelConfig
+from vtg.config.schema import SFTConfig
+from vtg.config.task_settings import EvaluationConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.memory.estimate import MemoryEstimate
 from vtg.memory.parameters import ParameterCounts, count, empty_model
 from vtg.memory.workload import estimate_settings, longest_clips, training_setup, weights_dtype

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from vtg.config.rules import checkpoints_activations, is_packed, longest_clip_tokens
+from vtg.config.derived import checkpoints_activations, is_packed, longest_clip_tokens
 from vtg.config.schema import RLConfig, SFTConfig
 from vtg.memory.estimate import MemoryEstimate, estimate
 from vtg.memory.parameters import ParameterCounts

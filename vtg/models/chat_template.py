@@ -8,7 +8,7 @@ template that does so for every conversation. One that does so for some text alo
 from jinja2 import TemplateError
 from transformers import ProcessorMixin
 
-from vtg.config.schema import TaskConfig
+from vtg.config.task_settings import TaskConfig
 from vtg.errors import ConfigError
 from vtg.tasks.span_task import SpanTask
 from vtg.video.time_limit import within

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from vtg import __version__
-from vtg.config.schema import VIDEO_MEANS, ModelConfig, TaskConfig, VideoConfig
+from vtg.config.model_settings import ModelConfig
+from vtg.config.task_settings import TaskConfig
+from vtg.config.video_settings import VIDEO_MEANS, VideoConfig
 from vtg.errors import ConfigError
 from vtg.output import write_json
 

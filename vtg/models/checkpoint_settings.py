@@ -5,9 +5,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vtg.config.model_settings import ModelConfig
 from vtg.config.programs import FallbackSettings, SettingsOverrides
 from vtg.config.rules import check_settings
-from vtg.config.schema import VIDEO_MEANS, ModelConfig, SFTConfig
+from vtg.config.schema import SFTConfig
+from vtg.config.video_settings import VIDEO_MEANS
 from vtg.models.checkpoint import SETTINGS_FILE, Settings, read_settings, resolve_checkpoint
 
 TIME_CONTRACT = ("video", "task")

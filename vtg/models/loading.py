@@ -24,7 +24,7 @@ from transformers import (
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.utils.import_utils import is_flash_attn_2_available
 
-from vtg.config.schema import LoraConfig, ModelConfig
+from vtg.config.model_settings import LoraConfig, ModelConfig
 from vtg.data.encoding import family, patch_factor
 from vtg.errors import ConfigError, RunError
 from vtg.models.chat_template import check_chat_template

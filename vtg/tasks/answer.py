@@ -13,7 +13,7 @@ from enum import StrEnum
 from re import Pattern
 from typing import ClassVar, Protocol, Self
 
-from vtg.config.schema import TaskConfig
+from vtg.config.task_settings import TaskConfig
 from vtg.errors import ConfigError, SampleError
 from vtg.tasks.answer_numbers import FRACTIONS, INTEGERS, NUMBERS_IN_SECONDS, TOKENS, answer_part, read_pairs
 from vtg.tasks.iou import Span

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from vtg.config.schema import TaskConfig
+from vtg.config.task_settings import TaskConfig
 from vtg.errors import ConfigError
 from vtg.tasks.answer import CODECS, Answer, Codec
 from vtg.tasks.iou import Span

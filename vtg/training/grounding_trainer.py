@@ -14,7 +14,8 @@ from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, SaveStrategy, rotate_checkpoints
 
-from vtg.config.schema import ModelConfig, SFTConfig
+from vtg.config.model_settings import ModelConfig
+from vtg.config.schema import SFTConfig
 from vtg.data.grounding_dataset import GroundingDataset, SkipReport
 from vtg.evaluation.generate import predict, score
 from vtg.evaluation.partial_answers import AnswersSoFar

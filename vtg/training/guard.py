@@ -15,8 +15,10 @@ import transformers
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, gather_object
 
-from vtg.config.rules import checkpoints_activations
-from vtg.config.schema import EvaluationConfig, SFTConfig, VideoConfig
+from vtg.config.derived import checkpoints_activations
+from vtg.config.schema import SFTConfig
+from vtg.config.task_settings import EvaluationConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.data.grounding_dataset import Row
 from vtg.errors import JointRunError, RunError
 

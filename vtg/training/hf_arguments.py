@@ -9,8 +9,9 @@ import torch
 from transformers import TrainingArguments
 
 from vtg.config.argument_values import number_of
+from vtg.config.data_settings import DataConfig
 from vtg.config.launcher import launched_by_deepspeed
-from vtg.config.schema import DataConfig, SFTConfig
+from vtg.config.schema import SFTConfig
 from vtg.errors import ConfigError
 from vtg.training.zero.zero_settings import deepspeed_settings, set_single_process_launch
 

@@ -14,7 +14,7 @@ from transformers import TrainerState
 
 from vtg.annotations.sample import Sample
 from vtg.annotations.sample_table import SampleTable
-from vtg.config.rules import needs_mask
+from vtg.config.derived import needs_mask
 from vtg.config.schema import RLConfig, SFTConfig
 from vtg.data.grounding_dataset import GroundingDataset, SkipReport, make_provider, read_splits
 from vtg.demo.demo_dataset import ensure_demo

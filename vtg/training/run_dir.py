@@ -16,8 +16,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from vtg.config.data_settings import BatchingConfig
 from vtg.config.resume import may_change_on_resume
-from vtg.config.schema import BatchingConfig, RLConfig, SFTConfig
+from vtg.config.schema import RLConfig, SFTConfig
 from vtg.errors import ConfigError
 from vtg.models.checkpoint import has_weights, last_checkpoint
 from vtg.output import whole_lines, write_json, write_text

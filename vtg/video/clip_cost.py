@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vtg.config.schema import VideoConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.errors import ConfigError
 from vtg.video.frame_sampling import choose_frames, frame_cap, padding, policy_named, whole_patches
 

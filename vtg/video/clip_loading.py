@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vtg.config.schema import VideoConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.errors import ConfigError, SampleError
 from vtg.video.clip import Clip, DecodeError
 from vtg.video.clip_cost import frames_cost

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from vtg.config.schema import VideoConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.errors import ConfigError, RunError, SampleError
 from vtg.video.clip import DecodeError
 

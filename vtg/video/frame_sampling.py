@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from vtg.config.schema import VideoConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.errors import ConfigError
 
 

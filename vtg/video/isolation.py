@@ -26,7 +26,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from vtg.config.schema import VideoConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.errors import ConfigError
 from vtg.threads import chosen
 from vtg.video.clip import Clip, DecodeError

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict, replace
 from typing import Any
 
-from vtg.config.schema import VIDEO_MEANS, VideoConfig
+from vtg.config.video_settings import VIDEO_MEANS, VideoConfig
 from vtg.video import clip_loading as load
 from vtg.video.clip import Clip, DecodeError
 from vtg.video.clip_cache import ClipCache, clip_key

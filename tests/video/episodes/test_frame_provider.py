@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from vtg.config.schema import VideoConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.errors import ConfigError
 from vtg.video.clip import DecodeError
 from vtg.video.clip_loading import load_clip

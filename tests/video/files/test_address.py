@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vtg import validate
+from vtg.config.data_settings import DataConfig
 from vtg.config.load import load_config
 from vtg.config.programs import PredictConfig
 from vtg.config.rules import check_predict
-from vtg.config.schema import DataConfig
 from vtg.data.grounding_dataset import SkipReport, read_split, read_splits
 from vtg.errors import ConfigError
 from vtg.inspect import __main__ as inspect

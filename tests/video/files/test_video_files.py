@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vtg.annotations.sample import resolve_video
-from vtg.config.schema import TaskConfig, VideoConfig
+from vtg.config.task_settings import TaskConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.data.grounding_dataset import GroundingDataset, SkipReport, make_provider, read_split
 from vtg.errors import ConfigError
 from vtg.tasks.span_task import SpanTask

@@ -14,7 +14,7 @@ import numpy as np
 
 from vtg.annotations.sample import Sample, Span
 from vtg.annotations.sample_table import SampleTable
-from vtg.config.schema import CurriculumConfig
+from vtg.config.rl_settings import CurriculumConfig
 from vtg.errors import ConfigError
 from vtg.output import write_text
 from vtg.tasks.iou import set_iou, temporal_ious

@@ -28,7 +28,7 @@ from transformers.trainer_callback import PrinterCallback
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
-from vtg.config.rules import shares_prompts
+from vtg.config.derived import shares_prompts
 from vtg.config.schema import RLConfig
 from vtg.data.encoding import vision_token_ids
 from vtg.data.grounding_dataset import GroundingDataset, SkipReport

@@ -11,7 +11,7 @@ from trl.trainer.grpo_config import GRPOConfig
 from vtg.annotations.sample_table import SampleTable
 from vtg.batching.cost import sample_costs, video_facts
 from vtg.batching.prompt_plan import plan_fixed_prompts, plan_prompts
-from vtg.config.rules import longest_clip_tokens, shares_prompts
+from vtg.config.derived import longest_clip_tokens, shares_prompts
 from vtg.config.schema import RLConfig
 from vtg.data.grounding_dataset import GroundingDataset
 from vtg.errors import ConfigError

@@ -17,7 +17,8 @@ from typing import Any
 
 from vtg.annotations.sample import Sample
 from vtg.config.foreign_names import OPTIONS
-from vtg.config.schema import RewardsConfig, TaskConfig
+from vtg.config.rl_settings import RewardsConfig
+from vtg.config.task_settings import TaskConfig
 from vtg.errors import ConfigError
 from vtg.tasks.answer import Answer, Status
 from vtg.tasks.iou import Span, set_iou, temporal_ious

@@ -15,7 +15,7 @@ from trl.distributed import DistributedBackend
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.utils import ensure_master_addr_port
 
-from vtg.config.schema import VideoConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import family, frames_as_they_are, video_metadata, vision_token_ids
 from vtg.decoding.merged_weights import merged_weights
 from vtg.decoding.shared_prefix import Prompt

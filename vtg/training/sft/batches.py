@@ -21,8 +21,10 @@ from transformers import TrainingArguments
 from vtg.annotations.sample_table import SampleTable
 from vtg.batching import Plan, PlanStatistics
 from vtg.batching.cost import SampleCosts, sample_costs, video_facts
-from vtg.config.rules import is_packed
-from vtg.config.schema import BatchingConfig, DataConfig, SFTConfig, VideoConfig
+from vtg.config.data_settings import BatchingConfig, DataConfig
+from vtg.config.derived import is_packed
+from vtg.config.schema import SFTConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.data.grounding_dataset import GroundingDataset, SkipReport
 from vtg.errors import ConfigError
 from vtg.output import write_json

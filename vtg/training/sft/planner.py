@@ -20,8 +20,10 @@ from vtg.batching import (
     steps_per_epoch,
 )
 from vtg.batching.cost import SampleCosts
-from vtg.config.rules import is_packed, longest_clip_tokens
-from vtg.config.schema import BatchingConfig, ModelConfig, VideoConfig
+from vtg.config.data_settings import BatchingConfig
+from vtg.config.derived import is_packed, longest_clip_tokens
+from vtg.config.model_settings import ModelConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.errors import ConfigError
 from vtg.training.sft.epoch_position import BatchSize, Position
 from vtg.training.sft.planning_units import Units, samples_by_clip, single_samples

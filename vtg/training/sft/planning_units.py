@@ -9,7 +9,7 @@ import numpy as np
 from vtg.annotations.sample import Sample
 from vtg.annotations.sample_table import SampleTable
 from vtg.batching.cost import SampleCosts
-from vtg.config.schema import BatchingConfig
+from vtg.config.data_settings import BatchingConfig
 
 
 @dataclass(frozen=True, repr=False)

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from vtg.config.schema import DeepspeedConfig
+from vtg.config.model_settings import DeepspeedConfig
 from vtg.errors import ConfigError
 
 AUTO = ("train_micro_batch_size_per_gpu", "train_batch_size", "gradient_accumulation_steps", "gradient_clipping")

@@ -1,0 +1,94 @@
+"""Which rows are trained on and tested, and which of them make a batch."""
+
+from dataclasses import dataclass
+
+from vtg.config.setting import setting
+
+
+@dataclass
+class DemoConfig:
+    """Size of the synthetic data set."""
+
+    train_videos: int = setting(0, "videos that are trained on")
+    val_videos: int = setting(0, "videos that are validated on")
+    test_videos: int = setting(0, "videos that are tested on")
+    seed: int = setting(0, "draws the videos, events and sentences")
+
+
+@dataclass
+class DataConfig:
+    """Which annotation rows are trained on, validated on while training, and tested at the end."""
+
+    annotation_file: str | None = setting(
+        None,
+        "JSONL rows: video, duration, timestamp, sentence (python -m vtg.validate FILE checks them); or shards/*.tar",
+        on_resume="may_change",
+    )
+    video_dir: str | None = setting(
+        None,
+        "where relative `video` names are looked up, or s3://bucket/videos; null: as they are",
+        on_resume="may_change",
+    )
+    index_file: str | None = setting(
+        None,
+        "facts of the videos, made by python -m vtg.inspect --index FILE; null: FILE.videos.parquet, if it is there",
+        on_resume="may_change",
+    )
+    cache_dir: str | None = setting(
+        None,
+        "where large annotation files are kept in a form to be mapped; null: ~/.cache/vtg",
+        on_resume="may_change",
+    )
+    val_file: str | None = setting(
+        None,
+        "validated on while training; null: val_share of the training videos, or no validation",
+        on_resume="may_change",
+    )
+    val_share: float = setting(0.0, "share of the training videos to validate on instead of val_file; 0: none")
+    test_file: str | None = setting(
+        None, "measured before and after training; null: the validation rows", on_resume="may_change"
+    )
+    max_samples: int = setting(0, "train on the first N rows only; 0: all")
+    max_bad_share: float = setting(
+        0.05, "stop when more than this share of the rows cannot be used", on_resume="may_change"
+    )
+    demo: DemoConfig | None = None
+
+
+@dataclass
+class BatchingConfig:
+    """Which samples make a batch, and in which form: padded side by side, or packed end to end."""
+
+    by: str = setting(
+        "fixed",
+        "what a batch is filled up to",
+        choices={
+            "fixed": "trainer.per_device_train_batch_size samples",
+            "duration": "target_batch_duration seconds of video",
+            "tokens": "target_batch_tokens tokens",
+        },
+    )
+    target_batch_duration: float = setting(
+        120.0, "with by=duration: samples x the longest of them (packed: their sum), in seconds", on_resume="may_change"
+    )
+    target_batch_tokens: int = setting(
+        0,
+        "with by=tokens: likewise, in tokens; 0: as many as the longest clip that the settings allow",
+        on_resume="may_change",
+    )
+    max_batch_size: int | None = setting(0, "samples; 0 or null: no limit", on_resume="may_change")
+    min_batch_size: int = setting(1, "samples, where the budget allows", on_resume="may_change")
+    drop_last: bool = setting(False, "leave out what does not fill a last step on all ranks, rather than split batches")
+    oversize: str = setting(
+        "error",
+        "a sample that no batch can hold",
+        choices={"error": "ends the run", "alone": "is a batch of its own", "skip": "is left out, and reported"},
+    )
+    attention_cost: float = setting(
+        24576.0, "for balancing ranks, a sequence of l tokens takes as long as l + l²/this; 0: l"
+    )
+    packing: bool = setting(False, "samples end to end without padding, each attending to itself only")
+    share_video: bool = setting(False, "packed, and rows of one clip hold its video once")
+    largest_first: bool = setting(
+        False, "the costliest step of the first epoch comes first, so that if memory runs out it does at once"
+    )

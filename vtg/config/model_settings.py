@@ -1,0 +1,63 @@
+"""Which model is loaded, what of it is trained, and how its state is spread over GPUs."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from vtg.config.setting import setting
+
+
+@dataclass
+class ModelConfig:
+    """Which model is loaded, and how."""
+
+    path: str = setting("tiny", "a hub name, a local folder, a run directory, or tiny")
+    patch_factor: int = setting(32, "pixels a side of one vision token: 32 for Qwen3-VL, 28 for Qwen2.5-VL")
+    max_length: int = setting(32768, "tokens; a longer conversation is an error, nothing is cut")
+    dtype: str = setting(
+        "auto",
+        "of the weights",
+        choices={"auto": "bfloat16 on a GPU, float32 on a CPU", "float32": "", "bfloat16": "", "float16": ""},
+    )
+    attention: str = setting(
+        "auto",
+        "the kernel",
+        choices={
+            "auto": "flash_attention_2 on a GPU where it is installed, else sdpa",
+            "flash_attention_2": "",
+            "sdpa": "",
+            "eager": "",
+        },
+        on_resume="may_change",
+    )
+    freeze_vision: bool = setting(True, "the vision tower is not trained")
+    freeze_projector: bool = setting(True, "the projector from vision to language is not trained")
+
+
+@dataclass
+class LoraConfig:
+    """PEFT's LoRA."""
+
+    enabled: bool = setting(True, "false: every parameter that the model group does not freeze is trained")
+    r: int = setting(16, "rank of the update")
+    alpha: int = setting(32, "the update is scaled by alpha / r")
+    dropout: float = setting(0.0, "share of the update's inputs that are dropped while training")
+    target_modules: Any = setting(
+        "all-linear",
+        "all-linear: of the parts not frozen; or a list of names (q_proj), of these parts; or a regular expression",
+    )
+    use_rslora: bool = setting(False, "the update is scaled by alpha / sqrt(r)")
+    use_dora: bool = setting(False, "DoRA: length and direction of the weights are trained apart")
+
+
+@dataclass
+class DeepspeedConfig:
+    """DeepSpeed ZeRO."""
+
+    stage: int = setting(
+        0, "0: off | 1: optimizer state shared out among the GPUs | 2: and gradients | 3: and parameters"
+    )
+    offload_optimizer: bool = setting(False, "optimizer state in the memory of the host")
+    offload_parameters: bool = setting(False, "with stage 3: parameters in the memory of the host too")
+    file: str | None = setting(
+        None, "a DeepSpeed JSON of your own instead of the keys above; without an optimizer or scheduler block"
+    )

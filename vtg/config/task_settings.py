@@ -1,0 +1,54 @@
+"""What the model is asked, and how its answers are evaluated."""
+
+from dataclasses import dataclass
+
+from vtg.config.setting import setting
+
+
+@dataclass
+class TaskConfig:
+    """What is asked of the model, and in which form it answers."""
+
+    name: str = setting("span", "the task", choices={"span": "when does it happen"})
+    answer: str = setting(
+        "seconds",
+        "form of the answer",
+        choices={
+            "seconds": "12.3 to 45.6 seconds",
+            "relative": "fractions of the clip",
+            "bins": "numbers of its num_bins equal parts",
+            "tokens": "such numbers as the text <12>, of tokens that are there",
+        },
+    )
+    decimals: int = setting(1, "of seconds, or of percentages where the answer is relative")
+    num_bins: int = setting(100, "equal parts of the clip, where the answer is bins or tokens")
+    selection: str = setting(
+        "fixed",
+        "of the prompt's wording",
+        choices={
+            "fixed": "always the first",
+            "seeded": "by sample",
+            "random": "anew each epoch",
+        },
+    )
+    template: str | None = setting(None, "your own prompt; {query} is put in; null: the prompts of vtg")
+    think: bool = setting(
+        False, "the prompt asks for <think> </think> first, then for the answer in <answer> </answer>"
+    )
+
+
+@dataclass
+class EvaluationConfig:
+    """Evaluation by generation: greedy answers, scored in temporal IoU."""
+
+    batch_size: int = setting(8, "questions that are answered at once", on_resume="may_change")
+    max_new_tokens: int = setting(48, "of an answer")
+    max_val_samples: int = setting(0, "of the validation while training; 0: all")
+    early_stopping_patience: int = setting(
+        0, "evaluations without a better mIoU before stopping; 0: never", on_resume="may_change"
+    )
+    shuffled_video_control: bool = setting(
+        True,
+        "also test with every video replaced by another: what the text alone gives",
+        on_resume="may_change",
+    )
