@@ -20,7 +20,7 @@ from vtg.data.encoding import encode, patch_factor
 from vtg.data.padding import collate
 from vtg.errors import ConfigError
 from vtg.export.__main__ import main
-from vtg.export.checkpoint_export import Check, export_model
+from vtg.export.checkpoint_export import LogitComparison, export_model
 from vtg.models.checkpoint import Settings, adapter_base, base_model, read_settings, save_settings
 from vtg.models.loading import load_model, load_processor, prepare_training
 from vtg.tasks.span_task import SpanTask
@@ -218,7 +218,7 @@ def test_an_adapter_that_rounding_would_lose_is_not_exported(make_adapter, tmp_p
 
 
 def test_a_difference_that_rounding_does_not_explain_is_a_fault():
-    right = Check(difference=1e-3, scale=20.0, adapter=3.0, dtype=torch.float32)
+    right = LogitComparison(difference=1e-3, scale=20.0, adapter=3.0, dtype=torch.float32)
     assert right.fault is None
     assert "differ from the checkpoint's by up to 3; float32 explains 0.02" in str(replace(right, difference=3.0).fault)
     assert "explains" in str(replace(right, difference=float("nan"), dtype=torch.float16).fault)

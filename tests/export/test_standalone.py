@@ -10,7 +10,7 @@ from vtg.config.task_settings import TaskConfig
 from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import patch_factor
 from vtg.export.plain_answers import _module, compare_answers
-from vtg.export.standalone import FRAMES_FILE, frames_module, set_processor
+from vtg.export.standalone import FRAMES_FILE, frames_module, set_processor_sampling
 from vtg.models.checkpoint import Settings
 from vtg.video.clip_cost import target_size
 from vtg.video.clip_loading import load_clip
@@ -62,7 +62,7 @@ def test_the_processor_sizes_frames_as_training_did(vlm, tmp_path):
             tokenizer=processor.tokenizer,
             video_processor=type(processor.video_processor)(),
         )
-        set_processor(copy, video)
+        set_processor_sampling(copy, video)
         copy.save_pretrained(tmp_path)
         saved = type(processor).from_pretrained(tmp_path)
         made = saved.video_processor(
@@ -86,7 +86,7 @@ def test_the_processor_sizes_frames_as_training_did(vlm, tmp_path):
 def export(vlm, folder: Path, video: VideoConfig) -> tuple[Path, Settings]:
     """What an export writes for use without vtg, and the settings it is made from."""
     processor = type(vlm.processor).from_pretrained(vlm.model.config.name_or_path)
-    set_processor(processor, video)
+    set_processor_sampling(processor, video)
     processor.save_pretrained(folder)
     (folder / FRAMES_FILE).write_text(frames_module(video, processor))
     model = ModelConfig(path=str(folder), patch_factor=patch_factor(processor))

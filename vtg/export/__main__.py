@@ -28,7 +28,7 @@ from vtg.errors import ConfigError, RunError
 from vtg.output import stdout_may_close
 
 if TYPE_CHECKING:
-    from vtg.export.checkpoint_export import Exported
+    from vtg.export.checkpoint_export import ExportedModel
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,30 +40,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     start_logging()
     try:
         with redirect_stdout(sys.stderr):  # DeepSpeed, which Accelerate imports where it is installed, prints there
-            found = export_model(options.run, Path(options.out), dtype=options.dtype, check=options.check)
+            exported = export_model(options.run, Path(options.out), dtype=options.dtype, check=options.check)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (RunError, ValueError, OSError) as error:
+    except (RunError, ValueError, OSError) as error:  # ValueError: PEFT's, of an adapter that does not fit its base
         print(f"error: {error}", file=sys.stderr)
         return 1
     with stdout_may_close():
-        print(json.dumps(_document(found)) if options.json else found.folder)
+        # The folder alone on stdout, so that a script can take it as it is; all else went to stderr.
+        print(json.dumps(_document(exported)) if options.json else exported.folder)
     return 0
 
 
-def _document(found: "Exported") -> dict[str, Any]:
-    check = found.check
+def _document(exported: "ExportedModel") -> dict[str, Any]:
+    check = exported.check
     return {
-        "folder": str(found.folder),
-        "checkpoint": found.checkpoint,
-        "base": found.base,
-        "dtype": str(found.dtype).removeprefix("torch."),
-        "parameters": found.parameters,
+        "folder": str(exported.folder),
+        "checkpoint": exported.checkpoint,
+        "base": exported.base,
+        "dtype": str(exported.dtype).removeprefix("torch."),
+        "parameters": exported.parameters,
         "difference": check.difference if check else None,
         "largest_logit": check.scale if check else None,
         "adapter_difference": check.adapter if check else None,
-        "answers": found.answers.document() if found.answers else None,
+        "answers": exported.answers.document() if exported.answers else None,
     }
 
 

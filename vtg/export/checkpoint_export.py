@@ -1,7 +1,7 @@
-"""A checkpoint as one plain Hugging Face model: its adapter merged, saved whole, and compared with what it was.
+"""Saves a checkpoint as one plain Hugging Face model, its adapter merged, and compares what was saved with it.
 
-Two things are compared: the logits of the saved weights with the checkpoint's, and, where vtg trained it, the answer
-of transformers alone to a small video file with vtg's (`vtg.export.plain_answers`).
+Compared are the logits of the saved weights with the checkpoint's and, where vtg trained it, the answers of
+transformers alone and of vtg to one small video file (`vtg.export.plain_answers`).
 """
 
 import logging
@@ -21,8 +21,8 @@ from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import Features, encode, family, patch_factor
 from vtg.errors import ConfigError, RunError
 from vtg.export.model_card import QUERY, model_card
-from vtg.export.plain_answers import Answers, compare_answers
-from vtg.export.standalone import FRAMES_FILE, answer_alike, frames_module, set_processor
+from vtg.export.plain_answers import AnswerComparison, compare_answers
+from vtg.export.standalone import FRAMES_FILE, frames_module, set_greedy_generation, set_processor_sampling
 from vtg.models.checkpoint import adapter_base, is_adapter, read_settings, resolve_checkpoint, save_settings
 from vtg.models.loading import Model, load_model, load_processor, tokens_per_second
 from vtg.output import follow_umask, temporary_name, write_text
@@ -31,18 +31,18 @@ from vtg.video.clip import Clip
 
 log = logging.getLogger(__name__)
 
+# How far logits may be from the checkpoint's, as a share of the largest: rounding of the weights stays well below.
 TOLERANCES = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.1}
-"""How far logits may be from the checkpoint's, as a share of the largest: what rounded weights do is well below."""
 
-LOST = 0.5
-"""The share of what an adapter changes that may be lost in the rounding of merged weights."""
+# Rounding merged weights may lose this share of what the adapter changes: a barely trained one can vanish in bf16.
+MAX_LOST_SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class Check:
-    """Largest differences of logits on a probe: of the export from the checkpoint, and of the adapter from its base.
+class LogitComparison:
+    """Largest differences of logits on one probe: export against checkpoint, and checkpoint against its base model.
 
-    `scale` is the largest logit; `adapter` is None where there was none to merge.
+    `difference`: the former; `adapter`: the latter, None without an adapter; `scale`: the largest logit.
     """
 
     difference: float
@@ -55,11 +55,11 @@ class Check:
         """What is wrong, None if nothing is."""
         allowed = TOLERANCES[self.dtype] * self.scale
         name = _name(self.dtype)
-        if not self.difference <= allowed:
+        if not self.difference <= allowed:  # so that NaN is a fault too
             return (
                 f"its logits differ from the checkpoint's by up to {self.difference:.3g}; {name} explains {allowed:.3g}"
             )
-        if self.adapter is not None and self.difference > LOST * self.adapter:
+        if self.adapter is not None and self.difference > MAX_LOST_SHARE * self.adapter:
             return (
                 f"its logits differ from the checkpoint's by up to {self.difference:.3g}, and the adapter changes them "
                 f"by no more than {self.adapter:.3g}: {name} rounds it away; give --dtype float32"
@@ -68,34 +68,34 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Exported:
-    """What was written: the folder, the weights that were read, the base an adapter was merged into, the dtype."""
+class ExportedModel:
+    """An export that was kept: its folder, the checkpoint, the base its adapter was merged into, dtype and checks."""
 
     folder: Path
     checkpoint: str
     base: str | None
     dtype: torch.dtype
     parameters: int
-    check: Check | None
-    answers: Answers | None
+    check: LogitComparison | None
+    answers: AnswerComparison | None
 
 
-def export_model(checkpoint: str, out: Path, *, dtype: str = "auto", check: bool = True) -> Exported:
-    """Writes what `checkpoint` means (see `resolve_checkpoint`) into the folder `out`, which appears when it is whole.
+def export_model(checkpoint: str, out: Path, *, dtype: str = "auto", check: bool = True) -> ExportedModel:
+    """Exports `checkpoint` (any path of `resolve_checkpoint`) into the folder `out`, which appears only when complete.
 
-    Merging is done in float32 and rounded once. `dtype`: of the saved weights; auto: that of the model itself, or of
-    the base of an adapter.
+    `dtype`: of the saved weights; auto: that of the model itself, or of the base of an adapter.
 
     Raises:
         ConfigError: for a checkpoint that is not there, or an `out` that holds something.
         RunError: for an adapter that does not fit its base; and if the saved model does not answer as the checkpoint
-            does, of which nothing is left then.
+            does: nothing of it is kept then.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"-o {out}: there is something already; name a new or an empty folder")
     where = resolve_checkpoint(checkpoint)
     base = adapter_base(where) if is_adapter(where) else None
     processor = load_processor(checkpoint)
+    # Merged in float32 and rounded once: a merge in bf16 would round every product. SDPA is there on every machine.
     config = ModelConfig(path=checkpoint, patch_factor=patch_factor(processor), dtype="float32", attention="sdpa")
     log.info("loading %s%s", where, f" on {base}" if base else "")
     model, processor = load_model(config, processor)
@@ -110,39 +110,42 @@ def export_model(checkpoint: str, out: Path, *, dtype: str = "auto", check: bool
         model = model.merge_and_unload(safe_merge=True)  # type: ignore[operator]
     saved_as = _own_dtype(resolve_checkpoint(base) if base else where) if dtype == "auto" else getattr(torch, dtype)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    with _beside(out) as folder:
+    with _appearing_whole(out) as folder:
         log.info("saving %s parameters in %s", f"{parameters:,}", _name(saved_as))
         settings = read_settings(where)
         if settings is not None:
-            answer_alike(model.generation_config, processor)
-            set_processor(processor, settings.video)
+            set_greedy_generation(model.generation_config, processor)
+            set_processor_sampling(processor, settings.video)
             write_text(folder / FRAMES_FILE, frames_module(settings.video, processor))
+            # `path` is itself: vtg must not look for the base of the adapter that is merged.
             save_settings(replace(settings, model=replace(settings.model, path=str(out))), folder)
         model.to(saved_as).save_pretrained(folder)  # type: ignore[call-arg]
         processor.save_pretrained(folder)
         card = model_card(out.resolve().name, settings=settings, family=family(processor), source=checkpoint, base=base)
         write_text(folder / "README.md", card)
-        del model
-        found = answers = None
+        del model  # the saved one is loaded next: two of them may not fit
+        logits = answers = None
         if before is not None:
-            saved = _load_plainly(folder)
-            found = _compare(saved, probe, before, plain, saved_as)
+            saved = _load_with_transformers(folder)
+            logits = _compare(saved, probe, before, plain, saved_as)
             log.info(
-                "logits differ from the checkpoint's by up to %.3g (largest logit %.3g)", found.difference, found.scale
+                "logits differ from the checkpoint's by up to %.3g (largest logit %.3g)",
+                logits.difference,
+                logits.scale,
             )
-            if found.fault:
-                raise RunError(f"the exported model is not kept: {found.fault}")
+            if logits.fault:
+                raise RunError(f"the exported model is not kept: {logits.fault}")
             if settings is not None:
                 answers = compare_answers(saved, folder, settings)
                 log.info("%s", answers)
                 if answers.fault:
                     raise RunError(f"the exported model is not kept: {answers.fault}")
-    return Exported(out, where, base, saved_as, parameters, found, answers)
+    return ExportedModel(out, where, base, saved_as, parameters, logits, answers)
 
 
 @contextmanager
-def _beside(out: Path) -> Iterator[Path]:
-    """A folder beside `out`, which takes its name when the block ends well and is removed when it does not."""
+def _appearing_whole(out: Path) -> Iterator[Path]:
+    """A temporary folder that is renamed to `out` when the block ends well, and removed when it raises."""
     out = out.resolve()
     folder = temporary_name(out)
     folder.mkdir(parents=True)
@@ -156,6 +159,7 @@ def _beside(out: Path) -> Iterator[Path]:
 
 def _probe(processor: ProcessorMixin, temporal_rate: float) -> Features:
     """A question about a second of noise, as a model reads it."""
+    # Noise in every pixel, so that no part of the vision tower is left out of the comparison.
     side, times_s = 2 * patch_factor(processor), np.arange(4) / 4
     frames = np.random.default_rng(0).integers(0, 256, (4, 3, side, side), dtype=np.uint8)
     clip = Clip(frames, times_s, duration_s=1.0, path="noise", start_s=0.0, end_s=1.0)
@@ -174,8 +178,9 @@ def _logits(model: Model, probe: Features) -> torch.Tensor:
     return model(**inputs).logits[0].float().cpu()
 
 
-def _load_plainly(folder: Path) -> PreTrainedModel:
-    """What was saved, as transformers loads it; its weights, rounded as they are, compute in float32."""
+def _load_with_transformers(folder: Path) -> PreTrainedModel:
+    """What was saved, as transformers loads it."""
+    # In float32, so that only the rounding of the weights is compared and not that of a low-precision forward pass.
     saved = AutoModelForImageTextToText.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="sdpa", trust_remote_code=False
     )
@@ -184,9 +189,9 @@ def _load_plainly(folder: Path) -> PreTrainedModel:
 
 def _compare(
     saved: PreTrainedModel, probe: Features, before: torch.Tensor, plain: torch.Tensor | None, dtype: torch.dtype
-) -> Check:
+) -> LogitComparison:
     after = _logits(saved, probe)
-    return Check(
+    return LogitComparison(
         difference=float((after - before).abs().max()),
         scale=float(before.abs().max()),
         adapter=None if plain is None else float((before - plain).abs().max()),
@@ -195,7 +200,8 @@ def _compare(
 
 
 def _own_dtype(where: str) -> torch.dtype:
-    """The dtype a model was saved in, by its config or else by its weights, which are not read."""
+    """The dtype a model was saved in, by its config or else by its weights."""
+    # On the meta device nothing is read; transformers itself decides what 'auto' is.
     return AutoModelForImageTextToText.from_pretrained(
         where, dtype="auto", device_map="meta", trust_remote_code=False
     ).dtype

@@ -1,4 +1,4 @@
-"""The README.md of an exported model: where it comes from, and how transformers and vtg answer with it."""
+"""The README.md of an exported model: its origin, and snippets that answer with transformers and with vtg."""
 
 import json
 from textwrap import fill
@@ -11,9 +11,8 @@ from vtg.tasks.span_task import SpanTask
 
 QUERY = "a person sits down"
 
+# How frames that `read_video` of frames.py gave pass through a processor untouched.
 AS_TRAINED = 'processor_kwargs={"video_metadata": [[metadata]], "do_sample_frames": False, "do_resize": False}'
-"""How frames that `read_video` of frames.py gave pass through a processor untouched."""
-
 BY_THE_PROCESSOR = 'processor_kwargs={"video_metadata": [[metadata]], "fps": 2.0}'
 
 READ_ALL = """\
@@ -23,6 +22,8 @@ with av.open("video.mp4") as container:
     metadata = VideoMetadata(total_num_frames=len(frames), fps=float(stream.average_rate))
 duration_s = len(frames) / metadata.fps"""
 
+# Qwen2.5-VL alone: transformers derives the time ids of its video tokens from an average rate, wrong where frames
+# are not evenly spaced.
 POSITIONS = """
 inputs["position_ids"] = mrope_positions(
     inputs["mm_token_type_ids"][0].cpu(),
@@ -31,11 +32,10 @@ inputs["position_ids"] = mrope_positions(
     patch_times_s=torch.from_numpy(times_s[:: processor.video_processor.temporal_patch_size]),
     tokens_per_second=model.config.vision_config.tokens_per_second,
 )[:, None].to(model.device)"""
-"""Qwen2.5-VL: the time ids of its video tokens, which transformers derives from an average rate."""
 
 
 def model_card(name: str, *, settings: Settings | None, family: str, source: str, base: str | None) -> str:
-    """The text. `family`: as `vtg.data.encoding.family` names it. Without settings the processor samples the frames."""
+    """The README's text; `family` as `vtg.data.encoding.family` names it. Without settings the processor samples."""
     merged = f" The LoRA adapter is merged into `{base}`; nothing of vtg or PEFT is needed." if base else ""
     return f"""---
 library_name: transformers
@@ -56,6 +56,7 @@ Answers *when*: given a video and a sentence, the start and end of the moment th
 
 
 def _snippet(name: str, settings: Settings | None, family: str) -> str:
+    # A model that vtg did not train has no vtg.json: nothing is known of how it samples.
     task = settings.task if settings else TaskConfig()
     positions = settings is not None and family == "qwen2_5_vl"
     if settings:
@@ -89,6 +90,7 @@ def _snippet(name: str, settings: Settings | None, family: str) -> str:
             '    return_tensors="pt",',
             f"    {AS_TRAINED if settings else BY_THE_PROCESSOR},",
             f").to(model.device){POSITIONS if positions else ''}",
+            # A model that thinks first needs room for it.
             f"tokens = model.generate(**inputs, max_new_tokens={1024 if task.think else 48}, do_sample=False)",
             'print(processor.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))',
         ]
@@ -97,6 +99,7 @@ def _snippet(name: str, settings: Settings | None, family: str) -> str:
 
 def _question(task: TaskConfig) -> str:
     """The line that fills the template which `predict` asks with, in the fields that it has."""
+    # In the snippet as a literal: users without vtg cannot import its templates.
     template = choose(SpanTask(task).pool, selection=task.selection)
     fields = {
         "query": "query=query",

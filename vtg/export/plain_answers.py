@@ -1,4 +1,4 @@
-"""What an exported model answers to a video file with transformers alone, beside what it answers through vtg."""
+"""Compares what an exported model answers to a video file with transformers alone and through vtg."""
 
 import importlib.util
 import sys
@@ -23,24 +23,24 @@ from vtg.models.loading import tokens_per_second
 from vtg.tasks.span_task import SpanTask
 from vtg.video.clip_loading import load_clip
 
+# Length and frames a second of the test video: enough frames for every sampling policy, made in a moment.
 SECONDS, RATE = 6, 12
-"""Of the video that is asked about."""
 
+# Pixels a side at most: all 72 frames are in memory at once (226 MB at this size).
 LARGEST_SIDE = 1024
-"""Of its frames: they are all in memory at once."""
 
+# Of a longer answer, by a model that thinks first, only the beginning is compared.
 MAX_NEW_TOKENS = 48
-"""A longer answer, of a model that thinks first, is compared so far."""
 
+# Of normalised pixels: far below a grey level (about 0.008), above the rounding of another order of operations.
 PIXEL_TOLERANCE = 1e-3
-"""Of normalised pixels: far below a grey level, above the rounding of another order of operations."""
 
 
 @dataclass(frozen=True)
-class Answers:
-    """To one question about one file: by vtg, by frames.py, and by the processor's own sampling.
+class AnswerComparison:
+    """Answers to one question about one file: through vtg, with frames.py, and with the processor's own sampling.
 
-    `fault`: why this export would not answer as vtg does; None if it does.
+    `fault`: how the export answers otherwise than vtg; None if it does not.
     """
 
     vtg: str
@@ -60,11 +60,11 @@ class Answers:
 
 
 @torch.no_grad()
-def compare_answers(model: PreTrainedModel, folder: Path, settings: Settings) -> Answers:
+def compare_answers(model: PreTrainedModel, folder: Path, settings: Settings) -> AnswerComparison:
     """Asks `model`, loaded from the exported `folder`, about a video file made here.
 
-    What frames.py gives must be what vtg gives: tokens, pixels, positions and the answer. What the processor makes of
-    all frames by its own settings must at least have the size of vtg's frames, and their number but for a patch.
+    With frames.py tokens, pixels, positions and the answer must equal vtg's. The processor's own sampling of the file
+    must give frames of vtg's size, and their number up to one temporal patch; its answer is only reported.
     """
     processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
     with tempfile.TemporaryDirectory() as scratch:
@@ -84,12 +84,12 @@ def compare_answers(model: PreTrainedModel, folder: Path, settings: Settings) ->
     if family(processor) == "qwen3_vl":
         del ours["position_ids"]  # transformers makes the same of the stamps in the text
     answers = [_answer(model, processor, inputs) for inputs in (ours, exact, own)]
-    fault = _fault(ours, exact, *answers[:2]) or _own_fault(ours, own, size, settings.video)
-    return Answers(*answers, fault=fault)
+    fault = _frames_file_fault(ours, exact, *answers[:2]) or _processor_fault(ours, own, size, settings.video)
+    return AnswerComparison(*answers, fault=fault)
 
 
-def _fault(ours: dict[str, Any], exact: dict[str, Any], *answers: str) -> str | None:
-    """What frames.py makes otherwise than vtg."""
+def _frames_file_fault(ours: dict[str, Any], exact: dict[str, Any], *answers: str) -> str | None:
+    """The first input, or the answer, in which frames.py differs from vtg; None if none does."""
     for name, value in ours.items():
         other = exact[name]
         same = value.shape == other.shape and bool(((value - other).abs() <= PIXEL_TOLERANCE).all())
@@ -100,8 +100,8 @@ def _fault(ours: dict[str, Any], exact: dict[str, Any], *answers: str) -> str | 
     return None
 
 
-def _own_fault(ours: dict[str, Any], own: dict[str, Any], size: list[int], video: VideoConfig) -> str | None:
-    """What the processor by its own settings makes too far from what vtg makes."""
+def _processor_fault(ours: dict[str, Any], own: dict[str, Any], size: list[int], video: VideoConfig) -> str | None:
+    """Says if the processor's own sampling is too far from vtg's in frames or size; None if it is not."""
     (patches, *wanted), own_patches = ours["video_grid_thw"][0].tolist(), int(own["video_grid_thw"][0, 0])
     # A processor knows no keyframes, and frames that are smaller than their minimum it hardly enlarges.
     same_number = video.sampling == "keyframe" or abs(patches - own_patches) <= 1
@@ -142,10 +142,8 @@ def _with_frames_file(
 def _with_own_sampling(
     processor: Any, path: str, question: str, *, frames: int
 ) -> tuple[dict[str, torch.Tensor], list[int]]:
-    """What the processor makes of a file when it samples it: here of all its frames, for torchcodec may be absent.
-
-    And the patches, down and across, of each where there are `frames` of them.
-    """
+    """The inputs that the processor makes by its own sampling, and the patches (down, across) of `frames` frames."""
+    # It is given all frames of the file rather than its path: reading files itself needs torchcodec.
     with av.open(path) as container:
         pictures = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
     metadata = VideoMetadata(total_num_frames=len(pictures), fps=float(RATE), duration=len(pictures) / RATE)

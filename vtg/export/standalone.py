@@ -1,7 +1,7 @@
-"""What an exported folder needs to be used without vtg: `frames.py`, and a processor set to the training's frames.
+"""What an exported folder needs to be used without vtg: `frames.py`, and a processor set to sample as training did.
 
-`frames.py` is put together from the source of the functions by which vtg itself chooses, sizes and times frames, so
-that there is one truth; only `read_video` below is written for it.
+`frames.py` is assembled from the source of the functions with which vtg itself samples, sizes and times frames, so that
+they cannot drift apart; only `read_video` below is written for it.
 """
 
 import inspect
@@ -23,11 +23,11 @@ from vtg.video.packet_scan import rotation_of
 
 FRAMES_FILE = "frames.py"
 
+# An fps above any video's: Hugging Face's video processors then take all frames, evenly thinned to `max_frames`.
 EVERY_FRAME = 1000
-"""An `fps` above any video's: Hugging Face's video processors then take all frames, evenly thinned to `max_frames`."""
 
-FLOOR = 1.05
-"""With `cap_pixels_per_frame` these processors give a frame at least this times `size["shortest_edge"]` pixels."""
+# With `cap_pixels_per_frame` these processors give a frame at least this times `size["shortest_edge"]` pixels.
+CAP_MARGIN = 1.05
 
 HEADER = '''\
 """Reads a video as this model was trained to see it, with PyAV, torchvision and transformers alone.
@@ -51,7 +51,7 @@ from transformers.video_utils import VideoMetadata
 ConfigError = ValueError
 '''
 
-# In frames.py these are those of the exported model.
+# Stand-ins for the constants that `frames_module` writes with the values of the exported model.
 VIDEO = VideoConfig()
 FACTOR = 32
 TEMPORAL_PATCH = 2
@@ -60,11 +60,11 @@ TEMPORAL_PATCH = 2
 def read_video(
     path: str, *, start_s: float = 0.0, end_s: float | None = None
 ) -> tuple[np.ndarray, VideoMetadata, np.ndarray]:
-    """What the model is to see of a video file, or of its part from `start_s` to `end_s`.
+    """The frames that the model is given of a video file, or of its part from `start_s` to `end_s`.
 
     Returns:
-        frames (T, 3, H, W) uint8, in their final size; what the processor takes their times from; and these times
-        (T,) float64 in seconds of the part.
+        frames (T, 3, H, W) uint8 in their final size; the metadata from which the processor takes their times; and
+        these times (T,) float64, in seconds from `start_s`.
     """
     with av.open(path) as container:
         stream = container.streams.video[0]
@@ -118,6 +118,7 @@ def frames_module(video: VideoConfig, processor: ProcessorMixin) -> str:
     policies = "".join(f"    {name!r}: {policy.__name__},\n" for name, policy in frame_sampling.POLICIES.items())
     parts = [read_video, video_metadata, rotation_of, resized, choose_frames, *frame_sampling.POLICIES.values()]
     parts += [frame_sampling.nearest, frame_sampling.even_frames, frame_sampling.fill_gaps, padding, target_size]
+    # What the above call: a function that is missing here fails in the test that runs frames.py.
     parts += [frame_sampling.policy_named, frame_sampling.frame_cap, frame_sampling.whole_patches]
     if family(processor) == "qwen2_5_vl":
         parts.append(mrope_positions)
@@ -125,11 +126,11 @@ def frames_module(video: VideoConfig, processor: ProcessorMixin) -> str:
     return "\n\n".join([HEADER, *sources])
 
 
-def set_processor(processor: ProcessorMixin, video: VideoConfig) -> None:
-    """Has the processor sample and size videos, which it is given as files, as nearly as it can as training did.
+def set_processor_sampling(processor: ProcessorMixin, video: VideoConfig) -> None:
+    """Sets the processor to sample and size video files as closely to training as its settings allow.
 
-    What cannot be told: its grid runs from the first frame to the last (vtg's from 0, in steps of 1/fps); keyframes
-    and random frames become evenly spaced ones; a Qwen3-VL processor enlarges small frames only until all of them
+    What they cannot express: its grid runs from the first frame to the last (vtg's from 0, in steps of 1/fps);
+    keyframes and random frames become evenly spaced ones; a Qwen3-VL processor enlarges small frames only until all of them
     together have `min_pixels`; a Qwen2.5-VL processor tells the model an average rate.
     """
     target: Any = processor.video_processor  # type: ignore[attr-defined]
@@ -139,7 +140,7 @@ def set_processor(processor: ProcessorMixin, video: VideoConfig) -> None:
     target.fps = video.fps if by_rate else EVERY_FRAME
     target.min_frames, target.max_frames = video.min_frames, video.max_frames
     target.cap_pixels_per_frame = True
-    shortest = min(video.min_pixels, int(video.max_pixels / FLOOR))
+    shortest = min(video.min_pixels, int(video.max_pixels / CAP_MARGIN))
     if family(processor) == "qwen3_vl":  # of all frames together; the tokens are those of one frame
         target.size = {"shortest_edge": shortest, "longest_edge": video.total_pixels}
         target.max_video_tokens = video.max_pixels // area
@@ -149,11 +150,12 @@ def set_processor(processor: ProcessorMixin, video: VideoConfig) -> None:
         target.max_video_tokens = -(-video.total_pixels * 10 // (9 * area * patch))
 
 
-def answer_alike(generation: GenerationConfig, processor: ProcessorMixin) -> None:
-    """Has `generate` of the saved model answer as vtg's does: greedily, up to the end of the turn, in text alone."""
+def set_greedy_generation(generation: GenerationConfig, processor: ProcessorMixin) -> None:
+    """Sets `generate` of the saved model to what vtg does: greedy, up to the end of the turn, in text alone."""
     tokenizer: Any = processor.tokenizer  # type: ignore[attr-defined]
     generation.do_sample, generation.num_beams = False, 1
     generation.temperature = generation.top_p = generation.top_k = None
     generation.eos_token_id = tokenizer.convert_tokens_to_ids("<|im_end|>")
     generation.pad_token_id = tokenizer.pad_token_id
+    # A sampled vision token would be taken for pixels that are not there.
     generation.suppress_tokens = vision_token_ids(tokenizer)
