@@ -130,8 +130,8 @@ def set_processor_sampling(processor: ProcessorMixin, video: VideoConfig) -> Non
     """Sets the processor to sample and size video files as closely to training as its settings allow.
 
     What they cannot express: its grid runs from the first frame to the last (vtg's from 0, in steps of 1/fps);
-    keyframes and random frames become evenly spaced ones; a Qwen3-VL processor enlarges small frames only until all of them
-    together have `min_pixels`; a Qwen2.5-VL processor tells the model an average rate.
+    keyframes and random frames become evenly spaced ones; a Qwen3-VL processor enlarges small frames only until all of
+    them together have `min_pixels`; a Qwen2.5-VL processor tells the model an average rate.
     """
     target: Any = processor.video_processor  # type: ignore[attr-defined]
     area = patch_factor(processor) ** 2

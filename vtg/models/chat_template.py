@@ -1,8 +1,8 @@
-"""A model's chat template is a program of whoever made the model: it is tried before anything depends on it.
+"""Tries a model's chat template, which is a program of whoever made the model, before anything depends on it.
 
-transformers runs it in Jinja's sandbox, which reaches no files and no commands, but which may loop for ever (loops of
-100,000 inside each other) or write without end. What is bounded here is one conversation as all of them are made, so a
-template that does so for every conversation. One that does so for some text alone is bounded by nothing.
+transformers runs it in Jinja's sandbox, which reaches no files and no commands, but may loop for ever (nested loops of
+100,000) or write without end. One typical conversation is rendered here under limits, which finds a template that does
+so for every conversation; one that does so for certain texts alone is not found.
 """
 
 from jinja2 import TemplateError
@@ -13,16 +13,17 @@ from vtg.errors import ConfigError
 from vtg.tasks.span_task import SpanTask
 from vtg.video.time_limit import within
 
+# Rendering takes a millisecond; compiling the template first takes up to a second on a busy machine.
 LIMIT_S = 30.0
-"""For what takes a millisecond, or a second where it is compiled on a machine that has much to do."""
 
+# A real template adds some hundred characters to a question: this is far from any of them.
 LIMIT_CHARACTERS = 1 << 20
 
-FAULTS = (
+TEMPLATE_ERRORS = (
     *(TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError),
     *(RecursionError, MemoryError),
 )
-"""What a program in Jinja can end with."""
+"""What rendering a template can raise: Jinja runs Python's own operators and methods."""
 
 
 def check_chat_template(processor: ProcessorMixin, path: str) -> None:
@@ -37,9 +38,9 @@ def check_chat_template(processor: ProcessorMixin, path: str) -> None:
         text = within(LIMIT_S, processor.apply_chat_template, messages, tokenize=False, add_generation_prompt=True)
     except TimeoutError:
         raise ConfigError(f"model {path!r}: its chat template does not end within {LIMIT_S:.10g} s; {remedy}") from None
-    except FAULTS as error:
-        said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise ConfigError(f"model {path!r}: its chat template fails ({said}); {remedy}") from error
+    except TEMPLATE_ERRORS as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise ConfigError(f"model {path!r}: its chat template fails ({reason}); {remedy}") from error
     if len(text) > LIMIT_CHARACTERS:
         raise ConfigError(
             f"model {path!r}: its chat template makes {len(text):,} characters of a question of a sentence; {remedy}"

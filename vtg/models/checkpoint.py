@@ -1,11 +1,11 @@
-"""What stands beside the weights of a checkpoint, and how a path becomes a checkpoint.
+"""Resolving a path to a checkpoint, and the settings stored beside its weights.
 
-`vtg.json` holds the settings that fix the time contract (sampling, pixel budget, prompt, answer form) and the base
-model of an adapter, so that evaluation, prediction and serving read what training read.
+`vtg.json` holds the settings that the model's sense of time depends on (sampling, pixels, prompt, answer form) and the
+base model of an adapter, so that evaluation, prediction and serving give it the inputs of training.
 
-Its `format` is raised by one whenever an earlier reader would misunderstand what is written from then on: a setting
-that changes what the model reads and that such a reader does not know, or one with another meaning. Readers take every
-format up to their own: whoever raises it also has `read_settings` translate what is older. Format 0 has no number.
+Its `format` is raised by one whenever an earlier reader would misunderstand what is written from then on: a new setting
+that changes the model's inputs, or one with another meaning. Readers take every format up to their own: whoever raises
+it also has `read_settings` translate older files. A file without a number has format 0.
 """
 
 import json
@@ -23,8 +23,8 @@ from vtg.output import write_json
 
 SETTINGS_FILE = "vtg.json"
 
+# Of vtg.json; see above for when it is raised.
 FORMAT = 1
-"""Of vtg.json."""
 
 MODEL_TYPES = {"qwen3_vl": "Qwen3-VL", "qwen2_5_vl": "Qwen2.5-VL"}
 """`model_type` of the models that training, packing and shared prompts were tested with, and their spoken names."""
@@ -41,16 +41,15 @@ class Settings:
 
 def save_settings(settings: Settings, folder: str | os.PathLike[str]) -> None:
     """Writes `vtg.json` into `folder`, without the settings of this machine (`VIDEO_MEANS`)."""
-    found = asdict(settings)
-    found["video"] = {key: value for key, value in found["video"].items() if key not in VIDEO_MEANS}
-    write_json(Path(folder) / SETTINGS_FILE, {"format": FORMAT, "vtg": __version__} | found)
+    values = asdict(settings)
+    values["video"] = {key: value for key, value in values["video"].items() if key not in VIDEO_MEANS}
+    write_json(Path(folder) / SETTINGS_FILE, {"format": FORMAT, "vtg": __version__} | values)
 
 
 def read_settings(folder: str | os.PathLike[str]) -> Settings | None:
     """The settings of a checkpoint folder, or None where it has none (a plain Hugging Face model).
 
-    Those of the machine (`VIDEO_MEANS`) are not taken from it, whoever wrote the file: they name folders to write to
-    and to keep to a size.
+    Settings of the machine (`VIDEO_MEANS`) are never taken from it.
 
     Raises:
         ConfigError: for a file of a newer format, or one that is no settings.
@@ -59,25 +58,26 @@ def read_settings(folder: str | os.PathLike[str]) -> Settings | None:
     if not path.is_file():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        check_format(found, FORMAT, path)
-        video = {key: value for key, value in found["video"].items() if key not in VIDEO_MEANS}
-        if found["task"].get("selection") == "first":  # as `fixed` was also called
-            found["task"]["selection"] = "fixed"
-        return Settings(ModelConfig(**found["model"]), VideoConfig(**video), TaskConfig(**found["task"]))
+        values = json.loads(path.read_text(encoding="utf-8"))
+        check_format(values, FORMAT, path)
+        # Anyone may have written the file: these name folders to write into, and to delete from by size.
+        video = {key: value for key, value in values["video"].items() if key not in VIDEO_MEANS}
+        if values["task"].get("selection") == "first":  # as `fixed` was also called
+            values["task"]["selection"] = "fixed"
+        return Settings(ModelConfig(**values["model"]), VideoConfig(**video), TaskConfig(**values["task"]))
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"{path}: not the settings of a vtg checkpoint ({error}); train again or remove the file"
         ) from None
 
 
-def check_format(found: dict[str, Any], known: int, path: Path) -> None:
+def check_format(document: dict[str, Any], known: int, path: Path) -> None:
     """Raises ConfigError where a file is of a later format than `known`; one without a number is of format 0."""
-    if found.get("format", 0) > known:
-        wrote = found.get("vtg")
+    if document.get("format", 0) > known:
+        wrote = document.get("vtg")
         newer = f"pip install 'vtg>={wrote}'" if wrote else "install a newer vtg"
         raise ConfigError(
-            f"{path}: is of format {found['format']}, written by vtg {wrote or 'of a later version'}; vtg "
+            f"{path}: is of format {document['format']}, written by vtg {wrote or 'of a later version'}; vtg "
             f"{__version__} reads up to format {known}; {newer}"
         )
 
@@ -93,6 +93,7 @@ def resolve_checkpoint(path: str) -> str:
         return str(Path(__file__).parents[1] / "demo" / "tiny_qwen3_vl")
     folder = Path(path)
     if not folder.is_dir():
+        # A hub name has one slash at most: anything else would end in a confusing error of the hub client.
         if path.startswith((".", "/", "~", "outputs")) or path.count("/") > 1:
             raise ConfigError(f"model path {path!r}: no such folder (looked in {Path.cwd()}); check the path")
         return path
@@ -107,7 +108,8 @@ def resolve_checkpoint(path: str) -> str:
 
 
 def check_model_type(path: str, model_type: object) -> None:
-    """Raises ConfigError for a model type (of its config.json) that vtg was not tried with."""
+    """Raises ConfigError for a `model_type` (of config.json) that vtg was not tested with."""
+    # A family that is told times otherwise would train without an error, and answer wrong times.
     if model_type not in MODEL_TYPES:
         supported = ", ".join(f"{name} ({spoken})" for name, spoken in MODEL_TYPES.items())
         raise ConfigError(
@@ -117,7 +119,7 @@ def check_model_type(path: str, model_type: object) -> None:
 
 
 def base_model(config: ModelConfig) -> ModelConfig:
-    """`config` with `path` the model that an adapter trained on `config.path` stands on: never itself an adapter."""
+    """`config` with the path of a full model: that of the base model where `config.path` is an adapter."""
     where = resolve_checkpoint(config.path)
     if is_adapter(where):
         return replace(config, path=adapter_base(where))
@@ -125,7 +127,7 @@ def base_model(config: ModelConfig) -> ModelConfig:
 
 
 def resolve_base(path: str) -> str:
-    """The folder or hub name of the weights `path` means; of an adapter, those of the model it stands on."""
+    """The folder or hub name of the weights of `path`; of an adapter, those of its base model."""
     where = resolve_checkpoint(path)
     return resolve_checkpoint(adapter_base(where)) if is_adapter(where) else where
 
@@ -151,6 +153,8 @@ def has_weights(folder: Path) -> bool:
 
 
 def last_checkpoint(run_dir: Path) -> Path | None:
-    """The newest whole checkpoint-N of a run directory: the trainer's state is what is written last."""
+    """The newest complete checkpoint-N of a run directory."""
+    # trainer_state.json is the last file that the Trainer writes.
     whole = [folder for folder in run_dir.glob("checkpoint-*") if (folder / "trainer_state.json").is_file()]
+    # By number: names sort checkpoint-1000 before checkpoint-200.
     return max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)

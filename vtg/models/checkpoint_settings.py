@@ -1,4 +1,4 @@
-"""The settings a checkpoint is used with: those it was trained with, where the command line does not say otherwise."""
+"""The settings a checkpoint is used with: those of its training, except where the command line overrides them."""
 
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
@@ -12,16 +12,16 @@ from vtg.config.schema import SFTConfig
 from vtg.config.video_settings import VIDEO_MEANS
 from vtg.models.checkpoint import SETTINGS_FILE, Settings, read_settings, resolve_checkpoint
 
+# Groups in which training and use must agree: with other sampling or prompts the model gets inputs it never learned.
 TIME_CONTRACT = ("video", "task")
-"""The groups in which training and use must agree, or the model reads what it never learned to read."""
 
+# Keys of these groups that may differ: decoders and caches give the same frames.
 FREE_KEYS = tuple(f"video.{key}" for key in VIDEO_MEANS)
-"""Keys of these groups that may differ: every decoder gives the same frames."""
 
 
 @dataclass(frozen=True)
 class CheckpointSettings:
-    """The settings to use; where they come from; and in what they differ from training, a line each."""
+    """The settings to use, their source, and how they differ from training, a line each."""
 
     settings: Settings
     source: str
@@ -31,14 +31,15 @@ class CheckpointSettings:
 def checkpoint_settings(
     checkpoint: str, *, overrides: SettingsOverrides, fallback: FallbackSettings
 ) -> CheckpointSettings:
-    """Resolves what `checkpoint` is used with. Reads `vtg.json` alone; `model.path` is the checkpoint itself.
+    """The settings to use `checkpoint` with. Reads `vtg.json` alone; `model.path` becomes the checkpoint itself.
 
     Raises:
-        ConfigError: for a checkpoint that is not there, or overrides that cannot be.
+        ConfigError: for a checkpoint that does not exist, or invalid overrides.
     """
     where = resolve_checkpoint(checkpoint)
     saved = read_settings(where)
     own = saved or Settings(fallback.model, fallback.video, fallback.task)
+    # Of the model settings only max_length is training's: dtype and attention are those of this machine.
     model = replace(fallback.model, path=checkpoint, max_length=own.model.max_length)
     settings = Settings(
         model=replace(model, **_given(overrides.model)),
@@ -62,8 +63,8 @@ def differences(trained: Settings, used: Settings) -> tuple[str, ...]:
 
 
 def adopt(config: SFTConfig, chosen: Collection[str]) -> list[str]:
-    """Sets what fixes a model's times, prompts and answers to what the vtg checkpoint at `config.model.path` was
-    trained with, unless the user chose otherwise; returns what was changed, and what was chosen otherwise, a line each.
+    """Sets sampling, prompt and answer form to those that the vtg checkpoint at `config.model.path` was trained with,
+    unless the user chose otherwise. Returns what was changed, and what was chosen otherwise, a line each.
 
     Args:
         chosen: keys and whole groups that stay as they are (`vtg.config.chosen.chosen_settings`).
@@ -72,7 +73,7 @@ def adopt(config: SFTConfig, chosen: Collection[str]) -> list[str]:
     if saved is None:
         return []
     pairs = [("video", saved.video), ("task", saved.task), ("model", replace(config.model, **_size(saved.model)))]
-    notes = []
+    notes = []  # logged by the caller, so that no setting changes in silence
     for group, trained in pairs:
         now = getattr(config, group)
         for key, value in asdict(trained).items():

@@ -1,4 +1,4 @@
-"""Whether a model of the hub can be had: asked once, with one short attempt, before anything heavy is imported.
+"""Checks that a hub model can be fetched or is cached, in one short attempt, before anything heavy is imported.
 
 transformers would try every file of a model five times, waiting in between, and fall back to its cache only then.
 """
@@ -16,17 +16,17 @@ from vtg.models.checkpoint import check_model_type, resolve_base
 
 log = logging.getLogger("vtg")
 
+# For one HEAD request: a slow link answers it within this, and a machine without a network waits no longer.
 HUB_TIMEOUT_S = 5.0
-"""How long the hub may take to answer; it is asked for nothing but a sign of life."""
 
-TRUE = ("1", "ON", "YES", "TRUE")
-"""Values of HF_HUB_OFFLINE that Hugging Face takes for a yes."""
+# Values of HF_HUB_OFFLINE that huggingface_hub takes for true.
+OFFLINE_VALUES = ("1", "ON", "YES", "TRUE")
 
 
 def find_model(path: str, *, key: str = "model.path") -> None:
     """Makes sure that the weights of a model path, or of the base of an adapter, are here or can be fetched.
 
-    Where the hub does not answer, Hugging Face's libraries are told to use what was fetched before (HF_HUB_OFFLINE).
+    Where the hub does not respond, HF_HUB_OFFLINE is set, so that Hugging Face's libraries use their cache at once.
 
     Raises:
         ConfigError: for a hub name that was not fetched and cannot be: says how to; or a folder that holds a model of
@@ -38,8 +38,8 @@ def find_model(path: str, *, key: str = "model.path") -> None:
         if file.is_file():
             check_model_type(path, _model_type(file))
         return
-    is_offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in TRUE
-    if not is_offline and _answers(_endpoint()):
+    is_offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in OFFLINE_VALUES
+    if not is_offline and _responds(_endpoint()):
         return
     os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported, which reads it then
     from huggingface_hub import try_to_load_from_cache
@@ -66,8 +66,8 @@ def _endpoint() -> str:
     return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
 
 
-def _answers(address: str) -> bool:
-    """Whether anything answers there, be it with an error; proxies of the environment are used."""
+def _responds(address: str) -> bool:
+    """Whether the address responds, be it with an HTTP error; proxies of the environment are used."""
     request = urllib.request.Request(address, method="HEAD", headers={"User-Agent": "vtg"})
     try:
         urllib.request.urlopen(request, timeout=HUB_TIMEOUT_S).close()

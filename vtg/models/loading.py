@@ -51,14 +51,13 @@ def part_of(name: str) -> str:
 def load_model(config: ModelConfig, processor: ProcessorMixin | None = None) -> tuple[Model, ProcessorMixin]:
     """The model and the processor of `config.path`: a plain model, or an adapter on its base model.
 
-    `processor` is what `load_processor` gave, where it was asked before.
+    `processor`: the result of `load_processor`, where it was loaded before.
 
     Raises:
         ConfigError: for a model of another family or patch factor than the config says, or an attention whose package
             is not installed.
         ValueError: for a path that holds no model.
-        RunError: for an adapter of which a part matches nothing in its base model, and for weights that are no whole
-            files.
+        RunError: for an adapter of which a part matches nothing in its base model, and for truncated weight files.
     """
     where = resolve_checkpoint(config.path)
     adapter, base = where if is_adapter(where) else None, resolve_base(config.path)
@@ -66,6 +65,7 @@ def load_model(config: ModelConfig, processor: ProcessorMixin | None = None) -> 
     dtype, attention = choose_dtype(config.dtype, device), choose_attention(config.attention, device)
     if processor is None:
         processor = load_processor(config.path)
+    # Batches are planned from model.patch_factor before any model loads: a wrong one would plan wrong sizes.
     if patch_factor(processor) != config.patch_factor:
         raise ConfigError(
             f"model.patch_factor = {config.patch_factor}, but one vision token of {config.path} is "
@@ -100,7 +100,7 @@ def load_model(config: ModelConfig, processor: ProcessorMixin | None = None) -> 
 
 
 def load_processor(path: str) -> ProcessorMixin:
-    """The processor of a model path (a key of any kind that `resolve_checkpoint` takes).
+    """The processor of a model path (anything that `resolve_checkpoint` takes).
 
     Raises:
         ConfigError: if it cannot be found, belongs to no Qwen-VL model that vtg was tried with, or has a chat template
@@ -119,13 +119,14 @@ def load_processor(path: str) -> ProcessorMixin:
     except ConfigError:
         raise
     except ValueError as error:
+        # transformers asks to be allowed to run the code; its advice to do so is not passed on.
         if "trust_remote_code" in str(error):
             raise ConfigError(
                 f"model {path!r} can only be loaded by Python code that comes with it (auto_map in its config files), "
                 "which vtg never runs; give a model that transformers itself knows, or take auto_map out"
             ) from None
         raise ConfigError(f"model {path!r}: {error}") from error
-    family(processor)
+    family(processor)  # raises for a processor whose way of telling times is unknown
     check_chat_template(processor, path)
     return processor
 
@@ -136,10 +137,11 @@ def whole_files(*, path: str, folder: str) -> Iterator[None]:
     try:
         yield
     except (SafetensorError, OSError) as error:
-        found = next(_broken_files(Path(folder)), None)
-        if found is not None:
+        # Loading does not say which of several files is truncated.
+        broken = next(_broken_files(Path(folder)), None)
+        if broken is not None:
             raise RunError(
-                f"{found[0]}: not a whole safetensors file ({found[1]}); copy or fetch it again, or remove the "
+                f"{broken[0]}: not a whole safetensors file ({broken[1]}); copy or fetch it again, or remove the "
                 "checkpoint and go on from an earlier one"
             ) from error
         raise RunError(f"model {path!r} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
@@ -156,6 +158,7 @@ def _broken_files(folder: Path) -> Iterator[tuple[Path, str]]:
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     """`auto` is bfloat16 on a GPU and float32 on a CPU."""
+    # Many CPUs emulate bfloat16, several times slower than float32.
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     return getattr(torch, name)
@@ -169,13 +172,13 @@ def choose_attention(name: str, device: torch.device) -> str:
 
 
 def tokens_per_second(model: Model) -> float:
-    """Temporal M-RoPE ids a second of video, of the model's own vision config (Qwen2.5-VL; Qwen3-VL has none)."""
+    """Temporal M-RoPE ids a second of video, from the vision config (Qwen2.5-VL; Qwen3-VL has none)."""
     return float(getattr(model.config.vision_config, "tokens_per_second", 2.0))
 
 
 @contextmanager
 def base_weights(model: Any, *, continued: bool) -> Iterator[None]:
-    """The model as it was before training: its new adapter off, or, where an adapter is `continued`, as it is."""
+    """The model as it was before training: a new adapter is switched off, one that is trained further stays on."""
     if isinstance(model, PeftModel) and not continued:
         with model.disable_adapter():
             yield
@@ -184,9 +187,9 @@ def base_weights(model: Any, *, continued: bool) -> Iterator[None]:
 
 
 def prepare_training(model: Model, model_config: ModelConfig, lora: LoraConfig) -> Model:
-    """The model with only that trainable which the settings say: new LoRA adapters, or the unfrozen parts in full.
+    """Sets what is trained: new LoRA adapters, or all parameters of the parts that are not frozen.
 
-    An adapter that was loaded with the model is trained on as it is.
+    An adapter that was loaded with the model is trained further as it is.
 
     Raises:
         ConfigError: if nothing would be trained.
@@ -220,25 +223,28 @@ def prepare_training(model: Model, model_config: ModelConfig, lora: LoraConfig) 
 
 
 def _size(parameter: nn.Parameter) -> int:
-    """Numbers in a parameter, also in one that ZeRO-3 has shared out, which is empty here."""
+    """Elements of a parameter."""
+    # ZeRO-3 leaves an empty tensor on each rank, with the whole size in ds_numel.
     return getattr(parameter, "ds_numel", parameter.numel())
 
 
 def _lora_targets(model: nn.Module, wanted: Any, frozen: dict[str, bool]) -> list[str]:
-    """Names of the linear layers that get an adapter: all of the parts not frozen, those of them that are listed by the
-    end of their names, or those that a regular expression finds.
+    """Names of the linear layers that get an adapter.
+
+    `wanted`: "all-linear", a list of name endings (both within the parts that are not frozen), or a regular expression.
     """
+    # PEFT's own matching would also reach the vision tower, which in Qwen2.5-VL shares layer names with the LM.
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and "lm_head" not in name]
     free = [name for name in linear if not frozen[part_of(name)]]
     ways = f"use all-linear, a list of names such as {_examples(linear)}, or a regular expression over names"
     if isinstance(wanted, list):
         ends = {end: [name for name in free if f".{name}".endswith(f".{end}")] for end in wanted}
-        lost = [end for end, found in ends.items() if not found]
-        if lost or not wanted:
+        unmatched = [end for end, names in ends.items() if not names]
+        if unmatched or not wanted:
             raise ConfigError(
-                f"lora.target_modules = {wanted!r}: {lost} match no linear layer that is not frozen; {ways}"
+                f"lora.target_modules = {wanted!r}: {unmatched} match no linear layer that is not frozen; {ways}"
             )
-        return [name for name in free if any(name in found for found in ends.values())]
+        return [name for name in free if any(name in names for names in ends.values())]
     chosen = free if wanted == "all-linear" else [name for name in linear if re.search(wanted, name)]
     if not chosen:
         raise ConfigError(f"lora.target_modules = {wanted!r}: matches no linear layer; {ways}")
@@ -251,7 +257,8 @@ def _examples(names: Iterable[str]) -> str:
 
 
 def _check_adapter(model: PeftModel, adapter: str) -> None:
-    """A rename between versions makes an adapter load in part or not at all, with a warning at most: B stays zero."""
+    """Raises RunError where B matrices of the adapter did not reach the model."""
+    # A rename between versions makes PEFT load an adapter in part, with a warning at most: B keeps its initial zeros.
     saved = load_file(Path(adapter) / "adapter_model.safetensors")
     untrained = _zeros(value for name, value in saved.items() if "lora_B" in name)  # as after a step of warm-up alone
     matrices = [parameter for name, parameter in model.named_parameters() if "lora_B" in name]
