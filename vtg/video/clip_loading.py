@@ -35,24 +35,30 @@ from vtg.video.frame_sampling import choose_frames
 
 logger = logging.getLogger(__name__)
 
+# Shares of the annotated length, and seconds, by which file and row may differ; the larger of the two counts. Annotated
+# and container durations differ a little in all real data. A trim is held to less: it decides whether a file is cut.
 WHOLE_TOLERANCE = 0.10
 TRIM_TOLERANCE = 0.05
 TOLERANCE_S = 1.0
+
+# Annotated and stored times may differ by this much and still be the same time: FFmpeg rounds starts to it.
 ROUNDING_S = 1e-6
-"""Annotated and stored times may differ by this much and still be the same time."""
 
+# A clip shorter than this share of its file is read by a seek. For longer ones the whole pass costs hardly more, and
+# it finds damage that a seek passes over.
 PART_SHARE = 0.5
-"""A clip shorter than this share of its file is read without reading all of the file."""
 
+# Decoders tried in turn under video.decoder = auto. PyAV is the fastest on every codec measured (benchmarks/decode.py).
+# Not decord: on some damaged files it never returns.
 AUTO = ("pyav", "torchcodec", "ffmpeg")
-"""Decoders tried in turn under video.decoder = auto."""
 
+# Decoders that find frames by their times; the others count from the file's first frame, so need the whole index.
 BY_TIME = ("pyav", "ffmpeg")
-"""Decoders that find frames by their times; the others count frames from the start of the file."""
 
 _fallbacks: Counter[str] = Counter()
 _warned: set[str] = set()
 _counting = threading.Lock()
+# A child forked while another thread counts would find the lock taken for ever.
 os.register_at_fork(before=_counting.acquire, after_in_parent=_counting.release, after_in_child=_counting.release)
 
 
@@ -135,7 +141,8 @@ def clip_index(
     try:
         info = probe(path)
         start_s, end_s = clip_window(info, duration_s=duration_s, video_start_s=video_start_s, video_end_s=video_end_s)
-    except SampleError:  # a file that breaks off after the clip, or times that do not fit: the whole file tells
+    except SampleError:
+        # A file that breaks off after the clip is still good, and what does not fit is told best from the whole file.
         return read_index(path)
     if end_s - start_s > PART_SHARE * info.duration_s:
         return read_index(path)
@@ -166,6 +173,7 @@ def plan_clip(
             f"{path}: no frame is first shown between {start_s:.10g} and {end_s:.10g} s ({nearest}, the file is "
             f"{info.duration_s:.3f} s long); check video_start and video_end"
         )
+    # A frame that is earlier than the start by rounding alone must not get a negative time.
     times_s = np.maximum(index.times_s[inside] - start_s, 0.0)
     taken = choose_frames(
         times_s,
@@ -217,16 +225,18 @@ def clip_window(
         )
     if video_end_s is not None and video_end_s <= file_s:
         return start_s, video_end_s
+    # Only here: a file that breaks off behind the clip is as good as a whole one.
     if fault:
         raise DecodeError(f"{path}: {fault}")
     if video_start_s is None and video_end_s is None:
-        return 0.0, _whole(path, file_s, duration_s)
+        return 0.0, _whole_length_s(path, file_s, duration_s)
     if video_end_s is None:
         if start_s < file_s:
             return start_s, file_s
         raise DecodeError(f"{path}: video_start = {start_s:.10g}, but the file is {file_s:.2f} s long; check the row")
     trim_s = video_end_s - start_s
     tolerance_s = max(TOLERANCE_S, TRIM_TOLERANCE * trim_s)
+    # Already cut comes first: data sets often publish the cut clips under the trims of the originals.
     if abs(file_s - trim_s) <= tolerance_s:
         return 0.0, trim_s
     if start_s < file_s and video_end_s <= file_s + tolerance_s:
@@ -238,7 +248,8 @@ def clip_window(
     )
 
 
-def _whole(path: str, file_s: float, duration_s: float | None) -> float:
+def _whole_length_s(path: str, file_s: float, duration_s: float | None) -> float:
+    # The annotated length where there is one: the row's spans were checked against it.
     if duration_s is None:
         return file_s
     tolerance_s = max(TOLERANCE_S, WHOLE_TOLERANCE * duration_s)
@@ -255,9 +266,8 @@ def decode_frames(
 ) -> np.ndarray:
     """The frames (T, 3, height, width) uint8 of a file at indices `chosen` (T,), by the named decoder.
 
-    `auto` is PyAV, the fastest of them on every codec measured (benchmarks/decode.py); what it cannot decode torchcodec
-    tries and then the ffmpeg command, where they are installed. Each use is counted (`take_fallbacks`), and the first
-    logged. decord is used only by name: on some damaged files it never returns.
+    `auto` is PyAV; what it cannot decode torchcodec tries and then the ffmpeg command, where they are installed. Each
+    use of these two is counted (`take_fallbacks`), and the first one logged.
 
     Raises:
         DecodeError: no decoder gave the frames; the reason of each is stated.
@@ -269,8 +279,9 @@ def decode_frames(
     faults: list[str] = []
     for name in names:
         try:
-            frames = DECODERS[name](*_for(name, index, chosen), size=size, exact=exact)
+            frames = DECODERS[name](*_index_for(name, index, chosen), size=size, exact=exact)
         except ImportError:
+            # Optional packages: `auto` takes what there is, a decoder that was named has to be there.
             if decoder != "auto":
                 raise
         except DecodeError as error:
@@ -289,7 +300,7 @@ def decode_frames(
 
 
 def add_fallbacks(counts: Mapping[str, int]) -> None:
-    """Counts what happened in a child process."""
+    """Adds the counts of a child process to this one's."""
     with _counting:
         _fallbacks.update(counts)
 
@@ -302,7 +313,8 @@ def take_fallbacks() -> Counter[str]:
     return taken
 
 
-def _for(decoder: str, index: FrameIndex, chosen: np.ndarray) -> tuple[FrameIndex, np.ndarray]:
+def _index_for(decoder: str, index: FrameIndex, chosen: np.ndarray) -> tuple[FrameIndex, np.ndarray]:
+    """The index a decoder needs, and the chosen frames' positions in it."""
     if index.is_whole or decoder in BY_TIME:
         return index, chosen
     whole = read_index(index.info.path)

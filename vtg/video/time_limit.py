@@ -6,11 +6,10 @@ from typing import Any
 
 
 def within(seconds: float, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """`function(*args, **kwargs)`, called in a thread of its own, which is left behind where it takes too long.
+    """`function(*args, **kwargs)`, called in a thread of its own, which is abandoned where it takes too long.
 
-    A thread cannot be ended: one that is left behind keeps what it holds until the process ends, which it does not
-    hold up. Decoders and file systems block without Python's lock; what blocks with it needs a process
-    (`vtg.video.isolation`).
+    Works for calls that block without Python's global lock, as decoders and file systems do; what blocks with it needs
+    a process (`vtg.video.isolation`).
 
     Raises:
         TimeoutError: it took longer than `seconds`.
@@ -22,6 +21,8 @@ def within(seconds: float, function: Callable[..., Any], *args: Any, **kwargs: A
         with outcome:
             outcome.result = function(*args, **kwargs)
 
+    # A thread cannot be ended: an abandoned one keeps its memory until the process ends; as a daemon it does not delay
+    # that end.
     thread = threading.Thread(target=call, name=f"within {seconds:g} s", daemon=True)
     thread.start()
     thread.join(seconds)
@@ -33,7 +34,7 @@ def within(seconds: float, function: Callable[..., Any], *args: Any, **kwargs: A
 
 
 class _Outcome:
-    """What becomes of a call in another thread: what was raised is kept for the thread that waits."""
+    """The result of a call in another thread, or what it raised, for the thread that waits."""
 
     result: Any = None
     error: BaseException | None = None

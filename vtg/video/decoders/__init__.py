@@ -28,10 +28,11 @@ class Decoder(Protocol):
     ) -> np.ndarray: ...
 
 
+# torchcodec and decord need the `video` extra, ffmpeg the command of that name.
 DECODERS: dict[str, Decoder] = {
     "pyav": pyav_decoder.decode,
     "torchcodec": torchcodec_decoder.decode,
     "decord": decord_decoder.decode,
     "ffmpeg": ffmpeg_decoder.decode,
 }
-"""Name → decoder. torchcodec and decord need the `video` extra, ffmpeg the command of that name."""
+"""Name → decoder."""

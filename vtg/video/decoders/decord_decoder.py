@@ -9,15 +9,15 @@ from vtg.video.decoders.picture import resized
 from vtg.video.files.video_files import ffmpeg_name
 from vtg.video.frame_index import FrameIndex
 
+# decord keeps times as 32-bit floats: over an hour they are exact to a few tenths of a millisecond only.
 TOLERANCE_S = 2e-3
-"""decord keeps times as 32-bit floats."""
 
+# decord asks its decoding thread for the last frames in a loop without pauses, and gives up after 10,240 rounds: too
+# few on a busy machine. Files that would keep it in the loop are refused before it opens them.
 EOF_ATTEMPTS = "100000"
-"""decord asks its decoding thread for the last frames in a loop without pauses, and gives up after 10,240 rounds: too
-few where the machine has other things to do. Files that would keep it in the loop are refused before it opens them."""
 
+# Frames held at full size at a time: 100 MB of 1080p.
 BATCH = 16
-"""Frames held at full size at a time."""
 
 
 def decode(index: FrameIndex, chosen: np.ndarray, *, size: tuple[int, int], exact: bool = True) -> np.ndarray:
@@ -63,7 +63,7 @@ def _check_times(index: FrameIndex, reader) -> None:
             f"{index.info.path}: decord sees {len(reader)} frames, the container shows {len(index.pts)}; "
             "use video.decoder = pyav"
         )
-    # It counts from its first frame, whatever time that has.
+    # decord counts times from its first frame, whatever time that has.
     seen_s = reader.get_frame_timestamp(range(len(reader)))[:, 0].astype(np.float64)
     wrong_s = np.abs((seen_s - seen_s[0]) - (index.times_s - index.times_s[0]))
     if wrong_s.max() > TOLERANCE_S:

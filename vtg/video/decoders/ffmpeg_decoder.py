@@ -26,15 +26,16 @@ from vtg.video.frame_index import FrameIndex
 
 TIMEOUT_S = 120.0
 
+# A seek saves decoding all that lies before it; for less than this it is not worth the risk of a wrong table.
 SEEK_S = 10.0
-"""A seek saves the decoding of all that lies before it; below this it is not worth the risk of a wrong table."""
 
+# Frames held at full size at a time; at least one.
 BATCH_BYTES = 32 * 2**20
-"""Frames held at full size at a time; at least one."""
 
+# Frames asked of one process: Linux takes no argument longer than 128 KiB, and each frame's time stands in one.
 MOST = 2000
-"""Frames asked of one process: its arguments may not be longer than 128 KiB."""
 
+# Degrees clockwise → filters. FFmpeg's own rotation is off (-noautorotate): all decoders turn by the index.
 TURNS = {0: "", 90: ",transpose=clock", 180: ",hflip,vflip", 270: ",transpose=cclock"}
 
 
@@ -68,7 +69,7 @@ def decode(
             except DecodeError:
                 if seek_s is None:
                     raise
-                # The table of keyframes may be wrong, or a keyframe none.
+                # The table of keyframes may be wrong, or a marked frame no real keyframe: decode from the start.
                 _fill(frames[at : at + MOST], command, index, part, exact=exact, seek_s=None, deadline=deadline)
     except TimeoutError:
         raise DecodeError(
@@ -100,12 +101,10 @@ def selection(pts: np.ndarray, stored_pts: np.ndarray) -> str:
 
 
 def _seek_s(index: FrameIndex, first: int) -> float | None:
-    """Where to begin for the frame at `first`: the keyframe before the last one before it; None for the start.
-
-    The last one is not enough: in open groups of pictures frames that follow a keyframe refer to what is before it.
-    """
+    """The time of the keyframe to begin at for the frame at `first`; None for the file's start."""
     if not any(name in SEEKABLE for name in index.format.split(",")):
         return None
+    # The last keyframe but one: in open groups of pictures frames that follow a keyframe refer to what is before it.
     keys = np.flatnonzero(index.is_key[: first + 1])
     seek_s = float(index.times_s[keys[-2] if len(keys) > 1 else 0])
     return seek_s if seek_s > SEEK_S else None
@@ -129,6 +128,7 @@ def _fill(
     path, wanted = index.info.path, index.pts[chosen]
     height, width = (index.info.height, index.info.width) if exact else frames.shape[2:]
     done = 0
+    # Files, not pipes: nobody reads times and messages while frames are awaited, and a full pipe would stop ffmpeg.
     with tempfile.TemporaryFile() as times, tempfile.TemporaryFile() as messages:
         process = subprocess.Popen(
             _command_line(command, index, chosen, (height, width), exact=exact, seek_s=seek_s, times=times.fileno()),
@@ -147,6 +147,7 @@ def _fill(
         except subprocess.TimeoutExpired:
             raise TimeoutError from None
         finally:
+            # Ctrl-C too must leave no process behind.
             process.kill()
             process.wait()
             if process.stdout is not None:
@@ -199,8 +200,8 @@ def _command_line(
     )
     source = ffmpeg_name(index.info.path)
     address = source if source.startswith("subfile,,") else f"file:{source}"
-    # The format and the protocol are stated so that no text can pass for a list of addresses to fetch.
-    # -xerror: damage is an error, not a picture that hides it.
+    # The format and the protocol are stated so that no text can pass for a playlist of addresses to fetch.
+    # -xerror: damage is an error, not a picture that hides it. -copyts: else ffmpeg shifts times, and no pts match.
     return [
         command,
         *("-nostdin", "-hide_banner", "-nostats", "-v", "error", "-xerror", "-filter_threads", "1"),
@@ -214,8 +215,9 @@ def _command_line(
 @lru_cache(maxsize=8)
 def _passthrough(command: str) -> tuple[str, str]:
     """The option by which this ffmpeg neither drops nor repeats frames."""
-    said = subprocess.run([command, "-version"], capture_output=True, text=True, check=False).stdout
-    version = re.match(r"ffmpeg version n?(\d+)\.(\d+)", said)
+    banner = subprocess.run([command, "-version"], capture_output=True, text=True, check=False).stdout
+    version = re.match(r"ffmpeg version n?(\d+)\.(\d+)", banner)
+    # -fps_mode came with 5.1, which deprecated -vsync. Builds from git state no such number; they count as newer.
     is_old = version is not None and (int(version[1]), int(version[2])) < (5, 1)
     return ("-vsync", "passthrough") if is_old else ("-fps_mode", "passthrough")
 
@@ -225,12 +227,12 @@ def _batches(process: subprocess.Popen, size: tuple[int, int], count: int, deadl
     picture_bytes = 3 * size[0] * size[1]
     buffer = np.empty((min(count, max(1, BATCH_BYTES // picture_bytes)), *size, 3), dtype=np.uint8)
     while count:
-        got = _read(process.stdout, buffer[:count].reshape(-1).data, deadline) // picture_bytes
-        if got:
-            yield buffer[:got]
-        if got < min(count, len(buffer)):
+        whole = _read(process.stdout, buffer[:count].reshape(-1).data, deadline) // picture_bytes
+        if whole:
+            yield buffer[:whole]
+        if whole < min(count, len(buffer)):
             return
-        count -= got
+        count -= whole
 
 
 def _read(pipe: IO[bytes] | None, rest: memoryview, deadline: float) -> int:
@@ -242,14 +244,14 @@ def _read(pipe: IO[bytes] | None, rest: memoryview, deadline: float) -> int:
         while done < len(rest):
             if not selector.select(max(0.0, deadline - time.monotonic())):
                 raise TimeoutError
-            got = os.readv(pipe.fileno(), [rest[done:]])
-            if not got:
+            size = os.readv(pipe.fileno(), [rest[done:]])
+            if not size:
                 break
-            done += got
+            done += size
     return done
 
 
-def _last_message(said: str, path: str) -> str:
-    """The last line that ffmpeg wrote, without the path in it and the parts of ffmpeg before it."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+def _last_message(text: str, path: str) -> str:
+    """The last line that ffmpeg wrote, without the path in it and the names of ffmpeg's components before it."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return re.sub(r"^(\[[^]]*\] )+", "", lines[-1].replace(f"file:{path}: ", "")) if lines else ""

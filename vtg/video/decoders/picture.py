@@ -11,7 +11,7 @@ def resized(pictures: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """
     if pictures.shape[1:3] == size:
         return np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
-    # torch takes seconds to import, and only those who resize here need it
+    # torch takes seconds to import, and only exact resizing needs it.
     import torch
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.v2.functional import resize

@@ -19,8 +19,8 @@ from vtg.video.decoders.picture import resized
 from vtg.video.frame_index import FrameIndex
 from vtg.video.packet_scan import ffmpeg_reason, rotation_of
 
+# Where more packets than this lie between two stretches to decode, a seek is cheaper than reading past them.
 SEEK_PACKETS = 64
-"""Where more packets than this lie between two stretches to decode, a seek is cheaper than reading past them."""
 
 
 def decode(index: FrameIndex, chosen: np.ndarray, *, size: tuple[int, int], exact: bool = True) -> np.ndarray:
@@ -32,7 +32,7 @@ def decode(index: FrameIndex, chosen: np.ndarray, *, size: tuple[int, int], exac
     reading = _Reading(index, chosen, size, exact=exact)
     fault = reading.everything() if index.by_order else reading.stretches(decode_stretches(index, index.pts[chosen]))
     if reading.missing and not index.by_order:
-        # A keyframe may not be one, or a seek land behind it (open groups, wrong tables): read all from the start.
+        # A marked keyframe may be none, or a seek land behind it (open groups, wrong tables): read all from the start.
         fault = reading.everything()
     if reading.missing:
         first = min(reading.missing.values())
@@ -50,6 +50,7 @@ def decode_stretches(index: FrameIndex, wanted_pts: np.ndarray) -> list[tuple[in
     A stretch begins with the last keyframe that is neither shown nor stored after a wanted frame: frames that are
     stored after a keyframe but shown before it (open groups of pictures) need the one before.
     """
+    # Stable: of two packets with one time the later stored one counts, as in the index.
     order = np.argsort(index.packet_pts, kind="stable")
     last = order[np.searchsorted(index.packet_pts[order], wanted_pts, side="right") - 1]
     keys = np.flatnonzero(index.packet_is_key)
@@ -72,8 +73,9 @@ class _Reading:
         self.index, self.size, self.exact = index, size, exact
         self.frames = np.empty((len(chosen), 3, *size), dtype=np.uint8)
         self.missing = {int(pts): at for at, pts in enumerate(index.pts[chosen])}
-        self.whole: set[int] = set()
-        """Pictures met that stand on their own."""
+        # Times of the pictures that proved to decode on their own.
+        self.intra_pts: set[int] = set()
+        # One for all frames: it keeps its swscale context, which is slow to set up.
         self.reformatter = VideoReformatter()
 
     def everything(self) -> str:
@@ -102,7 +104,7 @@ class _Reading:
         pts_of, is_key = self.index.packet_pts, self.index.packet_is_key
         with open_video(self.index.info.path) as (container, stream):
             context = stream.codec_context
-            skips = _marks_what_is_referred_to(stream)
+            skips = _marks_reference_frames(stream)
             at = 0 if self.index.is_whole else None  # of the next packet; unknown where it is not the file's first
             packets = (packet for packet in container.demux(stream) if packet.size)
             try:
@@ -122,6 +124,7 @@ class _Reading:
                         if at >= len(pts_of) or packet.pts != pts_of[at] or packet.is_keyframe != is_key[at]:
                             return "the packets are not those of the index"
                         if at >= first:
+                            # Set anew for each packet: a wanted frame must come out even if no other refers to it.
                             if skips:
                                 wanted = packet.pts in self.missing
                                 context.skip_frame = "DEFAULT" if wanted else "NONREF"
@@ -133,8 +136,9 @@ class _Reading:
                     for frame in context.decode(None):
                         self._take(frame.pts, frame)
                     context.flush_buffers()
-                    if (first or not self.index.is_whole) and int(pts_of[first]) not in self.whole:
-                        # A picture that is refreshed bit by bit is marked as a keyframe, but depends on others.
+                    if (first or not self.index.is_whole) and int(pts_of[first]) not in self.intra_pts:
+                        # With gradual refresh (x264's intra-refresh) a frame is marked as a keyframe but depends on
+                        # others: what was decoded from it is wrong.
                         self.missing |= before
                         return "a keyframe does not decode on its own"
             except (FFmpegError, IndexError) as error:  # IndexError: PyAV, where damage looks like a new stream
@@ -145,7 +149,7 @@ class _Reading:
         if pts is None:
             return
         if frame.pict_type == PictureType.I:
-            self.whole.add(pts)
+            self.intra_pts.add(pts)
         at = self.missing.pop(pts, None)
         if at is None:
             return
@@ -168,11 +172,9 @@ def _frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFra
         yield from stream.codec_context.decode(packet)
 
 
-def _marks_what_is_referred_to(stream: VideoStream) -> bool:
-    """Whether FFmpeg's NONREF leaves out only frames that no other needs.
-
-    H.264 says of every frame whether any other refers to it. HEVC says it for frames of the same temporal layer, so
-    only where there is one layer: the number stands in the header of MP4 and Matroska (ISO/IEC 14496-15, 8.3.3.1).
-    """
+def _marks_reference_frames(stream: VideoStream) -> bool:
+    """Whether FFmpeg's NONREF leaves out only frames that no other frame needs."""
+    # H.264 says of every frame whether any other refers to it. HEVC says it for frames of the same temporal layer, so
+    # only where there is one layer: the number stands in the header of MP4 and Matroska (ISO/IEC 14496-15, 8.3.3.1).
     name, header = stream.codec_context.name, stream.codec_context.extradata or b""
     return name == "h264" or (name == "hevc" and len(header) > 21 and header[0] == 1 and header[21] >> 3 & 7 == 1)

@@ -7,8 +7,8 @@ from vtg.video.decoders.picture import resized
 from vtg.video.files.video_files import ffmpeg_name
 from vtg.video.frame_index import FrameIndex
 
+# Frames held at full size at a time: 100 MB of 1080p.
 BATCH = 16
-"""Frames held at full size at a time."""
 
 
 def decode(index: FrameIndex, chosen: np.ndarray, *, size: tuple[int, int], exact: bool = True) -> np.ndarray:
@@ -21,6 +21,7 @@ def decode(index: FrameIndex, chosen: np.ndarray, *, size: tuple[int, int], exac
     path = index.info.path
     try:
         from torchcodec.decoders import VideoDecoder  # pyright: ignore
+    # Without FFmpeg's libraries, or with those of another version, it raises a RuntimeError or OSError on import.
     except (ImportError, RuntimeError, OSError) as error:
         raise ImportError(
             "video.decoder = torchcodec: cannot be imported; pip install 'vtg[video]' and install FFmpeg's shared "
@@ -28,9 +29,11 @@ def decode(index: FrameIndex, chosen: np.ndarray, *, size: tuple[int, int], exac
         ) from error
     if index.format == "mpegts":
         raise DecodeError(f"{path}: torchcodec gives other frames than asked for in MPEG-TS; use video.decoder = pyav")
+    # It gives times as floats, while neighbours in a stream are at least one tick apart.
     tolerance_s = max(float(index.time_base) / 2, 1e-6)
     frames = np.empty((len(chosen), 3, *size), dtype=np.uint8)
     try:
+        # Opened for each call: it is not thread-safe, and does not survive a fork. One thread: workers fill the cores.
         decoder = VideoDecoder(
             ffmpeg_name(path), stream_index=index.stream_index, dimension_order="NHWC", num_ffmpeg_threads=1
         )
