@@ -125,6 +125,7 @@ def build_vtg(case: Case) -> tuple[Any, Begin]:
     import numpy as np
 
     from vtg.annotations.sample import Sample
+    from vtg.annotations.target import Spans
     from vtg.data.grounding_dataset import GroundingDataset, SkipReport
     from vtg.models.loading import prepare_training
     from vtg.tasks.span_task import SpanTask
@@ -136,7 +137,7 @@ def build_vtg(case: Case) -> tuple[Any, Begin]:
     from vtg.video.provider import ClipProvider
 
     config = case.config()
-    sample = Sample(case.path, case.frames / 2, ((1.0, 2.0),), QUERY, "1", place="benchmark:1")
+    sample = Sample(case.path, case.frames / 2, Spans(((1.0, 2.0),)), QUERY, "1", place="benchmark:1")
     dataset = GroundingDataset(
         [sample],
         task=SpanTask(config.task),

@@ -32,13 +32,17 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.entry": ("vtg.errors", "vtg.output", "vtg.config"),
     "vtg.annotations.raw_rows": (),
     "vtg.annotations.row_checks": ("vtg.video.files.address", "vtg.annotations.raw_rows"),
-    "vtg.annotations.sample": ("vtg.video.files.address", "vtg.annotations.raw_rows", "vtg.annotations.row_checks"),
+    "vtg.annotations.target": (),
+    "vtg.annotations.sample": (
+        "vtg.video.files.address", "vtg.annotations.target", "vtg.annotations.raw_rows", "vtg.annotations.row_checks",
+    ),
     "vtg.video": ("vtg.errors", "vtg.output", "vtg.threads", "vtg.video.files.address", "vtg.config"),
     "vtg.annotations.unannotated_rows": (
-        "vtg.errors", "vtg.annotations.raw_rows", "vtg.annotations.row_checks", "vtg.annotations.sample", "vtg.video",
+        "vtg.errors", "vtg.annotations.raw_rows", "vtg.annotations.row_checks", "vtg.annotations.target",
+        "vtg.annotations.sample", "vtg.video",
     ),
     "vtg.annotations.formats": ("vtg.errors", "vtg.annotations.sample", "vtg.video"),
-    "vtg.annotations.sample_table": ("vtg.annotations.sample",),
+    "vtg.annotations.sample_table": ("vtg.annotations.target", "vtg.annotations.sample"),
     "vtg.annotations.table_cache": (
         "vtg.errors", "vtg.output", "vtg.video.files.address", "vtg.annotations.raw_rows", "vtg.annotations.sample",
         "vtg.video", "vtg.annotations.formats", "vtg.annotations.sample_table",

@@ -180,7 +180,7 @@ def _samples(rows_file: str, config: PredictConfig, report: "SkipReport") -> "Se
         raise ConfigError(f"{rows_file}: no usable row among {len(found)} ({lost[0].place}: {lost[0].reason})")
     report.expect(len(found))
     report.add(lost)
-    if unknown := sum(not sample.spans for sample in samples):
+    if unknown := sum(not sample.is_labelled for sample in samples):
         log.info("%d of %d rows have no timestamp: they are answered, and not scored", unknown, len(samples))
     return samples
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from vtg.annotations import raw_rows as rows
 from vtg.annotations import row_checks as checks
 from vtg.annotations.sample import Problem, Sample, check_row, read_samples, resolve_video
+from vtg.annotations.target import Spans
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 GOOD = {"video": "a.mp4", "duration": 30.0, "timestamp": [2.0, 5.5], "sentence": "a man sits down"}
@@ -48,7 +49,7 @@ def test_a_row_becomes_a_sample_and_a_row_again(tmp_path: Path) -> None:
     assert sample == Sample(
         video="a.mp4",
         duration_s=30.0,
-        spans=((2.0, 5.5),),
+        target=Spans(((2.0, 5.5),)),
         query="a man sits down",
         qid="7",
         video_start_s=10.0,
@@ -79,7 +80,7 @@ def test_null_means_absent_and_a_missing_qid_is_made_from_the_place(tmp_path: Pa
 
 def test_a_sample_outside_its_clip_cannot_be_made() -> None:
     with pytest.raises(ValueError, match=r"a.jsonl:3: timestamp: \(\(2, 40\),\) must be spans inside the clip of 30 s"):
-        Sample(video="a.mp4", duration_s=30.0, spans=((2, 40),), query="x", qid="1", place="a.jsonl:3")
+        Sample(video="a.mp4", duration_s=30.0, target=Spans(((2, 40),)), query="x", qid="1", place="a.jsonl:3")
 
 
 NOT_A_PAIR = "must be [start, end] in seconds, or a list of such pairs"

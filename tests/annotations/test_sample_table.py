@@ -19,6 +19,7 @@ from vtg.annotations import table_cache as reading
 from vtg.annotations.sample import Problem, Sample, read_samples, resolve_video
 from vtg.annotations.sample_table import SampleTable
 from vtg.annotations.table_cache import read_table, video_stamps
+from vtg.annotations.target import NoMoment, Spans, Unlabelled
 from vtg.errors import ConfigError
 from vtg.video.files import video_files as storage
 
@@ -232,3 +233,20 @@ def test_videos_looked_for_together_are_those_their_names_resolve_to_one_by_one(
     assert all(
         sizes[name] == -1 for name in ("folder.mp4", "dangling.mp4", "gone.mp4", "s.tar::b.mp4", "ftp://host/a.mp4")
     )
+
+
+def test_every_kind_of_target_comes_out_of_a_table_as_it_went_in(tmp_path):
+    targets = [Spans(((1.0, 2.0),)), NoMoment(), Unlabelled(), Spans(((0.0, 1.0), (3.0, 4.0)))]
+    samples = [Sample("a.mp4", 9.0, target, "q", str(at)) for at, target in enumerate(targets)]
+    table = SampleTable.of(samples)
+    assert [one.target for one in table] == targets
+    assert [one.is_labelled for one in table] == [True, True, False, True]
+    assert [one.row().get("timestamp") for one in table] == [[1.0, 2.0], [], None, [[0.0, 1.0], [3.0, 4.0]]]
+    asked = [Sample("a.mp4", 9.0, target, "q", "0") for target in (NoMoment(), Unlabelled())]
+    assert len({SampleTable.of([one]).digest() for one in asked}) == 2
+    assert len(set(SampleTable.of(asked).keys())) == 2
+
+
+def test_a_target_of_spans_has_one():
+    with pytest.raises(ValueError, match=r"use NoMoment\(\) or Unlabelled\(\)"):
+        Spans(())

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from vtg.annotations.sample import Sample
 from vtg.annotations.sample_table import SampleTable
+from vtg.annotations.target import Spans
 from vtg.batching.cost import VideoFacts, query_tokens, sample_costs, video_facts
 from vtg.config.task_settings import TaskConfig
 from vtg.config.video_settings import VideoConfig
@@ -16,7 +17,7 @@ from vtg.video.clip_loading import load_clip
 
 
 def sample(path: str, duration_s: float, query: str = "a red circle moves to the left") -> Sample:
-    return Sample(path, duration_s, ((0.1, duration_s / 2),), query, "q")
+    return Sample(path, duration_s, Spans(((0.1, duration_s / 2),)), query, "q")
 
 
 def facts_of(samples: list[Sample]) -> VideoFacts:
@@ -89,7 +90,7 @@ def test_no_answer_has_more_tokens_than_its_cost_counts(qwen3_vl, answer):
     for duration_s in (0.7, 9.44, 9.5, 9.97, 10.0, 63.2, 99.4, 99.96, 100.0, 950.0, 999.6, 3600.0):
         many = [np.sort(rng.uniform(0, duration_s, 2)).tolist() for _ in range(8)]
         rows = [((start, end),) for start, end in [*many, [0.99 * duration_s, duration_s]]] + [tuple(map(tuple, many))]
-        samples = [Sample("a.mp4", duration_s, spans, "x", "q") for spans in rows]
+        samples = [Sample("a.mp4", duration_s, Spans(tuple(spans)), "x", "q") for spans in rows]
         settings = {"task": task, "processor": qwen3_vl.processor, "video": VideoConfig(min_pixels=784)}
         costs = sample_costs(samples, None, **settings)
         for one, cost in zip(samples, (costs.tokens - costs.shared_tokens).tolist(), strict=True):
@@ -102,5 +103,5 @@ def test_no_answer_has_more_tokens_than_its_cost_counts(qwen3_vl, answer):
 def test_a_row_with_more_moments_than_an_answer_holds_is_counted_and_no_error(qwen3_vl):
     spans = tuple((at / 100, at / 100 + 0.005) for at in range(300))
     settings = {"task": SpanTask(TaskConfig()), "processor": qwen3_vl.processor, "video": VideoConfig(min_pixels=784)}
-    (tokens,) = sample_costs([Sample("a.mp4", 10.0, spans, "x", "q")], None, **settings).tokens
+    (tokens,) = sample_costs([Sample("a.mp4", 10.0, Spans(tuple(spans)), "x", "q")], None, **settings).tokens
     assert tokens > 256 * 8

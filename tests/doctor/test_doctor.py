@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from vtg.annotations.sample import Sample
+from vtg.annotations.target import Spans
 from vtg.config.model_settings import LoraConfig, ModelConfig
 from vtg.config.task_settings import TaskConfig
 from vtg.config.video_settings import VideoConfig
@@ -73,7 +74,7 @@ def sample(row: dict) -> Sample:
     return Sample(
         video=row["video"],
         duration_s=row["duration"],
-        spans=(tuple(row["timestamp"]),),
+        target=Spans((tuple(row["timestamp"]),)),
         query=row["sentence"],
         qid=row["qid"],
         video_start_s=row.get("video_start"),

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vtg.annotations.sample import Sample
+from vtg.annotations.target import Spans
 from vtg.batching.cost import SampleCosts
 from vtg.config.data_settings import BatchingConfig
 from vtg.config.model_settings import ModelConfig
@@ -32,7 +33,7 @@ def rows(count: int, *, per_video: int = 1, seed: int = 0) -> tuple[list[Sample]
     draws = np.random.default_rng(seed).lognormal(4, 0.8, size=count // per_video + 1)
     seconds = np.clip(draws, 3, 250)[np.arange(count) // per_video]
     samples = [
-        Sample(f"{at // per_video}.mp4", float(s), ((0.0, 1.0),), "q", str(at), place=f"rows.jsonl:{at + 1}")
+        Sample(f"{at // per_video}.mp4", float(s), Spans(((0.0, 1.0),)), "q", str(at), place=f"rows.jsonl:{at + 1}")
         for at, s in enumerate(seconds)
     ]
     vision = (30 * seconds).astype(np.int64)
@@ -195,7 +196,7 @@ def test_dropping_the_last_of_too_few_batches_is_an_error():
 )
 def test_rows_of_a_clip_form_units_as_large_as_a_batch_holds(rows, by, most):
     samples = [
-        Sample(f"{video}.mp4", 10.0, ((0.0, 1.0),), "q", str(at), start, None if start is None else start + 10)
+        Sample(f"{video}.mp4", 10.0, Spans(((0.0, 1.0),)), "q", str(at), start, None if start is None else start + 10)
         for at, (video, start, _) in enumerate(rows)
     ]
     text = np.array([tokens for *_, tokens in rows])

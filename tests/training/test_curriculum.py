@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from vtg.annotations.sample import Sample
+from vtg.annotations.target import Spans
 from vtg.config.rl_settings import CurriculumConfig
 from vtg.entry import conf_dir
 from vtg.errors import ConfigError
@@ -19,7 +20,7 @@ from vtg.training.rl.curriculum import Choice, IoURecord, Plateau, check, choose
 
 
 def sample(number: int, **given) -> Sample:
-    return Sample(f"{number}.mp4", 30.0, **({"spans": ((2.0, 6.0),), "query": "q", "qid": str(number)} | given))
+    return Sample(f"{number}.mp4", 30.0, **({"target": Spans(((2.0, 6.0),)), "query": "q", "qid": str(number)} | given))
 
 
 def record_of(iou: list[float] | np.ndarray) -> IoURecord:
@@ -48,7 +49,7 @@ def test_a_record_starts_from_the_annotations():
             sample(0, difficulty=40.0, pred=(2.0, 6.0)),
             sample(1, pred=(2.0, 4.0)),
             sample(2, pred=(20.0, 24.0)),
-            sample(3, spans=((0.0, 2.0), (4.0, 6.0)), pred=(0.0, 6.0)),
+            sample(3, target=Spans(((0.0, 2.0), (4.0, 6.0))), pred=(0.0, 6.0)),
             sample(4, difficulty=130.0),
             sample(5),
         ]

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vtg.annotations.sample import Sample
+from vtg.annotations.target import Spans
 from vtg.config.load import load_config
 from vtg.config.rl_settings import RewardsConfig
 from vtg.config.task_settings import TaskConfig
@@ -399,7 +400,7 @@ def test_the_functions_for_trl_give_one_unweighted_reward_a_completion(chat):
     )
     functions = reward_functions(terms, SpanTask(TaskConfig(answer="relative")))
     assert [f.__name__ for f in functions] == ["temporal_iou", "recall", "format"]
-    samples = [Sample("a.mp4", duration_s, ((10.0, 20.0),), "x", "q") for duration_s in (100.0, 50.0, 50.0)]
+    samples = [Sample("a.mp4", duration_s, Spans(((10.0, 20.0),)), "x", "q") for duration_s in (100.0, 50.0, 50.0)]
     rewards = trl_call(functions, ["0.100 to 0.300", "0.200 to 0.400", "no idea"], samples, chat=chat)
     assert rewards == [[0.5, 0.75, 0.0], [1.0, 1.0, 0.0], [1.0, 1.0, 0.0]]
     again = pickle.loads(pickle.dumps(functions))

@@ -10,6 +10,7 @@ import pytest
 from vtg.annotations.sample import Sample
 from vtg.annotations.sample_table import SampleTable
 from vtg.annotations.table_cache import video_stamps
+from vtg.annotations.target import Spans
 from vtg.batching.cost import sample_costs, video_facts
 from vtg.config.task_settings import TaskConfig
 from vtg.config.video_settings import VideoConfig
@@ -87,7 +88,7 @@ def test_a_stop_keeps_what_was_done(folder, monkeypatch):
 
 
 def samples(names: list[str]) -> SampleTable:
-    return SampleTable.of([Sample(name, 0.5, ((0.1, 0.3),), "it gets brighter", "q") for name in names])
+    return SampleTable.of([Sample(name, 0.5, Spans(((0.1, 0.3),)), "it gets brighter", "q") for name in names])
 
 
 def test_planning_needs_no_video_of_an_index_and_costs_the_same(folder, qwen3_vl, monkeypatch):

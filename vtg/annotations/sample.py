@@ -18,9 +18,8 @@ import msgspec
 
 from vtg.annotations import raw_rows as rows
 from vtg.annotations import row_checks as checks
+from vtg.annotations.target import NoMoment, Span, Spans, Target, Unlabelled
 from vtg.video.files.address import TAR_MEMBER, is_address
-
-Span = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +42,15 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One query about one clip, and the moments that answer it: seconds, relative to the clip, inside it.
+    """One query about one clip, and its target: what the answer should be, or that nobody has labelled it.
 
-    Without `spans` nobody has annotated it: it can be asked, neither trained on nor scored.
+    Raises:
+        ValueError: the target has spans that are not inside the clip.
     """
 
     video: str
     duration_s: float
-    spans: tuple[Span, ...]
+    target: Target
     query: str
     qid: str
     video_start_s: float | None = None
@@ -67,13 +67,27 @@ class Sample:
                 "each with start < end; `python -m vtg.validate` lists such rows"
             )
 
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """The target's spans in seconds of the clip; none where it has no moment or no label."""
+        return self.target.spans
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether it can be trained on and scored."""
+        return not isinstance(self.target, Unlabelled)
+
     def row(self) -> dict[str, Any]:
-        """The annotation row again, under its JSONL keys; optional keys that are absent stay absent."""
+        """The annotation row again, under its JSONL keys; optional keys that are absent stay absent.
+
+        `timestamp`: one span, a list of several, `[]` for no moment; absent where nobody has labelled the sample.
+        """
         spans = [list(span) for span in self.spans]
+        unlabelled_or_empty = [] if isinstance(self.target, NoMoment) else None
         known = {
             "video": self.video,
             "duration": self.duration_s,
-            "timestamp": spans[0] if len(spans) == 1 else spans or None,
+            "timestamp": spans[0] if len(spans) == 1 else spans or unlabelled_or_empty,
             "sentence": self.query,
             "qid": self.qid,
             "video_start": self.video_start_s,
@@ -182,7 +196,7 @@ def _sample(row: dict[str, Any], *, path: str, line: int) -> Sample:
     return Sample(
         video=row["video"],
         duration_s=float(row["duration"]),
-        spans=spans_of(row),
+        target=Spans(spans_of(row)),
         query=row["sentence"],
         qid=f"{_stem(path)}:{line}" if qid is None else str(qid),
         video_start_s=_optional_float(row.get("video_start")),
@@ -202,7 +216,7 @@ def _clean_sample(row: checks.Row, metadata: dict[str, Any], *, path: str, line:
     return Sample(
         video=row.video,
         duration_s=row.duration,
-        spans=spans,
+        target=Spans(spans),
         query=row.sentence,
         qid=f"{_stem(path)}:{line}" if row.qid is None else str(row.qid),
         video_start_s=row.video_start,

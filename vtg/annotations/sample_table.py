@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from vtg.annotations.sample import Problem, Sample
+from vtg.annotations.target import Spans, stored_target
 
 BATCH_ROWS, BATCH_BYTES = 16384, 32 << 20
 """A record batch ends at either."""
@@ -26,7 +27,7 @@ BATCH_ROWS, BATCH_BYTES = 16384, 32 << 20
 RELEASE_ROWS = 64
 """The kernel maps 64 KiB around each page: so many rows are some 50 MB."""
 
-_TEXTS = ("video", "query", "qid", "metadata", "place")
+_TEXTS = ("video", "query", "qid", "metadata", "place", "target")
 _NUMBERS = ("duration_s", "video_start_s", "video_end_s", "difficulty", "pred_start_s", "pred_end_s")
 SCHEMA = pa.schema(
     [
@@ -37,7 +38,8 @@ SCHEMA = pa.schema(
     ]
 )
 """NaN is an absent number. `spans`: start, end, start … in seconds. `metadata`: JSON, null where there is none. `qid`
-and `place` are null where they follow from the path of the annotation file and the `line`."""
+and `place` are null where they follow from the path of the annotation file and the `line`. `target`: the kind of the
+target, null for `Spans`, which nearly all rows have."""
 
 
 @dataclass(frozen=True)
@@ -198,17 +200,22 @@ class SampleTable(Sequence[Sample]):
         """
         found = hashlib.sha256()
         names = ["video", "query", "duration_s", "video_start_s", "video_end_s", "spans"]
-        for row in self._dicts(names + (["qid", "line", "metadata"] if with_ids else [])):
+        for row in self._dicts([*names, "target"] + (["qid", "line", "metadata"] if with_ids else [])):
             told = [row[name] for name in names]
+            told += [] if row["target"] is None else [row["target"]]  # digests of before this column stay valid
             told += [self._qid(row), row["metadata"]] if with_ids else []
             found.update(repr(told).encode("utf-8", "surrogatepass"))
         return found.hexdigest()[:16]
 
     def keys(self) -> Iterator[tuple[Any, ...]]:
-        """Of each sample what no other has: its clip, its sentence and its spans."""
+        """Of each sample what no other has: its clip, its sentence and its target."""
         names = ["video", "query", "video_start_s", "video_end_s"]
-        for row in self._dicts([*names, "spans"]):
-            yield (*(None if row[name] != row[name] else row[name] for name in names), tuple(row["spans"]))
+        for row in self._dicts([*names, "spans", "target"]):
+            yield (
+                *(None if row[name] != row[name] else row[name] for name in names),
+                tuple(row["spans"]),
+                row["target"],
+            )
 
     def release(self) -> None:
         """Gives back the memory of what was mapped so far; it is mapped again when it is looked at."""
@@ -240,7 +247,7 @@ class SampleTable(Sequence[Sample]):
         return Sample(
             video=row["video"],
             duration_s=row["duration_s"],
-            spans=tuple(zip(times[::2], times[1::2], strict=True)),
+            target=stored_target(row["target"] or Spans.kind, tuple(zip(times[::2], times[1::2], strict=True))),
             query=row["query"],
             qid=self._qid(row),
             video_start_s=_number(row["video_start_s"]),
@@ -278,7 +285,8 @@ def write_samples(found: Iterable[Sample | Problem], file: IO[bytes], *, path: s
             qid = None if one.qid == f"{stem}:{line}" else one.qid
             place = None if one.place == f"{path}:{line}" else one.place
             metadata = json.dumps(one.metadata) if one.metadata else None
-            for column, text in zip(texts, (one.video, one.query, qid, metadata, place), strict=True):
+            kind = None if isinstance(one.target, Spans) else one.target.kind
+            for column, text in zip(texts, (one.video, one.query, qid, metadata, place, kind), strict=True):
                 column.append(text)
                 held += len(text) if text else 0
             start_s, end_s = one.pred or (nan, nan)

@@ -36,7 +36,7 @@ from vtg.video.files import video_files as storage
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3
+FORMAT = 4
 """Goes up with any change to the columns, to the rules of `vtg.annotations.row_checks`, or to what a Sample holds."""
 
 SMALL_BYTES = 4 << 20

@@ -9,6 +9,7 @@ import msgspec
 from vtg.annotations import raw_rows as rows
 from vtg.annotations import row_checks as checks
 from vtg.annotations.sample import Problem, Sample, empty_file, resolve_video, sample_of
+from vtg.annotations.target import Unlabelled
 from vtg.errors import SampleError
 from vtg.video.container import probe
 
@@ -23,8 +24,8 @@ def has_open_rows(path: str) -> bool:
 def read_open_rows(path: str, *, video_dir: str | None) -> Iterator[Sample | Problem]:
     """As `vtg.annotations.sample.read_samples`, but a row needs no more than a video and a sentence.
 
-    A sample without annotated moments has no `spans`; a duration that is missing is that of the part from video_start
-    to video_end, or of the file. Raises OSError when the file cannot be read.
+    A row without a timestamp becomes an `Unlabelled` sample; a duration that is missing is that of the part from
+    video_start to video_end, or of the file. Raises OSError when the file cannot be read.
     """
     empty, durations = True, dict[str, float]()
     for line, raw in rows.raw_rows(path):
@@ -47,7 +48,7 @@ def read_open_rows(path: str, *, video_dir: str | None) -> Iterator[Sample | Pro
         if "timestamp" in lacks:
             row["timestamp"] = [0, row["duration"]]
         found = sample_of(msgspec.json.encode(row), path=path, line=line)
-        yield replace(found, spans=()) if isinstance(found, Sample) and "timestamp" in lacks else found
+        yield replace(found, target=Unlabelled()) if isinstance(found, Sample) and "timestamp" in lacks else found
     if empty:
         yield empty_file(path)
 
