@@ -129,9 +129,9 @@ def build_vtg(case: Case) -> tuple[Any, Begin]:
     from vtg.data.grounding_dataset import GroundingDataset, SkipReport
     from vtg.models.loading import prepare_training
     from vtg.tasks.span_task import SpanTask
-    from vtg.training.rl import rewards
     from vtg.training.rl.curriculum import IoURecord
     from vtg.training.rl.grpo_trainer import VideoGRPOTrainer
+    from vtg.training.rl.rewards.mixture import reward_terms
     from vtg.training.rl.rollouts import RolloutLoader
     from vtg.training.rl.run_rl import grpo_arguments
     from vtg.video.provider import ClipProvider
@@ -161,7 +161,7 @@ def build_vtg(case: Case) -> tuple[Any, Begin]:
         processing_class=case.processor,
         loader=loader,
         costs=np.ones(1),
-        terms=rewards.build(config.rewards),
+        terms=reward_terms(config.rewards),
         record=IoURecord.start([sample]),
         report=SkipReport(Path(case.folder) / "skipped.jsonl", max_bad_share=1.0),
     )

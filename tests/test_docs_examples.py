@@ -23,7 +23,8 @@ from vtg.evaluation.metrics import PRESETS
 from vtg.inspect.__main__ import main as inspect_command
 from vtg.tasks.answer import CODECS, Answer, Status
 from vtg.tasks.prompts import TEMPLATES
-from vtg.training.rl.rewards import REWARDS, Completion, build
+from vtg.training.rl.rewards import REWARDS, Completion
+from vtg.training.rl.rewards.mixture import reward_terms
 
 ROOT = Path(__file__).parents[1]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
@@ -60,7 +61,7 @@ def tables_as_before() -> Iterator[None]:
 def test_the_reward_of_the_docs_is_one():
     ran("A reward")
     terms: Any = OmegaConf.to_container(OmegaConf.create(code("A reward", "yaml")).rewards.terms)
-    overlap, start = build(RewardsConfig(terms=terms))
+    overlap, start = reward_terms(RewardsConfig(terms=terms))
     assert (start.name, start.weight, start.options) == ("start_error", 0.5, {"scale": 1.0})
     completion = Completion("", Answer(((2.5, 9.0),), Status.OK, ""), ((2.0, 9.0),), 30.0)
     assert start(completion) == 0.5 < overlap(completion)

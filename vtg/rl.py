@@ -18,16 +18,18 @@ def _train(config: RLConfig) -> None:
     from vtg.models.checkpoint_settings import adopt
     from vtg.models.hub import find_model
     from vtg.training.processes import processes_exit_together
-    from vtg.training.rl import curriculum, rewards
+    from vtg.training.rl import curriculum
+    from vtg.training.rl.rewards.mixture import reward_terms
+    from vtg.training.rl.rewards.mixture_warnings import warnings_of
     from vtg.training.run_dir import RunDir
     from vtg.training.zero.zero_settings import deepspeed_settings
 
     curriculum.check(config.curriculum)
-    terms = rewards.build(config.rewards)
+    terms = reward_terms(config.rewards)
     hydra = HydraConfig.get()
     folders = [source.path for source in hydra.runtime.config_sources if source.schema == "file"]
     notes = adopt(config, chosen_settings(hydra.job.config_name or "rl", hydra.overrides.task, folders))
-    notes += [f"rewards: {warning}" for warning in rewards.warnings_of(terms, task=config.task)]
+    notes += [f"rewards: {warning}" for warning in warnings_of(terms, task=config.task)]
     check_together(config)
     deepspeed_settings(config.deepspeed)
     with RunDir(config).claimed():

@@ -15,7 +15,7 @@ from vtg.config.schema import RLConfig, SFTConfig
 from vtg.config.unknown import HYDRA_FLAGS, check_choice, check_flags, has_key, unknown_key
 from vtg.entry import conf_dir
 from vtg.errors import ConfigError
-from vtg.training.rl import rewards
+from vtg.training.rl.rewards.mixture import reward_terms
 
 ROOT = Path(__file__).parents[2]
 GROUPS = {folder.name for folder in conf_dir().iterdir() if folder.is_dir()}
@@ -156,7 +156,7 @@ def test_a_group_given_a_file_a_model_or_a_switch_says_what_to_set():
 
 def test_an_option_of_a_reward_too():
     with pytest.raises(ConfigError, match=rf"rewards\.terms\[0\]\.mode: .*{re.escape(OPTIONS['mode'])}"):
-        rewards.build(RewardsConfig(terms=[{"name": "segment_overlap", "weight": 1.0, "mode": "f1"}]))
+        reward_terms(RewardsConfig(terms=[{"name": "segment_overlap", "weight": 1.0, "mode": "f1"}]))
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,10 @@ from vtg.config.load import load_config
 from vtg.config.schema import RLConfig
 from vtg.data.grounding_dataset import SkipReport
 from vtg.entry import conf_dir
-from vtg.training.rl import curriculum, rewards
+from vtg.training.rl import curriculum
 from vtg.training.rl.grpo_trainer import VideoGRPOTrainer
 from vtg.training.rl.prompt_batches import plan, prompt_costs
+from vtg.training.rl.rewards.mixture import reward_terms
 from vtg.training.rl.rollout_batch import MicroBatch
 from vtg.training.rl.rollouts import RolloutLoader
 from vtg.training.rl.run_rl import grpo_arguments
@@ -58,7 +59,7 @@ def train(words: list[str]) -> None:
     from vtg.training.rl.run_rl import train as train_grpo
 
     config = compose(words)
-    train_grpo(config, rewards.build(config.rewards))
+    train_grpo(config, reward_terms(config.rewards))
 
 
 def build(words: list[str]) -> VideoGRPOTrainer:
@@ -94,7 +95,7 @@ def build(words: list[str]) -> VideoGRPOTrainer:
         processing_class=run.processor,
         loader=loader,
         costs=costs,
-        terms=rewards.build(config.rewards),
+        terms=reward_terms(config.rewards),
         record=record,
         report=SkipReport(Path(config.output_dir) / "skipped.jsonl", max_bad_share=config.data.max_bad_share),
     )

@@ -20,7 +20,10 @@ from vtg.errors import ConfigError
 from vtg.tasks.answer import Answer, Status
 from vtg.tasks.iou import Span, temporal_iou
 from vtg.tasks.span_task import SpanTask
-from vtg.training.rl.rewards import CHECKS, REWARDS, Completion, build, reward_functions, warnings_of
+from vtg.training.rl.rewards import REWARDS, Completion
+from vtg.training.rl.rewards.mixture import CHECKS, reward_terms
+from vtg.training.rl.rewards.mixture_warnings import warnings_of
+from vtg.training.rl.rewards.trl_functions import reward_functions
 
 DURATION_S = 100.0
 TRUTH = ((40.0, 50.0),)
@@ -64,7 +67,7 @@ def reward(label: str, completion: Completion) -> float:
 
 
 def terms_of(*terms: object, normalise_weights: bool = False):
-    return build(RewardsConfig(terms=list(terms), normalise_weights=normalise_weights))  # type: ignore[arg-type]
+    return reward_terms(RewardsConfig(terms=list(terms), normalise_weights=normalise_weights))  # type: ignore[arg-type]
 
 
 @st.composite
@@ -332,7 +335,7 @@ IOU = {"name": "temporal_iou"}
 )
 def test_terms_that_cannot_be_are_named_with_what_is_allowed(terms, said):
     with pytest.raises(ConfigError) as caught:
-        build(RewardsConfig(terms=terms))
+        reward_terms(RewardsConfig(terms=terms))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -415,7 +418,7 @@ SHIPPED = sorted(path.stem for path in (CONF / "rewards").glob("*.yaml"))
 def test_every_shipped_mixture_builds_and_teaches_what_it_should(choice):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = load_config(compose(f"rewards/{choice}").rewards, RewardsConfig)
-    terms = build(config)
+    terms = reward_terms(config)
     task = TaskConfig(think=choice == "time_r1")
     assert warnings_of(terms, task=task) == []
     assert (CONF / "rewards" / f"{choice}.yaml").read_text(encoding="utf-8").startswith("# ")
@@ -427,7 +430,8 @@ def test_every_shipped_mixture_builds_and_teaches_what_it_should(choice):
 
 
 def test_rewards_are_computed_without_torch_and_without_hugging_face():
-    code = "import sys, vtg.training.rl.rewards; print(*sorted({'torch', 'transformers', 'trl'} & sys.modules.keys()))"
+    code = "import sys, vtg.training.rl.rewards.trl_functions, vtg.training.rl.rewards.mixture_warnings\n"
+    code += "print(*sorted({'torch', 'transformers', 'trl'} & sys.modules.keys()))"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
     assert done.stdout == "\n"

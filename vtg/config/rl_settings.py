@@ -12,7 +12,7 @@ class RewardsConfig:
 
     terms: list[dict[str, Any]] = setting(
         factory=lambda: [{"name": "temporal_iou", "weight": 1.0}],
-        help="each {name, weight, clip: [low, high], label} and that reward's options (vtg/training/rl/rewards.py)",
+        help="each {name, weight, clip: [low, high], label} and that reward's options (vtg/training/rl/rewards)",
     )
     normalise_weights: bool = setting(False, "the weights are divided by the sum of their absolute values")
 

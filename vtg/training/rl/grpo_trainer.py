@@ -53,7 +53,8 @@ from vtg.training.rl.engine_protocol import Completions
 from vtg.training.rl.engines import ENGINES, check_parity
 from vtg.training.rl.policy import Policy
 from vtg.training.rl.prompt_batches import PromptBatches
-from vtg.training.rl.rewards import Term, reward_functions
+from vtg.training.rl.rewards.mixture import Term
+from vtg.training.rl.rewards.trl_functions import reward_functions
 from vtg.training.rl.rollout_batch import MicroBatch, Sampled, Saved
 from vtg.training.rl.rollouts import MicroStep, Rollout, RolloutLoader, RolloutState
 from vtg.training.stopping import StopOnSignal

@@ -23,7 +23,7 @@ from vtg.training.hf_arguments import training_arguments
 from vtg.training.rl import curriculum, engines
 from vtg.training.rl.grpo_trainer import VideoGRPOTrainer, check_trl
 from vtg.training.rl.prompt_batches import PromptBatches, plan, prompt_costs
-from vtg.training.rl.rewards import Term
+from vtg.training.rl.rewards.mixture import Term
 from vtg.training.rl.rollouts import RolloutLoader
 from vtg.training.run import TrainingRun
 from vtg.training.run_record import FILES
