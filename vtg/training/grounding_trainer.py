@@ -1,4 +1,4 @@
-"""What vtg's trainers have in common: evaluation by generation, and settings beside every checkpoint."""
+"""What the SFT and GRPO trainers share: evaluation by generation, whole checkpoints, and errors that name the step."""
 
 import math
 import shutil
@@ -32,7 +32,9 @@ from vtg.training.zero.zero_trainer import ZeroTrainer
 
 
 class SaveBest(TrainerCallback):
-    """A checkpoint of the best weights so far, whenever they are validated: `save_steps` need not be `eval_steps`."""
+    """Saves a checkpoint whenever validation finds the best weights until then."""
+
+    # transformers' `load_best_model_at_end` refuses save_steps that are not a multiple of eval_steps.
 
     def on_evaluate(self, args, state, control, metrics, **kwargs):
         best = -math.inf if state.best_metric is None else state.best_metric
@@ -41,10 +43,18 @@ class SaveBest(TrainerCallback):
 
 
 class GroundingTrainer(ZeroTrainer):
-    """A Trainer whose evaluation are greedy answers, scored in temporal IoU, and which says what a step failed on.
+    """A Trainer that evaluates by greedy answers, scored in temporal IoU, and names the samples of a step that fails.
 
-    Subclasses set, before they evaluate or save: `config`; `report`, which hears of what cannot be read; `base`, the
-    model that an adapter stands on; and `stop`, which knows whether a signal ended the run.
+    Subclasses set, before they evaluate or save: `config`; `report`, to which samples that cannot be read are added;
+    `base`, the model that an adapter was trained on; and `stop`, which knows whether a signal ended the run.
+
+    Attributes:
+        interval_s: `time.monotonic()` where what the next log entry counts began.
+        resumed_steps: optimizer steps done before, counted in steps of the present world size, where a checkpoint of
+            another one is resumed; None otherwise.
+        outdated: checkpoints of more steps than `resumed_steps`, to be replaced as training reaches them.
+        test_sets: data sets that will be answered beside the validation set.
+        private_names_of: libraries whose private names this trainer overrides or calls, whatever the settings.
     """
 
     config: SFTConfig
@@ -55,16 +65,14 @@ class GroundingTrainer(ZeroTrainer):
     _current_batch: StepBatch | None = None
     _guard: FiniteGuard | None = None
     resumed_steps: int | None = None
-    """Steps done, as the ranks of now count them, where a checkpoint of other ranks is gone on from."""
     outdated: Sequence[Path] = ()
     test_sets: Sequence[GroundingDataset] = ()
-    """Data sets that will be answered beside the validation set."""
     private_names_of: frozenset[str] = frozenset({"transformers", "peft"})
-    """Libraries whose private names this trainer overrides or calls, whatever the settings."""
     _saves_to: str | None = None
     _reader: QuestionReader | None = None
 
     def __init__(self, *, args: TrainingArguments, **kwargs: Any) -> None:
+        # First: an override of a method that a new release renamed would never be called, without an error.
         plugins = frozenset({"trl", "deepspeed"}) if args.deepspeed else frozenset()
         check_private_names(self.private_names_of | plugins)
         super().__init__(args=args, **kwargs)
@@ -72,13 +80,13 @@ class GroundingTrainer(ZeroTrainer):
 
     @property
     def guard(self) -> FiniteGuard:
-        """What watches the losses of this run."""
+        """Checks the losses of this run; made when first asked for, as subclasses set `config` after `__init__`."""
         if self._guard is None:
             self._guard = FiniteGuard(self.config.on_nan)
         return self._guard
 
     def step_batch(self, inputs: Any) -> StepBatch:
-        """What a micro-batch of the training loader holds."""
+        """The samples and tokens of a micro-batch of the training loader."""
         raise NotImplementedError
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
@@ -100,11 +108,12 @@ class GroundingTrainer(ZeroTrainer):
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """One micro-batch; remembers what it holds, for errors."""
-        shown = self._current_batch = self.step_batch(inputs)
-        return self.guard.add(super().training_step(model, inputs, num_items_in_batch), shown)
+        batch = self._current_batch = self.step_batch(inputs)
+        return self.guard.add(super().training_step(model, inputs, num_items_in_batch), batch)
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
-        """The gradient norm; asked for once an optimizer step, before the update, which is left out here if it must."""
+        """The gradient norm; skips the update of a step whose losses or gradients are not finite."""
+        # The Trainer asks for it once an optimizer step: the one place between the gradients and the update.
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         if self.guard.skips_update(norm, self.accelerator, step=self.state.global_step + 1):
             model.zero_grad(set_to_none=True)  # without gradients the optimizer does nothing
@@ -112,37 +121,40 @@ class GroundingTrainer(ZeroTrainer):
         return norm
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds to a training loss how many updates were left out since the last one."""
+        """Logs, with `skipped_updates` since the last entry beside a training loss."""
         if "loss" in logs and (self.guard.skipped or self.config.on_nan == "skip"):
             logs["skipped_updates"] = float(self.guard.take_skipped())
         super().log(logs, start_time)
 
     def resume(self, checkpoint: Path) -> None:
-        """Takes up from a checkpoint what the Trainer does not restore itself; here that is nothing."""
+        """Restores from a checkpoint what the Trainer does not; here that is nothing."""
 
     def planned_steps(self) -> int:
         """Optimizer steps of the whole run, those before a resume included."""
         raise NotImplementedError
 
     def recount_steps(self, checkpoint: Path, steps: int) -> None:
-        """Goes on from a checkpoint as from step `steps`, because the ranks are others than it was saved with."""
+        """Resumes from a checkpoint as from step `steps`, because its world size or batches were others.
+
+        Twice the ranks take half the steps for the same samples: epochs, schedule and `max_steps` count those.
+        """
         self.resumed_steps = steps
-        counted = {int(folder.name.rpartition("-")[2]): folder for folder in checkpoint.parent.glob("checkpoint-*")}
-        self.outdated = [folder for step, folder in counted.items() if step >= steps]
+        by_step = {int(folder.name.rpartition("-")[2]): folder for folder in checkpoint.parent.glob("checkpoint-*")}
+        self.outdated = [folder for step, folder in by_step.items() if step >= steps]
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
-        begun = super()._init_training_state(*args, **kwargs)
+        epoch_and_batch = super()._init_training_state(*args, **kwargs)
         if self.resumed_steps is not None:
             self.state.global_step = self.resumed_steps
             self.state.best_global_step = None  # `best_model_checkpoint` tells where it is
-        return begun
+        return epoch_and_batch
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         with whole_files(path=resume_from_checkpoint, folder=resume_from_checkpoint):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def begin_interval(self) -> None:
-        """Begins what the next log entry counts: what was read and how long it took before is not training."""
+        """Starts the clock and counts of the next log entry, so that evaluation does not count as training."""
         self.interval_s = time.monotonic()
         for dataset in (self.train_dataset, self.eval_dataset):
             if isinstance(dataset, GroundingDataset):
@@ -157,6 +169,7 @@ class GroundingTrainer(ZeroTrainer):
         metrics = {f"{metric_key_prefix}_{key}": float(value) for key, value in score(rows).items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        # The time of training before this evaluation still belongs to the next log entry.
         training_s = began_s - self.interval_s
         self.begin_interval()
         self.interval_s -= training_s
@@ -170,13 +183,16 @@ class GroundingTrainer(ZeroTrainer):
         shuffled_videos: bool = False,
         so_far: AnswersSoFar | None = None,
     ) -> list[dict[str, Any]]:
-        """Prediction rows for all samples that can be read, shared among the ranks, on every rank.
+        """Prediction rows for all samples that can be read, in their order; ranks share the work, and all get the rows.
 
-        `so_far`: what this rank has answered before.
+        Args:
+            progress: title of the progress bar, and of an error.
+            shuffled_videos: each question is asked about another's video.
+            so_far: what this rank answered before the run was stopped.
         """
         try:
             with self.whole_model() as model:
-                found, skipped = predict(
+                rows, skipped = predict(
                     model,
                     dataset,
                     batch_size=self.config.evaluation.batch_size,
@@ -192,16 +208,17 @@ class GroundingTrainer(ZeroTrainer):
             remedies = answering_remedies(self.config.evaluation, self.config.video)
             raise out_of_memory(error, f"{progress}, by generation", remedies) from error
         if self.args.world_size > 1:
-            found = dict(gather_object(list(found.items())))
+            rows = dict(gather_object(list(rows.items())))
             skipped = gather_object(skipped)
         self.report.add(skipped)
-        return [found[index] for index in sorted(found)]
+        return [rows[index] for index in sorted(rows)]
 
     def _reader_of(self, dataset: GroundingDataset) -> QuestionReader:
-        """One reader for all evaluations of a run, whose workers are started once."""
+        """The reader of all evaluations of a run."""
+        # One, because its worker processes import torch when they start, which takes seconds each time.
         if self._reader is None or not any(dataset is known for known in self._reader.datasets):
             others = [known for known in (self.eval_dataset, *self.test_sets) if isinstance(known, GroundingDataset)]
-            known = {id(one): one for one in (*others, dataset)}
+            known = {id(each): each for each in (*others, dataset)}
             self._reader = QuestionReader(known.values(), num_workers=self.args.dataloader_num_workers)
         return self._reader
 
@@ -209,24 +226,24 @@ class GroundingTrainer(ZeroTrainer):
         """Ends the processes that read prompts; a later evaluation would start them again."""
         self._reader = None
 
-    # A checkpoint is written beside and takes its name when all ranks are done with it.
+    # A checkpoint is written to .saving, and renamed once all ranks are done: a kill leaves no half of one.
 
     def save_extra(self, checkpoint: Path) -> None:
-        """Writes what else belongs into a checkpoint; on every rank."""
+        """Writes what a subclass needs to resume into a checkpoint; every rank calls it."""
 
     def _get_output_dir(self, trial: Any) -> str:
         return self._saves_to or super()._get_output_dir(trial)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Saves a checkpoint, whole.
+        """Saves a checkpoint, whole or not at all.
 
         Raises:
-            RunError: it cannot be written; those before it are as they were.
+            RunError: it cannot be written; the checkpoints before it stay as they were.
         """
         run, name = Path(str(self.args.output_dir)), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         staging = run / STAGING
         if self.args.should_save:
-            shutil.rmtree(staging, ignore_errors=True)
+            shutil.rmtree(staging, ignore_errors=True)  # the half of one that a kill or a full disk left
         self.accelerator.wait_for_everyone()
         with explain_write_errors(run, name):
             self._saves_to = str(staging)
@@ -241,11 +258,12 @@ class GroundingTrainer(ZeroTrainer):
                 before = [old for old in self.outdated if str(old) == self.state.best_model_checkpoint]
                 if before:
                     self.state.best_model_checkpoint = str(keep_best(before[0], run))
+                # Written again: the Trainer's own has the best checkpoint under the name of the staging folder.
                 self.state.save_to_json(str(staging / name / TRAINER_STATE_NAME))
                 rename_into_place(staging / name, run / name)
                 best, limit = self.state.best_model_checkpoint, self.args.save_total_limit
                 rotate_checkpoints(str(run), limit, best, use_mtime=True)
-                # Of more steps because of fewer ranks: nothing may go on from them now.
+                # Of the former world size, with higher numbers: without their state nothing resumes from them.
                 for old in self.outdated:
                     if old.name != name:
                         (old / TRAINER_STATE_NAME).unlink(missing_ok=True)
@@ -253,14 +271,19 @@ class GroundingTrainer(ZeroTrainer):
         self.accelerator.wait_for_everyone()
 
     def find_best(self, being_saved: str | None = None) -> None:
-        """Names the best checkpoint where it stands, or will: not where it was written, nor where the run once was."""
+        """Sets the path of the best checkpoint to where it is, or will be once renamed.
+
+        Args:
+            being_saved: name of the checkpoint that is in the staging folder.
+        """
+        # The path in the state is of the staging folder, or of where the run directory was before it was moved.
         if self.state.best_global_step:
             best = Path(str(self.args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}"
             if best.name == being_saved or best.is_dir():
                 self.state.best_model_checkpoint = str(best)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Weights, and beside them the settings that fix their times and prompt."""
+        """Saves the weights and, beside them, the settings of video and prompt that they were trained with."""
         super().save_model(output_dir, _internal_call)
         if self.args.should_save:
             folder = output_dir or self.config.output_dir
@@ -268,15 +291,14 @@ class GroundingTrainer(ZeroTrainer):
 
 
 class _Hooks(TrainerCallback):
-    """What the Trainer tells of a step in public."""
+    """Public callbacks of the Trainer: settings that may change on a resume take effect, and the guard is checked."""
 
     def __init__(self, trainer: GroundingTrainer) -> None:
         self.trainer = trainer
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """What the settings say of the steps to come, where a checkpoint has brought what they said of those before:
-        the learning rate, and how often there is to be saved, validated and logged.
-        """
+        """Applies this start's settings: learning rate, and the steps between logs, validations and checkpoints."""
+        # A checkpoint brings its own of all of these, and would silently override what the user has changed.
         state.compute_steps(args, state.max_steps)
         schedule, steps = kwargs.get("lr_scheduler"), self.trainer.resumed_steps
         if not state.global_step or not isinstance(schedule, LambdaLR):

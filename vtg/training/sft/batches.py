@@ -1,12 +1,11 @@
 """From the samples of a training set to this rank's batches, planned anew every epoch.
 
-One plan for all ranks (`vtg.batching`): the Trainer gets each rank's part of it as a batch sampler of its own, so
-nothing is sharded again. A batch is a list of indices into the training set; a negative one, ~i, is a stand-in: sample
-i without loss.
+One plan for all ranks (`vtg.batching`), of which each rank's part is its Trainer's batch sampler. A batch is a list of
+indices into the training set; a negative one, ~i, is a stand-in: sample i without loss.
 
-A checkpoint holds how far the epoch had come (`batches.json`). Going on with the same number of ranks skips what was
-trained, without decoding it; with another number the samples that are left of the epoch are planned for the new ranks,
-so that each is trained once.
+A checkpoint holds how far the epoch had come (`batches.json`). A resume with the same world size skips what was
+trained, without decoding it; with another one the samples that are left of the epoch are planned for the new ranks, so
+that each is trained once.
 """
 
 import logging
@@ -37,7 +36,7 @@ from vtg.video.video_index import VideoIndex
 log = logging.getLogger(__name__)
 
 PLAN_FILE = "batching.json"
-"""In the run directory: what the first epoch's plan is expected to cost."""
+"""In the run directory: the expected efficiency, padding and batch sizes of the first epoch."""
 
 
 class PlannedBatches(Sampler[list[int]]):
@@ -51,6 +50,7 @@ class PlannedBatches(Sampler[list[int]]):
         self.planner, self.rank, self.ranks, self.dataset = planner, rank, ranks, dataset
         self.current = 0
         self._resumed: Position | None = None
+        # Known before training: the Trainer computes its number of steps and its schedule from the loader's length.
         try:
             self._steps = planner.steps(ranks)
         except ValueError as error:
@@ -61,18 +61,18 @@ class PlannedBatches(Sampler[list[int]]):
             )
 
     def set_epoch(self, epoch: int) -> None:
-        """The epoch whose batches come next, also for the data set, which draws prompts and frames anew."""
+        """Sets the epoch whose batches come next, also for the data set, which draws prompts and frames anew."""
         self.current = epoch
         if self.dataset is not None:
             self.dataset.set_epoch(epoch)
 
     def resume(self, position: Position) -> int:
-        """Plans what is left of an epoch instead of all of it; returns how many of its batches count as done."""
+        """Plans what is left of the position's epoch; returns how many of its batches count as done."""
         self._resumed = position
         return self.planner.remaining(position, self.ranks)[1]
 
     def position(self, epoch: int, steps: int) -> Position:
-        """What to remember once so many steps of an epoch are done."""
+        """The position once `steps` batches of an epoch are done, for a checkpoint."""
         size = self.planner.size
         if self._resumed is None or self._resumed.epoch != epoch:
             return Position(epoch, ((self.ranks, steps),), sizes=(size,))
@@ -81,7 +81,7 @@ class PlannedBatches(Sampler[list[int]]):
         return Position(epoch, (*self._resumed.parts, (self.ranks, steps - done)), sizes=(*before, size))
 
     def plan(self) -> tuple[Plan, int]:
-        """Of the current epoch, of units; and how many of its steps are done already, which are not in the plan."""
+        """The plan of the current epoch, of units, without the steps that are done; and how many these are."""
         if self._resumed is not None and self._resumed.epoch == self.current:
             return self.planner.remaining(self._resumed, self.ranks)
         return self.planner.epoch(self.current, self.ranks), 0
@@ -91,7 +91,8 @@ class PlannedBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         plan, done = self.plan()
-        yield from ([] for _ in range(done))  # never fetched: the Trainer skips them
+        # Empty batches for those that are done: the Trainer skips so many, and a skipped batch is never fetched.
+        yield from ([] for _ in range(done))
         for step in range(plan.steps):
             yield [index for unit in plan.batch(step, self.rank).tolist() for index in self._indices(unit)]
 
@@ -101,10 +102,9 @@ class PlannedBatches(Sampler[list[int]]):
 
 
 class PlannedLoader(DataLoader):
-    """A DataLoader over `PlannedBatches` that hands the epoch on to them.
+    """A DataLoader over `PlannedBatches` that passes the epoch on to them."""
 
-    Where a run goes on the Trainer takes another loader over the same batches, and tells them itself.
-    """
+    # On a resume the Trainer makes another loader over the same batches (skip_first_batches), and calls them itself.
 
     def set_epoch(self, epoch: int) -> None:
         assert isinstance(self.batch_sampler, PlannedBatches)

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on the Hugging Face Trainer: base measured, trained, best kept, tuned measured."""
+"""Supervised fine-tuning: from checked settings to the table of base and tuned scores."""
 
 import logging
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def train(config: SFTConfig) -> None:
-    """One run of `train_sft.py`, from checked settings to the table of base and tuned.
+    """One run of `train_sft.py`.
 
     Raises:
         ConfigError: for settings found wrong before any model loads.
@@ -28,10 +28,11 @@ def train(config: SFTConfig) -> None:
     """
     start_logging()
     arguments = training_arguments(config)
-    _warn_of_other_settings(config)
+    _warn_of_other_settings(Settings(config.model, config.video, config.task))
     run = TrainingRun(config)
     train_set = run.dataset(run.splits.train, training=True)
     batches = plan_batches(config, train_set, arguments, report=run.report)
+    # After reading and planning, so that no number they may draw changes the weights of LoRA.
     set_seed(config.seed)
     continued = isinstance(run.model, PeftModel)
     trainer = SFTTrainer(
@@ -48,9 +49,10 @@ def train(config: SFTConfig) -> None:
     run.train_and_test(trainer, continued=continued)
 
 
-def _warn_of_other_settings(config: SFTConfig) -> None:
-    """Says what differs from how the checkpoint that training starts from was trained."""
-    trained = read_settings(resolve_checkpoint(config.model.path))
+def _warn_of_other_settings(settings: Settings) -> None:
+    """Warns of settings that differ from those that the starting checkpoint was trained with."""
+    path = settings.model.path
+    trained = read_settings(resolve_checkpoint(path))
     if trained is not None:
-        for difference in differences(trained, Settings(config.model, config.video, config.task)):
-            log.warning("%s of %s", difference, config.model.path)
+        for difference in differences(trained, settings):
+            log.warning("%s of %s", difference, path)

@@ -1,4 +1,4 @@
-"""The Hugging Face Trainer, as vtg trains with it."""
+"""The Hugging Face Trainer for SFT: planned batches, the loss on answer tokens, and where in an epoch it resumes."""
 
 import math
 import sys
@@ -32,22 +32,25 @@ from vtg.training.sft.epoch_position import Position
 from vtg.training.stopping import StopOnSignal
 
 BATCH_COUNTS = ("samples", "batches", "tokens", "slots")
-"""What a collator counts of its batches: `slots` are the tokens that are computed, padding included."""
+"""A collator's counts of its batches; `slots` are the tokens that are computed, padding included."""
 
 
 def epoch_and_batches(global_step: int, batches: int, accumulation: int) -> tuple[int, int]:
     """(epoch, batches done in it) after so many optimizer steps, where an epoch has `batches` on every rank."""
+    # The last update of an epoch may have fewer batches, so that an epoch is a whole number of updates.
     epoch, updates = divmod(global_step, -(-batches // accumulation))
     return epoch, updates * accumulation
 
 
 class SFTTrainer(GroundingTrainer):
-    """The Trainer with planned batches, loss on answer tokens alone, evaluation by generation, and settings beside
-    every checkpoint.
+    """The Trainer with planned batches and the loss on answer tokens alone.
+
+    Attributes:
+        batches: this rank's.
+        shift: as in `Position`.
     """
 
     shift: int = 0
-    """See `Position`."""
 
     def __init__(self, *, config: SFTConfig, report: SkipReport, batches: PlannedBatches, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -58,7 +61,7 @@ class SFTTrainer(GroundingTrainer):
         self.base = base_model(config.model)
         self.model_accepts_loss_kwargs = True  # num_items_in_batch reaches compute_loss, which divides by it
         self.stop = StopOnSignal()
-        self.remove_callback(PrinterCallback)
+        self.remove_callback(PrinterCallback)  # prints each log entry as a dict into the progress bar
         self.train_log = TrainLog(Path(config.output_dir) / "train_log.jsonl")
         for callback in (SaveBest(), Progress(), self.train_log, self.stop):
             self.add_callback(callback)
@@ -68,11 +71,7 @@ class SFTTrainer(GroundingTrainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Mean cross-entropy over the answer tokens of the whole accumulated batch, on all ranks.
-
-        Only the positions that predict an answer token are projected to the vocabulary: the same loss without the
-        logits of thousands of vision tokens.
-        """
+        """Mean cross-entropy over the answer tokens of the whole accumulated batch, on all ranks."""
         self.report.add(inputs.pop("skipped"))
         del inputs["rows"]
         counts = inputs.pop("counts")
@@ -80,7 +79,10 @@ class SFTTrainer(GroundingTrainer):
         self.sizes.add(counts["samples"])
         inputs = self._attention(model, inputs)
         labels = inputs.pop("labels")[:, 1:]
+        # Only positions that predict an answer token are projected to the vocabulary: in float32 the logits of one
+        # token are 0.6 MB (151,936 entries), and a clip has thousands of vision tokens.
         keep = (labels != IGNORE_INDEX).any(0).nonzero()[:, 0]
+        # A stand-in has no labels, but must run forward and backward as other ranks do, or they wait for its gradients.
         keep = keep if len(keep) else torch.zeros(1, dtype=torch.long, device=labels.device)
         outputs = model(**inputs, logits_to_keep=keep, use_cache=False)
         targets = labels[:, keep].flatten()
@@ -101,7 +103,8 @@ class SFTTrainer(GroundingTrainer):
         return StepBatch(tuple(inputs["rows"]), inputs["input_ids"].numel())
 
     def get_train_dataloader(self) -> PlannedLoader:
-        """This rank's batches; they are planned for all ranks together, so Accelerate shards nothing."""
+        """This rank's batches."""
+        # Planned for all ranks together: Accelerate would shard each rank's part a second time.
         return PlannedLoader(
             self.train_dataset,  # type: ignore[arg-type]
             batch_sampler=self.batches,
@@ -118,9 +121,7 @@ class SFTTrainer(GroundingTrainer):
         )
 
     def resume(self, checkpoint: Path) -> None:
-        """Prepares to resume from a checkpoint: with other ranks or batches than it had, the rest of its epoch is
-        planned anew.
-        """
+        """Finds where in its epoch a checkpoint was saved; plans the rest anew for another world size or batch size."""
         position = Position.read(checkpoint)
         if position is None:
             return
@@ -131,21 +132,21 @@ class SFTTrainer(GroundingTrainer):
         if all(is_own):
             return
         done = 0
-        if is_own[-1]:  # these ranks had taken over from others before
+        if is_own[-1]:  # this world size had resumed from another before: its part is a prefix of the same plan
             done = position.parts[-1][1]
             position = replace(position, parts=position.parts[:-1], sizes=sizes[:-1])
         done += self.batches.resume(position)
         accumulation = self.args.gradient_accumulation_steps
         counted = position.epoch * -(-len(self.batches) // accumulation) + done // accumulation
-        if self.args.max_steps > 0 and sizes[-1] != size:  # so many updates are to be made, of whichever batches
+        if self.args.max_steps > 0 and sizes[-1] != size:  # max_steps counts updates, of whatever batch size
             self.shift = int(checkpoint.name.rpartition("-")[2]) - counted
         elif not (is_own[-1] and self.shift):
             self.recount_steps(checkpoint, counted + self.shift)
 
     def set_initial_training_values(self, *args: Any, **kwargs: Any) -> Any:
-        """The Trainer's counts. Steps that were made with batches of another size may leave more epochs than it counts
-        until `max_steps`.
-        """
+        """The Trainer's counts, but for the number of epochs after a change of the batch size."""
+        # The Trainer divides max_steps by the steps of an epoch of the present batches. After larger batches more
+        # epochs have passed than it counts, and it would end early; max_steps ends the run as well.
         epochs, *others = super().set_initial_training_values(*args, **kwargs)
         return (sys.maxsize if self.shift else epochs, *others)
 
@@ -162,7 +163,7 @@ class SFTTrainer(GroundingTrainer):
         )
 
     def _attention(self, model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
-        """A packed batch's inputs with what says who attends to whom."""
+        """The inputs, of a packed batch with the mask or boundaries that keep its samples apart."""
         if "segments" not in inputs:
             return inputs
         plain: Any = self.accelerator.unwrap_model(model)
@@ -171,8 +172,8 @@ class SFTTrainer(GroundingTrainer):
         return attention(inputs, dtype=dtype, implementation=implementation)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds to a training loss what the batches since the last one were: sizes, padding, balance, speed; and how
-        many clips of this rank were decoded, or read from memory or the cache.
+        """Logs; beside a training loss also sizes, padding, balance and speed of the batches since the last entry, and
+        how many clips of this rank were decoded, or read from memory or the cache.
         """
         if "loss" in logs:
             logs |= self._batch_statistics()
@@ -182,7 +183,7 @@ class SFTTrainer(GroundingTrainer):
         super().log(logs, start_time)
 
     def _batch_statistics(self) -> dict[str, float]:
-        """Of all ranks, since the last call; every rank has to call it."""
+        """Means of all ranks' batches since the last call; every rank has to call it."""
         elapsed_s, self.interval_s = time.monotonic() - self.interval_s, time.monotonic()
         mine = torch.tensor([float(self.counts[name]) for name in BATCH_COUNTS], device=self.args.device)
         ranks: Any = self.accelerator.gather(mine[None])
@@ -190,7 +191,7 @@ class SFTTrainer(GroundingTrainer):
         sizes = self.sizes.take(self.accelerator)
         if not batches:
             return {}
-        most = float(ranks[:, -1].max())
+        most = float(ranks[:, -1].max())  # all ranks wait for the one with most tokens
         return {
             **sizes,
             "batch/tokens": tokens / batches,
@@ -200,7 +201,7 @@ class SFTTrainer(GroundingTrainer):
         }
 
     def save_extra(self, checkpoint: Path) -> None:
-        """Where its epoch is."""
+        """Writes how far the epoch has come."""
         if not is_main_process():
             return
         epoch, batches = epoch_and_batches(

@@ -1,4 +1,4 @@
-"""Going on from a DeepSpeed checkpoint with another number of processes than shared its optimizer state.
+"""Resuming from a DeepSpeed checkpoint with another world size than its optimizer state was partitioned for.
 
 DeepSpeed's universal checkpoint holds that state by parameter instead of by process. It is written beside the shards,
 loaded by all processes, and removed.
@@ -25,13 +25,13 @@ FOLDER, LATEST = "universal", "latest_universal"
 
 
 def shards(checkpoint: Path) -> int:
-    """How many processes share the optimizer state of a checkpoint; 0 of one that DeepSpeed did not save."""
+    """World size that the optimizer state of a checkpoint is partitioned for; 0 of one that DeepSpeed did not save."""
     return len(list(checkpoint.glob("global_step*/*_optim_states.pt")))
 
 
 @contextmanager
 def resharded(checkpoint: Path, accelerator: Accelerator) -> Iterator[None]:
-    """DeepSpeed engines that are made and loaded inside take the state of a checkpoint of any number of processes.
+    """Inside, DeepSpeed engines load the optimizer state of a checkpoint of any world size.
 
     Every process has to enter.
     """
@@ -45,6 +45,7 @@ def resharded(checkpoint: Path, accelerator: Accelerator) -> Iterator[None]:
     accelerator.wait_for_everyone()
     config["checkpoint"] = {**config.get("checkpoint", {}), "load_universal": True}
     yield
+    # Or the engine would look for the universal form in the checkpoints that this run saves itself.
     config["checkpoint"]["load_universal"] = False
     accelerator.wait_for_everyone()
     if is_main_process():
@@ -52,14 +53,15 @@ def resharded(checkpoint: Path, accelerator: Accelerator) -> Iterator[None]:
 
 
 def restore_groups(optimizer: Any, settings: Sequence[dict[str, Any]]) -> None:
-    """Gives every parameter group what is its own again: its settings but the learning rate, which is the schedule's,
-    and its count of steps.
+    """Gives every parameter group its own settings again, and every parameter its own count of steps.
 
-    Under ZeRO-3 DeepSpeed gives all groups the settings of the first, so that weight decay would reach what must not
-    decay, and one and the same tensor to count steps in, so that each step would count once for each of them.
+    Args:
+        settings: of each group of `optimizer`; the learning rate stays as the schedule has set it.
     """
+    # After loading under ZeRO-3 all groups have the settings of the first: weight decay would reach norms and biases.
     for group, own in zip(optimizer.param_groups, settings, strict=True):
         group.update({key: value for key, value in own.items() if key != "lr"})
+    # … and one tensor that counts the steps of all of them, to which a step would add once for each.
     for state in optimizer.state.values():
         if torch.is_tensor(state.get("step")):
             state["step"] = state["step"].clone()

@@ -1,4 +1,4 @@
-"""DeepSpeed ZeRO as settings: what `deepspeed=zero2` and its like mean, without a JSON file.
+"""DeepSpeed's JSON settings from the `deepspeed` group: what `deepspeed=zero2` and its like mean.
 
 No optimizer and no scheduler is set here, so that the Trainer's own stay: its parameter groups and its learning rates.
 """
@@ -19,8 +19,9 @@ AUTO = ("train_micro_batch_size_per_gpu", "train_batch_size", "gradient_accumula
 STAGES = (0, 1, 2, 3)
 
 GATHER = "stage3_gather_16bit_weights_on_model_save"
-"""What makes a checkpoint of ZeRO-3 one model."""
+"""Whether a checkpoint of ZeRO-3 holds the whole model; without it, one rank's part."""
 
+# False: DeepSpeed would demand its own CPU Adam, compiled at the first start, in place of the Trainer's AdamW.
 FORCE_ITS_OWN = "zero_force_ds_cpu_optimizer"
 """Whether DeepSpeed refuses the Trainer's optimizer where its state is on the host."""
 
@@ -44,6 +45,7 @@ def deepspeed_settings(config: DeepspeedConfig) -> dict[str, Any] | None:
         raise ConfigError("deepspeed.offload_optimizer = true: needs a stage; set deepspeed=zero2_offload")
     if not config.stage:
         return None
+    # Gradients are sent while the backward pass goes on, from one block, so that they leave no holes in the memory.
     zero: dict[str, Any] = {"stage": config.stage, "overlap_comm": True, "contiguous_gradients": True}
     if config.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
@@ -61,12 +63,16 @@ def deepspeed_settings(config: DeepspeedConfig) -> dict[str, Any] | None:
 
 
 def set_single_process_launch() -> None:
-    """Tells DeepSpeed what a launcher would have, where there is none: that this is the only process."""
+    """Sets the environment of a launcher, where there is none, for a single process.
+
+    DeepSpeed starts a process group even of one process, and without these variables looks for MPI.
+    """
     if "RANK" in os.environ:
         return
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    # A port that the system chose: two runs on one machine would both take a fixed one.
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     alone = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in alone.items()})
 
@@ -79,21 +85,21 @@ def _read(config: DeepspeedConfig) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"deepspeed.file = {config.file!r}: no such file (looked in {Path.cwd()}); check the path")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        settings = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ConfigError(f"deepspeed.file = {config.file!r}: is no JSON ({error})") from None
-    if not isinstance(found, dict):
+    if not isinstance(settings, dict):
         raise ConfigError(f"deepspeed.file = {config.file!r}: must hold a JSON object")
     for block in ("optimizer", "scheduler"):
-        if block in found:
+        if block in settings:
             raise ConfigError(
                 f"deepspeed.file = {config.file!r}: has a block {block!r}, which would take the place of trainer.* "
                 "(its parameter groups, learning rates and schedule); remove the block and set trainer.*"
             )
-    zero = found.get("zero_optimization", {})
+    zero = settings.get("zero_optimization", {})
     if zero.get("stage") == 3 and not zero.get(GATHER):
         raise ConfigError(
             f"deepspeed.file = {config.file!r}: zero_optimization.{GATHER} must be true, or checkpoints would hold no "
             "model; add it"
         )
-    return {FORCE_ITS_OWN: False} | found
+    return {FORCE_ITS_OWN: False} | settings

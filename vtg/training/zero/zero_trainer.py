@@ -1,4 +1,4 @@
-"""The Trainer under DeepSpeed: weights that ranks share are gathered to be loaded and to answer with them."""
+"""The Trainer under DeepSpeed: partitioned weights are gathered to load and to generate; the world size may change."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,22 +12,22 @@ from vtg.training.zero.universal_checkpoint import resharded, restore_groups, sh
 
 
 class ZeroTrainer(Trainer):
-    """A Trainer that does under DeepSpeed what it does without; without it, nothing is different."""
+    """A Trainer that loads, saves, generates and resumes under DeepSpeed as it does without."""
 
     _group_settings: Sequence[dict[str, Any]] = ()
 
     def create_optimizer(self, model: Any = None) -> Any:
-        """The optimizer; notes the settings of its groups but the empty ones, which DeepSpeed drops."""
+        """The optimizer; remembers the settings of its parameter groups for `restore_groups`."""
         optimizer = super().create_optimizer(model)
         self._group_settings = [
             {key: value for key, value in group.items() if key != "params"}
             for group in optimizer.param_groups
-            if group["params"]
+            if group["params"]  # DeepSpeed drops empty groups, and the lists have to match
         ]
         return optimizer
 
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
-        """Also loads an optimizer state that another number of processes shared."""
+        """Also loads an optimizer state that was partitioned among another number of processes."""
         checkpoint = Path(resume_from_checkpoint or "")
         ranks = shards(checkpoint) if resume_from_checkpoint and self.is_deepspeed_enabled else 0
         if ranks in (0, self.args.world_size):
@@ -40,7 +40,8 @@ class ZeroTrainer(Trainer):
         return prepared
 
     def load_weights(self, folder: str) -> None:
-        """The weights of a checkpoint; under ZeRO-3 every rank keeps its part of them."""
+        """Loads the weights of a checkpoint; under ZeRO-3 every rank keeps its part of them."""
+        # Rank 0's copy is the one that counts, and is partitioned again at the end.
         with self._gathered(modifier_rank=0):
             self._load_from_checkpoint(folder)
 
@@ -51,9 +52,9 @@ class ZeroTrainer(Trainer):
 
     @contextmanager
     def whole_model(self) -> Iterator[Any]:
-        """The model without what is wrapped around it; under ZeRO-3 gathered on every rank meanwhile, for ranks answer
-        for different numbers of tokens.
-        """
+        """The model without its wrappers, to generate with; under ZeRO-3 with all weights on every rank inside."""
+        # Partitioned weights are gathered layer by layer by all ranks at once: a rank that generates more tokens than
+        # the others would wait for them for ever.
         if not is_deepspeed_zero3_enabled():
             yield self.accelerator.unwrap_model(self.model)
             return
@@ -69,7 +70,7 @@ class ZeroTrainer(Trainer):
             add_hooks(engine)
 
     def _gathered(self, modifier_rank: int | None = None) -> AbstractContextManager[Any]:
-        """The weights whole on every rank, where ZeRO-3 shares them out; changes stay as `modifier_rank` makes them."""
+        """Inside, ZeRO-3's partitioned weights are whole on every rank; the changes of `modifier_rank` are kept."""
         if not is_deepspeed_zero3_enabled():
             return nullcontext()
         import deepspeed  # type: ignore[import-not-found]
