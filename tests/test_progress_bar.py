@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from vtg.progress_bar import Bar, counted
+from vtg.progress_bar import ProgressBar, counted
 from vtg.training.progress import Progress
 
 MARK = "<end of what was drawn>"
@@ -34,7 +34,7 @@ def drawn(reader: int) -> str:
 
 
 def test_a_file_gets_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    with Bar(3, title="answering", unit="sample", initial=1, line_s=0.0) as bar:
+    with ProgressBar(3, title="answering", unit="sample", initial=1, line_s=0.0) as bar:
         bar.note({"loss": "0.5"})
         bar.update()
         bar.update()
@@ -48,9 +48,9 @@ def test_a_file_gets_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_is_done_soon_says_at_most_its_end(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(counted(range(1000), Bar(None, title="probing", unit="video"))) == list(range(1000))
+    assert list(counted(range(1000), ProgressBar(None, title="probing", unit="video"))) == list(range(1000))
     assert capsys.readouterr().err == ""
-    assert list(counted(range(1000), Bar(None, title="probing", unit="video", leave=True))) == list(range(1000))
+    assert list(counted(range(1000), ProgressBar(None, title="probing", unit="video", leave=True))) == list(range(1000))
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("probing: 1000 videos, ")
 
@@ -58,13 +58,13 @@ def test_what_is_done_soon_says_at_most_its_end(capsys: pytest.CaptureFixture[st
 def test_a_bar_that_is_closed_twice_or_not_shown_says_nothing_more(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bar = Bar(1, title="a", unit="b", leave=True)
+    bar = ProgressBar(1, title="a", unit="b", leave=True)
     bar.close()
     bar.close()
     assert len(capsys.readouterr().err.splitlines()) == 1
     for rank, shown in (("1", True), ("0", False)):
         monkeypatch.setenv("RANK", rank)
-        with Bar(1, title="a", unit="b", shown=shown, line_s=0.0) as bar:
+        with ProgressBar(1, title="a", unit="b", shown=shown, line_s=0.0) as bar:
             bar.update()
             bar.note({"x": "1"})
     assert capsys.readouterr().err == ""
@@ -72,7 +72,7 @@ def test_a_bar_that_is_closed_twice_or_not_shown_says_nothing_more(
 
 def test_a_terminal_gets_a_bar() -> None:
     with terminal() as reader:
-        with Bar(4, title="answering", unit="sample", leave=True) as bar:
+        with ProgressBar(4, title="answering", unit="sample", leave=True) as bar:
             bar.update(4)
         text = drawn(reader)
     assert "\ranswering: 100%" in text and "4/4" in text

@@ -15,7 +15,7 @@ LINE_S = 30.0
 T = TypeVar("T")
 
 
-class Bar:
+class ProgressBar:
     """Counts up to `total` (None: unknown) on stderr; the first process of a run alone shows it.
 
     Args:
@@ -69,7 +69,7 @@ class Bar:
             print(self._line(), file=sys.stderr, flush=True)
         self._tqdm, self._is_open = None, False
 
-    def __enter__(self) -> "Bar":
+    def __enter__(self) -> "ProgressBar":
         return self
 
     def __exit__(
@@ -88,7 +88,7 @@ class Bar:
         return ", ".join(parts)
 
 
-def counted(items: Iterable[T], bar: Bar) -> Iterator[T]:
+def counted(items: Iterable[T], bar: ProgressBar) -> Iterator[T]:
     """The items, each counted once it is done with; ends the bar."""
     with bar:
         for item in items:

@@ -174,11 +174,11 @@ def _video_checks(options: argparse.Namespace, stack: ExitStack) -> VideoChecks 
 
     if not options.probe:
         return VideoChecks(options.video_dir, exists=exists)
-    from vtg.progress_bar import Bar
+    from vtg.progress_bar import ProgressBar
     from vtg.video.clip import DecodeError
     from vtg.video.decoders import probe
 
-    bar = stack.enter_context(Bar(None, title="probing", unit="video", leave=True))
+    bar = stack.enter_context(ProgressBar(None, title="probing", unit="video", leave=True))
     return VideoChecks(
         options.video_dir, exists=exists, probe=probe, unreadable=(DecodeError, OSError), progress=bar.update
     )

@@ -17,7 +17,7 @@ from vtg.annotations.table_cache import video_stamps
 from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import family, patch_factor
 from vtg.errors import SampleError
-from vtg.progress_bar import Bar
+from vtg.progress_bar import ProgressBar
 from vtg.tasks.answer import MAX_MOMENTS
 from vtg.tasks.span_task import SpanTask
 from vtg.video.clip_cost import clip_cost
@@ -119,7 +119,7 @@ def _probe(names: Iterable[tuple[int, str]], count: int, facts: VideoFacts, *, p
         facts.fps[at] = info.frames / info.duration_s if info.frames else info.fps
         return True
 
-    bar = Bar(count, title="reading video headers", unit="file", shown=progress and count >= 100)
+    bar = ProgressBar(count, title="reading video headers", unit="file", shown=progress and count >= 100)
     remote = 0
     with bar, ThreadPoolExecutor(PROBES) as pool:
         for chunk in batched(names, CHUNK):

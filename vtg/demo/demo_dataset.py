@@ -15,7 +15,7 @@ from vtg.demo.language import demo_sentence
 from vtg.demo.world import Event, World, make_world, render
 from vtg.errors import ConfigError
 from vtg.output import temporary_name
-from vtg.progress_bar import Bar
+from vtg.progress_bar import ProgressBar
 
 SIZE = 112
 """Height and width of the videos, in pixels."""
@@ -49,7 +49,7 @@ def ensure_demo(folder: str | os.PathLike[str], config: DemoConfig) -> Path:
     (beside / "videos").mkdir(parents=True)
     try:
         counts = {"train": config.train_videos, "val": config.val_videos, "test": config.test_videos}
-        with Bar(sum(counts.values()), title="making the demo videos", unit="video") as progress:
+        with ProgressBar(sum(counts.values()), title="making the demo videos", unit="video") as progress:
             for split, count in counts.items():
                 rows = []
                 for number in range(count):

@@ -24,7 +24,7 @@ from vtg.demo.pretrain_guide import Guide
 from vtg.demo.tiny_model import TINY_QWEN3_VL, build_qwen3_vl, train_tokenizer
 from vtg.models.patch_embed import project_patches_by_matmul
 from vtg.output import follow_umask, write_json
-from vtg.progress_bar import Bar, counted
+from vtg.progress_bar import ProgressBar, counted
 from vtg.tasks.prompts import TEMPLATES
 
 
@@ -77,7 +77,7 @@ def pretrain_vision(
     head = torch.nn.Linear(model.config.get_text_config().hidden_size, KINDS).to(device)
     parameters = [*model.model.visual.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)
-    progress = Bar(steps, title="vision", unit="step", leave=True)
+    progress = ProgressBar(steps, title="vision", unit="step", leave=True)
     for step in counted(range(steps), progress):
         _set_rate(optimizer, learning_rate * min(1, (step + 1) / 50))
         pixels, grid, target = vision_batch(processor, rng, worlds=16, pairs=16)
@@ -104,7 +104,7 @@ def pretrain_grounding(
     guide = Guide(model.config.get_text_config().hidden_size, to_id=to_id).to(device)
     parameters = [parameter for parameter in [*model.parameters(), *guide.parameters()] if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    progress = Bar(steps, title="grounding", unit="step", leave=True)
+    progress = ProgressBar(steps, title="grounding", unit="step", leave=True)
     for step in counted(range(steps), progress):
         share = step / schedule
         decay = 0.5 * (1 + math.cos(math.pi * max(0.0, (share - 0.5) / 0.5)))

@@ -22,7 +22,7 @@ from vtg.memory.workload import ClipSize, estimate_settings, training_setup, wei
 from vtg.models.checkpoint import Settings, read_settings, resolve_checkpoint
 from vtg.models.checkpoint_settings import differences
 from vtg.models.loading import load_processor, tokens_per_second
-from vtg.progress_bar import Bar, counted
+from vtg.progress_bar import ProgressBar, counted
 from vtg.tasks.span_task import SpanTask
 
 # A ceiling below this is worth a warning: a perfect model would lose ten points to the settings alone.
@@ -120,7 +120,7 @@ def diagnose(config: DoctorConfig) -> Diagnosis:
     # Every chosen clip is opened, for its times and tokens; decoding is slow, so only `config.samples` of them are.
     decoded = {chosen[at * len(chosen) // config.samples] for at in range(config.samples)} if chosen else set()
     failed: list[str] = []
-    for at in counted(chosen, Bar(len(chosen), title="opening clips", unit="clip")):
+    for at in counted(chosen, ProgressBar(len(chosen), title="opening clips", unit="clip")):
         path = resolve_video(samples[at].video, config.data.video_dir)
         try:
             diagnosis.opened[at] = read_clip(

@@ -12,7 +12,7 @@ from vtg.data.padding import collate
 from vtg.evaluation.metrics import grounding_metrics, row_spans
 from vtg.evaluation.partial_answers import AnswersSoFar
 from vtg.evaluation.question_reader import Question, QuestionReader
-from vtg.progress_bar import Bar
+from vtg.progress_bar import ProgressBar
 
 
 @torch.no_grad()
@@ -51,7 +51,7 @@ def predict(
     done = len(rows) + len(skipped)
     reader = reader or QuestionReader([dataset])
     questions = reader.read(dataset, mine[done:], most=batch_size, shuffled_videos=shuffled_videos)
-    with Bar(len(mine), title=progress or "", unit="sample", initial=done, shown=progress is not None) as bar:
+    with ProgressBar(len(mine), title=progress or "", unit="sample", initial=done, shown=progress is not None) as bar:
         for batch in _batches(questions, batch_size):
             found = {index: features for index, features in batch if not isinstance(features, Skipped)}
             bad = [one for _, one in batch if isinstance(one, Skipped)]

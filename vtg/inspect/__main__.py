@@ -36,7 +36,7 @@ from vtg.inspect.annotation_report import inspect_annotations
 from vtg.inspect.decoder_agreement import EXACT, WRONG, Agreement, comparison
 from vtg.inspect.video_report import inspect_video
 from vtg.output import stdout_may_close
-from vtg.progress_bar import Bar, counted
+from vtg.progress_bar import ProgressBar, counted
 from vtg.video.clip import DecodeError
 from vtg.video.decoders import DECODERS
 from vtg.video.files import address
@@ -126,7 +126,7 @@ def compare_decoders(path: str, *, as_json: bool) -> int:
         print(f"error: {path}: no such file, and no folder of files; give a video or a folder", file=sys.stderr)
         return 2
     with comparison() as compared:
-        bar = Bar(len(files), title="comparing decoders", unit="file")
+        bar = ProgressBar(len(files), title="comparing decoders", unit="file")
         found = [compared.of(str(file)) for file in counted(files, bar)]
     wrong = [verdict for one in found for verdict in one.verdicts if verdict.verdict == WRONG]
     unread = [one for one in found if not any(verdict.verdict == EXACT for verdict in one.verdicts)]
@@ -164,7 +164,7 @@ def index_videos(path: str, out: str | None, *, video_dir: str | None, as_json: 
     try:
         table, lost = read_table(path)
         videos, _ = table.videos()
-        with Bar(len(videos), title="opening videos", unit="video") as bar:
+        with ProgressBar(len(videos), title="opening videos", unit="video") as bar:
             stamps = video_stamps(videos, video_dir)
             index = make_index(
                 videos, stamps, out, resolve=lambda name: resolve_video(name, video_dir), progress=bar.update

@@ -6,7 +6,7 @@ from pathlib import Path
 from transformers import TrainerCallback
 
 from vtg.output import whole_lines, write_text
-from vtg.progress_bar import Bar
+from vtg.progress_bar import ProgressBar
 
 SHOWN = (
     ("loss", "loss"),
@@ -23,11 +23,11 @@ SHOWN = (
 class Progress(TrainerCallback):
     """A progress bar over optimizer steps, with the latest loss and validation mIoU."""
 
-    bar: Bar | None = None
+    bar: ProgressBar | None = None
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.shown: dict[str, str] = {}
-        self.bar = Bar(state.max_steps, title="training", unit="step", initial=state.global_step, leave=True)
+        self.bar = ProgressBar(state.max_steps, title="training", unit="step", initial=state.global_step, leave=True)
 
     def on_step_end(self, args, state, control, **kwargs):
         if self.bar is not None:
