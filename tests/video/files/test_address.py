@@ -67,7 +67,7 @@ def test_an_address_of_another_kind_is_refused_wherever_it_is_opened(tmp_path, n
 @given(st.text(min_size=1))
 def test_what_is_not_refused_is_a_path_or_an_address_of_a_known_kind(text):
     for name in (text, f"a://{text}", f"s3://{text}", f"reference://{text}", f"{text}.tar::b.mp4"):
-        holder, _ = storage.parted(name) if not name.startswith("file://") else (name, None)
+        holder, _ = storage.split_member(name) if not name.startswith("file://") else (name, None)
         if address.fault(name) is None and storage.is_remote(name):
             scheme, _, rest = holder.partition("://")
             assert scheme in address.schemes() and "::" not in rest

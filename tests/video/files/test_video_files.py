@@ -80,7 +80,7 @@ def test_every_member_is_found_where_it_lies(tmp_path_factory, members):
     path = write_tar(tmp_path_factory.mktemp("tar") / "a.tar", members)
     whole = Path(path).read_bytes()
     for name, content in members.items():
-        first, size = storage.part_of(path, name)
+        first, size = storage.member_range(path, name)
         assert whole[first : first + size] == content
         assert storage.stamp(f"{path}::{name}") == (len(content), Path(path).stat().st_mtime_ns)
     assert not storage.exists(f"{path}::absent.mp4")
@@ -93,18 +93,18 @@ def test_of_several_members_with_one_name_the_last_counts(tmp_path):
         info = tarfile.TarInfo("a")
         info.size = 5
         tar.addfile(info, io.BytesIO(b"newer"))
-    assert storage.part_of(path, "a")[1] == 5
+    assert storage.member_range(path, "a")[1] == 5
 
 
 def test_the_members_of_a_large_tar_file_are_looked_up_once(tmp_path, cache, monkeypatch):
-    monkeypatch.setattr(storage, "KEPT_MEMBERS", 1)
+    monkeypatch.setattr(storage, "STORED_MEMBERS", 1)
     path = write_tar(tmp_path / "a.tar", {"a": b"abc", "b": b"de"})
-    expected = storage.part_of(path, "b")
+    expected = storage.member_range(path, "b")
     assert len(list((cache / "vtg" / "tars").glob("*.npy"))) == 1
-    storage._parts.cache_clear()
+    storage._member_table.cache_clear()
     with monkeypatch.context() as patched:
         patched.setattr(storage, "members", lambda holder: pytest.fail("looked through again"))
-        assert storage.part_of(path, "b") == expected
+        assert storage.member_range(path, "b") == expected
 
 
 @pytest.mark.parametrize("decoder", list(DECODERS))

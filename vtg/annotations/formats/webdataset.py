@@ -48,7 +48,7 @@ def shard_names(pattern: str) -> list[str]:
         elif storage.is_remote(name):
             system, path = storage.file_system(name)
             scheme = name.partition("://")[0]
-            listed = storage.patiently(name, lambda system=system, path=path: system.glob(path))
+            listed = storage.with_retries(name, lambda system=system, path=path: system.glob(path))
             found += [one if "://" in one else f"{scheme}://{one.lstrip('/')}" for one in sorted(listed)]
         else:
             found += sorted(glob.glob(name))
@@ -78,7 +78,7 @@ def _stamps(pattern: str) -> list[tuple[str, int, int]]:
     for name in shard_names(pattern):
         if storage.is_remote(name):
             system, path = storage.file_system(name)
-            size = storage.patiently(name, lambda system=system, path=path: system.size(path))
+            size = storage.with_retries(name, lambda system=system, path=path: system.size(path))
             found.append((name, size or 0, 0))
         else:
             status = os.stat(name)

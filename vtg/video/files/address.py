@@ -7,18 +7,19 @@ and `::` in it only names a member of a tar file, which vtg reads itself.
 
 import os
 
+# `shard.tar::clip.mp4` is the video `clip.mp4` in the tar file `shard.tar`. fsspec's own chains (`tar://a::b`) are not
+# used: any file system can stand in one.
 TAR_MEMBER = ".tar::"
-"""`shard.tar::clip.mp4` is the video `clip.mp4` in the tar file `shard.tar`."""
 
 SCHEMES = ("file", "gs", "https", "s3")
 ALIASES = ("gcs", "s3a")
 
+# Environment variable: 1 lets http:// addresses be opened, which anybody on the network path can read and replace.
 ALLOW_HTTP = "VTG_ALLOW_HTTP"
-"""Environment variable: 1 lets http:// addresses be opened, which anybody on the way can read and replace."""
 
+# Schemes that a program opens beside these, by extending the set in its own code; tests add `memory`. Nothing that is
+# read from a file, a row or a checkpoint gets here.
 MORE: set[str] = set()
-"""Schemes that a program opens beside these, by extending the set in its own code; tests add `memory`. Nothing that is
-read from a file, a row or a checkpoint gets here."""
 
 
 def schemes() -> tuple[str, ...]:
@@ -40,7 +41,7 @@ def fault(name: str) -> str | None:
         return None
     shown = f"{holder[:60]}…" if len(holder) > 60 else holder
     if scheme not in schemes():
-        known = ", ".join(f"{one}://" for one in schemes() if one not in ALIASES)
+        known = ", ".join(f"{allowed}://" for allowed in schemes() if allowed not in ALIASES)
         http = "" if "http" in schemes() else f"; http:// where {ALLOW_HTTP}=1 is set in the environment"
         return f"{shown!r} is not opened: give a path, or an address with {known}{http}"
     if "::" in rest:

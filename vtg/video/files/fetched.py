@@ -79,13 +79,13 @@ class FetchedVideos:
                 os.close(file)
 
     def _path(self, name: str) -> str:
-        holder, member = storage.parted(name)
+        holder, member = storage.split_member(name)
         ending = PurePosixPath(member or holder).suffix[:8]
         return os.path.join(self.folder, sha256(name.encode(errors="surrogateescape")).hexdigest()[:40] + ending)
 
     def _fetch(self, name: str, path: str) -> None:
         beside = f"{path}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
-        holder, member = storage.parted(name)
+        holder, member = storage.split_member(name)
         system, address = storage.file_system(holder)
         try:
             os.makedirs(self.folder, exist_ok=True)
@@ -100,12 +100,12 @@ class FetchedVideos:
             if member is None:
                 system.get_file(address, beside)
                 return
-            first, size = storage.part_of(holder, member)
+            first, size = storage.member_range(holder, member)
             with open(beside, "wb") as file:
                 file.write(system.cat_file(address, start=first, end=first + size))
 
         try:
-            storage.patiently(name, read)
+            storage.with_retries(name, read)
             os.replace(beside, path)
         finally:
             with suppress(FileNotFoundError):

@@ -21,30 +21,32 @@ async def guarded_client(loop: asyncio.AbstractEventLoop | None = None, **option
     from aiohttp.resolver import DefaultResolver  # pyright: ignore[reportMissingImports]
     from yarl import URL  # pyright: ignore[reportMissingImports]
 
-    led_to: set[str] = set()
+    redirect_hosts: set[str] = set()
 
     class Resolver(DefaultResolver):  # pyright: ignore[reportGeneralTypeIssues]
-        """Looks hosts up; one that a redirect led to must be public at that moment too, not only when it was judged."""
+        """Looks hosts up; a host that a redirect named must have public addresses alone."""
 
         async def resolve(self, host: str, port: int = 0, family: Any = socket.AF_INET) -> list[Any]:
-            found = await super().resolve(host, port, family)
-            if host in led_to:
-                _check_public(host, [one["host"] for one in found])
-            return found
+            resolved = await super().resolve(host, port, family)
+            # Checked again at the moment of connecting: a name server may answer differently than before (rebinding).
+            if host in redirect_hosts:
+                _check_public(host, [entry["host"] for entry in resolved])
+            return resolved
 
     async def check(_session: Any, _context: Any, params: Any) -> None:
-        said = params.response.headers.get("Location") or params.response.headers.get("URI")
-        if said is None:
+        # aiohttp follows either header.
+        location = params.response.headers.get("Location") or params.response.headers.get("URI")
+        if location is None:
             return
         origin = params.response.url
-        target = origin.join(URL(said))
+        target = origin.join(URL(location))
         if target.scheme == origin.scheme and (target.host, target.port) == (origin.host, origin.port):
             return
         if target.scheme not in ("https", origin.scheme) or target.host is None:
             raise RedirectRefused(f"it is redirected to {target}, by another scheme, which is not followed")
-        found = await asyncio.get_running_loop().getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-        _check_public(str(target), [one[4][0] for one in found])
-        led_to.add(target.host)
+        entries = await asyncio.get_running_loop().getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+        _check_public(str(target), [entry[4][0] for entry in entries])
+        redirect_hosts.add(target.host)
 
     trace = aiohttp.TraceConfig()
     trace.on_request_redirect.append(check)

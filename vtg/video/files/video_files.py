@@ -7,7 +7,8 @@
     file:///videos/a.mp4             a file
 
 What is on a local disk is read in place, tar members too: FFmpeg opens a part of a file like a file (its `subfile`
-protocol). What is not is fetched by `vtg.video.files.fetched`; its facts alone are read from where it is (`opened`).
+protocol). Anything else is fetched by `vtg.video.files.fetched` before it is decoded; only its facts are read from the
+store (`opened`).
 
 An object in a store is taken never to change under its name: nobody asks the store whether it has.
 """
@@ -32,31 +33,35 @@ from vtg.video.clip import DecodeError
 from vtg.video.files import address
 from vtg.video.files.address import TAR_MEMBER
 
+# Packages that fsspec needs for these addresses.
 EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp"}
-"""Packages that fsspec needs for these addresses."""
 
+# How much of an object is read at a time: a probe needs its head and tail, and each request costs a round trip.
 BLOCK_BYTES = 1 << 20
-"""What is read at a time of an object that is looked at where it is."""
 
+# Less where the headers of a tar file are read one after another: what lies between them is not wanted.
 TAR_BLOCK_BYTES = 1 << 16
-"""The same where the headers of a tar file are read one after another."""
 
+# Pauses of 0.5 and 2 s: for a momentary failure. Waiting longer for a store that is down only delays the error.
 ATTEMPTS, PAUSE_S = 3, 0.5
 
-_FAULTS = {
+# Errors of stores that are no OSErrors, by module; looked up only in modules that are loaded, so none is imported.
+_STORE_ERRORS = {
     "aiohttp": ("ClientError",),
     "botocore.exceptions": ("BotoCoreError", "ClientError"),
     "gcsfs.retry": ("HttpError",),
     "google.auth.exceptions": ("GoogleAuthError",),
 }
-KEPT_MEMBERS = 256
-"""A local tar file with fewer members is looked through in no time."""
 
-_PART = np.dtype([("key", "u8"), ("first", "i8"), ("size", "i8")])
+# A local tar file with fewer members is scanned in no time, so its table is not stored on disk.
+STORED_MEMBERS = 256
+
+# A member's name as a hash of 8 bytes: a table of millions of members fits into memory.
+_MEMBER = np.dtype([("key", "u8"), ("first", "i8"), ("size", "i8")])
 
 
-def parted(name: str) -> tuple[str, str | None]:
-    """(file or object, member in it or None); `file://` is taken away."""
+def split_member(name: str) -> tuple[str, str | None]:
+    """(file or object, member in it or None), without `file://`."""
     holder, mark, member = name.partition(TAR_MEMBER)
     holder = f"{holder}.tar" if mark else holder
     if holder.startswith("file://"):
@@ -90,11 +95,11 @@ def stamp(name: str) -> tuple[int, int]:
     if is_remote(name):
         return 0, 0
     try:
-        path, member = parted(name)
+        path, member = split_member(name)
         status = os.stat(path)
         if member is None:
             return (status.st_size, status.st_mtime_ns) if _is_regular(status) else (-1, -1)
-        return part_of(path, member)[1], status.st_mtime_ns
+        return member_range(path, member)[1], status.st_mtime_ns
     except (OSError, ValueError):  # ValueError: a name that no file can have
         return -1, -1
 
@@ -104,14 +109,14 @@ def _is_regular(status: os.stat_result) -> bool:
 
 
 def identity(name: str) -> list[Any]:
-    """JSON values that are others once what stands under a name is another: its true path, size and time.
+    """JSON values that change with the content of a file: its true path, size and time.
 
     Raises:
         DecodeError: there is no such file.
     """
     if is_remote(name):
         return [name]
-    path, member = parted(name)
+    path, member = split_member(name)
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:
@@ -129,12 +134,13 @@ def ffmpeg_name(name: str) -> str:
     assert not is_remote(name), name
     if fault := address.fault(name):
         raise DecodeError(fault)
-    path, member = parted(name)
+    path, member = split_member(name)
     if member is None:
         if not os.path.isfile(path):
             raise _no_such_file(name)
-        return os.path.abspath(path)  # 12:30.avi would be a protocol
-    first, size = part_of(path, member)
+        # Absolute: FFmpeg would take the 12 of `12:30.avi` for a protocol.
+        return os.path.abspath(path)
+    first, size = member_range(path, member)
     return f"subfile,,start,{first},end,{first + size},,:{os.path.abspath(path)}"
 
 
@@ -151,17 +157,17 @@ def opened(name: str) -> Iterator[str | IO[bytes]]:
     try:
         with open_remote(name) as file:
             yield file
-    except faults() as error:
+    except store_errors() as error:
         raise fetch_error(name, error) from error
 
 
 @contextmanager
 def open_remote(name: str) -> Iterator[IO[bytes]]:
-    """An object, or the member of a tar object, as a seekable file. Raises what the store raises (`faults`)."""
-    holder, member = parted(name)
+    """An object, or the member of a tar object, as a seekable file. Raises what the store raises (`store_errors`)."""
+    holder, member = split_member(name)
     system, path = file_system(holder)
     if member is not None:
-        first, size = part_of(holder, member)
+        first, size = member_range(holder, member)
         yield io.BytesIO(system.cat_file(path, start=first, end=first + size))
         return
     with system.open(path, "rb", block_size=BLOCK_BYTES) as file:
@@ -181,6 +187,7 @@ def file_system(name: str) -> tuple[Any, str]:
     scheme = name.partition("://")[0]
     options: dict[str, Any] = {}
     if scheme in ("http", "https"):
+        # A server may redirect its clients into the private network of a cluster.
         from vtg.video.files.redirects import guarded_client
 
         options["get_client"] = guarded_client
@@ -188,23 +195,23 @@ def file_system(name: str) -> tuple[Any, str]:
         return fsspec.core.url_to_fs(name, **options)
     except ImportError as error:
         extra = EXTRAS.get(scheme)
-        way = f"pip install 'vtg[stores]', or {extra} alone" if extra else str(error)
-        raise ConfigError(f"{name}: addresses with {scheme}:// need another package: {way}") from error
+        advice = f"pip install 'vtg[stores]', or {extra} alone" if extra else str(error)
+        raise ConfigError(f"{name}: addresses with {scheme}:// need another package: {advice}") from error
     except ValueError as error:
         raise DecodeError(f"{name}: not an address of a store ({error}); check it") from error
 
 
-def faults() -> tuple[type[Exception], ...]:
+def store_errors() -> tuple[type[Exception], ...]:
     """What stores raise when something goes wrong with an object; not all of them are OSErrors."""
-    found: list[type[Exception]] = [OSError]
-    for module, names in _FAULTS.items():
+    kinds: list[type[Exception]] = [OSError]
+    for module, names in _STORE_ERRORS.items():
         if module in sys.modules:
-            found += [getattr(sys.modules[module], name) for name in names]
-    return tuple(found)
+            kinds += [getattr(sys.modules[module], name) for name in names]
+    return tuple(kinds)
 
 
-def patiently(name: str, read: Any) -> Any:
-    """What `read()` gives, tried again where a store fails for a moment.
+def with_retries(name: str, read: Any) -> Any:
+    """What `read()` returns, tried up to `ATTEMPTS` times.
 
     Raises:
         DecodeError: it failed every time, or there is no such object.
@@ -212,9 +219,10 @@ def patiently(name: str, read: Any) -> Any:
     for attempt in range(ATTEMPTS):
         try:
             return read()
+        # A second try changes nothing about these.
         except (FileNotFoundError, PermissionError) as error:
             raise fetch_error(name, error) from error
-        except faults() as error:
+        except store_errors() as error:
             if attempt == ATTEMPTS - 1:
                 raise fetch_error(name, error) from error
             time.sleep(PAUSE_S * 4**attempt)
@@ -222,21 +230,25 @@ def patiently(name: str, read: Any) -> Any:
 
 
 def fetch_error(name: str, error: Exception) -> DecodeError:
-    if isinstance(error.__cause__, PermissionError):  # fsspec says of what it may not look at that it is not there
+    """What to raise of a store's error."""
+    # fsspec reports an object that it may not see as one that does not exist.
+    if isinstance(error.__cause__, PermissionError):
         error = error.__cause__
-    said = (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip().splitlines()[0]
+    reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip().splitlines()[0]
     if isinstance(error, FileNotFoundError):
         return DecodeError(f"{name}: no such object in the store; check the address and data.video_dir")
-    return DecodeError(f"{name}: cannot be fetched ({type(error).__name__}: {said}); check the network and your rights")
+    return DecodeError(
+        f"{name}: cannot be fetched ({type(error).__name__}: {reason}); check the network and your rights"
+    )
 
 
-def part_of(holder: str, member: str) -> tuple[int, int]:
+def member_range(holder: str, member: str) -> tuple[int, int]:
     """(first byte, bytes) of a member in its tar file or object. Of several with one name the last counts.
 
     Raises:
         DecodeError: no such tar file, no such member, or not an uncompressed tar file.
     """
-    parts = _parts(holder, *_version(holder))
+    parts = _member_table(holder, *_version(holder))
     key = _key(member)
     at = int(np.searchsorted(parts["key"], key))
     if at == len(parts) or parts["key"][at] != key:
@@ -253,14 +265,15 @@ def members(holder: str) -> Iterator[tuple[str, int, int, IO[bytes]]]:
     try:
         with _open(holder) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for info in tar:
-                tar.members = []  # or it keeps them all  # pyright: ignore[reportAttributeAccessIssue]
+                # Else it keeps an object for each of perhaps millions of members.
+                tar.members = []  # pyright: ignore[reportAttributeAccessIssue]
                 if info.isreg():
                     yield info.name.removeprefix("./"), info.offset_data, info.size, file
     except tarfile.TarError as error:
         raise DecodeError(
             f"{holder}: not a whole, uncompressed tar file ({error}); members are read in place, so unpack a .tar.gz"
         ) from error
-    except faults() as error:
+    except store_errors() as error:
         if not is_remote(holder):
             raise _no_such_file(holder, error) from error
         raise fetch_error(holder, error) from error
@@ -284,22 +297,23 @@ def _version(holder: str) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=65536)
-def _parts(holder: str, size: int, mtime_ns: int) -> np.ndarray:
-    """(M,) `_PART` by key: where the members of a tar file are. Kept on disk as well, 24 bytes a member."""
+def _member_table(holder: str, size: int, mtime_ns: int) -> np.ndarray:
+    """(M,) `_MEMBER`, sorted by key: where the members of a tar file are. Stored on disk too, 24 bytes a member."""
     true_name = holder if is_remote(holder) else os.path.realpath(holder)
     name = blake2b(f"{true_name}\n{size}\n{mtime_ns}".encode(errors="surrogateescape"), digest_size=16).hexdigest()
-    kept = cache_home() / "tars" / f"{name}.npy"
+    stored = cache_home() / "tars" / f"{name}.npy"
     with suppress(OSError, ValueError):
-        found = np.load(kept, allow_pickle=False)
-        if found.dtype == _PART:
-            return found
+        table = np.load(stored, allow_pickle=False)
+        if table.dtype == _MEMBER:
+            return table
     listed = {_key(member): (first, length) for member, first, length, _ in members(holder)}
-    found = np.array(sorted((key, *part) for key, part in listed.items()), _PART)
-    if len(found) < KEPT_MEMBERS and not is_remote(holder):
-        return found
-    with suppress(OSError), written_beside(kept) as beside, beside.open("wb") as file:
-        np.save(file, found)
-    return found
+    table = np.array(sorted((key, *part) for key, part in listed.items()), _MEMBER)
+    if len(table) < STORED_MEMBERS and not is_remote(holder):
+        return table
+    # A full or read-only disk only costs another scan next time.
+    with suppress(OSError), written_beside(stored) as beside, beside.open("wb") as file:
+        np.save(file, table)
+    return table
 
 
 def _key(member: str) -> int:
