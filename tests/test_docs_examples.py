@@ -16,6 +16,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from vtg import validate
+from vtg.annotations.formats import FORMATS
+from vtg.annotations.table_cache import read_table
 from vtg.config.load import conf_dir
 from vtg.config.rl_settings import RewardsConfig
 from vtg.evaluate import main as evaluate
@@ -50,7 +52,7 @@ def ran(section: str) -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def tables_as_before() -> Iterator[None]:
     """What an example adds to a table is taken out again."""
-    tables: list[dict[str, Any]] = [REWARDS, PRESETS, CODECS, TEMPLATES]
+    tables: list[dict[str, Any]] = [REWARDS, PRESETS, CODECS, TEMPLATES, FORMATS]
     before = [dict(table) for table in tables]
     yield
     for table, entries in zip(tables, before, strict=True):
@@ -93,17 +95,15 @@ def test_the_answer_form_of_the_docs_reads_what_it_writes():
         assert answer.spans[0] == pytest.approx((start_s, start_s + 30.5), abs=0.051)
 
 
-def test_the_dataset_format_of_the_docs_gives_rows_that_can_be_used(tmp_path, write_mp4):
-    (tmp_path / "videos").mkdir()
-    shutil.copy(write_mp4(range(0, 9000, 500)), tmp_path / "videos" / "3MSZA.mp4")
-    published = tmp_path / "published.txt"
-    published.write_text("3MSZA 2.3 7.9##person turn a light on.\n", encoding="utf-8")
-    rows, good = tmp_path / "rows.jsonl", tmp_path / "good.jsonl"
-    ran("A dataset format")["convert"](published, rows)
-    assert validate.main([str(rows), "--video-dir", str(tmp_path / "videos"), "--probe", "--fix", str(good)]) == 0
-    (row,) = map(json.loads, good.read_text(encoding="utf-8").splitlines())
-    assert row["timestamp"] == [2.3, 7.9] and row["sentence"] == "person turn a light on."
-    assert row["duration"] == pytest.approx(9.0, abs=0.6)
+def test_the_dataset_format_of_the_docs_is_read_where_it_lies(tmp_path):
+    ran("A dataset format")
+    published = tmp_path / "activitynet_train.json"
+    entry = {"duration": 30.0, "timestamps": [[2.0, 7.5], [9.0, 40.0]], "sentences": ["A man sits.", "He stands."]}
+    published.write_text(json.dumps({"v_1": entry}), encoding="utf-8")
+    table, lost = read_table(str(published))
+    (sample,) = table
+    assert (sample.video, sample.spans, sample.query) == ("v_1.mp4", ((2.0, 7.5),), "A man sits.")
+    assert [(entry.before, entry.problem.line, entry.problem.field) for entry in lost] == [(1, 2, "timestamp")]
 
 
 def test_the_model_of_the_docs_composes(tmp_path):

@@ -163,13 +163,13 @@ def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None
 
 def _samples(rows_file: str, config: PredictConfig, report: "SkipReport") -> "Sequence[Sample]":
     """The rows to answer; where some are not annotated, or say no duration, as questions alone."""
-    from vtg.annotations.formats.webdataset import is_shards
+    from vtg.annotations.formats import FORMATS, format_name
     from vtg.annotations.sample import Sample
     from vtg.annotations.unannotated_rows import has_open_rows, read_open_rows
     from vtg.data.grounding_dataset import Skipped, read_split
 
     data = config.data
-    if is_shards(rows_file) or not has_open_rows(rows_file):
+    if not FORMATS[format_name(rows_file)].may_be_unannotated or not has_open_rows(rows_file):
         return read_split(rows_file, video_dir=data.video_dir, report=report, cache_dir=data.cache_dir)
     found = list(read_open_rows(rows_file, video_dir=data.video_dir))
     samples = [one for one in found if isinstance(one, Sample)]

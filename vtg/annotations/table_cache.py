@@ -6,13 +6,11 @@ lost. Files under `SMALL_BYTES` are read anew each time, which is as fast, and l
 table in memory.
 """
 
-import errno
 import fcntl
 import json
 import logging
 import os
 import shutil
-import stat
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,9 +23,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from vtg.annotations.formats.webdataset import is_shards, read_shards, shards_of
-from vtg.annotations.raw_rows import opened
-from vtg.annotations.sample import Problem, Sample, read_samples, resolve_video, video_places
+from vtg.annotations.formats import FORMATS, format_name
+from vtg.annotations.sample import Problem, resolve_video, video_places
 from vtg.annotations.sample_table import Lost, SampleTable, write_samples
 from vtg.errors import ConfigError
 from vtg.output import cache_home, read_jsonl, temporary_name
@@ -50,21 +47,23 @@ STAT_THREADS, STAT_CHUNK = 8, 4096
 
 
 def read_table(path: str, *, cache_dir: str | None = None) -> tuple[SampleTable, list[Lost]]:
-    """All samples of an annotation file (JSONL, one JSON array, or WebDataset shards), and the rows that are none.
+    """All samples of an annotation file of any of `FORMATS`, and the rows that are none.
 
     Raises:
         ConfigError: shards that are not there or cannot be reached, or a cache folder that cannot be written to.
         OSError: the file cannot be read.
     """
-    stamp = _stamp(path)
+    name = format_name(path)
+    row_format = FORMATS[name]
+    stamp = row_format.files(path)
     if sum(size for _, size, _ in stamp) < SMALL_BYTES:
         content = BytesIO()
-        lost = write_samples(_source(path), content, path=path)
+        lost = write_samples(row_format.read(path), content, path=path)
         return SampleTable.held(content.getvalue(), path=path), lost
     of_file = sha256(stamp[0][0].encode(errors="surrogateescape")).hexdigest()[:16]
-    # Rows of shards hold the shards' names as they are given here, others what follows from the file's name.
-    given = path if is_shards(path) else Path(path).stem
-    of_version = sha256(json.dumps([FORMAT, given, stamp, address.schemes()]).encode()).hexdigest()[:16]
+    # The registered schemes (`s3://`) decide which videos are faults of a row, and with them what the table holds.
+    version = [FORMAT, name, row_format.cache_name(path), stamp, address.schemes()]
+    of_version = sha256(json.dumps(version).encode()).hexdigest()[:16]
     with _cache_folder(cache_dir) as root:
         folder = root / f"{of_file}-{of_version}"
         if not (folder / "rows.arrow").is_file():
@@ -93,21 +92,6 @@ def video_stamps(videos: pa.Array, video_dir: str | None) -> np.ndarray:
 
     with ThreadPoolExecutor(STAT_THREADS) as pool:
         return np.concatenate([np.empty((0, 2), np.int64), *pool.map(part, range(0, len(videos), STAT_CHUNK))])
-
-
-def _source(path: str) -> Iterator[Sample | Problem]:
-    return read_shards(path) if is_shards(path) else read_samples(path)
-
-
-def _stamp(path: str) -> list[tuple[str, int, int]]:
-    """(true path, bytes, time in ns) of the files that the rows are read from."""
-    if is_shards(path):
-        return shards_of(path)
-    with opened(path) as file:
-        status = os.fstat(file.fileno())
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "is a pipe, which can be read only once; write its rows to a file", path)
-    return [(os.path.realpath(path), status.st_size, status.st_mtime_ns)]
 
 
 @contextmanager
@@ -139,7 +123,7 @@ def _build(path: str, folder: Path) -> None:
     beside.mkdir()
     try:
         with (beside / "rows.arrow").open("wb") as file:
-            lost = write_samples(_source(path), file, path=path)
+            lost = write_samples(FORMATS[format_name(path)].read(path), file, path=path)
         with (beside / "problems.jsonl").open("w", encoding="utf-8") as file:
             for one in lost:
                 fields = asdict(one.problem)

@@ -1,0 +1,20 @@
+"""Annotation files of JSON rows, as JSON Lines or as one array: what a path is read as that no other format claims."""
+
+import errno
+import os
+import stat
+
+from vtg.annotations.raw_rows import opened
+
+
+def single_file(path: str) -> list[tuple[str, int, int]]:
+    """(true path, bytes, time in ns) of an annotation file that is one file.
+
+    Raises:
+        OSError: it cannot be opened, or is a pipe.
+    """
+    with opened(path) as file:
+        status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "is a pipe, which can be read only once; write its rows to a file", path)
+    return [(os.path.realpath(path), status.st_size, status.st_mtime_ns)]
