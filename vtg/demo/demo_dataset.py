@@ -20,11 +20,12 @@ from vtg.progress_bar import ProgressBar
 SIZE = 112
 """Height and width of the videos, in pixels."""
 
+# Usual ones, two of them no whole numbers: frame times must not be mistaken for frame numbers.
 FRAME_RATES = (Fraction(8), Fraction(10), Fraction(25, 2), Fraction(15), Fraction(24), Fraction(30000, 1001))
 SPLITS = ("train", "val", "test")
 
+# libx264's macroblock tree reads uninitialised memory, so that the same frames would become other files.
 ENCODING = {"preset": "veryfast", "crf": "20", "mbtree": "0"}
-"""libx264: its macroblock tree reads memory that nothing wrote, so the same frames would become other files."""
 
 
 def ensure_demo(folder: str | os.PathLike[str], config: DemoConfig) -> Path:
@@ -36,6 +37,7 @@ def ensure_demo(folder: str | os.PathLike[str], config: DemoConfig) -> Path:
         ConfigError: if the folder exists and holds anything else.
     """
     folder = Path(folder)
+    # Raise the version when the videos change: a folder made by an older vtg is then refused, not mixed with new runs.
     recipe = json.dumps({"version": 2, "size": SIZE, **asdict(config)})
     if folder.exists():
         made = folder / "recipe.json"

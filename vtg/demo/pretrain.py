@@ -18,9 +18,9 @@ import torch
 from transformers import Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 
 from vtg.data.encoding import IGNORE_INDEX
+from vtg.demo.auxiliary_heads import AuxiliaryHeads
 from vtg.demo.language import vocabulary
 from vtg.demo.pretrain_batches import KINDS, grounding_batch, vision_batch
-from vtg.demo.pretrain_guide import Guide
 from vtg.demo.tiny_model import TINY_QWEN3_VL, build_qwen3_vl, train_tokenizer
 from vtg.models.patch_embed import project_patches_by_matmul
 from vtg.output import follow_umask, write_json
@@ -44,10 +44,12 @@ def main(argv: list[str] | None = None) -> None:
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
     model, processor = build_qwen3_vl(train_tokenizer(_texts()))
+    # Several times faster on a CPU, where the tiny model is meant to be trained.
     project_patches_by_matmul(model)
     model.set_attn_implementation({"text_config": "eager", "vision_config": "sdpa"})  # the faster for short sequences
     model.to(args.device)
     pretrain_vision(model, processor, rng, steps=args.vision_steps, learning_rate=1e-3)
+    # The tower stays as it is from here: its auxiliary task is all that it needs, and steps get cheaper.
     model.model.visual.requires_grad_(False)
     pretrain_grounding(
         model,
@@ -74,6 +76,7 @@ def pretrain_vision(
 ) -> None:
     """Teaches the vision tower which shape of which colour stands in each of its tokens."""
     device = model.device
+    # Linear, so that the tower itself must tell colours and shapes apart; thrown away afterwards.
     head = torch.nn.Linear(model.config.get_text_config().hidden_size, KINDS).to(device)
     parameters = [*model.model.visual.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)
@@ -101,16 +104,18 @@ def pretrain_grounding(
     """Teaches the language model to answer with times; a usable model is saved every 500 steps."""
     device = model.device
     to_id = processor.tokenizer(" to").input_ids[0]
-    guide = Guide(model.config.get_text_config().hidden_size, to_id=to_id).to(device)
-    parameters = [parameter for parameter in [*model.parameters(), *guide.parameters()] if parameter.requires_grad]
+    heads = AuxiliaryHeads(model.config.get_text_config().hidden_size, to_id=to_id).to(device)
+    parameters = [parameter for parameter in [*model.parameters(), *heads.parameters()] if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     progress = ProgressBar(steps, title="grounding", unit="step", leave=True)
     for step in counted(range(steps), progress):
+        # The schedule may be longer than the steps that are made, so that a run can stop before the rate is at its end.
         share = step / schedule
         decay = 0.5 * (1 + math.cos(math.pi * max(0.0, (share - 0.5) / 0.5)))
         _set_rate(optimizer, learning_rate * min(1, (step + 1) / 100) * (0.02 + 0.98 * decay))
         batch, facts = grounding_batch(processor, rng, share=share, size=batch_size)
         labels = batch.pop("labels")[:, 1:]
+        # Logits of answer positions alone: the vocabulary is the largest dimension of this model.
         keep = (labels != IGNORE_INDEX).any(0).nonzero()[:, 0]
         inputs = {key: value.to(device) for key, value in batch.items()}
         with torch.autocast(device.type, dtype=torch.bfloat16):
@@ -123,10 +128,11 @@ def pretrain_grounding(
             )
         logits, target = outputs.logits, labels[:, keep].flatten().to(device)
         loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), target)
-        aside = guide(outputs, inputs["mm_token_type_ids"] == 2, labels.to(device), facts.to(device))
-        _update(loss + max(0.0, 1 - share / 0.7) * sum(aside), parameters, optimizer)
+        auxiliary = heads(outputs, inputs["mm_token_type_ids"] == 2, labels.to(device), facts.to(device))
+        # Auxiliary losses fade out, so that the last steps train for answers alone.
+        _update(loss + max(0.0, 1 - share / 0.7) * sum(auxiliary), parameters, optimizer)
         hits = (logits.argmax(-1).flatten() == target)[target != IGNORE_INDEX].float().mean().item()
-        shown = " ".join(f"{value.item():.2f}" for value in aside)
+        shown = " ".join(f"{value.item():.2f}" for value in auxiliary)
         progress.note({"loss": f"{loss.item():.3f}", "tokens_right": f"{hits:.2f}", "guide": shown})
         if (step + 1) % 500 == 0:
             save(model, processor, out, facts={"steps": step + 1})

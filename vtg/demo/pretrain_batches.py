@@ -1,4 +1,4 @@
-"""Batches that the tiny model is pretrained on: synthetic clips, drawn afresh, and what `Guide` is scored against."""
+"""Batches that the tiny model is pretrained on: synthetic clips, drawn afresh, and the targets of `AuxiliaryHeads`."""
 
 import math
 from dataclasses import dataclass, replace
@@ -15,32 +15,32 @@ from vtg.demo.world import COLORS, SHAPES, World, make_world, render
 from vtg.tasks.span_task import SpanTask
 from vtg.video.clip import Clip
 
+# Pixels a side: 2 x 2 vision tokens a frame, one for each corner of the world.
 SIZE = 64
-
 FPS = 2.0
 
 KINDS = (len(COLORS) + 1) * len(SHAPES)
-"""Shapes of a colour, white ones too."""
+"""Pairs of colour and shape, white scenery included."""
 
 TASK = SpanTask(TaskConfig(name="span", answer="seconds", selection="random"))
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What the `Guide` is scored against, for the V vision tokens and the Q questions of a batch, in reading order."""
+class AuxiliaryTargets:
+    """Targets of `AuxiliaryHeads`, for the V vision tokens and the Q questions of a batch, in reading order."""
 
     seconds: torch.Tensor  # (V,) whole seconds shown before the token
     changes: torch.Tensor  # (V, 2 * shapes of a colour) which have appeared, and which vanished, since the patch before
     colors: torch.Tensor  # (Q,)
     shapes: torch.Tensor  # (Q,)
 
-    def to(self, device: torch.device) -> "Facts":
-        return Facts(*(value.to(device) for value in (self.seconds, self.changes, self.colors, self.shapes)))
+    def to(self, device: torch.device) -> "AuxiliaryTargets":
+        return AuxiliaryTargets(*(value.to(device) for value in (self.seconds, self.changes, self.colors, self.shapes)))
 
 
 def grounding_batch(
     processor: Qwen3VLProcessor, rng: np.random.Generator, *, share: float, size: int
-) -> tuple[Features, Facts]:
+) -> tuple[Features, AuxiliaryTargets]:
     """A batch of clips about equally long; `share` (0 to 1) is how far the curriculum is."""
     grown = min(1.0, max(0.0, (share - 0.2) / 0.5))
     longest_s = float(rng.uniform(4.0, 6.0 + 16.0 * grown))
@@ -56,11 +56,12 @@ def grounding_batch(
             rows.append(encode(processor, _conversation(world, rng), clip))
             facts.append(_facts(world, clip.timestamps_s))
     parts = (torch.from_numpy(np.concatenate(part)) for part in zip(*facts, strict=True))
-    return collate(rows, pad_token_id=processor.tokenizer.pad_token_id), Facts(*parts)
+    return collate(rows, pad_token_id=processor.tokenizer.pad_token_id), AuxiliaryTargets(*parts)
 
 
 def make_clip(world: World, rng: np.random.Generator) -> Clip:
     """The world as a Clip of `FPS` frames a second, each at the time of a frame of some source frame rate."""
+    # True times of real files are no multiples of 0.5 s: stamps must be read, not counted.
     rate = float(rng.choice([8, 10, 12.5, 15, 24, 25, 30]))
     grid_s = np.arange(0, world.duration_s, 1 / FPS)
     times_s = np.floor(grid_s[: len(grid_s) // 2 * 2] * rate + 1e-6) / rate

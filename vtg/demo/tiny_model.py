@@ -53,9 +53,11 @@ CHAT_TEMPLATE = """\
 """ChatML as Qwen-VL writes it, without tools and system defaults."""
 
 
+# 1024 tokens: each adds a row of the embedding, which is the largest weight of a model this small.
 def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 1024) -> Qwen2Tokenizer:
     """A byte-level BPE tokenizer of Qwen's class and pre-tokenisation (single digits), learned from `texts`."""
     tokenizer = Tokenizer(models.BPE())
+    # Qwen's own rule splits numbers into digits: times are read and written digit by digit, as in the real models.
     split = pre_tokenizers.Split(TokenizersRegex(PRETOKENIZE_REGEX), behavior="isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
@@ -72,7 +74,7 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 1024) -> Qwen2Tok
         merges=[tuple(merge) for merge in learned["merges"]],  # type: ignore[arg-type]
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
-        unk_token="<|endoftext|>",
+        unk_token="<|endoftext|>",  # never met: bytes cover all text
         extra_special_tokens=list(SPECIAL_TOKENS),
         model_max_length=32768,
     )
@@ -87,7 +89,7 @@ def build_qwen3_vl(tokenizer: Qwen2Tokenizer) -> tuple[Qwen3VLForConditionalGene
             vocab_size=len(tokenizer),
             hidden_size=width,
             intermediate_size=512,
-            num_hidden_layers=5,
+            num_hidden_layers=5,  # one more than the auxiliary losses of pretraining speak to
             num_attention_heads=4,
             num_key_value_heads=2,
             head_dim=48,
@@ -103,7 +105,7 @@ def build_qwen3_vl(tokenizer: Qwen2Tokenizer) -> tuple[Qwen3VLForConditionalGene
             num_heads=3,
             out_hidden_size=width,
             num_position_embeddings=64,
-            deepstack_visual_indexes=[0],
+            deepstack_visual_indexes=[0],  # a DeepStack path, so that tests go through its merger too
         ),
         tie_word_embeddings=True,
         **ids,  # type: ignore[arg-type]
@@ -111,6 +113,7 @@ def build_qwen3_vl(tokenizer: Qwen2Tokenizer) -> tuple[Qwen3VLForConditionalGene
     processor = Qwen3VLProcessor(
         image_processor=Qwen2VLImageProcessor(patch_size=16, image_mean=[0.5] * 3, image_std=[0.5] * 3),
         tokenizer=tokenizer,
+        # Budgets hold for each frame, as vtg plans them: see vtg.export.standalone for what the processor can be told.
         video_processor=Qwen3VLVideoProcessor(cap_pixels_per_frame=True),
         chat_template=CHAT_TEMPLATE,
     )
@@ -132,7 +135,7 @@ def build_qwen2_5_vl(tokenizer: Qwen2Tokenizer) -> tuple[Qwen2_5_VLForConditiona
             max_position_embeddings=32768,
             tie_word_embeddings=True,
             pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=None,
+            bos_token_id=None,  # the config's default ids lie beyond this vocabulary
             eos_token_id=tokenizer.eos_token_id,
             rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]},
         ),

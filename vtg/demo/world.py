@@ -19,6 +19,7 @@ COLORS = {
 }
 SHAPES = ("circle", "square", "triangle", "cross")
 SCENERY = (235, 235, 235)
+# Three frames at the 2 a second of sampling: shorter events could fall between them.
 MIN_EVENT_S = 1.5
 
 
@@ -58,11 +59,13 @@ def make_world(rng: np.random.Generator, *, duration_s: float, events: int, scen
     placed: list[Event] = []
     pairs: set[tuple[str, str]] = set()
     for kind in ["event"] * events + ["scenery"] * scenery:
+        # A crowded world has room for no more: after 50 draws it has one event fewer.
         for _ in range(50):
             start_s, end_s = _interval(rng, duration_s)
             corner = int(rng.integers(4))
             color = str(rng.choice(list(COLORS))) if kind == "event" else "white"
             shape = str(rng.choice(SHAPES))
+            # Half a second apart, so that two events in a corner are told apart at two frames a second.
             clash = any(
                 _corner(other) == corner and start_s < other.end_s + 0.5 and other.start_s < end_s + 0.5
                 for other in placed
@@ -80,6 +83,7 @@ def make_world(rng: np.random.Generator, *, duration_s: float, events: int, scen
 def render(world: World, times_s: np.ndarray, *, size: int) -> np.ndarray:
     """Frames of the world at `times_s` (T,), as (T, size, size, 3) uint8."""
     rng = np.random.default_rng(world.seed)
+    # Dim and smooth with grain: compression and resizing act on it as on a real room, and shapes stand out.
     coarse = rng.uniform(20, 75, (4, 4, 3))
     rows = np.linspace(0, 3, size)
     low = np.floor(rows).astype(int).clip(0, 2)
@@ -92,6 +96,7 @@ def render(world: World, times_s: np.ndarray, *, size: int) -> np.ndarray:
     for event in world.events:
         color = np.array(SCENERY if event.is_scenery else COLORS[event.color], np.uint8)
         for index in np.flatnonzero((times_s >= event.start_s) & (times_s < event.end_s)):
+            # Shapes that move a little give every frame other pixels, as in a real video.
             drift = 0.02 * np.sin(2.0 * (times_s[index] - event.start_s) + event.x * 40)
             frames[index][_mask(event, grid[None, :] - event.x - drift, grid[:, None] - event.y)] = color
     return frames

@@ -44,11 +44,13 @@ from vtg.video.files import video_files as storage
 from vtg.video.frame_sampling import POLICIES
 
 ANNOTATION_ENDINGS = (".jsonl", ".json")
+# At either end of a list: two lines of a terminal, where an hour of video has 100,000 times.
 SHOWN_TIMES = 6
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parses, inspects, prints; returns the exit code."""
+    # Intermixed, so that settings may follow options, as in `VIDEO --sheet OUT.png video.fps=4`.
     options = _parser().parse_intermixed_args(argv)
     path = resolve_video(options.path, options.video_dir)
     wrong = _wrong_usage(options)
@@ -85,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
         if options.json:
             print(json.dumps(report, allow_nan=False))
         else:
-            error = report.pop("error", None)
+            error = report.pop("error", None)  # what could be read is shown even so, and the error on stderr
             print("\n".join(_lines(report)))
             if error:
                 print(f"error: {error}", file=sys.stderr)
@@ -95,20 +97,22 @@ def main(argv: list[str] | None = None) -> int:
 def _wrong_usage(options: argparse.Namespace) -> str | None:
     """What is wrong with the options, None if nothing is."""
     for name in ("factor", "temporal_patch"):
+        # The factor has no default of its own: an override of the model may set it.
         if getattr(options, name) is not None and getattr(options, name) < 1:
             return f"--{name.replace('_', '-')} {getattr(options, name)}: must be at least 1"
     is_video = not (options.decoders or options.index or options.path.lower().endswith(ANNOTATION_ENDINGS))
     if options.overrides and not is_video:
         return f"{options.overrides[0]}: settings say how a video is sampled; leave them out, or give one video"
-    without = next((word for word in options.overrides if "=" not in word), None)
-    if without is not None:
-        return f"{without}: must be a setting, KEY=VALUE; one video or annotation file is inspected at a time"
+    not_a_setting = next((word for word in options.overrides if "=" not in word), None)
+    if not_a_setting is not None:
+        return f"{not_a_setting}: must be a setting, KEY=VALUE; one video or annotation file is inspected at a time"
     if options.output is not None and not options.index:
         return f"-o {options.output}: names the file of an index; add --index"
     if options.fps is not None and not math.isfinite(options.fps):
         return f"--fps {options.fps}: must be a number of frames a second, or 0 for all"
     if options.sheet is None:
         return None
+    # Checked before anything is decoded: a sheet that cannot be saved would cost the wait for its frames.
     folder = os.path.dirname(options.sheet) or "."
     if options.decoders or not options.decode:
         return "--sheet shows decoded frames of one video; leave out --decoders and --no-decode"
@@ -125,30 +129,36 @@ def compare_decoders(path: str, *, as_json: bool) -> int:
     if not files or not all(file.is_file() for file in files):
         print(f"error: {path}: no such file, and no folder of files; give a video or a folder", file=sys.stderr)
         return 2
+    # In one child process for all files: a decoder that crashes on a file costs its verdict, not the comparison.
     with comparison() as compared:
         bar = ProgressBar(len(files), title="comparing decoders", unit="file")
-        found = [compared.of(str(file)) for file in counted(files, bar)]
-    wrong = [verdict for one in found for verdict in one.verdicts if verdict.verdict == WRONG]
-    unread = [one for one in found if not any(verdict.verdict == EXACT for verdict in one.verdicts)]
+        agreements = [compared.of(str(file)) for file in counted(files, bar)]
+    wrong = [verdict for agreement in agreements for verdict in agreement.verdicts if verdict.verdict == WRONG]
+    unread = [
+        agreement for agreement in agreements if not any(verdict.verdict == EXACT for verdict in agreement.verdicts)
+    ]
     with stdout_may_close():
         if as_json:
-            rows = [{"file": one.path, "decoders": [asdict(verdict) for verdict in one.verdicts]} for one in found]
-            print(json.dumps({"files": rows, "wrong": len(wrong), "unreadable": len(unread)}))
+            documents = [
+                {"file": agreement.path, "decoders": [asdict(verdict) for verdict in agreement.verdicts]}
+                for agreement in agreements
+            ]
+            print(json.dumps({"files": documents, "wrong": len(wrong), "unreadable": len(unread)}))
         else:
-            print("\n".join(_table(found)))
+            print("\n".join(_table(agreements)))
     return 1 if wrong or unread else 0
 
 
-def _table(found: list[Agreement]) -> list[str]:
-    width = max(len(os.path.basename(one.path)) for one in found)
+def _table(agreements: list[Agreement]) -> list[str]:
+    width = max(len(os.path.basename(agreement.path)) for agreement in agreements)
     lines = [" ".join([f"{'file':{width}}", *(f"{name:>13}" for name in DECODERS), "  frames compared"])]
     reasons = []
-    for one in found:
-        name = os.path.basename(one.path)
-        times_s = [] if one.clip is None else one.clip.timestamps_s.tolist()
+    for agreement in agreements:
+        name = os.path.basename(agreement.path)
+        times_s = [] if agreement.clip is None else agreement.clip.timestamps_s.tolist()
         compared = f"  {len(times_s)} from {times_s[0]:.3f} to {times_s[-1]:.3f} s" if times_s else "  none"
-        lines.append(" ".join([f"{name:{width}}", *(f"{v.verdict:>13}" for v in one.verdicts), compared]))
-        reasons += [f"{name}: {v.decoder} {v.verdict}: {v.reason}" for v in one.verdicts if v.reason]
+        lines.append(" ".join([f"{name:{width}}", *(f"{v.verdict:>13}" for v in agreement.verdicts), compared]))
+        reasons += [f"{name}: {v.decoder} {v.verdict}: {v.reason}" for v in agreement.verdicts if v.reason]
     return [*lines, "", *reasons]
 
 
@@ -162,7 +172,7 @@ def index_videos(path: str, out: str | None, *, video_dir: str | None, as_json: 
         print(f"error: {out}: cannot be written to; name a local file with -o", file=sys.stderr)
         return 2
     try:
-        table, lost = read_table(path)
+        table, broken = read_table(path)
         videos, _ = table.videos()
         with ProgressBar(len(videos), title="opening videos", unit="video") as bar:
             stamps = video_stamps(videos, video_dir)
@@ -172,13 +182,14 @@ def index_videos(path: str, out: str | None, *, video_dir: str | None, as_json: 
     except (OSError, ConfigError, DecodeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    # The index keeps videos of other annotation files too: their errors are no concern of these rows.
     asked = set(videos.to_pylist())
     bad = [(video, reason) for video, reason in index.errors() if video in asked]
-    report = {"kind": "index", "path": path, "index": out, "rows": len(table), "broken_rows": len(lost)}
+    report = {"kind": "index", "path": path, "index": out, "rows": len(table), "broken_rows": len(broken)}
     report |= {"videos": len(videos), "unreadable": len(bad)}
     with stdout_may_close():
         if as_json:
-            print(json.dumps(report | {"unreadable_videos": [{"video": one, "reason": why} for one, why in bad]}))
+            print(json.dumps(report | {"unreadable_videos": [{"video": video, "reason": why} for video, why in bad]}))
         else:
             print("\n".join([*_lines(report), *(f"unreadable: {why}" for _, why in bad)]))
     return 1 if bad else 0
@@ -213,6 +224,7 @@ def _sampling(options: argparse.Namespace) -> tuple[VideoConfig, int]:
     Raises:
         ConfigError: for overrides that cannot be.
     """
+    # Without overrides the defaults of the schema are conf/video/default.yaml's: nothing needs composing.
     config, factor = VideoConfig(), 32
     if options.overrides:
         names_video = any(word.startswith("video=") for word in options.overrides)
@@ -222,6 +234,7 @@ def _sampling(options: argparse.Namespace) -> tuple[VideoConfig, int]:
     given = {"fps": options.fps, "max_frames": options.max_frames, "sampling": options.sampling}
     config = replace(config, **{key: value for key, value in given.items() if value is not None})
     if options.max_frames is not None:
+        # A user who asks for few frames means it; min_frames is a default that would refuse them.
         config.min_frames = min(config.min_frames, config.max_frames)
     check_choices(config, "video.")
     check_video(config)

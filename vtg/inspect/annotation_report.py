@@ -11,6 +11,7 @@ from vtg.annotations import raw_rows as rows
 from vtg.annotations.sample import Problem, Sample, read_samples, resolve_video
 from vtg.video.files import video_files as storage
 
+# `vtg.validate` lists them all, grouped by kind.
 SHOWN_PROBLEMS = 10
 TYPES = {type(None): "null", bool: "bool", int: "int", float: "float", str: "str", list: "list", dict: "object"}
 
@@ -21,6 +22,7 @@ def inspect_annotations(path: str, *, video_dir: str | None = None) -> Report:
     """Rows, columns and distributions of an annotation file; with `video_dir`, also the videos that are not there."""
     columns: dict[str, Counter[str]] = {}
     count = 0
+    # A pass of its own over raw rows: columns are those of all rows, broken ones and unknown keys too.
     for _, raw in rows.raw_rows(path):
         count += 1
         for key, value in _object(raw).items():
@@ -47,6 +49,7 @@ def inspect_annotations(path: str, *, video_dir: str | None = None) -> Report:
         "span_share": distribution((e - s) / sample.duration_s for sample in samples for s, e in sample.spans),
         "spans_per_row": distribution(len(sample.spans) for sample in samples),
         "rows_per_video": distribution(videos.values()),
+        # Rows whose clip is a part of the file.
         "trimmed_rows": sum(sample.video_start_s is not None for sample in samples),
     }
     if video_dir is not None:

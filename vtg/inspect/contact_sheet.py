@@ -6,13 +6,14 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+# Pixels between frames and around them: enough to tell neighbours of one scene apart.
 GAP = 4
-"""Pixels between frames, and around them."""
 
 GROUND, INK, SHADE = (24, 24, 24), (255, 255, 255), (0, 0, 0)
+# Width by height that a sheet comes near to where the number of columns is free: it fits a screen without scrolling.
 ASPECT = 4 / 3
-"""Width by height that a sheet comes near to where the number of columns is free."""
 
+# Points: below the smallest digits run together, above the largest labels hide small frames.
 SMALLEST_FONT, LARGEST_FONT = 9, 30
 
 
@@ -65,6 +66,7 @@ def _font(labels: list[str], cell_w: int, cell_h: int) -> ImageFont.FreeTypeFont
     """The default font, as large as suits the cell and as the longest label fits into it."""
     size = min(max(round(min(cell_w / 9, cell_h / 6)), SMALLEST_FONT), LARGEST_FONT)
     longest = max(labels, key=len)
+    # Measured rather than computed: without FreeType Pillow has another default font, of one size.
     while size > SMALLEST_FONT and _box(longest, ImageFont.load_default(size))[2] > cell_w:
         size -= 1
     return ImageFont.load_default(size)

@@ -15,11 +15,11 @@ from vtg.video.clip import Clip, DecodeError
 from vtg.video.decoders import DECODERS
 from vtg.video.isolation import IsolatedLoader
 
+# Compared in each file, from the first to the last: the last are where decoders that count frames go astray.
 FRAMES = 8
-"""Compared in each file, from the first to the last."""
 
+# Mean grey levels by which a picture may differ: versions of FFmpeg convert colours a little differently.
 PICTURE_TOLERANCE = 6.0
-"""Mean grey levels by which a picture may differ: versions of FFmpeg convert colours a little differently."""
 
 EXACT, REFUSED, WRONG, ABSENT = "exact", "refused", "wrong", "not installed"
 
@@ -63,6 +63,7 @@ class Comparison:
         clips: dict[str, Clip] = {}
         verdicts = []
         for name in DECODERS:
+            # One small frame size for all decoders, resized by each: what differs is decoding, and memory stays low.
             config = VideoConfig(
                 decoder=name, sampling="uniform", max_frames=FRAMES, min_frames=1, min_pixels=16384, max_pixels=16384
             )
@@ -73,6 +74,7 @@ class Comparison:
             except ImportError as error:
                 verdicts.append(Verdict(name, ABSENT, str(error)))
             else:
+                # PyAV is the first of DECODERS, and reads the index that all times are checked against.
                 difference = _difference(clips[name], clips.get("pyav", clips[name]))
                 verdicts.append(Verdict(name, WRONG if difference else EXACT, difference))
         return Agreement(path, tuple(verdicts), clips.get("pyav"))

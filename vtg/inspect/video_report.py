@@ -25,6 +25,7 @@ def inspect_video(
 ) -> Report:
     """Facts, frame times and sampling of a video; for one that cannot be read, the key `error` says why."""
     report: Report = {"kind": "video", "path": path}
+    # A file that cannot be read is a result of an inspection, not a failure of it.
     try:
         index = read_index(path)
     except DecodeError as error:
@@ -37,6 +38,7 @@ def inspect_video(
     }
     if index.fault:
         return report | {"error": f"{path}: {index.fault}"}
+    # The very plan of training, so that what is shown is what a model would be given.
     plan = plan_clip(index, config, factor=factor, temporal_patch=temporal_patch)
     report["sampling"] = {
         "policy": config.sampling,
@@ -50,6 +52,7 @@ def inspect_video(
         "padding_frames": plan.pad,
     }
     if decodes:
+        # Without a sheet the pictures are thrown away: the smallest size finds what cannot be decoded.
         size = (index.info.height, index.info.width) if sheet else (factor, factor)
         try:
             frames = decode_frames(index, plan.chosen, size=size, decoder=config.decoder, exact=False)

@@ -5,16 +5,16 @@ from typing import Any
 import torch
 
 from vtg.data.encoding import IGNORE_INDEX
-from vtg.demo.pretrain_batches import KINDS, Facts
+from vtg.demo.pretrain_batches import KINDS, AuxiliaryTargets
 from vtg.demo.world import COLORS, SHAPES
 
 
-class Guide(torch.nn.Module):
-    """Losses that show the middle layers their parts of the work.
+class AuxiliaryHeads(torch.nn.Module):
+    """Linear heads on middle layers, and losses that teach each layer its part of the task.
 
-    After layer 2 a vision token shall know its time, after layer 3 what appeared or vanished in it; after layer 3 an
-    answer token shall know what is asked; in layer 4 its first head shall look where that appeared, the second where it
-    vanished. The linear heads that read this are not part of the model.
+    After layer 2 a vision token should hold its time, after layer 3 what appeared or vanished in it and, in an answer
+    token, what is asked; in layer 4 the first attention head should look where that appeared, the second where it
+    vanished. The heads are not part of the saved model.
     """
 
     def __init__(self, width: int, *, to_id: int) -> None:
@@ -25,7 +25,9 @@ class Guide(torch.nn.Module):
         self.color = torch.nn.Linear(width, len(COLORS))
         self.shape = torch.nn.Linear(width, len(SHAPES))
 
-    def forward(self, out: Any, is_vision: torch.Tensor, labels: torch.Tensor, facts: Facts) -> list[torch.Tensor]:
+    def forward(
+        self, out: Any, is_vision: torch.Tensor, labels: torch.Tensor, facts: AuxiliaryTargets
+    ) -> list[torch.Tensor]:
         """Losses of time, change, colour, shape and looking. `labels` (B, L-1) are shifted, `is_vision` is (B, L)."""
         functional = torch.nn.functional
         answered = labels != IGNORE_INDEX
@@ -41,6 +43,7 @@ class Guide(torch.nn.Module):
         there = changes[row, :, kind + KINDS * is_end]
         looking = out.attentions[3][row, is_end.long(), position].float()
         mass = (looking * there).sum(-1)[there.any(-1)]
+        # Weighted by 10: changes are rare, and their mean over all tokens and kinds would vanish beside the others.
         return [
             functional.cross_entropy(self.second(out.hidden_states[2][is_vision].float()), facts.seconds),
             10
