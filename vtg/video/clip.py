@@ -26,6 +26,7 @@ class Clip:
         pad: how many repeats of the last frame a model input is to append, masked (`video.pad`); not in `frames`.
     """
 
+    # Channels before height and width, 8 bits: what Hugging Face's video processors take, a quarter of float32.
     frames: np.ndarray
     timestamps_s: np.ndarray
     duration_s: float
@@ -47,6 +48,7 @@ class Clip:
             )
         if not (np.isfinite(times_s).all() and (np.diff(times_s) > 0).all()):
             raise ValueError(f"{self.path}: timestamps_s must be finite and strictly increasing, not {times_s}")
+        # Spans are predicted within [0, duration_s): a frame outside it is one of another part of the file.
         if not 0 <= times_s[0] <= times_s[-1] < self.duration_s:
             raise ValueError(
                 f"{self.path}: timestamps_s must lie in [0, duration_s = {self.duration_s:.10g}), "
@@ -66,6 +68,7 @@ class Clip:
             mask: (T + pad,) bool, which of them are real.
         """
         count = len(self.frames)
+        # Made here and not kept: clips stay in the caches without it.
         at = np.arange(count + self.pad)
         mask = at < count
         if not self.pad:

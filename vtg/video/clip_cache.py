@@ -1,10 +1,10 @@
-"""Decoded clips on disk: what was read, sampled and resized once is read back many times faster.
+"""An LRU cache on disk of decoded clips: reading, sampling and resizing happen once, a cache hit is many times faster.
 
 A folder holds one file a clip, `<first two hex>/<key>.safetensors`, and any number of processes share it:
 
-- A file is written beside and renamed, and holds a checksum: what is found is whole, or it is removed and decoded anew.
-- `.size` holds the bytes booked so far. Room is booked before a file is written, so the entries never exceed the bound.
-- Who finds no room takes `.lock`, counts what is really there, and removes the least recently used files.
+- Files are written atomically and hold a checksum; a damaged one is removed and its clip decoded again.
+- `.size` holds the bytes reserved so far. Room is reserved before a file is written, so files never exceed the bound.
+- A process that finds no room takes `.lock`, counts what is really there, and removes the least recently used files.
 """
 
 import fcntl
@@ -30,17 +30,17 @@ from vtg.video.files import video_files as storage
 
 logger = logging.getLogger(__name__)
 
+# Eviction goes down to this share of the bound: each one lists the whole folder, so not at every put.
 LOW_WATER = 0.95
-"""Eviction goes down to this share of the bound, so that it is not needed at every put."""
 
+# A hit marks an entry as just used at most this often: each mark is a write to the file system.
 TOUCH_S = 60.0
-"""A hit makes an entry the most recently used one, at most this often."""
 
+# A temporary file not written to for this long was left by a process that died.
 STALE_S = 3600.0
-"""A temporary file as old as this has lost its writer."""
 
+# How long a put waits for another process to make room, and how often it looks. A clip not stored is only slower.
 WAIT_S, PAUSE_S = 1.0, 0.01
-"""How long a put waits for another process to make room, and how often it looks."""
 
 _FOLDER = re.compile(r"[0-9a-f]{2}")
 _KEY = re.compile(r"[0-9a-f]{8,128}")
@@ -154,7 +154,7 @@ class ClipCache:
                 return
             try:
                 _write(beside, content)
-                # Whoever counted the folder meanwhile may not have seen this file, and forgot the booking.
+                # A count of the folder that began meanwhile may have missed this file, and dropped its reservation.
                 while not self._published(beside, path, booking):
                     booking = self._room(len(content))
                     if booking is None:
@@ -200,7 +200,7 @@ class ClipCache:
             return self.counts.copy()
 
     def _room(self, size: int) -> int | None:
-        """Books `size` bytes, making room where there is none; None where that takes too long."""
+        """Reserves `size` bytes, evicting where there is no room; None where that takes too long."""
         give_up_s = time.monotonic() + WAIT_S
         while True:
             booking = self._book(size)
@@ -210,7 +210,7 @@ class ClipCache:
                 time.sleep(PAUSE_S)
 
     def _book(self, size: int) -> int | None:
-        """Books `size` bytes and returns the era in which that holds; None where there is no room."""
+        """Reserves `size` bytes and returns the era in which that holds; None where there is no room."""
         with self._ledger() as (file, era, total):
             if total + size > self.max_bytes:
                 return None
@@ -218,7 +218,7 @@ class ClipCache:
             return era
 
     def _published(self, beside: str, path: str, booking: int) -> bool:
-        """Renames a file that is whole, unless a count has begun since its bytes were booked."""
+        """Renames a file that is whole, unless a count has begun since its bytes were reserved."""
         with self._ledger() as (_, era, _):
             if era == booking:
                 os.replace(beside, path)
@@ -229,8 +229,8 @@ class ClipCache:
         with self._locked(".lock", wait=False) as lock:
             if lock is None:
                 return False
-            # Full until the count is done: nothing is booked and nothing appears under its name meanwhile, and what
-            # was booked before and is still being written has to be booked again.
+            # Full until the count is done: nothing is reserved and nothing appears under its name meanwhile, and what
+            # was reserved before and is still being written has to be reserved again.
             with self._ledger() as (file, era, total):
                 if total + size <= self.max_bytes:
                     # Another made room just before.
@@ -253,11 +253,11 @@ class ClipCache:
         """(last use in ns, path, bytes) of every entry, and the bytes of all files. Removes stale temporary ones."""
         entries: list[tuple[int, str, int]] = []
         total = 0
-        with os.scandir(self.folder) as found:
-            folders = [item.path for item in found if _FOLDER.fullmatch(item.name)]
+        with os.scandir(self.folder) as items:
+            folders = [item.path for item in items if _FOLDER.fullmatch(item.name)]
         for folder in folders:
-            with os.scandir(folder) as found:
-                for item in found:
+            with os.scandir(folder) as items:
+                for item in items:
                     # Evicted, renamed or removed by another process while it is looked at.
                     with suppress(OSError):
                         status = item.stat()
@@ -292,11 +292,11 @@ class ClipCache:
 
     @contextmanager
     def _ledger(self) -> Iterator[tuple[int, int, int]]:
-        """`.size`, locked for as long as reading and writing a line takes: descriptor, era, bytes booked in it."""
+        """`.size`, locked for as long as reading and writing a line takes: descriptor, era, bytes reserved in it."""
         with self._locked(".size", wait=True) as file:
             assert file is not None
             match = re.fullmatch(rb"(\d{20}) (\d{20})\n", os.pread(file, 42, 0))
-            # New or damaged: nobody knows what is in the folder, so the first to book has to count it.
+            # New or damaged: nobody knows what is in the folder, so the first to reserve has to count it.
             yield (file, int(match[1]), int(match[2])) if match else (file, 0, self.max_bytes)
 
 

@@ -21,6 +21,7 @@ class VideoInfo:
     """
 
     path: str
+    # Of what can be seen; the header's own length may be of a longer sound track.
     duration_s: float
     declared_s: float | None
     width: int
@@ -48,6 +49,7 @@ class FrameIndex:
         is_whole: no part was asked for: the first packet is the file's first.
     """
 
+    # Arrays, not a list of objects: an hour at 30 a second is 108,000 frames.
     info: VideoInfo
     times_s: np.ndarray
     pts: np.ndarray

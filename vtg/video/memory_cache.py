@@ -1,4 +1,4 @@
-"""A memory of bounded size for values that are dear to make, shared by threads."""
+"""A size-bounded LRU cache in memory for values that are expensive to make, shared by threads."""
 
 import os
 import threading
@@ -11,8 +11,8 @@ Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 
-class _Making:
-    """Values that one thread makes and others wait for. `made` stays None where that failed."""
+class _Pending:
+    """Values that one thread is making and others wait for. `made` stays None where that failed."""
 
     def __init__(self) -> None:
         self.done = threading.Event()
@@ -22,11 +22,11 @@ class _Making:
 class RecentlyUsed(Generic[Key, Value]):
     """Values by key, as many of the most recently used ones as fit into `limit_bytes`.
 
-    Safe under threads: who wants a value that another thread is making waits for it. Values are made unlocked. A forked
-    process starts empty, and waits for nobody.
+    Safe under threads: one that wants a value that another is making waits for it; values are made without holding the
+    lock. A forked process starts with an empty cache.
 
     Args:
-        limit_bytes: what the kept values may take together. A value larger than that is given out and not kept.
+        limit_bytes: what the kept values may take together. A value larger than that is returned and not kept.
         size: bytes of a value.
     """
 
@@ -55,38 +55,40 @@ class RecentlyUsed(Generic[Key, Value]):
         `make` may leave keys out: they are left out here too, and made when they are next asked for. What it raises
         reaches its own caller alone; threads that waited for it call their own `make`, and get what that raises.
         """
-        found: dict[Key, Value] = {}
-        awaited: dict[Key, _Making] = {}
+        values: dict[Key, Value] = {}
+        awaited: dict[Key, _Pending] = {}
         mine: list[Key] = []
-        making = _Making()
+        pending = _Pending()
         try:
             with self._lock:
                 for key in dict.fromkeys(keys):
                     if key in self._values:
                         self._values.move_to_end(key)
-                        found[key] = self._values[key]
+                        values[key] = self._values[key]
                     elif key in self._being_made:
                         awaited[key] = self._being_made[key]
                     else:
                         mine.append(key)
-                        self._being_made[key] = making
+                        self._being_made[key] = pending
             if mine:
-                making.made = self._make(mine, make)
+                pending.made = self._make(mine, make)
         finally:
+            # Also where `make` raised, else the waiting threads would wait for ever.
             with self._lock:
                 for key in mine:
                     self._being_made.pop(key, None)
-            making.done.set()
-        # Own values are out before others' are waited for, so no two threads can wait for each other.
+            pending.done.set()
+        # Own values are published before others' are awaited, so no two threads can wait for each other.
         for other in set(awaited.values()):
             other.done.wait()
-        found |= {key: other.made[key] for key, other in awaited.items() if other.made and key in other.made}
+        values |= {key: other.made[key] for key, other in awaited.items() if other.made and key in other.made}
         with self._lock:
-            self._counts["hits"] += len(found)
-        found |= making.made or {}
+            self._counts["hits"] += len(values)
+        values |= pending.made or {}
         if failed := [key for key, other in awaited.items() if other.made is None]:
-            found |= self._make(failed, make)
-        return found
+            # Not their error: it may be the other caller's alone, such as a time limit or an interrupt.
+            values |= self._make(failed, make)
+        return values
 
     def take_counts(self) -> Counter[str]:
         """Values since the last call, in this process: `hits` (kept, or made by another thread meanwhile), `made`."""
@@ -116,7 +118,7 @@ class RecentlyUsed(Generic[Key, Value]):
     def _start_empty(self) -> None:
         self._lock = threading.Lock()
         self._values: OrderedDict[Key, Value] = OrderedDict()
-        self._being_made: dict[Key, _Making] = {}
+        self._being_made: dict[Key, _Pending] = {}
         self._held = 0
         self._counts: Counter[str] = Counter()
 
@@ -125,7 +127,7 @@ _memories: "weakref.WeakSet[RecentlyUsed[Any, Any]]" = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """In the child a lock that another thread held stays locked for ever, and what it was making is never made."""
+    # In the child a lock that another thread held stays locked for ever, and what that thread was making is never made.
     for memory in list(_memories):
         memory._start_empty()
 

@@ -15,8 +15,8 @@ from vtg.video.isolation import IsolatedLoader
 from vtg.video.memory_cache import RecentlyUsed
 from vtg.video.time_limit import within
 
+# Decoded frames kept per process. Several rows often ask about one clip, and a small data set fits as a whole.
 CACHE_BYTES = 256 * 2**20
-"""Decoded frames kept per process. Several rows often ask about one clip, and short clips come again every epoch."""
 
 DISK_COUNTS = ("bytes_read", "bytes_written", "evicted", "failed", "skipped", "unreadable")
 
@@ -27,10 +27,11 @@ os.register_at_fork(before=_counting.acquire, after_in_parent=_counting.release,
 
 
 class TimedLoader:
-    """`load_clip` in this process, within a time. A file that took longer is not waited for again."""
+    """`load_clip` in this process with a time limit. A file that exceeded it once fails at once from then on."""
 
     def __init__(self, *, timeout_s: float) -> None:
         self.timeout_s = timeout_s
+        # Each wait leaves a thread behind that cannot be ended, so at most one for each file.
         self._stuck: set[str] = set()
 
     def load_clip(self, path: str, config: VideoConfig, **times: Any) -> Clip:
@@ -90,6 +91,7 @@ class ClipProvider:
         Raises:
             DecodeError: if the file cannot be fetched or read, or is not what the annotation says.
         """
+        # A seed that changes nothing must not make another key.
         drawn = seed if self.config.sampling == "random" else 0
         times = {"duration_s": duration_s, "video_start_s": video_start_s, "video_end_s": video_end_s}
         return self.memory.get((path, *times.values(), drawn), lambda: self._read(path, times, seed=drawn))
@@ -117,6 +119,7 @@ class ClipProvider:
         if clip is None:
             clip = self._decoded(path, times, seed=seed)
             self._disk.put(key, clip)
+            # Read back: `compact` is lossy, and the first epoch is to see the pixels that later ones see.
             clip = self._disk.get(key) or clip
         else:
             self._count("disk")
@@ -127,6 +130,7 @@ class ClipProvider:
             try:
                 clip = self._load(local, self.config, factor=self.factor, seed=seed, **times)
             except DecodeError as error:
+                # Users know the address in their rows, not the file it was fetched to.
                 raise DecodeError(str(error).replace(local, path)) from error
         self._count("decoded")
         return clip if local == path else replace(clip, path=path)
@@ -136,6 +140,7 @@ class ClipProvider:
             self._counts[name] += 1
 
     def _key(self, path: str, times: dict[str, Any]) -> str:
+        # Settings of how a clip is got, such as time limits and folders, do not change it; its stored form does.
         means = set(VIDEO_MEANS) - {"cache_format"}
         settings = {key: value for key, value in asdict(self.config).items() if key not in means}
         return clip_key(path, factor=self.factor, **settings, **times)

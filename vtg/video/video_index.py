@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 ENDING = ".videos.parquet"
 
+# Videos opened at a time: more than cores, because a probe mostly waits for the disk.
 PROBES = 8
-"""Videos opened at a time: it is mostly waiting for the disk."""
 
+# How often an index is written while it is made: at most this much work is lost by a stop.
 SAVE_S = 60.0
-"""How often an index is written while it is made: what a stop costs."""
 
+# Videos handed to the threads before their results are taken: bounded, since there may be millions.
 AHEAD = 64
-"""Videos handed to the threads before their results are taken."""
 
 NUMBERS = {
     "size": "int64", "mtime_ns": "int64", "duration_s": "float64", "frames": "int64", "fps": "float64",
@@ -59,7 +59,8 @@ class VideoIndex:
         import pyarrow.parquet as pq
 
         try:
-            with open(path, "rb") as file:  # by a name, pyarrow would take addresses too, and none that is not UTF-8
+            # Given a name, pyarrow would open addresses too, and no file whose name is not UTF-8.
+            with open(path, "rb") as file:
                 table = pq.read_table(file).combine_chunks()
         except (pa.ArrowException, OSError) as error:
             raise ConfigError(f"{path}: not an index of videos ({error}); make it again: {_command(path)}") from error
@@ -88,7 +89,7 @@ class VideoIndex:
         return cls(pa.table(columns))
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Writes beside and renames."""
+        """Writes atomically: a reader sees the old file or the new one."""
         import pyarrow.parquet as pq
 
         with written_beside(path) as beside, beside.open("wb") as file:
@@ -120,6 +121,7 @@ class VideoIndex:
         if not len(self):
             return np.full(len(at), -1, np.int64)
         own = np.stack([self.numbers("size")[at], self.numbers("mtime_ns")[at]], axis=1)
+        # (0, 0): objects in a store are taken never to change under their name.
         is_remote = (stamps == 0).all(axis=1)
         return np.where((at >= 0) & (is_remote | (own == stamps).all(axis=1)), at, -1)
 
@@ -140,12 +142,12 @@ def make_index(
 ) -> VideoIndex:
     """Probes every video that the index at `out` does not know as it is now, and writes the index, also in between.
 
-    A stop, of whatever kind, costs a minute's work: the next call goes on. Rows of other videos in it are kept.
+    An interrupted call loses at most a minute's work; the next one resumes. Rows of other videos are kept.
 
     Args:
         videos: distinct names. stamps: (V, 2) of them, see `VideoIndex.positions`.
         resolve: name → where it is.
-        progress: told how many more are known.
+        progress: called with the number of videos that are newly known.
     """
     index = VideoIndex.read(out) if os.path.isfile(out) else VideoIndex.of([])
     known = index.positions(videos, stamps) >= 0
@@ -161,6 +163,7 @@ def make_index(
                 index.write(out)
                 saved_s = monotonic()
     finally:
+        # Ctrl-C too keeps what was probed.
         index = _joined(index, fresh)
         index.write(out)
     return index
@@ -169,14 +172,15 @@ def make_index(
 def _probed(videos: "pa.Array", stamps: np.ndarray, resolve: Callable[[str], str]) -> Iterator[dict[str, Any]]:
     def entry(at: int) -> dict[str, Any]:
         name = videos[at].as_py()
-        found: dict[str, Any] = {"video": name} | dict.fromkeys(NUMBERS, 0) | {"error": None}
-        found["size"], found["mtime_ns"] = stamps[at].tolist()
+        facts: dict[str, Any] = {"video": name} | dict.fromkeys(NUMBERS, 0) | {"error": None}
+        facts["size"], facts["mtime_ns"] = stamps[at].tolist()
         try:
             info = probe(resolve(name))
         except SampleError as error:
-            return found | {"error": str(error)}
-        found |= {"duration_s": info.duration_s, "frames": info.frames or 0, "fps": info.fps}
-        return found | {"height": info.height, "width": info.width}
+            # Recorded, so that a bad file is not opened again at every start.
+            return facts | {"error": str(error)}
+        facts |= {"duration_s": info.duration_s, "frames": info.frames or 0, "fps": info.fps}
+        return facts | {"height": info.height, "width": info.width}
 
     with ThreadPoolExecutor(PROBES) as pool:
         todo = iter(range(len(videos)))

@@ -22,6 +22,7 @@ def image_blocks(frames: Sequence[np.ndarray | None], timestamps_s: Sequence[flo
     blocks: list[dict[str, Any]] = []
     for frame, time_s in zip(frames, timestamps_s, strict=True):
         if frame is not None:
+            # The very text that Qwen3-VL's processor puts before the frames of a video.
             blocks.append({"type": "text", "text": f"<{time_s:.1f} seconds>"})
             blocks.append({"type": "image", "image": _picture(frame)})
     return blocks
@@ -33,6 +34,7 @@ def video_block(clip: Clip) -> dict[str, Any]:
     transformers takes the frames from it, and their times from `video_settings(clip)`. qwen-vl-utils takes times from
     `sample_fps`: it knows only an even spacing, so those are the clip's own to the extent that its frames are even.
     """
+    # qwen-vl-utils has one rate for all frames: the mean spacing is right for even frames alone.
     spacing_s = clip.duration_s
     if len(clip.timestamps_s) > 1:
         spacing_s = float(clip.timestamps_s[-1] - clip.timestamps_s[0]) / (len(clip.timestamps_s) - 1)
@@ -43,6 +45,7 @@ def video_block(clip: Clip) -> dict[str, Any]:
 def video_settings(*clips: Clip) -> dict[str, Any]:
     """`processor_kwargs` of `apply_chat_template(…, tokenize=True)` for the `video_block`s of a conversation, in order:
     the true time of every frame, in milliseconds, and that no frames be sampled from these."""
+    # As frame numbers of a video of 1,000 a second: processors take no times, only numbers and a rate.
     metadata = [
         {
             "total_num_frames": max(1, round(clip.duration_s * 1000)),
@@ -52,6 +55,7 @@ def video_settings(*clips: Clip) -> dict[str, Any]:
         }
         for clip in clips
     ]
+    # The frames are chosen already; sampling again would drop some and shift the rest.
     return {"do_sample_frames": False, "video_metadata": metadata}
 
 

@@ -24,18 +24,18 @@ from vtg.video.episodes.shown import ShownFrames
 
 logger = logging.getLogger(__name__)
 
+# Ticks a second of the clips written: the clock of MPEG-TS. Times of finer ones move by 6 microseconds at most.
 CLIP_TICKS = 90_000
-"""Ticks a second of the clips that are written: every usual frame rate and the times of every container fit."""
 
+# libx264. crf 18: close to the source. bf=0: decoding order is presentation order, so no edit list is needed. g=30: a
+# seek decodes 30 frames at most. mbtree=0: it reads memory that nothing wrote, and the file would differ each time.
 CLIP_ENCODING = {"crf": "18", "preset": "veryfast", "bf": "0", "g": "30", "mbtree": "0"}
-"""libx264: close to the source, quick, decoding order = showing order (no edit list), a keyframe every 30 frames, and
-the same file each time (its macroblock tree reads memory that nothing wrote)."""
 
+# FFmpeg's numbers for BT.601 and for luma from 16 to 235.
 SMPTE_170M, MPEG_RANGE = 6, 1
-"""FFmpeg's numbers for BT.601 and for luma from 16 to 235."""
 
+# Decoded frames held at a time while a clip is encoded: an episode may be minutes long.
 BATCH_BYTES = 192 * 2**20
-"""Decoded frames held at a time while a clip is encoded."""
 
 
 def episode_clip(
@@ -90,7 +90,7 @@ def _one_at_a_time(lock_file: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            # Who waits for this file finds the clip there; who comes later never asks for the lock.
+            # Removing it is safe: who waits for this lock finds the clip made, who comes later never asks for the lock.
             lock_file.unlink(missing_ok=True)
             fcntl.flock(file, fcntl.LOCK_UN)
 
@@ -111,7 +111,7 @@ def _encode(path: Path, shown: ShownFrames, *, decoder: str) -> None:
             assert isinstance(stream, VideoStream)
             stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
             stream.codec_context.time_base = stream.time_base = Fraction(1, CLIP_TICKS)
-            # What FFmpeg makes of RGB; players would guess another matrix for large pictures.
+            # FFmpeg converts RGB by BT.601; unless it is stated, players guess BT.709 for large pictures.
             stream.codec_context.colorspace, stream.codec_context.color_range = SMPTE_170M, MPEG_RANGE
 
             def mux(packets: Iterable[Packet]) -> None:
@@ -136,7 +136,8 @@ def _ticks(shown: ShownFrames) -> tuple[list[int], int]:
     ticks = np.round(shown.times_s * CLIP_TICKS).astype(np.int64)
     ticks[0] = 0
     order = np.arange(len(ticks))
-    ticks = np.maximum.accumulate(ticks - order) + order  # times closer than a tick stay apart
+    # Times closer than a tick are moved apart: MP4 needs increasing ones.
+    ticks = np.maximum.accumulate(ticks - order) + order
     end = max(round(shown.duration_s * CLIP_TICKS), int(ticks[-1]) + 1)
     return ticks.tolist(), end
 

@@ -24,8 +24,8 @@ from vtg.video.memory_cache import RecentlyUsed
 
 logger = logging.getLogger(__name__)
 
+# Frames and file indices kept per process; each DataLoader worker has its own.
 CACHE_BYTES = 256 * 2**20
-"""Frames and file indices kept per process."""
 
 
 class Frames(Protocol):
@@ -55,7 +55,7 @@ class Frames(Protocol):
 
 
 class NullFrameProvider:
-    """Stands in where there is no video: no cameras, None for every frame, DecodeError where a video is a must."""
+    """For data without videos: no cameras, None for every frame, DecodeError where a video is required."""
 
     def camera_keys(self, record: VideoRecord) -> list[str]:
         """No camera."""
@@ -138,6 +138,7 @@ class FrameProvider:
         Raises:
             ConfigError: a camera that the record does not have, or an unknown decoder.
         """
+        # An annotator asks for many times at once: a bad file costs it those frames, not the episode.
         part = record.part(camera_key)
         if part is None or not len(timestamps):
             return [None] * len(timestamps)
@@ -223,17 +224,20 @@ class FrameProvider:
         size = size or (index.info.height, index.info.width)
         if min(size) < 1:
             raise ConfigError(f"size = {size}: must be (height, width), both at least 1 pixel")
+        # A file that changed on disk is another one: its old frames must not be given out.
         version = (path, *file_version(path), size)
 
         def decode(missing: list[tuple]) -> dict[tuple, np.ndarray]:
             numbers = np.array([at for *_, at in missing], dtype=np.int64)
             return {(*version, at): picture for at, picture in self._decode(index, numbers, size).items()}
 
-        found = self.memory.get_many([(*version, at) for at in sorted(set(wanted))], decode)
-        return {at: picture for (*_, at), picture in found.items()}
+        pictures = self.memory.get_many([(*version, at) for at in sorted(set(wanted))], decode)
+        return {at: picture for (*_, at), picture in pictures.items()}
 
     def _decode(self, index: FrameIndex, chosen: np.ndarray, size: tuple[int, int]) -> dict[int, np.ndarray]:
-        """One pass over the file; where a frame of it is damaged, halves, for the others are still good."""
+        """The frames that can be decoded, by number."""
+        # One pass over the file. Where a frame in it is damaged the pass fails as a whole, so halves are tried: the bad
+        # frames are found in log2(T) passes each, and the others are still good.
         try:
             frames = decode_frames(index, chosen, size=size, decoder=self.decoder)
         except DecodeError as error:
@@ -246,10 +250,12 @@ class FrameProvider:
         for at, frame in zip(chosen.tolist(), frames, strict=True):
             # A copy: a view would keep all frames of the pass in memory for as long as one of them is kept.
             pictures[at] = frame.copy()
+            # The array is shared with the cache and with other callers.
             pictures[at].flags.writeable = False
         return pictures
 
     def _note(self, path: str, error: DecodeError) -> None:
+        # Once a file: an annotator may ask for thousands of its frames.
         if path not in self.faults:
             logger.warning("frames are left out (further ones of this file silently): %s", error)
         self.faults[path] = str(error)
@@ -263,7 +269,7 @@ class FrameProvider:
 
 
 def _bytes(value: np.ndarray | FrameIndex) -> int:
-    # An index holds a few numbers for every frame.
+    # An index holds about four arrays as long as its times.
     return 4 * value.times_s.nbytes if isinstance(value, FrameIndex) else value.nbytes
 
 

@@ -21,6 +21,7 @@ class FilePart:
     end_s: float | None = None
 
     def __post_init__(self) -> None:
+        # Written so that NaN fails too.
         end_s = math.inf if self.end_s is None else self.end_s
         if not 0 <= self.start_s < end_s:
             raise ValueError(
@@ -35,6 +36,7 @@ class VideoRecord:
     Several episodes may lie in one file.
     """
 
+    # In order: the first camera is the one that is meant where none is named.
     cameras: Mapping[str, FilePart]
     key: str = ""
 
@@ -58,6 +60,7 @@ def file_version(path: str) -> tuple[int, int]:
     """Size and time of change, which tell one version of a file from another; (-1, -1) where there is no file."""
     try:
         stat = os.stat(path)
-    except OSError:  # reading it says what is wrong
+    except OSError:
+        # No error here: reading the file says better what is wrong with it.
         return -1, -1
     return stat.st_size, stat.st_mtime_ns

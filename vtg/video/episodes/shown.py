@@ -17,8 +17,8 @@ from vtg.video.clip import DecodeError
 from vtg.video.episodes.records import FilePart
 from vtg.video.frame_index import FrameIndex
 
+# A part may end this long after its file and still be whole: its last frame stays. Durations are often rounded.
 HOLD_S = 1.0
-"""A part may end this long after its file and still be whole: its last frame stays. Durations are often rounded."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -45,11 +45,14 @@ class ShownFrames:
 
     @classmethod
     def of(cls, index: FrameIndex, part: FilePart) -> "ShownFrames":
+        # Half a tick of rounding. At least 0.1 ms, the error of times stored as 32-bit floats; at most 0.5 ms, lest a
+        # coarse clock show the frame after.
         tolerance_s = min(max(float(index.time_base) / 2, 1e-4), 5e-4)
         file_s = index.info.duration_s
         # A start after the file's end leaves no frame; the length then does not matter.
         end_s = max(file_s, part.start_s) if part.end_s is None else part.end_s
         first, stop = np.searchsorted(index.times_s, [part.start_s - tolerance_s, end_s - tolerance_s])
+        # A first frame that counts although it is early by the tolerance is shown from 0 on.
         times_s = np.maximum(index.times_s[first:stop] - part.start_s, 0.0)
         seen_s = end_s if end_s <= file_s + HOLD_S else file_s
         return cls(index, part, int(first), times_s, end_s - part.start_s, seen_s - part.start_s, tolerance_s)

@@ -1,11 +1,11 @@
-"""Videos of a store on the local disk: fetched once, kept up to a number of bytes, the least recently used go first.
+"""A local LRU cache of videos that lie in a store: fetched once, bounded in bytes.
 
 They lie in a folder of their own, `vtg-videos` in the folder that the user names, under names that only this module
 gives (`NAME`); nothing else is counted, and nothing else is ever removed.
 
-Any number of processes share the folder. A file is written beside and renamed, so that what has its name is whole. Who
-reads a file holds a shared lock on it, and a file that is locked is not removed; two that want one at once may both
-fetch it, and the second rename changes nothing.
+Any number of processes share the folder. Files appear by an atomic rename, so a file under its name is complete. A
+reader holds a shared lock on its file, and a locked file is not removed. Two processes that want one video at once may
+both fetch it; the second rename changes nothing.
 """
 
 import fcntl
@@ -24,14 +24,14 @@ from vtg.video.files import video_files as storage
 
 OWN_FOLDER = "vtg-videos"
 
+# A fetched video: the hash of its address, and the suffix, by which some decoders recognise the format.
 NAME = re.compile(r"[0-9a-f]{40}(\.[^/]{0,7})?")
-"""Of a fetched video: the hash of its address, and the ending that says its format."""
 
+# One that is being fetched.
 BESIDE = re.compile(NAME.pattern + r"\.\d+\.[0-9a-f]{8}\.tmp")
-"""Of one that is being fetched."""
 
+# A temporary file not written to for this long was left by a process that died.
 STALE_S = 3600.0
-"""A temporary file as old as this has lost its writer."""
 
 
 class FetchedVideos:
@@ -115,8 +115,8 @@ class FetchedVideos:
     def _make_room(self, newest: str) -> None:
         """Removes the least recently used files over the bound, but none that is read, nor `newest`."""
         entries: list[tuple[int, int, str]] = []
-        with os.scandir(self.folder) as found:
-            for item in found:
+        with os.scandir(self.folder) as items:
+            for item in items:
                 with suppress(OSError):  # removed by another process meanwhile
                     status = item.stat(follow_symlinks=False)
                     if NAME.fullmatch(item.name):
