@@ -1,4 +1,4 @@
-"""What the log says of batches: at the start what they are filled up to, and at every entry how large they were."""
+"""Log lines about batches: at the start what they are filled up to, and at every entry how large they were."""
 
 import logging
 from typing import Any
@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 def log_target(
     by: str, *, limit: float, mean_s: float, expected: float, accumulation: int, ranks: int, of: str
 ) -> None:
-    """Says what batches are to hold.
+    """Logs what batches are to hold.
 
     Args:
         by: `batching.by`.
@@ -38,12 +38,13 @@ class BatchSizes:
         self._sizes.append(size)
 
     def take(self, accelerator: Any) -> dict[str, float]:
-        """`batch/samples`, its least and its most, of all ranks; {} without batches. Every rank has to call it."""
+        """Mean, least and most samples of a batch, of all ranks; {} without batches. Every rank has to call it."""
         sizes, self._sizes = self._sizes, []
+        # The least negated, so that one maximum over ranks serves both; a rank without batches must not win it.
         mine = torch.tensor([[sum(sizes), len(sizes), -min(sizes, default=1 << 30), max(sizes, default=0)]])
-        found = accelerator.gather(mine.to(accelerator.device)).cpu()
-        total, count = found[:, :2].sum(0).tolist()
-        least, most = found[:, 2:].max(0).values.tolist()
+        ranks = accelerator.gather(mine.to(accelerator.device)).cpu()
+        total, count = ranks[:, :2].sum(0).tolist()
+        least, most = ranks[:, 2:].max(0).values.tolist()
         if not count:
             return {}
         return {"batch/samples": total / count, "batch/samples_min": -least, "batch/samples_max": most}

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there: written beside, by all ranks, and renamed once each of them is done."""
+"""Checkpoints that are whole or not there: all ranks write to a staging folder, which is renamed once all are done."""
 
 import os
 import shutil
@@ -14,37 +14,38 @@ from vtg.output import follow_umask, sync, sync_one
 STAGING = ".saving"
 """In a run directory: where a checkpoint is written before it takes its name. A kill leaves half of one here."""
 
+# With another world size steps are counted anew, and a new checkpoint can take the name of the best one.
 BEST_BEFORE = ".best_before"
-"""In a run directory whose steps are counted anew, because its ranks are others: the best weights until then."""
+"""In a run directory: the best weights of before the world size changed."""
 
 
 def rename_into_place(written: Path, place: Path) -> None:
-    """Gives a folder its name at one stroke, once it is on the disk; another that has the name already goes."""
-    follow_umask(written)
+    """Renames a folder to `place`, once it is on the disk; replaces a folder that has the name."""
+    follow_umask(written)  # safetensors makes files that only their owner can read
     sync(written)
     old = place.with_name(f".{place.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if place.exists():
-        place.rename(old)
+        place.rename(old)  # a folder cannot be renamed onto one that has files
     written.rename(place)
     sync_one(place.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
 def keep_best(best: Path, run: Path) -> Path:
-    """Keeps the weights of a checkpoint whose name another will take; returns where they are now."""
-    kept = run / BEST_BEFORE
-    shutil.rmtree(kept, ignore_errors=True)
+    """Copies a checkpoint whose name another will take to `.best_before`; returns the copy."""
+    copy = run / BEST_BEFORE
+    shutil.rmtree(copy, ignore_errors=True)
     try:
-        shutil.copytree(best, kept, copy_function=os.link)
+        shutil.copytree(best, copy, copy_function=os.link)  # takes no room, and gigabytes no time
     except shutil.Error:  # a file system without links
-        shutil.copytree(best, kept, dirs_exist_ok=True)
-    return kept
+        shutil.copytree(best, copy, dirs_exist_ok=True)
+    return copy
 
 
 @contextmanager
 def explain_write_errors(folder: Path, what: str) -> Iterator[None]:
-    """Says of an error inside what was to be written to which run directory, and what is left.
+    """Explains an error inside: what was to be written where, and how much room there is.
 
     Raises:
         RunError: the disk is full, a limit is reached, or the folder cannot be written to.
@@ -61,13 +62,13 @@ def explain_write_errors(folder: Path, what: str) -> Iterator[None]:
 
 
 def _not_written(folder: Path, what: str, error: Exception) -> RunError:
-    said = str(error).strip().splitlines()[0][:300]
+    reason = str(error).strip().splitlines()[0][:300]
     try:
         shutil.rmtree(folder / STAGING, ignore_errors=True)  # the half that was written takes no room
         free = f"{shutil.disk_usage(folder.parent if not folder.exists() else folder).free / 1e9:.2f} GB are free there"
     except OSError:
         free = "its free space cannot be told"
     return RunError(
-        f"{what} could not be written to {folder}: {said} ({free})\nMake room or lower trainer.save_total_limit; the "
+        f"{what} could not be written to {folder}: {reason} ({free})\nMake room or lower trainer.save_total_limit; the "
         "checkpoints before it are whole, and the same command goes on from the last of them"
     )

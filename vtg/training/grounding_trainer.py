@@ -215,7 +215,7 @@ class GroundingTrainer(ZeroTrainer):
 
     def _reader_of(self, dataset: GroundingDataset) -> QuestionReader:
         """The reader of all evaluations of a run."""
-        # One, because its worker processes import torch when they start, which takes seconds each time.
+        # One, whose worker processes stay: training would wait for new ones at every validation.
         if self._reader is None or not any(dataset is known for known in self._reader.datasets):
             others = [known for known in (self.eval_dataset, *self.test_sets) if isinstance(known, GroundingDataset)]
             known = {id(each): each for each in (*others, dataset)}

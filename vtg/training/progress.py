@@ -1,4 +1,4 @@
-"""What a run says as it goes: a progress bar, and train_log.jsonl."""
+"""Callbacks that show and record training: a progress bar, and train_log.jsonl."""
 
 import json
 from pathlib import Path
@@ -34,16 +34,17 @@ class Progress(TrainerCallback):
             self.bar.update(state.global_step - self.bar.n)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        found = {short: f"{logs[key]:.3g}" for key, short in SHOWN if logs and key in logs}
-        if found and self.bar is not None:
-            self.shown |= found
+        shown = {short: f"{logs[key]:.3g}" for key, short in SHOWN if logs and key in logs}
+        if shown and self.bar is not None:
+            self.shown |= shown
             self.bar.note(self.shown)
 
     def on_train_end(self, args, state, control, **kwargs):
         self.close()
 
     def close(self) -> None:
-        """Ends the line of the bar; also where training ends by an error, which then has a line of its own."""
+        """Ends the line of the bar."""
+        # Called after an error too, where on_train_end is not: its text gets a line of its own.
         if self.bar is not None:
             self.bar.close()
 
@@ -51,9 +52,12 @@ class Progress(TrainerCallback):
 class TrainLog(TrainerCallback):
     """`train_log.jsonl`: one line for each log entry, with its step. Lines after the step of a resume are dropped.
 
-    `lines`: written so far; set before training to what a checkpoint was saved with, where that is known: right also
-    where steps were counted otherwise (with another number of ranks).
+    Attributes:
+        lines: lines of the file; set before training to those that the checkpoint was saved with, where that is known.
     """
+
+    # By lines rather than by step where possible: after a change of the world size steps are counted anew, and lines
+    # of before the checkpoint can have a higher step than it.
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -64,11 +68,11 @@ class TrainLog(TrainerCallback):
             return
         lines = whole_lines(self.path)
         if self.lines is not None:
-            kept = lines[: self.lines]
+            valid = lines[: self.lines]
         else:
-            kept = [line for line in lines if json.loads(line)["step"] <= state.global_step and state.global_step]
-        self.lines = len(kept)
-        write_text(self.path, "".join(kept))
+            valid = [line for line in lines if json.loads(line)["step"] <= state.global_step and state.global_step]
+        self.lines = len(valid)
+        write_text(self.path, "".join(valid))
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if state.is_world_process_zero and logs and state.max_steps:

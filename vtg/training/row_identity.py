@@ -1,4 +1,4 @@
-"""Whether a run that resumes has the rows it began with, and what its tests are worth."""
+"""Whether a resumed run has the rows it began with, and whether its test rows are apart from those it learns from."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,31 +13,32 @@ from vtg.output import read_jsonl
 
 
 def row_digest(samples: Sequence[Sample], *, with_ids: bool = False) -> dict[str, Any]:
-    """How many samples there are, and their digest."""
+    """Count and digest of the samples; `with_ids`: also of their qids, by which answers are told apart."""
     return {"count": len(samples), "digest": SampleTable.of(samples).digest(with_ids=with_ids)}
 
 
 def check_rows(splits: Splits, before: dict[str, dict[str, Any]], data: DataConfig, *, run: Path) -> dict[str, Any]:
-    """What to remember of the rows that are trained and validated on.
+    """Count and digest of the rows that are trained and validated on, for run.json.
 
     Args:
-        before: what was remembered when the run began; empty of a run that begins, or that remembered nothing.
+        before: those that were recorded when the run began; empty for a run that begins, or recorded none.
 
     Raises:
-        ConfigError: they are others: says which file, and how many rows it has and had.
+        ConfigError: the rows are others: says which file, and how many rows it has and had.
     """
+    # A checkpoint counts batches of a plan over these rows: with others it would skip the wrong ones without a word.
     now = {"train": row_digest(splits.train), "val": row_digest(splits.val)}
     names = {"train": ("annotation_file", "train"), "val": ("val_file", "validate")}
     for split, (key, verb) in names.items():
-        was, found = before.get(split), now[split]
-        if was is None or was == found:
+        was, is_now = before.get(split), now[split]
+        if was is None or was == is_now:
             continue
         path = getattr(data, key)
         where = f"data.{key} = {path!r}" if path else f"data.annotation_file = {data.annotation_file!r}"
         counts = (
-            f"{found['count']} rows to {verb} on, and the run in {run} began with {was['count']}"
-            if found["count"] != was["count"]
-            else f"{found['count']} rows to {verb} on that are others than those the run in {run} began with"
+            f"{is_now['count']} rows to {verb} on, and the run in {run} began with {was['count']}"
+            if is_now["count"] != was["count"]
+            else f"{is_now['count']} rows to {verb} on that are others than those the run in {run} began with"
         )
         raise ConfigError(
             f"{where}: holds {counts}; put the file back as it was to resume, or choose another run_name or output_dir"
@@ -46,8 +47,9 @@ def check_rows(splits: Splits, before: dict[str, dict[str, Any]], data: DataConf
 
 
 def answers_match(answers: Path, samples: Sequence[Sample], *, skipped: int) -> bool:
-    """Whether a file of answers is about these samples, of which so many could not be read: of a run that did not
-    remember its rows.
+    """Whether a file of answers is about these samples, of which `skipped` could not be read.
+
+    For runs that began before run.json recorded the test rows.
     """
     asked: dict[Any, Any] = {(sample.qid, sample.video, sample.query): sample.spans for sample in samples}
     rows = read_jsonl(answers)
@@ -60,7 +62,7 @@ def answers_match(answers: Path, samples: Sequence[Sample], *, skipped: int) -> 
 
 
 def row_notes(splits: Splits, *, chooses: bool) -> list[str]:
-    """What a reader of the test's scores has to know of its rows.
+    """Notes for a reader of the test scores, on test rows that are also training or validation rows.
 
     Args:
         chooses: the best weights are chosen by the validation rows.
@@ -68,6 +70,7 @@ def row_notes(splits: Splits, *, chooses: bool) -> list[str]:
     test = set(SampleTable.of(splits.test).keys())
     if not test:
         return []  # without a look at training rows, of which there may be millions
+    # By clip, query and target, not by qid: two files may number the same rows differently.
     of_train = len(test.intersection(SampleTable.of(splits.train).keys()))
     of_val = len(test.intersection(SampleTable.of(splits.val).keys())) if chooses else 0
     total, notes = len(test), []

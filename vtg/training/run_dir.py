@@ -142,6 +142,7 @@ class RunDir:
         return flat(OmegaConf.to_container(OmegaConf.load(path))) if path.is_file() else {}
 
     def _may_change(self, key: str) -> bool:
+        # Without weights only the base model's answers would be wrong under other settings.
         if not self.is_trained and not key.startswith(ANSWERS_DEPEND_ON):
             return True
         if key in BATCHES and not self._has_batch_sizes():

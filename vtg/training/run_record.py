@@ -61,7 +61,7 @@ class RunRecord:
             ConfigError: it is of a newer format, or broken.
         """
         path = folder / RECORD_FILE
-        if not path.is_file():
+        if not path.is_file():  # of a vtg before run.json, whose runs may still be resumed
             return cls(format=0)
         try:
             saved = json.loads(path.read_text(encoding="utf-8"))
@@ -78,6 +78,7 @@ class RunRecord:
 
         Only the main process may, or changes of one would be lost to another.
         """
+        # Read anew each time: other parts of the run have written their own keys since.
         record = cls.read(folder)
         yield record
         record.write(folder)

@@ -1,4 +1,4 @@
-"""What a run shows for itself: predictions, metrics.json, the picture, and the table of base against tuned."""
+"""What a run leaves to read: answers, metrics.json, the picture, and the table of base against tuned."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +33,8 @@ class Results:
             write_jsonl(self.run_dir / FILES[name], rows)
 
     def notes(self) -> list[str]:
-        """What the answers show that a reader of their scores has to know."""
+        """Notes on the answers for a reader of their scores."""
+        # Equal texts, not equal scores: a score can stay while the answers change.
         base, tuned = (
             {row["qid"]: row["text"] for row in read_jsonl(self.run_dir / FILES[name])} for name in ("base", "tuned")
         )
@@ -61,25 +62,27 @@ class Results:
 
 
 def best_weights_note(state: TrainerState, *, warmup_steps: int) -> str:
-    """Which weights the tuned ones are, and how those after them compare."""
+    """Which step the tuned weights are of, and how those after it compare."""
     scores = {entry["step"]: entry["eval_mIoU"] for entry in state.log_history if "eval_mIoU" in entry}
     step, last = state.best_global_step, state.global_step
+    # After a change of the world size the step of the best is one of the former count: its score alone still holds.
     if step is None and state.best_model_checkpoint is not None:
         best = f"{state.best_metric:.1f}"
         return f"the tuned weights are the best by validation (mIoU {best}), of before steps were recounted"
     if step is None or step not in scores:
         why = "their validation was not compared" if scores else "there was no validation to choose by"
         return f"the tuned weights are the last ones, after step {last}: {why}"
-    said = f"the tuned weights are those after step {step} of {last}, the best validation mIoU ({scores[step]:.1f})"
+    note = f"the tuned weights are those after step {step} of {last}, the best validation mIoU ({scores[step]:.1f})"
     later = {at: score for at, score in scores.items() if at > step}
     if later:
         closest = max(later, key=lambda at: later[at])
-        said += f"; none of {len(later)} later ones was better (at best {later[closest]:.1f}, after step {closest})"
+        note += f"; none of {len(later)} later ones was better (at best {later[closest]:.1f}, after step {closest})"
+    # Best so early mostly means that training made the model worse: the reader should know before trusting the gain.
     if step <= warmup_steps:
-        said += (
+        note += (
             f"; the learning rate was still warming up then (steps 1 to {warmup_steps}), so they are close to the base"
         )
-    return said
+    return note
 
 
 def _gain(answers: dict[str, Rows]) -> str:
@@ -87,5 +90,6 @@ def _gain(answers: dict[str, Rows]) -> str:
     pairs = [(row, tuned[row["qid"]]) for row in answers["base"] if row["qid"] in tuned]
     base, after = (row_ious([pair[side] for pair in pairs]) for side in (0, 1))
     gain = paired_bootstrap(base, after)
+    # Paired by question: its difficulty is in both scores, and cancels out of the interval.
     interval = f"{gain.low * 100:+.1f} to {gain.high * 100:+.1f}"
     return f"mIoU {gain.difference * 100:+.1f} over the base (95 % interval {interval})"

@@ -1,4 +1,4 @@
-"""How a run is stopped from outside: it saves first."""
+"""Signals that stop a run: the step is finished and a checkpoint saved first."""
 
 import logging
 import signal
@@ -11,10 +11,12 @@ log = logging.getLogger("vtg")
 
 
 class StopOnSignal(TrainerCallback):
-    """SIGTERM, SIGUSR1 (which Slurm sends before the time is up) or Ctrl-C: the step is finished, a checkpoint saved,
-    and training ends; a second Ctrl-C ends it at once.
+    """Ends training with a checkpoint at SIGTERM, SIGUSR1 (Slurm's warning, if asked for) or Ctrl-C.
 
-    `exit_code` is then 128 plus the signal's number, else None.
+    A second Ctrl-C ends it at once.
+
+    Attributes:
+        exit_code: 128 plus the signal's number, as a shell reports it; None without a signal.
     """
 
     def __init__(self) -> None:
@@ -28,6 +30,7 @@ class StopOnSignal(TrainerCallback):
                 self._before[number] = signal.signal(number, self._note)
 
     def on_step_end(self, args, state, control, **kwargs):
+        # Asked at the same step on every rank: one that stopped alone would leave the others in a collective call.
         if self._any_rank():
             control.should_save = True
             control.should_training_stop = True
@@ -36,7 +39,7 @@ class StopOnSignal(TrainerCallback):
         self.restore_handlers()
 
     def restore_handlers(self) -> None:
-        """Signals are handled as before; also where training ends by an error."""
+        """Restores the handlers of before; called also where training ends by an error."""
         while self._before:
             signal.signal(*self._before.popitem())
 
@@ -49,6 +52,7 @@ class StopOnSignal(TrainerCallback):
     def _any_rank(self) -> bool:
         if not torch.distributed.is_initialized():
             return self.exit_code is not None
+        # A signal may reach one rank alone.
         device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
         code = torch.tensor(self.exit_code or 0, device=device)
         torch.distributed.all_reduce(code, op=torch.distributed.ReduceOp.MAX)

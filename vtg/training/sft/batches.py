@@ -74,6 +74,7 @@ class PlannedBatches(Sampler[list[int]]):
     def position(self, epoch: int, steps: int) -> Position:
         """The position once `steps` batches of an epoch are done, for a checkpoint."""
         size = self.planner.size
+        # A part for each world size lasts for the epoch it was interrupted in: the next one is planned whole.
         if self._resumed is None or self._resumed.epoch != epoch:
             return Position(epoch, ((self.ranks, steps),), sizes=(size,))
         done = self.planner.remaining(self._resumed, self.ranks)[1]
@@ -122,6 +123,7 @@ def plan_batches(
     batching, budget = config.batching, batch_budget(config.batching, config.video, config.model)
     samples = SampleTable.of(dataset.samples)
     costs = _costs_on_all_ranks(samples, dataset, config.data, config.video, reads_videos=_needs_tokens(batching))
+    # Before the plan: what a batch cannot hold would otherwise be found hours later, out of memory.
     over = over_budget(batching, samples, costs, budget=budget)
     if over.any():
         dataset.leave_out(over, report, budget=budget)

@@ -56,6 +56,7 @@ class Planner:
 
     def steps(self, ranks: int) -> int:
         """Batches of a rank in every epoch."""
+        # Every epoch has as many: the Trainer computes the schedule of all from the length of one.
         if self.config.by == "fixed":
             return self.epoch(0, ranks).steps
         return steps_per_epoch(self.lengths, ranks=ranks, **self._limits(), drop_last=self.config.drop_last)

@@ -97,6 +97,7 @@ def _read(config: DeepspeedConfig) -> dict[str, Any]:
                 "(its parameter groups, learning rates and schedule); remove the block and set trainer.*"
             )
     zero = settings.get("zero_optimization", {})
+    # DeepSpeed's default is false: found here rather than at the first checkpoint.
     if zero.get("stage") == 3 and not zero.get(GATHER):
         raise ConfigError(
             f"deepspeed.file = {config.file!r}: zero_optimization.{GATHER} must be true, or checkpoints would hold no "
