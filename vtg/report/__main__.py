@@ -50,12 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.diff:
         _print_differences(*runs, as_json=options.json)
         return 0
+    # Of several runs no directory is the natural place: the page goes to the current folder.
     page = Path(options.out) if options.out else folders[0] / REPORT if len(runs) == 1 else Path(REPORT)
     try:
         write_text(page, run_page(runs[0]) if len(runs) == 1 else comparison_page(runs))
     except OSError as error:
         print(f"error: {page}: cannot be written ({error.strerror}); give -o FILE", file=sys.stderr)
         return 1
+    # The page is written all the same: what of a run could not be read is said beside it.
     for run in runs:
         for note in run.notes:
             print(f"{run.folder}: {note}", file=sys.stderr)
@@ -73,7 +75,7 @@ def _run_folders(given: Sequence[Path]) -> list[Path]:
     if len(files) == len(given):  # nothing but files is a mistake, which read_run refuses
         return list(given)
     for path in files:
-        print(f"{path}: a file, not a run; passed over", file=sys.stderr)
+        print(f"{path}: a file, not a run; passed over", file=sys.stderr)  # stdout is for the result alone
     return [run for path in given if path not in files for run in runs_in(path)]
 
 
@@ -81,6 +83,7 @@ def _print_differences(a: Run, b: Run, *, as_json: bool) -> None:
     groups = differences(a, b)
     with stdout_may_close():
         if as_json:
+            # YAML settings may hold dates, which JSON has not.
             print(json.dumps({"runs": [str(a.folder), str(b.folder)]} | groups, default=str))
         else:
             print("\n".join(difference_lines(a, b, groups)))

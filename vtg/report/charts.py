@@ -11,18 +11,18 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+# A longer curve is averaged over this many stretches of steps: one point per 2 pixels, and a page of 100,000 logged
+# steps stays under 300 kB.
 MAX_POINTS = 200
-"""A longer curve is averaged over this many stretches of steps: one point per 2 pixels, and a page of 100,000 logged
-steps stays under 300 kB."""
 
+# Up to so many points are marked by dots: without them a curve of a single point would be invisible.
 MAX_DOTS = 12
-"""Up to so many points are marked by dots. Without them a curve of a single point would be invisible."""
 
+# Line colors, by the position of a series in its chart. Mid-tones: readable on the light and on the dark page.
 COLORS = ("#1f77b4", "#f0932b", "#2a9d6f", "#c8385a", "#7d5ba6", "#8c6d46", "#17a2b8", "#6b7785")
-"""Line colors, by the position of a series in its chart. Mid-tones: readable on the light and on the dark page."""
 
+# One hue from light to dark, for shares of ordered ranges (the lowest IoU first).
 SHADES = ("#e8edf3", "#bcd3e8", "#86b3d8", "#4a8cc0", "#1d5c92")
-"""One hue from light to dark, for shares of ordered ranges (the lowest IoU first)."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Frame:
     bottom: int
 
 
+# Left: room for a label such as `-2.5e-07`; right: half of the last step's label.
 FRAME = Frame(width=460, height=230, left=52, right=440, top=10, bottom=202)
-"""Left: room for a label such as `-2.5e-07`; right: half of the last step's label."""
 
 
 @dataclass(frozen=True)

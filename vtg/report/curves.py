@@ -64,14 +64,15 @@ HACKING = (
 
 IOU_SHARES = tuple(f"iou/{low:.1f}-{low + 0.2:.1f}" for low in (0.0, 0.2, 0.4, 0.6, 0.8))
 PARSE_SHARES = ("parse/ok", "parse/malformed", "parse/out_of_range", "parse/reversed")
+# What can be read is pale, so that the failures stand out however few they are.
 PARSE_COLORS = ("#cfe0ee", "#c8385a", "#f0932b", "#7d5ba6")
 STACKS = (
     ("IoU of completions over steps", IOU_SHARES, SHADES, "share of sampled answers in each range of IoU"),
     ("Answers that can be read", PARSE_SHARES, PARSE_COLORS, "share of sampled answers by how they parse"),
 )
 
+# Keys that grow with the step or never change: their charts would say nothing.
 NOT_DRAWN = ("epoch", "total_flos", "eval_samples", "eval_missing")
-"""Keys that grow with the step or never change."""
 
 
 def learning_figures(runs: Sequence[Run]) -> list[Figure]:
@@ -88,6 +89,7 @@ def other_figures(runs: Sequence[Run]) -> list[Figure]:
     """A chart for each remaining key with several steps: batches, throughput, video decoding, keys of a library."""
     drawn = {key for keys in (IOU_SHARES, PARSE_SHARES, NOT_DRAWN) for key in keys}
     drawn |= {key for chart in (*LEARNING, *HACKING) for key in _matching_keys(chart.keys, runs)}
+    # A key of a single step is a total, logged at the end: the page lists it under Environment.
     keys = sorted({key for run in runs for key, curve in run.log.items() if len(curve) > 1} - drawn)
     return [figure for key in keys for figure in _figures(ChartKeys(key, (key,)), runs)]
 

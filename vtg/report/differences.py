@@ -10,11 +10,11 @@ from vtg.report.run_reader import Run, flatten
 
 ABSENT = "(absent)"
 
+# Settings of `data` that name an annotation file: one name may hold other rows by now.
 DATA_FILES = ("annotation_file", "val_file", "test_file")
-"""Settings of `data` that name an annotation file."""
 
+# Keys of environment.json that may change scores or speed; packages and commit are groups of their own.
 MACHINE = ("python", "platform", "cpus", "gpus", "world_size", "command")
-"""Keys of environment.json that are compared under `machine`."""
 
 Differences = dict[str, tuple[Any, Any]]
 """Key → its value in run A and in run B."""
@@ -54,6 +54,7 @@ def difference_lines(a: Run, b: Run, groups: Mapping[str, Differences]) -> list[
 
 
 def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> Differences:
+    # In the order of run A, not sorted: neighbours in config.yaml stay neighbours.
     keys = [*a, *(key for key in b if key not in a)]
     pairs = {key: (a.get(key, ABSENT), b.get(key, ABSENT)) for key in keys}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}

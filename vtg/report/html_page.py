@@ -26,11 +26,11 @@ from vtg.report.timelines import completion_groups, sample_groups
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+# Enough to see what is wrong with a data set; skipped.jsonl has the rest.
 MAX_SKIPPED_ROWS = 200
-"""Enough to see what is wrong with a data set; skipped.jsonl has the rest."""
 
+# Their versions stand at the top of the page; those of all packages under Environment.
 MAIN_PACKAGES = ("vtg", "torch", "transformers", "trl", "peft")
-"""Their versions stand at the top of the page; those of all packages under Environment."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def run_page(run: Run) -> str:
     """The page of one run, as HTML."""
     gains = paired_gains(run.base, run.tuned)
     notes = list(run.notes)
-    completions = completion_groups(run, notes)
+    completions = completion_groups(run, notes)  # before the page is made: it adds notes of broken lines
     sections = [
         Section(
             "Results",
@@ -114,6 +114,7 @@ def _training_section(runs: Sequence[Run]) -> Section:
 
 
 def _render(template: str, *, sections: Iterable[Section], **context: Any) -> str:
+    # A run of SFT has no completions, an unfinished one no scores: empty sections are left out with their headings.
     shown = [section for section in sections if any(section.content.values())]
     html = _environment().get_template(f"{template}.html.jinja").render(context, sections=shown)
     # Rows may hold half of a surrogate pair (an odd file name, a cut emoji), which UTF-8 cannot: it becomes "?".
@@ -204,6 +205,7 @@ def _changed_settings(run: Run) -> list[str]:
         changes = start.get("changes") if isinstance(start, dict) else None
         if isinstance(changes, dict):
             when = f"{start.get('time')}, from {start.get('checkpoint') or 'the start'}"
+            # run.json may be edited by hand: what is not as written is left out rather than failing the page.
             pairs = {key: pair for key, pair in changes.items() if isinstance(pair, list)}
             lines += [f"{when}: {key}: {' → '.join(map(str, pair))}" for key, pair in pairs.items()]
     return lines

@@ -22,11 +22,11 @@ MetricColumns = dict[str, dict[str, Any]]
 Curve = dict[int, float]
 """Optimizer step → value, in the order of the steps."""
 
+# A folder with one of these files is a run directory, or the output of `vtg.predict`: any one may be missing.
 RUN_FILES = ("config.yaml", "train_log.jsonl", "metrics.json", "predictions.jsonl")
-"""A folder with one of these files is a run directory, or the output of `vtg.predict`."""
 
+# Hydra writes it into the folder that holds the runs of a sweep (`--multirun`).
 SWEEP_FILE = "multirun.yaml"
-"""Hydra writes it into the folder that holds the runs of a sweep (`--multirun`)."""
 
 SPAN_FIELDS = ("timestamp", "prediction")
 
@@ -171,6 +171,7 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 def _read_text(path: Path, notes: list[str]) -> str:
     try:
+        # A killed process may leave half of a character at the end of a file.
         return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     except OSError as error:
         notes.append(f"{path.name}: cannot be read ({error.strerror})")
@@ -224,6 +225,7 @@ def _curves_by_key(entries: Sequence[JsonRow]) -> dict[str, Curve]:
 
 def _read_scorable_rows(path: Path, notes: list[str]) -> list[JsonRow]:
     rows = read_rows(path, notes)
+    # Left out before anything is drawn: one broken row must not cost the page.
     kept = [row for row in rows if is_scorable(row)]
     if len(kept) < len(rows):
         notes.append(

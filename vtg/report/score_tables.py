@@ -12,14 +12,14 @@ from vtg.report.charts import COLORS, Figure, histogram
 from vtg.report.run_reader import JsonRow, Run, is_number
 from vtg.report.timelines import BASE_COLOR, TUNED_COLOR
 
+# As in the table that a run prints at its end, so that both show the same interval for mIoU.
 MIOU_RESAMPLES = 10_000
-"""As in the table that a run prints at its end, so that both show the same interval for mIoU."""
 
+# For the gains in R1, which are printed nowhere else: a fifth of the time.
 HIT_RESAMPLES = 2_000
-"""For the gains in R1, which are printed nowhere else: a fifth of the time."""
 
+# The order of papers, which readers compare with; other metrics follow by name.
 METRIC_ORDER = ("R1@0.3", "R1@0.5", "R1@0.7", "mIoU", "set_mIoU", "parse_failures", "samples", "missing")
-"""Other metrics follow by name."""
 
 LESS_IS_BETTER = ("parse_failures", "missing")
 
@@ -47,7 +47,7 @@ class Gain:
     @property
     def verdict(self) -> str:
         """`good`, `bad`, or `unsure` where the interval includes zero."""
-        if not self.is_significant:
+        if not self.is_significant:  # a gain that may be chance is not coloured as one
             return "unsure"
         return "good" if self.interval.difference > 0 else "bad"
 
@@ -99,6 +99,7 @@ class ComparisonTable:
 
 def paired_gains(before: Sequence[JsonRow], after: Sequence[JsonRow]) -> dict[str, Gain]:
     """Metric → gain of `after` over `before` on the samples (by qid) that both have; empty where they share none."""
+    # By qid, not by position: two runs may have been tested on other rows, or in another order.
     after_by_qid = {str(row["qid"]): row for row in after if "qid" in row}
     pairs = [(row, after_by_qid[str(row["qid"])]) for row in before if "qid" in row and str(row["qid"]) in after_by_qid]
     if not pairs:
@@ -133,6 +134,7 @@ def metric_table(run: Run, gains: dict[str, Gain]) -> MetricTable | None:
     if gains:
         samples = next(iter(gains.values())).samples
         explanation += f" Gain: tuned over base on the same {samples} samples, with a paired bootstrap interval."
+        # Without the explanation a low score in that column reads as a fault of the model.
         if "shuffled" in run.metrics:
             explanation += (
                 " shuffled: the tuned model, each sample shown another video: what a guess without looking gets."
@@ -198,6 +200,7 @@ def _metric_names(columns: Sequence[dict[str, Any]]) -> list[str]:
 def _best(name: str, values: Sequence[Any]) -> float | None:
     """The best of the runs' values; None where all are the same, or where more is not better."""
     numbers = [value for value in values if is_number(value)]
+    # More samples are no better, and a tie has no winner.
     if name == "samples" or len(set(numbers)) < 2:
         return None
     return min(numbers) if name in LESS_IS_BETTER else max(numbers)

@@ -9,16 +9,16 @@ import numpy as np
 from vtg.evaluation.metrics import Spans, row_ious, row_spans
 from vtg.report.run_reader import JsonRow, Run, is_number, is_scorable, read_rows
 
+# In timelines and in the histogram alike. The ground truth has the color of text, on the light and the dark page.
 BASE_COLOR, TUNED_COLOR = "#f0932b", "#1f77b4"
-"""The base model and the tuned one, in timelines and in the histogram. The ground truth has the color of text."""
 
+# Characters of an answer: an untrained model may repeat itself up to the token limit.
 MAX_TEXT = 400
-"""Characters of an answer. An untrained model may repeat itself up to the token limit."""
 
 SAMPLES_PER_SECTION = 5
 
+# Groups: the best, the median and the worst of a step. 16 completions are twice the default `num_generations`.
 GROUPS_PER_STEP, COMPLETIONS_PER_GROUP = 3, 16
-"""Groups: the best, the median and the worst of a step. 16 completions are twice the default `num_generations`."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ def sample_groups(run: Run) -> list[TimelineGroup]:
     bases = [base_rows.get(str(row["qid"])) if "qid" in row else None for row in rows]
     # A sample that the base was not asked counts as unchanged.
     base_ious = row_ious([row if base is None else base for row, base in zip(rows, bases, strict=True)])
+    # Stable sorts: the same run gives the same page.
     best_first, change = np.argsort(-tuned_ious, kind="stable"), tuned_ious - base_ious
     gained_first = np.argsort(-change, kind="stable")
     candidates = {
@@ -102,6 +103,7 @@ def completion_groups(run: Run, notes: list[str]) -> list[TimelineGroup]:
         for row in rows:
             by_sample.setdefault(str(row.get("qid")), []).append(row)
         ranked = sorted(by_sample.values(), key=_mean_reward)
+        # Evenly spaced ranks, the first and the last among them; unique where there are fewer groups than that.
         shown = np.unique(np.linspace(len(ranked) - 1, 0, min(GROUPS_PER_STEP, len(ranked))).round().astype(int))
         if len(shown):
             timelines = [_completions_timeline(ranked[at]) for at in shown[::-1]]
@@ -167,6 +169,7 @@ def _span_bars(spans: Spans, duration_s: float) -> list[SpanBar]:
 
 def _answer_text(row: JsonRow) -> str:
     """The model's answer, after its parse status where that is not ok."""
+    # A completion may be missing or null in files of other tools.
     text, status = str(row.get("text") or ""), row.get("status", "ok")
     text = text if status == "ok" else f"{status}: {text}"
     return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
