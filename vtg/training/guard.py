@@ -63,10 +63,10 @@ def out_of_memory(error: torch.OutOfMemoryError, what: str, remedies: Sequence[s
         what: what was being done, and to which samples.
         remedies: what to change, the first to try first.
     """
-    said = str(error).strip().splitlines()[0][:300]  # the rest is torch's table of its allocator
+    first_line = str(error).strip().splitlines()[0][:300]  # the rest is torch's table of its allocator
     numbered = "\n".join(f"  {at}. {remedy}" for at, remedy in enumerate(remedies, 1))
     return RunError(
-        f"out of memory in {what}\ntorch: {said}\nlower, in this order:\n{numbered}\n"
+        f"out of memory in {what}\ntorch: {first_line}\nlower, in this order:\n{numbered}\n"
         "python -m vtg.doctor look=memory, with the same overrides, tells what a step takes and what fits"
     )
 

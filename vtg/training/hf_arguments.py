@@ -48,7 +48,7 @@ def training_arguments(
     validated = has_validation(config.data)
     if not validated:
         given["eval_strategy"] = "no"
-    # Without it several processes on CPUs would each be told that it is alone.
+    # Without it each of several processes on CPUs takes itself for the only one.
     given.setdefault("use_cpu", not torch.accelerator.is_available())
     on_gpu = torch.cuda.is_available() and not given.get("use_cpu", False)
     given.setdefault("dataloader_pin_memory", on_gpu)

@@ -69,6 +69,7 @@ class RunRecord:
             # Keys of a newer vtg that left the format as it is may be overlooked; see above.
             return cls(**{name: saved[name] for name in cls.__dataclass_fields__ if name in saved})
         except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError) as error:
+            # Not begun anew: without its rows and notes a resume could not tell that the data changed.
             raise ConfigError(f"{path}: is not the record of a run ({error}); choose another run_name") from None
 
     @classmethod

@@ -123,7 +123,7 @@ def plan_batches(
     batching, budget = config.batching, batch_budget(config.batching, config.video, config.model)
     samples = SampleTable.of(dataset.samples)
     costs = _costs_on_all_ranks(samples, dataset, config.data, config.video, reads_videos=_needs_tokens(batching))
-    # Before the plan: what a batch cannot hold would otherwise be found hours later, out of memory.
+    # Before the plan, which has no place for a sample that no batch can hold.
     over = over_budget(batching, samples, costs, budget=budget)
     if over.any():
         dataset.leave_out(over, report, budget=budget)
