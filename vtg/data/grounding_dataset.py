@@ -35,6 +35,7 @@ from vtg.errors import ConfigError, RunError, SampleError
 from vtg.output import json_text, whole_lines, write_text
 from vtg.tasks.span_task import SpanTask
 from vtg.video.clip import Clip, DecodeError
+from vtg.video.files import stores
 from vtg.video.files import video_files as storage
 from vtg.video.provider import ClipProvider
 
@@ -186,7 +187,7 @@ def _check_stores(names: pa.Array, video_dir: str | None) -> None:
         address = resolve_video(name, video_dir)
         if storage.is_remote(address) and storage.exists(address):
             with suppress(DecodeError):  # its row says so
-                storage.file_system(address)
+                stores.file_system(address)
 
 
 @dataclass(frozen=True)

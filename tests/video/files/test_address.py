@@ -19,7 +19,7 @@ from vtg.errors import ConfigError
 from vtg.inspect import __main__ as inspect
 from vtg.video.clip import DecodeError
 from vtg.video.container import probe
-from vtg.video.files import address
+from vtg.video.files import address, stores
 from vtg.video.files import video_files as storage
 from vtg.video.files.fetched import FetchedVideos
 
@@ -58,7 +58,7 @@ def test_an_address_of_another_kind_is_refused_wherever_it_is_opened(tmp_path, n
         with fetched.local(name):
             pass
 
-    for use in (storage.file_system, probe, *([fetch] if storage.is_remote(name) else [])):
+    for use in (stores.file_system, probe, *([fetch] if storage.is_remote(name) else [])):
         with pytest.raises(DecodeError, match="is not opened: "):
             use(name)
     assert not storage.exists(name) and not (tmp_path / "fetched").exists()

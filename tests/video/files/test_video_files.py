@@ -25,6 +25,7 @@ from vtg.video.clip import DecodeError
 from vtg.video.clip_loading import load_clip
 from vtg.video.container import probe, read_index
 from vtg.video.decoders import DECODERS
+from vtg.video.files import stores
 from vtg.video.files import video_files as storage
 from vtg.video.files.fetched import FetchedVideos
 from vtg.video.provider import ClipProvider
@@ -208,7 +209,7 @@ def test_a_package_that_is_missing_is_named():
         import s3fs  # noqa: F401  # pyright: ignore
     except ImportError:
         with pytest.raises(ConfigError, match=r"s3://bucket/a\.mp4: addresses with s3:// .*or s3fs alone"):
-            storage.file_system("s3://bucket/a.mp4")
+            stores.file_system("s3://bucket/a.mp4")
 
 
 def test_a_store_that_cannot_be_reached_is_told_before_training(tmp_path):

@@ -20,6 +20,7 @@ import msgspec
 from vtg.annotations.sample import Problem, Sample, sample_of
 from vtg.errors import ConfigError
 from vtg.video.clip import DecodeError
+from vtg.video.files import stores
 from vtg.video.files import video_files as storage
 
 ENDING = ".tar"
@@ -46,9 +47,9 @@ def shard_names(pattern: str) -> list[str]:
         if not glob.has_magic(name):
             found.append(name)
         elif storage.is_remote(name):
-            system, path = storage.file_system(name)
+            system, path = stores.file_system(name)
             scheme = name.partition("://")[0]
-            listed = storage.with_retries(name, lambda system=system, path=path: system.glob(path))
+            listed = stores.with_retries(name, lambda system=system, path=path: system.glob(path))
             found += [one if "://" in one else f"{scheme}://{one.lstrip('/')}" for one in sorted(listed)]
         else:
             found += sorted(glob.glob(name))
@@ -77,8 +78,8 @@ def _stamps(pattern: str) -> list[tuple[str, int, int]]:
     found: list[tuple[str, int, int]] = []
     for name in shard_names(pattern):
         if storage.is_remote(name):
-            system, path = storage.file_system(name)
-            size = storage.with_retries(name, lambda system=system, path=path: system.size(path))
+            system, path = stores.file_system(name)
+            size = stores.with_retries(name, lambda system=system, path=path: system.size(path))
             found.append((name, size or 0, 0))
         else:
             status = os.stat(name)

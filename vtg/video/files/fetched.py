@@ -20,6 +20,7 @@ from pathlib import PurePosixPath
 
 from vtg.errors import ConfigError
 from vtg.output import cache_home
+from vtg.video.files import stores
 from vtg.video.files import video_files as storage
 
 OWN_FOLDER = "vtg-videos"
@@ -86,7 +87,7 @@ class FetchedVideos:
     def _fetch(self, name: str, path: str) -> None:
         beside = f"{path}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
         holder, member = storage.split_member(name)
-        system, address = storage.file_system(holder)
+        system, address = stores.file_system(holder)
         try:
             os.makedirs(self.folder, exist_ok=True)
             open(beside, "xb").close()
@@ -105,7 +106,7 @@ class FetchedVideos:
                 file.write(system.cat_file(address, start=first, end=first + size))
 
         try:
-            storage.with_retries(name, read)
+            stores.with_retries(name, read)
             os.replace(beside, path)
         finally:
             with suppress(FileNotFoundError):
