@@ -1,0 +1,116 @@
+"""What a GRPO checkpoint holds beside the weights, so that a run resumes in the middle of a rollout."""
+
+import json
+import logging
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from transformers import TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
+
+from vtg.decoding.shared_prefix import Prompt
+from vtg.output import write_json
+from vtg.training.processes import is_main_process
+from vtg.training.progress import TrainLog
+from vtg.training.rl.completions import (
+    drop_completions,
+    set_completions_aside,
+)
+from vtg.training.rl.curriculum import IoURecord, Plateau
+from vtg.training.rl.prompt_batches import PromptBatches
+from vtg.training.rl.rollout_batch import Sampled, Saved
+from vtg.training.rl.rollout_sampling import RolloutSampling
+from vtg.training.rl.rollouts import Rollout, RolloutState
+
+log = logging.getLogger(__name__)
+
+STATE_FILE = "rollouts.json"
+RECORD_FILE = "curriculum.json"
+"""In every checkpoint: where the stream of prompts is, and the IoU of every sample so far."""
+
+
+class ResumableRollouts(RolloutSampling):
+    """The part of `VideoGRPOTrainer` that saves and restores the stream of prompts and the rollout in training."""
+
+    train_log: TrainLog
+    _sampled: Sampled | None
+    _saved: Saved | None
+    """A rollout of the checkpoint, until its prompts come out of the loader."""
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """None: a checkpoint's README would be about TRL."""
+
+    def save_extra(self, checkpoint: Path) -> None:
+        """Writes the position in the stream of prompts, the rollout being trained on, and the IoU of every sample."""
+        # micro_steps is 0 between rollouts: then there is nothing sampled that is still to be trained on.
+        if self.loader.state.micro_steps and self._sampled is not None:
+            save_file(self._sampled.saved(), checkpoint / self._rollout_file)
+        if is_main_process():
+            self.record.write(checkpoint / RECORD_FILE)
+            state = {"loader": asdict(self.loader.state), "plateau": self.plateau.state()}
+            state |= {"batches": asdict(PromptBatches.of(self.config, self.args))}
+            write_json(
+                checkpoint / STATE_FILE, state | {"log_lines": self.train_log.lines, "ranks": self.args.world_size}
+            )
+
+    def resume(self, checkpoint: Path) -> None:
+        """Prepares to resume from a checkpoint: in the middle of its rollout, or, where the world size or the batches
+        differ from its own, after the last rollout that was trained to its end.
+        """
+        state = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
+        ranks, step = state["ranks"], int(checkpoint.name.rpartition("-")[2])
+        size = PromptBatches.of(self.config, self.args)
+        before = PromptBatches(**state["batches"]) if "batches" in state else size
+        planner: Any = self.loader.plan
+        planned = partial(planner, size=before) if before != size else None
+        self.loader.resume(RolloutState(**state["loader"]), ranks=ranks, plan=planned)
+        self.plateau = Plateau.load(state["plateau"], self.config.curriculum)
+        saved = IoURecord.read(checkpoint / RECORD_FILE, self.prompts.samples)
+        # In place: the loader's `choose` holds this very record.
+        self.record.iou, self.record.met, self.record.step = saved.iou, saved.met, saved.step
+        self.train_log.lines = state["log_lines"]
+        if is_main_process():
+            drop_completions(Path(self.config.output_dir), after=step)
+        # A saved rollout is one rank's share of one plan: with another world size or batches it fits no rank.
+        if ranks != self.args.world_size or before != size:
+            self._take_over(checkpoint, step, ranks)
+        elif (checkpoint / self._rollout_file).is_file():
+            saved_rollout = load_file(checkpoint / self._rollout_file)
+            self._saved = Saved({key: value.to(self.args.device) for key, value in saved_rollout.items()})
+
+    def planned_steps(self) -> int:
+        return self.args.max_steps
+
+    def _take_over(self, checkpoint: Path, step: int, ranks: int) -> None:
+        """Recounts the steps done where the world size or the batches changed, since a pass now takes more or fewer."""
+        planned = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)).max_steps
+        # max_steps that the user set is a budget of optimizer steps: those done stay done, whatever a pass takes now.
+        is_asked = (self.config.trainer.get("max_steps") or -1) > 0
+        steps = step if is_asked else round(step * self.args.max_steps / planned)
+        log.info("%d ranks go on from %d: step %d of %d", self.args.world_size, ranks, steps, self.args.max_steps)
+        self.recount_steps(checkpoint, steps)
+        if is_main_process():
+            set_completions_aside(Path(self.config.output_dir), since=steps, folder=f"on_{ranks}_ranks")
+
+    @property
+    def _rollout_file(self) -> str:
+        return f"rollout_{self.args.process_index}.safetensors"
+
+    def _restored(self, rollout: Rollout) -> Sampled:
+        """The rollout that the checkpoint was saved in the middle of, its prompts encoded again."""
+        saved, self._saved = self._saved, None
+        assert saved is not None
+        # Resampled prompts are not in the planned rollout, whose clips are decoded already: only they are read again.
+        decoded = {
+            index: item
+            for batch, items in zip(rollout.indices, rollout.items, strict=True)
+            for index, item in zip(batch, items, strict=True)
+        }
+
+        def prompts(indices: list[int]) -> list[Prompt]:
+            return self.policy.prompts([(decoded.get(index) or self.prompts[index])["features"] for index in indices])
+
+        return saved.with_prompts(list(map(len, rollout.indices)), prompts, self.num_generations)

@@ -1,0 +1,259 @@
+"""How the GRPO trainer samples and scores a rollout: completions, rewards, advantages, and the record of their IoU.
+
+Methods that TRL calls are overridden where its own would leave out the video.
+"""
+
+import logging
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from torch.nn.functional import pad
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
+
+from vtg.annotations.sample import Sample
+from vtg.config.schema import RLConfig
+from vtg.data.grounding_dataset import GroundingDataset
+from vtg.training.grounding_trainer import GroundingTrainer
+from vtg.training.processes import is_main_process
+from vtg.training.rl.completions import (
+    completion_row,
+    completion_statistics,
+    write_completions,
+)
+from vtg.training.rl.curriculum import IoURecord, Plateau
+from vtg.training.rl.engine_protocol import Completions, Engine
+from vtg.training.rl.engines import check_parity
+from vtg.training.rl.policy import Policy
+from vtg.training.rl.rollout_batch import MicroBatch, Sampled
+from vtg.training.rl.rollouts import Rollout, RolloutLoader
+
+log = logging.getLogger(__name__)
+
+
+class RolloutSampling(GroundingTrainer, GRPOTrainer):
+    """The part of `VideoGRPOTrainer` that makes a `Sampled` rollout of prompts."""
+
+    config: RLConfig  # type: ignore[assignment]
+    args: GRPOConfig  # type: ignore[assignment]
+    num_generations: int
+    prompts: GroundingDataset
+    loader: RolloutLoader
+    costs: np.ndarray
+    record: IoURecord
+    plateau: Plateau
+    policy: Policy
+    engine: Engine
+    means: defaultdict[str, list[float]]
+    """Of what is logged, since the last entry."""
+    _current: list[MicroBatch]
+    """Micro-batches that the next forward or generation is about: TRL passes on texts, which hold no video."""
+    _scored: dict[str, Any]
+    _added: bool
+    """Whether rows of this rollout are written already; those of resampled prompts go into the same file."""
+
+    @property
+    def pad_token_id(self) -> int:
+        processor: Any = self.processing_class
+        return processor.tokenizer.pad_token_id
+
+    def _roll_out(self, rollout: Rollout) -> Sampled:
+        sampled = self._sample(rollout.indices, rollout.items)
+        if self.config.curriculum.zero_variance == "resample":
+            for attempt in range(self.config.curriculum.resample_rounds):
+                # Reduced over ranks before the decision: sampling is collective, so all ranks draw again or none does.
+                dead = self.accelerator.reduce((~sampled.live).sum(), reduction="sum")
+                if not int(dead):  # type: ignore[call-overload]
+                    break
+                drawn = self._draw(sampled.indices, attempt)
+                fresh = self._sample(drawn, [[self.prompts[index] for index in batch] for batch in drawn])
+                sampled.replace_dead(fresh, self._padded)
+        self._finish(sampled)
+        return sampled
+
+    def _sample(self, indices: list[list[int]], items: list[list[dict[str, Any]]]) -> Sampled:
+        """Completions, rewards and log-probs of these prompts; writes the completions and updates the IoU record."""
+        batches: list[MicroBatch] = []
+        rows: list[dict[str, Any]] = []
+        for batch_indices, batch_items in zip(indices, items, strict=True):
+            clips = [item.get("clip") for item in batch_items]
+            start, prompts = len(rows), self.policy.prompts([item["features"] for item in batch_items], clips)
+            for index, item in zip(batch_indices, batch_items, strict=True):
+                row = {"index": index, "sample": self.prompts.samples[index], "skipped": item["skipped"] is not None}
+                # TRL wants a prompt in each row for its log; the model gets `_current` (see `_tokenize_prompts`).
+                row["prompt"] = [{"role": "user", "content": row["sample"].query}]
+                rows += [dict(row) for _ in range(self.num_generations)]
+                self.report.add([item["skipped"]] if item["skipped"] is not None else [])
+                self.policy.counts += Counter({f"clips/{name}": count for name, count in item["counts"].items()})
+            batches.append(MicroBatch(prompts, slice(start, len(rows)), self.num_generations))
+        self._current = batches
+        output = self._generate_and_score_completions(rows)
+        output = {key: value for key, value in output.items() if isinstance(value, torch.Tensor)}
+        live = self._log_and_record(rows, output["advantages"])
+        return Sampled([list(batch) for batch in indices], batches, output, live)
+
+    def _log_and_record(self, rows: list[dict[str, Any]], advantages: torch.Tensor) -> torch.Tensor:
+        """Writes the completions just scored and records their IoU; returns (rows,) bool: which carry loss."""
+        weights = self.reward_weights.to(self.args.device)
+        rewards = self._scored["rewards"]
+        # nansum: TRL keeps NaN for a reward that returned None (a clip that could not be decoded).
+        totals = (rewards * weights).nansum(1)
+        groups = totals.view(-1, self.num_generations)
+        # 1e-6, not 0: weighted float32 sums of equal rewards differ by rounding.
+        varies = ((groups.max(1).values - groups.min(1).values) > 1e-6).repeat_interleave(self.num_generations)
+        skipped = torch.tensor([row["skipped"] for row in rows], device=varies.device)
+        logged = []
+        for at, row in enumerate(rows):
+            if not row["skipped"]:
+                sample: Sample = row["sample"]
+                answer = self.prompts.task.parse(self._scored["texts"][at], duration_s=sample.duration_s)
+                parts = {
+                    name: round(value, 6)
+                    for name, value in zip(self.reward_func_names, rewards[at].tolist(), strict=True)
+                }
+                scores = {"rewards": parts, "reward": float(totals[at]), "advantage": float(advantages[at])}
+                logged.append((row["index"], completion_row(sample, answer, step=self.state.global_step, **scores)))
+        # Every rank updates its record with the rows of all, so that all choose the same samples for the next pass.
+        logged = gather_object(logged) if self.args.world_size > 1 else logged
+        by_sample: dict[int, list[float]] = {}
+        for index, row in logged:
+            by_sample.setdefault(index, []).append(row["iou"])
+        self.record.update(
+            [(index, sum(ious) / len(ious)) for index, ious in sorted(by_sample.items())], self.state.global_step
+        )
+        written = [row for _, row in logged]
+        if written:
+            for name, value in completion_statistics(written).items():
+                self.means[name].append(value)
+            # The plateau counts optimizer steps: a second round of prompts in the same step must not feed it again.
+            if not self._added:
+                self.plateau.feed(sum(row["reward"] for row in written) / len(written))
+        if is_main_process():
+            write_completions(Path(self.config.output_dir), self.state.global_step, written, begin=not self._added)
+        self._added = True
+        live = ~skipped
+        if self.config.curriculum.zero_variance != "keep":
+            live &= varies
+        return live
+
+    def _padded(self, key: str, value: torch.Tensor, length: int) -> torch.Tensor:
+        """A tensor of TRL's output with its completions padded to `length` tokens; others as they are."""
+        if value.ndim < 2 or key in ("prompt_ids", "prompt_mask"):
+            return value
+        if key == "importance_sampling_ratio" and self.vllm_importance_sampling_mode.startswith("sequence"):
+            return value  # one ratio for the whole completion, not one per token
+        fill = self.pad_token_id if key == "completion_ids" else 0
+        return pad(value, (0, length - value.shape[1]), value=fill)
+
+    def _draw(self, indices: list[list[int]], attempt: int) -> list[list[int]]:
+        """As many other samples for each micro-batch, none costlier than its costliest, so that they fit in memory."""
+        state = self.loader.state
+        # Seeded by the position in the stream alone: a resumed run draws the same prompts.
+        key = (self.args.seed, state.passes, state.rollouts, state.micro_steps, attempt, self.args.process_index)
+        generator = np.random.default_rng(key)
+        pool = np.array(state.chosen if state.chosen else range(len(self.prompts)))
+        taken = [index for batch in indices for index in batch]
+        drawn = []
+        for batch in indices:
+            fits = pool[self.costs[pool] <= self.costs[batch].max()]
+            others = np.setdiff1d(fits, taken)
+            if not len(others):  # in a data set of a few rows all are in the rollout already
+                others = fits
+            drawn.append(generator.choice(others, len(batch), replace=len(others) < len(batch)).tolist())
+        return drawn
+
+    def _finish(self, sampled: Sampled) -> None:
+        """Masks the rows without loss, and counts over all ranks what is left."""
+        tensors, dead = sampled.tensors, ~sampled.live
+        tensors["completion_mask"] = tensors["completion_mask"].masked_fill(dead[:, None], 0)
+        tensors["advantages"] = tensors["advantages"].masked_fill(dead, 0.0)
+        # TRL counted before the mask: its token-level losses would divide by tokens that carry no loss.
+        tensors["num_items_in_batch"] = self.accelerator.gather(tensors["completion_mask"].sum()).sum()  # type: ignore[union-attr]
+        live = torch.stack([sampled.live[batch.rows].sum() for batch in sampled.batches])
+        sampled.live_rows = self.accelerator.reduce(live, reduction="sum").tolist()  # type: ignore[union-attr]
+        self.means["groups/without_loss"].append(float(dead.float().mean()))
+        self._added = False
+
+    # What TRL calls while it generates and scores.
+
+    def _tokenize_prompts(self, prompts: list) -> tuple[list[list[int]], None, dict]:
+        """Token ids that are encoded already: TRL's own would be without the video."""
+        ids = [prompt.features["input_ids"].tolist() for batch in self._current for prompt in batch.prompts]
+        return [prompt_ids for prompt_ids in ids for _ in range(self.num_generations)], None, {}
+
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Completions:
+        """Completions of every prompt of `self._current`."""
+        # An engine with a model of its own does not run this rank's forward, whose passes the counts are about.
+        if not self.engine.own_model:
+            for batch in self._current:
+                self.policy.count(batch)
+        self.engine.sync(self.model, self.state.global_step)
+        prompts = [batch.prompts for batch in self._current]
+        return self.engine.sample(self.model_wrapped, prompts, n=self.num_generations)
+
+    def check_engine(self) -> None:
+        """Compares an engine that holds its own copy of the model with the training forward.
+
+        Raises:
+            RunError: the token ids or log-probs differ.
+        """
+        rollout = self.config.rollout
+        if not self.engine.own_model:
+            return
+        # Spread over the whole list: neighbours are often queries of one video.
+        chosen = np.linspace(0, len(self.prompts) - 1, min(rollout.parity_samples, len(self.prompts))).astype(int)
+        places = [self.prompts.samples[index].place for index in chosen.tolist()]
+        items = [self.prompts[index] for index in chosen.tolist()]
+        prompts = self.policy.prompts([item["features"] for item in items], [item["clip"] for item in items])
+        model: Any = self.model
+        was_training = model.training
+        model.eval()
+        self.engine.sync(self.model, self.state.global_step)
+        parity = check_parity(
+            self.engine,
+            self.model,
+            self.policy.completion_log_probs,
+            dict(zip(places, prompts, strict=True)),
+            tolerance=rollout.parity_tolerance,
+        )
+        self.model.train(was_training)  # type: ignore[union-attr]
+        log.info(
+            "rollout.engine = %s agrees with training: the token ids of %d prompts are the same, the log-probs of %d "
+            "tokens differ by %.4f at most and %.4f in the mean",
+            *(self.engine.name, parity.prompts, parity.tokens, parity.largest, parity.mean),
+        )
+
+    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> torch.Tensor:
+        rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        # TRL gathers rewards from all ranks; the texts are this rank's only.
+        mine = slice(self.args.process_index * len(inputs), (self.args.process_index + 1) * len(inputs))
+        texts = [messages[0]["content"] for messages in completions]
+        self._scored = {"texts": texts, "rewards": rewards[mine]}
+        return rewards
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, None]:
+        """Log-probs (rows, C) and entropies of the completions of `self._current`."""
+        completions, mask = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:]
+        outputs = []
+        for batch in self._current:
+            own, real = completions[batch.rows], mask[batch.rows]
+            # Cut to the longest completion of the micro-batch: TRL pads to the longest of the whole rollout.
+            length = max(1, int(real.sum(1).max()))
+            results = self.policy.log_probs(model, batch, own[:, :length], real[:, :length])
+            outputs.append([pad(x[:, :length], (0, logits_to_keep - length)) for x in results])
+        logps, entropies = (torch.cat(parts) for parts in zip(*outputs, strict=True))
+        return logps, entropies if compute_entropy else None, None
