@@ -29,8 +29,8 @@ from vtg.output import print_any_text, stdout_may_close
 SchemaT = TypeVar("SchemaT")
 
 
+# Text keys that are config groups too → the key that holds the text. Hydra would look for a file video/a.mp4.yaml.
 GROUP_NAMES = {"video": "video_file"}
-"""Text keys that are config groups too, and the key that holds the text."""
 
 
 def hydra_program(
@@ -57,7 +57,7 @@ def hydra_program(
     swept: list[Path] = []
     config_path, sys.argv[1:] = _own_folder_first(sys.argv[1:])
     set_deepspeed_default(sys.argv[1:])
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors on to the handlers below
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach the handlers below; by default Hydra prints them and exits
     composed = False
 
     @hydra.main(version_base="1.3", config_path=config_path, config_name=config_name)
@@ -74,7 +74,7 @@ def hydra_program(
             _end(2, str(error))
         except JointRunError as error:
             if os.environ.get("RANK", "0") != "0":
-                sys.exit(1)
+                sys.exit(1)  # all ranks end with this error: rank 0 prints it for all
             _end(1, str(error))
         except RunError as error:
             _end(1, str(error))
@@ -114,13 +114,11 @@ def compose_settings(config_name: str, overrides: Sequence[str], schema: type[Sc
 
 @contextmanager
 def loading(what: str) -> Iterator[None]:
-    """Around slow imports: says what the wait is for, and has the garbage collector leave alone what they make.
-
-    torch and transformers make half a million objects, which stay. Looking through them again and again meanwhile is a
-    fifth of the time they take to import (a third on a busy machine), and every full collection would do it again.
-    """
+    """Around slow imports: prints what is loaded, and keeps the garbage collector off the objects they make."""
     if os.environ.get("RANK", "0") == "0":
         print(f"loading {what}", file=sys.stderr, flush=True)
+    # torch and transformers make half a million objects that stay. Collections meanwhile are a fifth of the time of
+    # these imports (a third on a busy machine), and every later full collection would go through them again.
     gc.disable()
     try:
         yield
@@ -144,8 +142,8 @@ def _end(code: int, message: str) -> NoReturn:
 
 
 def _arguments(argv: list[str], schema: type, text_keys: Sequence[str]) -> list[str]:
-    """Drops the `--local_rank` that launchers append; has settings shown resolved; lets any name of
-    TrainingArguments or GRPOConfig be set.
+    """The words for Hydra: without the `--local_rank` that launchers append, with `--resolve` beside `--cfg`, and with
+    `++` before keys of `trainer` and `rl`.
 
     Raises:
         ConfigError: for a flag that is none, or a group that is given what is no name of a choice.
@@ -159,6 +157,7 @@ def _arguments(argv: list[str], schema: type, text_keys: Sequence[str]) -> list[
             check_choice(word, choices[group])
     if any(re.fullmatch(r"(--cfg|-c)(=.*)?", word) for word in kept) and "--resolve" not in kept:
         kept.append("--resolve")  # what would run, names that follow from others included
+    # `++`: Hydra refuses keys that no yaml has, and conf/ lists few of the names of TrainingArguments and GRPOConfig.
     return [f"++{word}" if re.match(r"(trainer|rl)\.\w+=", word) else word for word in kept]
 
 
@@ -187,11 +186,11 @@ def _own_folder(argv: Sequence[str]) -> tuple[str | None, int, Sequence[str]]:
 def _choices(argv: Sequence[str]) -> dict[str, set[str]]:
     """The choices of every group, the user's own (`--config-dir`) among them."""
     own, _, _ = _own_folder(argv)
-    found: dict[str, set[str]] = {}
+    choices: dict[str, set[str]] = {}
     for folder in (conf_dir(), *([Path(own)] if own else [])):
         for file in folder.glob("*/*.yaml"):
-            found.setdefault(file.parent.name, set()).add(file.stem)
-    return found
+            choices.setdefault(file.parent.name, set()).add(file.stem)
+    return choices
 
 
 def _text_argument(word: str, text_keys: Sequence[str]) -> str:
@@ -205,7 +204,8 @@ def _text_argument(word: str, text_keys: Sequence[str]) -> str:
     is_quoted = len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]
     if is_quoted or value in ("", "null"):
         return f"{key}={value}"
-    escaped = re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + found[2].replace('"', '\\"'), value)
+    # Hydra's quoting: backslashes are doubled before a quote and at the end of the text alone.
+    escaped = re.sub(r'(\\*)("|$)', lambda match: match[1] * 2 + match[2].replace('"', '\\"'), value)
     return f'{key}="{escaped}"'
 
 
@@ -218,6 +218,7 @@ def _part_sweep_outputs(cfg: DictConfig) -> None:
     assert isinstance(overrides, list)
     names = {override.split("=")[0] for override in overrides}
     if not names & {"run_name", "output_dir"}:
+        # Outside of this set, `/` in a value would make folders, and `*` or quotes trouble in a shell.
         part = re.sub(r"[^\w.=,+-]+", "_", hydra_config.job.override_dirname).replace("++", "")
         cfg.output_dir = f"{cfg.output_dir}/{part}"
 

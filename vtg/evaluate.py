@@ -23,6 +23,7 @@ from vtg.tasks.answer import CODECS
 
 SHOWN = 20  # names of missing, extra and duplicate samples that a report spells out
 
+# How every report begins: --json FILE overwrites such a file alone, never an annotation file named by mistake.
 REPORT_SIGNATURE = b'{"report": "vtg.evaluate"'
 
 
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         bins = TaskConfig.num_bins if args.num_bins is None else args.num_bins
         codec = None if args.answer is None else CODECS[args.answer].from_config(TaskConfig(num_bins=bins))
-    except ValueError as error:
+    except ValueError as error:  # a number of bins that no codec takes
         parser.error(str(error))
     try:
         rows = read_rows(args.predictions)
@@ -73,7 +74,7 @@ def _usage_fault(args: argparse.Namespace) -> str | None:
 
 
 def _document(args: argparse.Namespace, metrics: dict[str, float | int], joined: Joined) -> str:
-    found: dict[str, Any] = {
+    report: dict[str, Any] = {
         "report": "vtg.evaluate",
         **metrics,
         "preset": args.preset,
@@ -83,7 +84,8 @@ def _document(args: argparse.Namespace, metrics: dict[str, float | int], joined:
         "statuses": dict(Counter(status for status in joined.statuses if status is not None)),
         "findings": {name: {"count": len(qids), "qids": qids[:SHOWN]} for name, qids in joined.findings.items()},
     }
-    return "{" + ",\n ".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in found.items()) + "}"
+    # A line for each key: lists of qids stay on one line each, which indent=1 would spread over hundreds.
+    return "{" + ",\n ".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in report.items()) + "}"
 
 
 def table(metrics: dict[str, float | int], *, preset: str) -> str:
@@ -117,6 +119,7 @@ def _finding_lines(findings: dict[str, list[str]]) -> list[str]:
     }
     lines: list[str] = []
     for name, qids in findings.items():
+        # Enough to look one up; a wrong qid column makes as many as there are rows.
         more = f" and {len(qids) - 5} more" if len(qids) > 5 else ""
         lines.append(f"{len(qids)} {meaning[name]}: {', '.join(qids[:5])}{more}")
     return lines

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("vtg.predict")  # __name__ is __main__ under python -m
 
+# Answers to single videos are appended here; predictions.jsonl and its metrics belong to one annotation file.
 ANSWERS = "answers.jsonl"
-"""The answers to single videos, each added to those before: predictions.jsonl and its metrics are those of a file."""
 
+# Made from predictions.jsonl: older ones are removed, or they would score rows that are no longer there.
 SCORES = ("metrics.json", "predictions.png")
-"""What is made of predictions.jsonl, and must not outlive it."""
 
 Row = dict[str, Any]
 
@@ -44,22 +44,22 @@ def main() -> None:
 
 def _predict(config: PredictConfig) -> None:
     _check_output_dir(Path(config.output_dir))
-    found = checkpoint_settings(config.checkpoint, overrides=config.settings, fallback=config.fallback)
-    SpanTask(found.settings.task)  # the answer form is checked before torch is imported
+    checkpoint = checkpoint_settings(config.checkpoint, overrides=config.settings, fallback=config.fallback)
+    SpanTask(checkpoint.settings.task)  # the answer form is checked before torch is imported
     find_model(config.checkpoint, key="checkpoint")
     with loading("torch and transformers"):
         from vtg.evaluation.grounder import Grounder
         from vtg.logs import start_logging
 
     start_logging()
-    _say_settings(found)
+    _log_settings(checkpoint)
     out = Path(config.output_dir)
     out.mkdir(parents=True, exist_ok=True)
-    grounder = Grounder(found.settings)
+    grounder = Grounder(checkpoint.settings)
     if config.video_file is not None:
         _answer_one(config, grounder, out)
     else:
-        save_settings(found.settings, out)
+        save_settings(checkpoint.settings, out)
         _answer_rows(config, grounder, out)
 
 
@@ -72,13 +72,23 @@ def _check_output_dir(out: Path) -> None:
         )
 
 
-def _say_settings(found: CheckpointSettings) -> None:
-    video, task = found.settings.video, found.settings.task
+def _log_settings(checkpoint: CheckpointSettings) -> None:
+    video, task = checkpoint.settings.video, checkpoint.settings.task
+    frames = (video.sampling, video.fps, video.min_frames, video.max_frames, video.max_pixels)
     log.info(
         "settings: %s (%s at %g fps, %d to %d frames, at most %d pixels each; answers in %s)",
-        *(found.source, video.sampling, video.fps, video.min_frames, video.max_frames, video.max_pixels, task.answer),
+        *(
+            checkpoint.source,
+            video.sampling,
+            video.fps,
+            video.min_frames,
+            video.max_frames,
+            video.max_pixels,
+            task.answer,
+        ),
     )
-    for line in found.differences:
+    # Nothing fails where frames or answer form differ from training: only the scores are lower.
+    for line in checkpoint.differences:
         log.warning("%s: answers may be worse than the checkpoint can give", line)
 
 
@@ -95,6 +105,7 @@ def _answer_one(config: PredictConfig, grounder: "Grounder", out: Path) -> None:
     except SampleError as error:
         raise RunError(str(error)) from error
     row |= {"checkpoint": config.checkpoint}
+    # One short line, appended: two programs that answer into one folder lose no line of each other.
     with (out / ANSWERS).open("a", encoding="utf-8") as file:
         file.write(json_text(row) + "\n")
     print(json_text(row) if config.json else _answer_text(row, out))
@@ -124,45 +135,48 @@ def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None
     report = SkipReport(out / "skipped.jsonl", max_bad_share=config.data.max_bad_share)
     rows_file = _rows_file(config)
     samples = _samples(rows_file, config, report)
-    told = {
+    # Partial answers of an earlier call are used again only where all of this is as it was.
+    asked = {
         "checkpoint": stamps(resolve_checkpoint(config.checkpoint), "*.safetensors"),
         "settings": asdict(grounder.settings),
         "rows": stamps(rows_file),
         "video_dir": config.data.video_dir,
         "asked": [config.split, config.data.max_samples, config.batch_size, config.max_new_tokens],
     }
-    so_far = AnswersSoFar(out / "predictions.jsonl.part", told)
-    report.add(so_far.skipped)
+    partial = AnswersSoFar(out / "predictions.jsonl.part", asked)
+    report.add(partial.skipped)
     dataset = grounder.dataset(samples[: config.data.max_samples or None], video_dir=config.data.video_dir)
     try:
-        found, _ = predict(
+        answers, _ = predict(
             grounder.model,
             dataset,
             batch_size=config.batch_size,
             max_new_tokens=config.max_new_tokens,
             reader=QuestionReader([dataset], num_workers=config.num_workers),
             progress="answering",
-            so_far=so_far,
+            so_far=partial,
             report=report,
         )
     except RuntimeError as error:
+        # Clips of many frames fill memory, and the system then kills a worker: the way out is this command's own.
         worker = worker_lost(str(error))
         if worker is None:
             raise
         raise RunError(f"{worker}: lower num_workers or settings.video.total_pixels") from error
-    if not found:
-        so_far.remove()
+    if not answers:
+        partial.remove()
         raise RunError(f"not one of {len(dataset)} rows could be answered; {out / 'skipped.jsonl'} says why")
     for name in SCORES:
         (out / name).unlink(missing_ok=True)
-    rows = [found[index] for index in sorted(found)]
+    rows = [answers[index] for index in sorted(answers)]
     write_jsonl(out / "predictions.jsonl", rows)
-    so_far.remove()
+    partial.remove()  # only now: a kill before this line loses no answer
     _show(rows, config, out, skipped=len(report.skipped))
 
 
 def _samples(rows_file: str, config: PredictConfig, report: "SkipReport") -> "Sequence[Sample]":
-    """The rows to answer; where some are not annotated, or say no duration, as questions alone."""
+    """The rows to answer. Rows without a timestamp or duration are questions alone, answered but not scored."""
+    # Imported late: --help and refused settings must not wait for what reads rows.
     from vtg.annotations.formats import FORMATS, format_name
     from vtg.annotations.sample import Sample
     from vtg.annotations.unannotated_rows import has_open_rows, read_open_rows
@@ -171,14 +185,14 @@ def _samples(rows_file: str, config: PredictConfig, report: "SkipReport") -> "Se
     data = config.data
     if not FORMATS[format_name(rows_file)].may_be_unannotated or not has_open_rows(rows_file):
         return read_split(rows_file, video_dir=data.video_dir, report=report, cache_dir=data.cache_dir)
-    found = list(read_open_rows(rows_file, video_dir=data.video_dir))
-    samples = [one for one in found if isinstance(one, Sample)]
+    rows = list(read_open_rows(rows_file, video_dir=data.video_dir))
+    samples = [row for row in rows if isinstance(row, Sample)]
     lost = [
-        Skipped(f"{one.path}:{one.line}", f"{one.field}: {one.message}") for one in found if not isinstance(one, Sample)
+        Skipped(f"{row.path}:{row.line}", f"{row.field}: {row.message}") for row in rows if not isinstance(row, Sample)
     ]
     if not samples:
-        raise ConfigError(f"{rows_file}: no usable row among {len(found)} ({lost[0].place}: {lost[0].reason})")
-    report.expect(len(found))
+        raise ConfigError(f"{rows_file}: no usable row among {len(rows)} ({lost[0].place}: {lost[0].reason})")
+    report.expect(len(rows))
     report.add(lost)
     if unknown := sum(not sample.is_labelled for sample in samples):
         log.info("%d of %d rows have no timestamp: they are answered, and not scored", unknown, len(samples))
@@ -186,7 +200,7 @@ def _samples(rows_file: str, config: PredictConfig, report: "SkipReport") -> "Se
 
 
 def _show(rows: list[Row], config: PredictConfig, out: Path, *, skipped: int) -> None:
-    """Scores and draws the rows that are annotated, and prints what there is."""
+    """Scores and draws the annotated rows, and prints the scores and the files."""
     from vtg.evaluation.generate import score
     from vtg.evaluation.score_table import score_table
     from vtg.evaluation.span_picture import draw_predictions
@@ -214,7 +228,7 @@ def _show(rows: list[Row], config: PredictConfig, out: Path, *, skipped: int) ->
 
 
 def _rows_file(config: PredictConfig) -> str:
-    """The annotation file of the asked split; the demo data are made where they are absent."""
+    """The annotation file of the chosen split. Makes the demo data set if it is absent."""
     from vtg.demo.demo_dataset import ensure_demo
 
     data = config.data

@@ -11,12 +11,12 @@ import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 
+# Read by any OpenMP; by GNU's alone, which torch's wheels for Linux bring; by LLVM's and Intel's alone.
 WAITING_NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-"""What any OpenMP, GNU's (in torch's wheels for Linux) alone, and LLVM's and Intel's alone are told about waiting."""
 
 THREADS_NAMES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+# Local world size, as torchrun and accelerate, deepspeed, and Open MPI name it.
 LOCAL_RANKS_NAMES = ("LOCAL_WORLD_SIZE", "LOCAL_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE")
-"""What torchrun and accelerate, deepspeed, and MPI call the number of processes on this machine."""
 
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 

@@ -22,9 +22,10 @@ from vtg.errors import ConfigError
 from vtg.output import begins_with, stdout_may_close, temporary_name, write_text
 from vtg.video.files import address
 
+# Kinds of warnings that --fix repairs: with --strict such a row is written, not rejected.
 MENDED = ("timestamp-clipped", "duration-filled")
-"""Kinds of warnings that a row no longer has once --fix has written it."""
 
+# How every report begins: --json FILE overwrites such a file alone, never an annotation file named by mistake.
 REPORT_SIGNATURE = b'{"report": "vtg.validate"'
 
 
@@ -48,19 +49,21 @@ class FixedFiles(AbstractContextManager["FixedFiles"]):
             return
         if any(problem.kind == "timestamp-clipped" for problem in problems):
             raw = _clipped(raw)
-        elif b"\n" in (raw := raw.strip()):
+        elif b"\n" in (raw := raw.strip()):  # a row of a JSON array, which may span lines
             raw = msgspec.json.format(raw, indent=-1)
         self._good.write(raw + b"\n")
 
     def reject(self, raw: bytes, problems: list[Problem]) -> None:
         reasons = [f"{problem.field}: {problem.message}" for problem in problems]
         place = f"{problems[0].path}:{problems[0].line}"
+        # A row may be rejected because it is no UTF-8: its bytes stay readable.
         text = raw.decode(errors="backslashreplace").strip()
         self._rejects.write(json.dumps({"place": place, "problems": reasons, "row": text}) + "\n")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # Closed before they are renamed: buffered rows would be missing, and Windows renames no open file.
         self._good.close()
         self._rejects.close()
         for temporary, path in zip(self._temporary, self.paths, strict=True):
@@ -98,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         print(f"vtg.validate: error: {error}; check the path and its permissions", file=sys.stderr)
         return 2
-    with stdout_may_close():
+    with stdout_may_close():  # `| head` is how people look at many problems
         _print(report, options)
     return 0 if report.ok else 1
 
@@ -158,6 +161,7 @@ def _path_fault(options: argparse.Namespace) -> str | None:
     if options.json not in (None, "-") and not os.path.isdir(os.path.dirname(options.json) or "."):
         return f"--json {options.json} cannot be written; name a file in a folder that exists"
     if options.fix is not None:
+        # realpath: a link to an input is that input.
         inputs = {os.path.realpath(path) for path in options.files}
         for out in (options.fix, str(rejects_path(options.fix))):
             if os.path.realpath(out) in inputs:
@@ -170,6 +174,7 @@ def _path_fault(options: argparse.Namespace) -> str | None:
 def _video_checks(options: argparse.Namespace, stack: ExitStack) -> VideoChecks | None:
     if not options.probe and options.video_dir is None:
         return None
+    # Imported late: rows alone are checked without PyAV, which --probe and --video-dir need.
     from vtg.video.files.video_files import exists
 
     if not options.probe:
