@@ -77,15 +77,7 @@ def _log_settings(checkpoint: CheckpointSettings) -> None:
     frames = (video.sampling, video.fps, video.min_frames, video.max_frames, video.max_pixels)
     log.info(
         "settings: %s (%s at %g fps, %d to %d frames, at most %d pixels each; answers in %s)",
-        *(
-            checkpoint.source,
-            video.sampling,
-            video.fps,
-            video.min_frames,
-            video.max_frames,
-            video.max_pixels,
-            task.answer,
-        ),
+        *(checkpoint.source, *frames, task.answer),
     )
     # Nothing fails where frames or answer form differ from training: only the scores are lower.
     for line in checkpoint.differences:

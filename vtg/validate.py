@@ -174,7 +174,7 @@ def _path_fault(options: argparse.Namespace) -> str | None:
 def _video_checks(options: argparse.Namespace, stack: ExitStack) -> VideoChecks | None:
     if not options.probe and options.video_dir is None:
         return None
-    # Imported late: rows alone are checked without PyAV, which --probe and --video-dir need.
+    # Imported late: rows alone are checked without numpy or a decoder.
     from vtg.video.files.video_files import exists
 
     if not options.probe:
