@@ -47,10 +47,11 @@ class PrivateName:
     def difference(self) -> str | None:
         """What is not as this says; None if nothing is."""
         try:
-            found = self.found()
+            private = self.found()
         except (ImportError, AttributeError):
             return "is gone"
-        names = tuple(name for name in inspect.signature(found).parameters if name != "self")
+        # Names and order: what is passed by position must not silently become another argument.
+        names = tuple(name for name in inspect.signature(private).parameters if name != "self")
         if names == self.parameters:
             return None
         return f"takes ({', '.join(names)}), not ({', '.join(self.parameters)})"
@@ -60,7 +61,9 @@ TRAINER = "transformers.trainer:Trainer"
 GRPO = "trl.trainer.grpo_trainer:GRPOTrainer"
 ROLLED = "the clip is not in the prompt: TRL samples and trains without the video"
 
+# All of them. A name that a library documents is not private, whatever its module is called.
 PRIVATE_NAMES = (
+    # The guard against losses that are not finite, and checkpoints that are whole or not there.
     PrivateName(
         *("transformers", TRAINER, "_get_grad_norm", ("model", "grad_norm")),
         why="the one place between the gradient norm and the update",
@@ -109,6 +112,7 @@ PRIVATE_NAMES = (
         breaks="a run on another number of GPUs resumes at the wrong sample",
         overrides=True,
     ),
+    # Names of weights in checkpoints, and a cache of keys and values that grows in place.
     PrivateName(
         *("transformers", "transformers.core_model_loading", "revert_weight_conversion", ("model", "state_dict")),
         why="saving applies the reverse of model._weight_conversions; loading under ZeRO-3 notes every renaming there, "
@@ -126,6 +130,7 @@ PRIVATE_NAMES = (
         breaks="rollouts copy all keys and values at every token, or fail",
         overrides=True,
     ),
+    # GRPO on video: TRL's trainer knows images, not videos, so each step that touches the prompt is replaced.
     PrivateName(
         *("trl", GRPO, "_prepare_inputs", ("generation_batch",)),
         why="turns a micro-step of the stream of prompts into the tensors of its loss",
@@ -174,6 +179,7 @@ PRIVATE_NAMES = (
         breaks="the loss is computed without the video",
         overrides=True,
     ),
+    # Generation under ZeRO-3, whose hooks gather parameters layer by layer and so bind ranks to equal steps.
     PrivateName(
         *("trl", "trl.models.utils", "add_hooks", ("model",)),
         why="puts ZeRO-3's hooks back after the gathered model has answered",
@@ -189,6 +195,7 @@ PRIVATE_NAMES = (
         why="tells adapted layers apart to merge them one at a time (vtg.decoding.merged_weights)",
         breaks="vLLM samples without the adapter",
     ),
+    # Resuming with another world size: DeepSpeed's optimizer state is saved by rank.
     PrivateName(
         *("deepspeed", "deepspeed.checkpoint.ds_to_universal", "main", ("args",)),
         why="writes the optimizer's state by parameter instead of by rank",
@@ -200,7 +207,6 @@ PRIVATE_NAMES = (
         breaks="later checkpoints of a run that changed its number of GPUs cannot be resumed from",
     ),
 )
-"""All of them. A name that a library documents is not private, whatever its module is called."""
 
 
 def check_private_names(libraries: Iterable[str]) -> None:
@@ -210,10 +216,11 @@ def check_private_names(libraries: Iterable[str]) -> None:
         RunError: a name is gone or takes other arguments: says which, what it would break and what to install.
     """
     wanted = set(libraries)
-    wrong = [(one, one.difference()) for one in PRIVATE_NAMES if one.library in wanted]
-    lines = [f"  {one} {difference}: {one.breaks}" for one, difference in wrong if difference]
+    # Of these libraries alone: importing TRL for supervised fine-tuning would take seconds.
+    compared = [(name, name.difference()) for name in PRIVATE_NAMES if name.library in wanted]
+    lines = [f"  {name} {difference}: {name.breaks}" for name, difference in compared if difference]
     if lines:
-        versions = " and ".join(f"{name} {importlib.metadata.version(name)}" for name in sorted(wanted))
+        versions = " and ".join(f"{lib} {importlib.metadata.version(lib)}" for lib in sorted(wanted))
         raise RunError(
             f"{versions}: vtg stands on private names that are not as they were:\n" + "\n".join(lines) + "\n"
             "install versions that were tried: pip install -e . -c env/constraints.txt"

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+# Between two lines where stderr is a file: a day of training is 2,880 of them.
 LINE_S = 30.0
-"""Between two lines in a file: a day of training is some thousands of them."""
 
 T = TypeVar("T")
 
@@ -39,10 +39,13 @@ class ProgressBar:
     ) -> None:
         self.total, self.title, self.unit, self.n, self._initial = total, title, unit, initial, initial
         self._notes: dict[str, str] = {}
+        # monotonic: a clock that is set anew must not give negative times.
         self._line_s, self._began_s, self._said_s = line_s, time.monotonic(), time.monotonic()
         self._says_end = leave
         self._tqdm: tqdm | None = None
+        # RANK, not torch.distributed: bars are also shown before torch is imported.
         self._is_open = shown and os.environ.get("RANK", "0") == "0"
+        # tqdm redraws one line with carriage returns, which a log file would keep every one of.
         if self._is_open and sys.stderr.isatty():
             self._tqdm = tqdm(total=total, initial=initial, desc=title, unit=unit, leave=leave)
 

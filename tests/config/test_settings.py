@@ -5,7 +5,7 @@ from dataclasses import asdict, fields
 import pytest
 
 from vtg.config.programs import DoctorConfig, ModelOverrides, PredictConfig, TaskOverrides, VideoOverrides
-from vtg.config.resume import RL_MEANS, TRAINER_COURSE, TRAINER_MEANS, may_change_on_resume
+from vtg.config.resume import RL_MEANS, TRAINER_MEANS, TRAINER_REMAINING_STEPS, may_change_on_resume
 from vtg.config.rules import check_choices
 from vtg.config.schema import RLConfig, SFTConfig
 from vtg.config.setting import dataclass_of, setting_of, settings
@@ -58,7 +58,7 @@ def test_the_means_of_trainer_and_rl_are_names_that_the_libraries_have():
 
     from vtg.config.arguments import REPLACED, RL_REPLACED, RL_WITHOUT_EFFECT, WITHOUT_EFFECT
 
-    assert {entry.name for entry in fields(TrainingArguments)} >= TRAINER_MEANS | TRAINER_COURSE
+    assert {entry.name for entry in fields(TrainingArguments)} >= TRAINER_MEANS | TRAINER_REMAINING_STEPS
     assert {entry.name for entry in fields(GRPOConfig)} >= RL_MEANS
     assert not TRAINER_MEANS & (REPLACED | WITHOUT_EFFECT).keys()
     assert not RL_MEANS & (RL_REPLACED | RL_WITHOUT_EFFECT).keys()

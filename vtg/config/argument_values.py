@@ -4,6 +4,7 @@ They are read from the source of transformers and TRL, without importing either,
 """
 
 import ast
+import math
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.util import find_spec
@@ -15,8 +16,8 @@ from vtg.errors import ConfigError
 
 TRAINER = ("transformers", "training_args.py", "TrainingArguments")
 GRPO = ("trl", "trainer/grpo_config.py", "GRPOConfig")
+# Files of transformers that define the enumerations of TrainingArguments.
 CHOICES_STAND_IN = ("trainer_utils.py", "training_args.py")
-"""Files of transformers that define the enumerations of TrainingArguments."""
 
 NUMBERS = {"int", "float"}
 
@@ -25,6 +26,7 @@ def _at_least(least: float) -> tuple[Callable[[Any], bool], str]:
     return lambda value: value >= least, f"at least {least:g}"
 
 
+# Where transformers checks nothing, or its error does not name the setting.
 RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "per_device_train_batch_size": _at_least(1),
     "gradient_accumulation_steps": _at_least(1),
@@ -44,7 +46,6 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "save_total_limit": _at_least(1),
     "label_smoothing_factor": (lambda value: 0 <= value < 1, "at least 0 and below 1"),
 }
-"""What numbers of TrainingArguments may be, where transformers says nothing or does not name the setting."""
 
 
 @cache
@@ -52,8 +53,8 @@ def annotations(package: str, file: str, name: str) -> dict[str, str]:
     """Field → annotation of a dataclass in a file of a package, from its source."""
     body = next(node for node in _tree(package, file).body if isinstance(node, ast.ClassDef) and node.name == name).body
     named = ((node.target, node.annotation) for node in body if isinstance(node, ast.AnnAssign))
-    found = {target.id: ast.unparse(kind) for target, kind in named if isinstance(target, ast.Name)}
-    return {key: kind for key, kind in found.items() if not key.startswith("_")}
+    fields = {target.id: ast.unparse(kind) for target, kind in named if isinstance(target, ast.Name)}
+    return {key: kind for key, kind in fields.items() if not key.startswith("_")}
 
 
 def check_values(config: SFTConfig) -> None:
@@ -82,7 +83,7 @@ def _check(group: str, given: Mapping[str, Any], known: Mapping[str, str]) -> No
 def _fault(value: Any, options: list[str]) -> str | None:
     """What the value must be where it is not; None where it may be."""
     kinds = set(options) - {"None"}
-    choices = next((found for kind in options if (found := _choices().get(kind))), None)
+    choices = next((values for kind in options if (values := _choices().get(kind))), None)
     if value is None and "None" in options:
         return None
     if choices is not None:
@@ -106,16 +107,18 @@ def number_of(key: str, value: Any) -> float:
 
 
 def _number(value: Any) -> float | None:
+    # A bool is an int in Python: learning_rate=true would be 1.
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
-        found = float(value)
+        number = float(value)
     except ValueError:
         return None
-    return found if abs(found) != float("inf") and found == found else None
+    return number if math.isfinite(number) else None
 
 
 def _check_group(config: RLConfig) -> None:
+    # An advantage is a reward's distance from the mean of its group: in a group of one it is always 0.
     group = config.rl.get("num_generations", 8)
     if type(group) is not int or group < 2:
         raise ConfigError(f"rl.num_generations = {group!r}: must be an integer of at least 2, or no answer is better")
@@ -141,13 +144,13 @@ def _choices() -> dict[str, tuple[str, ...]]:
         node
         for file in CHOICES_STAND_IN
         for node in _tree("transformers", file).body
-        if isinstance(node, ast.ClassDef) and any(ast.unparse(one) == "ExplicitEnum" for one in node.bases)
+        if isinstance(node, ast.ClassDef) and any(ast.unparse(parent) == "ExplicitEnum" for parent in node.bases)
     ]
     return {node.name: tuple(_strings(node)) for node in classes}
 
 
 def _strings(node: ast.ClassDef) -> list[str]:
-    values = [one.value for one in node.body if isinstance(one, ast.Assign)]
+    values = [line.value for line in node.body if isinstance(line, ast.Assign)]
     return [value.value for value in values if isinstance(value, ast.Constant) and isinstance(value.value, str)]
 
 

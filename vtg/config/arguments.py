@@ -14,6 +14,7 @@ from vtg.config.programs import DoctorConfig
 from vtg.config.schema import RLConfig, SFTConfig
 from vtg.errors import ConfigError
 
+# TrainingArguments that vtg sets → the key to set instead: two keys for one thing would contradict each other.
 REPLACED = {
     "output_dir": "output_dir",
     "seed": "seed",
@@ -33,8 +34,9 @@ REPLACED = {
     "bf16_full_eval": "model.dtype",
     "fp16_full_eval": "model.dtype",
 }
-"""TrainingArguments that vtg sets, and the key to set instead."""
 
+# TrainingArguments that would change nothing → why. They are refused, because a setting that is taken and ignored
+# looks as if it worked.
 WITHOUT_EFFECT = {
     "ignore_data_skip": "a run that goes on never trains again what it trained",
     "dataloader_persistent_workers": "workers start anew with every epoch, whose frames and prompts differ",
@@ -65,15 +67,15 @@ WITHOUT_EFFECT = {
         "nothing is uploaded while training; python -m vtg.export makes a folder for `hf upload`",
     ),
 }
-"""TrainingArguments that would change nothing, and why."""
 
+# Further ones of `train_rl.py`.
 WITHOUT_EFFECT_IN_RL = {
     "label_smoothing_factor": "GRPO has no labels",
     "average_tokens_across_devices": "rl.loss_type says how tokens are averaged",
     "include_num_input_tokens_seen": "prompt/tokens in train_log.jsonl counts them",
 }
-"""Further ones of `train_rl.py`."""
 
+# GRPOConfig's own settings that vtg sets → the key to set instead.
 RL_REPLACED = {
     "reward_weights": "rewards.terms",
     "use_vllm": "rollout.engine",
@@ -81,8 +83,8 @@ RL_REPLACED = {
     "model_init_kwargs": "model.dtype and model.attention",
     "chat_template_kwargs": "task.template",
 }
-"""GRPOConfig's own settings that vtg sets, and the key to set instead."""
 
+# GRPOConfig's own settings that would change nothing → why.
 RL_WITHOUT_EFFECT = {
     "num_generations_eval": "validation is by greedy answers",
     "log_completions": "they are always kept, in completions/",
@@ -100,7 +102,6 @@ RL_WITHOUT_EFFECT = {
     ),
     "max_tool_calling_iterations": "there are no tools",
 }
-"""GRPOConfig's own settings that would change nothing, and why."""
 
 
 @cache
@@ -115,20 +116,20 @@ def rl_names() -> frozenset[str]:
     return frozenset(annotations(*GRPO)) - trainer_names()
 
 
+# Values of `trainer.report_to` → the package each needs. transformers looks for it only after the model is loaded.
 REPORTERS = {
     **{name: name for name in ("clearml", "codecarbon", "comet_ml", "dagshub", "dvclive", "kubeflow", "mlflow")},
     **{name: name for name in ("neptune", "swanlab", "tensorboard", "trackio", "wandb")},
     **{"azure_ml": "azureml", "flyte": "flytekit"},
 }
-"""Values of `trainer.report_to` → the package that each needs."""
 
+# Settings of `batching` that `train_rl.py` knows one value of → that value, and why.
 BATCHING_WITHOUT_EFFECT_IN_RL = {
     "packing": (False, "a prompt and its completions are one sequence already"),
     "share_video": (False, "a prompt and its video are shared by its completions already"),
     "drop_last": (False, "prompts are a stream without end"),
     "min_batch_size": (1, "every micro-batch holds at least one prompt"),
 }
-"""Settings of `batching` that `train_rl.py` knows one value of, and why."""
 
 
 def check_arguments(config: SFTConfig) -> None:

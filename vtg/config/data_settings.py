@@ -44,11 +44,13 @@ class DataConfig:
         "validated on while training; null: val_share of the training videos, or no validation",
         on_resume="may_change",
     )
+    # Of videos, not of rows: rows of one video in both would make the validation look better than it is.
     val_share: float = setting(0.0, "share of the training videos to validate on instead of val_file; 0: none")
     test_file: str | None = setting(
         None, "measured before and after training; null: the validation rows", on_resume="may_change"
     )
     max_samples: int = setting(0, "train on the first N rows only; 0: all")
+    # A few broken videos are usual in data from the web; more is a wrong video_dir, or a download that broke off.
     max_bad_share: float = setting(
         0.05, "stop when more than this share of the rows cannot be used", on_resume="may_change"
     )
@@ -71,6 +73,7 @@ class BatchingConfig:
     target_batch_duration: float = setting(
         120.0, "with by=duration: samples x the longest of them (packed: their sum), in seconds", on_resume="may_change"
     )
+    # 0 is not "no limit": every sample that the settings allow then fits into a batch.
     target_batch_tokens: int = setting(
         0,
         "with by=tokens: likewise, in tokens; 0: as many as the longest clip that the settings allow",
@@ -79,6 +82,7 @@ class BatchingConfig:
     max_batch_size: int | None = setting(0, "samples; 0 or null: no limit", on_resume="may_change")
     min_batch_size: int = setting(1, "samples, where the budget allows", on_resume="may_change")
     drop_last: bool = setting(False, "leave out what does not fill a last step on all ranks, rather than split batches")
+    # An error, because leaving out the longest samples changes what is learned.
     oversize: str = setting(
         "error",
         "a sample that no batch can hold",

@@ -8,21 +8,21 @@ from inspect import getdoc
 from vtg.config.library_help import RL_HELP, TRAINER_HELP
 from vtg.config.setting import dataclass_of, settings
 
+# First words of the lines in conf/'s help templates above the list of groups, and above the settings.
 GROUPS_BEGIN = "The groups and their choices"
 SETTINGS_BEGIN = "The settings as composed now"
-"""Beginnings of the lines of the help templates in conf/ above the list of groups, and above the settings."""
 
+# Files that the other choices of their group build on, and that are no choice themselves.
 INTERNAL_CHOICES = {"model": ("defaults",)}
-"""Choices that are no choice: what the others of their group have in common."""
 
+# No part of a schema, because its files set keys of all other groups.
 WITHOUT_SCHEMA = ("experiment",)
-"""Groups that are no part of a schema, because their files set keys of all others."""
 
 OTHERS = {"trainer": "see TrainingArguments of transformers", "rl": "see GRPOConfig of TRL"}
 """Group → what to say of a name of the library's that `vtg.config.library_help` does not explain."""
 
+# Where explanations begin, so that most stand below each other.
 COLUMN = 44
-"""Where explanations begin, so that most stand below each other."""
 
 
 def offered(group: str, choices: Iterable[str]) -> list[str]:
@@ -37,12 +37,12 @@ def explained(text: str, schema: type) -> str:
 
 def explanations(schema: type) -> dict[str, str]:
     """Key → one line, for every setting of `schema`, the groups they stand in, and what conf/ sets of the libraries."""
-    found = dict(_groups(schema))
-    found |= {key: known.summary() for key, _, known in settings(schema)}
+    lines = dict(_groups(schema))
+    lines |= {key: known.summary() for key, _, known in settings(schema)}
     for group, named in (("trainer", TRAINER_HELP), ("rl", RL_HELP)):
-        if group in found:
-            found |= {f"{group}.{name}": line for name, line in named.items()}
-    return found
+        if group in lines:
+            lines |= {f"{group}.{name}": line for name, line in named.items()}
+    return lines
 
 
 def _groups(schema: type, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -58,7 +58,7 @@ def _lines(lines: list[str], schema: type) -> Iterator[str]:
     groups = {entry.name for entry in fields(schema)} | set(WITHOUT_SCHEMA)
     part, parents = "", []
     for line in lines:
-        heading = next((one for one in (GROUPS_BEGIN, SETTINGS_BEGIN) if line.startswith(one)), None)
+        heading = next((title for title in (GROUPS_BEGIN, SETTINGS_BEGIN) if line.startswith(title)), None)
         if heading is not None:
             part = heading
         group = re.match(r"(\w+): (.+)$", line)

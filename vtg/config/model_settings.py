@@ -12,6 +12,7 @@ class ModelConfig:
 
     path: str = setting("tiny", "a hub name, a local folder, a run directory, or tiny")
     patch_factor: int = setting(32, "pixels a side of one vision token: 32 for Qwen3-VL, 28 for Qwen2.5-VL")
+    # An error beyond, because a cut conversation loses its video's end or its answer.
     max_length: int = setting(32768, "tokens; a longer conversation is an error, nothing is cut")
     dtype: str = setting(
         "auto",
@@ -41,6 +42,7 @@ class LoraConfig:
     r: int = setting(16, "rank of the update")
     alpha: int = setting(32, "the update is scaled by alpha / r")
     dropout: float = setting(0.0, "share of the update's inputs that are dropped while training")
+    # Any: OmegaConf knows no union of a text and a list. rules.py checks it.
     target_modules: Any = setting(
         "all-linear",
         "all-linear: of the parts not frozen; or a list of names (q_proj), of these parts; or a regular expression",

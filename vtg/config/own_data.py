@@ -10,12 +10,11 @@ from omegaconf import DictConfig, OmegaConf
 from vtg.config.help import offered
 from vtg.errors import ConfigError
 
+# The choice of conf/data/ that is there to be filled in.
 TEMPLATE = "my_dataset"
-"""The choice of conf/data/ that is there to be filled in."""
 
-
+# The choice that every data set builds on: its annotation file is given on the command line, not in its yaml.
 SHARED = "jsonl"
-"""The choice that every data set builds on, whose annotation file is given on the command line."""
 
 
 def unknown_choice(group: str, choice: str, choices: Iterable[str], *, shipped: Path) -> str:
@@ -40,8 +39,9 @@ def check_filled_in(cfg: DictConfig) -> None:
         return
     if OmegaConf.is_interpolation(data, "annotation_file") or data.get("annotation_file") is not None:
         return
+    # Hydra's order: a file in the user's --config-dir hides one of that name in conf/.
     folders = [Path(source.path) for source in HydraConfig.get().runtime.config_sources if source.schema == "file"]
-    file = next((found for folder in folders if (found := folder / "data" / f"{choice}.yaml").is_file()), None)
+    file = next((path for folder in folders if (path := folder / "data" / f"{choice}.yaml").is_file()), None)
     lines = file.read_text(encoding="utf-8").splitlines() if file is not None else []
     at = next((number for number, line in enumerate(lines, 1) if line.startswith("annotation_file:")), None)
     if file is not None and at is not None:

@@ -30,6 +30,7 @@ class DoctorConfig(RLConfig):
     )
     device: str = setting("gpu", "what memory is estimated for", choices=("gpu", "cpu"))
     gpus: int = setting(1, "processes of the training, a GPU each")
+    # What cards are sold with: 24 a 4090 or L4, 80 an A100 or H100, 141 an H200.
     gpu_gb: list[int] = setting(
         factory=lambda: [8, 16, 24, 40, 80, 141], help="with look=memory: what a GPU may have, to propose settings for"
     )
@@ -40,11 +41,13 @@ class VideoOverrides:
     """`VideoConfig`, each key null where the checkpoint's own setting holds."""
 
 
+# Without `name`: a checkpoint of one task answers no other.
 @overrides_of(TaskConfig, without=["name"])
 class TaskOverrides:
     """`TaskConfig`, each key null where the checkpoint's own setting holds."""
 
 
+# `path` is the checkpoint itself, `patch_factor` follows from its architecture, and nothing is trained here.
 @overrides_of(ModelConfig, without=["path", "patch_factor", "freeze_vision", "freeze_projector"])
 class ModelOverrides:
     """How the checkpoint is loaded; null: its own `max_length`, and what this machine has."""
@@ -73,6 +76,7 @@ class PredictConfig:
     """All settings of `python -m vtg.predict`."""
 
     checkpoint: str = setting("tiny", "a run directory (its best/), a checkpoint or model folder, a hub name, or tiny")
+    # Not `video`: that is a config group. vtg/entry.py takes video=FILE for it.
     video_file: str | None = setting(None, "video=FILE on the command line: one file to ask about")
     query: str | None = setting(None, "what to look for in it")
     video_start: float | None = setting(

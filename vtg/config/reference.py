@@ -21,8 +21,8 @@ from vtg.config.schema import RLConfig
 from vtg.config.setting import dataclass_of, setting_of, settings
 from vtg.output import stdout_may_close
 
-Row = tuple[str, str, str, str, str]
-"""Key, type, default, whether a resume may change it, explanation."""
+# Key, type, default, whether a resume may change it, explanation.
+KeyRow = tuple[str, str, str, str, str]
 
 HEAD = """# Settings
 
@@ -34,11 +34,11 @@ tiny model, experiments and other choices set some differently. *Resume*: whethe
 because it learns the same. A run whose other settings differ is another run, in an output_dir of its own.
 """
 
+# Group → its file of defaults, what explains them, what may change on resume, and whose names they are.
 LIBRARIES = {
     "trainer": ("trainer/default.yaml", TRAINER_HELP, TRAINER_MEANS, "TrainingArguments of transformers"),
     "rl": ("rl/grpo.yaml", RL_HELP, RL_MEANS, "GRPOConfig of TRL"),
 }
-"""Group → its file of defaults, what explains them, what may change on resume, and whose names they are."""
 
 
 def reference(conf: Path) -> str:
@@ -72,6 +72,7 @@ def _training(conf: Path) -> Iterator[str]:
 
 def _library(group: str, conf: Path) -> Iterator[str]:
     file, explained, means, owner = LIBRARIES[group]
+    # Only what conf/ sets: the rest is documented by the libraries.
     values = OmegaConf.to_container(OmegaConf.load(conf / file))
     assert isinstance(values, dict)
     yield _section(group, f"{owner}, by their own names; any of them can be set. Those that conf/{file} sets:", "")
@@ -80,7 +81,7 @@ def _library(group: str, conf: Path) -> Iterator[str]:
     yield f"May change on resume: {', '.join(f'`{name}`' for name in sorted(means))}.\n"
 
 
-def _rows(schema: type, *, only: Iterable[str] | None = None, deep: bool = False, prefix: str = "") -> Iterator[Row]:
+def _rows(schema: type, *, only: Iterable[str] | None = None, deep: bool = False, prefix: str = "") -> Iterator[KeyRow]:
     default = schema()
     for key, entry, known in settings(schema):
         name, _, inner = key.partition(".")
@@ -88,6 +89,7 @@ def _rows(schema: type, *, only: Iterable[str] | None = None, deep: bool = False
             continue
         value: Any = default
         for part in key.split("."):
+            # A group that is None by default (data.demo) has no values: its fields' own defaults stand in.
             value = getattr(value, part) if is_dataclass(value) else entry.default
         yield key, _type(entry.type), _value(value), _resume(f"{prefix}.{key}".lstrip(".")), known.explanation()
 
@@ -98,6 +100,7 @@ def _section(title: str, text: str, where: str) -> str:
 
 def _table(rows: Iterable[Iterable[str]], *, resumes: bool = True) -> str:
     lines = [("Setting", "Type", "Default", "Resume", "What it is"), ("---",) * 5]
+    # `|` would end a cell of the table, `<` begin an HTML tag.
     lines += [(f"`{key}`", *(cell.replace("|", "\\|").replace("<", "\\<") for cell in rest)) for key, *rest in rows]
     shown = [line if resumes else (*line[:3], *line[4:]) for line in lines]
     return "".join(f"| {' | '.join(line)} |\n" for line in shown)

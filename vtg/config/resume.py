@@ -8,6 +8,7 @@ from functools import cache
 from vtg.config.schema import RLConfig
 from vtg.config.setting import settings
 
+# TrainingArguments of the machine, of logging, evaluating and saving: the weights come out the same.
 TRAINER_MEANS = frozenset(
     (
         *("activation_checkpointing", "activation_checkpointing_kwargs", "gradient_checkpointing"),
@@ -20,18 +21,18 @@ TRAINER_MEANS = frozenset(
         *("dataloader_prefetch_factor", "ddp_bucket_cap_mb", "ddp_backend", "ddp_timeout"),
     )
 )
-"""TrainingArguments of the machine, of logging, evaluating and saving."""
 
-TRAINER_COURSE = frozenset(
+# What a run that failed or ended too soon is advised to change: it holds for the steps after the resume, and tests hold
+# that it does. Any other either decides what is learned from the first step on, or would be undone by the optimizer
+# state of the checkpoint.
+TRAINER_REMAINING_STEPS = frozenset(
     (
         *("learning_rate", "max_grad_norm", "max_steps", "num_train_epochs", "bf16", "fp16"),
         *("per_device_train_batch_size", "gradient_accumulation_steps"),
     )
 )
-"""TrainingArguments that are advised to be changed where a run fails, or ends too soon: they hold for the steps after
-the resume, and tests hold that they do. All others decide what is learned from the first step on, or would be brought
-back by the state of the optimizer that a checkpoint holds."""
 
+# The same of GRPOConfig: where completions are generated.
 RL_MEANS = frozenset(
     (
         *("ds3_gather_for_generation", "vllm_mode", "vllm_model_impl", "vllm_enable_sleep_mode"),
@@ -39,7 +40,6 @@ RL_MEANS = frozenset(
         *("vllm_server_timeout", "vllm_group_port", "vllm_gpu_memory_utilization", "vllm_tensor_parallel_size"),
     )
 )
-"""The same of GRPOConfig: where completions are generated."""
 
 
 def may_change_on_resume(key: str) -> bool:
@@ -49,7 +49,7 @@ def may_change_on_resume(key: str) -> bool:
     """
     group, _, name = key.partition(".")
     if group in ("trainer", "rl"):
-        return name.partition(".")[0] in (TRAINER_MEANS | TRAINER_COURSE if group == "trainer" else RL_MEANS)
+        return name.partition(".")[0] in (TRAINER_MEANS | TRAINER_REMAINING_STEPS if group == "trainer" else RL_MEANS)
     return key in _changeable()
 
 

@@ -39,6 +39,7 @@ class CurriculumConfig:
     mean: float = setting(0.5, "with select=gaussian: the difficulty drawn most")
     std: float = setting(0.2, "with select=gaussian: how far from it is drawn still")
     size: float = setting(1.0, "share of the samples that the selection keeps, drawn anew for each pass")
+    # GRPO's advantage is 0 where all rewards of a group are equal: the group costs a rollout and gives no gradient.
     zero_variance: str = setting(
         "keep",
         "groups of one and the same reward, which teach nothing",
@@ -76,9 +77,11 @@ class RolloutConfig:
     parity_samples: int = setting(
         4, "prompts that the check of another engine than transformers generates for", on_resume="may_change"
     )
+    # Another engine has other kernels, so log-probs differ a little; a wrong clip or position moves them by more.
     parity_tolerance: float = setting(
         0.05, "nats by which the log-probs of another engine may differ", on_resume="may_change"
     )
+    # Answers that cannot be read all get the same reward, so a model that seldom answers in the form learns slowly.
     min_parsed: float = setting(
         0.5, "warn at the start where a smaller share of the model's answers can be read", on_resume="may_change"
     )

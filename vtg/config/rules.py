@@ -21,8 +21,8 @@ from vtg.config.video_settings import VideoConfig
 from vtg.errors import ConfigError
 from vtg.video.files import address
 
+# WebDataset shards: a pattern as `shards/{000..099}.tar` is no file that could be looked for, and may be in a store.
 SHARDS = ".tar"
-"""An annotation file that ends so is WebDataset shards, and may be a pattern: `shards/{000..099}.tar`."""
 
 
 def check_choices(config: Any, prefix: str = "") -> None:
@@ -43,7 +43,7 @@ def check_together(config: Any) -> None:
         check_values(config)
         check_lora(config.lora)
         check_evaluation(config.evaluation)
-        if not 0 <= config.seed < 2**32:
+        if not 0 <= config.seed < 2**32:  # the range of numpy's seeds
             raise ConfigError(f"seed = {config.seed}: must be at least 0 and below {2**32}")
         for key in ("patch_factor", "max_length"):
             if getattr(config.model, key) < 1:
@@ -61,7 +61,8 @@ def check_together(config: Any) -> None:
 
 
 def check_on_nan(config: SFTConfig) -> None:
-    """Raises ConfigError where an update cannot be left out."""
+    """Raises ConfigError for on_nan=skip with DeepSpeed."""
+    # DeepSpeed's engine updates within backward: when the guard sees the gradient norm, the update is done.
     if config.on_nan == "skip" and (config.deepspeed.stage or config.deepspeed.file is not None):
         raise ConfigError(
             "on_nan = 'skip' cannot be with DeepSpeed, which makes its update within the backward pass, before anyone "
@@ -98,6 +99,7 @@ def check_predict(config: PredictConfig) -> None:
         raise ConfigError("video is set, but query is not; say what to look for: query='a person opens a door'")
     if fault := address.fault(config.video_file):
         raise ConfigError(f"video: {fault}")
+    # Videos in a store or a tar are found when they are opened: asking a store here would need the network.
     in_place = not address.is_address(config.video_file) and address.TAR_MEMBER not in config.video_file
     if in_place and not Path(config.video_file).is_file():
         raise ConfigError(f"video = {config.video_file!r}: no such file (looked in {Path.cwd()}); check the path")
@@ -130,6 +132,7 @@ def check_video(video: VideoConfig) -> None:
             f"video.min_pixels = {video.min_pixels}, video.max_pixels = {video.max_pixels}, video.total_pixels = "
             f"{video.total_pixels}: must be 0 < min_pixels <= max_pixels <= total_pixels"
         )
+    # Looked for here: a worker would find out only after the model is loaded, once for every row.
     if video.decoder in ("decord", "torchcodec") and find_spec(video.decoder) is None:
         raise ConfigError(
             f"video.decoder = {video.decoder!r}: {video.decoder} is not installed; pip install 'vtg[video]', or "
@@ -151,12 +154,12 @@ def check_lora(lora: LoraConfig) -> None:
     if not 0 <= lora.dropout < 1:
         raise ConfigError(f"lora.dropout = {lora.dropout}: must be at least 0 and below 1")
     wanted = lora.target_modules
-    if not isinstance(wanted, str | list) or any(not isinstance(one, str) for one in wanted):
+    if not isinstance(wanted, str | list) or any(not isinstance(name, str) for name in wanted):
         raise ConfigError(
             f"lora.target_modules = {wanted!r}: must be all-linear, a list of names, or a regular expression"
         )
     if isinstance(wanted, str):
-        try:
+        try:  # PEFT takes a text as a regular expression over the names of all layers
             re.compile(wanted)
         except re.error as error:
             raise ConfigError(f"lora.target_modules = {wanted!r}: not a regular expression ({error})") from None
@@ -195,6 +198,7 @@ def check_token_budget(video: VideoConfig, model: ModelConfig) -> None:
     patches = -(-video.max_frames // 2)
     per_token = 2 * model.patch_factor**2
     needed = longest_clip_tokens(video, model)
+    # Qwen's temporal patch is two frames: an odd last one is doubled.
     vision = needed - STAMP_TOKENS * patches - TEXT_TOKENS
     if needed > model.max_length:
         room = model.max_length - STAMP_TOKENS * patches - TEXT_TOKENS
@@ -214,7 +218,7 @@ def check_data(data: DataConfig) -> None:
     for key in ("val_share", "max_bad_share"):
         if not 0 <= getattr(data, key) < 1:
             raise ConfigError(f"data.{key} = {getattr(data, key)}: must be at least 0 and below 1")
-    if data.demo is not None:
+    if data.demo is not None:  # its files are made on first use
         return
     if data.annotation_file is None:
         raise ConfigError("data.annotation_file is not set; give the path of a JSONL file of annotation rows")

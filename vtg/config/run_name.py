@@ -16,11 +16,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+# Choices of `data` that say nothing of the rows: the annotation file's name is added.
 FOR_ANY_FILE = ("jsonl", "real")
-"""Choices of `data` that say nothing of the rows."""
 
+# Environment variable with the sweep's name: its runs share a folder even where they sweep over what names a run.
 SWEEP = "VTG_SWEEP_NAME"
-"""Environment variable with the name of the sweep that a run belongs to, whatever it sweeps over."""
 
 
 def name_of(kind: str, *, choices: Mapping[str, Any], annotation_file: str | None, model_path: str | None) -> str:
@@ -67,15 +67,15 @@ def _resolve(kind: str, *, _root_: DictConfig) -> str:
     hydra = own if own is not None else HydraConfig.get()
     if own is None and hydra.mode == RunMode.MULTIRUN and os.environ.get(SWEEP):
         return os.environ[SWEEP]
-    found = name_of(
+    name = name_of(
         kind,
         choices=hydra.runtime.choices,
         annotation_file=OmegaConf.select(_root_, "data.annotation_file"),
         model_path=_given(hydra.overrides.task, "model.path"),
     )
     if own is not None and hydra.mode == RunMode.MULTIRUN:
-        os.environ[SWEEP] = found  # asked for the sweep's own folder, before its runs begin
-    return found
+        os.environ[SWEEP] = name  # asked for the sweep's own folder, before its runs begin
+    return name
 
 
 OmegaConf.register_new_resolver("vtg.run_name", _resolve, replace=True)

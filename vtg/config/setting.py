@@ -10,9 +10,9 @@ from typing import Any, Literal, TypeVar
 
 SchemaT = TypeVar("SchemaT")
 
+# `may_change`: the run learns the same with any value, or the value holds for the remaining steps, or what it names is
+# compared by its content. `fixed` is the default: a value that is changed by mistake would mix two runs in one.
 OnResume = Literal["fixed", "may_change"]
-"""`may_change`: the run learns the same whatever the value is, or the value holds for the steps that are still to come,
-or what it names is compared by its content. `fixed`: another value is another run."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ def setting_of(entry: Field[Any]) -> Setting | None:
 
 def dataclass_of(annotation: Any) -> type | None:
     """The group of settings that a field's type is, or may be beside None."""
+    # `DemoConfig | None` is a union, whose members stand in __args__.
     options = (annotation, *getattr(annotation, "__args__", ()))
     return next((option for option in options if isinstance(option, type) and is_dataclass(option)), None)
 
@@ -86,6 +87,7 @@ def overrides_of(schema: type, *, without: Sequence[str] = ()) -> Any:
             for entry, kind in zip(kept, types, strict=True)
         ]
         derived = make_dataclass(declared.__name__, nullable, namespace={"__doc__": declared.__doc__})
+        # make_dataclass says "types", where pickle would look for the class.
         derived.__module__ = declared.__module__
         return derived
 

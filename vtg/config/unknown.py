@@ -14,11 +14,11 @@ from vtg.config.schema import RLConfig, SFTConfig
 from vtg.config.setting import dataclass_of
 from vtg.errors import ConfigError
 
+# What Hydra takes with two dashes. argparse would refuse any other with its usage text, and no word on key=value.
 HYDRA_FLAGS = (
     *("help", "hydra-help", "version", "cfg", "resolve", "package", "run", "multirun", "shell-completion"),
     *("config-path", "config-name", "config-dir", "experimental-rerun", "info"),
 )
-"""What Hydra takes with two dashes."""
 
 RL_ONLY = {entry.name for entry in fields(RLConfig)} - {entry.name for entry in fields(SFTConfig)}
 
@@ -48,6 +48,7 @@ def called_here(key: str, schema: type) -> str | None:
     last = key.rpartition(".")[2]
     instead = brought(key)
     if instead is None:
+        # A known name without its group, or in the wrong one: `learning_rate`, `beta`, `optimizer.max_grad_norm`.
         groups = {"trainer": trainer_names(), "rl": rl_names(), "settings": ()}
         instead = next((f"{group}.{last}" for group, names in groups.items() if last in names), f"settings.{key}")
     if instead.startswith("nothing: "):
@@ -78,9 +79,11 @@ def check_flags(words: Sequence[str], schema: type) -> None:
     """Raises ConfigError for a word with two dashes that is none of Hydra's."""
     for at, word in enumerate(words):
         name, is_set, value = word.removeprefix("--").partition("=")
+        # argparse takes a flag's beginning where it is unique: --multi for --multirun.
         known = name in HYDRA_FLAGS or sum(flag.startswith(name) for flag in HYDRA_FLAGS) == 1
         if not word.startswith("--") or word == "--" or known:
             continue
+        # `--lr 1e-4` as in other projects: the next word is the value, unless it is a setting or a flag itself.
         follows = words[at + 1] if at + 1 < len(words) else ""
         if not is_set and not follows.startswith("-") and "=" not in follows:
             value = follows
@@ -102,6 +105,7 @@ def check_choice(word: str, choices: Collection[str]) -> None:
         choices: of the group.
     """
     group, _, value = word.partition("=")
+    # lora=null, or deepspeed=true: people take a group for a value, and Hydra's own error does not say otherwise.
     switched = value.lower() in ("null", "none", "false", "true", "~", "")
     if value in choices or not (switched or "/" in value or Path(value).suffix or Path(value).is_file()):
         return

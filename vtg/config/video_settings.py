@@ -27,6 +27,7 @@ class VideoConfig:
     pad: bool = setting(False, "a clip with fewer than min_frames frames is filled up with masked repeats of its last")
     min_pixels: int = setting(65536, "of a frame; a smaller one is enlarged")
     max_pixels: int = setting(262144, "of a frame; a larger one is reduced")
+    # 12,288 vision tokens of Qwen3-VL, each of 32 x 32 pixels in two frames; 96 frames of max_pixels.
     total_pixels: int = setting(25165824, "of all frames of a clip together; Qwen3-VL has a vision token for 2048")
     resize: str = setting(
         "exact",
@@ -70,8 +71,8 @@ class VideoConfig:
     )
 
 
+# Of the machine, not of the model: a checkpoint may be used with any of these, so none is saved as what it needs.
 VIDEO_MEANS = (
     *("decoder", "isolate", "timeout_s", "cache_dir", "cache_gb", "cache_format"),
     *("fetch_dir", "fetch_gb"),
 )
-"""Video settings of the machine, not of the model: a checkpoint may be used with any."""
