@@ -197,6 +197,7 @@ def _joined(index: VideoIndex, entries: list[dict[str, Any]]) -> VideoIndex:
 
     if not entries:
         return index
+    # New entries replace old ones of the same name: the file has changed.
     more = VideoIndex.of(entries).table
     kept = index.table.filter(pc.invert(pc.is_in(index.table.column("video"), value_set=more.column("video"))))  # pyright: ignore
     return VideoIndex(pa.concat_tables([kept.select(more.column_names), more]).combine_chunks())

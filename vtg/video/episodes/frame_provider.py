@@ -172,6 +172,7 @@ class FrameProvider:
             raise ConfigError(f"max_frames = {max_frames}: must be at least 1")
         part = _part(record, camera_key)
         shown = self._whole(record, part)
+        # By time, not by number: with a variable rate every n-th frame would crowd where the rate is high.
         chosen = even_frames(shown.times_s, min(max_frames, len(shown.times_s)), duration_s=shown.duration_s)
         numbers = shown.numbers[chosen].tolist()
         pictures = self._pictures(shown.index, numbers, size)

@@ -151,6 +151,7 @@ def open_remote(name: str) -> Iterator[IO[bytes]]:
     holder, member = split_member(name)
     system, path = file_system(holder)
     if member is not None:
+        # In one request: a member is a clip, and its table already says where it lies.
         first, size = member_range(holder, member)
         yield io.BytesIO(system.cat_file(path, start=first, end=first + size))
         return
