@@ -44,7 +44,7 @@ def grounding_batch(
     """A batch of clips about equally long; `share` (0 to 1) is how far the curriculum is."""
     grown = min(1.0, max(0.0, (share - 0.2) / 0.5))
     longest_s = float(rng.uniform(4.0, 6.0 + 16.0 * grown))
-    rows, facts = [], []
+    rows, targets = [], []
     while len(rows) < size:
         duration_s = round(longest_s * float(rng.uniform(0.92, 1.0)), 2)
         world = make_world(rng, duration_s=duration_s, events=int(rng.integers(2, 6)))
@@ -54,8 +54,8 @@ def grounding_batch(
             world = replace(world, events=tuple(world.events[at] for at in rng.permutation(len(world.events))))
             clip = make_clip(world, rng)
             rows.append(encode(processor, _conversation(world, rng), clip))
-            facts.append(_facts(world, clip.timestamps_s))
-    parts = (torch.from_numpy(np.concatenate(part)) for part in zip(*facts, strict=True))
+            targets.append(_auxiliary_targets(world, clip.timestamps_s))
+    parts = (torch.from_numpy(np.concatenate(part)) for part in zip(*targets, strict=True))
     return collate(rows, pad_token_id=processor.tokenizer.pad_token_id), AuxiliaryTargets(*parts)
 
 
@@ -112,7 +112,7 @@ def _conversation(world: World, rng: np.random.Generator) -> list[dict]:
     return messages
 
 
-def _facts(world: World, times_s: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _auxiliary_targets(world: World, times_s: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(seconds, changes, colours, shapes) of one clip; four tokens a temporal patch, one for each corner."""
     pairs_s = times_s.reshape(-1, 2)
     stamps = np.array([float(f"{mean_s:.1f}") for mean_s in pairs_s.mean(1)])
