@@ -83,6 +83,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.evaluation.span_picture": ("vtg.output", "vtg.evaluation.metrics"),
     "vtg.evaluation": (
+        "vtg.config", "vtg.entry",
         "vtg.errors", "vtg.output", "vtg.progress_bar", "vtg.annotations.sample", "vtg.video", "vtg.tasks",
         "vtg.data.encoding", "vtg.data.padding", "vtg.data", "vtg.models", "vtg.evaluation.metrics",
     ),

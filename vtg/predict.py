@@ -87,8 +87,8 @@ def _log_settings(checkpoint: CheckpointSettings) -> None:
 def _answer_one(config: PredictConfig, grounder: "Grounder", out: Path) -> None:
     assert config.video_file is not None and config.query is not None
     try:
-        row = grounder.ask(
-            config.query,
+        [row] = grounder.ask(
+            [config.query],
             video=config.video_file,
             video_start_s=config.video_start,
             video_end_s=config.video_end,

@@ -12,6 +12,9 @@ from vtg.models.checkpoint import Settings
 from vtg.models.loading import load_model, load_processor, tokens_per_second
 from vtg.tasks.span_task import SpanTask
 
+# Queries of one clip that are answered at once, as predict's batch_size: each holds the clip's tokens in its KV cache.
+BATCH_SIZE = 8
+
 
 class Grounder:
     """A loaded model with everything that fixes what it reads.
@@ -45,35 +48,47 @@ class Grounder:
 
     def ask(
         self,
-        query: str,
+        queries: Sequence[str],
         *,
         video: str,
         video_start_s: float | None = None,
         video_end_s: float | None = None,
         max_new_tokens: int,
-    ) -> dict[str, Any]:
-        """The answer to one query about one file, or a part of it: a row of predictions.jsonl without `timestamp`.
+    ) -> list[dict[str, Any]]:
+        """The answers to queries about one file, or a part of it: rows of predictions.jsonl without `timestamp`.
+
+        The clip is decoded once for all of them; `BATCH_SIZE` queries are answered at a time.
 
         Raises:
-            SampleError: if the video cannot be read (DecodeError), or the prompt is too long or holds special tokens.
+            SampleError: if the video cannot be read (DecodeError), or a prompt is too long or holds special tokens.
         """
         clip = self.provider.clip(video, video_start_s=video_start_s, video_end_s=video_end_s)
-        features = encode(
-            self.processor,
-            self.task.conversation(query, duration_s=clip.duration_s),
-            clip,
-            tokens_per_second=self.tokens_per_second,
-            max_length=self.settings.model.max_length,
-        )
-        [text] = generate(self.model, self.processor, [features], max_new_tokens=max_new_tokens)
-        answer = self.task.parse(text, duration_s=clip.duration_s)
+        encoded = [
+            encode(
+                self.processor,
+                self.task.conversation(query, duration_s=clip.duration_s),
+                clip,
+                tokens_per_second=self.tokens_per_second,
+                max_length=self.settings.model.max_length,
+            )
+            for query in queries
+        ]
+        texts: list[str] = []
+        for batch in (encoded[at : at + BATCH_SIZE] for at in range(0, len(encoded), BATCH_SIZE)):
+            texts += generate(self.model, self.processor, batch, max_new_tokens=max_new_tokens)
         trim = {"video_start": video_start_s, "video_end": video_end_s}
-        return {
-            "video": video,
-            "duration": clip.duration_s,
-            "sentence": query,
-            **{key: value for key, value in trim.items() if value is not None},
-            "prediction": [list(span) for span in answer.spans],
-            "text": text,
-            "status": str(answer.status),
-        }
+        rows = []
+        for query, text in zip(queries, texts, strict=True):
+            answer = self.task.parse(text, duration_s=clip.duration_s)
+            rows.append(
+                {
+                    "video": video,
+                    "duration": clip.duration_s,
+                    "sentence": query,
+                    **{key: value for key, value in trim.items() if value is not None},
+                    "prediction": [list(span) for span in answer.spans],
+                    "text": text,
+                    "status": str(answer.status),
+                }
+            )
+        return rows

@@ -1,0 +1,105 @@
+"""The Python API: `vtg.load(run).ground(video, queries)`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import overload
+
+from vtg.config.programs import PredictConfig
+from vtg.entry import compose_settings
+from vtg.errors import ConfigError
+from vtg.evaluation.grounder import Grounder
+from vtg.models.checkpoint_settings import checkpoint_settings
+from vtg.models.hub import find_model
+
+
+@dataclass(frozen=True)
+class Grounding:
+    """When, in one video, the moment that a sentence describes happens.
+
+    Attributes:
+        query: the sentence.
+        spans_s: (start, end) of each moment, in seconds of the clip; empty where the answer held none.
+        status: `ok`, or why the text could not be read as moments (`vtg.tasks.answer.Status`).
+        text: the model's answer, word for word.
+        duration_s: the length of the clip.
+    """
+
+    query: str
+    spans_s: tuple[tuple[float, float], ...]
+    status: str
+    text: str
+    duration_s: float
+
+
+class LoadedModel:
+    """A model that answers *when*, with the sampling, prompt and answer form it was trained with (`vtg.load`)."""
+
+    def __init__(self, grounder: Grounder, *, max_new_tokens: int) -> None:
+        self._grounder, self._max_new_tokens = grounder, max_new_tokens
+
+    @overload
+    def ground(
+        self, video: str, queries: str, *, video_start_s: float | None = None, video_end_s: float | None = None
+    ) -> Grounding: ...
+
+    @overload
+    def ground(
+        self,
+        video: str,
+        queries: Sequence[str],
+        *,
+        video_start_s: float | None = None,
+        video_end_s: float | None = None,
+    ) -> list[Grounding]: ...
+
+    def ground(
+        self,
+        video: str,
+        queries: str | Sequence[str],
+        *,
+        video_start_s: float | None = None,
+        video_end_s: float | None = None,
+    ) -> Grounding | list[Grounding]:
+        """The moments of `queries` in `video`: one Grounding for a string, a list of them for a list.
+
+        The clip is decoded once for all queries.
+
+        Args:
+            video: a file, a member of a tar file (`shard.tar::clip.mp4`) or an address.
+            video_start_s, video_end_s: the part of the file to look at, in its own seconds; times of answers are
+                relative to `video_start_s`.
+
+        Raises:
+            ConfigError: for a query without a word.
+            SampleError: the video cannot be read, or a prompt is too long for the model.
+        """
+        listed = [queries] if isinstance(queries, str) else list(queries)
+        for query in listed:
+            if not query.strip():
+                raise ConfigError(f"queries: {query!r} holds no word; describe the moment to look for in a sentence")
+        rows = self._grounder.ask(
+            listed,
+            video=video,
+            video_start_s=video_start_s,
+            video_end_s=video_end_s,
+            max_new_tokens=self._max_new_tokens,
+        )
+        groundings = [
+            Grounding(
+                query=row["sentence"],
+                spans_s=tuple((start, end) for start, end in row["prediction"]),
+                status=row["status"],
+                text=row["text"],
+                duration_s=row["duration"],
+            )
+            for row in rows
+        ]
+        return groundings[0] if isinstance(queries, str) else groundings
+
+
+def load_model_of(checkpoint: str, overrides: Sequence[str]) -> LoadedModel:
+    """`vtg.load`, which see."""
+    config = compose_settings("predict", overrides, PredictConfig)
+    settings = checkpoint_settings(checkpoint, overrides=config.settings, fallback=config.fallback).settings
+    find_model(checkpoint, key="checkpoint")
+    return LoadedModel(Grounder(settings), max_new_tokens=config.max_new_tokens)
