@@ -37,7 +37,7 @@ class RoomyLayer(DynamicLayer):
         for of, states in enumerate(self.whole):
             for at, one in enumerate(prompts):
                 states[at * n : at * n + n, :, longest - one[of].shape[2] : longest] = one[of]
-                one[of] = None
+                one[of] = None  # freed at once, so that the prompts are never in memory twice as a whole
         self.keys, self.values = self._up_to(longest)
 
     def update(
@@ -47,8 +47,8 @@ class RoomyLayer(DynamicLayer):
         end = start + key_states.shape[2]
         for states, new in zip(self.whole, (key_states, value_states), strict=True):
             states[:, :, start:end] = new
-        self.keys, self.values = found = self._up_to(end)
-        return found
+        self.keys, self.values = self._up_to(end)
+        return self.keys, self.values
 
     def _up_to(self, end: int) -> tuple[torch.Tensor, torch.Tensor]:
         return self.whole[0][:, :, :end], self.whole[1][:, :, :end]
@@ -90,6 +90,7 @@ def answer_greedily(
     inputs = _begun(model, [prompt], config, n=1, pad_token_id=pad_token_id, share=share)
     out = model.generate(**inputs, generation_config=greedy)
     tokens = _ended(out.sequences[0, inputs["input_ids"].shape[1] :].tolist(), greedy)
+    # float32: bfloat16 has 8 bits of mantissa, too few to compare log-probs to hundredths.
     rows = [logits[0].float().log_softmax(-1) for logits in out.logits]
     return tokens, [float(row[token]) for row, token in zip(rows, tokens, strict=False)]
 
@@ -109,7 +110,7 @@ def forward_log_probs(
     else:
         inputs = repeated_batch([prompt], [own], [torch.ones_like(own)], pad_token_id=pad_token_id)
     hidden = plain.model(**inputs).last_hidden_state
-    if not share:
+    if not share:  # shared, the forward returns the predicting states only
         hidden = hidden[:, -own.shape[1] - 1 : -1]
     logits = plain.lm_head(hidden)[0].float()
     return logits.log_softmax(-1).gather(1, own[0, :, None])[:, 0].tolist()
@@ -136,18 +137,20 @@ def _ended(row: list[int], config: GenerationConfig) -> list[int]:
 
 
 def _prefilled(model: Any, prompts: Sequence[Prompt], *, n: int, room: int, pad_token_id: int) -> dict[str, Any]:
-    """What `generate` goes on from: all prompt tokens but the last in the cache, n rows each, padded on the left."""
+    """What `generate` continues from: all prompt tokens but the last in the cache, n rows each, padded on the left."""
     plain = plain_model(model)
     caches = [_keys_and_values(plain, prompt) for prompt in prompts]
     longest = max(len(prompt.features["input_ids"]) for prompt in prompts)
 
     def rows(name: str, fill: int) -> torch.Tensor:
-        found = [prompt.features[name] for prompt in prompts]
-        padded = [pad(one, (longest - one.shape[-1], 0), value=fill) for one in found]
+        # Padded on the left, so that all rows continue at one index.
+        tensors = [prompt.features[name] for prompt in prompts]
+        padded = [pad(one, (longest - one.shape[-1], 0), value=fill) for one in tensors]
         return torch.stack(padded, dim=-2).repeat_interleave(n, dim=-2)
 
     cache: Any = DynamicCache(config=plain.config.get_text_config())
     layers = range(len(caches[0]))
+    # All room at once: growing by concatenation copies every key and value at each token.
     cache.layers = [RoomyLayer([one[at] for one in caches], n=n, longest=longest - 1, room=room) for at in layers]
     return {
         "input_ids": rows("input_ids", pad_token_id),
@@ -162,6 +165,7 @@ def _keys_and_values(plain: Any, prompt: Prompt) -> list[list[torch.Tensor]]:
     inputs = prompt.inputs()
     cache: Any = DynamicCache(config=plain.config.get_text_config())
     plain.model(
+        # Not the last token: it is the first input of each of the n rows, whose logits start the completion.
         input_ids=inputs["input_ids"][None, :-1],
         attention_mask=inputs["attention_mask"][None, :-1],
         mm_token_type_ids=inputs["mm_token_type_ids"][None, :-1],

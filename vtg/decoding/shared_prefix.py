@@ -90,6 +90,7 @@ def share_prompts(model: Any) -> None:
     AttentionInterface.register(ATTENTION, _attention)
     AttentionMaskInterface.register(ATTENTION, sdpa_mask)
     inner = model.model
+    # Through the registry of attention functions: the layers themselves stay the model's own.
     inner.language_model.config._attn_implementation = ATTENTION
     inner.register_forward_hook(_keep_branches, with_kwargs=True)
     accept_encoded_videos(model)
@@ -166,6 +167,7 @@ def encode_video(model: Any, features: Features) -> torch.Tensor:
     The model's forward takes it in place of `pixel_values_videos` (`accept_encoded_videos`).
     """
     inner = model.model
+    # Only where the vision tower is frozen, so that no gradient is lost.
     with torch.no_grad():
         out = inner.get_video_features(features["pixel_values_videos"], features["video_grid_thw"], return_dict=True)
     layers = [out.pooler_output, *(getattr(out, "deepstack_features", None) or ())]
@@ -183,6 +185,7 @@ def accept_encoded_videos(model: Any) -> None:
 
 def _video_features(inner: Any, pixel_values_videos: torch.Tensor, video_grid_thw: Any = None, **kwargs: Any) -> Any:
     patches = video_grid_thw.prod(-1)
+    # Pixels have a row per patch, encoded videos a row per merged token: the length tells which of them came.
     if len(pixel_values_videos) == int(patches.sum()):
         return type(inner).get_video_features(inner, pixel_values_videos, video_grid_thw, **kwargs)
     sizes = (patches // inner.visual.spatial_merge_size**2).tolist()
@@ -217,13 +220,13 @@ def _attention(
         prompt = slice(one.start, one.branches)
         for asks, mask in ((prompt, one.prompt_mask), *one.chunks):
             if asks.start < asks.stop:
-                q, k, v = query[:, :, asks], _heard(key, prompt, asks), _heard(value, prompt, asks)
+                q, k, v = query[:, :, asks], _attended(key, prompt, asks), _attended(value, prompt, asks)
                 pieces.append(sdpa_attention_forward(module, q, k, v, mask, **kwargs)[0])
     return torch.cat(pieces, dim=1), None
 
 
-def _heard(states: torch.Tensor, prompt: slice, asks: slice) -> torch.Tensor:
-    """Keys or values of a prompt and of what follows it and asks: themselves, copied only where they are apart."""
+def _attended(states: torch.Tensor, prompt: slice, asks: slice) -> torch.Tensor:
+    """Keys or values of a prompt and of the queries after it; copied only where the two are not adjacent."""
     if asks.start <= prompt.stop:
         return states[:, :, prompt.start : asks.stop]
     return torch.cat([states[:, :, prompt], states[:, :, asks]], dim=2)
@@ -237,7 +240,9 @@ def _chunks(
     Branches that are looked at together are computed against each other, masked. Where they are longer than the prompt,
     all together, that is most of the work, and chunks a quarter of the prompt long are worth the copies they need.
     """
+    # Chunks a quarter of the prompt long balance masked-out work against copies of the prompt's keys.
     size = n if n * length <= len(attended) else max(1, len(attended) // (4 * length))
+    # At most two sizes of chunk occur, so masks are made once for each.
     masks = {count: _branch_mask(attended, count, length, dtype) for count in {min(size, n), n % size or size}}
     chunks = []
     for first in range(0, n, size):
@@ -256,12 +261,14 @@ def _prompt_mask(attended: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | N
     if bool(attended.all()):
         return None
     allowed = attended & torch.ones(len(attended), len(attended), dtype=torch.bool, device=attended.device).tril()
+    # The diagonal stays on: a row that attends to nothing gives NaN in softmax.
     return _additive(allowed | torch.eye(len(attended), dtype=torch.bool, device=attended.device), dtype)
 
 
 def _additive(allowed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """(1, 1, …) of `allowed` (…) bool: 0 where it is true, else the lowest number."""
     mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
+    # The lowest number and not -inf, whose sums can become NaN.
     return mask.masked_fill(~allowed, torch.finfo(dtype).min)[None, None]
 
 
@@ -276,6 +283,6 @@ def _keep_branches(module: Any, args: Any, kwargs: dict[str, Any], output: Any) 
 
 def _videos(prompts: Sequence[Prompt]) -> Features:
     inputs = [prompt.inputs() for prompt in prompts]
-    if len(inputs) == 1:  # not copied
+    if len(inputs) == 1:  # torch.cat would copy the pixels of the clip, the largest input
         return {key: inputs[0][key] for key in VISION}
     return {key: torch.cat([one[key] for one in inputs]) for key in VISION}

@@ -1,4 +1,4 @@
-"""What the completions of a rollout were: rows for people, and the numbers that show reward hacking."""
+"""The completions of a rollout: rows for people, and the numbers that show reward hacking."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +14,7 @@ from vtg.tasks.iou import set_iou
 FOLDER = "completions"
 """In the run directory: step_000012.jsonl are the completions that were sampled after 12 optimizer steps."""
 
+# Five shares of 0.2 are few enough to read as curves of one plot while training runs.
 IOU_BINS = 5
 WHOLE_VIDEO = 0.95
 """An answer that covers this share of the clip is a whole-video answer."""
@@ -32,6 +33,7 @@ def completion_row(
     return {
         "step": step,
         **sample.row(),
+        # The raw text, parsed or not: reward hacking shows in what the model writes before it shows in the scores.
         "text": answer.text,
         "prediction": [list(span) for span in answer.spans],
         "status": str(answer.status),
@@ -54,6 +56,7 @@ def completion_statistics(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     mean seconds of the moments of valid answers; length/whole_video_share, of valid answers.
     """
     ious = np.array([row["iou"] for row in rows])
+    # The last bin is closed: an IoU of exactly 1 belongs to it.
     bins = np.minimum((ious * IOU_BINS).astype(int), IOU_BINS - 1)
     found = {"iou/mean": float(ious.mean())}
     for at in range(IOU_BINS):
@@ -72,12 +75,13 @@ def completion_statistics(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 def write_completions(run_dir: Path, step: int, rows: Sequence[dict[str, Any]], *, begin: bool) -> None:
     """Writes the rows of a rollout, or adds to them those of the prompts that took the place of some (not `begin`)."""
+    # Rewritten whole, so that a kill leaves the old file or the new one, never half a line.
     path = run_dir / FOLDER / f"step_{step:06d}.jsonl"
     write_jsonl(path, [*(read_jsonl(path) if path.exists() and not begin else []), *rows])
 
 
 def drop_completions(run_dir: Path, *, after: int) -> None:
-    """Removes the files of steps after `after`, which a run that goes on from there rolls out anew."""
+    """Removes the files of steps after `after`, which a run that resumes from there samples again."""
     for file in (run_dir / FOLDER).glob("step_*.jsonl"):
         if int(file.stem.removeprefix("step_")) >= after:
             file.unlink()

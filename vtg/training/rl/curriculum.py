@@ -1,4 +1,4 @@
-"""Which samples an RL run meets next, by the IoU its completions had on them; and when its reward rises no more."""
+"""Which samples an RL run takes next, by the IoU of their last completions; and when its reward stops rising."""
 
 import hashlib
 import json
@@ -57,6 +57,7 @@ class IoURecord:
     @classmethod
     def load(cls, state: dict[str, Any], samples: Sequence[Sample], *, place: str = "the IoU record") -> "IoURecord":
         """The record that `state` told of. Raises ConfigError if it was of other samples, or in another order."""
+        # Entries go by position: with other samples, or another order, every IoU would belong to a wrong sample.
         if state["qids"] != _digest(samples):
             count = len(state["iou"])
             raise ConfigError(
@@ -83,6 +84,7 @@ class IoURecord:
 
     def state(self) -> dict[str, Any]:
         """All of it, for JSON; an unknown IoU is None."""
+        # JSON has no NaN.
         iou = [None if math.isnan(value) else value for value in self.iou.tolist()]
         return {"qids": self.qids, "iou": iou, "met": self.met.tolist(), "step": self.step.tolist()}
 
@@ -121,9 +123,10 @@ def choose(record: IoURecord, config: CurriculumConfig, *, epoch: int, seed: int
     The selection weighs the samples, and the share `size` of those it keeps (one at least) is drawn by these weights,
     without replacement. Where it keeps none, all are kept and a note says so: a run does not end by it.
 
-    A run that goes on within a pass needs the indices it began with: the record has changed since.
+    A run that resumes within a pass needs the indices it began with: the record has changed since.
     """
     assert len(record)
+    # No state of a generator to save: seed and pass alone decide, on every rank and after a resume.
     rng = np.random.default_rng([seed, epoch, STREAM])
     weights, note = SELECTIONS[config.select](record, config), None
     if np.isneginf(weights).all():
@@ -150,6 +153,7 @@ def _filter(record: IoURecord, config: CurriculumConfig) -> np.ndarray:
 
     A sample that is left out keeps its IoU, so it stays out.
     """
+    # NaN (never met) stays in: a sample must be met once before it can be judged.
     kept = np.isnan(record.iou) | ((record.iou > config.min_iou) & (record.iou <= config.max_iou))
     return np.where(kept, 0.0, -np.inf)
 
@@ -166,6 +170,7 @@ def _gaussian(record: IoURecord, config: CurriculumConfig) -> np.ndarray:
     counts = np.bincount(bins, minlength=BINS)
     level = known.sum() / max(1, np.count_nonzero(counts))  # samples of a bin if they were spread evenly
     weights = np.zeros(len(record))
+    # Dividing by the count of the bin undoes how many samples the data happens to have at each difficulty.
     weights[known] = -0.5 * ((difficulty - config.mean) / config.std) ** 2 + np.log(level / counts[bins])
     return weights
 
@@ -192,7 +197,7 @@ class Plateau:
 
     @classmethod
     def load(cls, state: dict[str, Any], config: CurriculumConfig) -> "Plateau":
-        """Goes on from a `state`, under settings that may have changed."""
+        """Resumes from a `state`, under settings that may have changed."""
         plateau = cls(config)
         plateau.rewards.extend(state["rewards"])
         plateau.best, plateau.since = state["best"], state["since"]
@@ -205,6 +210,7 @@ class Plateau:
         self.rewards.append(reward)
         if len(self.rewards) < self.steps:
             return
+        # A mean over as many steps as the patience: single GRPO steps are too noisy to compare.
         mean = math.fsum(self.rewards) / self.steps
         if self.best is None or mean > self.best + self.gain:
             self.best, self.since = mean, 0
@@ -247,6 +253,7 @@ def check(config: CurriculumConfig) -> None:
 
 def _digest(samples: Sequence[Sample]) -> str:
     """SHA-256 of the JSON list of the qids, in hex."""
+    # Fed piecewise: a million qids need not stand in memory as one JSON text.
     digest = hashlib.sha256(b"[")
     for at, qid in enumerate(SampleTable.of(samples).qids()):
         digest.update(f"{', ' if at else ''}{json.dumps(qid)}".encode())
@@ -264,6 +271,7 @@ def _annotated_iou(samples: Sequence[Sample]) -> np.ndarray:
     pairs: list[tuple[int, Span, Span]] = []
     for at, sample in enumerate(chosen):
         assert sample.pred is not None
+        # Samples with one moment, nearly all, are computed at once; the loop in Python is slow for a million.
         if len(sample.spans) == 1:
             pairs.append((at, sample.pred, sample.spans[0]))
         else:

@@ -48,8 +48,8 @@ class TransformersEngine:
 
     def read(self, model: Any, prompt: Prompt) -> Reading:
         with self._unwrapped(model) as plain:
-            found = answer_greedily(plain, prompt, self.config, pad_token_id=self.pad_token_id, share=self.shares)
-        return Reading(prompt.features["input_ids"].tolist(), *found)
+            completion = answer_greedily(plain, prompt, self.config, pad_token_id=self.pad_token_id, share=self.shares)
+        return Reading(prompt.features["input_ids"].tolist(), *completion)
 
     @contextmanager
     def _unwrapped(self, model: Any) -> Iterator[Any]:
@@ -66,6 +66,7 @@ class TransformersEngine:
             torch.no_grad(),
         ):
             was_training = plain.training
+            # Dropout would make the sampled distribution another than the one that is trained.
             plain.eval()
             yield plain
             plain.train(was_training)
@@ -97,6 +98,7 @@ def check(config: RLConfig, arguments: GRPOConfig) -> None:
     if config.rollout.engine == "vllm":
         _check_vllm(config, arguments)
         return
+    # An option that is accepted and ignored would mislead.
     given = [key for key in config.rl if key.startswith("vllm_")]
     if given:
         raise ConfigError(
@@ -125,11 +127,13 @@ def _check_vllm(config: RLConfig, arguments: GRPOConfig) -> None:
             f"{asked}: vLLM cannot mask the padding frames of video.pad; set video.pad=false, or "
             "rollout.engine=transformers"
         )
+    # vespo needs the ratio of each token, not one of the whole completion.
     by_token = arguments.vllm_importance_sampling_mode in ("token_truncate", "token_mask")
     if arguments.loss_type == "vespo" and arguments.vllm_importance_sampling_correction and not by_token:
         raise ConfigError(
             f"rl.loss_type = 'vespo' with {asked}: set rl.vllm_importance_sampling_mode=token_truncate or token_mask"
         )
+    # Without importing it, which takes many seconds.
     if importlib.util.find_spec("vllm") is None:
         raise ConfigError(
             f"{asked}: vllm is not installed; pip install 'vtg[vllm]', or set rollout.engine=transformers"
@@ -174,12 +178,14 @@ def check_parity(
     for name, prompt in prompts.items():
         reading = engine.read(model, prompt)
         asked = f"rollout.engine = {engine.name!r} does not agree with training about {name}"
+        # Ids first: with other times or frames in the prompt, log-probs differ for a reason that they do not show.
         _compare_ids(asked, reading.prompt_ids, prompt.features["input_ids"].tolist())
         ours = reference(prompt, reading.completion_ids)
         pairs = list(zip(reading.log_probs, ours, strict=True))
         apart = [abs(theirs - own) for theirs, own in pairs]
         far += apart
-        outside = [at for at, by in enumerate(apart) if not by <= tolerance]  # which NaN is
+        # `not <=` and not `>`: NaN must count as outside.
+        outside = [at for at, by in enumerate(apart) if not by <= tolerance]
         if outside:
             at = max(outside, key=lambda at: apart[at] if apart[at] == apart[at] else float("inf"))
             raise RunError(

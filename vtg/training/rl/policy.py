@@ -56,6 +56,7 @@ class Policy:
         vision = self.plain.model.visual
         self.encodes_once = not any(parameter.requires_grad for parameter in vision.parameters())
         self.counts: Counter[str] = Counter()
+        # Counted at the module itself, so that no path to the vision tower goes uncounted.
         vision.register_forward_pre_hook(self._count_clips, with_kwargs=True)
 
     def prompts(self, features: Sequence[Features], clips: Sequence[Clip | None] = ()) -> list[Prompt]:
@@ -66,12 +67,13 @@ class Policy:
         for one in features:
             on_device = {key: value.to(self.args.device) for key, value in one.items()}
             known = (prompt.encoded for prompt in found if _same_clip(prompt.features, on_device))
+            # Under ZeRO-3 each forward gathers weights on all ranks: one rank that skips an encoding hangs the rest.
             encoded = None if self.in_step else next(known, None)
             if encoded is None and self.encodes_once:
                 with self.accelerator.autocast():
                     encoded = encode_video(self.plain, on_device)
             found.append(Prompt(on_device, encoded))
-        if self.encodes_once:  # the pixels are done with
+        if self.encodes_once:  # the pixels are no longer needed, and large
             none = torch.empty(0, device=self.args.device)
             found = [Prompt(p.features | {"pixel_values_videos": none}, p.encoded) for p in found]
         return [replace(prompt, clip=clip) for prompt, clip in zip_longest(found, clips)]
@@ -81,6 +83,7 @@ class Policy:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probs and entropies (rows, C) of one micro-batch, under `model`, which may have more around it."""
         own, real = (list(part.split(batch.generations)) for part in (completions, mask))
+        # -100 is what the fused head skips; padding must not count.
         labels = completions.masked_fill(mask == 0, -100)
         self.count(batch)
         if self.shares:

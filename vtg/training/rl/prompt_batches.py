@@ -49,6 +49,7 @@ def prompt_costs(config: RLConfig, prompts: GroundingDataset, arguments: GRPOCon
     completion, and of all completions; seconds under `by: duration`. Found on the main process for all.
     """
     found: list[np.ndarray | None] = [None]
+    # One rank reads the headers of the videos: all of them at once would only slow a shared disk.
     if arguments.process_index == 0:
         samples, facts = SampleTable.of(prompts.samples), None
         if config.batching.by == "tokens":
@@ -56,6 +57,7 @@ def prompt_costs(config: RLConfig, prompts: GroundingDataset, arguments: GRPOCon
             facts = video_facts(samples.videos()[0], video_dir=prompts.video_dir, index=index, progress=True)
         shape: Any = {"task": prompts.task, "processor": prompts.processor, "video": config.video}
         costs = sample_costs(samples, facts, **shape)
+        # Unshared, the prompt runs once for each completion, and costs as much.
         times = 1 if shares_prompts(config) else arguments.num_generations or 1
         in_tokens = times * costs.tokens.astype(np.float64) + completion_tokens(arguments)
         found = [costs.seconds if config.batching.by == "duration" else in_tokens]
@@ -100,6 +102,7 @@ def plan(
     shape: Any = {"ranks": ranks, "seed": config.seed, "epoch": epoch, "steps_multiple": steps}
     order, batching = np.asarray(chosen, np.int64), config.batching
     if batching.by == "fixed":
+        # Seeded by pass: a resumed run plans the same rollouts.
         shuffled = np.random.default_rng((config.seed, epoch)).permutation(order)
         batches = plan_fixed_prompts(len(costs), batch_size=size.prompts, order=shuffled, **shape)
     else:
@@ -113,6 +116,7 @@ def plan(
                 "rl.max_completion_length, or set batching.oversize=alone or skip"
             )
         batches = plan_prompts(costs, budget=limit, max_batch_size=size.max_batch_size, order=order, **shape)
+    # The costliest first: if memory runs out, it does so in the first minute and not after hours.
     if batching.largest_first and epoch == 0:
         costliest = max(range(len(batches)), key=lambda at: costs[batches[at]].sum(axis=1).max())
         batches[0], batches[costliest] = batches[costliest], batches[0]

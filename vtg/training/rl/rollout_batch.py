@@ -21,7 +21,7 @@ class MicroBatch:
 
     @property
     def alone(self) -> "MicroBatch":
-        """The same where these rows are all there are."""
+        """The micro-batch by itself: its rows start at 0."""
         return MicroBatch(self.prompts, slice(0, self.rows.stop - self.rows.start), self.generations)
 
 
@@ -44,7 +44,8 @@ class Sampled:
     live_rows: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.tensors["prompt_ids"] = self.tensors["prompt_mask"] = self.tensors["completion_ids"][:, :0]  # in `batches`
+        # Prompts are in `batches`: TRL only concatenates these with the completions.
+        self.tensors["prompt_ids"] = self.tensors["prompt_mask"] = self.tensors["completion_ids"][:, :0]
 
     @property
     def length(self) -> int:
@@ -63,9 +64,11 @@ class Sampled:
             fresh: prompts of the same micro-batches.
             widened: key, tensor and a number of tokens → the tensor, padded to so many.
         """
+        # The two rounds were padded to different lengths.
         longest = max(self.length, fresh.length)
         for one in (self, fresh):
             one.tensors = {key: widened(key, value, longest) for key, value in one.tensors.items()}
+        # Within a micro-batch only: its prompts were planned to fit in memory together.
         for at, batch in enumerate(self.batches):
             g = batch.generations
             groups = range(batch.rows.start // g, batch.rows.stop // g)
@@ -82,10 +85,11 @@ class Sampled:
                             value[to] = fresh.tensors[key][of]
 
     def saved(self) -> Tensors:
-        """What `Saved` reads it back from; the prompts are encoded anew."""
-        kept = {key: value.contiguous() for key, value in self.tensors.items() if not key.startswith("prompt_")}
+        """Tensors that `Saved` reads back. Without prompts: clips are large, and are encoded again on resume."""
+        # safetensors refuses tensors that are not contiguous.
+        tensors = {key: value.contiguous() for key, value in self.tensors.items() if not key.startswith("prompt_")}
         indices = torch.tensor([index for some in self.indices for index in some])
-        return kept | {"indices": indices, "live": self.live, "live_rows": torch.tensor(self.live_rows)}
+        return tensors | {"indices": indices, "live": self.live, "live_rows": torch.tensor(self.live_rows)}
 
 
 class Saved:

@@ -1,4 +1,4 @@
-"""Which prompts GRPO rolls out next, and their clips: a stream of micro-batches without end, and its place in it."""
+"""The endless stream of micro-batches that GRPO trains on, with decoded clips, and the position in it."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +25,7 @@ class Rollout:
     Attributes:
         indices: of the samples, a list for each micro-batch.
         items: what the data set made of them (`GroundingDataset`), alike.
-        trained: how many of its micro-steps were handed out before (a run that goes on in the middle of it).
+        trained: how many of its micro-steps were handed out before (a run that resumes in the middle of it).
     """
 
     indices: list[list[int]]
@@ -54,7 +54,7 @@ class RolloutState:
 
 @dataclass
 class RolloutLoader:
-    """The micro-steps of one rank, decoding each clip once a rollout. Iterated, it goes on from where it is.
+    """The micro-steps of one rank, decoding each clip once a rollout. Iterated again, it continues at `state`.
 
     Attributes:
         choose: pass → the samples it takes; asked when the pass begins, so the curriculum knows all that came before.
@@ -106,6 +106,7 @@ class RolloutLoader:
         if (ranks != self.ranks or plan is not None) and state.chosen is not None:
             planned = (plan or self.plan)(state.chosen, state.passes, ranks)[: state.rollouts]
             trained = Counter(index for rollout in planned for batch in rollout for index in batch.ravel().tolist())
+            # Counted, not a set: a plan may repeat samples to fill the last micro-batches.
             left = list((Counter(state.chosen) - trained).elements())
             state = RolloutState(state.passes, chosen=left) if left else RolloutState(state.passes + 1)
         self.state, self._stream = state, None
@@ -122,6 +123,7 @@ class RolloutLoader:
                 steps = len(indices) * self.iterations
                 rollout = Rollout(indices, items, trained=state.micro_steps)
                 for done in range(state.micro_steps, steps):
+                    # Advanced before the yield: a checkpoint is written after this micro-step was trained.
                     state.micro_steps = done + 1
                     if state.micro_steps == steps:
                         state.rollouts, state.micro_steps = state.rollouts + 1, 0
@@ -137,11 +139,12 @@ class RolloutLoader:
             batch_sampler=flat,
             collate_fn=list,
             num_workers=self.workers,
+            # One loader for the whole pass: workers start once, and decode the next rollout during this one.
             multiprocessing_context=worker_context(self.workers),
             prefetch_factor=self.prefetch if self.workers else None,
             worker_init_fn=seed if self.workers else None,
             pin_memory=self.pin_memory,
-            generator=torch.Generator(),  # a loader that starts anew draws nothing of what completions are drawn with
+            generator=torch.Generator(),  # its own: starting it must not advance the one that samples completions
         )
         for rollout, items in zip(rollouts, loader, strict=True):
             left = iter(items)

@@ -41,6 +41,7 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
     start_logging()
     for note in notes:
         log.info("%s", note)
+    # Before any model loads: what is wrong with versions or settings should show within seconds.
     check_trl()
     arguments = grpo_arguments(config)
     engines.check(config, arguments)
@@ -51,6 +52,7 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
             *(config.model.attention, arguments.num_generations),
         )
     run = TrainingRun(config)
+    # vLLM processes the frames itself; transformers needs the features alone.
     keep_clips = config.rollout.engine != "transformers"
     prompts = run.dataset(run.splits.train, training=True, answers=False, keep_clips=keep_clips)
     costs, size = prompt_costs(config, prompts, arguments), PromptBatches.of(config, arguments)
@@ -80,6 +82,7 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
         ranks=arguments.world_size,
         of="prompts",
     )
+    # Again, right before LoRA weights are drawn: what came before may differ between ranks and resumes.
     set_seed(config.seed)
     continued = isinstance(run.model, PeftModel)
     model = prepare_training(run.model, config.model, config.lora)
@@ -117,8 +120,10 @@ def grpo_arguments(config: RLConfig) -> GRPOConfig:
             given[key] = number_of(f"rl.{key}", value)
     group = given.get("num_generations", 8)
     prompts = config.trainer.get("per_device_train_batch_size", 1) if config.batching.by == "fixed" else 1
+    # TRL counts completions here.
     rows = prompts * group
     trainer = dataclasses.replace(config, trainer=config.trainer | {"per_device_train_batch_size": rows})
+    # ignore_data_skip: the stream resumes by itself, without replaying batches.
     more = {"per_device_eval_batch_size": group, "ignore_data_skip": True}
     arguments = training_arguments(trainer, GRPOConfig, **given, **more)
     assert isinstance(arguments, GRPOConfig)
@@ -135,6 +140,7 @@ def _choose(record: curriculum.IoURecord, config: RLConfig, epoch: int) -> list[
 
 def _set_steps(arguments: GRPOConfig, loader: RolloutLoader) -> None:
     """The number of optimizer steps, which the Trainer cannot read off a stream without end."""
+    # Rounded up: the last step of a pass takes its remaining micro-batches from the next.
     updates = -(-loader.micro_steps // arguments.gradient_accumulation_steps)
     if arguments.max_steps < 0:
         arguments.max_steps = max(1, round(arguments.num_train_epochs * updates))
