@@ -1,8 +1,9 @@
 """Plans which samples form a batch: under a budget of seconds, frames or tokens, ranks even, every sample once."""
 
+from vtg.batching.epoch_plan import Plan
 from vtg.batching.measure import PlanStatistics, statistics
 from vtg.batching.mixture import draw_mixture
-from vtg.batching.plan import Plan, plan_epoch, plan_fixed, rest_of_epoch, steps_per_epoch
+from vtg.batching.plan import plan_epoch, plan_fixed, rest_of_epoch, steps_per_epoch
 
 __all__ = [
     "Plan",

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vtg.batching.plan import Plan, batch_compute
+from vtg.batching.epoch_plan import Plan, batch_compute
 
 
 @dataclass(frozen=True)

@@ -5,60 +5,11 @@ from functools import cached_property
 
 import numpy as np
 
+from vtg.batching.epoch_plan import Plan, batch_compute, gather
 from vtg.batching.packed import Packing
 from vtg.batching.padded import cut_padded, order_padded
 
 ORDERINGS = 256
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One epoch. Every rank has one batch, never empty, in each step; every sample is in one batch.
-
-    A negative index ~i is a stand-in: sample i once more, to keep a rank busy for which there is no batch; it must not
-    count in the loss. There are stand-ins only where splitting batches gives too few of them (see `plan_epoch`).
-
-    Attributes:
-        samples: (S,) int64: all batches end to end, in the order (step 0 rank 0, step 0 rank 1, …).
-        offsets: (steps * ranks + 1,) int64: where each batch begins in `samples`.
-        ranks: batches of a step.
-    """
-
-    samples: np.ndarray
-    offsets: np.ndarray
-    ranks: int
-
-    @property
-    def steps(self) -> int:
-        return (len(self.offsets) - 1) // self.ranks
-
-    def batch(self, step: int, rank: int) -> np.ndarray:
-        """Indices of the samples of a batch: (n,) int64, n >= 1."""
-        if not (0 <= step < self.steps and 0 <= rank < self.ranks):
-            raise IndexError(f"step {step}, rank {rank} of a plan of {self.steps} steps on {self.ranks} ranks")
-        at = step * self.ranks + rank
-        return self.samples[self.offsets[at] : self.offsets[at + 1]]
-
-    def of(self, indices: np.ndarray) -> "Plan":
-        """The same plan in other indices, where `indices[i]` is what was i (a mixture's draw, a rest of an epoch)."""
-        real = np.where(self.samples < 0, ~self.samples, self.samples)
-        return Plan(np.where(self.samples < 0, ~indices[real], indices[real]), self.offsets, self.ranks)
-
-    def costliest_first(self, costs: np.ndarray, *, padded: bool) -> "Plan":
-        """The same with the step of the costliest batch and the first step in each other's place.
-
-        `costs`: of each sample, (N,); padded: a batch costs n x its costliest sample, else their sum.
-        """
-        cost = batch_compute(self.samples, self.offsets, np.asarray(costs, np.float64)[:, None], padded)
-        order = np.arange(self.steps)
-        costliest = int(np.argmax(cost.reshape(self.steps, self.ranks).max(axis=1)))
-        order[[0, costliest]] = order[[costliest, 0]]
-        batches = (order[:, None] * self.ranks + np.arange(self.ranks)).ravel()
-        samples, sizes = _gather(self.samples, np.diff(self.offsets), batches)
-        return Plan(samples, np.concatenate([[0], np.cumsum(sizes)]), self.ranks)
-
-    def __repr__(self) -> str:
-        return f"Plan(steps={self.steps}, ranks={self.ranks}, samples={len(self.samples)})"
 
 
 def plan_epoch(
@@ -116,7 +67,7 @@ def plan_epoch(
     order, sizes = task.bins(wanted, rng)
     if drop_last:
         keep = np.sort(rng.permutation(len(sizes))[: len(sizes) // ranks * ranks])
-        order, sizes = _gather(order, sizes, keep)
+        order, sizes = gather(order, sizes, keep)
         if not len(sizes):
             raise ValueError(f"drop_last leaves nothing: fewer batches than the {ranks} ranks; set drop_last=false")
         wanted = len(sizes)
@@ -284,29 +235,13 @@ class _Task:
         return np.concatenate([order, alone]), np.concatenate([sizes, np.ones(len(alone), np.int64)])
 
 
-def _gather(order: np.ndarray, sizes: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The samples and sizes of chosen bins, in the order of the choice."""
-    starts, taken = np.cumsum(sizes) - sizes, sizes[chosen]
-    ends = np.cumsum(taken)
-    at = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts[chosen] - ends + taken, taken)
-    return order[at], taken
-
-
-def batch_compute(samples: np.ndarray, offsets: np.ndarray, compute: np.ndarray, padded: bool) -> np.ndarray:
-    """What each batch takes of each part, (B, parts), from what each sample takes, (N, parts)."""
-    each = compute[np.where(samples < 0, ~samples, samples)]
-    if padded:
-        return np.maximum.reduceat(each, offsets[:-1], axis=0) * np.diff(offsets)[:, None]
-    return np.add.reduceat(each, offsets[:-1], axis=0)
-
-
 def _assemble(order: np.ndarray, sizes: np.ndarray, task: _Task, rng: np.random.Generator) -> Plan:
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     cost = batch_compute(order, offsets, task.compute, task.padded).sum(axis=1)
     dealt = rng.permutation(len(sizes))
     steps = rng.permuted(dealt[np.argsort(cost[dealt], kind="stable")].reshape(-1, task.ranks), axis=1)
     steps = steps[_untrending(order, offsets, steps, task.lengths, rng)]
-    samples, sizes = _gather(order, sizes, steps.ravel())
+    samples, sizes = gather(order, sizes, steps.ravel())
     return Plan(samples, np.concatenate([[0], np.cumsum(sizes)]), task.ranks)
 
 
