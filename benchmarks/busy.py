@@ -43,7 +43,10 @@ def demo_step(demo: Path) -> Callable[[], None]:
     from vtg.config.load import load_config
     from vtg.config.schema import SFTConfig
     from vtg.data.encoding import IGNORE_INDEX
-    from vtg.data.grounding_dataset import GroundingDataset, SkipReport, TrainingCollator, make_provider, read_split
+    from vtg.data.grounding_dataset import GroundingDataset, make_provider
+    from vtg.data.skip_report import SkipReport
+    from vtg.data.splits import read_split
+    from vtg.data.training_collator import TrainingCollator
     from vtg.models.loading import load_model, prepare_training, tokens_per_second
     from vtg.tasks.span_task import SpanTask
 

@@ -126,7 +126,8 @@ def build_vtg(case: Case) -> tuple[Any, Begin]:
 
     from vtg.annotations.sample import Sample
     from vtg.annotations.target import Spans
-    from vtg.data.grounding_dataset import GroundingDataset, SkipReport
+    from vtg.data.grounding_dataset import GroundingDataset
+    from vtg.data.skip_report import SkipReport
     from vtg.models.loading import prepare_training
     from vtg.tasks.span_task import SpanTask
     from vtg.training.rl.curriculum import IoURecord

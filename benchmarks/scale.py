@@ -115,7 +115,8 @@ def run_table(path: str, cache: str, *, rank: int) -> dict[str, float]:
     from vtg.config.data_settings import BatchingConfig
     from vtg.config.task_settings import TaskConfig
     from vtg.config.video_settings import VideoConfig
-    from vtg.data.grounding_dataset import SkipReport, read_split
+    from vtg.data.skip_report import SkipReport
+    from vtg.data.splits import read_split
     from vtg.models.loading import load_processor
     from vtg.tasks.span_task import SpanTask
     from vtg.training.sft.batches import PlannedBatches

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vtg.annotations.sample import Sample
-    from vtg.data.grounding_dataset import SkipReport
+    from vtg.data.skip_report import SkipReport
     from vtg.evaluation.grounder import Grounder
 
 log = logging.getLogger("vtg.predict")  # __name__ is __main__ under python -m
@@ -117,8 +117,8 @@ def _answer_text(row: Row, out: Path) -> str:
 
 
 def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None:
-    from vtg.data.grounding_dataset import SkipReport
     from vtg.data.lost_worker import worker_lost
+    from vtg.data.skip_report import SkipReport
     from vtg.evaluation.generate import predict
     from vtg.evaluation.partial_answers import AnswersSoFar, stamps
     from vtg.evaluation.question_reader import QuestionReader
@@ -172,7 +172,8 @@ def _samples(rows_file: str, config: PredictConfig, report: "SkipReport") -> "Se
     from vtg.annotations.formats import FORMATS, format_name
     from vtg.annotations.sample import Sample
     from vtg.annotations.unannotated_rows import has_open_rows, read_open_rows
-    from vtg.data.grounding_dataset import Skipped, read_split
+    from vtg.data.skip_report import Skipped
+    from vtg.data.splits import read_split
 
     data = config.data
     if not FORMATS[format_name(rows_file)].may_be_unannotated or not has_open_rows(rows_file):

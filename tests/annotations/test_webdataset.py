@@ -15,7 +15,9 @@ from vtg.annotations.table_cache import read_table
 from vtg.config.data_settings import DataConfig
 from vtg.config.task_settings import TaskConfig
 from vtg.config.video_settings import VideoConfig
-from vtg.data.grounding_dataset import GroundingDataset, SkipReport, make_provider, read_split, read_splits
+from vtg.data.grounding_dataset import GroundingDataset, make_provider
+from vtg.data.skip_report import SkipReport
+from vtg.data.splits import read_split, read_splits
 from vtg.errors import ConfigError
 from vtg.tasks.span_task import SpanTask
 
@@ -137,7 +139,7 @@ def test_shards_train_like_files(tmp_path, videos, qwen3_vl, remote):
     for at in range(6):
         item = dataset[at]
         own = dataset.provider.clip(str(tmp_path / f"{at % 3}.mp4"), duration_s=1.0)
-        assert item["skipped"] is None
+        assert item.skipped is None
         assert np.array_equal(dataset.clip(dataset.samples[at]).frames, own.frames)
     assert (tmp_path / "fetched").exists() == remote
 

@@ -10,17 +10,10 @@ from vtg.config.data_settings import BatchingConfig, DataConfig
 from vtg.config.task_settings import TaskConfig
 from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import IGNORE_INDEX
-from vtg.data.grounding_dataset import (
-    GroundingDataset,
-    Skipped,
-    SkipReport,
-    TooManyBadRows,
-    TrainingCollator,
-    make_provider,
-    part_by_video,
-    read_split,
-    read_splits,
-)
+from vtg.data.grounding_dataset import GroundingDataset, make_provider
+from vtg.data.skip_report import Skipped, SkipReport, TooManyBadRows
+from vtg.data.splits import part_by_video, read_split, read_splits
+from vtg.data.training_collator import TrainingCollator
 from vtg.errors import ConfigError
 from vtg.output import read_jsonl
 from vtg.tasks.span_task import SpanTask
@@ -67,8 +60,8 @@ def test_a_training_item_carries_the_answer_and_another_item_the_bare_prompt(qwe
     for training in (True, False):
         dataset = dataset_of(samples, qwen3_vl, demo_dir, training=training)
         item = dataset[0]
-        assert item["skipped"] is None and len(dataset) == len(samples)
-        text = qwen3_vl.processor.tokenizer.decode(item["features"]["input_ids"])
+        assert item.skipped is None and len(dataset) == len(samples)
+        text = qwen3_vl.processor.tokenizer.decode(item.features["input_ids"])
         answer = SpanTask(TaskConfig()).encode(samples[0].spans, duration_s=samples[0].duration_s)
         assert text.strip().endswith(f"{answer}<|im_end|>" if training else "<|im_start|>assistant")
 
@@ -83,11 +76,11 @@ def test_a_sample_that_cannot_be_used_is_replaced_without_labels_and_told(
     }[fault]
     dataset = dataset_of([bad, bad, *samples[2:]], qwen3_vl, demo_dir)
     item, stands_in = dataset[0], dataset[2]
-    assert (item["features"]["labels"] == IGNORE_INDEX).all()
+    assert (item.features["labels"] == IGNORE_INDEX).all()
     for key in ("input_ids", "pixel_values_videos", "position_ids"):
-        assert torch.equal(item["features"][key], stands_in["features"][key])
-    assert (stands_in["features"]["labels"] != IGNORE_INDEX).any()
-    skipped = item["skipped"]
+        assert torch.equal(item.features[key], stands_in.features[key])
+    assert (stands_in.features["labels"] != IGNORE_INDEX).any()
+    skipped = item.skipped
     assert (skipped.place, skipped.qid, skipped.video) == (bad.place, bad.qid, bad.video)
     assert skipped.reason.startswith(f"{fault}: ")
     assert (broken_mp4 if fault == "video" else "is empty") in skipped.reason
@@ -99,10 +92,10 @@ def test_a_sample_that_cannot_be_used_is_replaced_without_labels_and_told(
 def test_a_stand_in_has_no_labels_and_a_batch_is_counted(qwen3_vl, demo_dir, samples):
     dataset = dataset_of(samples, qwen3_vl, demo_dir)
     items = [dataset[0], dataset[~1]]
-    real = dataset[1]["features"]
-    assert torch.equal(items[1]["features"]["input_ids"], real["input_ids"])
-    assert (items[1]["features"]["labels"] == IGNORE_INDEX).all() and (real["labels"] != IGNORE_INDEX).any()
-    lengths = [len(item["features"]["input_ids"]) for item in items]
+    real = dataset[1].features
+    assert torch.equal(items[1].features["input_ids"], real["input_ids"])
+    assert (items[1].features["labels"] == IGNORE_INDEX).all() and (real["labels"] != IGNORE_INDEX).any()
+    lengths = [len(item.features["input_ids"]) for item in items]
     for batching, slots in ((BatchingConfig(), 2 * max(lengths)), (BatchingConfig(packing=True), sum(lengths))):
         counts = TrainingCollator(0, batching)(items)["counts"]
         assert [counts[name] for name in ("samples", "batches", "tokens", "slots")] == [1, 1, sum(lengths), slots]
@@ -113,14 +106,14 @@ def test_what_replaces_a_sample_is_no_longer_if_there_is_any(qwen3_vl, demo_dir,
     assert order[0].duration_s > order[-1].duration_s
     dataset = dataset_of([replace(order[-1], video=broken_mp4), *order], qwen3_vl, demo_dir)
     fits = next(at for at, one in enumerate(order) if one.duration_s <= order[-1].duration_s)
-    assert torch.equal(dataset[0]["features"]["input_ids"], dataset[1 + fits]["features"]["input_ids"])
+    assert torch.equal(dataset[0].features["input_ids"], dataset[1 + fits].features["input_ids"])
     alone = dataset_of([replace(order[-1], video=broken_mp4), order[0]], qwen3_vl, demo_dir)
-    assert torch.equal(alone[0]["features"]["input_ids"], alone[1]["features"]["input_ids"])
+    assert torch.equal(alone[0].features["input_ids"], alone[1].features["input_ids"])
 
 
 def test_the_last_sample_is_replaced_by_the_first(qwen3_vl, demo_dir, samples, broken_mp4):
     dataset = dataset_of([*samples[:2], replace(samples[2], video=broken_mp4)], qwen3_vl, demo_dir)
-    assert torch.equal(dataset[2]["features"]["input_ids"], dataset[0]["features"]["input_ids"])
+    assert torch.equal(dataset[2].features["input_ids"], dataset[0].features["input_ids"])
 
 
 def test_where_no_sample_can_be_used_the_first_reason_is_told(qwen3_vl, demo_dir, samples):
@@ -133,13 +126,13 @@ def test_where_no_sample_can_be_used_the_first_reason_is_told(qwen3_vl, demo_dir
 
 def test_prompts_are_redrawn_each_epoch_and_are_the_same_in_a_worker(qwen3_vl, demo_dir, samples):
     dataset = dataset_of(samples, qwen3_vl, demo_dir)
-    assert torch.equal(dataset[0]["features"]["input_ids"], dataset[0]["features"]["input_ids"])
+    assert torch.equal(dataset[0].features["input_ids"], dataset[0].features["input_ids"])
     worker = pickle.loads(pickle.dumps(dataset))
-    assert torch.equal(worker[0]["features"]["input_ids"], dataset[0]["features"]["input_ids"])
+    assert torch.equal(worker[0].features["input_ids"], dataset[0].features["input_ids"])
     prompts = set()
     for epoch in range(6):
         dataset.set_epoch(epoch)
-        prompts.add(tuple(dataset[0]["features"]["input_ids"].tolist()))
+        prompts.add(tuple(dataset[0].features["input_ids"].tolist()))
     assert len(prompts) > 1
 
 

@@ -16,9 +16,8 @@ from transformers.masking_utils import find_packed_sequence_indices
 from transformers.modeling_flash_attention_utils import prepare_fa_kwargs_from_position_ids
 
 from vtg.config.task_settings import TaskConfig
-from vtg.config.video_settings import VideoConfig
-from vtg.data.encoding import IGNORE_INDEX, encode, family, patch_factor
-from vtg.data.packing import Saving, attention, pack, saving, share, shared_saving
+from vtg.data.encoding import IGNORE_INDEX, encode, patch_factor
+from vtg.data.packing import attention, pack, share
 from vtg.data.padding import collate
 from vtg.errors import ConfigError
 from vtg.tasks.span_task import SpanTask
@@ -339,55 +338,3 @@ def test_the_mask_is_its_definition(runs, dtype):
     assert mask.dtype == dtype and mask.shape == (1, 1, len(segments), len(segments))
     assert torch.equal(mask[0, 0], torch.zeros_like(mask[0, 0]).masked_fill(~allowed, -torch.inf))
     assert set(batch) == {"segments", "branches"}
-
-
-def test_the_saving_told_from_annotations_is_that_of_the_encoded_rows(vlm, make_clip):
-    factor = patch_factor(vlm.processor)
-    config = VideoConfig(fps=2.0, min_frames=1, max_frames=8, min_pixels=factor**2, max_pixels=8 * factor**2)
-    asked = {"a": (3.0, ["a dog", "someone sits down"]), "b": (1.2, ["the end"]), "c": (9.0, ["a", "a man", "it"])}
-    features, told = [], []
-    for seed, (name, (duration_s, queries)) in enumerate(asked.items()):
-        times_s = np.arange(min(int(np.ceil(duration_s * 2)), 8)) / 2
-        clip = make_clip(times_s.tolist(), size=(factor, 2 * factor), seed=seed, duration_s=duration_s)
-        mine = [
-            encode(vlm.processor, TASK.conversation(query, duration_s=3.0, spans=[(0.5, 1.5)]), clip)
-            for query in queries
-        ]
-        features += mine
-        own = [len(one["input_ids"]) for one in mine]
-        if len(mine) > 1:
-            (both,) = share(mine)
-            own = torch.bincount(both["branches"])[1:].tolist()
-        told += [(name, duration_s, tokens) for tokens in own]
-    per_patch = family(vlm.processor) == "qwen3_vl"
-    stamp = len(vlm.processor.tokenizer("<1.2 seconds>")["input_ids"]) + 2 if per_patch else 0
-    (shared,) = share(features[:2])
-    beginning = int((shared["branches"] == 0).sum()) - 3 * (2 + stamp)
-    # The row of b shares with none; its own tokens are all but the video and the beginning that the others share.
-    told[2] = ("b", 1.2, len(features[2]["input_ids"]) - beginning - 2 * (2 + stamp))
-
-    def foretold(rows_per_sequence: int | None = None) -> Saving:
-        return shared_saving(
-            told,
-            height=factor,
-            width=2 * factor,
-            config=config,
-            factor=factor,
-            temporal_patch=2,
-            prefix_tokens=beginning,
-            stamp_tokens=stamp,
-            rows_per_sequence=rows_per_sequence,
-        )
-
-    found = saving(features, share(features))
-    assert found.rows == 6 and found.sequences == 3
-    assert foretold() == found
-    pairs = foretold(2)
-    assert pairs.sequences == 4 and found.tokens_shared < pairs.tokens_shared < pairs.tokens_alone
-    assert foretold(1).share_saved == 0
-
-
-def test_a_saving_says_its_numbers():
-    assert str(Saving(5, 2, 10_000, 4_000)) == (
-        "5 rows in 2 sequences, 2.50 a sequence: 4,000 tokens instead of 10,000 (60.0 % saved)"
-    )

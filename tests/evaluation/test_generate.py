@@ -11,7 +11,9 @@ import torch
 from vtg.config.data_settings import DemoConfig
 from vtg.config.task_settings import TaskConfig
 from vtg.config.video_settings import VideoConfig
-from vtg.data.grounding_dataset import GroundingDataset, Skipped, SkipReport, make_provider, read_split
+from vtg.data.grounding_dataset import GroundingDataset, make_provider
+from vtg.data.skip_report import Skipped, SkipReport
+from vtg.data.splits import read_split
 from vtg.demo.demo_dataset import ensure_demo
 from vtg.evaluation.generate import predict
 from vtg.evaluation.question_reader import QuestionReader

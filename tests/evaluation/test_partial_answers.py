@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from vtg.data.grounding_dataset import Skipped
+from vtg.data.skip_report import Skipped
 from vtg.evaluation.partial_answers import AnswersSoFar, stamps
 
 TOLD = {"batch_size": 2, "weights": [["a.safetensors", 10, 5]]}

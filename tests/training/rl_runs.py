@@ -12,7 +12,7 @@ from sft_runs import ROOT
 
 from vtg.config.load import load_config
 from vtg.config.schema import RLConfig
-from vtg.data.grounding_dataset import SkipReport
+from vtg.data.skip_report import SkipReport
 from vtg.entry import conf_dir
 from vtg.training.rl import curriculum
 from vtg.training.rl.grpo_trainer import VideoGRPOTrainer

@@ -36,7 +36,7 @@ def trainer(demo_dir, tmp_path_factory) -> VideoGRPOTrainer:
 @pytest.fixture(scope="module")
 def prompts(trainer) -> dict[str, Prompt]:
     items = [trainer.prompts[index] for index in (0, 5, 9)]
-    encoded = trainer.policy.prompts([item["features"] for item in items], [item["clip"] for item in items])
+    encoded = trainer.policy.prompts([item.features for item in items], [item.clip for item in items])
     return {f"row {at}": prompt for at, prompt in enumerate(encoded)}
 
 
@@ -227,10 +227,10 @@ def test_a_prompt_is_handed_over_as_it_was_before_its_video_was_spelled_out(qwen
 
 def test_clips_are_kept_where_they_are_asked_for(trainer):
     item = trainer.prompts[2]
-    assert len(item["clip"].frames) == len(item["clip"].timestamps_s)
+    assert len(item.clip.frames) == len(item.clip.timestamps_s)
     trainer.prompts.keep_clips = False
     try:
-        assert "clip" not in trainer.prompts[2]
+        assert trainer.prompts[2].clip is None
     finally:
         trainer.prompts.keep_clips = True
 

@@ -72,7 +72,7 @@ def plain_log_probs(model: Any, trainer: VideoGRPOTrainer, indices: list[int], t
     found = torch.zeros(tensors["completion_ids"].shape)
     rows = [index for index in indices for _ in range(trainer.num_generations)]
     for row, index in enumerate(rows):
-        features = trainer.prompts[index]["features"]
+        features = trainer.prompts[index].features
         length = int(tensors["completion_mask"][row].sum())
         own = tensors["completion_ids"][row, :length]
         text = {key: torch.cat([features[key], torch.zeros_like(own)]) for key in ("mm_token_type_ids", "labels")}
@@ -114,7 +114,7 @@ def test_policy_and_reference_are_plain_forwards_with_the_video(trained, adapter
     assert_close(now, inputs["old_per_token_logps"])  # the first iteration's ratio is 1
     assert (mask.sum(1) > 0).all()
 
-    features = trainer.prompts[indices[0]]["features"]
+    features = trainer.prompts[indices[0]].features
     other = features | {"pixel_values_videos": features["pixel_values_videos"].flip(0)}
     encoded = encode_video(trainer.policy.plain, other) if trainer.policy.encodes_once else None
     blinded = MicroBatch([Prompt(other, encoded), *batches[0].prompts[1:]], batches[0].rows, batches[0].generations)
@@ -142,7 +142,7 @@ def test_another_video_is_answered_otherwise_in_a_rollout(trained):
     before = completions()
     assert torch.equal(completions(), before)
     for item in items[0]:
-        item["features"]["pixel_values_videos"] = item["features"]["pixel_values_videos"].flip(0)
+        item.features["pixel_values_videos"] = item.features["pixel_values_videos"].flip(0)
     assert not torch.equal(completions(), before)
 
 
@@ -213,7 +213,7 @@ def test_the_loss_is_that_of_trls_own_trainer_on_the_same_frames_as_images(train
     """
     ours = trained("full", *KL, "trainer.per_device_train_batch_size=1")
     (inputs,) = window(ours)
-    features, rows = ours.prompts[ours._sampled.indices[0][0]]["features"], ours.num_generations
+    features, rows = ours.prompts[ours._sampled.indices[0][0]].features, ours.num_generations
     args = GRPOConfig(
         output_dir=str(tmp_path / "trl"),
         use_cpu=True,
@@ -390,7 +390,7 @@ def test_the_trainer_never_lets_pixels_be_written(trained, qwen3_vl):
 
 def test_a_clip_asked_about_twice_is_encoded_once_but_not_taken_for_one_of_another_shape(trained):
     trainer = trained("lora")
-    first, second = (trainer.prompts[index]["features"] for index in (0, 1))
+    first, second = (trainer.prompts[index].features for index in (0, 1))
     times, height, width = first["video_grid_thw"][0].tolist()
     assert width % 4 == 0
     flat = torch.zeros_like(first["pixel_values_videos"])

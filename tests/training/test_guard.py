@@ -19,7 +19,7 @@ from sft_runs import ROOT, losses, read
 import vtg.rl
 import vtg.sft
 from vtg.config.resume import may_change_on_resume
-from vtg.data.grounding_dataset import Row
+from vtg.data.grounding_dataset import BatchRow
 from vtg.errors import RunError
 from vtg.training.guard import (
     ANOTHER_RUN,
@@ -144,7 +144,7 @@ def test_grpo_leaves_out_an_update_too(demo_dir, tmp_path):
 
 
 def test_more_than_twenty_updates_in_a_row_are_not_left_out():
-    guard, batch = FiniteGuard("skip"), StepBatch((Row("q7", "a.mp4", 3.0, 90),), 90)
+    guard, batch = FiniteGuard("skip"), StepBatch((BatchRow("q7", "a.mp4", 3.0, 90),), 90)
     accelerator = Accelerator(cpu=True)
     for step in range(1, MAX_SKIPPED + 1):
         guard.add(torch.tensor(math.nan), batch)

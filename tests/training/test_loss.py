@@ -7,7 +7,7 @@ from transformers import set_seed
 from transformers.trainer_pt_utils import LabelSmoother
 
 from vtg.data.encoding import IGNORE_INDEX
-from vtg.data.grounding_dataset import TrainingCollator
+from vtg.data.training_collator import TrainingCollator
 from vtg.models.loading import prepare_training
 from vtg.training.hf_arguments import training_arguments
 from vtg.training.run import TrainingRun

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from sft_runs import ROOT, compose, losses, overrides, read, run, run_on_two
 
 from vtg.config.data_settings import DemoConfig
-from vtg.data.grounding_dataset import TooManyBadRows
+from vtg.data.skip_report import TooManyBadRows
 from vtg.demo.demo_dataset import ensure_demo
 from vtg.errors import ConfigError
 from vtg.training.run_dir import RunDir

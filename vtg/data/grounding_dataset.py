@@ -1,72 +1,33 @@
-"""Annotation files → samples that can be used → encoded conversations."""
+"""Samples → encoded conversations."""
 
-import fcntl
 import importlib
-import json
 import logging
-import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from heapq import merge
-from itertools import chain, islice
-from pathlib import Path
-from typing import Any, BinaryIO
+from itertools import chain
 from zlib import crc32
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from torch.utils.data import Dataset
 from transformers import ProcessorMixin
 
 from vtg.annotations.sample import Sample, resolve_video
-from vtg.annotations.sample_table import Lost, SampleTable
-from vtg.annotations.table_cache import read_table, video_stamps
-from vtg.config.data_settings import BatchingConfig, DataConfig
-from vtg.config.derived import is_packed
+from vtg.annotations.sample_table import SampleTable
 from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import IGNORE_INDEX, Features, encode, patch_factor
-from vtg.data.packing import pack, share
-from vtg.data.padding import collate
-from vtg.errors import ConfigError, RunError, SampleError
-from vtg.output import json_text, whole_lines, write_text
+from vtg.data.skip_report import Skipped, SkipReport, TooManyBadRows
+from vtg.errors import ConfigError, SampleError
 from vtg.tasks.span_task import SpanTask
 from vtg.video.clip import Clip, DecodeError
-from vtg.video.files import stores
-from vtg.video.files import video_files as storage
 from vtg.video.provider import ClipProvider
 
 log = logging.getLogger(__name__)
 
 
-class TooManyBadRows(RunError):
-    """More rows than `data.max_bad_share` cannot be used; the message lists them."""
-
-
 @dataclass(frozen=True)
-class Skipped:
-    """A row or sample that was left out: where it stands, and why.
-
-    `bad`: False for what the settings leave out, which is nobody's fault and does not count against the share.
-    """
-
-    place: str
-    reason: str
-    qid: str | None = None
-    video: str | None = None
-    bad: bool = True
-
-    def line(self) -> str:
-        """Of skipped.jsonl."""
-        row = {key: value for key, value in self.__dict__.items() if key != "bad" or not value}
-        return json_text(row) + "\n"
-
-
-@dataclass(frozen=True)
-class Row:
+class BatchRow:
     """A sample as it stands in a batch: what names it, the seconds of its clip, and its tokens."""
 
     qid: str
@@ -75,180 +36,47 @@ class Row:
     tokens: int
 
     @classmethod
-    def of(cls, sample: Sample, features: Features) -> "Row":
+    def of(cls, sample: Sample, features: Features) -> "BatchRow":
         return cls(sample.qid, sample.video, sample.duration_s, len(features["input_ids"]))
 
 
-class SkipReport:
-    """Counts what is left out of a run, writes it to `skipped.jsonl`, and stops the run past the configured share.
+@dataclass(slots=True)
+class GroundingItem:
+    """An item of `GroundingDataset`.
 
-    A row that is met again (in the next epoch, after a resume) is counted once. The processes of a run share the file:
-    what one of them skips, the others count and do not write again.
-
-    Args:
-        goes_on: what is in the file stays, for it was left out of the same run before.
-        joins: another process of the run has begun the file.
+    Attributes:
+        features: the encoded conversation, without labels where it stands in for another sample.
+        row: the sample that `features` are of.
+        skipped: the sample that was asked for, where it could not be encoded.
+        counts: what its clips cost, see `ClipProvider.take_counts`.
+        clip: with `keep_clips` alone, since frames are large to send between processes.
     """
 
-    def __init__(self, path: Path, *, max_bad_share: float, goes_on: bool = False, joins: bool = False) -> None:
-        self.path, self.max_bad_share = path, max_bad_share
-        self.total = 0
-        self.skipped: dict[str, Skipped] = {}
-        if not joins:
-            write_text(path, "".join(whole_lines(path) if goes_on else ()))
-        self._heard_bytes = 0
-        with self.path.open("rb") as file:
-            self._written = {entry.place for entry in self._heard(file)}
+    features: Features
+    row: BatchRow
+    skipped: Skipped | None
+    counts: Counter[str]
+    clip: Clip | None = None
 
-    def expect(self, rows: int) -> None:
-        """Adds `rows` to those the share is measured against."""
-        self.total += rows
+    def pin_memory(self) -> "GroundingItem":
+        """Called by a DataLoader with `pin_memory`, which looks into dicts and lists, not into dataclasses."""
+        self.features = {name: tensor.pin_memory() for name, tensor in self.features.items()}
+        return self
 
-    def add(self, skipped: Sequence[Skipped]) -> None:
-        """Records what was skipped.
-
-        Raises:
-            TooManyBadRows: when that makes more than the configured share.
-        """
-        fresh = [entry for entry in skipped if entry.place not in self.skipped]
-        if not fresh:
-            return
-        with self.path.open("a+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # the others may be at it too: they read the same rows
-            for entry in self._heard(file):
-                self._written.add(entry.place)
-                if entry.bad:
-                    self.skipped[entry.place] = entry
-            new = [entry for entry in fresh if entry.place not in self._written]
-            self._written |= {entry.place for entry in new}
-            file.write("".join(entry.line() for entry in new).encode())
-        for entry in fresh:
-            if entry.bad:
-                self.skipped[entry.place] = entry
-                log.warning("skipped %s: %s", entry.place, entry.reason)
-        if len(self.skipped) > self.max_bad_share * self.total:
-            listed = "\n".join(f"  {entry.place}: {entry.reason}" for entry in list(self.skipped.values())[:20])
-            more = f"\n  and {len(self.skipped) - 20} more in {self.path}" if len(self.skipped) > 20 else ""
-            raise TooManyBadRows(
-                f"{len(self.skipped)} of {self.total} rows cannot be used, more than data.max_bad_share = "
-                f"{self.max_bad_share}:\n{listed}{more}\nMend or remove them (python -m vtg.validate --probe --fix OUT "
-                "FILE writes the good rows), or raise data.max_bad_share"
-            )
-
-    def _heard(self, file: BinaryIO) -> list[Skipped]:
-        """What came to the file since it was read last."""
-        file.seek(self._heard_bytes)
-        told = file.read()
-        self._heard_bytes += len(told)
-        return [Skipped(**json.loads(line)) for line in told.split(b"\n") if line]
+    def drop_labels(self) -> None:
+        """Makes it carry no loss."""
+        self.features["labels"] = torch.full_like(self.features["labels"], IGNORE_INDEX)
 
 
-def read_split(path: str, *, video_dir: str | None, report: SkipReport, cache_dir: str | None = None) -> SampleTable:
-    """The usable samples of an annotation file; unreadable rows and missing video files go to the report.
-
-    Videos in a store are taken to be there; one that is not is found when it is fetched.
-
-    Raises:
-        ConfigError: for a file without any usable row, or addresses for which a package is missing.
-        TooManyBadRows: past the report's share.
-    """
-    table, lost = read_table(path, cache_dir=cache_dir)
-    names, which = table.videos()
-    _check_stores(names, video_dir)
-    there = (video_stamps(names, video_dir)[:, 0] >= 0)[which]
-    rows = len(table) + len(lost)
-    skipped = _left_out(table, lost, np.flatnonzero(~there), video_dir)
-    report.expect(rows)
-    if not there.any():
-        reasons = "; ".join(f"{entry.place}: {entry.reason}" for entry in islice(skipped, 3))
-        raise ConfigError(f"{path}: no usable row among {rows} ({reasons}); check the file with python -m vtg.validate")
-    report.add(list(skipped))
-    table.release()
-    return table if there.all() else table.select(np.flatnonzero(there))
-
-
-def _left_out(table: SampleTable, lost: Sequence[Lost], gone: np.ndarray, video_dir: str | None) -> Iterator[Skipped]:
-    """Rows that are no samples, and samples without a video (numbers `gone`), in the order of the file."""
-    broken = ((one.before, 0, one.problem) for one in lost)
-    missing = ((at, 1, None) for at in gone.tolist())
-    for at, _, problem in merge(broken, missing, key=lambda entry: entry[:2]):
-        if problem is not None:
-            yield Skipped(f"{problem.path}:{problem.line}", f"{problem.field}: {problem.message}")
-        else:
-            one = table[at]
-            reason = f"video: {storage.why_absent(resolve_video(one.video, video_dir))}"
-            yield Skipped(one.place, reason, one.qid, one.video)
-
-
-def _check_stores(names: pa.Array, video_dir: str | None) -> None:
-    """Raises ConfigError where a package is missing for the first video that lies in a store, so before any is read."""
-    remote = names.filter(pc.match_substring(names, "://"))  # pyright: ignore[reportAttributeAccessIssue]
-    for name in (*remote.slice(0, 1).to_pylist(), *names.slice(0, 1).to_pylist()):
-        address = resolve_video(name, video_dir)
-        if storage.is_remote(address) and storage.exists(address):
-            with suppress(DecodeError):  # its row says so
-                stores.file_system(address)
-
-
-@dataclass(frozen=True)
-class Splits:
-    """The samples to train on, to validate on while training (may be empty), and to test on (may be empty)."""
-
-    train: Sequence[Sample]
-    val: Sequence[Sample]
-    test: Sequence[Sample]
-
-
-def read_splits(data: DataConfig, *, seed: int, report: SkipReport) -> Splits:
-    """All samples a training run needs, as the data group says. `val_share` parts by video, never by row."""
-    assert data.annotation_file is not None
-    seen: dict[str, SampleTable] = {}
-
-    def split(path: str | None) -> Sequence[Sample]:
-        if path is not None and path not in seen:
-            seen[path] = read_split(path, video_dir=data.video_dir, report=report, cache_dir=data.cache_dir)
-        return [] if path is None else seen[path]
-
-    train, val, test = split(data.annotation_file), split(data.val_file), split(data.test_file)
-    if data.val_share:
-        train, val = part_by_video(train, share=data.val_share, seed=seed)
-    if data.max_samples:
-        train = train[: data.max_samples]
-    for name, path in (("validation", data.val_file), ("test", data.test_file)):
-        if path == data.annotation_file:
-            log.warning("the %s rows are the training rows: they measure the fit, not what is learned", name)
-    return Splits(train, val, test or val)
-
-
-def part_by_video(samples: Sequence[Sample], *, share: float, seed: int) -> tuple[SampleTable, SampleTable]:
-    """(training, validation): about `share` of the videos, at least one, are held out with all their rows."""
-    table = SampleTable.of(samples)
-    names, which = table.videos()
-    count = len(names)
-    if count < 2:
-        raise ConfigError(f"data.val_share = {share}: there is only one video ({names[0]}), nothing can be held out")
-    held_out = max(1, round(share * count))
-    if held_out >= count:
-        raise ConfigError(
-            f"data.val_share = {share}: holds out all of {count} videos and leaves none to train on; set at most "
-            f"{(count - 1) / count:.2g}"
-        )
-    by_name = pc.array_sort_indices(names).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
-    held = np.zeros(count, bool)
-    held[by_name[random.Random(seed).sample(range(count), held_out)]] = True
-    is_held = held[which]
-    return table.select(np.flatnonzero(~is_held)), table.select(np.flatnonzero(is_held))
-
-
-class GroundingDataset(Dataset[dict[str, Any]]):
+class GroundingDataset(Dataset[GroundingItem]):
     """Samples as encoded conversations: with the answer for training, with the generation prompt otherwise.
 
     `answers=False`: prompts and frames are drawn as in training, but nothing answers (reinforcement learning).
-    `keep_clips`: items have an entry `clip` as well.
+    `keep_clips`: items have their `clip` as well.
 
     A sample that cannot be decoded or encoded is replaced by the next one that can and is no longer, without labels, so
-    that it carries no loss and every rank keeps the same number of batches with the same kinds of input; the entry
-    `skipped` says so.
+    that it carries no loss and every rank keeps the same number of batches with the same kinds of input; `skipped`
+    of the item says so.
     """
 
     def __init__(
@@ -296,18 +124,17 @@ class GroundingDataset(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """{"features": Features, "row": Row, "skipped": Skipped | None, "counts": Counter} of the sample at `index`.
+    def __getitem__(self, index: int) -> GroundingItem:
+        """The encoded sample at `index`.
 
-        A negative index ~i is sample i without labels, to keep a rank busy that has no batch of its own. `row`: the
-        sample that features are of. `counts`: what its clips cost, see `ClipProvider.take_counts`.
+        A negative index ~i is sample i without labels, to keep a rank busy that has no batch of its own.
 
         Raises:
             TooManyBadRows: when no sample at all can be encoded.
         """
         if index < 0:
             item = self[~index]
-            item["features"]["labels"] = torch.full_like(item["features"]["labels"], IGNORE_INDEX)
+            item.drop_labels()
             return item
         try:
             return self._item(self.samples[index], None)
@@ -318,7 +145,7 @@ class GroundingDataset(Dataset[dict[str, Any]]):
                 item = self._item(self.samples[at], skipped)
             except SampleError:
                 continue
-            item["features"]["labels"] = torch.full_like(item["features"]["labels"], IGNORE_INDEX)
+            item.drop_labels()
             return item
         raise TooManyBadRows(
             f"not one of {len(self)} samples can be used; the first: {skipped.place}: {skipped.reason}"
@@ -332,15 +159,17 @@ class GroundingDataset(Dataset[dict[str, Any]]):
                 if (self.samples[at].duration_s > limit_s) == longer:
                     yield at
 
-    def _item(self, sample: Sample, skipped: Skipped | None) -> dict[str, Any]:
+    def _item(self, sample: Sample, skipped: Skipped | None) -> GroundingItem:
         clip = self.clip(sample)
         features = self.features(sample, clip)
-        item = {"features": features, "row": Row.of(sample, features), "skipped": skipped}
-        item["counts"] = self.provider.take_counts()
-        return item | {"clip": clip} if self.keep_clips else item
+        counts = self.provider.take_counts()
+        return GroundingItem(
+            features, BatchRow.of(sample, features), skipped, counts, clip if self.keep_clips else None
+        )
 
     def clip(self, sample: Sample) -> Clip:
         """The clip of a sample. Raises DecodeError."""
+        # The same frames in every evaluation, so that two checkpoints are compared on the same input.
         drawn = crc32(f"{self.seed}:{self.epoch}".encode()) if self.training else 0
         path = resolve_video(sample.video, self.video_dir)
         return self.provider.clip(
@@ -357,6 +186,8 @@ class GroundingDataset(Dataset[dict[str, Any]]):
         Raises:
             SampleError: if its video cannot be decoded, or it cannot be encoded.
         """
+        if self.answers and not sample.is_labelled:
+            raise SampleError(f"{sample.place}: timestamp: is missing, so it cannot be trained on; annotate it")
         messages = self.task.conversation(
             sample.query,
             duration_s=sample.duration_s,
@@ -374,35 +205,6 @@ class GroundingDataset(Dataset[dict[str, Any]]):
         return Skipped(sample.place, f"{kind}: {error}", sample.qid, sample.video)
 
 
-class TrainingCollator:
-    """Items of a training `GroundingDataset` as a padded batch, with what was left out and what the clips cost."""
-
-    def __init__(self, pad_token_id: int, batching: BatchingConfig) -> None:
-        self.pad_token_id, self.batching = pad_token_id, batching
-
-    def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """A batch as `vtg.data.padding.collate` or `vtg.data.packing.pack` says, and three entries more.
-
-        `rows`: a list of Row. `skipped`: a list of Skipped. `counts`: a Counter of the clips, and of `samples` with
-        labels, `batches`, `tokens` that are attended to and `slots`, tokens that are computed.
-        """
-        features = [item["features"] for item in items]
-        batch: dict[str, Any]
-        if is_packed(self.batching):
-            batch = pack(share(features) if self.batching.share_video else features)
-            tokens = int((batch["segments"] >= 0).sum())
-        else:
-            batch = collate(features, pad_token_id=self.pad_token_id)
-            tokens = int(batch["attention_mask"].sum())
-        batch["rows"] = [item["row"] for item in items]
-        batch["skipped"] = [item["skipped"] for item in items if item["skipped"] is not None]
-        samples = sum(bool((one["labels"] != IGNORE_INDEX).any()) for one in features)
-        slots = batch["input_ids"].numel()
-        own = Counter(samples=samples, batches=1, tokens=tokens, slots=slots)
-        batch["counts"] = sum((item["counts"] for item in items), own)
-        return batch
-
-
 def make_provider(video: VideoConfig, processor: ProcessorMixin) -> ClipProvider:
     """The source of clips at the sizes this processor's model takes.
 
@@ -410,6 +212,7 @@ def make_provider(video: VideoConfig, processor: ProcessorMixin) -> ClipProvider
         ConfigError: for a decoder that is asked for by name and cannot be imported.
     """
     if video.decoder in ("decord", "torchcodec"):
+        # Here and not at the first clip: there it would be the fault of a row, and every row would be skipped.
         try:
             importlib.import_module(video.decoder)
         except (ImportError, OSError, RuntimeError) as error:

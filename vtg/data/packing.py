@@ -14,15 +14,12 @@ of L x L numbers for a sequence of L tokens, and compute all L x L scores, so un
 with the square of the packed length; `attention` says what the mask takes.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 
-from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import IGNORE_INDEX, Features
 from vtg.errors import ConfigError
-from vtg.video.clip_cost import clip_cost
 
 TOKENS = ("input_ids", "labels", "attention_mask", "mm_token_type_ids", "position_ids")
 """The features whose last axis is the tokens of a conversation."""
@@ -87,6 +84,7 @@ def pack(features: Sequence[Features]) -> Features:
         segments.append(torch.where(attended, at, -1))
         branches.append(one.get("branches", torch.zeros_like(one["input_ids"])))
     batch["segments"], batch["branches"] = torch.cat(segments)[None], torch.cat(branches)[None]
+    # The token before it is of another conversation, which must not be trained to predict it.
     lengths = torch.tensor([0] + [len(one["input_ids"]) for one in features[:-1]])
     batch["labels"][0, lengths.cumsum(0)] = IGNORE_INDEX
     return batch
@@ -119,6 +117,7 @@ def attention(batch: Features, *, implementation: str, dtype: torch.dtype) -> Fe
     is_shared, is_padded = bool((branches > 0).any()), bool((segments < 0).any())
     if not is_shared and not is_padded and bool((segments == segments[0]).all()):
         return inputs
+    # position_ids tell FlashAttention where conversations begin, and nothing else: no mask is passed on.
     if implementation == "flash_attention_2":
         if is_shared or is_padded:
             key, what = (
@@ -138,83 +137,6 @@ def attention(batch: Features, *, implementation: str, dtype: torch.dtype) -> Fe
         )
     inputs["attention_mask"] = _mask(segments, branches, dtype=dtype)
     return inputs
-
-
-@dataclass(frozen=True)
-class Saving:
-    """What sharing clips saves.
-
-    Attributes:
-        rows: conversations.
-        sequences: what they became: one for all rows that share a clip.
-        tokens_alone, tokens_shared: of all conversations on their own, and of the sequences.
-    """
-
-    rows: int
-    sequences: int
-    tokens_alone: int
-    tokens_shared: int
-
-    @property
-    def share_saved(self) -> float:
-        """Part of the tokens that need not be computed, in [0, 1)."""
-        return 1 - self.tokens_shared / self.tokens_alone
-
-    def __str__(self) -> str:
-        return (
-            f"{self.rows} rows in {self.sequences} sequences, {self.rows / self.sequences:.2f} a sequence: "
-            f"{self.tokens_shared:,} tokens instead of {self.tokens_alone:,} ({100 * self.share_saved:.1f} % saved)"
-        )
-
-
-def saving(features: Sequence[Features], shared: Sequence[Features]) -> Saving:
-    """What `shared`, the result of `share(features)`, saves."""
-    alone, together = (sum(len(one["input_ids"]) for one in some) for some in (features, shared))
-    return Saving(len(features), len(shared), alone, together)
-
-
-def shared_saving(
-    rows: Iterable[tuple[str, float, int]],
-    *,
-    height: int,
-    width: int,
-    config: VideoConfig,
-    factor: int,
-    temporal_patch: int,
-    prefix_tokens: int = 0,
-    stamp_tokens: int = 0,
-    rows_per_sequence: int | None = None,
-) -> Saving:
-    """What sharing would save on annotation rows, by their metadata alone.
-
-    Args:
-        rows: (clip, duration_s, tokens) of each: what names its clip, so that rows of the same part of the same video
-            have the same name; the clip's length, for all its rows that of the first; and how many tokens only this
-            row has (the query, what follows it, the answer).
-        height, width: of the videos, in pixels; no annotation tells them.
-        factor, temporal_patch: pixels a side and frames of one vision token, as `vtg.video.clip_cost.clip_cost` takes
-            them.
-        prefix_tokens: text that all prompts start with.
-        stamp_tokens: text that goes with every temporal patch (Qwen3-VL: `<1.2 seconds>` and the vision tags).
-        rows_per_sequence: the most rows of a clip that come together (the batch size); None: all of them.
-
-    Raises:
-        ValueError: as `clip_cost`.
-    """
-    clips: dict[str, tuple[float, list[int]]] = {}
-    for clip, duration_s, tokens in rows:
-        clips.setdefault(clip, (duration_s, []))[1].append(tokens)
-    count, sequences, alone, together = 0, 0, 0, 0
-    for duration_s, own in clips.values():
-        cost = clip_cost(
-            duration_s, height=height, width=width, config=config, factor=factor, temporal_patch=temporal_patch
-        )
-        patches = -(-(cost.frames + cost.pad) // temporal_patch)
-        shared = prefix_tokens + cost.tokens + patches * stamp_tokens
-        times = -(-len(own) // (rows_per_sequence or len(own)))
-        count, sequences = count + len(own), sequences + times
-        alone, together = alone + len(own) * shared + sum(own), together + times * shared + sum(own)
-    return Saving(count, sequences, alone, together)
 
 
 def _same_clip(one: Features, other: Features) -> bool:
@@ -259,6 +181,7 @@ def _mask(segments: torch.Tensor, branches: torch.Tensor, *, dtype: torch.dtype,
     """The additive mask (1, 1, L, L) of `attention`, of segments and branches (L,), `rows` rows at a time."""
     length = len(segments)
     room = -(-length // MASK_ALIGNMENT) * MASK_ALIGNMENT
+    # In blocks: all L x L booleans at once would take as much again as the mask itself.
     mask = torch.zeros(length, room, dtype=dtype, device=segments.device)[:, :length]
     at = torch.arange(length, device=segments.device)
     keys = torch.where(segments < 0, -2, segments)  # equal to no query's

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from vtg.data.encoding import Features, vision_token_ids
-from vtg.data.grounding_dataset import GroundingDataset, Skipped, SkipReport
+from vtg.data.grounding_dataset import GroundingDataset
 from vtg.data.padding import collate
+from vtg.data.skip_report import Skipped, SkipReport
 from vtg.evaluation.metrics import grounding_metrics, row_spans
 from vtg.evaluation.partial_answers import AnswersSoFar
 from vtg.evaluation.question_reader import Question, QuestionReader

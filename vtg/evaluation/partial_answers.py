@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vtg.data.grounding_dataset import Skipped
+from vtg.data.skip_report import Skipped
 from vtg.output import json_text, whole_lines, write_text
 from vtg.video.episodes.records import file_version
 

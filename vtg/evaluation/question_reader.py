@@ -8,7 +8,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from vtg.data.encoding import Features
-from vtg.data.grounding_dataset import GroundingDataset, Skipped
+from vtg.data.grounding_dataset import GroundingDataset
+from vtg.data.skip_report import Skipped
 from vtg.data.workers import worker_context
 from vtg.errors import SampleError
 from vtg.video.clip import Clip

@@ -16,7 +16,8 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, SaveStrategy, rota
 
 from vtg.config.model_settings import ModelConfig
 from vtg.config.schema import SFTConfig
-from vtg.data.grounding_dataset import GroundingDataset, SkipReport
+from vtg.data.grounding_dataset import GroundingDataset
+from vtg.data.skip_report import SkipReport
 from vtg.evaluation.generate import predict, score
 from vtg.evaluation.partial_answers import AnswersSoFar
 from vtg.evaluation.question_reader import QuestionReader

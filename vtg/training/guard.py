@@ -19,7 +19,7 @@ from vtg.config.derived import checkpoints_activations
 from vtg.config.schema import SFTConfig
 from vtg.config.task_settings import EvaluationConfig
 from vtg.config.video_settings import VideoConfig
-from vtg.data.grounding_dataset import Row
+from vtg.data.grounding_dataset import BatchRow
 from vtg.errors import JointRunError, RunError
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class StepBatch:
         slots: tokens that are computed for it, padding and completions included.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[BatchRow, ...]
     slots: int
 
     def __str__(self) -> str:

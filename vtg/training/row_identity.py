@@ -7,7 +7,7 @@ from typing import Any
 from vtg.annotations.sample import Sample
 from vtg.annotations.sample_table import SampleTable
 from vtg.config.data_settings import DataConfig
-from vtg.data.grounding_dataset import Splits
+from vtg.data.splits import Splits
 from vtg.errors import ConfigError
 from vtg.output import read_jsonl
 

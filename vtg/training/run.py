@@ -16,7 +16,9 @@ from vtg.annotations.sample import Sample
 from vtg.annotations.sample_table import SampleTable
 from vtg.config.derived import needs_mask
 from vtg.config.schema import RLConfig, SFTConfig
-from vtg.data.grounding_dataset import GroundingDataset, SkipReport, make_provider, read_splits
+from vtg.data.grounding_dataset import GroundingDataset, make_provider
+from vtg.data.skip_report import SkipReport
+from vtg.data.splits import read_splits
 from vtg.demo.demo_dataset import ensure_demo
 from vtg.evaluation.partial_answers import AnswersSoFar, stamps
 from vtg.models.checkpoint import has_weights

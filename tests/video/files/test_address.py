@@ -14,7 +14,8 @@ from vtg.config.data_settings import DataConfig
 from vtg.config.load import load_config
 from vtg.config.programs import PredictConfig
 from vtg.config.rules import check_predict
-from vtg.data.grounding_dataset import SkipReport, read_split, read_splits
+from vtg.data.skip_report import SkipReport
+from vtg.data.splits import read_split, read_splits
 from vtg.errors import ConfigError
 from vtg.inspect import __main__ as inspect
 from vtg.video.clip import DecodeError

@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from vtg.annotations.sample import resolve_video
 from vtg.config.task_settings import TaskConfig
 from vtg.config.video_settings import VideoConfig
-from vtg.data.grounding_dataset import GroundingDataset, SkipReport, make_provider, read_split
+from vtg.data.grounding_dataset import GroundingDataset, make_provider
+from vtg.data.skip_report import SkipReport
+from vtg.data.splits import read_split
 from vtg.errors import ConfigError
 from vtg.tasks.span_task import SpanTask
 from vtg.video.clip import DecodeError
@@ -239,10 +241,10 @@ def test_an_object_that_is_gone_costs_its_row_and_not_the_run(tmp_path, store, q
         tokens_per_second=2.0,
         training=True,
     )
-    skipped = dataset[0]["skipped"]
+    skipped = dataset[0].skipped
     assert skipped.place == f"{rows}:1" and skipped.video == "gone.mp4"
     assert skipped.reason.startswith(f"video: {store}/gone.mp4: no such object in the store")
-    assert dataset[1]["skipped"] is None
+    assert dataset[1].skipped is None
 
 
 def fill(system, store: str, count: int, size: int) -> dict[str, bytes]:

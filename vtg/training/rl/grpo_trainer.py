@@ -23,7 +23,8 @@ from trl.trainer.grpo_config import GRPOConfig
 from vtg.config.derived import shares_prompts
 from vtg.config.schema import RLConfig
 from vtg.data.encoding import vision_token_ids
-from vtg.data.grounding_dataset import GroundingDataset, SkipReport
+from vtg.data.grounding_dataset import GroundingDataset
+from vtg.data.skip_report import SkipReport
 from vtg.errors import ConfigError
 from vtg.models.checkpoint import base_model
 from vtg.training.batch_log import BatchSizes
@@ -153,7 +154,7 @@ class VideoGRPOTrainer(ResumableRollouts):
         return self._window, None
 
     def step_batch(self, inputs: MicroStep) -> StepBatch:
-        rows = tuple(item["row"] for item in inputs.rollout.items[inputs.at])
+        rows = tuple(item.row for item in inputs.rollout.items[inputs.at])
         times = 1 if self.policy.shares else self.num_generations
         completions = len(rows) * self.num_generations * (self.args.max_completion_length or 0)
         return StepBatch(rows, times * sum(row.tokens for row in rows) + completions)

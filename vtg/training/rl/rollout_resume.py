@@ -111,6 +111,6 @@ class ResumableRollouts(RolloutSampling):
         }
 
         def prompts(indices: list[int]) -> list[Prompt]:
-            return self.policy.prompts([(decoded.get(index) or self.prompts[index])["features"] for index in indices])
+            return self.policy.prompts([(decoded.get(index) or self.prompts[index]).features for index in indices])
 
         return saved.with_prompts(list(map(len, rollout.indices)), prompts, self.num_generations)

@@ -17,7 +17,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 
 from vtg.annotations.sample import Sample
 from vtg.config.schema import RLConfig
-from vtg.data.grounding_dataset import GroundingDataset
+from vtg.data.grounding_dataset import GroundingDataset, GroundingItem
 from vtg.training.grounding_trainer import GroundingTrainer
 from vtg.training.processes import is_main_process
 from vtg.training.rl.completions import (
@@ -75,20 +75,20 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
         self._finish(sampled)
         return sampled
 
-    def _sample(self, indices: list[list[int]], items: list[list[dict[str, Any]]]) -> Sampled:
+    def _sample(self, indices: list[list[int]], items: list[list[GroundingItem]]) -> Sampled:
         """Completions, rewards and log-probs of these prompts; writes the completions and updates the IoU record."""
         batches: list[MicroBatch] = []
         rows: list[dict[str, Any]] = []
         for batch_indices, batch_items in zip(indices, items, strict=True):
-            clips = [item.get("clip") for item in batch_items]
-            start, prompts = len(rows), self.policy.prompts([item["features"] for item in batch_items], clips)
+            clips = [item.clip for item in batch_items]
+            start, prompts = len(rows), self.policy.prompts([item.features for item in batch_items], clips)
             for index, item in zip(batch_indices, batch_items, strict=True):
-                row = {"index": index, "sample": self.prompts.samples[index], "skipped": item["skipped"] is not None}
+                row = {"index": index, "sample": self.prompts.samples[index], "skipped": item.skipped is not None}
                 # TRL wants a prompt in each row for its log; the model gets `_current` (see `_tokenize_prompts`).
                 row["prompt"] = [{"role": "user", "content": row["sample"].query}]
                 rows += [dict(row) for _ in range(self.num_generations)]
-                self.report.add([item["skipped"]] if item["skipped"] is not None else [])
-                self.policy.counts += Counter({f"clips/{name}": count for name, count in item["counts"].items()})
+                self.report.add([item.skipped] if item.skipped is not None else [])
+                self.policy.counts += Counter({f"clips/{name}": count for name, count in item.counts.items()})
             batches.append(MicroBatch(prompts, slice(start, len(rows)), self.num_generations))
         self._current = batches
         output = self._generate_and_score_completions(rows)
@@ -208,7 +208,7 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
         chosen = np.linspace(0, len(self.prompts) - 1, min(rollout.parity_samples, len(self.prompts))).astype(int)
         places = [self.prompts.samples[index].place for index in chosen.tolist()]
         items = [self.prompts[index] for index in chosen.tolist()]
-        prompts = self.policy.prompts([item["features"] for item in items], [item["clip"] for item in items])
+        prompts = self.policy.prompts([item.features for item in items], [item.clip for item in items])
         model: Any = self.model
         was_training = model.training
         model.eval()

@@ -4,14 +4,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 from transformers.trainer_utils import seed_worker
 
-from vtg.data.grounding_dataset import GroundingDataset
+from vtg.data.grounding_dataset import GroundingDataset, GroundingItem
 from vtg.data.workers import worker_context
 
 Plan = list[list[np.ndarray]]
@@ -29,7 +28,7 @@ class Rollout:
     """
 
     indices: list[list[int]]
-    items: list[list[dict[str, Any]]]
+    items: list[list[GroundingItem]]
     trained: int = 0
 
 
@@ -130,7 +129,7 @@ class RolloutLoader:
                     yield MicroStep(rollout, done % len(indices))
             state.passes, state.rollouts, state.chosen = state.passes + 1, 0, None
 
-    def _decoded(self, rollouts: list[list[list[int]]]) -> Iterator[list[list[dict[str, Any]]]]:
+    def _decoded(self, rollouts: list[list[list[int]]]) -> Iterator[list[list[GroundingItem]]]:
         """The items of every rollout; the clips of later ones are decoded meanwhile, where there are workers."""
         flat = [[index for batch in rollout for index in batch] for rollout in rollouts]
         seed = partial(seed_worker, num_workers=self.workers, rank=self.rank)

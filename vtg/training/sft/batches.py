@@ -24,7 +24,8 @@ from vtg.config.data_settings import BatchingConfig, DataConfig
 from vtg.config.derived import is_packed
 from vtg.config.schema import SFTConfig
 from vtg.config.video_settings import VideoConfig
-from vtg.data.grounding_dataset import GroundingDataset, SkipReport
+from vtg.data.grounding_dataset import GroundingDataset
+from vtg.data.skip_report import SkipReport
 from vtg.errors import ConfigError
 from vtg.output import write_json
 from vtg.training.batch_log import log_target

@@ -6,7 +6,7 @@ from peft import PeftModel
 from transformers import set_seed
 
 from vtg.config.schema import SFTConfig
-from vtg.data.grounding_dataset import TrainingCollator
+from vtg.data.training_collator import TrainingCollator
 from vtg.logs import start_logging
 from vtg.models.checkpoint import Settings, read_settings, resolve_checkpoint
 from vtg.models.checkpoint_settings import differences

@@ -17,8 +17,8 @@ from transformers.trainer_utils import seed_worker
 
 from vtg.config.schema import SFTConfig
 from vtg.data.encoding import IGNORE_INDEX
-from vtg.data.grounding_dataset import SkipReport
 from vtg.data.packing import attention
+from vtg.data.skip_report import SkipReport
 from vtg.data.workers import worker_context
 from vtg.models.checkpoint import base_model
 from vtg.models.loading import choose_attention

@@ -1,0 +1,102 @@
+"""Rows that a run leaves out: counted, written to skipped.jsonl, and limited to a share of all rows."""
+
+import fcntl
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from vtg.errors import RunError
+from vtg.output import json_text, whole_lines, write_text
+
+log = logging.getLogger(__name__)
+
+
+class TooManyBadRows(RunError):
+    """More rows than `data.max_bad_share` cannot be used; the message lists them."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A row or sample that was left out: where it stands, and why.
+
+    `bad`: False for what the settings leave out, which is nobody's fault and does not count against the share.
+    """
+
+    place: str
+    reason: str
+    qid: str | None = None
+    video: str | None = None
+    bad: bool = True
+
+    def line(self) -> str:
+        """Of skipped.jsonl."""
+        row = {key: value for key, value in self.__dict__.items() if key != "bad" or not value}
+        return json_text(row) + "\n"
+
+
+class SkipReport:
+    """Counts what is left out of a run, writes it to `skipped.jsonl`, and stops the run past the configured share.
+
+    A row that is met again (in the next epoch, after a resume) is counted once. All ranks of a run share the file:
+    what one rank skips, the others count and do not write again.
+
+    Args:
+        goes_on: the run is resumed, so what is in the file stays.
+        joins: another rank of the run has begun the file.
+    """
+
+    def __init__(self, path: Path, *, max_bad_share: float, goes_on: bool = False, joins: bool = False) -> None:
+        self.path, self.max_bad_share = path, max_bad_share
+        self.total = 0
+        self.skipped: dict[str, Skipped] = {}
+        if not joins:
+            write_text(path, "".join(whole_lines(path) if goes_on else ()))
+        self._read_bytes = 0
+        with self.path.open("rb") as file:
+            self._written = {entry.place for entry in self._read_new(file)}
+
+    def expect(self, rows: int) -> None:
+        """Adds `rows` to those the share is measured against."""
+        self.total += rows
+
+    def add(self, skipped: Sequence[Skipped]) -> None:
+        """Records what was skipped.
+
+        Raises:
+            TooManyBadRows: when that makes more than the configured share.
+        """
+        fresh = [entry for entry in skipped if entry.place not in self.skipped]
+        if not fresh:
+            return
+        with self.path.open("a+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # all ranks read the same rows, so several write at once
+            for entry in self._read_new(file):
+                self._written.add(entry.place)
+                if entry.bad:
+                    self.skipped[entry.place] = entry
+            new = [entry for entry in fresh if entry.place not in self._written]
+            self._written |= {entry.place for entry in new}
+            file.write("".join(entry.line() for entry in new).encode())
+        for entry in fresh:
+            if entry.bad:
+                self.skipped[entry.place] = entry
+                log.warning("skipped %s: %s", entry.place, entry.reason)
+        # Against all rows and not those read so far: else one bad row among the first few would end a long run.
+        if len(self.skipped) > self.max_bad_share * self.total:
+            listed = "\n".join(f"  {entry.place}: {entry.reason}" for entry in list(self.skipped.values())[:20])
+            more = f"\n  and {len(self.skipped) - 20} more in {self.path}" if len(self.skipped) > 20 else ""
+            raise TooManyBadRows(
+                f"{len(self.skipped)} of {self.total} rows cannot be used, more than data.max_bad_share = "
+                f"{self.max_bad_share}:\n{listed}{more}\nMend or remove them (python -m vtg.validate --probe --fix OUT "
+                "FILE writes the good rows), or raise data.max_bad_share"
+            )
+
+    def _read_new(self, file: BinaryIO) -> list[Skipped]:
+        """The entries that this or another process has added to the file since the last call."""
+        file.seek(self._read_bytes)
+        content = file.read()
+        self._read_bytes += len(content)
+        return [Skipped(**json.loads(line)) for line in content.split(b"\n") if line]
