@@ -3,8 +3,7 @@
 How the annotated times and the file are brought together (`clip_window`):
 
 - Without a trim the whole file is the clip. An annotated `duration` within max(1 s, 10 %) of the file's is taken as
-  the clip's length (annotated and container durations differ a little in all real data, and the spans were checked
-  against the annotated one); beyond that the row and the file do not belong together, which is an error.
+  the clip's length (the spans were checked against it); beyond that row and file do not belong together: an error.
 - A trim that lies inside the file is cut out.
 - Else, a file about as long as the trimmed part (within max(1 s, 5 %)) is that part, already cut: all of it is the
   clip, as long as the trim says.
