@@ -145,15 +145,15 @@ def demo_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def at_decoding(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str], None]], None]:
     """Has something done before each clip is decoded, in this process and in its data workers."""
-    from vtg.video import clip_loading as load
+    from vtg.video import clip_loading
 
-    decode = load.load_clip
+    decode = clip_loading.load_clip
 
     def install(act: Callable[[str], None]) -> None:
         def load_clip(path: str, *args: Any, **kwargs: Any) -> Clip:
             act(path)
             return decode(path, *args, **kwargs)
 
-        monkeypatch.setattr(load, "load_clip", load_clip)
+        monkeypatch.setattr(clip_loading, "load_clip", load_clip)
 
     return install

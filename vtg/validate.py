@@ -14,8 +14,7 @@ from types import TracebackType
 
 import msgspec
 
-from vtg.annotations import sample as schema
-from vtg.annotations.sample import Problem
+from vtg.annotations.sample import Problem, spans_of
 from vtg.doctor import audit
 from vtg.doctor.video_checks import VideoChecks
 from vtg.errors import ConfigError
@@ -78,7 +77,7 @@ def rejects_path(out: str) -> Path:
 
 
 def _clipped(raw: bytes) -> bytes:
-    spans = [list(span) for span in schema.spans_of(msgspec.json.decode(raw))]
+    spans = [list(span) for span in spans_of(msgspec.json.decode(raw))]
     # Raw values are written back as they were given: only the spans change.
     row = msgspec.json.decode(msgspec.json.format(raw, indent=-1), type=dict[str, msgspec.Raw])
     row["timestamp"] = msgspec.Raw(msgspec.json.encode(spans if len(spans) > 1 else spans[0]))

@@ -14,8 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vtg.annotations import raw_rows as rows
-from vtg.annotations import row_checks as checks
+from vtg.annotations import raw_rows, row_checks
 from vtg.annotations.sample import Problem, Sample, check_row, read_samples, resolve_video
 from vtg.annotations.target import Spans
 
@@ -197,7 +196,10 @@ def test_what_is_wrong_with_a_row_is_said_with_its_place_and_remedy(
             b"{'video': 1}",
             "row: is not valid JSON: JSON is malformed: object keys must be strings (byte 1); correct or",
         ),
-        (b" " * rows.MAX_ROW_BYTES, "row: is longer than 16 MiB; put each row on a line, or move bulky metadata out"),
+        (
+            b" " * raw_rows.MAX_ROW_BYTES,
+            "row: is longer than 16 MiB; put each row on a line, or move bulky metadata out",
+        ),
     ],
     ids=lambda case: str(case)[:30],
 )
@@ -249,11 +251,11 @@ def test_byte_order_mark_blank_lines_and_mixed_line_ends_do_not_matter(tmp_path:
 @pytest.mark.parametrize("blob", ["x" * (3 << 16), '\\"]}' * (1 << 16), [[{"a": "]"}, "\\\\"]] * (1 << 14), "}\u2028"])
 @pytest.mark.parametrize("indent", [None, 1])
 def test_a_row_of_an_array_over_the_size_limit_is_lost_alone_and_named(tmp_path, monkeypatch, blob, indent) -> None:
-    monkeypatch.setattr(rows, "MAX_ROW_BYTES", 1 << 14 if len(blob) > 9 else 20)
-    monkeypatch.setattr(rows, "CHUNK_BYTES", 1 << 10 if len(blob) > 9 else 7)
+    monkeypatch.setattr(raw_rows, "MAX_ROW_BYTES", 1 << 14 if len(blob) > 9 else 20)
+    monkeypatch.setattr(raw_rows, "CHUNK_BYTES", 1 << 10 if len(blob) > 9 else 7)
     big, small = GOOD | {"blob": blob}, [1]
     text = json.dumps([small, big, small, big, small], indent=indent)
-    found = list(rows.raw_rows(str(write(tmp_path, text))))
+    found = list(raw_rows.raw_rows(str(write(tmp_path, text))))
     starts = [1 + text.count("\n", 0, at) for at in _starts(text)]
     assert [line for line, _ in found] == starts
     assert [len(raw) < 20 for _, raw in found] == [True, False, True, False, True]
@@ -274,9 +276,9 @@ def _starts(text: str) -> list[int]:
 
 @pytest.mark.parametrize("scalar", ['"' + "x" * 99 + '"', "1" * 99])
 def test_a_long_scalar_in_an_array_is_lost_alone(tmp_path, monkeypatch, scalar) -> None:
-    monkeypatch.setattr(rows, "MAX_ROW_BYTES", 20)
-    monkeypatch.setattr(rows, "CHUNK_BYTES", 7)
-    found = list(rows.raw_rows(str(write(tmp_path, f"[\n1,\n{scalar}\n,{scalar}, 2]"))))
+    monkeypatch.setattr(raw_rows, "MAX_ROW_BYTES", 20)
+    monkeypatch.setattr(raw_rows, "CHUNK_BYTES", 7)
+    found = list(raw_rows.raw_rows(str(write(tmp_path, f"[\n1,\n{scalar}\n,{scalar}, 2]"))))
     assert found == [(2, b"1"), (3, scalar[:20].encode()), (4, scalar[:20].encode()), (4, b"2")]
 
 
@@ -288,9 +290,9 @@ def test_blank_bytes_before_the_first_row_are_looked_at_once(tmp_path, monkeypat
             looked.append(len(found := super().peek(size)))
             return found
 
-    monkeypatch.setattr(rows, "opened", lambda path: Counted(io.FileIO(path), rows.CHUNK_BYTES))
+    monkeypatch.setattr(raw_rows, "opened", lambda path: Counted(io.FileIO(path), raw_rows.CHUNK_BYTES))
     blanks = b" \n" * (5 << 18)
-    assert list(rows.raw_rows(str(write(tmp_path, blanks + b"{}\n")))) == [(1 + (5 << 18), b"{}\n")]
+    assert list(raw_rows.raw_rows(str(write(tmp_path, blanks + b"{}\n")))) == [(1 + (5 << 18), b"{}\n")]
     assert sum(looked) < 3 * len(blanks)
 
 
@@ -301,8 +303,8 @@ def test_a_device_is_no_file_of_rows(device) -> None:
 
 
 def test_what_never_ends_is_read_no_further_than_a_bound(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(rows, "MAX_SKIPPED_BYTES", 1 << 22)
-    monkeypatch.setattr(rows, "MAX_ROW_BYTES", 1 << 20)
+    monkeypatch.setattr(raw_rows, "MAX_SKIPPED_BYTES", 1 << 22)
+    monkeypatch.setattr(raw_rows, "MAX_ROW_BYTES", 1 << 20)
     pipe = str(tmp_path / "pipe")
     os.mkfifo(pipe)
     for flood in (b"\0" * (1 << 16), b"\n" * (1 << 16)):
@@ -321,16 +323,16 @@ with open(sys.argv[1], "wb") as file:
 
 
 def test_a_pipe_is_read_and_a_silent_one_waited_for_no_longer_than_a_bound(tmp_path, monkeypatch, caplog) -> None:
-    monkeypatch.setattr(rows, "NOTE_S", 0.05)
-    monkeypatch.setattr(rows, "WAIT_S", 0.1)
+    monkeypatch.setattr(raw_rows, "NOTE_S", 0.05)
+    monkeypatch.setattr(raw_rows, "WAIT_S", 0.1)
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with pytest.raises(OSError, match=rf"nothing has come for 0\.1 s; write rows to it, or name a file: '{pipe}'"):
         list(read_samples(pipe))
     assert caplog.messages == [f"{pipe}: a pipe, and nothing has come through it yet: waiting for its rows"]
-    with pytest.raises(OSError, match="nothing has come"), rows.opened(str(pipe)) as file:
+    with pytest.raises(OSError, match="nothing has come"), raw_rows.opened(str(pipe)) as file:
         file.read()
-    monkeypatch.setattr(rows, "WAIT_S", 60.0)
+    monkeypatch.setattr(raw_rows, "WAIT_S", 60.0)
     writer = threading.Thread(target=pipe.write_text, args=(json.dumps(GOOD) + "\n",))
     writer.start()
     (sample,) = read_samples(pipe)
@@ -339,7 +341,7 @@ def test_a_pipe_is_read_and_a_silent_one_waited_for_no_longer_than_a_bound(tmp_p
 
 
 def test_a_row_over_the_size_limit_is_lost_alone(tmp_path: Path) -> None:
-    big = json.dumps(GOOD | {"blob": "x" * rows.MAX_ROW_BYTES})
+    big = json.dumps(GOOD | {"blob": "x" * raw_rows.MAX_ROW_BYTES})
     lost, good = read_samples(write(tmp_path, f"{big}\n{json.dumps(GOOD)}\n"))
     assert isinstance(lost, Problem) and "longer than 16 MiB" in lost.message
     assert isinstance(good, Sample) and good.place.endswith(":2")
@@ -364,7 +366,7 @@ def annotation_rows(draw: st.DrawFn) -> dict[str, Any]:
     for key in draw(st.sets(st.sampled_from(sorted(optional)))):
         row[key] = draw(optional[key] | st.none())
     row |= draw(st.dictionaries(TEXT, VALUES, max_size=2))
-    for key in draw(st.sets(st.sampled_from(checks.KEYS), max_size=1)):
+    for key in draw(st.sets(st.sampled_from(row_checks.KEYS), max_size=1)):
         row[key] = draw(VALUES)
     return row
 
@@ -374,14 +376,14 @@ def annotation_rows(draw: st.DrawFn) -> dict[str, Any]:
 def test_a_row_that_is_called_clean_has_no_problem_and_one_with_a_problem_is_not_clean(
     examples: list[dict[str, Any]],
 ) -> None:
-    decoder = checks.RowDecoder()
+    decoder = row_checks.RowDecoder()
     for example in examples:
         raw = json.dumps(example).encode()
-        whole, findings = checks.check(raw)
+        whole, findings = row_checks.check(raw)
         assert whole is not None and whole == example
         decoder.learn(whole)
         try:
-            clean = checks.is_clean(decoder.decode(raw))
+            clean = row_checks.is_clean(decoder.decode(raw))
         except (msgspec.MsgspecError, ValueError):
             continue
         assert clean == (not findings)
@@ -393,7 +395,7 @@ def test_a_span_that_leaves_the_clip_by_rounding_alone_is_as_good_as_inside(
 ) -> None:
     row = GOOD | {"timestamp": timestamp}
     assert messages(json.dumps(row).encode()) == []
-    assert checks.is_clean(checks.RowDecoder().decode(json.dumps(row).encode()))
+    assert row_checks.is_clean(row_checks.RowDecoder().decode(json.dumps(row).encode()))
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps(row) + "\n" + json.dumps(row | {"qid": None}) + "\n")
     for sample in read_samples(path):
@@ -416,13 +418,13 @@ def test_a_span_that_leaves_the_clip_by_more_than_rounding_or_with_all_of_it_is_
 ) -> None:
     raw = json.dumps(GOOD | {"timestamp": timestamp}).encode()
     assert said in "".join(messages(raw))
-    assert not checks.is_clean(checks.RowDecoder().decode(raw))
+    assert not row_checks.is_clean(row_checks.RowDecoder().decode(raw))
 
 
 def test_metadata_is_checked_as_strictly_by_the_fast_path_as_by_the_reader() -> None:
-    decoder = checks.RowDecoder()
+    decoder = row_checks.RowDecoder()
     decoder.learn(GOOD | {"source": "x"})
-    assert checks.is_clean(decoder.decode(json.dumps(GOOD | {"source": {"deep": [1]}}).encode()))
+    assert row_checks.is_clean(decoder.decode(json.dumps(GOOD | {"source": {"deep": [1]}}).encode()))
     for value in (b"1e999", b'"\xff"', b"NaN", b'"\\ud800"'):
         raw = json.dumps(GOOD | {"source": 0}).encode().replace(b'"source": 0', b'"source": ' + value)
         assert messages(raw)
@@ -440,15 +442,15 @@ def test_an_array_in_any_layout_reads_like_its_lines(
     as_array = write(tmp_path, text, name="a.json")
 
     def rows_of(path: str) -> list[object]:
-        return [json.loads(raw) for _, raw in rows.raw_rows(path)]
+        return [json.loads(raw) for _, raw in raw_rows.raw_rows(path)]
 
     assert rows_of(as_array) == rows_of(as_lines) == examples
     where, lines = 0, []
-    for _, raw in rows.raw_rows(as_array):
+    for _, raw in raw_rows.raw_rows(as_array):
         where = text.encode().index(raw, where)
         lines.append(text.encode().count(b"\n", 0, where) + 1)
         where += len(raw)
-    assert [line for line, _ in rows.raw_rows(as_array)] == lines
+    assert [line for line, _ in raw_rows.raw_rows(as_array)] == lines
     for one, other in zip(read_samples(as_lines), read_samples(as_array), strict=True):
         if isinstance(one, Sample) and isinstance(other, Sample):
             assert (one.spans, one.query, one.metadata) == (other.spans, other.query, other.metadata)
@@ -472,8 +474,8 @@ def test_array_rows_are_found_across_chunks_of_any_size(tmp_path: Path, monkeypa
     examples = [GOOD | {"note": 'a "quoted" } ] [ { \\', "nested": [{"a": [[]]}, "}"]}, GOOD, 3, "text, ]", [[1], "["]]
     path = write(tmp_path, json.dumps(examples, indent=2))
     for size in (1, 2, 3, 7, 64):
-        monkeypatch.setattr(rows, "CHUNK_BYTES", size)
-        assert [json.loads(raw) for _, raw in rows.raw_rows(path)] == examples
+        monkeypatch.setattr(raw_rows, "CHUNK_BYTES", size)
+        assert [json.loads(raw) for _, raw in raw_rows.raw_rows(path)] == examples
 
 
 def test_a_relative_video_is_looked_up_in_the_folder_and_as_it_is_without_doubling(
@@ -504,9 +506,9 @@ def test_real_rows_are_read() -> None:
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data")
 def test_time_r1_rows_that_end_after_their_video_are_clipped_or_lost() -> None:
     path = SHARED / "annotations" / "timer1__train_2k5.json"
-    given = {line: json.loads(raw) for line, raw in rows.raw_rows(str(path))}
-    over = {line for line, row in given.items() if row["timestamp"][1] > row["duration"] + checks.EDGE_S}
-    found = [problem for line, raw in rows.raw_rows(str(path)) for problem in check_row(raw, path="", line=line)[1]]
+    given = {line: json.loads(raw) for line, raw in raw_rows.raw_rows(str(path))}
+    over = {line for line, row in given.items() if row["timestamp"][1] > row["duration"] + row_checks.EDGE_S}
+    found = [problem for line, raw in raw_rows.raw_rows(str(path)) for problem in check_row(raw, path="", line=line)[1]]
     by_kind = {kind: {p.line for p in found if p.kind == kind} for kind in ("timestamp-clipped", "timestamp-over")}
     assert len(given) == 2500 and len(over) == 34  # of 48, 14 by rounding alone
     assert by_kind["timestamp-clipped"] | by_kind["timestamp-over"] == over

@@ -14,14 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vtg.annotations import sample_table as tables
-from vtg.annotations import table_cache as reading
+from vtg.annotations import sample_table, table_cache
 from vtg.annotations.sample import Problem, Sample, read_samples, resolve_video
 from vtg.annotations.sample_table import SampleTable
 from vtg.annotations.table_cache import read_table, video_stamps
 from vtg.annotations.target import NoMoment, Spans, Unlabelled
 from vtg.errors import ConfigError
-from vtg.video.files import video_files as storage
+from vtg.video.files import video_files
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
 JSON = st.recursive(
@@ -69,8 +68,8 @@ def plain(count: int, **more) -> list[dict]:
 @pytest.fixture
 def mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every file counts as large, and batches are small; the cache folder."""
-    monkeypatch.setattr(reading, "SMALL_BYTES", 0)
-    monkeypatch.setattr(tables, "BATCH_ROWS", 4)
+    monkeypatch.setattr(table_cache, "SMALL_BYTES", 0)
+    monkeypatch.setattr(sample_table, "BATCH_ROWS", 4)
     return tmp_path / "cache"
 
 
@@ -82,8 +81,8 @@ def test_a_table_is_the_list_of_its_samples(tmp_path_factory, rows, large, data)
     found = list(read_samples(path))
     expected = [one for one in found if isinstance(one, Sample)]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(tables, "BATCH_ROWS", 4)
-        patched.setattr(reading, "SMALL_BYTES", 0 if large else 1 << 20)
+        patched.setattr(sample_table, "BATCH_ROWS", 4)
+        patched.setattr(table_cache, "SMALL_BYTES", 0 if large else 1 << 20)
         table, lost = read_table(path, cache_dir=str(folder / "cache"))
         again, lost_again = read_table(path, cache_dir=str(folder / "cache"))
     assert [one.problem for one in lost] == [one for one in found if isinstance(one, Problem)] and lost == lost_again
@@ -168,7 +167,7 @@ def test_a_cache_folder_that_cannot_be_is_named(tmp_path, mapped):
 
 
 def read_in_a_child(path: str, cache: str) -> list[str]:
-    reading.SMALL_BYTES = 0
+    table_cache.SMALL_BYTES = 0
     return list(read_table(path, cache_dir=cache)[0].qids())
 
 
@@ -226,7 +225,7 @@ def test_videos_looked_for_together_are_those_their_names_resolve_to_one_by_one(
         *("s.tar::a.mp4", "s.tar::b.mp4", "gone.tar::a.mp4", "s3://bucket/a.mp4", "ftp://host/a.mp4"),
     ]
     for video_dir in (None, ".", "/", "data/videos", "data/videos/", str(folder), "gone", "s3://bucket", "ftp://host"):
-        expected = [storage.stamp(resolve_video(name, video_dir)) for name in names]
+        expected = [video_files.stamp(resolve_video(name, video_dir)) for name in names]
         assert video_stamps(pa.array(names), video_dir).tolist() == [list(stamp) for stamp in expected]
     sizes = dict(zip(names, video_stamps(pa.array(names), "data/videos")[:, 0].tolist(), strict=True))
     assert [sizes[name] for name in ("a.mp4", "videos/a.mp4", "beside.mp4", "s.tar::a.mp4")] == [1, 1, 10, 10]

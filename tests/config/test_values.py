@@ -3,7 +3,7 @@
 import pytest
 from hydra import compose, initialize_config_dir
 
-from vtg.config import rules as checks
+from vtg.config import rules
 from vtg.config.load import load_config
 from vtg.config.schema import RLConfig, SFTConfig
 from vtg.entry import conf_dir
@@ -55,7 +55,7 @@ def test_a_value_that_cannot_be_is_refused_by_its_key(words):
 
 def test_a_package_that_is_not_there_is_named_with_what_installs_it(monkeypatch):
     monkeypatch.setattr("vtg.config.arguments.find_spec", lambda name: None)
-    monkeypatch.setattr(checks, "find_spec", lambda name: None)
+    monkeypatch.setattr(rules, "find_spec", lambda name: None)
     for word, install in {
         "trainer.report_to=wandb": "wandb is not installed; pip install 'vtg[wandb]', or set trainer.report_to=",
         "trainer.report_to=[tensorboard,mlflow]": "tensorboard is not installed; pip install tensorboard, or set ",

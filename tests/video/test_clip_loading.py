@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vtg.config.video_settings import VideoConfig
-from vtg.video import clip_loading as load
+from vtg.video import clip_loading
 from vtg.video.clip import DecodeError
 from vtg.video.clip_loading import load_clip
 from vtg.video.decoders import DECODERS
@@ -175,11 +175,11 @@ def test_what_pyav_cannot_read_falls_to_the_next_decoder_counted_and_logged_once
     path = make_video(TEN_S)
     monkeypatch.setitem(DECODERS, "torchcodec", DECODERS["pyav"])
     monkeypatch.setitem(DECODERS, "pyav", refuses)
-    load.take_fallbacks()
-    monkeypatch.setattr(load, "_warned", set())
+    clip_loading.take_fallbacks()
+    monkeypatch.setattr(clip_loading, "_warned", set())
     with caplog.at_level(logging.WARNING):
         clips = [load_clip(path, config(decoder="auto", fps=1.0)) for _ in range(3)]
-    assert len(clips[0].frames) == 10 and load.take_fallbacks() == {"decoded by torchcodec": 3}
+    assert len(clips[0].frames) == 10 and clip_loading.take_fallbacks() == {"decoded by torchcodec": 3}
     assert [record.getMessage() for record in caplog.records] == [
         f"torchcodec reads what pyav cannot (further files are only counted): {path}: cannot be decoded here"
     ]

@@ -16,7 +16,7 @@ from vtg.config.task_settings import TaskConfig
 from vtg.config.video_settings import VideoConfig
 from vtg.errors import ConfigError
 from vtg.tasks.span_task import SpanTask
-from vtg.video import video_index as indices
+from vtg.video import video_index
 from vtg.video.container import probe
 from vtg.video.video_index import VideoIndex, make_index
 
@@ -59,7 +59,7 @@ def test_only_what_is_new_or_changed_is_opened(folder, monkeypatch):
         opened.append(Path(path).name)
         return probe(path)
 
-    monkeypatch.setattr(indices, "probe", counting)
+    monkeypatch.setattr(video_index, "probe", counting)
     made(folder, NAMES)
     assert sorted(opened) == sorted(NAMES)
     opened.clear()
@@ -80,7 +80,7 @@ def test_a_stop_keeps_what_was_done(folder, monkeypatch):
         return probe(path)
 
     with monkeypatch.context() as patched:
-        patched.setattr(indices, "probe", stops)
+        patched.setattr(video_index, "probe", stops)
         with pytest.raises(KeyboardInterrupt):
             made(folder, NAMES)
     assert len(VideoIndex.read(folder / "x.parquet")) == 3
@@ -120,7 +120,7 @@ def test_objects_in_a_store_are_known_by_name_and_never_opened_for_planning(fold
 def test_it_is_found_beside_the_rows(folder):
     rows = str(folder / "rows.jsonl")
     assert VideoIndex.beside(rows, None) is None and VideoIndex.beside(None, None) is None
-    made(folder, NAMES).write(rows + indices.ENDING)
+    made(folder, NAMES).write(rows + video_index.ENDING)
     found = VideoIndex.beside(rows, None)
     assert found is not None and len(found) == 5
     with pytest.raises(ConfigError, match=r"rows\.txt: not an index of videos .*python -m vtg\.inspect --index"):

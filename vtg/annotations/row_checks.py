@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
-from vtg.annotations import raw_rows as rows
+from vtg.annotations import raw_rows
 from vtg.video.files import address
 
 REQUIRED = ("video", "duration", "timestamp", "sentence")
@@ -208,22 +208,22 @@ def _number_fault(value: object) -> str | None:
 
 def _not_json(raw: bytes, error: Exception) -> Finding:
     match raw:
-        case rows.UNCLOSED:
+        case raw_rows.UNCLOSED:
             return Finding("file", "file-truncated", "ends inside its array (cut off?); fetch it again, or add ]")
-        case rows.COMMA:
+        case raw_rows.COMMA:
             return Finding("file", "file-comma", "needs exactly one comma between two rows; correct it here")
-        case rows.AFTER_END:
+        case raw_rows.AFTER_END:
             return Finding("file", "file-after-end", "goes on after its array; keep one array, or one row a line")
-        case rows.ONE_OBJECT:
+        case raw_rows.ONE_OBJECT:
             return Finding("file", "file-one-object", f"is one JSON object, not rows; {CONVERT}")
-        case rows.NO_ROWS:
-            size = f"{rows.MAX_SKIPPED_BYTES >> 30} GiB"
+        case raw_rows.NO_ROWS:
+            size = f"{raw_rows.MAX_SKIPPED_BYTES >> 30} GiB"
             return Finding("file", "file-no-rows", f"holds no row that ends within {size}; name a file of JSON rows")
-        case rows.UTF_16 | rows.GZIP:
+        case raw_rows.UTF_16 | raw_rows.GZIP:
             form = raw.decode().strip()
             return Finding("file", "file-encoding", f"is {form}, not UTF-8 JSON; turn it into plain UTF-8 text first")
-    if len(raw) >= rows.MAX_ROW_BYTES:
-        text = f"is longer than {rows.MAX_ROW_BYTES >> 20} MiB; put each row on a line, or move bulky metadata out"
+    if len(raw) >= raw_rows.MAX_ROW_BYTES:
+        text = f"is longer than {raw_rows.MAX_ROW_BYTES >> 20} MiB; put each row on a line, or move bulky metadata out"
         return Finding("row", "row-too-long", text)
     if isinstance(error, RecursionError):
         return Finding("row", "row-too-deep", "is nested too deep to be read; flatten its metadata")

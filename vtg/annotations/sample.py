@@ -16,8 +16,7 @@ from typing import Any
 
 import msgspec
 
-from vtg.annotations import raw_rows as rows
-from vtg.annotations import row_checks as checks
+from vtg.annotations import raw_rows, row_checks
 from vtg.annotations.target import NoMoment, Span, Spans, Target, Unlabelled
 from vtg.video.files.address import TAR_MEMBER, is_address
 
@@ -105,12 +104,12 @@ def read_samples(path: str | os.PathLike[str]) -> Iterator[Sample | Problem]:
     be read; a file without rows gives one problem.
     """
     path = os.fspath(path)
-    empty, decoder = True, checks.RowDecoder()
-    for line, raw in rows.raw_rows(path):
+    empty, decoder = True, row_checks.RowDecoder()
+    for line, raw in raw_rows.raw_rows(path):
         empty = False
         try:
             fast = decoder.decode(raw)
-            clean = checks.is_clean(fast)
+            clean = row_checks.is_clean(fast)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             clean = False
         if clean:
@@ -140,7 +139,7 @@ def empty_file(path: str) -> Problem:
 
 def check_row(raw: bytes, *, path: str, line: int) -> tuple[dict[str, Any] | None, list[Problem]]:
     """Everything wrong with one raw row, and the row itself, or None if it is not a JSON object."""
-    row, findings = checks.check(raw)
+    row, findings = row_checks.check(raw)
     return row, [Problem(path, line, found.field, found.message, found.severity, found.kind) for found in findings]
 
 
@@ -203,12 +202,12 @@ def _sample(row: dict[str, Any], *, path: str, line: int) -> Sample:
         video_end_s=_optional_float(row.get("video_end")),
         difficulty=_optional_float(row.get("difficulty")),
         pred=None if pred is None else (float(pred[0]), float(pred[1])),
-        metadata={key: value for key, value in row.items() if key not in checks.KEYS},
+        metadata={key: value for key, value in row.items() if key not in row_checks.KEYS},
         place=f"{path}:{line}",
     )
 
 
-def _clean_sample(row: checks.Row, metadata: dict[str, Any], *, path: str, line: int) -> Sample:
+def _clean_sample(row: row_checks.Row, metadata: dict[str, Any], *, path: str, line: int) -> Sample:
     """`_sample` of a row without any fault, which has its types already."""
     times, duration_s = row.timestamp, row.duration
     pairs: Any = (times,) if isinstance(times[0], float) else times

@@ -28,8 +28,7 @@ from vtg.annotations.sample import Problem, resolve_video, video_places
 from vtg.annotations.sample_table import Lost, SampleTable, write_samples
 from vtg.errors import ConfigError
 from vtg.output import cache_home, read_jsonl, temporary_name
-from vtg.video.files import address
-from vtg.video.files import video_files as storage
+from vtg.video.files import address, video_files
 
 log = logging.getLogger(__name__)
 
@@ -83,8 +82,8 @@ def video_stamps(videos: pa.Array, video_dir: str | None) -> np.ndarray:
 
     def stamp(name: str) -> tuple[int, int]:
         # Most lie in the first place: one question instead of two, which on a network file system is half of the time.
-        found = storage.stamp(video_places(name, video_dir)[0])
-        return found if found[0] >= 0 else storage.stamp(resolve_video(name, video_dir))
+        found = video_files.stamp(video_places(name, video_dir)[0])
+        return found if found[0] >= 0 else video_files.stamp(resolve_video(name, video_dir))
 
     def part(at: int) -> np.ndarray:
         names = videos.slice(at, STAT_CHUNK).to_pylist()

@@ -6,8 +6,7 @@ from typing import Any
 
 import msgspec
 
-from vtg.annotations import raw_rows as rows
-from vtg.annotations import row_checks as checks
+from vtg.annotations import raw_rows, row_checks
 from vtg.annotations.sample import Problem, Sample, empty_file, resolve_video, sample_of
 from vtg.annotations.target import Unlabelled
 from vtg.errors import SampleError
@@ -18,7 +17,7 @@ OPEN = ("duration", "timestamp")
 
 def has_open_rows(path: str) -> bool:
     """Whether a row of the file lacks its duration or its moments. Raises OSError when it cannot be read."""
-    return any(row is not None and _lacks(row) for row in (_row(raw) for _, raw in rows.raw_rows(path)))
+    return any(row is not None and _lacks(row) for row in (_row(raw) for _, raw in raw_rows.raw_rows(path)))
 
 
 def read_open_rows(path: str, *, video_dir: str | None) -> Iterator[Sample | Problem]:
@@ -28,7 +27,7 @@ def read_open_rows(path: str, *, video_dir: str | None) -> Iterator[Sample | Pro
     video_start to video_end, or of the file. Raises OSError when the file cannot be read.
     """
     empty, durations = True, dict[str, float]()
-    for line, raw in rows.raw_rows(path):
+    for line, raw in raw_rows.raw_rows(path):
         empty = False
         row = _row(raw)
         lacks = () if row is None else _lacks(row)
@@ -65,9 +64,9 @@ def _lacks(row: dict[str, Any]) -> tuple[str, ...]:
     return tuple(key for key in OPEN if row.get(key) is None or row[key] == [])
 
 
-def _other_fault(row: dict[str, Any], lacks: tuple[str, ...]) -> checks.Finding | None:
+def _other_fault(row: dict[str, Any], lacks: tuple[str, ...]) -> row_checks.Finding | None:
     """The first error of a row beside what it lacks."""
-    _, findings = checks.check(msgspec.json.encode(row))
+    _, findings = row_checks.check(msgspec.json.encode(row))
     errors = (finding for finding in findings if finding.severity == "error")
     return next((error for error in errors if error.kind not in {f"{key}-missing" for key in lacks}), None)
 

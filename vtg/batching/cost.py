@@ -22,7 +22,7 @@ from vtg.tasks.answer import MAX_MOMENTS
 from vtg.tasks.span_task import SpanTask
 from vtg.video.clip_cost import clip_cost
 from vtg.video.container import probe
-from vtg.video.files import video_files as storage
+from vtg.video.files import video_files
 from vtg.video.video_index import PROBES, VideoIndex
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _probe(names: Iterable[tuple[int, str]], count: int, facts: VideoFacts, *, p
     """Fills in the facts of these files, (place in `facts`, path); returns how many were left out as remote."""
 
     def look(at: int, path: str) -> bool:
-        if storage.is_remote(path):
+        if video_files.is_remote(path):
             return False
         try:
             info = probe(path)

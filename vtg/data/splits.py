@@ -19,8 +19,7 @@ from vtg.config.data_settings import DataConfig
 from vtg.data.skip_report import Skipped, SkipReport
 from vtg.errors import ConfigError
 from vtg.video.clip import DecodeError
-from vtg.video.files import stores
-from vtg.video.files import video_files as storage
+from vtg.video.files import stores, video_files
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +58,7 @@ def _left_out(table: SampleTable, lost: Sequence[Lost], gone: np.ndarray, video_
             yield Skipped(f"{problem.path}:{problem.line}", f"{problem.field}: {problem.message}")
         else:
             one = table[at]
-            reason = f"video: {storage.why_absent(resolve_video(one.video, video_dir))}"
+            reason = f"video: {video_files.why_absent(resolve_video(one.video, video_dir))}"
             yield Skipped(one.place, reason, one.qid, one.video)
 
 
@@ -68,7 +67,7 @@ def _check_stores(names: pa.Array, video_dir: str | None) -> None:
     remote = names.filter(pc.match_substring(names, "://"))  # pyright: ignore[reportAttributeAccessIssue]
     for name in (*remote.slice(0, 1).to_pylist(), *names.slice(0, 1).to_pylist()):
         address = resolve_video(name, video_dir)
-        if storage.is_remote(address) and storage.exists(address):
+        if video_files.is_remote(address) and video_files.exists(address):
             with suppress(DecodeError):  # its row says so
                 stores.file_system(address)
 

@@ -13,11 +13,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from vtg.annotations import raw_rows as rows
-from vtg.annotations import row_checks as checks
-from vtg.annotations import sample as schema
+from vtg.annotations import row_checks
+from vtg.annotations.raw_rows import raw_rows
 from vtg.annotations.row_checks import Finding
-from vtg.annotations.sample import Problem
+from vtg.annotations.sample import Problem, check_row, empty_file
 from vtg.doctor.video_checks import VideoChecks
 
 # Hashes of their names in a Python set: some ten megabytes, which no file can make more.
@@ -147,20 +146,20 @@ class Sink(Protocol):
 def audit_file(path: str, report: Report, *, videos: VideoChecks | None = None, sink: Sink | None = None) -> None:
     """Checks every row of a file into the report. Raises OSError when the file cannot be read."""
     report.files.append(path)
-    decoder, qids, empty = checks.RowDecoder(), FirstSeen(), True
-    for line, raw in rows.raw_rows(path):
+    decoder, qids, empty = row_checks.RowDecoder(), FirstSeen(), True
+    for line, raw in raw_rows(path):
         empty = False
         try:
             row = decoder.decode(raw)
             # Nearly all rows pass this compiled check; only the others are looked at key by key, which is slower.
-            clean = videos is None and checks.is_clean(row)
+            clean = videos is None and row_checks.is_clean(row)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             row, clean = None, False
         problems: list[Problem] = []
         if row is not None and clean:
             video, duration_s, qid = row.video, row.duration, row.qid
         else:
-            whole, problems = schema.check_row(raw, path=path, line=line)
+            whole, problems = check_row(raw, path=path, line=line)
             if (
                 videos is not None
                 and whole is not None
@@ -186,7 +185,7 @@ def audit_file(path: str, report: Report, *, videos: VideoChecks | None = None, 
         if sink is not None:
             sink.keep(raw, problems)
     if empty:
-        report.add(schema.empty_file(path))
+        report.add(empty_file(path))
     report.tables_full |= qids.count >= qids.LIMIT or len(report.videos) >= MAX_VIDEOS
 
 
@@ -209,7 +208,7 @@ def _with_duration(
     filled = msgspec.json.decode(msgspec.json.format(raw, indent=-1), type=dict[str, msgspec.Raw])
     filled["duration"] = msgspec.Raw(msgspec.json.encode(duration_s))
     raw = msgspec.json.encode(filled)
-    whole, problems = schema.check_row(raw, path=missing.path, line=missing.line)
+    whole, problems = check_row(raw, path=missing.path, line=missing.line)
     text = f"was missing; filled in: {source}"
     return raw, whole, [as_problem(Finding("duration", "duration-filled", text, "warning")), *problems]
 

@@ -4,8 +4,8 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from vtg.annotations import sample as schema
 from vtg.annotations.row_checks import Finding
+from vtg.annotations.sample import resolve_video
 from vtg.video.files import address
 
 
@@ -61,7 +61,7 @@ class VideoChecks:
         """`_check_file` of a row's video, from memory where another row named it before."""
         path = self._paths.get(video)
         if path is None:
-            path = self._paths[video] = schema.resolve_video(video, self._video_dir)
+            path = self._paths[video] = resolve_video(video, self._video_dir)
         if path not in self._files:
             self._files[path] = self._check_file(path)
         return self._files[path]

@@ -39,8 +39,7 @@ from vtg.output import stdout_may_close
 from vtg.progress_bar import ProgressBar, counted
 from vtg.video.clip import DecodeError
 from vtg.video.decoders import DECODERS
-from vtg.video.files import address
-from vtg.video.files import video_files as storage
+from vtg.video.files import address, video_files
 from vtg.video.frame_sampling import POLICIES
 
 ANNOTATION_ENDINGS = (".jsonl", ".json")
@@ -61,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         return compare_decoders(path, as_json=options.json)
     if options.index:
         return index_videos(options.path, options.output, video_dir=options.video_dir, as_json=options.json)
-    if not storage.exists(path):
+    if not video_files.exists(path):
         why = address.fault(path) or f"{path}: no such file; give a video or an annotation file (.jsonl, .json)"
         print(f"error: {why}", file=sys.stderr)
         return 2

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from vtg.annotations import raw_rows as rows
+from vtg.annotations import raw_rows
 from vtg.annotations.sample import Problem, Sample, read_samples, resolve_video
-from vtg.video.files import video_files as storage
+from vtg.video.files import video_files
 
 # `vtg.validate` lists them all, grouped by kind.
 SHOWN_PROBLEMS = 10
@@ -23,7 +23,7 @@ def inspect_annotations(path: str, *, video_dir: str | None = None) -> Report:
     columns: dict[str, Counter[str]] = {}
     count = 0
     # A pass of its own over raw rows: columns are those of all rows, broken ones and unknown keys too.
-    for _, raw in rows.raw_rows(path):
+    for _, raw in raw_rows.raw_rows(path):
         count += 1
         for key, value in _object(raw).items():
             columns.setdefault(key, Counter())[TYPES[type(value)]] += 1
@@ -53,7 +53,7 @@ def inspect_annotations(path: str, *, video_dir: str | None = None) -> Report:
         "trimmed_rows": sum(sample.video_start_s is not None for sample in samples),
     }
     if video_dir is not None:
-        missing = [video for video in videos if not storage.exists(resolve_video(video, video_dir))]
+        missing = [video for video in videos if not video_files.exists(resolve_video(video, video_dir))]
         report |= {"missing_videos": len(missing), "missing_examples": missing[:SHOWN_PROBLEMS]}
     return report
 

@@ -26,7 +26,7 @@ from av.error import FFmpegError
 from vtg.errors import ConfigError
 from vtg.video.clip import Clip
 from vtg.video.clip_encoding import CACHE_FORMATS, FORMAT, UnreadableEntry, pack_clip, unpack_clip
-from vtg.video.files import video_files as storage
+from vtg.video.files import video_files
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def clip_key(path: str, **settings: object) -> str:
     Raises:
         DecodeError: there is no such file.
     """
-    seen = [FORMAT, *storage.identity(path), settings]
+    seen = [FORMAT, *video_files.identity(path), settings]
     return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:40]
 
 

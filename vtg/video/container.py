@@ -19,8 +19,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from vtg.video.clip import DecodeError
-from vtg.video.files import formats
-from vtg.video.files import video_files as storage
+from vtg.video.files import formats, video_files
 from vtg.video.frame_index import FrameIndex, VideoInfo
 from vtg.video.packet_scan import PacketScan, ffmpeg_reason
 
@@ -103,7 +102,7 @@ def open_video(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
     """
     # FFmpeg writes to stderr by itself, from any thread; what matters of it is in the errors raised.
     av.logging.set_level(None)
-    with storage.opened(path) as source, _container(path, source) as container:
+    with video_files.opened(path) as source, _container(path, source) as container:
         streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
         if not streams:
             kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "none"
@@ -121,11 +120,11 @@ def _container(path: str, source: str | IO[bytes]) -> InputContainer:
     try:
         return av.open(source, "r", options=formats.options(), **READ_ANY_METADATA)
     except (FFmpegError, ValueError) as error:
-        size = storage.stamp(path)[0]
+        size = video_files.stamp(path)[0]
         # FFmpeg raises this for a format that is not on the list, but for some damaged files as well.
         may_be_refused = isinstance(error, ArgumentError)
         other = ", or of a format that is not opened, as playlists and still images" if may_be_refused else ""
-        size_text = f"; {size} bytes" if size > 0 or not storage.is_remote(path) else ""
+        size_text = f"; {size} bytes" if size > 0 or not video_files.is_remote(path) else ""
         raise DecodeError(
             f"{path}: not a readable video ({ffmpeg_reason(error)}{other}{size_text}); "
             "check that the download is complete, and no web page"

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from vtg.config.video_settings import VIDEO_MEANS, VideoConfig
-from vtg.video import clip_loading as load
+from vtg.video import clip_loading
 from vtg.video.clip import Clip, DecodeError
 from vtg.video.clip_cache import ClipCache, clip_key
 from vtg.video.files.fetched import FetchedVideos
@@ -42,7 +42,7 @@ class TimedLoader:
         """
         try:
             if path not in self._stuck:
-                return within(self.timeout_s, load.load_clip, path, config, **times)
+                return within(self.timeout_s, clip_loading.load_clip, path, config, **times)
         except TimeoutError:
             self._stuck.add(path)
         raise DecodeError(
@@ -108,7 +108,7 @@ class ClipProvider:
         if self._disk is not None:
             own = self._disk.take_counts()
             taken.update({f"disk {name}": own[name] for name in DISK_COUNTS})
-        return taken + load.take_fallbacks()
+        return taken + clip_loading.take_fallbacks()
 
     def _read(self, path: str, times: dict[str, Any], *, seed: int) -> Clip:
         """From the cache on disk, else decoded, and then put there."""

@@ -14,7 +14,7 @@ from vtg.config.video_settings import VideoConfig
 from vtg.errors import ConfigError
 from vtg.video.clip import DecodeError
 from vtg.video.clip_loading import load_clip
-from vtg.video.episodes import frame_provider as module
+from vtg.video.episodes import frame_provider
 from vtg.video.episodes.frame_provider import FrameProvider, Frames, NullFrameProvider
 from vtg.video.episodes.records import FilePart, VideoRecord
 
@@ -145,8 +145,8 @@ def test_each_camera_has_a_part_of_its_own(make_video, frame_numbers):
 
 def test_one_call_decodes_in_one_pass_and_the_next_call_not_at_all(make_video, monkeypatch):
     passes = []
-    decode = module.decode_frames
-    monkeypatch.setattr(module, "decode_frames", lambda *a, **k: passes.append(len(a[1])) or decode(*a, **k))
+    decode = frame_provider.decode_frames
+    monkeypatch.setattr(frame_provider, "decode_frames", lambda *a, **k: passes.append(len(a[1])) or decode(*a, **k))
     provider, record = FrameProvider(), record_of(make_video(STEADY_MS))
     provider.frames_at(record, [3.0, 0.0, 3.0, 0.05])
     provider.frames_at(record, [0.0, 3.0, 4.0])
@@ -158,7 +158,7 @@ def test_memory_stays_within_its_bound(make_video):
     provider, record = FrameProvider(cache_bytes=6 * frame_bytes), record_of(make_video(STEADY_MS))
     got = provider.frames_at(record, [0.1 * at for at in range(50)])
     assert all(frame is not None and frame.base is None and not frame.flags.writeable for frame in got)
-    held = sum(module._bytes(value) for value in provider.memory.values())
+    held = sum(frame_provider._bytes(value) for value in provider.memory.values())
     assert 0 < held == provider.memory.held_bytes <= 6 * frame_bytes
 
 
@@ -207,14 +207,14 @@ def test_sixteen_threads_get_the_right_frames(three_episodes, frame_numbers, tmp
 
 
 def test_threads_that_want_the_same_frames_decode_them_once(make_video, monkeypatch):
-    passes, decode = [], module.decode_frames
+    passes, decode = [], frame_provider.decode_frames
     start = threading.Barrier(8)
 
     def slow(index, chosen, **settings):
         passes.append(chosen.tolist())
         return decode(index, chosen, **settings)
 
-    monkeypatch.setattr(module, "decode_frames", slow)
+    monkeypatch.setattr(frame_provider, "decode_frames", slow)
     provider, record = FrameProvider(), record_of(make_video(STEADY_MS))
 
     def ask(_: int):

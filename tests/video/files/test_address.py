@@ -20,8 +20,7 @@ from vtg.errors import ConfigError
 from vtg.inspect import __main__ as inspect
 from vtg.video.clip import DecodeError
 from vtg.video.container import probe
-from vtg.video.files import address, stores
-from vtg.video.files import video_files as storage
+from vtg.video.files import address, stores, video_files
 from vtg.video.files.fetched import FetchedVideos
 
 REFUSED = [
@@ -59,17 +58,17 @@ def test_an_address_of_another_kind_is_refused_wherever_it_is_opened(tmp_path, n
         with fetched.local(name):
             pass
 
-    for use in (stores.file_system, probe, *([fetch] if storage.is_remote(name) else [])):
+    for use in (stores.file_system, probe, *([fetch] if video_files.is_remote(name) else [])):
         with pytest.raises(DecodeError, match="is not opened: "):
             use(name)
-    assert not storage.exists(name) and not (tmp_path / "fetched").exists()
+    assert not video_files.exists(name) and not (tmp_path / "fetched").exists()
 
 
 @given(st.text(min_size=1))
 def test_what_is_not_refused_is_a_path_or_an_address_of_a_known_kind(text):
     for name in (text, f"a://{text}", f"s3://{text}", f"reference://{text}", f"{text}.tar::b.mp4"):
-        holder, _ = storage.split_member(name) if not name.startswith("file://") else (name, None)
-        if address.fault(name) is None and storage.is_remote(name):
+        holder, _ = video_files.split_member(name) if not name.startswith("file://") else (name, None)
+        if address.fault(name) is None and video_files.is_remote(name):
             scheme, _, rest = holder.partition("://")
             assert scheme in address.schemes() and "::" not in rest
 

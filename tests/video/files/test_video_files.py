@@ -27,8 +27,7 @@ from vtg.video.clip import DecodeError
 from vtg.video.clip_loading import load_clip
 from vtg.video.container import probe, read_index
 from vtg.video.decoders import DECODERS
-from vtg.video.files import stores
-from vtg.video.files import video_files as storage
+from vtg.video.files import stores, video_files
 from vtg.video.files.fetched import FetchedVideos
 from vtg.video.provider import ClipProvider
 
@@ -83,10 +82,10 @@ def test_every_member_is_found_where_it_lies(tmp_path_factory, members):
     path = write_tar(tmp_path_factory.mktemp("tar") / "a.tar", members)
     whole = Path(path).read_bytes()
     for name, content in members.items():
-        first, size = storage.member_range(path, name)
+        first, size = video_files.member_range(path, name)
         assert whole[first : first + size] == content
-        assert storage.stamp(f"{path}::{name}") == (len(content), Path(path).stat().st_mtime_ns)
-    assert not storage.exists(f"{path}::absent.mp4")
+        assert video_files.stamp(f"{path}::{name}") == (len(content), Path(path).stat().st_mtime_ns)
+    assert not video_files.exists(f"{path}::absent.mp4")
 
 
 def test_of_several_members_with_one_name_the_last_counts(tmp_path):
@@ -96,18 +95,18 @@ def test_of_several_members_with_one_name_the_last_counts(tmp_path):
         info = tarfile.TarInfo("a")
         info.size = 5
         tar.addfile(info, io.BytesIO(b"newer"))
-    assert storage.member_range(path, "a")[1] == 5
+    assert video_files.member_range(path, "a")[1] == 5
 
 
 def test_the_members_of_a_large_tar_file_are_looked_up_once(tmp_path, cache, monkeypatch):
-    monkeypatch.setattr(storage, "STORED_MEMBERS", 1)
+    monkeypatch.setattr(video_files, "STORED_MEMBERS", 1)
     path = write_tar(tmp_path / "a.tar", {"a": b"abc", "b": b"de"})
-    expected = storage.member_range(path, "b")
+    expected = video_files.member_range(path, "b")
     assert len(list((cache / "vtg" / "tars").glob("*.npy"))) == 1
-    storage._member_table.cache_clear()
+    video_files._member_table.cache_clear()
     with monkeypatch.context() as patched:
-        patched.setattr(storage, "members", lambda holder: pytest.fail("looked through again"))
-        assert storage.member_range(path, "b") == expected
+        patched.setattr(video_files, "members", lambda holder: pytest.fail("looked through again"))
+        assert video_files.member_range(path, "b") == expected
 
 
 @pytest.mark.parametrize("decoder", list(DECODERS))
@@ -193,7 +192,7 @@ def test_facts_are_read_where_an_object_is(tmp_path, cache, store, video, member
 def test_file_addresses_are_paths(tmp_path, video):
     (tmp_path / "a b.mp4").write_bytes(Path(video).read_bytes())
     name = f"file://{tmp_path}/a%20b.mp4"
-    assert storage.exists(name) and not storage.exists(f"file://{tmp_path}/c.mp4")
+    assert video_files.exists(name) and not video_files.exists(f"file://{tmp_path}/c.mp4")
     provider = ClipProvider(replace(CONFIG, fetch_dir=str(tmp_path / "fetched")), factor=32)
     assert len(provider.clip(name).frames) == 20 and not (tmp_path / "fetched").exists()
 

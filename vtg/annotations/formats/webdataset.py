@@ -20,8 +20,7 @@ import msgspec
 from vtg.annotations.sample import Problem, Sample, sample_of
 from vtg.errors import ConfigError
 from vtg.video.clip import DecodeError
-from vtg.video.files import stores
-from vtg.video.files import video_files as storage
+from vtg.video.files import stores, video_files
 
 ENDING = ".tar"
 VIDEO_ENDINGS = ("mp4", "mkv", "webm", "mov", "avi", "m4v", "mpg", "mpeg", "ts", "flv", "ogv")
@@ -46,14 +45,14 @@ def shard_names(pattern: str) -> list[str]:
     for name in _written_out(pattern):
         if not glob.has_magic(name):
             found.append(name)
-        elif storage.is_remote(name):
+        elif video_files.is_remote(name):
             system, path = stores.file_system(name)
             scheme = name.partition("://")[0]
             listed = stores.with_retries(name, lambda system=system, path=path: system.glob(path))
             found += [one if "://" in one else f"{scheme}://{one.lstrip('/')}" for one in sorted(listed)]
         else:
             found += sorted(glob.glob(name))
-    missing = [name for name in found if not storage.is_remote(name) and not os.path.isfile(name)]
+    missing = [name for name in found if not video_files.is_remote(name) and not os.path.isfile(name)]
     if missing or not found:
         what = (
             f"{len(missing)} of its {len(found)} shards are not there ({missing[0]})" if missing else "no such shards"
@@ -77,7 +76,7 @@ def shards_of(pattern: str) -> list[tuple[str, int, int]]:
 def _stamps(pattern: str) -> list[tuple[str, int, int]]:
     found: list[tuple[str, int, int]] = []
     for name in shard_names(pattern):
-        if storage.is_remote(name):
+        if video_files.is_remote(name):
             system, path = stores.file_system(name)
             size = stores.with_retries(name, lambda system=system, path=path: system.size(path))
             found.append((name, size or 0, 0))
@@ -105,7 +104,7 @@ def _rows_of(shard: str, short: str) -> Iterator[Sample | Problem]:
     videos: dict[str, str] = {}
     sidecars: set[str] = set()
     waiting: list[tuple[str, str, bytes]] = []  # for their videos, which may come after them
-    for name, first, size, file in storage.members(shard):
+    for name, first, size, file in video_files.members(shard):
         key, ending = _key(name)
         if ending in VIDEO_ENDINGS:
             videos.setdefault(key, name)

@@ -20,8 +20,7 @@ from pathlib import PurePosixPath
 
 from vtg.errors import ConfigError
 from vtg.output import cache_home
-from vtg.video.files import stores
-from vtg.video.files import video_files as storage
+from vtg.video.files import stores, video_files
 
 OWN_FOLDER = "vtg-videos"
 
@@ -56,7 +55,7 @@ class FetchedVideos:
             DecodeError: it cannot be fetched.
             ConfigError: the folder cannot be written to, or fsspec needs another package for it.
         """
-        if not storage.is_remote(name):
+        if not video_files.is_remote(name):
             yield name
             return
         path = self._path(name)
@@ -80,13 +79,13 @@ class FetchedVideos:
                 os.close(file)
 
     def _path(self, name: str) -> str:
-        holder, member = storage.split_member(name)
+        holder, member = video_files.split_member(name)
         ending = PurePosixPath(member or holder).suffix[:8]
         return os.path.join(self.folder, sha256(name.encode(errors="surrogateescape")).hexdigest()[:40] + ending)
 
     def _fetch(self, name: str, path: str) -> None:
         beside = f"{path}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
-        holder, member = storage.split_member(name)
+        holder, member = video_files.split_member(name)
         system, address = stores.file_system(holder)
         try:
             os.makedirs(self.folder, exist_ok=True)
@@ -101,7 +100,7 @@ class FetchedVideos:
             if member is None:
                 system.get_file(address, beside)
                 return
-            first, size = storage.member_range(holder, member)
+            first, size = video_files.member_range(holder, member)
             with open(beside, "wb") as file:
                 file.write(system.cat_file(address, start=first, end=first + size))
 

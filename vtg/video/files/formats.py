@@ -3,7 +3,7 @@
 from typing import IO
 
 from vtg.video.clip import DecodeError
-from vtg.video.files import video_files as storage
+from vtg.video.files import video_files
 
 # FFmpeg's names of the formats that are opened. Each holds its video in itself: a playlist (HLS, DASH, SDP, concat), a
 # numbered series of pictures or a filter graph would read other files and addresses than the one that was named.
@@ -28,8 +28,8 @@ def options() -> dict[str, str]:
 def check_head(path: str, source: str | IO[bytes]) -> None:
     """Raises DecodeError for a file that begins as a playlist."""
     if isinstance(source, str):
-        holder, member = storage.split_member(path)
-        first, _ = storage.member_range(holder, member) if member is not None else (0, 0)
+        holder, member = video_files.split_member(path)
+        first, _ = video_files.member_range(holder, member) if member is not None else (0, 0)
         with open(holder, "rb") as file:
             file.seek(first)
             head = file.read(16)
