@@ -41,13 +41,15 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.errors", "vtg.annotations.raw_rows", "vtg.annotations.row_checks", "vtg.annotations.target",
         "vtg.annotations.sample", "vtg.video",
     ),
-    "vtg.annotations.formats": ("vtg.errors", "vtg.annotations.raw_rows", "vtg.annotations.sample", "vtg.video"),
+    "vtg.annotations.formats": (
+        "vtg.errors", "vtg.annotations.target", "vtg.annotations.raw_rows", "vtg.annotations.sample", "vtg.video",
+    ),
     "vtg.annotations.sample_table": ("vtg.annotations.target", "vtg.annotations.sample"),
     "vtg.annotations.table_cache": (
         "vtg.errors", "vtg.output", "vtg.video.files.address", "vtg.annotations.sample", "vtg.video",
         "vtg.annotations.formats", "vtg.annotations.sample_table",
     ),
-    "vtg.tasks": ("vtg.errors", "vtg.config"),
+    "vtg.tasks": ("vtg.errors", "vtg.config", "vtg.annotations.target"),
     "vtg.data.encoding": ("vtg.errors", "vtg.video"),
     "vtg.data.lost_worker": (),
     "vtg.data.padding": ("vtg.data.encoding",),
@@ -93,7 +95,8 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.doctor": (
         "vtg.errors", "vtg.progress_bar", "vtg.video.files.address", "vtg.config", "vtg.entry",
-        "vtg.annotations.raw_rows", "vtg.annotations.row_checks", "vtg.annotations.sample", "vtg.video", "vtg.tasks",
+        "vtg.annotations.raw_rows", "vtg.annotations.row_checks", "vtg.annotations.target", "vtg.annotations.sample",
+        "vtg.video", "vtg.tasks",
         "vtg.data.encoding", "vtg.models", "vtg.memory", "vtg.logs", "vtg.evaluation.metrics",
         "vtg.demo",
     ),
@@ -134,7 +137,8 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.training.row_identity", "vtg.training.run_record", "vtg.training.run_dir", "vtg.training.run_results",
     ),
     "vtg.training.rl": (
-        "vtg.errors", "vtg.output", "vtg.logs", "vtg.config", "vtg.annotations.sample", "vtg.video",
+        "vtg.errors", "vtg.output", "vtg.logs", "vtg.config", "vtg.annotations.target", "vtg.annotations.sample",
+        "vtg.video",
         "vtg.annotations.sample_table", "vtg.tasks", "vtg.data.encoding", "vtg.batching.cost", "vtg.batching",
         "vtg.data", "vtg.models", "vtg.decoding", "vtg.training.processes", "vtg.training.progress",
         "vtg.training.batch_log", "vtg.training.guard", "vtg.training.stopping", "vtg.training.grounding_trainer",

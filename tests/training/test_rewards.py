@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vtg.annotations.sample import Sample
-from vtg.annotations.target import Spans
+from vtg.annotations.target import Span, Spans
 from vtg.config.load import load_config
 from vtg.config.rl_settings import RewardsConfig
 from vtg.config.task_settings import TaskConfig
 from vtg.entry import conf_dir
 from vtg.errors import ConfigError
 from vtg.tasks.answer import Answer, Status
-from vtg.tasks.iou import Span, temporal_iou
+from vtg.tasks.iou import temporal_iou
 from vtg.tasks.span_task import SpanTask
 from vtg.training.rl.rewards import REWARDS, Completion
 from vtg.training.rl.rewards.mixture import CHECKS, reward_terms

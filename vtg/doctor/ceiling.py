@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from vtg.annotations.sample import Sample
+from vtg.annotations.target import Span
 from vtg.evaluation.metrics import grounding_metrics
-from vtg.tasks.iou import Span, temporal_ious
+from vtg.tasks.iou import temporal_ious
 from vtg.tasks.span_task import SpanTask
 
 # Metrics of a single answer: ranked ones would ask for more answers than a ceiling has.

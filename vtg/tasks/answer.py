@@ -13,10 +13,10 @@ from enum import StrEnum
 from re import Pattern
 from typing import ClassVar, Protocol, Self
 
+from vtg.annotations.target import Span
 from vtg.config.task_settings import TaskConfig
 from vtg.errors import ConfigError, SampleError
 from vtg.tasks.answer_numbers import FRACTIONS, INTEGERS, NUMBERS_IN_SECONDS, TOKENS, answer_part, read_pairs
-from vtg.tasks.iou import Span
 
 SEPARATOR = ", "
 """Stands between the moments of one answer."""

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Span = tuple[float, float]
-
 
 def temporal_ious(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
     """IoU of spans, element by element under broadcasting: `(..., 2)` with `(..., 2)` gives `(...)`, values in [0, 1].

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+from vtg.annotations.target import Span
 from vtg.config.task_settings import TaskConfig
 from vtg.errors import ConfigError
 from vtg.tasks.answer import CODECS, Answer, Codec
-from vtg.tasks.iou import Span
 from vtg.tasks.prompts import (
     SELECTIONS,
     TAGGED_ANSWER,

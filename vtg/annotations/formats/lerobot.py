@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vtg.annotations.target import Span
 from vtg.errors import ConfigError
 from vtg.video.episodes.records import FilePart, VideoRecord
 
@@ -40,8 +41,6 @@ VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.m
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 TEXT_COLUMNS = ("subtask", "__index_level_0__")
 """Where meta/subtasks.parquet has its texts: pandas writes them as an index, with or without a name."""
-
-Span = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)

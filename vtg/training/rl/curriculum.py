@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from vtg.annotations.sample import Sample, Span
+from vtg.annotations.sample import Sample
 from vtg.annotations.sample_table import SampleTable
+from vtg.annotations.target import Span
 from vtg.config.rl_settings import CurriculumConfig
 from vtg.errors import ConfigError
 from vtg.output import write_text

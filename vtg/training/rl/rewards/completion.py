@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vtg.annotations.target import Span
 from vtg.tasks.answer import Answer, Status
-from vtg.tasks.iou import Span
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from vtg.tasks.iou import Span, set_iou
+from vtg.annotations.target import Span
+from vtg.tasks.iou import set_iou
 from vtg.training.rl.rewards.completion import Completion, length_s
 
 MEASURES = ("precision", "recall", "f1")
