@@ -25,6 +25,7 @@ from vtg.config.own_data import check_filled_in, unknown_choice
 from vtg.config.unknown import check_choice, check_flags, unknown_key
 from vtg.errors import ConfigError, JointRunError, RunError
 from vtg.output import print_any_text, stdout_may_close
+from vtg.ranks import is_main_process
 
 SchemaT = TypeVar("SchemaT")
 
@@ -73,7 +74,7 @@ def hydra_program(
         except ConfigError as error:  # ends here, because Hydra prints a line of its own about errors that reach it
             _end(2, str(error))
         except JointRunError as error:
-            if os.environ.get("RANK", "0") != "0":
+            if not is_main_process():
                 sys.exit(1)  # all ranks end with this error: rank 0 prints it for all
             _end(1, str(error))
         except RunError as error:
@@ -115,7 +116,7 @@ def compose_settings(config_name: str, overrides: Sequence[str], schema: type[Sc
 @contextmanager
 def loading(what: str) -> Iterator[None]:
     """Around slow imports: prints what is loaded, and keeps the garbage collector off the objects they make."""
-    if os.environ.get("RANK", "0") == "0":
+    if is_main_process():
         print(f"loading {what}", file=sys.stderr, flush=True)
     # torch and transformers make half a million objects that stay. Collections meanwhile are a fifth of the time of
     # these imports (a third on a busy machine), and every later full collection would go through them again.

@@ -1,9 +1,10 @@
 """Where the log lines of vtg's programs go."""
 
 import logging
-import os
 import sys
 import warnings
+
+from vtg.ranks import is_main_process
 
 
 def start_logging(level: int = logging.INFO) -> None:
@@ -14,9 +15,7 @@ def start_logging(level: int = logging.INFO) -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger().handlers[:] = [handler]
     logging.getLogger().setLevel(logging.WARNING)
-    # torchrun sets RANK before torch is imported; asking torch.distributed would cost that import, and a started group.
-    on_rank_0 = int(os.environ.get("RANK", "0")) == 0
-    logging.getLogger("vtg").setLevel(level if on_rank_0 else logging.ERROR)
+    logging.getLogger("vtg").setLevel(level if is_main_process() else logging.ERROR)
     # Of transformers' own deprecations, which a user of vtg can do nothing about.
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     transformers.utils.logging.set_verbosity_error()

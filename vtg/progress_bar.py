@@ -1,6 +1,5 @@
 """Progress of what takes its time: a bar on a terminal, a line now and then elsewhere, from one process of a run."""
 
-import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,6 +7,8 @@ from types import TracebackType
 from typing import TypeVar
 
 from tqdm import tqdm
+
+from vtg.ranks import is_main_process
 
 # Between two lines where stderr is a file: a day of training is 2,880 of them.
 LINE_S = 30.0
@@ -43,8 +44,7 @@ class ProgressBar:
         self._line_s, self._began_s, self._said_s = line_s, time.monotonic(), time.monotonic()
         self._says_end = leave
         self._tqdm: tqdm | None = None
-        # RANK, not torch.distributed: bars are also shown before torch is imported.
-        self._is_open = shown and os.environ.get("RANK", "0") == "0"
+        self._is_open = shown and is_main_process()
         # tqdm redraws one line with carriage returns, which a log file would keep every one of.
         if self._is_open and sys.stderr.isatty():
             self._tqdm = tqdm(total=total, initial=initial, desc=title, unit=unit, leave=leave)

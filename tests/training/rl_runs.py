@@ -151,7 +151,8 @@ def cut_back(out: Path, *, step: int) -> None:
 def _train_twice(out: Path, words: list[str]) -> None:
     import torch
 
-    from vtg.training.processes import is_main_process, processes_exit_together
+    from vtg.ranks import is_main_process
+    from vtg.training.processes import processes_exit_together
 
     with processes_exit_together():
         train(words)

@@ -59,7 +59,7 @@ def forget() -> None:
 def _run(kind: str, words: list[str]) -> None:
     import torch
 
-    from vtg.training.processes import is_main_process
+    from vtg.ranks import is_main_process
     from vtg.training.sft.run_sft import train as train_sft
 
     if kind in ("copy", "cut"):

@@ -24,9 +24,9 @@ from vtg.evaluation.question_reader import QuestionReader
 from vtg.models.checkpoint import Settings, save_settings
 from vtg.models.loading import whole_files
 from vtg.private_names import check_private_names
+from vtg.ranks import is_main_process
 from vtg.training.checkpoint_saving import STAGING, explain_write_errors, keep_best, rename_into_place
 from vtg.training.guard import FiniteGuard, StepBatch, answering_remedies, out_of_memory, training_remedies
-from vtg.training.processes import is_main_process
 from vtg.training.progress import Progress
 from vtg.training.stopping import StopOnSignal
 from vtg.training.zero.zero_trainer import ZeroTrainer

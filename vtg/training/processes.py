@@ -1,7 +1,6 @@
 """The processes of a run: which of them is the main one, and how they end, together or after one was lost."""
 
 import errno
-import os
 import re
 import signal
 import sys
@@ -22,12 +21,6 @@ LOST_PEER = re.compile(
 # Other errors of the system, such as a missing file, can come from reading: they are raised as they are.
 NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 """Errors of the system that only writing can have: full disk, quota, file size limit, read-only file system."""
-
-
-def is_main_process() -> bool:
-    """Whether this is rank 0, which writes files and logs for all."""
-    # From the environment: asked before torch is imported, and before there is a process group.
-    return int(os.environ.get("RANK", "0")) == 0
 
 
 def wait_for_all() -> None:

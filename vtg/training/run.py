@@ -24,12 +24,13 @@ from vtg.evaluation.partial_answers import AnswersSoFar, stamps
 from vtg.models.checkpoint import has_weights
 from vtg.models.loading import base_weights, load_model, tokens_per_second
 from vtg.output import read_jsonl
+from vtg.ranks import is_main_process
 from vtg.report import write_report
 from vtg.tasks.span_task import SpanTask
 from vtg.training.checkpoint_saving import BEST_BEFORE, STAGING, explain_write_errors, rename_into_place
 from vtg.training.grounding_trainer import GroundingTrainer
 from vtg.training.hf_arguments import has_validation
-from vtg.training.processes import is_main_process, wait_for_all
+from vtg.training.processes import wait_for_all
 from vtg.training.row_identity import answers_match, check_rows, row_digest, row_notes
 from vtg.training.run_dir import RunDir
 from vtg.training.run_record import FILES, RunRecord

@@ -22,9 +22,10 @@ from vtg.config.schema import RLConfig, SFTConfig
 from vtg.errors import ConfigError
 from vtg.models.checkpoint import has_weights, last_checkpoint
 from vtg.output import whole_lines, write_json, write_text
+from vtg.ranks import is_main_process
 from vtg.threads import openmp_settings
 from vtg.training.checkpoint_saving import STAGING
-from vtg.training.processes import is_main_process, wait_for_all
+from vtg.training.processes import wait_for_all
 from vtg.training.run_lock import hold_run_lock
 from vtg.training.run_record import FILES, RunRecord
 from vtg.versions import versions

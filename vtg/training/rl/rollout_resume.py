@@ -13,7 +13,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from vtg.decoding.shared_prefix import Prompt
 from vtg.output import write_json
-from vtg.training.processes import is_main_process
+from vtg.ranks import is_main_process
 from vtg.training.progress import TrainLog
 from vtg.training.rl.completions import (
     drop_completions,

@@ -18,8 +18,8 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from vtg.annotations.sample import Sample
 from vtg.config.schema import RLConfig
 from vtg.data.grounding_dataset import GroundingDataset, GroundingItem
+from vtg.ranks import is_main_process
 from vtg.training.grounding_trainer import GroundingTrainer
-from vtg.training.processes import is_main_process
 from vtg.training.rl.completions import (
     completion_row,
     completion_statistics,

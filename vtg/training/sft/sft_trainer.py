@@ -22,10 +22,10 @@ from vtg.data.skip_report import SkipReport
 from vtg.data.workers import worker_context
 from vtg.models.checkpoint import base_model
 from vtg.models.loading import choose_attention
+from vtg.ranks import is_main_process
 from vtg.training.batch_log import BatchSizes
 from vtg.training.grounding_trainer import GroundingTrainer, SaveBest
 from vtg.training.guard import StepBatch
-from vtg.training.processes import is_main_process
 from vtg.training.progress import Progress, TrainLog
 from vtg.training.sft.batches import PlannedBatches, PlannedLoader
 from vtg.training.sft.epoch_position import Position

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from vtg.training.processes import is_main_process
+from vtg.ranks import is_main_process
 
 log = logging.getLogger(__name__)
 
