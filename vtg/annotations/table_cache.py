@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from vtg.annotations.formats import FORMATS, format_name
-from vtg.annotations.sample import Problem, resolve_video, video_places
+from vtg.annotations.sample import Problem, Sample, resolve_video, video_places
 from vtg.annotations.sample_table import Lost, SampleTable, write_samples
 from vtg.errors import ConfigError
 from vtg.output import cache_home, read_jsonl, temporary_name
@@ -68,7 +68,7 @@ def read_table(path: str, *, cache_dir: str | None = None) -> tuple[SampleTable,
         if not (folder / "rows.arrow").is_file():
             with _locked(root / f"{of_file}.lock"):
                 if not (folder / "rows.arrow").is_file():
-                    _build(path, folder)
+                    _build(row_format.read(path), folder, path=path)
                     _remove_unused(root, of_file)
         with suppress(OSError):
             os.utime(folder)
@@ -115,14 +115,14 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _build(path: str, folder: Path) -> None:
+def _build(rows: Iterator[Sample | Problem], folder: Path, *, path: str) -> None:
     """Writes beside and renames."""
     beside = temporary_name(folder)
     log.info("reading %s once into %s", path, folder)
     beside.mkdir()
     try:
         with (beside / "rows.arrow").open("wb") as file:
-            lost = write_samples(FORMATS[format_name(path)].read(path), file, path=path)
+            lost = write_samples(rows, file, path=path)
         with (beside / "problems.jsonl").open("w", encoding="utf-8") as file:
             for one in lost:
                 fields = asdict(one.problem)
