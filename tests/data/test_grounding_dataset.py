@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from vtg.annotations.target import Unlabelled
 from vtg.config.data_settings import BatchingConfig, DataConfig
 from vtg.config.task_settings import TaskConfig
 from vtg.config.video_settings import VideoConfig
@@ -87,6 +88,14 @@ def test_a_sample_that_cannot_be_used_is_replaced_without_labels_and_told(
     batch = TrainingCollator(0, BatchingConfig())([item, stands_in])
     assert batch["skipped"] == [skipped]
     assert (batch["labels"][0] == IGNORE_INDEX).all() and (batch["labels"][1] != IGNORE_INDEX).any()
+
+
+def test_an_unlabelled_sample_is_asked_but_never_trained_on(qwen3_vl, demo_dir, samples):
+    unlabelled = replace(samples[0], target=Unlabelled())
+    skipped = dataset_of([unlabelled, *samples[1:]], qwen3_vl, demo_dir)[0].skipped
+    assert skipped.place == unlabelled.place
+    assert skipped.reason.endswith("timestamp: is missing, so it cannot be trained on; annotate it")
+    assert dataset_of([unlabelled], qwen3_vl, demo_dir, training=False)[0].skipped is None
 
 
 def test_a_stand_in_has_no_labels_and_a_batch_is_counted(qwen3_vl, demo_dir, samples):
