@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +26,7 @@ def test_a_string_gets_one_answer_and_a_list_gets_a_list(model, video):
     assert all(0 <= start <= end for grounding in both for start, end in grounding.spans_s)
     assert any(grounding.spans_s for grounding in both)
     assert model.ground(video, []) == []
+    assert model.ground(Path(video), queries[0]) == one
 
 
 def test_a_part_of_the_video_has_its_own_length(model, video):

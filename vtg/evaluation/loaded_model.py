@@ -1,5 +1,6 @@
 """The Python API: `vtg.load(run).ground(video, queries)`."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import overload
@@ -39,13 +40,18 @@ class LoadedModel:
 
     @overload
     def ground(
-        self, video: str, queries: str, *, video_start_s: float | None = None, video_end_s: float | None = None
+        self,
+        video: str | os.PathLike[str],
+        queries: str,
+        *,
+        video_start_s: float | None = None,
+        video_end_s: float | None = None,
     ) -> Grounding: ...
 
     @overload
     def ground(
         self,
-        video: str,
+        video: str | os.PathLike[str],
         queries: Sequence[str],
         *,
         video_start_s: float | None = None,
@@ -54,7 +60,7 @@ class LoadedModel:
 
     def ground(
         self,
-        video: str,
+        video: str | os.PathLike[str],
         queries: str | Sequence[str],
         *,
         video_start_s: float | None = None,
@@ -79,7 +85,7 @@ class LoadedModel:
                 raise ConfigError(f"queries: {query!r} holds no word; describe the moment to look for in a sentence")
         rows = self._grounder.ask(
             listed,
-            video=video,
+            video=os.fspath(video),
             video_start_s=video_start_s,
             video_end_s=video_end_s,
             max_new_tokens=self._max_new_tokens,
