@@ -37,7 +37,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.annotations.sample": (
         "vtg.video.files.address", "vtg.annotations.raw_rows", "vtg.annotations.row_checks", "vtg.annotations.target",
     ),
-    "vtg.video": ("vtg.errors", "vtg.output", "vtg.threads", "vtg.video.files.address", "vtg.config"),
+    "vtg.video": ("vtg.errors", "vtg.storage", "vtg.threads", "vtg.video.files.address", "vtg.config"),
     "vtg.annotations.unannotated_rows": (
         "vtg.errors", "vtg.annotations.raw_rows", "vtg.annotations.row_checks", "vtg.annotations.target",
         "vtg.annotations.sample", "vtg.video",
@@ -47,7 +47,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.annotations.sample_table": ("vtg.annotations.target", "vtg.annotations.sample"),
     "vtg.annotations.table_cache": (
-        "vtg.errors", "vtg.output", "vtg.video.files.address", "vtg.annotations.sample", "vtg.video",
+        "vtg.errors", "vtg.storage", "vtg.video.files.address", "vtg.annotations.sample", "vtg.video",
         "vtg.annotations.formats", "vtg.annotations.sample_table",
     ),
     "vtg.tasks": ("vtg.errors", "vtg.config", "vtg.annotations.target"),
@@ -61,37 +61,37 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.batching": (),
     "vtg.data": (
-        "vtg.errors", "vtg.output", "vtg.config", "vtg.annotations.sample", "vtg.video",
+        "vtg.errors", "vtg.storage", "vtg.config", "vtg.annotations.sample", "vtg.video",
         "vtg.annotations.sample_table", "vtg.annotations.table_cache", "vtg.tasks", "vtg.data.encoding",
         "vtg.data.padding", "vtg.data.packing",
     ),
-    "vtg.models": ("vtg.errors", "vtg.output", "vtg.config", "vtg.video", "vtg.tasks", "vtg.data.encoding"),
+    "vtg.models": ("vtg.errors", "vtg.storage", "vtg.config", "vtg.video", "vtg.tasks", "vtg.data.encoding"),
     "vtg.memory": ("vtg.config", "vtg.models"),
     "vtg.decoding": ("vtg.video", "vtg.data.encoding", "vtg.data.padding"),
     "vtg.training.processes": ("vtg.errors", "vtg.data.lost_worker"),
-    "vtg.training.progress": ("vtg.output", "vtg.progress_bar"),
+    "vtg.training.progress": ("vtg.storage", "vtg.progress_bar"),
     "vtg.export": (
         "vtg.errors", "vtg.output", "vtg.logs", "vtg.config", "vtg.video", "vtg.tasks", "vtg.data.encoding",
         "vtg.models",
     ),
     "vtg.evaluation.metrics": ("vtg.tasks",),
-    "vtg.report": ("vtg.errors", "vtg.output", "vtg.evaluation.metrics"),
+    "vtg.report": ("vtg.errors", "vtg.console", "vtg.storage", "vtg.evaluation.metrics"),
     "vtg.inspect": (
-        "vtg.errors", "vtg.output", "vtg.progress_bar", "vtg.video.files.address", "vtg.config", "vtg.entry",
+        "vtg.errors", "vtg.console", "vtg.progress_bar", "vtg.video.files.address", "vtg.config", "vtg.entry",
         "vtg.annotations.raw_rows", "vtg.annotations.sample", "vtg.video", "vtg.annotations.table_cache",
     ),
     "vtg.evaluation.prediction_rows": ("vtg.annotations.raw_rows", "vtg.tasks", "vtg.evaluation.metrics"),
     "vtg.evaluation.joining": (
         "vtg.annotations.sample", "vtg.tasks", "vtg.evaluation.metrics", "vtg.evaluation.prediction_rows",
     ),
-    "vtg.evaluation.span_picture": ("vtg.output", "vtg.evaluation.metrics"),
+    "vtg.evaluation.span_picture": ("vtg.storage", "vtg.evaluation.metrics"),
     "vtg.evaluation": (
         "vtg.errors", "vtg.output", "vtg.progress_bar", "vtg.config", "vtg.entry", "vtg.annotations.sample",
         "vtg.video", "vtg.tasks", "vtg.data.encoding", "vtg.data.padding", "vtg.data", "vtg.models",
         "vtg.evaluation.metrics",
     ),
     "vtg.demo": (
-        "vtg.errors", "vtg.output", "vtg.progress_bar", "vtg.config", "vtg.video", "vtg.tasks", "vtg.data.encoding",
+        "vtg.errors", "vtg.storage", "vtg.progress_bar", "vtg.config", "vtg.video", "vtg.tasks", "vtg.data.encoding",
         "vtg.data.padding", "vtg.models",
     ),
     "vtg.doctor": (
@@ -101,8 +101,8 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.demo",
     ),
     "vtg.evaluate": (
-        "vtg.output", "vtg.config", "vtg.tasks", "vtg.evaluation.metrics", "vtg.evaluation.prediction_rows",
-        "vtg.evaluation.joining",
+        "vtg.console", "vtg.storage", "vtg.config", "vtg.tasks", "vtg.evaluation.metrics",
+        "vtg.evaluation.prediction_rows", "vtg.evaluation.joining",
     ),
     "vtg.training.batch_log": (),
     "vtg.training.checkpoint_saving": ("vtg.errors", "vtg.output"),
@@ -116,11 +116,11 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.training.hf_arguments": ("vtg.errors", "vtg.config", "vtg.training.zero"),
     "vtg.training.row_identity": (
-        "vtg.errors", "vtg.output", "vtg.config", "vtg.annotations.sample", "vtg.annotations.sample_table",
+        "vtg.errors", "vtg.storage", "vtg.config", "vtg.annotations.sample", "vtg.annotations.sample_table",
         "vtg.data",
     ),
-    "vtg.training.run_lock": ("vtg.errors", "vtg.output"),
-    "vtg.training.run_record": ("vtg.errors", "vtg.output", "vtg.models"),
+    "vtg.training.run_lock": ("vtg.errors", "vtg.storage"),
+    "vtg.training.run_record": ("vtg.errors", "vtg.storage", "vtg.models"),
     "vtg.training.run_dir": (
         "vtg.ranks", "vtg.errors", "vtg.output", "vtg.threads", "vtg.versions", "vtg.config", "vtg.models",
         "vtg.training.processes", "vtg.training.checkpoint_saving", "vtg.training.run_lock",

@@ -23,8 +23,8 @@ from vtg.config.launcher import set_deepspeed_default
 from vtg.config.load import conf_dir, load_config, typed
 from vtg.config.own_data import check_filled_in, unknown_choice
 from vtg.config.unknown import check_choice, check_flags, unknown_key
+from vtg.console import print_any_text, stdout_may_close
 from vtg.errors import ConfigError, JointRunError, RunError
-from vtg.output import print_any_text, stdout_may_close
 from vtg.ranks import is_main_process
 
 SchemaT = TypeVar("SchemaT")

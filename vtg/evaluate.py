@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from vtg.config.task_settings import TaskConfig
+from vtg.console import stdout_may_close
 from vtg.evaluation.joining import Joined, join
 from vtg.evaluation.metrics import PRESETS, grounding_metrics
 from vtg.evaluation.prediction_rows import needs_parsing, read_rows
-from vtg.output import begins_with, stdout_may_close, write_text
+from vtg.storage.atomic import begins_with, write_text
 from vtg.tasks.answer import CODECS
 
 SHOWN = 20  # names of missing, extra and duplicate samples that a report spells out

@@ -16,7 +16,7 @@ from vtg.errors import ConfigError, RunError, SampleError
 from vtg.models.checkpoint import has_weights, save_settings
 from vtg.models.checkpoint_settings import CheckpointSettings, checkpoint_settings
 from vtg.models.hub import find_model
-from vtg.output import json_text, write_json, write_jsonl
+from vtg.storage.json_files import json_text, write_json, write_jsonl
 from vtg.tasks.span_task import SpanTask
 
 if TYPE_CHECKING:

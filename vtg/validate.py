@@ -14,11 +14,14 @@ from types import TracebackType
 
 import msgspec
 
+from vtg.annotations import sample as schema
+from vtg.annotations.sample import Problem
+from vtg.console import stdout_may_close
 from vtg.annotations.sample import Problem, spans_of
 from vtg.doctor import audit
 from vtg.doctor.video_checks import VideoChecks
 from vtg.errors import ConfigError
-from vtg.output import begins_with, stdout_may_close, temporary_name, write_text
+from vtg.storage.atomic import begins_with, temporary_name, write_text
 from vtg.video.files import address
 
 # Kinds of warnings that --fix repairs: with --strict such a row is written, not rejected.

@@ -11,7 +11,7 @@ import pytest
 from vtg.annotations.sample import Sample, read_samples
 from vtg.config.video_settings import VideoConfig
 from vtg.errors import ConfigError
-from vtg.output import write_json, write_jsonl
+from vtg.storage.json_files import write_json, write_jsonl
 from vtg.video.clip_loading import load_clip
 from vtg.video.episodes.frame_provider import FrameProvider
 from vtg.video.episodes.records import FilePart

@@ -16,7 +16,7 @@ from vtg.data.skip_report import Skipped, SkipReport, TooManyBadRows
 from vtg.data.splits import part_by_video, read_split, read_splits
 from vtg.data.training_collator import TrainingCollator
 from vtg.errors import ConfigError
-from vtg.output import read_jsonl
+from vtg.storage.json_files import read_jsonl
 from vtg.tasks.span_task import SpanTask
 
 VIDEO = VideoConfig(min_pixels=4096, max_pixels=4096)

@@ -10,7 +10,7 @@ import yaml
 from sft_runs import compose, losses, overrides, read
 
 from vtg.errors import ConfigError
-from vtg.output import write_jsonl
+from vtg.storage.json_files import write_jsonl
 from vtg.training.run_dir import RunDir
 from vtg.training.run_record import RunRecord
 from vtg.training.sft.run_sft import train

@@ -27,7 +27,10 @@ from vtg.annotations.formats import FORMATS, format_name
 from vtg.annotations.sample import Problem, Sample, resolve_video, video_places
 from vtg.annotations.sample_table import Lost, SampleTable, write_samples
 from vtg.errors import ConfigError
-from vtg.output import cache_home, read_jsonl, temporary_name
+from vtg.storage.atomic import temporary_name
+from vtg.storage.cache_home import cache_home
+from vtg.storage.json_files import read_jsonl
+from vtg.video.files import address
 from vtg.video.files import address, video_files
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from vtg.config.programs import DoctorConfig, PredictConfig
 from vtg.config.resume import RL_MEANS, TRAINER_MEANS, may_change_on_resume
 from vtg.config.schema import RLConfig
 from vtg.config.setting import dataclass_of, setting_of, settings
-from vtg.output import stdout_may_close
+from vtg.console import stdout_may_close
 
 # Key, type, default, whether a resume may change it, explanation.
 KeyRow = tuple[str, str, str, str, str]

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vtg.errors import RunError
-from vtg.output import json_text, whole_lines, write_text
+from vtg.storage.atomic import write_text
+from vtg.storage.json_files import json_text, whole_lines
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from vtg.config.data_settings import DemoConfig
 from vtg.demo.language import demo_sentence
 from vtg.demo.world import Event, World, make_world, render
 from vtg.errors import ConfigError
-from vtg.output import temporary_name
 from vtg.progress_bar import ProgressBar
+from vtg.storage.atomic import temporary_name
 
 SIZE = 112
 """Height and width of the videos, in pixels."""

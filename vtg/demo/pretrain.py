@@ -23,8 +23,9 @@ from vtg.demo.language import vocabulary
 from vtg.demo.pretrain_batches import KINDS, grounding_batch, vision_batch
 from vtg.demo.tiny_model import TINY_QWEN3_VL, build_qwen3_vl, train_tokenizer
 from vtg.models.patch_embed import project_patches_by_matmul
-from vtg.output import follow_umask, write_json
 from vtg.progress_bar import ProgressBar, counted
+from vtg.storage.atomic import follow_umask
+from vtg.storage.json_files import write_json
 from vtg.tasks.prompts import TEMPLATES
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from vtg.data.skip_report import Skipped
-from vtg.output import json_text, whole_lines, write_text
+from vtg.storage.atomic import write_text
+from vtg.storage.json_files import json_text, whole_lines
 from vtg.video.episodes.records import file_version
 
 log = logging.getLogger(__name__)

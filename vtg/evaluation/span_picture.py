@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vtg.evaluation.metrics import Spans, row_ious, row_spans
-from vtg.output import written_beside
+from vtg.storage.atomic import written_beside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -24,8 +24,8 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vtg.console import stdout_may_close
 from vtg.errors import ConfigError, RunError
-from vtg.output import stdout_may_close
 
 if TYPE_CHECKING:
     from vtg.export.checkpoint_export import ExportedModel

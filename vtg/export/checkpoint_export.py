@@ -25,7 +25,7 @@ from vtg.export.plain_answers import AnswerComparison, compare_answers
 from vtg.export.standalone import FRAMES_FILE, frames_module, set_greedy_generation, set_processor_sampling
 from vtg.models.checkpoint import adapter_base, is_adapter, read_settings, resolve_checkpoint, save_settings
 from vtg.models.loading import Model, load_model, load_processor, tokens_per_second
-from vtg.output import follow_umask, temporary_name, write_text
+from vtg.storage.atomic import follow_umask, temporary_name, write_text
 from vtg.tasks.span_task import SpanTask
 from vtg.video.clip import Clip
 

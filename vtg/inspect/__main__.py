@@ -30,12 +30,12 @@ from vtg.annotations.sample import resolve_video
 from vtg.config.rules import check_choices, check_video
 from vtg.config.schema import SFTConfig
 from vtg.config.video_settings import VideoConfig
+from vtg.console import stdout_may_close
 from vtg.entry import compose_settings
 from vtg.errors import ConfigError
 from vtg.inspect.annotation_report import inspect_annotations
 from vtg.inspect.decoder_agreement import EXACT, WRONG, Agreement, comparison
 from vtg.inspect.video_report import inspect_video
-from vtg.output import stdout_may_close
 from vtg.progress_bar import ProgressBar, counted
 from vtg.video.clip import DecodeError
 from vtg.video.decoders import DECODERS

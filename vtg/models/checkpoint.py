@@ -19,7 +19,7 @@ from vtg.config.model_settings import ModelConfig
 from vtg.config.task_settings import TaskConfig
 from vtg.config.video_settings import VIDEO_MEANS, VideoConfig
 from vtg.errors import ConfigError
-from vtg.output import write_json
+from vtg.storage.json_files import write_json
 
 SETTINGS_FILE = "vtg.json"
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from vtg.output import write_text
+from vtg.storage.atomic import write_text
 
 REPORT = "report.html"
 

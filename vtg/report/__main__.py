@@ -22,13 +22,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vtg.console import stdout_may_close
 from vtg.errors import ConfigError
-from vtg.output import stdout_may_close, write_text
 from vtg.report import REPORT
 from vtg.report.differences import difference_lines, differences
 from vtg.report.html_page import comparison_page, run_page
 from vtg.report.run_reader import Run, read_run, runs_in
 from vtg.report.score_tables import comparison_text, paired_gains
+from vtg.storage.atomic import write_text
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

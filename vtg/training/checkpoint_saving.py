@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from vtg.errors import RunError
-from vtg.output import follow_umask, sync, sync_one
+from vtg.storage.atomic import follow_umask, sync, sync_one
 
 STAGING = ".saving"
 """In a run directory: where a checkpoint is written before it takes its name. A kill leaves half of one here."""

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from transformers import TrainerCallback
 
-from vtg.output import whole_lines, write_text
 from vtg.progress_bar import ProgressBar
+from vtg.storage.atomic import write_text
+from vtg.storage.json_files import whole_lines
 
 SHOWN = (
     ("loss", "loss"),

@@ -9,7 +9,7 @@ from vtg.annotations.sample_table import SampleTable
 from vtg.config.data_settings import DataConfig
 from vtg.data.splits import Splits
 from vtg.errors import ConfigError
-from vtg.output import read_jsonl
+from vtg.storage.json_files import read_jsonl
 
 
 def row_digest(samples: Sequence[Sample], *, with_ids: bool = False) -> dict[str, Any]:

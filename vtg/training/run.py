@@ -23,9 +23,9 @@ from vtg.demo.demo_dataset import ensure_demo
 from vtg.evaluation.partial_answers import AnswersSoFar, stamps
 from vtg.models.checkpoint import has_weights
 from vtg.models.loading import base_weights, load_model, tokens_per_second
-from vtg.output import read_jsonl
 from vtg.ranks import is_main_process
 from vtg.report import write_report
+from vtg.storage.json_files import read_jsonl
 from vtg.tasks.span_task import SpanTask
 from vtg.training.checkpoint_saving import BEST_BEFORE, STAGING, explain_write_errors, rename_into_place
 from vtg.training.grounding_trainer import GroundingTrainer

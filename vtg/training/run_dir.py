@@ -21,7 +21,8 @@ from vtg.config.resume import may_change_on_resume
 from vtg.config.schema import RLConfig, SFTConfig
 from vtg.errors import ConfigError
 from vtg.models.checkpoint import has_weights, last_checkpoint
-from vtg.output import whole_lines, write_json, write_text
+from vtg.storage.atomic import write_text
+from vtg.storage.json_files import whole_lines, write_json
 from vtg.ranks import is_main_process
 from vtg.threads import openmp_settings
 from vtg.training.checkpoint_saving import STAGING

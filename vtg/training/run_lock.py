@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from vtg.errors import ConfigError
-from vtg.output import is_running, write_json
+from vtg.storage.atomic import is_running
+from vtg.storage.json_files import write_json
 
 if sys.platform == "win32":
     fcntl = None

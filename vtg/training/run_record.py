@@ -16,7 +16,7 @@ from typing import Any
 from vtg import __version__
 from vtg.errors import ConfigError
 from vtg.models.checkpoint import check_format
-from vtg.output import write_json
+from vtg.storage.json_files import write_json
 
 RECORD_FILE = "run.json"
 

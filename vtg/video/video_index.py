@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vtg.errors import ConfigError, SampleError
-from vtg.output import written_beside
+from vtg.storage.atomic import written_beside
 from vtg.video.container import probe
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vtg.annotations.sample import Sample
-from vtg.output import read_jsonl, write_jsonl
+from vtg.storage.json_files import read_jsonl, write_jsonl
 from vtg.tasks.answer import Answer, Status
 from vtg.tasks.iou import set_iou
 

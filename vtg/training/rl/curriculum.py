@@ -17,7 +17,7 @@ from vtg.annotations.sample_table import SampleTable
 from vtg.annotations.target import Span
 from vtg.config.rl_settings import CurriculumConfig
 from vtg.errors import ConfigError
-from vtg.output import write_text
+from vtg.storage.atomic import write_text
 from vtg.tasks.iou import set_iou, temporal_ious
 
 ZERO_VARIANCE = ("keep", "drop", "resample")

@@ -12,7 +12,7 @@ from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
 from vtg.decoding.shared_prefix import Prompt
-from vtg.output import write_json
+from vtg.storage.json_files import write_json
 from vtg.ranks import is_main_process
 from vtg.training.progress import TrainLog
 from vtg.training.rl.completions import (

@@ -16,7 +16,7 @@ from vtg.config.schema import RLConfig
 from vtg.errors import ConfigError
 from vtg.logs import start_logging
 from vtg.models.loading import prepare_training
-from vtg.output import read_jsonl
+from vtg.storage.json_files import read_jsonl
 from vtg.tasks.answer import Status
 from vtg.training.batch_log import log_target
 from vtg.training.hf_arguments import training_arguments

@@ -27,7 +27,7 @@ from vtg.config.video_settings import VideoConfig
 from vtg.data.grounding_dataset import GroundingDataset
 from vtg.data.skip_report import SkipReport
 from vtg.errors import ConfigError
-from vtg.output import write_json
+from vtg.storage.json_files import write_json
 from vtg.ranks import is_main_process
 from vtg.training.batch_log import log_target
 from vtg.training.sft.epoch_position import Position

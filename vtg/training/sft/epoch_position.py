@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from vtg.output import write_json
+from vtg.storage.json_files import write_json
 
 POSITION_FILE = "batches.json"
 

@@ -17,7 +17,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from vtg.output import written_beside
+from vtg.storage.atomic import written_beside
 from vtg.video.clip_loading import decode_frames
 from vtg.video.episodes.records import FilePart, file_version
 from vtg.video.episodes.shown import ShownFrames

@@ -19,7 +19,8 @@ from hashlib import sha256
 from pathlib import PurePosixPath
 
 from vtg.errors import ConfigError
-from vtg.output import cache_home
+from vtg.storage.cache_home import cache_home
+from vtg.video.files import stores
 from vtg.video.files import stores, video_files
 
 OWN_FOLDER = "vtg-videos"

@@ -25,7 +25,8 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
-from vtg.output import cache_home, written_beside
+from vtg.storage.atomic import written_beside
+from vtg.storage.cache_home import cache_home
 from vtg.video.clip import DecodeError
 from vtg.video.files import address
 from vtg.video.files.address import TAR_MEMBER

@@ -1,21 +1,17 @@
-"""What vtg writes: files that are always whole, and a standard output whose reader may leave early."""
+"""Files and folders that are always whole: written under a temporary name, and renamed."""
 
 import errno
-import io
-import json
 import os
 import platform
 import re
 import shutil
 import stat
-import sys
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 _BESIDE = re.compile(r"\.vtg-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
 
@@ -127,67 +123,9 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         beside.write_text(text, encoding="utf-8")
 
 
-def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """One JSON document, written as `write_text` does."""
-    write_text(path, json_text(value, indent=1) + "\n")
-
-
-def write_jsonl(path: str | os.PathLike[str], rows: Iterable[dict[str, Any]]) -> None:
-    """One JSON object a line, written as `write_text` does."""
-    write_text(path, "".join(json_text(row) + "\n" for row in rows))
-
-
-def json_text(value: Any, *, indent: int | None = None) -> str:
-    """JSON that UTF-8 can hold: text as it is, but escaped where it has half characters, as odd file names do."""
-    text = json.dumps(value, indent=indent, ensure_ascii=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return json.dumps(value, indent=indent)
-    return text
-
-
-def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The objects of a file that `write_jsonl` wrote."""
-    # Not by `str.splitlines`, which parts lines at U+2028 and its like too; JSON strings hold those as they are.
-    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").split("\n") if line]
-
-
-def whole_lines(path: str | os.PathLike[str]) -> list[str]:
-    """The lines of a file that others were added to one by one, each with its end; not the half that a kill left."""
-    path = Path(path)
-    if not path.is_file():
-        return []
-    *lines, _ = path.read_text(encoding="utf-8").split("\n")
-    return [f"{line}\n" for line in lines]
-
-
 def begins_with(path: str | os.PathLike[str], mark: bytes) -> bool:
     """Whether there is a file that begins so, as one that vtg wrote and may replace does."""
     if not os.path.isfile(path):
         return False
     with open(path, "rb") as file:
         return file.read(len(mark)) == mark
-
-
-def print_any_text() -> None:
-    """From here on printing what stdout's encoding cannot show, such as a file name that is no UTF-8, is no error."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-
-@contextmanager
-def stdout_may_close() -> Iterator[None]:
-    """Printing inside is no error when the reader (head, less) has gone; nor is what stdout cannot show."""
-    print_any_text()
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Python flushes stdout at exit and would complain: point it elsewhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def cache_home() -> Path:
-    """Where vtg keeps what it can make again: `vtg` under $XDG_CACHE_HOME or ~/.cache. It may not be there yet."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vtg"

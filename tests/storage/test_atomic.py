@@ -1,6 +1,5 @@
 """What vtg writes is whole, readable by whom the umask says, and leaves nothing behind for good."""
 
-import json
 import os
 import signal
 import stat
@@ -9,51 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from vtg.output import (
-    follow_umask,
-    read_jsonl,
-    sweep,
-    sync,
-    temporary_name,
-    whole_lines,
-    write_json,
-    write_jsonl,
-    write_text,
-    written_beside,
-)
-
-ODD = "a\u2028b\u2029c\x85d\x0be\x0cf\x1cg\rh\ni"
-
-
-@given(st.lists(st.dictionaries(st.text(), st.text())))
-def test_rows_come_back_whatever_text_they_hold(tmp_path_factory, rows):
-    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
-    write_jsonl(path, [*rows, {"sentence": ODD}])
-    assert read_jsonl(path) == [*rows, {"sentence": ODD}]
-    assert [json.loads(line) for line in whole_lines(path)] == [*rows, {"sentence": ODD}]
-
-
-def test_a_row_without_its_end_is_read_where_a_program_wrote_it_and_left_out_where_it_may_be_half(tmp_path):
-    (tmp_path / "rows.jsonl").write_text('{"a": 1}\n{"a": 2}')
-    assert read_jsonl(tmp_path / "rows.jsonl") == [{"a": 1}, {"a": 2}]
-    assert whole_lines(tmp_path / "rows.jsonl") == ['{"a": 1}\n']
-    assert whole_lines(tmp_path / "absent.jsonl") == []
-
-
-def test_names_that_are_no_text_can_be_written_and_read_back(tmp_path):
-    name = os.fsdecode(b"caf\xe9.mp4")
-    write_json(tmp_path / "a.json", {"video": name})
-    write_jsonl(tmp_path / "a.jsonl", [{"video": name}, {"video": "café"}])
-    assert json.loads((tmp_path / "a.json").read_text("utf-8")) == {"video": name}
-    assert read_jsonl(tmp_path / "a.jsonl") == [{"video": name}, {"video": "café"}]
-
+from vtg.storage.atomic import follow_umask, sweep, sync, temporary_name, write_text, written_beside
+from vtg.storage.json_files import write_json
 
 WRITER = """
 import os, sys, time
-from vtg.output import written_beside
+from vtg.storage.atomic import written_beside
 with written_beside(sys.argv[1]) as beside:
     if sys.argv[2] == "folder":
         beside.mkdir()
@@ -81,7 +42,7 @@ def test_what_a_kill_leaves_goes_when_the_next_process_writes_there(tmp_path, wh
         killed.wait()
         left = set(tmp_path.iterdir()) - set(own)
         assert len(left) == 2
-        code = "import sys; from vtg.output import write_text; write_text(sys.argv[1], '')"
+        code = "import sys; from vtg.storage.atomic import write_text; write_text(sys.argv[1], '')"
         subprocess.run([sys.executable, "-c", code, str(tmp_path / "c")], check=True)
         rest = set(tmp_path.iterdir()) - set(own)
         assert tmp_path / "c" in rest and len(rest & left) == 1 and str(running.pid) in next(iter(rest & left)).name
