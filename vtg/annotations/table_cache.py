@@ -6,7 +6,6 @@ lost. Files under `SMALL_BYTES` are read anew each time, which is as fast, and l
 table in memory.
 """
 
-import fcntl
 import json
 import logging
 import os
@@ -30,7 +29,7 @@ from vtg.errors import ConfigError
 from vtg.storage.atomic import temporary_name
 from vtg.storage.cache_home import cache_home
 from vtg.storage.json_files import read_jsonl
-from vtg.video.files import address
+from vtg.storage.locks import one_at_a_time
 from vtg.video.files import address, video_files
 
 log = logging.getLogger(__name__)
@@ -69,7 +68,8 @@ def read_table(path: str, *, cache_dir: str | None = None) -> tuple[SampleTable,
     with _cache_folder(cache_dir) as root:
         folder = root / f"{of_file}-{of_version}"
         if not (folder / "rows.arrow").is_file():
-            with _locked(root / f"{of_file}.lock"):
+            # Where the file system has no locks several processes do the same work, and no harm.
+            with one_at_a_time(root / f"{of_file}.lock"):
                 if not (folder / "rows.arrow").is_file():
                     _build(row_format.read(path), folder, path=path)
                     _remove_unused(root, of_file)
@@ -107,15 +107,6 @@ def _cache_folder(cache_dir: str | None) -> Iterator[Path]:
             f"data.cache_dir = {cache_dir!r}: the rows cannot be kept in {root} ({error.strerror or error}); name a "
             "folder of yours with room for a copy of the annotation file"
         ) from error
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process at a time. Where the file system knows no locks several do the same work, and no harm."""
-    with path.open("a") as file:
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _build(rows: Iterator[Sample | Problem], folder: Path, *, path: str) -> None:

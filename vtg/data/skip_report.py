@@ -1,6 +1,5 @@
 """Rows that a run leaves out: counted, written to skipped.jsonl, and limited to a share of all rows."""
 
-import fcntl
 import json
 import logging
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import BinaryIO
 from vtg.errors import RunError
 from vtg.storage.atomic import write_text
 from vtg.storage.json_files import json_text, whole_lines
+from vtg.storage.locks import locked
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +72,8 @@ class SkipReport:
         fresh = [entry for entry in skipped if entry.place not in self.skipped]
         if not fresh:
             return
-        with self.path.open("a+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # all ranks read the same rows, so several write at once
+        # All ranks read the same rows, so several write at once.
+        with self.path.open("a+b") as file, locked(file.fileno()):
             for entry in self._read_new(file):
                 self._written.add(entry.place)
                 if entry.bad:
@@ -81,6 +81,7 @@ class SkipReport:
             new = [entry for entry in fresh if entry.place not in self._written]
             self._written |= {entry.place for entry in new}
             file.write("".join(entry.line() for entry in new).encode())
+            file.flush()  # before another rank gets the lock, and reads what is written
         for entry in fresh:
             if entry.bad:
                 self.skipped[entry.place] = entry

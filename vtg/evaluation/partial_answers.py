@@ -8,8 +8,8 @@ from typing import Any
 
 from vtg.data.skip_report import Skipped
 from vtg.storage.atomic import write_text
+from vtg.storage.file_stamp import file_stamp
 from vtg.storage.json_files import json_text, whole_lines
-from vtg.video.episodes.records import file_version
 
 log = logging.getLogger(__name__)
 
@@ -65,4 +65,4 @@ def stamps(folder: str | Path, *patterns: str) -> list[list[Any]]:
     """
     path = Path(folder)
     files = [path] if path.is_file() else sorted(file for pattern in patterns for file in path.glob(pattern))
-    return [[file.name, *file_version(str(file))] for file in files]
+    return [[file.name, *file_stamp(str(file))] for file in files]

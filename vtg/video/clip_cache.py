@@ -7,13 +7,11 @@ A folder holds one file a clip, `<first two hex>/<key>.safetensors`, and any num
 - A process that finds no room takes `.lock`, counts what is really there, and removes the least recently used files.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import re
-import threading
 import time
 import uuid
 from collections import Counter
@@ -24,6 +22,8 @@ import av
 from av.error import FFmpegError
 
 from vtg.errors import ConfigError
+from vtg.storage.fork import lock_free_in_children
+from vtg.storage.locks import locked
 from vtg.video.clip import Clip
 from vtg.video.clip_encoding import CACHE_FORMATS, FORMAT, UnreadableEntry, pack_clip, unpack_clip
 from vtg.video.files import video_files
@@ -47,9 +47,7 @@ _KEY = re.compile(r"[0-9a-f]{8,128}")
 _ENTRY = re.compile(rf"({_KEY.pattern})\.safetensors")
 _BESIDE = re.compile(rf"\.({_KEY.pattern})\.\d+\.[0-9a-f]{{32}}\.tmp")
 
-_counting = threading.Lock()
-# A child forked while another thread counts would find the lock taken for ever.
-os.register_at_fork(before=_counting.acquire, after_in_parent=_counting.release, after_in_child=_counting.release)
+_counting = lock_free_in_children()
 
 
 def clip_key(path: str, **settings: object) -> str:
@@ -277,16 +275,8 @@ class ClipCache:
         """A file of the folder, locked: a descriptor, or None where another has the lock and `wait` is off."""
         file = os.open(os.path.join(self.folder, name), os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield None
-                return
-            try:
-                yield file
-            finally:
-                # By hand: a child forked meanwhile holds a copy, and closing this one would not free the lock.
-                fcntl.flock(file, fcntl.LOCK_UN)
+            with locked(file, wait=wait) as is_mine:
+                yield file if is_mine else None
         finally:
             os.close(file)
 

@@ -15,8 +15,6 @@ Frames with start <= t < end are the clip's; their times are relative to the sta
 
 import logging
 import math
-import os
-import threading
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ import numpy as np
 
 from vtg.config.video_settings import VideoConfig
 from vtg.errors import ConfigError, SampleError
+from vtg.storage.fork import lock_free_in_children
 from vtg.video.clip import Clip, DecodeError
 from vtg.video.clip_cost import frames_cost
 from vtg.video.container import probe, read_index, read_part
@@ -56,9 +55,7 @@ BY_TIME = ("pyav", "ffmpeg")
 
 _fallbacks: Counter[str] = Counter()
 _warned: set[str] = set()
-_counting = threading.Lock()
-# A child forked while another thread counts would find the lock taken for ever.
-os.register_at_fork(before=_counting.acquire, after_in_parent=_counting.release, after_in_child=_counting.release)
+_counting = lock_free_in_children()
 
 
 @dataclass(frozen=True, slots=True)

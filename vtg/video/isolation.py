@@ -20,7 +20,6 @@ import subprocess
 import sys
 import threading
 import time
-import weakref
 from typing import Any
 
 import msgspec
@@ -28,6 +27,7 @@ import numpy as np
 
 from vtg.config.video_settings import VideoConfig
 from vtg.errors import ConfigError
+from vtg.storage.fork import reset_in_children
 from vtg.threads import chosen
 from vtg.video.clip import Clip, DecodeError
 from vtg.video.clip_loading import add_fallbacks
@@ -154,15 +154,7 @@ class IsolatedLoader:
         self.__init__(**state)
 
 
-_loaders: weakref.WeakSet[IsolatedLoader] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for loader in list(_loaders):
-        loader._after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork)
+_loaders = reset_in_children(IsolatedLoader._after_fork)
 
 
 class _Child:

@@ -1,11 +1,11 @@
 """A size-bounded LRU cache in memory for values that are expensive to make, shared by threads."""
 
-import os
 import threading
-import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
+
+from vtg.storage.fork import reset_in_children
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -123,13 +123,5 @@ class RecentlyUsed(Generic[Key, Value]):
         self._counts: Counter[str] = Counter()
 
 
-_memories: "weakref.WeakSet[RecentlyUsed[Any, Any]]" = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    # In the child a lock that another thread held stays locked for ever, and what that thread was making is never made.
-    for memory in list(_memories):
-        memory._start_empty()
-
-
-os.register_at_fork(after_in_child=_after_fork)
+# In a child a lock that another thread held stays locked for ever, and what that thread was making is never made.
+_memories = reset_in_children(RecentlyUsed[Any, Any]._start_empty)

@@ -1,12 +1,11 @@
 """Clips by file and trim: from memory, from the cache on disk, or decoded, in a child process if that is asked for."""
 
-import os
-import threading
 from collections import Counter
 from dataclasses import asdict, replace
 from typing import Any
 
 from vtg.config.video_settings import VIDEO_MEANS, VideoConfig
+from vtg.storage.fork import lock_free_in_children
 from vtg.video import clip_loading
 from vtg.video.clip import Clip, DecodeError
 from vtg.video.clip_cache import ClipCache, clip_key
@@ -21,9 +20,7 @@ CACHE_BYTES = 256 * 2**20
 DISK_COUNTS = ("bytes_read", "bytes_written", "evicted", "failed", "skipped", "unreadable")
 
 
-_counting = threading.Lock()
-# A child forked while another thread counts would find the lock taken for ever.
-os.register_at_fork(before=_counting.acquire, after_in_parent=_counting.release, after_in_child=_counting.release)
+_counting = lock_free_in_children()
 
 
 class TimedLoader:

@@ -1,10 +1,9 @@
 import math
-import os
 
 import pytest
 
 from vtg.errors import ConfigError
-from vtg.video.episodes.records import FilePart, VideoRecord, file_version
+from vtg.video.episodes.records import FilePart, VideoRecord
 
 
 def test_parts_that_cannot_be_are_named():
@@ -26,11 +25,3 @@ def test_a_record_without_cameras_has_no_part_and_no_named_one():
     assert VideoRecord({}).part() is None
     with pytest.raises(ConfigError, match="it has none"):
         VideoRecord({}).part("top")
-
-
-def test_a_file_that_changes_has_another_version(tmp_path):
-    path = tmp_path / "a.mp4"
-    assert file_version(str(path)) == (-1, -1)
-    path.write_bytes(b"12")
-    os.utime(path, ns=(1, 5))
-    assert file_version(str(path)) == (2, 5)

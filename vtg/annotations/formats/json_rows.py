@@ -5,6 +5,7 @@ import os
 import stat
 
 from vtg.annotations.raw_rows import opened
+from vtg.storage.file_stamp import stamp_of
 
 
 def single_file(path: str) -> list[tuple[str, int, int]]:
@@ -17,4 +18,4 @@ def single_file(path: str) -> list[tuple[str, int, int]]:
         status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "is a pipe, which can be read only once; write its rows to a file", path)
-    return [(os.path.realpath(path), status.st_size, status.st_mtime_ns)]
+    return [(os.path.realpath(path), *stamp_of(status))]

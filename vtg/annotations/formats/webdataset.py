@@ -19,6 +19,7 @@ import msgspec
 
 from vtg.annotations.sample import Problem, Sample, sample_of
 from vtg.errors import ConfigError
+from vtg.storage.file_stamp import stamp_of
 from vtg.video.clip import DecodeError
 from vtg.video.files import stores, video_files
 
@@ -81,8 +82,7 @@ def _stamps(pattern: str) -> list[tuple[str, int, int]]:
             size = stores.with_retries(name, lambda system=system, path=path: system.size(path))
             found.append((name, size or 0, 0))
         else:
-            status = os.stat(name)
-            found.append((os.path.realpath(name), status.st_size, status.st_mtime_ns))
+            found.append((os.path.realpath(name), *stamp_of(os.stat(name))))
     return found
 
 

@@ -1,12 +1,10 @@
 """Recorded episodes as video files of their own: H.264 in MP4, made once for all threads and processes."""
 
-import fcntl
 import hashlib
 import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,8 +16,10 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from vtg.storage.atomic import written_beside
+from vtg.storage.file_stamp import file_stamp
+from vtg.storage.locks import one_at_a_time
 from vtg.video.clip_loading import decode_frames
-from vtg.video.episodes.records import FilePart, file_version
+from vtg.video.episodes.records import FilePart
 from vtg.video.episodes.shown import ShownFrames
 
 logger = logging.getLogger(__name__)
@@ -60,12 +60,16 @@ def episode_clip(
     folder = Path(folder)
     name = re.sub(r"[^\w.-]+", "_", name)[:80].lstrip(".")
     stem = f"{name}-{_digest(os.path.abspath(part.path), part.start_s, part.end_s)}-"
-    path = folder / f"{stem}{_digest(*file_version(part.path), CLIP_ENCODING)}.mp4"
+    path = folder / f"{stem}{_digest(*file_stamp(part.path), CLIP_ENCODING)}.mp4"
     if path.exists() and os.path.exists(part.path):
         return str(path)
     shown = read()
     folder.mkdir(parents=True, exist_ok=True)
-    with _one_at_a_time(folder / f".{path.name}.lock"):
+    # Removing the lock file is safe: who waits for it finds the clip made, who comes later never asks for it.
+    lock_file = folder / f".{path.name}.lock"
+    with one_at_a_time(lock_file, remove=True) as error:
+        if error is not None:
+            logger.warning("%s: cannot be locked (%s); several processes may make the same clip", lock_file, error)
         if not path.exists():
             with written_beside(path) as beside:
                 _encode(beside, shown, decoder=decoder)
@@ -77,22 +81,6 @@ def episode_clip(
 
 def _digest(*values: object) -> str:
     return hashlib.sha256(repr(values).encode()).hexdigest()[:12]
-
-
-@contextmanager
-def _one_at_a_time(lock_file: Path) -> Iterator[None]:
-    """Keeps other threads and processes out; where the file system cannot lock, work may be done twice."""
-    with open(lock_file, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            logger.warning("%s: cannot be locked (%s); several processes may make the same clip", lock_file, error)
-        try:
-            yield
-        finally:
-            # Removing it is safe: who waits for this lock finds the clip made, who comes later never asks for the lock.
-            lock_file.unlink(missing_ok=True)
-            fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _encode(path: Path, shown: ShownFrames, *, decoder: str) -> None:

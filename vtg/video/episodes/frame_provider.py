@@ -12,11 +12,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from vtg.errors import ConfigError
+from vtg.storage.file_stamp import file_stamp
 from vtg.video.clip import Clip, DecodeError
 from vtg.video.clip_loading import decode_frames
 from vtg.video.container import read_index
 from vtg.video.episodes.episode_clips import episode_clip
-from vtg.video.episodes.records import FilePart, VideoRecord, file_version
+from vtg.video.episodes.records import FilePart, VideoRecord
 from vtg.video.episodes.shown import ShownFrames
 from vtg.video.frame_index import FrameIndex
 from vtg.video.frame_sampling import even_frames
@@ -215,7 +216,7 @@ class FrameProvider:
         return shown
 
     def _index(self, path: str) -> FrameIndex:
-        return self.memory.get((path, *file_version(path)), lambda: read_index(path))
+        return self.memory.get((path, *file_stamp(path)), lambda: read_index(path))
 
     def _pictures(
         self, index: FrameIndex, wanted: Iterable[int], size: tuple[int, int] | None
@@ -226,7 +227,7 @@ class FrameProvider:
         if min(size) < 1:
             raise ConfigError(f"size = {size}: must be (height, width), both at least 1 pixel")
         # A file that changed on disk is another one: its old frames must not be given out.
-        version = (path, *file_version(path), size)
+        version = (path, *file_stamp(path), size)
 
         def decode(missing: list[tuple]) -> dict[tuple, np.ndarray]:
             numbers = np.array([at for *_, at in missing], dtype=np.int64)

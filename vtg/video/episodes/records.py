@@ -1,7 +1,6 @@
 """Recorded videos: which part of which file shows an episode."""
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -54,13 +53,3 @@ class VideoRecord:
                 f"it has {', '.join(self.cameras) or 'none'}"
             )
         return self.cameras[camera_key]
-
-
-def file_version(path: str) -> tuple[int, int]:
-    """Size and time of change, which tell one version of a file from another; (-1, -1) where there is no file."""
-    try:
-        stat = os.stat(path)
-    except OSError:
-        # No error here: reading the file says better what is wrong with it.
-        return -1, -1
-    return stat.st_size, stat.st_mtime_ns

@@ -8,7 +8,6 @@ reader holds a shared lock on its file, and a locked file is not removed. Two pr
 both fetch it; the second rename changes nothing.
 """
 
-import fcntl
 import os
 import re
 import time
@@ -20,6 +19,7 @@ from pathlib import PurePosixPath
 
 from vtg.errors import ConfigError
 from vtg.storage.cache_home import cache_home
+from vtg.storage.locks import locked, remove_unless_locked
 from vtg.video.files import stores
 from vtg.video.files import stores, video_files
 
@@ -67,16 +67,14 @@ class FetchedVideos:
                 self._fetch(name, path)
                 continue
             try:
-                fcntl.flock(file, fcntl.LOCK_SH)
-                if os.fstat(file).st_nlink == 0:  # removed just before it was locked
-                    continue
-                with suppress(OSError):
-                    os.utime(path)
-                yield path
-                return
+                with locked(file, shared=True):
+                    if os.fstat(file).st_nlink == 0:  # removed just before it was locked
+                        continue
+                    with suppress(OSError):
+                        os.utime(path)
+                    yield path
+                    return
             finally:
-                # By hand: a child forked meanwhile holds a copy, and closing this one would not free the lock.
-                fcntl.flock(file, fcntl.LOCK_UN)
                 os.close(file)
 
     def _path(self, name: str) -> str:
@@ -128,21 +126,5 @@ class FetchedVideos:
         for _, size, path in sorted(entries):
             if total <= self.max_bytes:
                 break
-            if path != newest and _removed(path):
+            if path != newest and remove_unless_locked(path):
                 total -= size
-
-
-def _removed(path: str) -> bool:
-    """Removes a file unless somebody reads it."""
-    try:
-        file = os.open(path, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.unlink(path)
-    except OSError:  # locked, or removed by another process
-        return False
-    finally:
-        os.close(file)
-    return True

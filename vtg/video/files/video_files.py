@@ -27,6 +27,7 @@ import numpy as np
 
 from vtg.storage.atomic import written_beside
 from vtg.storage.cache_home import cache_home
+from vtg.storage.file_stamp import ABSENT, stamp_of
 from vtg.video.clip import DecodeError
 from vtg.video.files import address
 from vtg.video.files.address import TAR_MEMBER
@@ -76,17 +77,17 @@ def stamp(name: str) -> tuple[int, int]:
     (0, 0) of a remote one, (-1, -1) of one that is not there or is not opened.
     """
     if address.fault(name):
-        return -1, -1
+        return ABSENT
     if is_remote(name):
         return 0, 0
     try:
         path, member = split_member(name)
         status = os.stat(path)
         if member is None:
-            return (status.st_size, status.st_mtime_ns) if _is_regular(status) else (-1, -1)
+            return stamp_of(status) if _is_regular(status) else ABSENT
         return member_range(path, member)[1], status.st_mtime_ns
     except (OSError, ValueError):  # ValueError: a name that no file can have
-        return -1, -1
+        return ABSENT
 
 
 def _is_regular(status: os.stat_result) -> bool:
@@ -107,7 +108,7 @@ def identity(name: str) -> list[Any]:
     except (OSError, ValueError) as error:
         raise _no_such_file(name, error) from None
     own = [] if member is None else [member]
-    return [os.path.realpath(path), status.st_size, status.st_mtime_ns, *own]
+    return [os.path.realpath(path), *stamp_of(status), *own]
 
 
 def ffmpeg_name(name: str) -> str:
@@ -208,10 +209,9 @@ def _version(holder: str) -> tuple[int, int]:
     if is_remote(holder):
         return 0, 0
     try:
-        status = os.stat(holder)
+        return stamp_of(os.stat(holder))
     except (OSError, ValueError) as error:
         raise _no_such_file(holder, error) from None
-    return status.st_size, status.st_mtime_ns
 
 
 @lru_cache(maxsize=65536)
