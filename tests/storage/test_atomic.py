@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from vtg.storage.atomic import follow_umask, sweep, sync, temporary_name, write_text, written_beside
+from vtg.storage.atomic import atomic_folder, follow_umask, sweep, sync, temporary_name, write_text, written_beside
 from vtg.storage.json_files import write_json
 
 WRITER = """
 import os, sys, time
-from vtg.storage.atomic import written_beside
+from vtg.storage.atomic import atomic_folder, written_beside
 with written_beside(sys.argv[1]) as beside:
     if sys.argv[2] == "folder":
         beside.mkdir()
@@ -108,3 +108,29 @@ def test_all_files_and_folders_are_synced(tmp_path, monkeypatch):
 
 def test_temporary_names_are_told_apart_within_a_process(tmp_path):
     assert len({temporary_name(tmp_path / "a") for _ in range(100)}) == 100
+
+
+def test_a_folder_appears_when_it_is_whole_and_not_at_all_when_its_making_fails(tmp_path):
+    with atomic_folder(tmp_path / "in" / "a") as folder:
+        (folder / "file").write_text("whole")
+        assert not (tmp_path / "in" / "a").exists()
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "in" / "b") as folder:
+        (folder / "file").write_text("half")
+        raise RuntimeError
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["in", "in/a", "in/a/file"]
+
+
+def test_a_folder_that_another_process_made_first_stays_if_it_is_whole(tmp_path):
+    def make(name: str, **options: str) -> None:
+        with atomic_folder(tmp_path / "a", **options) as folder:
+            (folder / "proof").write_text("mine")
+            (tmp_path / "a").mkdir()
+            (tmp_path / "a" / name).write_text("another's")
+
+    make("proof", proof="proof")
+    assert (tmp_path / "a" / "proof").read_text() == "another's"
+    (tmp_path / "a" / "proof").rename(tmp_path / "a" / "else")
+    for options in ({"proof": "proof"}, {}):
+        with pytest.raises(OSError, match="not empty"), atomic_folder(tmp_path / "a", **options) as folder:
+            (folder / "proof").write_text("mine")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"] and (tmp_path / "a" / "else").exists()

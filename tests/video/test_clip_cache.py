@@ -19,8 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vtg.errors import ConfigError
+from vtg.storage.lru_folder import STALE_S
 from vtg.video.clip import Clip, DecodeError
-from vtg.video.clip_cache import STALE_S, TOUCH_S, ClipCache, clip_key
+from vtg.video.clip_cache import TOUCH_S, ClipCache, clip_key
 
 ROOM = 10**9
 FORK = multiprocessing.get_context("fork")

@@ -26,7 +26,7 @@ from vtg.annotations.formats import FORMATS, format_name
 from vtg.annotations.sample import Problem, Sample, resolve_video, video_places
 from vtg.annotations.sample_table import Lost, SampleTable, write_samples
 from vtg.errors import ConfigError
-from vtg.storage.atomic import temporary_name
+from vtg.storage.atomic import atomic_folder
 from vtg.storage.cache_home import cache_home
 from vtg.storage.json_files import read_jsonl
 from vtg.storage.locks import one_at_a_time
@@ -110,11 +110,8 @@ def _cache_folder(cache_dir: str | None) -> Iterator[Path]:
 
 
 def _build(rows: Iterator[Sample | Problem], folder: Path, *, path: str) -> None:
-    """Writes beside and renames."""
-    beside = temporary_name(folder)
     log.info("reading %s once into %s", path, folder)
-    beside.mkdir()
-    try:
+    with atomic_folder(folder, proof="rows.arrow") as beside:
         with (beside / "rows.arrow").open("wb") as file:
             lost = write_samples(rows, file, path=path)
         with (beside / "problems.jsonl").open("w", encoding="utf-8") as file:
@@ -122,13 +119,6 @@ def _build(rows: Iterator[Sample | Problem], folder: Path, *, path: str) -> None
                 fields = asdict(one.problem)
                 at = fields.pop("path")
                 file.write(json.dumps({"before": one.before, "at": "" if at == path else at, **fields}) + "\n")
-        try:
-            beside.rename(folder)
-        except OSError:
-            if not (folder / "rows.arrow").is_file():  # another process was first
-                raise
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _remove_unused(root: Path, of_file: str) -> None:

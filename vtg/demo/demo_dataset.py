@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +14,7 @@ from vtg.demo.language import demo_sentence
 from vtg.demo.world import Event, World, make_world, render
 from vtg.errors import ConfigError
 from vtg.progress_bar import ProgressBar
-from vtg.storage.atomic import temporary_name
+from vtg.storage.atomic import atomic_folder
 
 SIZE = 112
 """Height and width of the videos, in pixels."""
@@ -47,9 +46,8 @@ def ensure_demo(folder: str | os.PathLike[str], config: DemoConfig) -> Path:
                 "remove it or choose another data.video_dir"
             )
         return folder
-    beside = temporary_name(folder)
-    (beside / "videos").mkdir(parents=True)
-    try:
+    with atomic_folder(folder, proof="recipe.json") as beside:
+        (beside / "videos").mkdir()
         counts = {"train": config.train_videos, "val": config.val_videos, "test": config.test_videos}
         with ProgressBar(sum(counts.values()), title="making the demo videos", unit="video") as progress:
             for split, count in counts.items():
@@ -60,13 +58,6 @@ def ensure_demo(folder: str | os.PathLike[str], config: DemoConfig) -> Path:
                 text = "".join(json.dumps(row) + "\n" for row in rows)
                 (beside / f"{split}.jsonl").write_text(text, encoding="utf-8")
         (beside / "recipe.json").write_text(recipe, encoding="utf-8")
-        try:
-            beside.rename(folder)
-        except OSError:  # another process was faster
-            if not (folder / "recipe.json").is_file():
-                raise
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return folder
 
 

@@ -5,9 +5,6 @@ transformers alone and of vtg to one small video file (`vtg.export.plain_answers
 """
 
 import logging
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +22,7 @@ from vtg.export.plain_answers import AnswerComparison, compare_answers
 from vtg.export.standalone import FRAMES_FILE, frames_module, set_greedy_generation, set_processor_sampling
 from vtg.models.checkpoint import adapter_base, is_adapter, read_settings, resolve_checkpoint, save_settings
 from vtg.models.loading import Model, load_model, load_processor, tokens_per_second
-from vtg.storage.atomic import follow_umask, temporary_name, write_text
+from vtg.storage.atomic import atomic_folder, follow_umask, write_text
 from vtg.tasks.span_task import SpanTask
 from vtg.video.clip import Clip
 
@@ -110,7 +107,7 @@ def export_model(checkpoint: str, out: Path, *, dtype: str = "auto", check: bool
         model = model.merge_and_unload(safe_merge=True)  # type: ignore[operator]
     saved_as = _own_dtype(resolve_checkpoint(base) if base else where) if dtype == "auto" else getattr(torch, dtype)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    with _appearing_whole(out) as folder:
+    with atomic_folder(out.resolve()) as folder:
         log.info("saving %s parameters in %s", f"{parameters:,}", _name(saved_as))
         settings = read_settings(where)
         if settings is not None:
@@ -140,21 +137,8 @@ def export_model(checkpoint: str, out: Path, *, dtype: str = "auto", check: bool
                 log.info("%s", answers)
                 if answers.fault:
                     raise RunError(f"the exported model is not kept: {answers.fault}")
+        follow_umask(folder)  # safetensors makes files that only their owner can read
     return ExportedModel(out, where, base, saved_as, parameters, logits, answers)
-
-
-@contextmanager
-def _appearing_whole(out: Path) -> Iterator[Path]:
-    """A temporary folder that is renamed to `out` when the block ends well, and removed when it raises."""
-    out = out.resolve()
-    folder = temporary_name(out)
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-        follow_umask(folder)
-        folder.replace(out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _probe(processor: ProcessorMixin, temporal_rate: float) -> Features:

@@ -35,6 +35,31 @@ def written_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
         _remove(beside)
 
 
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str], *, proof: str | None = None) -> Iterator[Path]:
+    """A new folder beside `path`, which takes that name when the block ends well and is removed otherwise.
+
+    Args:
+        proof: a file that every whole folder of this kind has: where `path` has it by then, another process was first,
+            and its folder stays.
+
+    Raises:
+        OSError: there is another folder of that name that holds something.
+    """
+    path = Path(path)
+    beside = temporary_name(path)
+    beside.mkdir()
+    try:
+        yield beside
+        try:
+            beside.rename(path)
+        except OSError:
+            if proof is None or not (path / proof).is_file():
+                raise
+    finally:
+        _remove(beside)
+
+
 def temporary_name(path: str | os.PathLike[str]) -> Path:
     """A name in the folder of `path`, which is made, that `sweep` knows as this process's."""
     folder = Path(path).parent

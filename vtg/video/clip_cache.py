@@ -24,6 +24,7 @@ from av.error import FFmpegError
 from vtg.errors import ConfigError
 from vtg.storage.fork import lock_free_in_children
 from vtg.storage.locks import locked
+from vtg.storage.lru_folder import Entry, evict, list_entries, mark_used
 from vtg.video.clip import Clip
 from vtg.video.clip_encoding import CACHE_FORMATS, FORMAT, UnreadableEntry, pack_clip, unpack_clip
 from vtg.video.files import video_files
@@ -35,9 +36,6 @@ LOW_WATER = 0.95
 
 # A hit marks an entry as just used at most this often: each mark is a write to the file system.
 TOUCH_S = 60.0
-
-# A temporary file not written to for this long was left by a process that died.
-STALE_S = 3600.0
 
 # How long a put waits for another process to make room, and how often it looks. A clip not stored is only slower.
 WAIT_S, PAUSE_S = 1.0, 0.01
@@ -130,9 +128,7 @@ class ClipCache:
             self._count(misses=1, unreadable=1)
             return None
         if abs(time.time() - status.st_mtime) > TOUCH_S:
-            # It may be gone by now, or be somebody else's.
-            with suppress(OSError):
-                os.utime(path)
+            mark_used(path)
         self._count(hits=1, bytes_read=len(content))
         return clip
 
@@ -235,39 +231,31 @@ class ClipCache:
                     return True
                 _enter(file, era + 1, self.max_bytes)
             entries, total = self._entries()
-            goal, evicted = min(self.max_bytes - size, int(LOW_WATER * self.max_bytes)), 0
-            for _, path, held in sorted(entries):
-                if total <= goal:
-                    break
-                with suppress(OSError):
-                    os.unlink(path)
-                    total, evicted = total - held, evicted + 1
+            goal = min(self.max_bytes - size, int(LOW_WATER * self.max_bytes))
+            evicted = evict(entries, excess=total - goal, remove=_removed)
+            total -= sum(entry.size for entry in evicted)
             with self._ledger() as (file, era, _):
                 _enter(file, era, total)
-            self._count(evicted=evicted)
+            self._count(evicted=len(evicted))
             return total <= goal
 
-    def _entries(self) -> tuple[list[tuple[int, str, int]], int]:
-        """(last use in ns, path, bytes) of every entry, and the bytes of all files. Removes stale temporary ones."""
-        entries: list[tuple[int, str, int]] = []
+    def _entries(self) -> tuple[list[Entry], int]:
+        """Every entry, and the bytes of all files. Removes stale temporary ones."""
+        entries: list[Entry] = []
         total = 0
         with os.scandir(self.folder) as items:
             folders = [item.path for item in items if _FOLDER.fullmatch(item.name)]
         for folder in folders:
-            with os.scandir(folder) as items:
-                for item in items:
-                    # Evicted, renamed or removed by another process while it is looked at.
-                    with suppress(OSError):
-                        status = item.stat()
-                        own = _ENTRY.fullmatch(item.name) or _BESIDE.fullmatch(item.name)
-                        if own is None or own[1][:2] != os.path.basename(folder):
-                            continue  # somebody else's, in a folder that happens to be named like ours
-                        if item.name.endswith(".safetensors"):
-                            entries.append((status.st_mtime_ns, item.path, status.st_size))
-                        elif time.time() - status.st_mtime > STALE_S:
-                            os.unlink(item.path)
-                            continue
-                        total += status.st_size
+            prefix = os.path.basename(folder)
+            found, temporary_bytes = list_entries(
+                folder,
+                # Others are somebody else's, in a folder that happens to be named like ours.
+                is_entry=lambda name, prefix=prefix: name.startswith(prefix) and _ENTRY.fullmatch(name),
+                is_temporary=lambda name, prefix=prefix: name.startswith(f".{prefix}") and _BESIDE.fullmatch(name),
+                follow_symlinks=True,
+            )
+            entries += found
+            total += sum(entry.size for entry in found) + temporary_bytes
         return entries, total
 
     @contextmanager
@@ -288,6 +276,13 @@ class ClipCache:
             match = re.fullmatch(rb"(\d{20}) (\d{20})\n", os.pread(file, 42, 0))
             # New or damaged: nobody knows what is in the folder, so the first to reserve has to count it.
             yield (file, int(match[1]), int(match[2])) if match else (file, 0, self.max_bytes)
+
+
+def _removed(path: str) -> bool:
+    with suppress(OSError):  # by another process meanwhile
+        os.unlink(path)
+        return True
+    return False
 
 
 def _enter(file: int, era: int, total: int) -> None:

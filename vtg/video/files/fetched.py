@@ -10,7 +10,6 @@ both fetch it; the second rename changes nothing.
 
 import os
 import re
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +19,7 @@ from pathlib import PurePosixPath
 from vtg.errors import ConfigError
 from vtg.storage.cache_home import cache_home
 from vtg.storage.locks import locked, remove_unless_locked
+from vtg.storage.lru_folder import evict, list_entries, mark_used
 from vtg.video.files import stores
 from vtg.video.files import stores, video_files
 
@@ -30,9 +30,6 @@ NAME = re.compile(r"[0-9a-f]{40}(\.[^/]{0,7})?")
 
 # One that is being fetched.
 BESIDE = re.compile(NAME.pattern + r"\.\d+\.[0-9a-f]{8}\.tmp")
-
-# A temporary file not written to for this long was left by a process that died.
-STALE_S = 3600.0
 
 
 class FetchedVideos:
@@ -70,8 +67,7 @@ class FetchedVideos:
                 with locked(file, shared=True):
                     if os.fstat(file).st_nlink == 0:  # removed just before it was locked
                         continue
-                    with suppress(OSError):
-                        os.utime(path)
+                    mark_used(path)
                     yield path
                     return
             finally:
@@ -113,18 +109,8 @@ class FetchedVideos:
 
     def _make_room(self, newest: str) -> None:
         """Removes the least recently used files over the bound, but none that is read, nor `newest`."""
-        entries: list[tuple[int, int, str]] = []
-        with os.scandir(self.folder) as items:
-            for item in items:
-                with suppress(OSError):  # removed by another process meanwhile
-                    status = item.stat(follow_symlinks=False)
-                    if NAME.fullmatch(item.name):
-                        entries.append((status.st_mtime_ns, status.st_size, item.path))
-                    elif BESIDE.fullmatch(item.name) and time.time() - status.st_mtime > STALE_S:
-                        os.unlink(item.path)
-        total = sum(size for _, size, _ in entries)
-        for _, size, path in sorted(entries):
-            if total <= self.max_bytes:
-                break
-            if path != newest and remove_unless_locked(path):
-                total -= size
+        entries, _ = list_entries(
+            self.folder, is_entry=NAME.fullmatch, is_temporary=BESIDE.fullmatch, follow_symlinks=False
+        )
+        excess = sum(entry.size for entry in entries) - self.max_bytes
+        evict(entries, excess=excess, remove=lambda path: path != newest and remove_unless_locked(path))
