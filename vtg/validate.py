@@ -14,10 +14,8 @@ from types import TracebackType
 
 import msgspec
 
-from vtg.annotations import sample as schema
-from vtg.annotations.sample import Problem
-from vtg.console import stdout_may_close
 from vtg.annotations.sample import Problem, spans_of
+from vtg.console import stdout_may_close
 from vtg.doctor import audit
 from vtg.doctor.video_checks import VideoChecks
 from vtg.errors import ConfigError

@@ -1,6 +1,5 @@
 """A forked child finds locks free, whatever the parent's threads were doing, and objects reset."""
 
-import os
 import subprocess
 import sys
 
@@ -13,7 +12,7 @@ def hold():
         with lock:
             time.sleep(0.005)
         time.sleep(0.001)
-holder = threading.Thread(target=hold)
+holder = threading.Thread(target=hold, daemon=True)  # so that a failure below ends the process
 holder.start()
 for _ in range(50):
     child = os.fork()
@@ -46,7 +45,7 @@ assert os.waitpid(child, 0)[1] == 0 and kept.what == "the parent's" and len(held
 
 # In processes of their own, since hooks of a fork stay for the life of a process.
 def run(code: str) -> None:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

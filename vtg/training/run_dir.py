@@ -21,9 +21,9 @@ from vtg.config.resume import may_change_on_resume
 from vtg.config.schema import RLConfig, SFTConfig
 from vtg.errors import ConfigError
 from vtg.models.checkpoint import has_weights, last_checkpoint
+from vtg.ranks import is_main_process
 from vtg.storage.atomic import write_text
 from vtg.storage.json_files import whole_lines, write_json
-from vtg.ranks import is_main_process
 from vtg.threads import openmp_settings
 from vtg.training.checkpoint_saving import STAGING
 from vtg.training.processes import wait_for_all

@@ -10,8 +10,8 @@ from vtg.evaluation.generate import score
 from vtg.evaluation.metrics import paired_bootstrap, row_ious
 from vtg.evaluation.score_table import score_table
 from vtg.evaluation.span_picture import draw_predictions
-from vtg.storage.json_files import read_jsonl, write_json, write_jsonl
 from vtg.ranks import is_main_process
+from vtg.storage.json_files import read_jsonl, write_json, write_jsonl
 from vtg.training.run_record import FILES
 
 Rows = list[dict[str, Any]]

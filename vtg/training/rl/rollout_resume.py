@@ -12,8 +12,8 @@ from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
 from vtg.decoding.shared_prefix import Prompt
-from vtg.storage.json_files import write_json
 from vtg.ranks import is_main_process
+from vtg.storage.json_files import write_json
 from vtg.training.progress import TrainLog
 from vtg.training.rl.completions import (
     drop_completions,

@@ -27,8 +27,8 @@ from vtg.config.video_settings import VideoConfig
 from vtg.data.grounding_dataset import GroundingDataset
 from vtg.data.skip_report import SkipReport
 from vtg.errors import ConfigError
-from vtg.storage.json_files import write_json
 from vtg.ranks import is_main_process
+from vtg.storage.json_files import write_json
 from vtg.training.batch_log import log_target
 from vtg.training.sft.epoch_position import Position
 from vtg.training.sft.planner import Planner, batch_budget, make_planner, over_budget

@@ -20,7 +20,6 @@ from vtg.errors import ConfigError
 from vtg.storage.cache_home import cache_home
 from vtg.storage.locks import locked, remove_unless_locked
 from vtg.storage.lru_folder import evict, list_entries, mark_used
-from vtg.video.files import stores
 from vtg.video.files import stores, video_files
 
 OWN_FOLDER = "vtg-videos"
