@@ -20,11 +20,13 @@ from vtg.annotations.formats import FORMATS
 from vtg.annotations.table_cache import read_table
 from vtg.config.load import conf_dir
 from vtg.config.rl_settings import RewardsConfig
+from vtg.config.task_settings import TaskConfig
 from vtg.evaluate import main as evaluate
 from vtg.evaluation.metrics import PRESETS
 from vtg.inspect.__main__ import main as inspect_command
-from vtg.tasks.answer import CODECS, Answer, Status
-from vtg.tasks.prompts import TEMPLATES
+from vtg.tasks.answer import Answer, Status
+from vtg.tasks.answer_forms import CODECS
+from vtg.tasks.span_task import SpanTask
 from vtg.training.rl.rewards import REWARDS, Completion
 from vtg.training.rl.rewards.mixture import reward_terms
 
@@ -52,7 +54,7 @@ def ran(section: str) -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def tables_as_before() -> Iterator[None]:
     """What an example adds to a table is taken out again."""
-    tables: list[dict[str, Any]] = [REWARDS, PRESETS, CODECS, TEMPLATES, FORMATS]
+    tables: list[dict[str, Any]] = [REWARDS, PRESETS, CODECS, FORMATS]
     before = [dict(table) for table in tables]
     yield
     for table, entries in zip(tables, before, strict=True):
@@ -88,6 +90,7 @@ def test_the_metric_preset_of_the_docs_is_one(tmp_path, capsys):
 
 def test_the_answer_form_of_the_docs_reads_what_it_writes():
     codec = ran("An answer form")["ClockCodec"]()
+    assert SpanTask(TaskConfig(answer="clock")).pool == codec.templates != CODECS["seconds"].templates
     assert codec.encode([(65.0, 72.5)], 100.0) == "01:05.0 to 01:12.5"
     for start_s in (0.0, 0.04, 59.94, 59.96, 61.25, 3500.0):
         answer = codec.parse(codec.encode([(start_s, start_s + 30.5)], 3600.0), 3600.0)

@@ -20,7 +20,7 @@ from vtg.evaluation.joining import Joined, join
 from vtg.evaluation.metrics import PRESETS, grounding_metrics
 from vtg.evaluation.prediction_rows import needs_parsing, read_rows
 from vtg.storage.atomic import begins_with, write_text
-from vtg.tasks.answer import CODECS
+from vtg.tasks.answer_forms import CODECS
 
 SHOWN = 20  # names of missing, extra and duplicate samples that a report spells out
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vtg.tasks.answer import CODECS, MAX_MOMENTS, Answer, BinsCodec, RelativeCodec, SecondsCodec, Status, TokensCodec
+from vtg.tasks.answer import MAX_MOMENTS, Answer, Status
+from vtg.tasks.answer_forms import CODECS, BinsCodec, RelativeCodec, SecondsCodec, TokensCodec
 
 ALL = [SecondsCodec(), SecondsCodec(0), SecondsCodec(3), RelativeCodec(), BinsCodec(), BinsCodec(2), TokensCodec()]
 

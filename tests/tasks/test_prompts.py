@@ -5,15 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vtg.tasks.answer import CODECS
-from vtg.tasks.prompts import TAGGED_ANSWER, TEMPLATES, THINK_REQUEST, check_template, choose, fill, normalise_query
+from vtg.tasks.answer_forms import CODECS
+from vtg.tasks.prompts import TAGGED_ANSWER, THINK_REQUEST, check_template, choose, fill, normalise_query
 
 FILLED = {"query": "a man runs", "duration": "30.5", "num_bins": "100", "last_bin": "99"}
 
 
 def test_every_answer_form_has_at_least_five_different_templates_that_can_be_filled():
-    assert TEMPLATES.keys() == CODECS.keys()
-    for pool in TEMPLATES.values():
+    for pool in (codec.templates for codec in CODECS.values()):
         assert len(set(pool)) == len(pool) >= 5
         assert all("a man runs" in fill(check_template(template), FILLED) for template in pool)
 
@@ -66,12 +65,12 @@ def test_an_empty_query_is_refused():
 
 
 def test_fixed_and_first_always_take_the_first_template():
-    pool = TEMPLATES["seconds"]
+    pool = CODECS["seconds"].templates
     assert {choose(pool, selection="fixed", key=str(i), seed=i) for i in range(50)} == {pool[0]}
 
 
 def test_seeded_depends_on_the_sample_alone_and_random_on_the_seed_too():
-    pool = TEMPLATES["seconds"]
+    pool = CODECS["seconds"].templates
     seeded = [choose(pool, selection="seeded", key=f"q{i}", seed=0) for i in range(200)]
     assert seeded == [choose(pool, selection="seeded", key=f"q{i}", seed=1) for i in range(200)]
     assert set(seeded) == set(pool)

@@ -3,8 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vtg.config.task_settings import TaskConfig
-from vtg.tasks.answer import CODECS, Status
-from vtg.tasks.prompts import TEMPLATES, THINK_REQUEST
+from vtg.tasks.answer import Status
+from vtg.tasks.answer_forms import CODECS
+from vtg.tasks.prompts import THINK_REQUEST
 from vtg.tasks.span_task import SpanTask
 
 
@@ -55,7 +56,7 @@ def test_with_think_the_same_question_is_followed_by_the_request_to_think(answer
         )
         assert thinking[0]["content"][1]["text"] == plain[0]["content"][1]["text"] + THINK_REQUEST
     assert all(text.endswith(THINK_REQUEST) for text in SpanTask(TaskConfig(**options, think=True)).pool)
-    assert SpanTask(TaskConfig(answer=answer)).pool == TEMPLATES[answer]
+    assert SpanTask(TaskConfig(answer=answer)).pool == CODECS[answer].templates
 
 
 def test_with_think_the_answer_stands_in_tags_and_no_thought_is_invented():

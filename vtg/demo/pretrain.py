@@ -26,7 +26,7 @@ from vtg.models.patch_embed import project_patches_by_matmul
 from vtg.progress_bar import ProgressBar, counted
 from vtg.storage.atomic import follow_umask
 from vtg.storage.json_files import write_json
-from vtg.tasks.prompts import TEMPLATES
+from vtg.tasks.answer_forms import CODECS
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -155,7 +155,7 @@ def _texts() -> list[str]:
     stamps = [f"<{second}.{tenth} seconds>" for second in range(25) for tenth in range(10)]
     return [
         *vocabulary() * 5,
-        *(t for pool in TEMPLATES.values() for t in pool * 20),
+        *(t for codec in CODECS.values() for t in codec.templates * 20),
         *stamps,
         *["user\nassistant\n"] * 50,
     ]

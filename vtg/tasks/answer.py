@@ -1,4 +1,4 @@
-"""The forms an answer can take, one codec each, and what became of a parsed answer.
+"""What a codec of `vtg.tasks.answer_forms` is, the result of parsing an answer, and what all codecs share.
 
 A codec turns spans in seconds into the text a model is trained to write, and any text a model wrote back into spans:
 targets, rewards, metrics and inference all go through the same codec. Every codec lays a grid over the clip and rounds
@@ -16,16 +16,16 @@ from typing import ClassVar, Protocol, Self
 from vtg.annotations.target import Span
 from vtg.config.task_settings import TaskConfig
 from vtg.errors import ConfigError, SampleError
-from vtg.tasks.answer_numbers import FRACTIONS, INTEGERS, NUMBERS_IN_SECONDS, TOKENS, answer_part, read_pairs
+from vtg.tasks.answer_numbers import answer_part, read_pairs
 
+# Between the moments of one answer.
 SEPARATOR = ", "
-"""Stands between the moments of one answer."""
 
+# A model that repeats itself writes hundreds of pairs, and some pair of many always hits: more are `malformed`.
 MAX_MOMENTS = 256
-"""An answer with more moments than this is number spam: `malformed` when parsed, an error when encoded."""
 
+# Rounded times of a moment that runs to the end of the clip may exceed it: up to this, or one grid step, is clipped.
 TOLERANCE_S = 0.5
-"""An answer may leave the clip by this much (or by one grid step, if that is longer) and is clipped to it."""
 
 
 class Status(StrEnum):
@@ -53,7 +53,12 @@ class Answer:
 
 
 class Codec(Protocol):
-    """One form of answer. `encode` and `parse` speak seconds, clip-relative."""
+    """One form of answer, and the prompts that ask for it. Spans are in seconds, relative to the clip.
+
+    `templates`: the pool of prompts, see `vtg.tasks.prompts`; `task.selection=fixed` takes the first.
+    """
+
+    templates: ClassVar[tuple[str, ...]]
 
     @classmethod
     def from_config(cls, config: TaskConfig) -> Self: ...
@@ -67,7 +72,7 @@ class Codec(Protocol):
         ...
 
     def parse(self, text: str, duration_s: float) -> Answer:
-        """What `text` says. Never raises on a text."""
+        """The spans that `text` names, and its status. Never raises on a text."""
         ...
 
     def tokens(self) -> list[str]:
@@ -75,128 +80,15 @@ class Codec(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class SecondsCodec:
-    """Seconds with a fixed number of decimals: `3.2 to 7.5 seconds, 10.0 to 12.4 seconds`."""
-
-    decimals: int = 1
-
-    def __post_init__(self) -> None:
-        _check_int("task.decimals", self.decimals, low=0, high=6)
-
-    @classmethod
-    def from_config(cls, config: TaskConfig) -> Self:
-        return cls(decimals=config.decimals)
-
-    def resolution_s(self, duration_s: float) -> float:
-        return 10.0**-self.decimals
-
-    def encode(self, spans: Sequence[Span], duration_s: float) -> str:
-        per_second = 10**self.decimals
-        steps = _to_grid(spans, duration_s, steps_per_s=per_second, last=math.ceil(duration_s * per_second))
-        written = [(f"{a / per_second:.{self.decimals}f}", f"{b / per_second:.{self.decimals}f}") for a, b in steps]
-        return SEPARATOR.join(f"{start} to {end} seconds" for start, end in written)
-
-    def parse(self, text: str, duration_s: float) -> Answer:
-        pairs = _read(text, NUMBERS_IN_SECONDS)
-        return _answer(text, pairs, duration_s=duration_s, slack_s=max(TOLERANCE_S, self.resolution_s(duration_s)))
-
-    def tokens(self) -> list[str]:
-        return []
-
-
-@dataclass(frozen=True, slots=True)
-class RelativeCodec:
-    """Fractions of the clip: `0.123 to 0.456`. `decimals` are those of a percentage: 1 writes thousandths."""
-
-    decimals: int = 1
-
-    def __post_init__(self) -> None:
-        _check_int("task.decimals", self.decimals, low=0, high=6)
-
-    @classmethod
-    def from_config(cls, config: TaskConfig) -> Self:
-        return cls(decimals=config.decimals)
-
-    def resolution_s(self, duration_s: float) -> float:
-        return duration_s / 10 ** (self.decimals + 2)
-
-    def encode(self, spans: Sequence[Span], duration_s: float) -> str:
-        digits = self.decimals + 2
-        steps = _to_grid(spans, duration_s, steps_per_s=10**digits / duration_s, last=10**digits)
-        return SEPARATOR.join(f"{a / 10**digits:.{digits}f} to {b / 10**digits:.{digits}f}" for a, b in steps)
-
-    def parse(self, text: str, duration_s: float) -> Answer:
-        pairs = [(start * duration_s, end * duration_s) for start, end in _read(text, FRACTIONS)]
-        return _answer(text, pairs, duration_s=duration_s, slack_s=max(TOLERANCE_S, self.resolution_s(duration_s)))
-
-    def tokens(self) -> list[str]:
-        return []
-
-
-@dataclass(frozen=True, slots=True)
-class BinsCodec:
-    """`num_bins` equal parts of the clip, the first and the last one of the moment: `12 to 45`, from 0.
-
-    The last bin belongs to the moment: `5 to 5` is one bin long, and the whole clip is `0 to num_bins - 1`.
-    """
-
-    num_bins: int = 100
-    pattern: ClassVar[Pattern[str]] = INTEGERS
-    form: ClassVar[str] = "{} to {}"
-
-    def __post_init__(self) -> None:
-        _check_int("task.num_bins", self.num_bins, low=2, high=100_000)
-
-    @classmethod
-    def from_config(cls, config: TaskConfig) -> Self:
-        return cls(num_bins=config.num_bins)
-
-    def resolution_s(self, duration_s: float) -> float:
-        return duration_s / self.num_bins
-
-    def encode(self, spans: Sequence[Span], duration_s: float) -> str:
-        steps = _to_grid(spans, duration_s, steps_per_s=self.num_bins / duration_s, last=self.num_bins)
-        return SEPARATOR.join(self.form.format(first, end - 1) for first, end in steps)
-
-    def parse(self, text: str, duration_s: float) -> Answer:
-        pairs = _read(text, self.pattern)
-        exist = all(0 <= bin_ < self.num_bins for pair in pairs for bin_ in pair)
-        width_s = duration_s / self.num_bins
-        in_seconds = [(first * width_s, (last + 1) * width_s) for first, last in pairs]
-        return _answer(text, in_seconds, duration_s=duration_s, slack_s=TOLERANCE_S if exist else 0.0)
-
-    def tokens(self) -> list[str]:
-        return []
-
-
-@dataclass(frozen=True, slots=True)
-class TokensCodec(BinsCodec):
-    """Bins written as temporal tokens `<0>` ... `<num_bins - 1>`, two new vocabulary entries a moment: `<123><456>`."""
-
-    num_bins: int = 1000
-    pattern: ClassVar[Pattern[str]] = TOKENS
-    form: ClassVar[str] = "<{}><{}>"
-
-    def tokens(self) -> list[str]:
-        return [f"<{bin_}>" for bin_ in range(self.num_bins)]
-
-
-CODECS: dict[str, type[Codec]] = {
-    "seconds": SecondsCodec,
-    "relative": RelativeCodec,
-    "bins": BinsCodec,
-    "tokens": TokensCodec,
-}
-
-
-def _check_int(key: str, value: int, *, low: int, high: int) -> None:
+def check_int(key: str, value: int, *, low: int, high: int) -> None:
+    """Raises ConfigError, naming `key`, for what is no integer from `low` to `high`."""
+    # type(), not isinstance(): True is an instance of int.
     if type(value) is not int or not low <= value <= high:
         raise ConfigError(f"{key} = {value!r}: must be an integer from {low} to {high}")
 
 
-def _to_grid(spans: Sequence[Span], duration_s: float, *, steps_per_s: float, last: int) -> list[tuple[int, int]]:
-    """Spans as sorted pairs of grid steps, 0 <= start < end <= last."""
+def to_grid(spans: Sequence[Span], duration_s: float, *, steps_per_s: float, last: int) -> list[tuple[int, int]]:
+    """Spans as sorted pairs of grid steps, 0 <= start < end <= last. Raises SampleError for what cannot be encoded."""
     _check_duration(duration_s)
     if not 1 <= len(spans) <= MAX_MOMENTS:
         raise SampleError(f"{len(spans)} moments to encode: an answer holds 1 to {MAX_MOMENTS}; split or drop this row")
@@ -209,21 +101,21 @@ def _to_grid(spans: Sequence[Span], duration_s: float, *, steps_per_s: float, la
                 "the end and before the clip's end; run `python -m vtg.validate` on the annotations"
             )
         start, end = round(start_s * steps_per_s), min(round(end_s * steps_per_s), last)
-        if end <= start:
+        if end <= start:  # shorter than a step: an empty span could not be parsed again
             start = min(math.floor((start_s + end_s) / 2 * steps_per_s), last - 1)
             end = start + 1
         steps.append((start, end))
     return sorted(steps)
 
 
-def _read(text: str, numbers: Pattern[str]) -> list[Span]:
-    """Pairs of finite numbers in the answer part of a completion; none where there are too many."""
+def written_pairs(text: str, numbers: Pattern[str]) -> list[Span]:
+    """Pairs of numbers in the answer part of a completion; none where there are more than `MAX_MOMENTS`."""
     pairs = read_pairs(answer_part(text), numbers)
     return pairs if len(pairs) <= MAX_MOMENTS else []
 
 
-def _answer(text: str, spans: Sequence[Span], *, duration_s: float, slack_s: float) -> Answer:
-    """Judge spans read from `text`, in seconds; leaving the clip by up to `slack_s` is mended."""
+def judge(text: str, spans: Sequence[Span], *, duration_s: float, slack_s: float) -> Answer:
+    """The answer with its status, for `spans` in seconds; leaving the clip by up to `slack_s` is clipped."""
     _check_duration(duration_s)
     as_written = tuple(spans)
     if not as_written or not all(math.isfinite(bound) for span in as_written for bound in span):
@@ -231,6 +123,7 @@ def _answer(text: str, spans: Sequence[Span], *, duration_s: float, slack_s: flo
     if any(end <= start for start, end in as_written):
         return Answer(as_written, Status.REVERSED, text)
     clipped = tuple((max(start, 0.0), min(end, duration_s)) for start, end in as_written)
+    # Further out the model is wrong about the length of the clip; clipping would hide that from parse_failures.
     leaves = any(start < -slack_s or end > duration_s + slack_s for start, end in as_written)
     if leaves or any(end <= start for start, end in clipped):
         return Answer(as_written, Status.OUT_OF_RANGE, text)

@@ -1,4 +1,4 @@
-"""What is asked of the model: pools of templates per answer form, how one is chosen, and how it is filled.
+"""What is asked of the model: how a template of the answer form (`Codec.templates`) is chosen and filled.
 
 A template is plain text with the fields of `FIELDS` in braces (`{{` and `}}` are literal braces). Fields are put in as
 they are: a query with braces in it is text like any other, and a template can reach nothing but these fields.
@@ -16,43 +16,6 @@ FIELDS = ("query", "duration", "num_bins", "last_bin")
 SELECTIONS = ("fixed", "seeded", "random")
 """`fixed` always takes the pool's first template; `seeded` takes one by the sample's key, the same in
 every epoch and every process; `random` takes one by seed and key, so a seed that changes with the epoch redraws."""
-
-TEMPLATES: dict[str, tuple[str, ...]] = {
-    "seconds": (
-        'When does "{query}" happen in the video? Answer with its start and end in the form: START to END seconds.',
-        'Find the moment of the video that shows "{query}". Reply only with its times: START to END seconds.',
-        'The video is {duration} seconds long. Give the start and end time of "{query}" as: START to END seconds.',
-        'Locate the event "{query}" in the video. State when it starts and ends, in seconds: START to END seconds.',
-        'Between which times can "{query}" be seen? Answer in the form: START to END seconds.',
-        'Query: "{query}". Return the matching part of the video as: START to END seconds.',
-    ),
-    "relative": (
-        'When does "{query}" happen in the video? Answer with start and end as fractions of its length, '
-        "0 being the beginning and 1 the end of the video, in the form: START to END.",
-        'Find the moment of the video that shows "{query}". Taking its length as 1, reply only with: START to END.',
-        'Let time run from 0 (first frame) to 1 (last frame). Give the start and end of "{query}" as: START to END.',
-        'Locate the event "{query}" in the video. Answer with two fractions between 0 and 1: START to END.',
-        'Query: "{query}". Return the matching part of the video in fractions of its length: START to END.',
-    ),
-    "bins": (
-        "The video is divided into {num_bins} equal parts, numbered 0 to {last_bin}. "
-        'In which parts does "{query}" happen? Answer with the first and the last one in the form: FIRST to LAST.',
-        'Find the moment of the video that shows "{query}". With the video cut into {num_bins} equal parts counted '
-        "from 0, reply only with: FIRST to LAST.",
-        'Number {num_bins} equal parts of the video from 0 to {last_bin}. Give those of "{query}" as: FIRST to LAST.',
-        'Locate the event "{query}" in the video. Answer with its first and last part out of 0 to {last_bin}, '
-        "all parts being equally long: FIRST to LAST.",
-        'Query: "{query}". Return the matching parts of the video, 0 to {last_bin}, as: FIRST to LAST.',
-    ),
-    "tokens": (
-        'When does "{query}" happen in the video? Answer with the time tokens of its start and end, '
-        "<0> being the beginning and <{last_bin}> the end of the video.",
-        'Find the moment of the video that shows "{query}". Reply only with its two time tokens, <0> to <{last_bin}>.',
-        'Time runs from <0> to <{last_bin}> over the video. Give the start and end token of "{query}".',
-        'Locate the event "{query}" in the video. Answer with two time tokens between <0> and <{last_bin}>.',
-        'Query: "{query}". Return the start and end of the matching part of the video as time tokens.',
-    ),
-}
 
 THINK_REQUEST = (
     "\nFirst think inside <think> </think> about what happens in the video and when. "

@@ -6,11 +6,11 @@ from typing import Any
 from vtg.annotations.target import Span
 from vtg.config.task_settings import TaskConfig
 from vtg.errors import ConfigError
-from vtg.tasks.answer import CODECS, Answer, Codec
+from vtg.tasks.answer import Answer, Codec
+from vtg.tasks.answer_forms import CODECS
 from vtg.tasks.prompts import (
     SELECTIONS,
     TAGGED_ANSWER,
-    TEMPLATES,
     THINK_REQUEST,
     check_template,
     choose,
@@ -31,7 +31,7 @@ class SpanTask:
         self.config = config
         self.codec: Codec = CODECS[config.answer].from_config(config)
         own = config.template
-        pool = TEMPLATES[config.answer] if own is None else (check_template(own),)
+        pool = self.codec.templates if own is None else (check_template(own),)
         self.pool = tuple(template + THINK_REQUEST for template in pool) if config.think else pool
 
     def conversation(
