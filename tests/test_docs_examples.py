@@ -118,6 +118,17 @@ def test_the_model_of_the_docs_composes(tmp_path):
     assert config.model.keys() == OmegaConf.load(conf_dir() / "model" / "defaults.yaml").keys()
 
 
+def test_the_python_example_asks_a_model_about_a_video(tmp_path, demo_dir, monkeypatch, capsys):
+    (blocks,) = sections("python.md").values()
+    (example,) = [text for language, text in blocks if language == "python"]
+    shutil.copytree(ROOT / "vtg" / "demo" / "tiny_qwen3_vl", tmp_path / "outputs" / "sft_tiny_demo" / "best")
+    shutil.copy(demo_dir / "videos" / "train_000.mp4", tmp_path / "a.mp4")
+    monkeypatch.chdir(tmp_path)
+    exec(example, {"__name__": "example"})
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 3 and [line.split(" (")[0] for line in printed[1:]] == ["a man sits down", "he stands up"]
+
+
 @pytest.mark.slow
 def test_the_commands_about_videos_run_as_they_stand(tmp_path, demo_dir, monkeypatch):
     (tmp_path / "videos").mkdir()

@@ -3,9 +3,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import vtg
 from vtg.errors import ConfigError, SampleError
+from vtg.models.loading import choose_device
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,32 @@ def test_what_cannot_be_asked_is_named(model, video, tmp_path):
         model.ground(str(tmp_path / "absent.mp4"), "the red circle")
 
 
+@pytest.mark.parametrize("query", ["", " . ", None])
+def test_a_query_without_a_word_is_refused_before_the_video_is_read(model, query):
+    with pytest.raises(ConfigError, match=r"queries: .* holds no word; describe"):
+        model.ground("absent.mp4", [query])
+
+
+def test_device_and_dtype_can_be_chosen(video):
+    grounding = vtg.load("tiny", device="cpu", dtype="bfloat16").ground(video, "the red circle")
+    assert grounding.duration_s > 0
+    for device, allowed in (("tpu-7", "must be cpu, cuda or cuda:N"), ("cuda:99", "PyTorch sees [0-9]+ GPUs here")):
+        with pytest.raises(ConfigError, match=f"device = '{device}': {allowed}"):
+            vtg.load("tiny", device=device)
+    with pytest.raises(ConfigError, match="dtype = 'int8': must be one of auto, float32"):
+        vtg.load("tiny", dtype="int8")
+
+
+@pytest.mark.parametrize("name", [None, "cpu"])
+def test_the_model_is_put_where_it_was_asked(name):
+    expected = "cuda" if name is None and torch.cuda.is_available() else "cpu"
+    assert choose_device(name).type == expected
+
+
 def test_what_cannot_be_loaded_is_named(tmp_path):
+    (tmp_path / "empty_run").mkdir()
+    with pytest.raises(ConfigError, match=r"empty_run.*holds neither a model nor best/ nor checkpoint.*; train first"):
+        vtg.load(tmp_path / "empty_run")
     with pytest.raises(ConfigError, match="nothing-here"):
         vtg.load(tmp_path / "nothing-here")
     with pytest.raises(ConfigError, match="max_new_token"):

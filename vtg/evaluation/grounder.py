@@ -19,16 +19,19 @@ BATCH_SIZE = 8
 class Grounder:
     """A loaded model with everything that fixes what it reads.
 
+    Args:
+        device: where the model is put; None: the GPU where there is one.
+
     Raises:
-        ConfigError: for a checkpoint that cannot be loaded, or an answer form that cannot be.
+        ConfigError: for a checkpoint that cannot be loaded, an answer form that cannot be, or a device that is absent.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, device: str | None = None) -> None:
         self.settings = settings
         self.task = SpanTask(settings.task)
         processor = load_processor(settings.model.path)
         factor = patch_factor(processor)
-        self.model, self.processor = load_model(replace(settings.model, patch_factor=factor), processor)
+        self.model, self.processor = load_model(replace(settings.model, patch_factor=factor), processor, device=device)
         self.model.eval()
         self.tokens_per_second = tokens_per_second(self.model)
         self.provider = make_provider(settings.video, self.processor)

@@ -81,7 +81,8 @@ class LoadedModel:
         """
         listed = [queries] if isinstance(queries, str) else list(queries)
         for query in listed:
-            if not query.strip():
+            # Here, before the clip is decoded: that is the long part of an answer about a long video.
+            if not isinstance(query, str) or not query.strip(" .\t\r\n"):
                 raise ConfigError(f"queries: {query!r} holds no word; describe the moment to look for in a sentence")
         rows = self._grounder.ask(
             listed,
@@ -103,9 +104,13 @@ class LoadedModel:
         return groundings[0] if isinstance(queries, str) else groundings
 
 
-def load_model_of(checkpoint: str, overrides: Sequence[str]) -> LoadedModel:
-    """`vtg.load`, which see."""
+def load_model_of(
+    checkpoint: str, overrides: Sequence[str], *, device: str | None = None, dtype: str | None = None
+) -> LoadedModel:
+    """What `vtg.load` does, in a module that may import torch."""
+    if dtype is not None:
+        overrides = [*overrides, f"settings.model.dtype={dtype}"]
     config = compose_settings("predict", overrides, PredictConfig)
     settings = checkpoint_settings(checkpoint, overrides=config.settings, fallback=config.fallback).settings
     find_model(checkpoint, key="checkpoint")
-    return LoadedModel(Grounder(settings), max_new_tokens=config.max_new_tokens)
+    return LoadedModel(Grounder(settings, device=device), max_new_tokens=config.max_new_tokens)

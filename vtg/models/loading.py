@@ -48,10 +48,12 @@ def part_of(name: str) -> str:
     return next(part for part, pattern in PARTS.items() if pattern.search(name))
 
 
-def load_model(config: ModelConfig, processor: ProcessorMixin | None = None) -> tuple[Model, ProcessorMixin]:
+def load_model(
+    config: ModelConfig, processor: ProcessorMixin | None = None, *, device: str | None = None
+) -> tuple[Model, ProcessorMixin]:
     """The model and the processor of `config.path`: a plain model, or an adapter on its base model.
 
-    `processor`: the result of `load_processor`, where it was loaded before.
+    `processor`: the result of `load_processor`, where it was loaded before. `device`: as `choose_device` takes it.
 
     Raises:
         ConfigError: for a model of another family or patch factor than the config says, or an attention whose package
@@ -61,8 +63,8 @@ def load_model(config: ModelConfig, processor: ProcessorMixin | None = None) -> 
     """
     where = resolve_checkpoint(config.path)
     adapter, base = where if is_adapter(where) else None, resolve_base(config.path)
-    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
-    dtype, attention = choose_dtype(config.dtype, device), choose_attention(config.attention, device)
+    target = choose_device(device)
+    dtype, attention = choose_dtype(config.dtype, target), choose_attention(config.attention, target)
     if processor is None:
         processor = load_processor(config.path)
     # Batches are planned from model.patch_factor before any model loads: a wrong one would plan wrong sizes.
@@ -94,8 +96,8 @@ def load_model(config: ModelConfig, processor: ProcessorMixin | None = None) -> 
         with whole_files(path=config.path, folder=adapter):
             model = PeftModel.from_pretrained(model, adapter, is_trainable=True)
             _check_adapter(model, adapter)
-    model.to(device)  # type: ignore[arg-type]
-    log.info("%s: %s on %s, attention %s", config.path, str(dtype).removeprefix("torch."), device, attention)
+    model.to(target)  # type: ignore[arg-type]
+    log.info("%s: %s on %s, attention %s", config.path, str(dtype).removeprefix("torch."), target, attention)
     return model, processor
 
 
@@ -154,6 +156,27 @@ def _broken_files(folder: Path) -> Iterator[tuple[Path, str]]:
                 pass
         except (SafetensorError, OSError) as error:
             yield file, str(error)
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device called `name`; None: this process's GPU where there is one, else the CPU.
+
+    Raises:
+        ConfigError: for a name that is no device, or a GPU that is not there.
+    """
+    if name is None:
+        return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    # Others, such as mps and meta, load without an error, but vtg is not tested with them.
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device = {name!r}: must be cpu, cuda or cuda:N")
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= count):
+        raise ConfigError(f"device = {name!r}: PyTorch sees {count} GPUs here; choose one of these, or cpu")
+    return device
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
