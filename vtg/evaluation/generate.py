@@ -40,7 +40,7 @@ def predict(
             distribution of answers can help. Scored against its own moments.
         progress: the progress bar's title; None for no bar.
         so_far: what this rank has answered before, which is not asked again; batches are added as they are answered.
-        report: hears of every batch what is skipped; may raise TooManyBadRows then.
+        report: is given what each batch skips; may raise TooManyBadRows then.
 
     Returns:
         rows (the annotation's keys, and `prediction` [[start, end], …] in seconds, `text`, `status`), and the skipped.
@@ -54,17 +54,18 @@ def predict(
     questions = reader.read(dataset, mine[done:], most=batch_size, shuffled_videos=shuffled_videos)
     with ProgressBar(len(mine), title=progress or "", unit="sample", initial=done, shown=progress is not None) as bar:
         for batch in _batches(questions, batch_size):
-            found = {index: features for index, features in batch if not isinstance(features, Skipped)}
-            bad = [one for _, one in batch if isinstance(one, Skipped)]
-            features = list(found.values())
-            texts = generate(model, dataset.processor, features, max_new_tokens=max_new_tokens) if found else []
-            answered = {index: _row(dataset, index, text) for index, text in zip(found, texts, strict=True)}
+            readable = {index: prompt for index, prompt in batch if not isinstance(prompt, Skipped)}
+            unreadable = [entry for _, entry in batch if isinstance(entry, Skipped)]
+            prompts = list(readable.values())
+            # A batch of unreadable videos alone: generate() cannot collate nothing.
+            texts = generate(model, dataset.processor, prompts, max_new_tokens=max_new_tokens) if prompts else []
+            answered = {index: _row(dataset, index, text) for index, text in zip(readable, texts, strict=True)}
             rows |= answered
-            skipped += bad
+            skipped += unreadable
             if so_far is not None:
-                so_far.add(answered, bad)
+                so_far.add(answered, unreadable)
             if report is not None:
-                report.add(bad)
+                report.add(unreadable)
             bar.update(len(batch))
     model.train(was_training)
     return rows, skipped
@@ -78,18 +79,20 @@ def _batches(questions: Iterator[Question], size: int) -> Iterator[list[Question
 def generate(model: Any, processor: Any, features: Sequence[Features], *, max_new_tokens: int) -> list[str]:
     """Greedy completions of encoded prompts, decoded without special tokens."""
     tokenizer = processor.tokenizer
-    batch = collate(features, pad_token_id=tokenizer.pad_token_id, padding_side="left")
+    batch = collate(features, pad_token_id=tokenizer.pad_token_id, padding_side="left")  # new tokens follow the prompt
     del batch["labels"]
     inputs = {key: value.to(model.device) for key, value in batch.items()}
     inputs["pixel_values_videos"] = inputs["pixel_values_videos"].to(model.dtype)
     out = model.generate(
         **inputs,
+        # All set, so that no generation_config.json of a checkpoint makes answers random.
         do_sample=False,
         num_beams=1,
         temperature=None,
         top_p=None,
         top_k=None,
         max_new_tokens=max_new_tokens,
+        # A generated <|video_pad|> would be taken for a place of vision features.
         suppress_tokens=vision_token_ids(tokenizer),
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.convert_tokens_to_ids("<|im_end|>"),

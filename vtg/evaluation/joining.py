@@ -16,8 +16,8 @@ from vtg.evaluation.metrics import Spans
 from vtg.evaluation.prediction_rows import Placed, Row, moments, predicted
 from vtg.tasks.answer import Codec
 
+# Rows that an error names: enough to see a pattern, few enough for one line.
 NAMED = 3
-"""Rows that an error names."""
 
 PARTS = ("video_start", "video_end")
 
@@ -59,24 +59,25 @@ def join(rows: Sequence[Placed], *, annotations: str | None = None, codec: Codec
     matches = _Matches(rows, joined)
     # Rows that name their prediction come first, so that no other takes it.
     order = sorted(range(len(samples)), key=lambda at: not _has_qid(samples[at]))
-    found = {at: matches.of(samples[at]) for at in order}
+    matched = {at: matches.of(samples[at]) for at in order}
     left = matches.left()
     _refuse_other_questions(matches.others, annotations)
-    if not any(found.values()):
+    if not any(matched.values()):
         raise ValueError(
             f"no prediction (first: {_named(rows[0][1])}) is of a row of {annotations} (first: "
             f"{_named(samples[0].row())}); {GIVE_THOSE}"
         )
-    gone = [samples[at] for at in order if found[at] is None and not _has_qid(samples[at])]
+    lone = [samples[at] for at in order if matched[at] is None and not _has_qid(samples[at])]
     strangers = [row for row in left if not _has_own_qid(row[1])]
-    if gone and strangers:
+    # Either alone may be a subset of the other file; both at once mean other annotations.
+    if lone and strangers:
         raise ValueError(
-            f"{len(gone)} rows of {annotations} have no prediction, and {len(strangers)} predictions are of no row of "
-            f"it (without a qid they are joined by video and sentence): {gone[0].place} asks {_named(gone[0].row())}, "
+            f"{len(lone)} rows of {annotations} have no prediction, and {len(strangers)} predictions are of no row of "
+            f"it (without a qid they are joined by video and sentence): {lone[0].place} asks {_named(lone[0].row())}, "
             f"{strangers[0][0]} answers {_named(strangers[0][1])}; {GIVE_THOSE}"
         )
     for at, sample in enumerate(samples):
-        match = found[at]
+        match = matched[at]
         if match is None:
             joined.note("missing", sample.qid)
             joined.predictions.append(None)
@@ -121,7 +122,7 @@ class _Matches:
             self.others.append(f"{match[0]} (qid {sample.qid!r}): {difference}")
         if match is None:
             waiting = self._by_question.get(_question(asked) or (), [])
-            free = (one for one in waiting if one[0] not in self._used and not (has_qid and _has_own_qid(one[1])))
+            free = (p for p in waiting if p[0] not in self._used and not (has_qid and _has_own_qid(p[1])))
             match = next(free, None)
         if match is not None:
             self._used.add(match[0])
@@ -156,15 +157,15 @@ def _refuse_other_questions(others: list[str], annotations: str) -> None:
 def _first_of_each(rows: Sequence[Placed], joined: Joined) -> list[Placed]:
     """Without the rows that repeat a qid with its question, as files that were put together do."""
     seen: set[tuple] = set()
-    kept = []
+    first = []
     for place, row in rows:
         key = (_qid(row), _question(row), str(row.get("timestamp")))
         if key[0] and key in seen:
             joined.note("duplicate_predictions", key[0])
         else:
-            kept.append((place, row))
+            first.append((place, row))
         seen.add(key)
-    return kept
+    return first
 
 
 def _samples(path: str, joined: Joined) -> list[Sample]:
@@ -207,6 +208,7 @@ def _question(row: Row) -> tuple | None:
 
 
 def _seconds(value: object) -> float | None:
+    # To the millisecond: a bound that was rounded, or stored as float32, is still the same one.
     return round(float(value), 3) if isinstance(value, int | float) else None
 
 

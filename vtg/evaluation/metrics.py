@@ -158,7 +158,7 @@ def _with_statuses(
 
 def _failed(spans: Spans | None, status: str | None) -> bool:
     if spans is None:
-        return False
+        return False  # nobody asked: counted as `missing`
     if status is not None:
         return status != Status.OK
     return not len(spans) or not (np.isfinite(spans[0]).all() and spans[0][0] < spans[0][1])

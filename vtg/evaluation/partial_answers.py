@@ -1,4 +1,4 @@
-"""Answers to the first of many questions, kept in a file while the rest are asked: a stop costs one batch of them."""
+"""Answers of an evaluation in progress, saved batch by batch: an interruption costs one batch of them."""
 
 import json
 import logging
@@ -15,46 +15,47 @@ log = logging.getLogger(__name__)
 
 
 class AnswersSoFar:
-    """What was answered, in order, before a run was stopped; what is answered now goes to the file alone.
+    """The answers given before a run was interrupted, in order; new ones are appended to the file alone.
 
     Args:
-        path: of the file: a line of what it belongs to, and one of each batch.
-        told: all that the answers and their batches depend on, as JSON values. A file with another one begins anew.
+        path: of the file: a header line (`inputs`), and a line for each batch.
+        inputs: all that the answers and their batches depend on, as JSON values. A file with other inputs is replaced.
 
     Attributes:
         rows: prediction rows by the index of the sample.
         skipped: the samples whose video could not be read.
     """
 
-    def __init__(self, path: Path, told: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, inputs: Mapping[str, Any]) -> None:
         self.path = path
         self.rows: dict[int, dict[str, Any]] = {}
         self.skipped: list[Skipped] = []
-        header = json.dumps(told, sort_keys=True)
+        header = json.dumps(inputs, sort_keys=True)
         first, *batches = whole_lines(path) or [""]
         if first != f"{header}\n":
-            batches = []
+            batches = []  # answers of another model or other rows must not be mixed with these
         for line in batches:
-            found = json.loads(line)
-            self.rows |= {int(index): row for index, row in found["rows"].items()}
-            self.skipped += [Skipped(**one) for one in found["skipped"]]
+            batch = json.loads(line)
+            self.rows |= {int(index): row for index, row in batch["rows"].items()}
+            self.skipped += [Skipped(**entry) for entry in batch["skipped"]]
         if self.count:
             log.info("going on after %d answers that %s holds", self.count, path)
+        # Anew: a line that was cut off by the interruption would corrupt the next one.
         write_text(path, "".join([f"{header}\n", *batches]))
 
     @property
     def count(self) -> int:
-        """Samples that were done with."""
+        """Samples that need not be asked again, the skipped ones included."""
         return len(self.rows) + len(self.skipped)
 
     def add(self, rows: Mapping[int, dict[str, Any]], skipped: Sequence[Skipped]) -> None:
-        """Keeps the next batch."""
-        line = json_text({"rows": rows, "skipped": [one.__dict__ for one in skipped]})
+        """Appends the next batch to the file."""
+        line = json_text({"rows": rows, "skipped": [entry.__dict__ for entry in skipped]})
         with self.path.open("a", encoding="utf-8") as file:
             file.write(f"{line}\n")
 
     def remove(self) -> None:
-        """Removes the file, once the answers are kept elsewhere."""
+        """Removes the file, once the answers are saved elsewhere."""
         self.path.unlink(missing_ok=True)
 
 

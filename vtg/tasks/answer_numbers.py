@@ -50,6 +50,7 @@ _LISTED = re.compile(rf"{_CLOSE}(?:,|;|and|,\s?and){_OPEN}", re.IGNORECASE)
 _COMMA = re.compile(r"\s{0,4}[,;]\s{0,4}")
 _AND = re.compile(rf"{_CLOSE}and{_OPEN}", re.IGNORECASE)
 _COUNTED_WORD = re.compile(r"\s{1,2}(?!(?:and|or|then|also|in|of|as|is|when|while)\b)[^\W\d_]", re.IGNORECASE)
+# Longer text between two numbers is a sentence, not a separator; it also bounds the time of a match.
 _LONGEST_GAP = 40
 
 
@@ -151,15 +152,15 @@ def _negative(text: str, previous_end: int, start: int) -> bool:
 
 
 def _explicit_pairs(text: str, atoms: list[_Atom]) -> list[tuple[_Atom, _Atom]]:
-    found: list[tuple[_Atom, _Atom]] = []
+    pairs: list[tuple[_Atom, _Atom]] = []
     i = 0
     while i + 1 < len(atoms):
         if _is_explicit(text, atoms[i], atoms[i + 1]):
-            found.append((atoms[i], atoms[i + 1]))
+            pairs.append((atoms[i], atoms[i + 1]))
             i += 1
         i += 1
-    times = [pair for pair in found if pair[1].marked or not _COUNTED_WORD.match(text, pair[1].end)]
-    return times or found
+    times = [pair for pair in pairs if pair[1].marked or not _COUNTED_WORD.match(text, pair[1].end)]
+    return times or pairs
 
 
 def _is_explicit(text: str, first: _Atom, second: _Atom) -> bool:
