@@ -26,12 +26,12 @@ def is_sample(row: dict[str, Any]) -> bool:
     """Whether the checks find no error in a row as Arrow tells it: absent keys are null, nothing has a line."""
     import msgspec
 
-    from vtg.annotations import row_checks
+    from vtg.annotations import row_checks, row_decoder
 
     given = {key: value for key, value in row.items() if value is not None}
     known = {key: given[key] for key in row_checks.KEYS if key in given}
     try:
-        if row_checks.is_clean(msgspec.convert(known, row_checks.Row)):
+        if row_decoder.is_clean(msgspec.convert(known, row_decoder.DecodedRow)):
             return True
     except msgspec.ValidationError:
         pass

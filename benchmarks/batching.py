@@ -29,7 +29,7 @@ SHOWN = {
 
 
 @dataclass(frozen=True)
-class Row:
+class PlanMeasures:
     """Measures of a plan. Mates: share of the pairs in a batch that are in a batch again in the next epoch."""
 
     budget: float
@@ -111,10 +111,10 @@ def order_correlation(plan: Plan, lengths: np.ndarray) -> float:
     return float(np.corrcoef(*ranks)[0, 1]) if all(np.ptp(part) for part in ranks) else 0.0
 
 
-def measure(case: Case, packed: bool, plans: list[Plan], seconds: float, peak_mb: float) -> Row:
+def measure(case: Case, packed: bool, plans: list[Plan], seconds: float, peak_mb: float) -> PlanMeasures:
     found = statistics(plans[0], case.lengths, budget=case.budget, padded=not packed, compute=case.compute)
     kept, overlap = kept_mates(plans[0], plans[1], len(case.lengths))
-    return Row(
+    return PlanMeasures(
         budget=case.budget,
         efficiency=found.efficiency,
         padding=found.padding,

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vtg.annotations import row_checks
+from vtg.annotations import row_decoder
 from vtg.doctor import audit
 
 
@@ -56,7 +56,7 @@ def check_dicts(path: Path, loads: Callable[[bytes], Any]) -> int:
 def ways() -> dict[str, Callable[[Path], int]]:
     found: dict[str, Callable[[Path], int]] = {
         "vtg": check_vtg,
-        "msgspec typed decode alone": lambda path: check_decoded(path, row_checks.RowDecoder().decode),
+        "msgspec typed decode alone": lambda path: check_decoded(path, row_decoder.RowDecoder().decode),
         "json + same checks": lambda path: check_dicts(path, json.loads),
     }
     if importlib.util.find_spec("orjson"):

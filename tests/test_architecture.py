@@ -34,9 +34,11 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.entry": ("vtg.ranks", "vtg.errors", "vtg.console", "vtg.config"),
     "vtg.annotations.raw_rows": (),
     "vtg.annotations.row_checks": ("vtg.video.files.address", "vtg.annotations.raw_rows"),
+    "vtg.annotations.row_decoder": ("vtg.video.files.address", "vtg.annotations.row_checks"),
     "vtg.annotations.target": (),
     "vtg.annotations.sample": (
-        "vtg.video.files.address", "vtg.annotations.raw_rows", "vtg.annotations.row_checks", "vtg.annotations.target",
+        "vtg.video.files.address", "vtg.annotations.raw_rows", "vtg.annotations.row_checks",
+        "vtg.annotations.row_decoder", "vtg.annotations.target",
     ),
     "vtg.video": ("vtg.errors", "vtg.storage", "vtg.threads", "vtg.video.files.address", "vtg.config"),
     "vtg.annotations.unannotated_rows": (
@@ -98,9 +100,9 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.doctor": (
         "vtg.errors", "vtg.progress_bar", "vtg.logs", "vtg.video.files.address", "vtg.config", "vtg.entry",
-        "vtg.annotations.raw_rows", "vtg.annotations.row_checks", "vtg.annotations.target", "vtg.annotations.sample",
-        "vtg.video", "vtg.tasks", "vtg.data.encoding", "vtg.models", "vtg.memory", "vtg.evaluation.metrics",
-        "vtg.demo",
+        "vtg.annotations.raw_rows", "vtg.annotations.row_checks", "vtg.annotations.row_decoder",
+        "vtg.annotations.target", "vtg.annotations.sample", "vtg.video", "vtg.tasks", "vtg.data.encoding", "vtg.models",
+        "vtg.memory", "vtg.evaluation.metrics", "vtg.demo",
     ),
     "vtg.evaluate": (
         "vtg.console", "vtg.storage", "vtg.config", "vtg.tasks", "vtg.evaluation.metrics",

@@ -34,7 +34,7 @@ ANSWERS = "answers.jsonl"
 # Made from predictions.jsonl: older ones are removed, or they would score rows that are no longer there.
 SCORES = ("metrics.json", "predictions.png")
 
-Row = dict[str, Any]
+AnswerRow = dict[str, Any]
 
 
 def main() -> None:
@@ -103,7 +103,7 @@ def _answer_one(config: PredictConfig, grounder: "Grounder", out: Path) -> None:
     print(json_text(row) if config.json else _answer_text(row, out))
 
 
-def _answer_text(row: Row, out: Path) -> str:
+def _answer_text(row: AnswerRow, out: Path) -> str:
     spans = ", ".join(f"{start:.2f} to {end:.2f} s" for start, end in row["prediction"]) or "no answer"
     return "\n".join(
         [
@@ -192,7 +192,7 @@ def _samples(rows_file: str, config: PredictConfig, report: "SkipReport") -> "Se
     return samples
 
 
-def _show(rows: list[Row], config: PredictConfig, out: Path, *, skipped: int) -> None:
+def _show(rows: list[AnswerRow], config: PredictConfig, out: Path, *, skipped: int) -> None:
     """Scores and draws the annotated rows, and prints the scores and the files."""
     from vtg.evaluation.generate import score
     from vtg.evaluation.score_table import score_table

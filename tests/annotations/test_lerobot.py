@@ -6,8 +6,11 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from vtg.annotations.formats import lerobot
 from vtg.annotations.sample import Sample, read_samples
 from vtg.config.video_settings import VideoConfig
 from vtg.errors import ConfigError
@@ -15,11 +18,6 @@ from vtg.storage.json_files import write_json, write_jsonl
 from vtg.video.clip_loading import load_clip
 from vtg.video.episodes.frame_provider import FrameProvider
 from vtg.video.episodes.records import FilePart
-
-pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed; pip install 'vtg[lerobot]'")
-pq = pytest.importorskip("pyarrow.parquet")
-
-from vtg.annotations.formats import lerobot  # noqa: E402
 
 FPS = 10
 LENGTHS = (12, 20, 15)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vtg.annotations import raw_rows, row_checks
+from vtg.annotations import raw_rows, row_checks, row_decoder
 from vtg.annotations.sample import Problem, Sample, check_row, read_samples, resolve_video
 from vtg.annotations.target import Spans
 
@@ -376,14 +376,14 @@ def annotation_rows(draw: st.DrawFn) -> dict[str, Any]:
 def test_a_row_that_is_called_clean_has_no_problem_and_one_with_a_problem_is_not_clean(
     examples: list[dict[str, Any]],
 ) -> None:
-    decoder = row_checks.RowDecoder()
+    decoder = row_decoder.RowDecoder()
     for example in examples:
         raw = json.dumps(example).encode()
         whole, findings = row_checks.check(raw)
         assert whole is not None and whole == example
         decoder.learn(whole)
         try:
-            clean = row_checks.is_clean(decoder.decode(raw))
+            clean = row_decoder.is_clean(decoder.decode(raw))
         except (msgspec.MsgspecError, ValueError):
             continue
         assert clean == (not findings)
@@ -395,7 +395,7 @@ def test_a_span_that_leaves_the_clip_by_rounding_alone_is_as_good_as_inside(
 ) -> None:
     row = GOOD | {"timestamp": timestamp}
     assert messages(json.dumps(row).encode()) == []
-    assert row_checks.is_clean(row_checks.RowDecoder().decode(json.dumps(row).encode()))
+    assert row_decoder.is_clean(row_decoder.RowDecoder().decode(json.dumps(row).encode()))
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps(row) + "\n" + json.dumps(row | {"qid": None}) + "\n")
     for sample in read_samples(path):
@@ -418,13 +418,13 @@ def test_a_span_that_leaves_the_clip_by_more_than_rounding_or_with_all_of_it_is_
 ) -> None:
     raw = json.dumps(GOOD | {"timestamp": timestamp}).encode()
     assert said in "".join(messages(raw))
-    assert not row_checks.is_clean(row_checks.RowDecoder().decode(raw))
+    assert not row_decoder.is_clean(row_decoder.RowDecoder().decode(raw))
 
 
 def test_metadata_is_checked_as_strictly_by_the_fast_path_as_by_the_reader() -> None:
-    decoder = row_checks.RowDecoder()
+    decoder = row_decoder.RowDecoder()
     decoder.learn(GOOD | {"source": "x"})
-    assert row_checks.is_clean(decoder.decode(json.dumps(GOOD | {"source": {"deep": [1]}}).encode()))
+    assert row_decoder.is_clean(decoder.decode(json.dumps(GOOD | {"source": {"deep": [1]}}).encode()))
     for value in (b"1e999", b'"\xff"', b"NaN", b'"\\ud800"'):
         raw = json.dumps(GOOD | {"source": 0}).encode().replace(b'"source": 0', b'"source": ' + value)
         assert messages(raw)

@@ -115,7 +115,7 @@ def asked(*extras: str) -> list[Requirement]:
     return [Requirement(line) for lines in lists for line in lines if not line.startswith("vtg[")]
 
 
-PINNED = ("test", "video", "lerobot", "stores", "slurm", "wandb", "bench", "docs", "dev")
+PINNED = ("test", "video", "stores", "slurm", "wandb", "bench", "docs", "dev")
 NOT_TRIED_HERE = {"bitsandbytes", "flash-attn", "liger-kernel", "vllm"}
 """They need a GPU or an environment of their own; env/BOUNDS.md says so."""
 

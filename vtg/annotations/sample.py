@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from vtg.annotations import raw_rows, row_checks
+from vtg.annotations import raw_rows, row_checks, row_decoder
 from vtg.annotations.target import NoMoment, Span, Spans, Target, Unlabelled
 from vtg.video.files.address import TAR_MEMBER, is_address
 
@@ -104,12 +104,12 @@ def read_samples(path: str | os.PathLike[str]) -> Iterator[Sample | Problem]:
     be read; a file without rows gives one problem.
     """
     path = os.fspath(path)
-    empty, decoder = True, row_checks.RowDecoder()
+    empty, decoder = True, row_decoder.RowDecoder()
     for line, raw in raw_rows.raw_rows(path):
         empty = False
         try:
             fast = decoder.decode(raw)
-            clean = row_checks.is_clean(fast)
+            clean = row_decoder.is_clean(fast)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             clean = False
         if clean:
@@ -207,7 +207,7 @@ def _sample(row: dict[str, Any], *, path: str, line: int) -> Sample:
     )
 
 
-def _clean_sample(row: row_checks.Row, metadata: dict[str, Any], *, path: str, line: int) -> Sample:
+def _clean_sample(row: row_decoder.DecodedRow, metadata: dict[str, Any], *, path: str, line: int) -> Sample:
     """`_sample` of a row without any fault, which has its types already."""
     times, duration_s = row.timestamp, row.duration
     pairs: Any = (times,) if isinstance(times[0], float) else times

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from vtg.annotations import row_checks
+from vtg.annotations import row_decoder
 from vtg.annotations.raw_rows import raw_rows
 from vtg.annotations.row_checks import Finding
 from vtg.annotations.sample import Problem, check_row, empty_file
@@ -146,13 +146,13 @@ class Sink(Protocol):
 def audit_file(path: str, report: Report, *, videos: VideoChecks | None = None, sink: Sink | None = None) -> None:
     """Checks every row of a file into the report. Raises OSError when the file cannot be read."""
     report.files.append(path)
-    decoder, qids, empty = row_checks.RowDecoder(), FirstSeen(), True
+    decoder, qids, empty = row_decoder.RowDecoder(), FirstSeen(), True
     for line, raw in raw_rows(path):
         empty = False
         try:
             row = decoder.decode(raw)
             # Nearly all rows pass this compiled check; only the others are looked at key by key, which is slower.
-            clean = videos is None and row_checks.is_clean(row)
+            clean = videos is None and row_decoder.is_clean(row)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             row, clean = None, False
         problems: list[Problem] = []

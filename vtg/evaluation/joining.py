@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vtg.annotations.sample import Problem, Sample, read_samples
 from vtg.evaluation.metrics import Spans
-from vtg.evaluation.prediction_rows import Placed, Row, moments, predicted
+from vtg.evaluation.prediction_rows import Placed, PredictionRow, moments, predicted
 from vtg.tasks.answer import Codec
 
 # Rows that an error names: enough to see a pattern, few enough for one line.
@@ -187,18 +187,18 @@ def _has_qid(sample: Sample) -> bool:
     return sample.qid != f"{Path(path).stem}:{line}"
 
 
-def _has_own_qid(prediction: Row) -> bool:
+def _has_own_qid(prediction: PredictionRow) -> bool:
     """Whether its qid names it: FILE:LINE may be one of a row without any."""
     qid = _qid(prediction)
     return qid is not None and not qid.rpartition(":")[2].isdecimal()
 
 
-def _qid(row: Row) -> str | None:
+def _qid(row: PredictionRow) -> str | None:
     qid = row.get("qid")
     return str(qid) if isinstance(qid, str | int) and not isinstance(qid, bool) and qid != "" else None
 
 
-def _question(row: Row) -> tuple | None:
+def _question(row: PredictionRow) -> tuple | None:
     """What a row asks: video, its part in seconds, sentence; None where it does not say."""
     video, sentence = row.get("video"), row.get("sentence")
     if not isinstance(video, str) or not isinstance(sentence, str):
@@ -212,7 +212,7 @@ def _seconds(value: object) -> float | None:
     return round(float(value), 3) if isinstance(value, int | float) else None
 
 
-def _difference(prediction: Row, annotation: Row) -> str | None:
+def _difference(prediction: PredictionRow, annotation: PredictionRow) -> str | None:
     """How a prediction's question differs from that of the row with its qid, as far as it says."""
     pairs = [("sentence", _words)] if "sentence" in prediction else []
     if "video" in prediction:  # folders may change, the file and its part may not
@@ -232,11 +232,11 @@ def _short(value: object) -> str:
     return repr(value[:60]) if isinstance(value, str) else str(value)
 
 
-def _named(row: Row) -> str:
+def _named(row: PredictionRow) -> str:
     return repr(row["sentence"][:60] if isinstance(row.get("sentence"), str) else row.get("qid"))
 
 
-def _add(joined: Joined, place: str, row: Row, *, truth: Spans, codec: Codec | None) -> None:
+def _add(joined: Joined, place: str, row: PredictionRow, *, truth: Spans, codec: Codec | None) -> None:
     spans, status = predicted(place, row, codec)
     joined.predictions.append(spans)
     joined.statuses.append(status)

@@ -12,8 +12,8 @@ from vtg.tasks.answer import Codec, Status
 OTHER_NAMES = ("pred_relevant_windows", "predicted_times", "pred", "predictions", "answer")
 """What others call `prediction`: named in the message about a row without one."""
 
-Row = dict[str, Any]
-Placed = tuple[str, Row]
+PredictionRow = dict[str, Any]
+Placed = tuple[str, PredictionRow]
 """A prediction and its place, path:line."""
 
 
@@ -41,7 +41,7 @@ def read_rows(path: str) -> list[Placed]:
     return rows
 
 
-def needs_parsing(row: Row) -> bool:
+def needs_parsing(row: PredictionRow) -> bool:
     """Whether a row has a text and no prediction."""
     return "prediction" not in row and isinstance(row.get("text"), str)
 
@@ -57,7 +57,7 @@ def moments(place: str, value: object) -> Spans:
     return spans
 
 
-def predicted(place: str, row: Row, codec: Codec | None) -> tuple[Spans, str | None]:
+def predicted(place: str, row: PredictionRow, codec: Codec | None) -> tuple[Spans, str | None]:
     """A row's spans in seconds, and its status where it has one; `codec` reads rows that have text alone.
 
     Raises ValueError, naming the place, for a row without either.

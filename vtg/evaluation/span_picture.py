@@ -12,7 +12,7 @@ from vtg.storage.atomic import written_beside
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Row = Mapping[str, Any]
+DrawnRow = Mapping[str, Any]
 
 TRUTH, TUNED, BASE = "#2f3640", "#1f77b4", "#f0932b"
 INK, FAINT = "#2f3640", "#dfe4ea"
@@ -22,7 +22,12 @@ COLUMN = 0.075  # width of a column of IoUs, in clip lengths
 
 
 def draw_predictions(
-    rows: Sequence[Row], path: str | os.PathLike[str], *, base: Sequence[Row] = (), title: str = "", limit: int = 12
+    rows: Sequence[DrawnRow],
+    path: str | os.PathLike[str],
+    *,
+    base: Sequence[DrawnRow] = (),
+    title: str = "",
+    limit: int = 12,
 ) -> None:
     """Draw predictions into a PNG file, written under a temporary name and renamed.
 
@@ -52,7 +57,9 @@ def draw_predictions(
         figure.savefig(beside, format="png", dpi=130)
 
 
-def _draw_timelines(axes: "Axes", rows: Sequence[Row], befores: Sequence[Row | None], *, shown_of: int) -> None:
+def _draw_timelines(
+    axes: "Axes", rows: Sequence[DrawnRow], befores: Sequence[DrawnRow | None], *, shown_of: int
+) -> None:
     """One lane per sample, from 0 to 1 of its clip: the truth as a band, predictions as bars on it."""
     from matplotlib.patches import Patch
 

@@ -13,32 +13,27 @@ Times of a data set lie on the grid of its frame rate, but are stored as 32-bit 
 within `GRID_S` of the grid is put on it, so that an episode begins with its own first frame and ends before the next.
 """
 
-import json
 import logging
 import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from string import Formatter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from vtg.annotations.formats.lerobot_layout import LeRobotLayout, path_inside, read_layout
+from vtg.annotations.formats.parquet_columns import column_names, number_column, read_columns, read_rows
 from vtg.annotations.target import Span
 from vtg.errors import ConfigError
 from vtg.video.episodes.records import FilePart, VideoRecord
-
-if TYPE_CHECKING:
-    import pyarrow as pa  # pyright: ignore[reportMissingImports]
 
 logger = logging.getLogger(__name__)
 
 GRID_S = 1e-3
 """How far a stored time may lie from the grid of the frame rate and still mean it (at most a tenth of a frame)."""
 
-VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
-DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 TEXT_COLUMNS = ("subtask", "__index_level_0__")
 """Where meta/subtasks.parquet has its texts: pandas writes them as an index, with or without a name."""
 
@@ -69,19 +64,18 @@ def episodes(root: str | os.PathLike[str]) -> list[Episode]:
 
     Raises:
         ConfigError: not a LeRobot v3 data set, or one that lacks a file or a column; says which.
-        ImportError: pyarrow is not installed.
     """
-    root, info = Path(root), _info(Path(root))
+    root, layout = Path(root), read_layout(Path(root))
     found: dict[int, Episode] = {}
     for path in _episode_files(root):
-        names = _column_names(path)
+        names = column_names(path)
         wanted = ["episode_index", "length", "tasks"]
         has_data = "data/chunk_index" in names and "data/file_index" in names
         wanted += ["data/chunk_index", "data/file_index"] if has_data else []
-        for key in info.cameras:
+        for key in layout.cameras:
             wanted += [f"videos/{key}/{name}" for name in _PART]
-        for row in _rows(path, wanted):
-            episode = _episode(root, info, path, row)
+        for row in read_rows(path, wanted):
+            episode = _episode(root, layout, path, row)
             if episode.index in found:
                 raise ConfigError(f"{path}: episode_index: {episode.index} occurs twice; fetch the data set anew")
             found[episode.index] = episode
@@ -103,10 +97,9 @@ def grounding_rows(root: str | os.PathLike[str], camera_key: str | None = None) 
 
     Raises:
         ConfigError: as in `episodes`; also no such camera, or no subtask annotations.
-        ImportError: pyarrow is not installed.
     """
-    root, info = Path(root), _info(Path(root))
-    camera_key = _camera(root, info, camera_key)
+    root, layout = Path(root), read_layout(Path(root))
+    camera_key = _camera(root, layout, camera_key)
     listed = episodes(root)
     texts = _subtask_texts(root / "meta" / "subtasks.parquet")
     by_file: dict[str, list[Episode]] = {}
@@ -140,103 +133,30 @@ def grounding_rows(root: str | os.PathLike[str], camera_key: str | None = None) 
 _PART = ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
 
 
-@dataclass(frozen=True, slots=True)
-class _Info:
-    fps: float
-    cameras: tuple[str, ...]
-    video_path: str
-    data_path: str
-
-
-def _info(root: Path) -> _Info:
-    path = root / "meta" / "info.json"
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; give the folder of a LeRobot data set, which holds meta/") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a JSON document ({error}); fetch it again") from None
-    if not isinstance(info, dict):
-        raise ConfigError(f"{path}: must be a JSON object, not {type(info).__name__}; fetch it again")
-    version = info.get("codebase_version")
-    if not (isinstance(version, str) and version.startswith("v3.")):
-        raise ConfigError(
-            f"{path}: codebase_version: is {version!r}, but only v3 is read; convert older data sets with LeRobot's "
-            "convert_dataset_v21_to_v30"
-        )
-    fps, features = info.get("fps"), info.get("features")
-    if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps < float("inf"):
-        raise ConfigError(f"{path}: fps: must be a number above 0, not {fps!r}; correct it")
-    if not isinstance(features, dict) or not all(isinstance(feature, dict) for feature in features.values()):
-        raise ConfigError(f"{path}: features: must be an object of objects; fetch the file again")
-    cameras = [key for key, feature in features.items() if feature.get("dtype") == "video" and not _is_depth(feature)]
-    templates = [info.get("video_path") or VIDEO_PATH, info.get("data_path") or DATA_PATH]
-    for name, template in zip(("video_path", "data_path"), templates, strict=True):
-        _check_template(f"{path}: {name}", template)
-    return _Info(float(fps), tuple(cameras), *templates)
-
-
-def _is_depth(feature: dict[str, Any]) -> bool:
-    facts: dict[str, Any] = {}
-    for name in ("video_info", "info"):
-        if isinstance(feature.get(name), dict):
-            facts |= feature[name]
-    return bool(facts.get("video.is_depth_map") or facts.get("is_depth_map"))
-
-
-def _check_template(place: str, template: Any) -> None:
-    """Only the known fields, written as they are or as zero-padded numbers: nothing else of a format string."""
-    if not isinstance(template, str):
-        raise ConfigError(f"{place}: must be a string, not {template!r}; correct it")
-    try:
-        fields = [field for field in Formatter().parse(template) if field[1] is not None]
-    except ValueError as error:
-        raise ConfigError(f"{place}: {template!r} is no path template ({error}); correct it") from None
-    for _, name, spec, conversion in fields:
-        numbers = name in ("chunk_index", "file_index")
-        if (name != "video_key" and not numbers) or conversion or not _is_width(spec or "", numbers=numbers):
-            raise ConfigError(
-                f"{place}: {template!r}: {{{name}}} is not read as it stands; the fields of a v3 path are video_key, "
-                "chunk_index:03d and file_index:03d"
-            )
-
-
-def _is_width(spec: str, *, numbers: bool) -> bool:
-    return not spec or (numbers and re.fullmatch(r"0?\d?d", spec) is not None)
-
-
-def _path(root: Path, template: str, **fields: Any) -> str:
-    """A file inside of `root`; links are followed, as hub caches are made of them, but no `..` leads out."""
-    relative = os.path.normpath(template.format(**fields))
-    if os.path.isabs(relative) or relative.split(os.sep)[0] == "..":
-        raise ConfigError(f"{root / 'meta' / 'info.json'}: the path {relative!r} leads out of the data set; correct it")
-    return os.path.join(root, relative)
-
-
-def _camera(root: Path, info: _Info, camera_key: str | None) -> str:
-    if not info.cameras:
+def _camera(root: Path, layout: LeRobotLayout, camera_key: str | None) -> str:
+    if not layout.cameras:
         raise ConfigError(
             f"{root / 'meta' / 'info.json'}: features: none has dtype video, so there is no video to ground in; "
             "record the data set with videos (use_videos=True)"
         )
-    if camera_key is not None and camera_key not in info.cameras:
-        raise ConfigError(f"camera_key = {camera_key!r}: {root} has no such camera; it has {', '.join(info.cameras)}")
-    return camera_key or info.cameras[0]
+    if camera_key is not None and camera_key not in layout.cameras:
+        raise ConfigError(f"camera_key = {camera_key!r}: {root} has no such camera; it has {', '.join(layout.cameras)}")
+    return camera_key or layout.cameras[0]
 
 
-def _episode(root: Path, info: _Info, path: Path, row: dict[str, Any]) -> Episode:
+def _episode(root: Path, layout: LeRobotLayout, path: Path, row: dict[str, Any]) -> Episode:
     index, length, tasks = row["episode_index"], row["length"], row["tasks"]
     if not isinstance(index, int) or not isinstance(length, int) or length < 1:
         raise ConfigError(f"{path}: episode_index, length: are {index!r} and {length!r}; must be whole numbers above 0")
     place = f"{path}: episode {index}"
     cameras = {}
-    for key in info.cameras:
+    for key in layout.cameras:
         values = [row[f"videos/{key}/{name}"] for name in _PART]
         if any(value is None or value != value for value in values):  # this episode has no video of the camera
             continue
         chunk, file, start_s, end_s = values
-        video = _path(root, info.video_path, video_key=key, chunk_index=int(chunk), file_index=int(file))
-        start_s, end_s = on_grid(start_s, info.fps), on_grid(end_s, info.fps)
+        video = path_inside(root, layout.video_path, video_key=key, chunk_index=int(chunk), file_index=int(file))
+        start_s, end_s = on_grid(start_s, layout.fps), on_grid(end_s, layout.fps)
         if not 0 <= start_s < end_s:
             raise ConfigError(
                 f"{place}: videos/{key}/from_timestamp, to_timestamp: are {start_s} and {end_s} s; must be "
@@ -245,11 +165,11 @@ def _episode(root: Path, info: _Info, path: Path, row: dict[str, Any]) -> Episod
         cameras[key] = FilePart(video, start_s, end_s)
     data_path = None
     if row.get("data/chunk_index") is not None and row.get("data/file_index") is not None:
-        data_path = _path(
-            root, info.data_path, video_key="", chunk_index=row["data/chunk_index"], file_index=row["data/file_index"]
+        data_path = path_inside(
+            root, layout.data_path, video_key="", chunk_index=row["data/chunk_index"], file_index=row["data/file_index"]
         )
     tasks = tuple(str(task) for task in ([tasks] if isinstance(tasks, str) else tasks or []))
-    return Episode(index, length, tasks, VideoRecord(cameras, f"episode_{index:06d}"), data_path, info.fps)
+    return Episode(index, length, tasks, VideoRecord(cameras, f"episode_{index:06d}"), data_path, layout.fps)
 
 
 def on_grid(time_s: float, fps: float) -> float:
@@ -272,16 +192,16 @@ def _subtask_texts(path: Path) -> dict[int, str] | None:
     """Subtask index → text; None where the data set has no such table."""
     if not path.is_file():
         return None
-    names = _column_names(path)
+    names = column_names(path)
     text = next((name for name in TEXT_COLUMNS if name in names), TEXT_COLUMNS[0])
-    return {row["subtask_index"]: row[text] for row in _rows(path, ["subtask_index", text])}
+    return {row["subtask_index"]: row[text] for row in read_rows(path, ["subtask_index", text])}
 
 
 def _moments(
     path: Path, members: Sequence[Episode], texts: dict[int, str] | None
 ) -> dict[int, list[tuple[str, float, float | None]]]:
     """Episode → (text, start, end) of its subtasks in seconds of the episode; end None is the episode's end."""
-    names = _column_names(path)
+    names = column_names(path)
     if texts is not None and "subtask_index" in names:
         return _frame_moments(path, members, texts)
     if "language_persistent" in names:
@@ -296,9 +216,9 @@ def _moments(
 def _frame_moments(
     path: Path, members: Sequence[Episode], texts: dict[int, str]
 ) -> dict[int, list[tuple[str, float, float | None]]]:
-    table = _table(path, ["episode_index", "frame_index", "timestamp", "subtask_index"])
-    episode, frame = (_numbers(table, name, path) for name in ("episode_index", "frame_index"))
-    timestamp_s, subtask = _numbers(table, "timestamp", path), _numbers(table, "subtask_index", path, null=-1)
+    table = read_columns(path, ["episode_index", "frame_index", "timestamp", "subtask_index"])
+    episode, frame = (number_column(table, name, path) for name in ("episode_index", "frame_index"))
+    timestamp_s, subtask = number_column(table, "timestamp", path), number_column(table, "subtask_index", path, null=-1)
     moments: dict[int, list[tuple[str, float, float | None]]] = {}
     for member in members:
         of_member = np.flatnonzero(episode == member.index)
@@ -323,10 +243,8 @@ def _frame_moments(
 
 
 def _language_moments(path: Path, members: Sequence[Episode]) -> dict[int, list[tuple[str, float, float | None]]]:
-    import pyarrow as pa  # pyright: ignore[reportMissingImports]
-
-    table = _table(path, ["episode_index", "language_persistent"])
-    numbers, first = np.unique(_numbers(table, "episode_index", path), return_index=True)
+    table = read_columns(path, ["episode_index", "language_persistent"])
+    numbers, first = np.unique(number_column(table, "episode_index", path), return_index=True)
     # The same list stands on every frame of an episode.
     lists = table.column("language_persistent").take(pa.array(first)).to_pylist()
     by_episode = dict(zip(numbers.astype(np.int64).tolist(), lists, strict=True))
@@ -380,63 +298,3 @@ def _episode_rows(
             }
         )
     return rows, outside
-
-
-def _parquet() -> Any:
-    try:
-        import pyarrow.parquet  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise ImportError("LeRobot data sets are Parquet files: pip install 'vtg[lerobot]' to read them") from error
-    return pyarrow.parquet
-
-
-def _column_names(path: Path) -> list[str]:
-    parquet = _parquet()
-    import pyarrow as pa  # pyright: ignore[reportMissingImports]
-
-    try:
-        return parquet.read_schema(path).names
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; fetch it, or the whole data set again") from None
-    except pa.ArrowException as error:
-        raise ConfigError(f"{path}: not a readable Parquet file ({error}); fetch it again") from error
-
-
-def _table(path: Path, columns: Sequence[str]) -> "pa.Table":
-    parquet = _parquet()
-    import pyarrow as pa  # pyright: ignore[reportMissingImports]
-
-    names = _column_names(path)
-    if missing := [column for column in columns if column not in names]:
-        raise ConfigError(
-            f"{path}: has no column {', '.join(missing)} (it has {', '.join(names[:12])}"
-            f"{' …' if len(names) > 12 else ''}); convert the data set to LeRobot v3.0 anew, or fetch it again"
-        )
-    try:
-        # Of this one file: `read_table` would look for partitions in the names of its folders.
-        return parquet.ParquetFile(path).read(columns=list(columns))
-    except pa.ArrowException as error:
-        raise ConfigError(f"{path}: not a readable Parquet file ({error}); fetch it again") from error
-
-
-def _rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    table = _table(path, columns)
-    listed = [table.column(column).to_pylist() for column in columns]
-    for values in zip(*listed, strict=True):
-        yield dict(zip(columns, values, strict=True))
-
-
-def _numbers(table: "pa.Table", column: str, path: Path, *, null: float | None = None) -> np.ndarray:
-    """A column (N,) float64, lists of one number included; nulls become `null`, or are an error."""
-    stored = table.column(column)
-    if str(stored.type).startswith(("list", "fixed_size_list")):
-        stored = stored.combine_chunks().flatten()
-    try:
-        values = stored.to_numpy().astype(np.float64)
-    except (TypeError, ValueError):
-        values = np.full(0, np.nan)
-    if null is not None:
-        values[np.isnan(values)] = null
-    if len(values) != len(table) or not np.isfinite(values).all():
-        raise ConfigError(f"{path}: {column}: must hold a number on every frame; fetch the data set again")
-    return values
