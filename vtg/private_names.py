@@ -126,7 +126,7 @@ PRIVATE_NAMES = (
             "update",
             ("key_states", "value_states", "args", "kwargs"),
         ),
-        why="a layer of the cache that leaves room for a completion (vtg.decoding.sampling.RoomyLayer)",
+        why="a layer of the cache that leaves room for a completion (vtg.decoding.sampling.PreallocatedLayer)",
         breaks="rollouts copy all keys and values at every token, or fail",
         overrides=True,
     ),
@@ -192,7 +192,7 @@ PRIVATE_NAMES = (
     ),
     PrivateName(
         *("peft", "peft.tuners.tuners_utils:BaseTunerLayer", "get_base_layer", ()),
-        why="tells adapted layers apart to merge them one at a time (vtg.decoding.merged_weights)",
+        why="tells adapted layers apart to merge them one at a time (vtg.decoding.adapter_merging)",
         breaks="vLLM samples without the adapter",
     ),
     # Resuming with another world size: DeepSpeed's optimizer state is saved by rank.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vtg.config.arguments import trainer_names
-from vtg.config.foreign_names import BROUGHT, FLAGS, OPTIONS, brought
+from vtg.config.foreign_names import FLAGS, FOREIGN_KEYS, OPTIONS, our_key
 from vtg.config.programs import PredictConfig
 from vtg.config.rl_settings import RewardsConfig
 from vtg.config.schema import RLConfig, SFTConfig
@@ -26,9 +26,9 @@ def targets(instead: str) -> list[str]:
     return [re.split(r"[ =]", instead, maxsplit=1)[0], *re.findall(r"([a-z_]+(?:\.[a-z_]+)*)=", instead)]
 
 
-@pytest.mark.parametrize("name", [*BROUGHT, *FLAGS])
+@pytest.mark.parametrize("name", [*FOREIGN_KEYS, *FLAGS])
 def test_what_is_named_instead_of_a_brought_name_is_there(name):
-    instead = (BROUGHT | FLAGS)[name]
+    instead = (FOREIGN_KEYS | FLAGS)[name]
     if instead.startswith("nothing: "):
         return
     named = targets(instead)
@@ -37,7 +37,7 @@ def test_what_is_named_instead_of_a_brought_name_is_there(name):
     assert named and all(has_key(target, RLConfig) or target in GROUPS for target in named), instead
 
 
-@pytest.mark.parametrize("name", BROUGHT)
+@pytest.mark.parametrize("name", FOREIGN_KEYS)
 def test_a_brought_name_is_none_of_ours(name):
     assert not has_key(name, SFTConfig) or "." not in name
     if "." not in name:
@@ -99,7 +99,7 @@ def test_a_name_is_answered_with_what_its_program_has():
     assert "valid keys of the top level: checkpoint" in unknown_key("learning_rate", PredictConfig)
     assert unknown_key("kl_coef", SFTConfig).endswith("rl.beta is a setting of train_rl.py")
     assert unknown_key("rewards", SFTConfig).endswith("rewards is a setting of train_rl.py")
-    assert brought("seed") is None and "learning_rate" in trainer_names()
+    assert our_key("seed") is None and "learning_rate" in trainer_names()
 
 
 FLAGGED = {

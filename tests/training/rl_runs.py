@@ -116,7 +116,7 @@ def log_probs(trainer: VideoGRPOTrainer, model: Any, batches: list[MicroBatch], 
     """What the trainer takes for the log-probs (rows, C) of the completions of these micro-batches, under `model`."""
     import torch
 
-    trainer._current = batches
+    trainer._current_batches = batches
     ids, mask = inputs["completion_ids"], inputs["completion_mask"]
     with torch.no_grad():
         return trainer._get_per_token_logps_and_entropies(model, ids, mask, ids.shape[1])[0]

@@ -11,12 +11,12 @@ from peft import LoraConfig, get_peft_model
 from rl_runs import build, compose, overrides, window
 
 from vtg.data.encoding import encode
-from vtg.decoding.merged_weights import merged_weights
+from vtg.decoding.adapter_merging import iter_merged_weights
 from vtg.decoding.sampling import forward_log_probs, sample
 from vtg.decoding.shared_prefix import Prompt, encode_video
 from vtg.errors import ConfigError, RunError
 from vtg.training.rl import engines
-from vtg.training.rl.engine_protocol import Completions, Engine, Reading
+from vtg.training.rl.engine_protocol import Completions, Engine, GreedyCompletion
 from vtg.training.rl.engines import TransformersEngine, check_parity
 from vtg.training.rl.grpo_trainer import VideoGRPOTrainer
 from vtg.training.rl.run_rl import grpo_arguments
@@ -60,8 +60,8 @@ class Elsewhere:
     def sample(self, model: Any, prompts: Any, *, n: int) -> Completions:
         return self.engine.sample(self.model or model, prompts, n=n)
 
-    def read(self, model: Any, prompt: Prompt) -> Reading:
-        return self.engine.read(self.model or model, self.prompt(prompt))
+    def answer_greedily(self, model: Any, prompt: Prompt) -> GreedyCompletion:
+        return self.engine.answer_greedily(self.model or model, self.prompt(prompt))
 
 
 def parity(trainer: VideoGRPOTrainer, engine: Engine, prompts: dict[str, Prompt], tolerance: float = 0.01) -> Any:
@@ -206,7 +206,7 @@ def test_merged_weights_are_those_of_the_merged_model_and_leave_it_as_it_was(qwe
     config = LoraConfig(r=4, target_modules=linear, init_lora_weights=False, use_dora=dtype == torch.float32)
     model = get_peft_model(plain, config)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    found = dict(merged_weights(model))
+    found = dict(iter_merged_weights(model))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     merged = model.merge_and_unload()  # type: ignore[operator]
     expected = dict(merged.named_parameters(remove_duplicate=False))

@@ -17,7 +17,7 @@ from vtg.decoding.shared_prefix import Prompt, encode_video
 from vtg.demo.tiny_model import TINY_QWEN3_VL
 from vtg.evaluation.generate import vision_token_ids
 from vtg.training.rl.grpo_trainer import VideoGRPOTrainer
-from vtg.training.rl.rollout_batch import MicroBatch, Sampled
+from vtg.training.rl.rollout_batch import MicroBatch, SampledRollout
 from vtg.training.rl.rollouts import MicroStep, Rollout
 
 KL = ("rl.beta=0.04", "rl.num_iterations=2", "rl.temperature=1.2")
@@ -137,7 +137,7 @@ def test_another_video_is_answered_otherwise_in_a_rollout(trained):
 
     def completions() -> torch.Tensor:
         torch.manual_seed(2)
-        return trainer._sample(indices, items).tensors["completion_ids"]
+        return trainer._sample_and_score(indices, items).tensors["completion_ids"]
 
     before = completions()
     assert torch.equal(completions(), before)
@@ -292,7 +292,7 @@ def loss_by_hand(
     return torch.stack(parts).sum() / live.sum()  # bnpo: of each micro-batch the mean over its tokens
 
 
-def split(sampled: Sampled, sizes: list[int], g: int) -> Sampled:
+def split(sampled: SampledRollout, sizes: list[int], g: int) -> SampledRollout:
     """The same rollout, its prompts in micro-batches of these sizes."""
     prompts = [prompt for batch in sampled.batches for prompt in batch.prompts]
     indices = [index for some in sampled.indices for index in some]
@@ -301,7 +301,7 @@ def split(sampled: Sampled, sizes: list[int], g: int) -> Sampled:
         batches.append(MicroBatch(prompts[start : start + size], slice(start * g, (start + size) * g), g))
         parted.append(indices[start : start + size])
         start += size
-    return Sampled(parted, batches, copy.deepcopy(sampled.tensors), sampled.live.clone(), [])
+    return SampledRollout(parted, batches, copy.deepcopy(sampled.tensors), sampled.live.clone(), [])
 
 
 @pytest.mark.parametrize("sizes", [[3], [1, 2]], ids=str)
@@ -316,8 +316,8 @@ def test_every_live_completion_counts_the_same_however_prompts_are_batched(reque
     before = dict(sampled.tensors)
     trainer._finish(sampled)
     rollout = Rollout(sampled.indices, [[{}] * size for size in sizes])
-    trainer._sampled = trainer._rolled = None
-    trainer._sampled, trainer._rolled = sampled, rollout
+    trainer._sampled = trainer._sampled_of = None
+    trainer._sampled, trainer._sampled_of = sampled, rollout
     trainer._window = [MicroStep(rollout, at) for at in range(len(sizes))]
     for kind in ("grpo", "dr_grpo", "dapo", "bnpo"):
         trainer.loss_type = kind
@@ -337,7 +337,7 @@ def test_every_live_completion_counts_the_same_however_prompts_are_batched(reque
 _rolled: dict[str, Any] = {}
 
 
-def rolled(request, demo_dir) -> tuple[VideoGRPOTrainer, Sampled, torch.Tensor]:
+def rolled(request, demo_dir) -> tuple[VideoGRPOTrainer, SampledRollout, torch.Tensor]:
     """A trainer, a rollout of three prompts, and log-probs of its completions under weights that moved since."""
     if not _rolled:
         out = request.getfixturevalue("tmp_path_factory").mktemp("rolled") / "run"
@@ -347,12 +347,12 @@ def rolled(request, demo_dir) -> tuple[VideoGRPOTrainer, Sampled, torch.Tensor]:
         torch.manual_seed(4)
         trainer.generation_config.temperature = 2.0  # completions of different lengths
         indices = [[0, 5, 9]]
-        sampled = trainer._sample(indices, [[trainer.prompts[index] for index in indices[0]]])
+        sampled = trainer._sample_and_score(indices, [[trainer.prompts[index] for index in indices[0]]])
         sampled.tensors["advantages"] = torch.randn(len(sampled.live))
         assert len(set(sampled.tensors["completion_mask"].sum(1).tolist())) > 2
         shift(trainer, seed=2)
         ids, mask = sampled.tensors["completion_ids"], sampled.tensors["completion_mask"]
-        trainer._current = sampled.batches
+        trainer._current_batches = sampled.batches
         logps, _, _ = trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, ids.shape[1])
         _rolled["it"] = trainer, sampled, logps
     return _rolled["it"]
@@ -363,14 +363,14 @@ def test_a_rollout_is_trained_on_twice_in_several_steps(trained):
     rollouts = []
     for at in range(4):
         (inputs,) = window(trainer)
-        rollouts.append(trainer._rolled)
+        rollouts.append(trainer._sampled_of)
         assert inputs["completion_ids"].shape[0] == 2 * trainer.num_generations
         now = log_probs(trainer, trainer.model, [inputs["batch"]], inputs)
         if at < 2:
             assert_close(now, inputs["old_per_token_logps"])
     assert all(one is rollouts[0] for one in rollouts)
     window(trainer)
-    assert trainer._rolled is not rollouts[0]
+    assert trainer._sampled_of is not rollouts[0]
 
 
 def test_the_trainer_never_lets_pixels_be_written(trained, qwen3_vl):
@@ -409,7 +409,7 @@ def test_a_group_that_took_the_place_of_a_dead_one_brings_its_prompt_along(train
     trainer = trained("lora", *words, reward)
     (inputs,) = window(trainer)
     sampled, g = trainer._sampled, trainer.num_generations
-    planned = trainer._rolled.indices[0]
+    planned = trainer._sampled_of.indices[0]
     assert sampled.indices[0] != planned  # a group was replaced
     wanted = plain_log_probs(trainer.model, trainer, sampled.indices[0], inputs)
     assert_close(inputs["old_per_token_logps"] * inputs["completion_mask"], wanted, 2e-5)

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from vtg.config.argument_values import GRPO, TRAINER, annotations
-from vtg.config.foreign_names import brought
+from vtg.config.foreign_names import our_key
 from vtg.config.programs import DoctorConfig
 from vtg.config.schema import RLConfig, SFTConfig
 from vtg.errors import ConfigError
@@ -183,7 +183,7 @@ def _check(
         raise ConfigError(f"{group}.{key} changes nothing here ({idle[key]}); remove it")
     if key in known:
         return
-    instead = brought(f"{group}.{key}")
+    instead = our_key(f"{group}.{key}")
     if group == "trainer" and key in rl_names():
         instead = f"rl.{key}"
     if instead:

@@ -26,7 +26,8 @@ def chosen_settings(program: str, overrides: Sequence[str], folders: Sequence[st
     choices, origins = tree.overrides.override_choices, tree.overrides.override_metadata
     named = {word.lstrip("+~").partition("=")[0].partition("@")[0] for word in overrides} - set(DEFAULTS_ONLY)
     files = {f"{group}/{choice}" for group, choice in choices.items() if group in named}
-    files |= {f"{one.group}/{one.value}" for one in tree.overrides.append_group_defaults if one.group in named}
+    files |= {f"{added.group}/{added.value}" for added in tree.overrides.append_group_defaults if added.group in named}
+    # A chosen file may build on others (rl/r1 on rl/grpo): what these set is chosen with it.
     while True:
         more = {entry.config_path for entry in tree.defaults if entry.parent in files} - files
         if not more:
@@ -52,4 +53,4 @@ def _keys(content: Any, prefix: str) -> set[str]:
     """`video.fps` for every value in a mapping of mappings that stands at `prefix`."""
     if not isinstance(content, dict):
         return {prefix}
-    return {found for key, value in content.items() for found in _keys(value, f"{prefix}.{key}" if prefix else key)}
+    return {inner for key, value in content.items() for inner in _keys(value, f"{prefix}.{key}" if prefix else key)}

@@ -1,10 +1,10 @@
-"""Names that people bring from other projects and from older guides, and what they are called here."""
+"""Names from other projects and older guides, and what they are called here: for "did you mean" in errors."""
 
 ALGORITHMS = "rl=grpo (or dr_grpo, dapo, gspo, r1)"
 BY_ROWS = "trainer.per_device_train_batch_size (with batching=fixed)"
 ANNOTATIONS = "data.annotation_file=FILE (with data=jsonl)"
 
-BROUGHT: dict[str, str] = {
+FOREIGN_KEYS: dict[str, str] = {
     # the model
     "name_or_path": "model.path",
     "model_name_or_path": "model.path",
@@ -108,9 +108,10 @@ FLAGS: dict[str, str] = {
 """`--NAME`, without its dashes → what to write."""
 
 
-def brought(key: str) -> str | None:
+def our_key(key: str) -> str | None:
     """What to set instead of a key that is not there: `trainer.learning_rate` for `optimizer.lr`. None if unknown."""
+    # The longest name first: `duration_batching.enabled` says more than `duration_batching`.
     parts = key.split(".")
     tails = [".".join(parts[at:]) for at in range(len(parts))]
     heads = [".".join(parts[:at]) for at in range(len(parts) - 1, 0, -1)]
-    return next((BROUGHT[name] for name in [*tails, *heads] if name in BROUGHT), None)
+    return next((FOREIGN_KEYS[name] for name in [*tails, *heads] if name in FOREIGN_KEYS), None)

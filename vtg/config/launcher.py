@@ -1,11 +1,12 @@
-"""What started this process, where that decides a default: under DeepSpeed's launcher training is with ZeRO-2."""
+"""Which launcher started this process: under DeepSpeed's, training is with ZeRO-2 unless the user chooses otherwise."""
 
 import os
 from collections.abc import Mapping, Sequence
 
 VARIABLE = "VTG_DEEPSPEED"
-"""What conf/training.yaml takes the default choice of the group `deepspeed` from; without it that is `none`."""
+"""Environment variable from which conf/training.yaml takes the default of the group `deepspeed`; unset: `none`."""
 
+# Not stage 3, which gathers the weights again in every forward and backward pass.
 DEFAULT = "zero2"
 
 
@@ -27,4 +28,4 @@ def set_deepspeed_default(overrides: Sequence[str]) -> None:
     if launched_by_deepspeed() and not brings_file:
         os.environ[VARIABLE] = DEFAULT
     else:
-        os.environ.pop(VARIABLE, None)
+        os.environ.pop(VARIABLE, None)  # one that a parent process set is not about this run

@@ -1,4 +1,4 @@
-"""The one door from a composed Hydra config to typed settings. Past it nobody sees a DictConfig."""
+"""From a composed Hydra config to typed, checked settings: the only code here that sees a DictConfig."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -40,6 +40,7 @@ def typed(cfg: DictConfig, schema: type[ConfigT]) -> ConfigT:
         ConfigError: an unknown key (the valid ones are listed), a wrong type, or a key without a value.
     """
     try:
+        # Before the merge, in which the schema's default would take the place of `???`.
         missing = sorted(OmegaConf.missing_keys(cfg))
         merged = OmegaConf.merge(OmegaConf.structured(schema), cfg)
         config = OmegaConf.to_object(merged)

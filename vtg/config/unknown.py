@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vtg.config.arguments import rl_names, trainer_names
-from vtg.config.foreign_names import FLAGS, brought
+from vtg.config.foreign_names import FLAGS, our_key
 from vtg.config.help import offered
 from vtg.config.schema import RLConfig, SFTConfig
 from vtg.config.setting import dataclass_of
@@ -46,7 +46,7 @@ def unknown_key(key: str, schema: type) -> str:
 def called_here(key: str, schema: type) -> str | None:
     """`set model.path` for a key of another project (`name_or_path`), or one that stands elsewhere in `schema`."""
     last = key.rpartition(".")[2]
-    instead = brought(key)
+    instead = our_key(key)
     if instead is None:
         # A known name without its group, or in the wrong one: `learning_rate`, `beta`, `optimizer.max_grad_norm`.
         groups = {"trainer": trainer_names(), "rl": rl_names(), "settings": ()}

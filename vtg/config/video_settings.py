@@ -20,6 +20,7 @@ class VideoConfig:
             "molmo2": "fps, and always the last frame",
         },
     )
+    # 2 fps and at least 4 frames, as the video processors of Qwen-VL sample by default.
     fps: float = setting(2.0, "frames a second; 0: every frame of the file")
     last_frame: bool = setting(False, "the fps grid also takes the last frame")
     max_frames: int = setting(256, "of a clip; a longer one is sampled more thinly, evenly")

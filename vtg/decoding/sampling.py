@@ -17,7 +17,7 @@ CACHE = "cache" if "cache" in signature(_INPUTS).parameters else "past_key_value
 """What models call their keys and values: the former since transformers 5.24, and alone from version 6 on."""
 
 
-class RoomyLayer(DynamicLayer):
+class PreallocatedLayer(DynamicLayer):
     """Keys and values of prompts, n rows each and padded on the left, with room for the tokens to come.
 
     A layer that grows by concatenation copies all keys and values at every token.
@@ -35,9 +35,9 @@ class RoomyLayer(DynamicLayer):
         shape = (len(prompts) * n, first.shape[1], longest + room, first.shape[3])
         self.whole = [first.new_zeros(shape) for _ in range(2)]
         for of, states in enumerate(self.whole):
-            for at, one in enumerate(prompts):
-                states[at * n : at * n + n, :, longest - one[of].shape[2] : longest] = one[of]
-                one[of] = None  # freed at once, so that the prompts are never in memory twice as a whole
+            for at, prompt in enumerate(prompts):
+                states[at * n : at * n + n, :, longest - prompt[of].shape[2] : longest] = prompt[of]
+                prompt[of] = None  # freed at once, so that the prompts are never in memory twice as a whole
         self.keys, self.values = self._up_to(longest)
 
     def update(
@@ -64,9 +64,9 @@ def sample(
         model: a plain Qwen-VL model, or a PeftModel on one, in evaluation mode.
         share: run every prompt once and hand its keys and values to its n completions; else run it n times.
     """
-    inputs = _begun(model, prompts, config, n=n, pad_token_id=pad_token_id, share=share)
+    inputs = _generation_inputs(model, prompts, config, n=n, pad_token_id=pad_token_id, share=share)
     out = model.generate(**inputs, generation_config=config)
-    return [_ended(row, config) for row in out[:, inputs["input_ids"].shape[1] :].tolist()]
+    return [_up_to_end(row, config) for row in out[:, inputs["input_ids"].shape[1] :].tolist()]
 
 
 @torch.no_grad()
@@ -87,9 +87,9 @@ def answer_greedily(
         return_dict_in_generate=True,
         disable_compile=True,
     )
-    inputs = _begun(model, [prompt], config, n=1, pad_token_id=pad_token_id, share=share)
+    inputs = _generation_inputs(model, [prompt], config, n=1, pad_token_id=pad_token_id, share=share)
     out = model.generate(**inputs, generation_config=greedy)
-    tokens = _ended(out.sequences[0, inputs["input_ids"].shape[1] :].tolist(), greedy)
+    tokens = _up_to_end(out.sequences[0, inputs["input_ids"].shape[1] :].tolist(), greedy)
     # float32: bfloat16 has 8 bits of mantissa, too few to compare log-probs to hundredths.
     rows = [logits[0].float().log_softmax(-1) for logits in out.logits]
     return tokens, [float(row[token]) for row, token in zip(rows, tokens, strict=False)]
@@ -116,27 +116,27 @@ def forward_log_probs(
     return logits.log_softmax(-1).gather(1, own[0, :, None])[:, 0].tolist()
 
 
-def _begun(
+def _generation_inputs(
     model: Any, prompts: Sequence[Prompt], config: GenerationConfig, *, n: int, pad_token_id: int, share: bool
 ) -> dict[str, Any]:
-    """What `generate` begins with: n rows of each prompt."""
+    """The inputs of `generate`: n rows of each prompt."""
     if share:
-        return _prefilled(model, prompts, n=n, room=config.max_new_tokens or 0, pad_token_id=pad_token_id)
+        return _prefilled_inputs(model, prompts, n=n, room=config.max_new_tokens or 0, pad_token_id=pad_token_id)
     rows = [prompt.inputs() for prompt in prompts for _ in range(n)]
     inputs = collate(rows, pad_token_id=pad_token_id, padding_side="left")
     del inputs["labels"]
     return inputs
 
 
-def _ended(row: list[int], config: GenerationConfig) -> list[int]:
-    """Token ids up to and with the first that ends a completion."""
+def _up_to_end(row: list[int], config: GenerationConfig) -> list[int]:
+    """Token ids up to and including the first that ends a completion."""
     ends: Any = config.eos_token_id
     ends = [ends] if isinstance(ends, int) else ends
     stop = next((at for at, token in enumerate(row) if token in ends), len(row) - 1)
     return row[: stop + 1]
 
 
-def _prefilled(model: Any, prompts: Sequence[Prompt], *, n: int, room: int, pad_token_id: int) -> dict[str, Any]:
+def _prefilled_inputs(model: Any, prompts: Sequence[Prompt], *, n: int, room: int, pad_token_id: int) -> dict[str, Any]:
     """What `generate` continues from: all prompt tokens but the last in the cache, n rows each, padded on the left."""
     plain = plain_model(model)
     caches = [_keys_and_values(plain, prompt) for prompt in prompts]
@@ -145,13 +145,15 @@ def _prefilled(model: Any, prompts: Sequence[Prompt], *, n: int, room: int, pad_
     def rows(name: str, fill: int) -> torch.Tensor:
         # Padded on the left, so that all rows continue at one index.
         tensors = [prompt.features[name] for prompt in prompts]
-        padded = [pad(one, (longest - one.shape[-1], 0), value=fill) for one in tensors]
+        padded = [pad(tensor, (longest - tensor.shape[-1], 0), value=fill) for tensor in tensors]
         return torch.stack(padded, dim=-2).repeat_interleave(n, dim=-2)
 
     cache: Any = DynamicCache(config=plain.config.get_text_config())
     layers = range(len(caches[0]))
     # All room at once: growing by concatenation copies every key and value at each token.
-    cache.layers = [RoomyLayer([one[at] for one in caches], n=n, longest=longest - 1, room=room) for at in layers]
+    cache.layers = [
+        PreallocatedLayer([prompt[at] for prompt in caches], n=n, longest=longest - 1, room=room) for at in layers
+    ]
     return {
         "input_ids": rows("input_ids", pad_token_id),
         "attention_mask": rows("attention_mask", 0),

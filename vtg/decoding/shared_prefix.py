@@ -83,9 +83,9 @@ def plain_model(model: Any) -> Any:
 
 
 def share_prompts(model: Any) -> None:
-    """Teaches a plain Qwen-VL model, in place, to take the batches of `shared_batch` and videos already encoded.
+    """Lets a plain Qwen-VL model, in place, take the batches of `shared_batch` and videos already encoded.
 
-    Its other calls are as they were; attention is SDPA in them.
+    Its other calls stay as they were; attention is SDPA in them.
     """
     AttentionInterface.register(ATTENTION, _attention)
     AttentionMaskInterface.register(ATTENTION, sdpa_mask)
@@ -143,17 +143,17 @@ def repeated_batch(
     """
     rows: list[Features] = []
     for prompt, own, real in zip(prompts, completions, mask, strict=True):
-        one, length, device = prompt.inputs(), own.shape[1], own.device
-        after = one["position_ids"][:, -1:] + 1 + torch.arange(length, device=device)
+        inputs, length, device = prompt.inputs(), own.shape[1], own.device
+        after = inputs["position_ids"][:, -1:] + 1 + torch.arange(length, device=device)
         for tokens, attended in zip(own, real, strict=True):
             rows.append(
-                one
+                inputs
                 | {
-                    "input_ids": torch.cat([one["input_ids"], tokens]),
-                    "labels": torch.cat([one["labels"], tokens]),
-                    "attention_mask": torch.cat([one["attention_mask"], attended.long()]),
-                    "mm_token_type_ids": torch.cat([one["mm_token_type_ids"], torch.zeros_like(tokens)]),
-                    "position_ids": torch.cat([one["position_ids"], after], dim=1),
+                    "input_ids": torch.cat([inputs["input_ids"], tokens]),
+                    "labels": torch.cat([inputs["labels"], tokens]),
+                    "attention_mask": torch.cat([inputs["attention_mask"], attended.long()]),
+                    "mm_token_type_ids": torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(tokens)]),
+                    "position_ids": torch.cat([inputs["position_ids"], after], dim=1),
                 }
             )
     batch = collate(rows, pad_token_id=pad_token_id, padding_side="left")
@@ -216,20 +216,20 @@ def _attention(
     if shared_prompts is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     pieces = []
-    for one in shared_prompts.segments:
-        prompt = slice(one.start, one.branches)
-        for asks, mask in ((prompt, one.prompt_mask), *one.chunks):
-            if asks.start < asks.stop:
-                q, k, v = query[:, :, asks], _attended(key, prompt, asks), _attended(value, prompt, asks)
+    for segment in shared_prompts.segments:
+        prompt = slice(segment.start, segment.branches)
+        for queries, mask in ((prompt, segment.prompt_mask), *segment.chunks):
+            if queries.start < queries.stop:
+                q, k, v = query[:, :, queries], _attended(key, prompt, queries), _attended(value, prompt, queries)
                 pieces.append(sdpa_attention_forward(module, q, k, v, mask, **kwargs)[0])
     return torch.cat(pieces, dim=1), None
 
 
-def _attended(states: torch.Tensor, prompt: slice, asks: slice) -> torch.Tensor:
+def _attended(states: torch.Tensor, prompt: slice, queries: slice) -> torch.Tensor:
     """Keys or values of a prompt and of the queries after it; copied only where the two are not adjacent."""
-    if asks.start <= prompt.stop:
-        return states[:, :, prompt.start : asks.stop]
-    return torch.cat([states[:, :, prompt], states[:, :, asks]], dim=2)
+    if queries.start <= prompt.stop:
+        return states[:, :, prompt.start : queries.stop]
+    return torch.cat([states[:, :, prompt], states[:, :, queries]], dim=2)
 
 
 def _chunks(
@@ -276,7 +276,7 @@ def _keep_branches(module: Any, args: Any, kwargs: dict[str, Any], output: Any) 
     """A forward hook: of a shared batch only the hidden states of completions are left, (rows, C, H)."""
     layout = kwargs.get("shared_prompts")
     if layout is not None:
-        kept = [output.last_hidden_state[0, one.branches : one.end] for one in layout.segments]
+        kept = [output.last_hidden_state[0, segment.branches : segment.end] for segment in layout.segments]
         output.last_hidden_state = torch.cat(kept).view(layout.rows, layout.length, -1)
     return output
 
@@ -285,4 +285,4 @@ def _videos(prompts: Sequence[Prompt]) -> Features:
     inputs = [prompt.inputs() for prompt in prompts]
     if len(inputs) == 1:  # torch.cat would copy the pixels of the clip, the largest input
         return {key: inputs[0][key] for key in VISION}
-    return {key: torch.cat([one[key] for one in inputs]) for key in VISION}
+    return {key: torch.cat([features[key] for features in inputs]) for key in VISION}

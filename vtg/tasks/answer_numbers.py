@@ -14,6 +14,7 @@ _OPEN_THINK = re.compile(r"<think>", re.IGNORECASE)
 _OPEN_ANSWER = re.compile(r"<answer>", re.IGNORECASE)
 _CLOSE_ANSWER = re.compile(r"</answer>", re.IGNORECASE)
 
+# Every repetition is bounded: a model that writes one digit for ever must not make a match slow.
 _NUMBER = r"(?:[0-9]{1,12}(?:\.[0-9]{1,18})?|\.[0-9]{1,18})(?:[eE][-+]?[0-9]{1,3})?"
 _BEFORE = r"(?<![\w.])(?<![0-9]:)"  # not the tail of a word, a version number or a clock time
 _AFTER = r"(?!\w)(?![.:][0-9])(?!\s?%)"
@@ -38,6 +39,7 @@ INTEGERS = re.compile(rf"{_BEFORE}(?P<n>[0-9]{{1,12}}){_AFTER}(?!{_SECOND})", re
 TOKENS = re.compile(r"<(?P<n>[0-9]{1,6})>")
 """Temporal tokens: `<0>`, `<999>`."""
 
+# White space, brackets, quotes and markdown that models put around a number: [3.2], `3.2`, **3.2**.
 _OPEN, _CLOSE = "[\\s\\[({<\"'`*]{0,8}", "[\\s\\])}>\"'`*]{0,8}"
 _EXPLICIT = re.compile(
     rf"{_CLOSE}(?:to|until|till|through|[-\u2010-\u2015\u2212~\u2192]{{1,3}}>?"
@@ -71,6 +73,7 @@ def answer_part(text: str) -> str:
     Whatever comes before the last `</think>` is thinking. An answer tag that is never closed runs to the end. With
     neither an answer tag nor a closed think tag, thinking that was begun and never ended is no answer.
     """
+    # The last one of each: while it thinks, a model may quote the tags that it was told to use.
     rest = text[_last_end(_CLOSE_THINK, text) :]
     if opened := _last_end(_OPEN_ANSWER, rest):
         return _CLOSE_ANSWER.split(rest[opened:], maxsplit=1)[0]
@@ -159,6 +162,7 @@ def _explicit_pairs(text: str, atoms: list[_Atom]) -> list[tuple[_Atom, _Atom]]:
             pairs.append((atoms[i], atoms[i + 1]))
             i += 1
         i += 1
+    # "2 to 3 people walk in from 4.0 to 6.5": numbers before a noun count things.
     times = [pair for pair in pairs if pair[1].marked or not _COUNTED_WORD.match(text, pair[1].end)]
     return times or pairs
 

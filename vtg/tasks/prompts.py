@@ -21,10 +21,11 @@ THINK_REQUEST = (
     "\nFirst think inside <think> </think> about what happens in the video and when. "
     "Then give the answer, and nothing else, inside <answer> </answer>."
 )
-"""Stands after the question where the model is to reason (`task.think`), whichever template asks it."""
+"""Follows the question where the model is to reason (`task.think`), whichever template asks it."""
 
+# The tags are plain text: any model can write them, with no new entries in its vocabulary.
 TAGGED_ANSWER = "<answer>{}</answer>"
-"""The answer where the model is to reason. The tags are plain text: they need no entries in the vocabulary."""
+"""The answer where the model is to reason."""
 
 
 def normalise_query(query: str) -> str:
@@ -33,6 +34,7 @@ def normalise_query(query: str) -> str:
     `<|` is parted by a blank, because a query must not smuggle a special token such as `<|video_pad|>` into the prompt.
     Raises SampleError where nothing is left.
     """
+    # Annotations end their sentences with a full stop or not, and templates go on after the query.
     normal = " ".join(query.split()).rstrip(". ").replace("<|", "< |")
     if not normal:
         raise SampleError(f"query {query!r} is empty: give the sentence to look for")
@@ -40,7 +42,7 @@ def normalise_query(query: str) -> str:
 
 
 def check_template(template: str) -> str:
-    """Return `template` if it can be filled; ValueError naming `task.template` and the allowed fields otherwise."""
+    """`template`, if it can be filled. Raises ConfigError, which names the allowed fields, if it cannot."""
     allowed = ", ".join(f"{{{field}}}" for field in FIELDS)
     hint = f"allowed fields are {allowed}; write literal braces as {{{{ and }}}}"
     try:
@@ -49,6 +51,7 @@ def check_template(template: str) -> str:
         raise ConfigError(f"task.template = {template!r}: {error}; {hint}") from None
     used = [(field, spec, conversion) for _, field, spec, conversion in pieces if field is not None]
     for field, spec, conversion in used:
+        # This refuses `{query.x}` and `{query[0]}` too, with which a format string looks into an object.
         if field not in FIELDS or spec or conversion:
             written = field + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
             raise ConfigError(f"task.template = {template!r}: unknown field {{{written}}}; {hint}")
@@ -65,7 +68,7 @@ def fill(template: str, fields: Mapping[str, str]) -> str:
 
 def choose(pool: Sequence[str], *, selection: str, key: str = "", seed: int = 0) -> str:
     """The template of `pool` for one sample. The same in every process: the hash is CRC-32, not Python's salted one."""
-    if selection == "seeded":
+    if selection == "seeded":  # without the seed: runs with other seeds ask about a sample in the same words
         return pool[crc32(key.encode()) % len(pool)]
     if selection == "random":
         return pool[crc32(f"{seed}:{key}".encode()) % len(pool)]

@@ -1,4 +1,4 @@
-"""The span task: a sentence is asked for, one or several moments are answered."""
+"""The span task: a sentence is asked about, and the answer is one or several moments."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,9 +20,10 @@ from vtg.tasks.prompts import (
 
 
 class SpanTask:
-    """Prompt, target text and parser of temporal grounding, as one `TaskConfig` says.
+    """Prompt, target text and parser of temporal grounding, for one `TaskConfig`.
 
-    Raises ValueError, naming the config key, for settings that cannot be.
+    Raises:
+        ConfigError: an unknown answer form or selection, or a template that cannot be filled; it names the key.
     """
 
     def __init__(self, config: TaskConfig) -> None:
@@ -31,6 +32,7 @@ class SpanTask:
         self.config = config
         self.codec: Codec = CODECS[config.answer].from_config(config)
         own = config.template
+        # A template of the user's own stands alone: mixed with ours, most samples would be asked otherwise.
         pool = self.codec.templates if own is None else (check_template(own),)
         self.pool = tuple(template + THINK_REQUEST for template in pool) if config.think else pool
 
@@ -44,6 +46,7 @@ class SpanTask:
         """
         template = choose(self.pool, selection=self.config.selection, key=key, seed=seed)
         question = fill(template, self._fields(query, duration_s))
+        # The video before the question: all queries about a clip share it as a prefix (batching.share_video).
         user = {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": question}]}
         if spans is None:
             return [user]
@@ -53,10 +56,11 @@ class SpanTask:
     def encode(self, spans: Sequence[Span], *, duration_s: float) -> str:
         """The text the model is trained to write for these moments; with `think` in answer tags, without a thought."""
         answer = self.codec.encode(spans, duration_s)
+        # No <think>: annotations hold no reasoning, and invented reasoning would be learned as it stands.
         return TAGGED_ANSWER.format(answer) if self.config.think else answer
 
     def parse(self, text: str, *, duration_s: float) -> Answer:
-        """What a completion says, in seconds of the clip."""
+        """The moments that a completion names, in seconds of the clip, and whether it could be parsed."""
         return self.codec.parse(text, duration_s)
 
     def tokens(self) -> list[str]:
@@ -67,7 +71,7 @@ class SpanTask:
         bins = self.config.num_bins
         return {
             "query": normalise_query(query),
-            "duration": f"{duration_s:.1f}",
+            "duration": f"{duration_s:.1f}",  # as precise as the time stamps that Qwen3-VL reads: <12.3 seconds>
             "num_bins": str(bins),
             "last_bin": str(bins - 1),
         }

@@ -58,19 +58,19 @@ def completion_statistics(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     ious = np.array([row["iou"] for row in rows])
     # The last bin is closed: an IoU of exactly 1 belongs to it.
     bins = np.minimum((ious * IOU_BINS).astype(int), IOU_BINS - 1)
-    found = {"iou/mean": float(ious.mean())}
+    statistics = {"iou/mean": float(ious.mean())}
     for at in range(IOU_BINS):
-        found[f"iou/{at / IOU_BINS:.1f}-{(at + 1) / IOU_BINS:.1f}"] = float((bins == at).mean())
+        statistics[f"iou/{at / IOU_BINS:.1f}-{(at + 1) / IOU_BINS:.1f}"] = float((bins == at).mean())
     statuses = [row["status"] for row in rows]
-    found |= {f"parse/{status}": statuses.count(status) / len(rows) for status in map(str, Status)}
+    statistics |= {f"parse/{status}": statuses.count(status) / len(rows) for status in map(str, Status)}
     valid = [row for row in rows if row["status"] == Status.OK]
     if valid:
         predicted_s = np.array([_length_s(row["prediction"]) for row in valid])
         durations_s = np.array([row["duration"] for row in valid])
-        found["length/predicted_s"] = float(predicted_s.mean())
-        found["length/true_s"] = float(np.mean([_length_s(row["timestamp"]) for row in valid]))
-        found["length/whole_video_share"] = float((predicted_s >= WHOLE_VIDEO * durations_s).mean())
-    return found
+        statistics["length/predicted_s"] = float(predicted_s.mean())
+        statistics["length/true_s"] = float(np.mean([_length_s(row["timestamp"]) for row in valid]))
+        statistics["length/whole_video_share"] = float((predicted_s >= WHOLE_VIDEO * durations_s).mean())
+    return statistics
 
 
 def write_completions(run_dir: Path, step: int, rows: Sequence[dict[str, Any]], *, begin: bool) -> None:

@@ -57,7 +57,7 @@ class IoURecord:
 
     @classmethod
     def load(cls, state: dict[str, Any], samples: Sequence[Sample], *, place: str = "the IoU record") -> "IoURecord":
-        """The record that `state` told of. Raises ConfigError if it was of other samples, or in another order."""
+        """The record of a `state`. Raises ConfigError if it was of other samples, or in another order."""
         # Entries go by position: with other samples, or another order, every IoU would belong to a wrong sample.
         if state["qids"] != _digest(samples):
             count = len(state["iou"])
@@ -268,7 +268,7 @@ def _annotated_iou(samples: Sequence[Sample]) -> np.ndarray:
     iou = (table.numbers("difficulty") / 100).clip(0, 1)
     predicted = np.flatnonzero(np.isnan(iou) & ~np.isnan(table.numbers("pred_start_s")))
     chosen = table.select(predicted)
-    found = np.empty(len(chosen))
+    predicted_iou = np.empty(len(chosen))
     pairs: list[tuple[int, Span, Span]] = []
     for at, sample in enumerate(chosen):
         assert sample.pred is not None
@@ -276,9 +276,9 @@ def _annotated_iou(samples: Sequence[Sample]) -> np.ndarray:
         if len(sample.spans) == 1:
             pairs.append((at, sample.pred, sample.spans[0]))
         else:
-            found[at] = set_iou([sample.pred], sample.spans)
+            predicted_iou[at] = set_iou([sample.pred], sample.spans)
     if pairs:
         at, preds, spans = zip(*pairs, strict=True)
-        found[list(at)] = temporal_ious(preds, spans)
-    iou[predicted] = found
+        predicted_iou[list(at)] = temporal_ious(preds, spans)
+    iou[predicted] = predicted_iou
     return iou

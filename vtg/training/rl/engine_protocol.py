@@ -11,8 +11,8 @@ Completions = tuple[list[list[int]], list[list[float]] | None]
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How an engine tokenized a prompt, and its greedy completion.
+class GreedyCompletion:
+    """An engine's greedy completion of a prompt, and the token ids that it read the prompt as.
 
     `log_probs`: of each token of the completion, at temperature 1, in nats.
     """
@@ -43,6 +43,6 @@ class Engine(Protocol):
         """n completions of every prompt of these micro-batches, in their order."""
         ...
 
-    def read(self, model: Any, prompt: Prompt) -> Reading:
+    def answer_greedily(self, model: Any, prompt: Prompt) -> GreedyCompletion:
         """Token ids and a greedy completion of one prompt, for `check_parity`."""
         ...

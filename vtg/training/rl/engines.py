@@ -20,7 +20,7 @@ from vtg.config.schema import RLConfig
 from vtg.decoding.sampling import answer_greedily, sample
 from vtg.decoding.shared_prefix import Prompt
 from vtg.errors import ConfigError, RunError
-from vtg.training.rl.engine_protocol import Completions, Engine, Reading
+from vtg.training.rl.engine_protocol import Completions, Engine, GreedyCompletion
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,17 @@ class TransformersEngine:
     def sample(self, model: Any, prompts: Sequence[Sequence[Prompt]], *, n: int) -> Completions:
         completions: list[list[int]] = []
         with self._unwrapped(model) as plain:
+            # The memory of a micro-batch is planned, that of a whole rollout is not.
             for batch in prompts:
                 completions += sample(plain, batch, self.config, n=n, pad_token_id=self.pad_token_id, share=self.shares)
         return completions, None
 
-    def read(self, model: Any, prompt: Prompt) -> Reading:
+    def answer_greedily(self, model: Any, prompt: Prompt) -> GreedyCompletion:
         with self._unwrapped(model) as plain:
-            completion = answer_greedily(plain, prompt, self.config, pad_token_id=self.pad_token_id, share=self.shares)
-        return Reading(prompt.features["input_ids"].tolist(), *completion)
+            tokens, log_probs = answer_greedily(
+                plain, prompt, self.config, pad_token_id=self.pad_token_id, share=self.shares
+            )
+        return GreedyCompletion(prompt.features["input_ids"].tolist(), tokens, log_probs)
 
     @contextmanager
     def _unwrapped(self, model: Any) -> Iterator[Any]:
@@ -84,13 +87,14 @@ def _transformers(trainer: Any) -> Engine:
 
 
 def _vllm(trainer: Any) -> Engine:
+    # Here: vLLM is optional.
     from vtg.training.rl.vllm_engine import VLLMEngine
 
     return VLLMEngine.for_trainer(trainer)
 
 
 ENGINES: dict[str, Callable[[Any], Engine]] = {"transformers": _transformers, "vllm": _vllm}
-"""rollout.engine → the engine of a `VideoGRPOTrainer` that is built but for it."""
+"""rollout.engine → the engine of a `VideoGRPOTrainer`, which has all its other parts by then."""
 
 
 def check(config: RLConfig, arguments: GRPOConfig) -> None:
@@ -176,12 +180,12 @@ def check_parity(
     """
     far: list[float] = []
     for name, prompt in prompts.items():
-        reading = engine.read(model, prompt)
+        greedy = engine.answer_greedily(model, prompt)
         asked = f"rollout.engine = {engine.name!r} does not agree with training about {name}"
         # Ids first: with other times or frames in the prompt, log-probs differ for a reason that they do not show.
-        _compare_ids(asked, reading.prompt_ids, prompt.features["input_ids"].tolist())
-        ours = reference(prompt, reading.completion_ids)
-        pairs = list(zip(reading.log_probs, ours, strict=True))
+        _compare_ids(asked, greedy.prompt_ids, prompt.features["input_ids"].tolist())
+        ours = reference(prompt, greedy.completion_ids)
+        pairs = list(zip(greedy.log_probs, ours, strict=True))
         apart = [abs(theirs - own) for theirs, own in pairs]
         far += apart
         # `not <=` and not `>`: NaN must count as outside.
@@ -189,7 +193,7 @@ def check_parity(
         if outside:
             at = max(outside, key=lambda at: apart[at] if apart[at] == apart[at] else float("inf"))
             raise RunError(
-                f"{asked}: token {at} of its greedy completion (id {reading.completion_ids[at]}) has log-prob "
+                f"{asked}: token {at} of its greedy completion (id {greedy.completion_ids[at]}) has log-prob "
                 f"{pairs[at][0]:.4f} for the engine and {pairs[at][1]:.4f} for training, {apart[at]:.4f} nats apart "
                 f"where rollout.parity_tolerance = {tolerance} allows less ({len(outside)} of {len(apart)} tokens are, "
                 f"{sum(apart) / len(apart):.4f} in the mean); {WAYS_OUT}, or, where the mean is small and both round "

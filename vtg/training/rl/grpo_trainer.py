@@ -36,7 +36,7 @@ from vtg.training.rl.engines import ENGINES
 from vtg.training.rl.policy import Policy
 from vtg.training.rl.rewards.mixture import Term
 from vtg.training.rl.rewards.trl_functions import reward_functions
-from vtg.training.rl.rollout_batch import MicroBatch, Sampled, Saved
+from vtg.training.rl.rollout_batch import MicroBatch, SampledRollout, SavedRollout
 from vtg.training.rl.rollout_resume import ResumableRollouts
 from vtg.training.rl.rollouts import MicroStep, Rollout, RolloutLoader
 from vtg.training.stopping import StopOnSignal
@@ -112,14 +112,14 @@ class VideoGRPOTrainer(ResumableRollouts):
         self.engine = ENGINES[config.rollout.engine](self)
         # To TRL this means: the engine gives log-probs of its own, so importance sampling must correct for them.
         self.use_vllm = self.engine.own_model
-        self._sampled: Sampled | None = None
-        self._saved: Saved | None = None
-        self._added = False
-        self._rolled: Rollout | None = None
-        self._current: list[MicroBatch] = []
+        self._sampled: SampledRollout | None = None
+        self._saved: SavedRollout | None = None
+        self._rollout_logged = False
+        self._sampled_of: Rollout | None = None
+        self._current_batches: list[MicroBatch] = []
         self._window: list[MicroStep] = []
         self.sizes = BatchSizes()
-        self._scored: dict[str, Any] = {}
+        self._scores: dict[str, Any] = {}
         self.means: defaultdict[str, list[float]] = defaultdict(list)  # of what is logged, since the last entry
         self.begin_interval()
         self.plateau = Plateau(config.curriculum)
@@ -164,9 +164,9 @@ class VideoGRPOTrainer(ResumableRollouts):
         if not isinstance(generation_batch, MicroStep):
             return super()._prepare_inputs(generation_batch)  # not of our loader
         step = generation_batch
-        if self._rolled is not step.rollout:
-            self._sampled = self._restored(step.rollout) if self._saved else self._roll_out(step.rollout)
-            self._rolled = step.rollout
+        if self._sampled_of is not step.rollout:
+            self._sampled = self._restored(step.rollout) if self._saved else self._sample_rollout(step.rollout)
+            self._sampled_of = step.rollout
         assert self._sampled is not None
         batch = self._sampled.batches[step.at].alone
         return self._sampled.inputs(step.at) | {"batch": batch, "weight": self._weight(step)}
@@ -182,7 +182,7 @@ class VideoGRPOTrainer(ResumableRollouts):
         total = 0
         for micro in self._window:
             # A later rollout of this window is not sampled yet, so which of its rows carry loss is unknown: all count.
-            known = self._sampled if micro.rollout is self._rolled else None
+            known = self._sampled if micro.rollout is self._sampled_of else None
             planned = len(micro.rollout.indices[micro.at]) * self.num_generations * self.args.world_size
             total += known.live_rows[micro.at] if known else planned
         assert self._sampled is not None
@@ -195,7 +195,7 @@ class VideoGRPOTrainer(ResumableRollouts):
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
         """TRL's loss of a micro-batch, weighed times `_weight`."""
-        self._current = [inputs["batch"]]
+        self._current_batches = [inputs["batch"]]
         self.sizes.add(len(inputs["batch"].prompts))
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch) * inputs["weight"]
 

@@ -49,9 +49,9 @@ class Policy:
         self.model, self.accelerator, self.args = model, accelerator, args
         self.pad_token_id, self.shares = pad_token_id, shares
         self.plain = plain_model(accelerator.unwrap_model(model))
-        for one in (self.plain, reference and accelerator.unwrap_model(reference)):
-            if one is not None:
-                (share_prompts if shares else accept_encoded_videos)(one)
+        for network in (self.plain, reference and accelerator.unwrap_model(reference)):
+            if network is not None:
+                (share_prompts if shares else accept_encoded_videos)(network)
         self.in_step = is_deepspeed_zero3_enabled()
         vision = self.plain.model.visual
         self.encodes_once = not any(parameter.requires_grad for parameter in vision.parameters())
@@ -63,20 +63,20 @@ class Policy:
         """Prompts on the device, the clip of each encoded where the vision tower is frozen; a clip asked about twice,
         once.
         """
-        found: list[Prompt] = []
-        for one in features:
-            on_device = {key: value.to(self.args.device) for key, value in one.items()}
-            known = (prompt.encoded for prompt in found if _same_clip(prompt.features, on_device))
+        prompts: list[Prompt] = []
+        for prompt_features in features:
+            on_device = {key: value.to(self.args.device) for key, value in prompt_features.items()}
+            known = (prompt.encoded for prompt in prompts if _same_clip(prompt.features, on_device))
             # Under ZeRO-3 each forward gathers weights on all ranks: one rank that skips an encoding hangs the rest.
             encoded = None if self.in_step else next(known, None)
             if encoded is None and self.encodes_once:
                 with self.accelerator.autocast():
                     encoded = encode_video(self.plain, on_device)
-            found.append(Prompt(on_device, encoded))
+            prompts.append(Prompt(on_device, encoded))
         if self.encodes_once:  # the pixels are no longer needed, and large
             none = torch.empty(0, device=self.args.device)
-            found = [Prompt(p.features | {"pixel_values_videos": none}, p.encoded) for p in found]
-        return [replace(prompt, clip=clip) for prompt, clip in zip_longest(found, clips)]
+            prompts = [Prompt(p.features | {"pixel_values_videos": none}, p.encoded) for p in prompts]
+        return [replace(prompt, clip=clip) for prompt, clip in zip_longest(prompts, clips)]
 
     def log_probs(
         self, model: Any, batch: MicroBatch, completions: torch.Tensor, mask: torch.Tensor
@@ -108,7 +108,7 @@ class Policy:
         """Counts the prompts of a forward."""
         times = 1 if self.shares else batch.generations
         self.counts["prompt/passes"] += times * len(batch.prompts)
-        self.counts["prompt/tokens"] += times * sum(len(one.features["input_ids"]) for one in batch.prompts)
+        self.counts["prompt/tokens"] += times * sum(len(prompt.features["input_ids"]) for prompt in batch.prompts)
 
     def _count_clips(self, module: Any, args: Any, kwargs: dict[str, Any]) -> None:
         self.counts["vision/encoder_calls"] += len(kwargs["grid_thw"])
@@ -120,5 +120,5 @@ class Policy:
         return torch.float16 if self.args.fp16 else self.plain.dtype
 
 
-def _same_clip(one: Features, other: Features) -> bool:
-    return all(torch.equal(one[key], other[key]) for key in ("video_grid_thw", "pixel_values_videos"))
+def _same_clip(a: Features, b: Features) -> bool:
+    return all(torch.equal(a[key], b[key]) for key in ("video_grid_thw", "pixel_values_videos"))

@@ -46,9 +46,9 @@ class PromptBatches:
 
 def prompt_costs(config: RLConfig, prompts: GroundingDataset, arguments: GRPOConfig) -> np.ndarray:
     """(N,) what the group of each prompt takes of a micro-batch's budget: tokens of the prompt, once or with each
-    completion, and of all completions; seconds under `by: duration`. Found on the main process for all.
+    completion, and of all completions; seconds under `by: duration`. The main process computes it for all.
     """
-    found: list[np.ndarray | None] = [None]
+    shared: list[np.ndarray | None] = [None]
     # One rank reads the headers of the videos: all of them at once would only slow a shared disk.
     if arguments.process_index == 0:
         samples, facts = SampleTable.of(prompts.samples), None
@@ -60,8 +60,8 @@ def prompt_costs(config: RLConfig, prompts: GroundingDataset, arguments: GRPOCon
         # Unshared, the prompt runs once for each completion, and costs as much.
         times = 1 if shares_prompts(config) else arguments.num_generations or 1
         in_tokens = times * costs.tokens.astype(np.float64) + completion_tokens(arguments)
-        found = [costs.seconds if config.batching.by == "duration" else in_tokens]
-    (result,) = broadcast_object_list(found)
+        shared = [costs.seconds if config.batching.by == "duration" else in_tokens]
+    (result,) = broadcast_object_list(shared)
     assert result is not None
     return result
 

@@ -1,4 +1,4 @@
-"""A rollout with its completions: whose prompts they answer, what TRL made of them, and which rows carry loss."""
+"""A rollout with its completions: their prompts, the tensors that TRL makes of them, and which rows carry loss."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ class MicroBatch:
 
 
 @dataclass
-class Sampled:
+class SampledRollout:
     """A rollout with its completions, of this rank.
 
     Attributes:
@@ -57,17 +57,19 @@ class Sampled:
         rows = self.batches[at].rows
         return {key: value[rows] if value.ndim else value for key, value in self.tensors.items()}
 
-    def replace_dead(self, fresh: "Sampled", widened: Callable[[str, torch.Tensor, int], torch.Tensor]) -> None:
+    def replace_groups_without_loss(
+        self, fresh: "SampledRollout", padded: Callable[[str, torch.Tensor, int], torch.Tensor]
+    ) -> None:
         """Puts live groups of `fresh` in the place of groups without loss, within each micro-batch.
 
         Args:
             fresh: prompts of the same micro-batches.
-            widened: key, tensor and a number of tokens → the tensor, padded to so many.
+            padded: key, tensor and a number of tokens → the tensor, padded to so many.
         """
         # The two rounds were padded to different lengths.
         longest = max(self.length, fresh.length)
-        for one in (self, fresh):
-            one.tensors = {key: widened(key, value, longest) for key, value in one.tensors.items()}
+        for rollout in (self, fresh):
+            rollout.tensors = {key: padded(key, value, longest) for key, value in rollout.tensors.items()}
         # Within a micro-batch only: its prompts were planned to fit in memory together.
         for at, batch in enumerate(self.batches):
             g = batch.generations
@@ -85,15 +87,15 @@ class Sampled:
                             value[to] = fresh.tensors[key][of]
 
     def saved(self) -> Tensors:
-        """Tensors that `Saved` reads back. Without prompts: clips are large, and are encoded again on resume."""
+        """Tensors that `SavedRollout` reads back. Without prompts: clips are large, and are encoded again on resume."""
         # safetensors refuses tensors that are not contiguous.
         tensors = {key: value.contiguous() for key, value in self.tensors.items() if not key.startswith("prompt_")}
-        indices = torch.tensor([index for some in self.indices for index in some])
+        indices = torch.tensor([index for batch in self.indices for index in batch])
         return tensors | {"indices": indices, "live": self.live, "live_rows": torch.tensor(self.live_rows)}
 
 
-class Saved:
-    """A rollout that a checkpoint was saved in the middle of, still without its prompts."""
+class SavedRollout:
+    """A rollout restored from a checkpoint, still without its prompts."""
 
     def __init__(self, tensors: Tensors) -> None:
         self.tensors = dict(tensors)
@@ -101,7 +103,9 @@ class Saved:
         self.live = self.tensors.pop("live")
         self.live_rows: list[int] = self.tensors.pop("live_rows").tolist()
 
-    def with_prompts(self, sizes: list[int], prompts: Callable[[list[int]], list[Prompt]], generations: int) -> Sampled:
+    def with_prompts(
+        self, sizes: list[int], prompts: Callable[[list[int]], list[Prompt]], generations: int
+    ) -> SampledRollout:
         """The rollout again.
 
         Args:
@@ -112,8 +116,8 @@ class Saved:
         left: Iterator[int] = iter(self.indices)
         indices = [[next(left) for _ in range(size)] for size in sizes]
         batches, start = [], 0
-        for some in indices:
-            stop = start + len(some) * generations
-            batches.append(MicroBatch(prompts(some), slice(start, stop), generations))
+        for batch in indices:
+            stop = start + len(batch) * generations
+            batches.append(MicroBatch(prompts(batch), slice(start, stop), generations))
             start = stop
-        return Sampled(indices, batches, self.tensors, self.live, self.live_rows)
+        return SampledRollout(indices, batches, self.tensors, self.live, self.live_rows)

@@ -21,7 +21,7 @@ from vtg.training.rl.completions import (
 )
 from vtg.training.rl.curriculum import IoURecord, Plateau
 from vtg.training.rl.prompt_batches import PromptBatches
-from vtg.training.rl.rollout_batch import Sampled, Saved
+from vtg.training.rl.rollout_batch import SampledRollout, SavedRollout
 from vtg.training.rl.rollout_sampling import RolloutSampling
 from vtg.training.rl.rollouts import Rollout, RolloutState
 
@@ -36,8 +36,8 @@ class ResumableRollouts(RolloutSampling):
     """The part of `VideoGRPOTrainer` that saves and restores the stream of prompts and the rollout in training."""
 
     train_log: TrainLog
-    _sampled: Sampled | None
-    _saved: Saved | None
+    _sampled: SampledRollout | None
+    _saved: SavedRollout | None
     """A rollout of the checkpoint, until its prompts come out of the loader."""
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
@@ -76,15 +76,15 @@ class ResumableRollouts(RolloutSampling):
             drop_completions(Path(self.config.output_dir), after=step)
         # A saved rollout is one rank's share of one plan: with another world size or batches it fits no rank.
         if ranks != self.args.world_size or before != size:
-            self._take_over(checkpoint, step, ranks)
+            self._recount_steps(checkpoint, step, ranks)
         elif (checkpoint / self._rollout_file).is_file():
             saved_rollout = load_file(checkpoint / self._rollout_file)
-            self._saved = Saved({key: value.to(self.args.device) for key, value in saved_rollout.items()})
+            self._saved = SavedRollout({key: value.to(self.args.device) for key, value in saved_rollout.items()})
 
     def planned_steps(self) -> int:
         return self.args.max_steps
 
-    def _take_over(self, checkpoint: Path, step: int, ranks: int) -> None:
+    def _recount_steps(self, checkpoint: Path, step: int, ranks: int) -> None:
         """Recounts the steps done where the world size or the batches changed, since a pass now takes more or fewer."""
         planned = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)).max_steps
         # max_steps that the user set is a budget of optimizer steps: those done stay done, whatever a pass takes now.
@@ -99,7 +99,7 @@ class ResumableRollouts(RolloutSampling):
     def _rollout_file(self) -> str:
         return f"rollout_{self.args.process_index}.safetensors"
 
-    def _restored(self, rollout: Rollout) -> Sampled:
+    def _restored(self, rollout: Rollout) -> SampledRollout:
         """The rollout that the checkpoint was saved in the middle of, its prompts encoded again."""
         saved, self._saved = self._saved, None
         assert saved is not None

@@ -29,14 +29,14 @@ from vtg.training.rl.curriculum import IoURecord, Plateau
 from vtg.training.rl.engine_protocol import Completions, Engine
 from vtg.training.rl.engines import check_parity
 from vtg.training.rl.policy import Policy
-from vtg.training.rl.rollout_batch import MicroBatch, Sampled
+from vtg.training.rl.rollout_batch import MicroBatch, SampledRollout
 from vtg.training.rl.rollouts import Rollout, RolloutLoader
 
 log = logging.getLogger(__name__)
 
 
 class RolloutSampling(GroundingTrainer, GRPOTrainer):
-    """The part of `VideoGRPOTrainer` that makes a `Sampled` rollout of prompts."""
+    """The part of `VideoGRPOTrainer` that turns the prompts of a `Rollout` into a `SampledRollout`."""
 
     config: RLConfig  # type: ignore[assignment]
     args: GRPOConfig  # type: ignore[assignment]
@@ -50,10 +50,11 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
     engine: Engine
     means: defaultdict[str, list[float]]
     """Of what is logged, since the last entry."""
-    _current: list[MicroBatch]
+    _current_batches: list[MicroBatch]
     """Micro-batches that the next forward or generation is about: TRL passes on texts, which hold no video."""
-    _scored: dict[str, Any]
-    _added: bool
+    _scores: dict[str, Any]
+    """`texts` and `rewards` of the completions just scored: TRL returns neither with its tensors."""
+    _rollout_logged: bool
     """Whether rows of this rollout are written already; those of resampled prompts go into the same file."""
 
     @property
@@ -61,8 +62,8 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
         processor: Any = self.processing_class
         return processor.tokenizer.pad_token_id
 
-    def _roll_out(self, rollout: Rollout) -> Sampled:
-        sampled = self._sample(rollout.indices, rollout.items)
+    def _sample_rollout(self, rollout: Rollout) -> SampledRollout:
+        sampled = self._sample_and_score(rollout.indices, rollout.items)
         if self.config.curriculum.zero_variance == "resample":
             for attempt in range(self.config.curriculum.resample_rounds):
                 # Reduced over ranks before the decision: sampling is collective, so all ranks draw again or none does.
@@ -70,12 +71,12 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
                 if not int(dead):  # type: ignore[call-overload]
                     break
                 drawn = self._draw(sampled.indices, attempt)
-                fresh = self._sample(drawn, [[self.prompts[index] for index in batch] for batch in drawn])
-                sampled.replace_dead(fresh, self._padded)
+                fresh = self._sample_and_score(drawn, [[self.prompts[index] for index in batch] for batch in drawn])
+                sampled.replace_groups_without_loss(fresh, self._padded)
         self._finish(sampled)
         return sampled
 
-    def _sample(self, indices: list[list[int]], items: list[list[GroundingItem]]) -> Sampled:
+    def _sample_and_score(self, indices: list[list[int]], items: list[list[GroundingItem]]) -> SampledRollout:
         """Completions, rewards and log-probs of these prompts; writes the completions and updates the IoU record."""
         batches: list[MicroBatch] = []
         rows: list[dict[str, Any]] = []
@@ -84,22 +85,22 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
             start, prompts = len(rows), self.policy.prompts([item.features for item in batch_items], clips)
             for index, item in zip(batch_indices, batch_items, strict=True):
                 row = {"index": index, "sample": self.prompts.samples[index], "skipped": item.skipped is not None}
-                # TRL wants a prompt in each row for its log; the model gets `_current` (see `_tokenize_prompts`).
+                # TRL logs the prompt of each row; what the model gets is `_current_batches` (`_tokenize_prompts`).
                 row["prompt"] = [{"role": "user", "content": row["sample"].query}]
                 rows += [dict(row) for _ in range(self.num_generations)]
                 self.report.add([item.skipped] if item.skipped is not None else [])
                 self.policy.counts += Counter({f"clips/{name}": count for name, count in item.counts.items()})
             batches.append(MicroBatch(prompts, slice(start, len(rows)), self.num_generations))
-        self._current = batches
+        self._current_batches = batches
         output = self._generate_and_score_completions(rows)
         output = {key: value for key, value in output.items() if isinstance(value, torch.Tensor)}
         live = self._log_and_record(rows, output["advantages"])
-        return Sampled([list(batch) for batch in indices], batches, output, live)
+        return SampledRollout([list(batch) for batch in indices], batches, output, live)
 
     def _log_and_record(self, rows: list[dict[str, Any]], advantages: torch.Tensor) -> torch.Tensor:
         """Writes the completions just scored and records their IoU; returns (rows,) bool: which carry loss."""
         weights = self.reward_weights.to(self.args.device)
-        rewards = self._scored["rewards"]
+        rewards = self._scores["rewards"]
         # nansum: TRL keeps NaN for a reward that returned None (a clip that could not be decoded).
         totals = (rewards * weights).nansum(1)
         groups = totals.view(-1, self.num_generations)
@@ -110,7 +111,7 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
         for at, row in enumerate(rows):
             if not row["skipped"]:
                 sample: Sample = row["sample"]
-                answer = self.prompts.task.parse(self._scored["texts"][at], duration_s=sample.duration_s)
+                answer = self.prompts.task.parse(self._scores["texts"][at], duration_s=sample.duration_s)
                 parts = {
                     name: round(value, 6)
                     for name, value in zip(self.reward_func_names, rewards[at].tolist(), strict=True)
@@ -130,11 +131,13 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
             for name, value in completion_statistics(written).items():
                 self.means[name].append(value)
             # The plateau counts optimizer steps: a second round of prompts in the same step must not feed it again.
-            if not self._added:
+            if not self._rollout_logged:
                 self.plateau.feed(sum(row["reward"] for row in written) / len(written))
         if is_main_process():
-            write_completions(Path(self.config.output_dir), self.state.global_step, written, begin=not self._added)
-        self._added = True
+            write_completions(
+                Path(self.config.output_dir), self.state.global_step, written, begin=not self._rollout_logged
+            )
+        self._rollout_logged = True
         live = ~skipped
         if self.config.curriculum.zero_variance != "keep":
             live &= varies
@@ -166,7 +169,7 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
             drawn.append(generator.choice(others, len(batch), replace=len(others) < len(batch)).tolist())
         return drawn
 
-    def _finish(self, sampled: Sampled) -> None:
+    def _finish(self, sampled: SampledRollout) -> None:
         """Masks the rows without loss, and counts over all ranks what is left."""
         tensors, dead = sampled.tensors, ~sampled.live
         tensors["completion_mask"] = tensors["completion_mask"].masked_fill(dead[:, None], 0)
@@ -176,23 +179,23 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
         live = torch.stack([sampled.live[batch.rows].sum() for batch in sampled.batches])
         sampled.live_rows = self.accelerator.reduce(live, reduction="sum").tolist()  # type: ignore[union-attr]
         self.means["groups/without_loss"].append(float(dead.float().mean()))
-        self._added = False
+        self._rollout_logged = False
 
     # What TRL calls while it generates and scores.
 
     def _tokenize_prompts(self, prompts: list) -> tuple[list[list[int]], None, dict]:
         """Token ids that are encoded already: TRL's own would be without the video."""
-        ids = [prompt.features["input_ids"].tolist() for batch in self._current for prompt in batch.prompts]
+        ids = [prompt.features["input_ids"].tolist() for batch in self._current_batches for prompt in batch.prompts]
         return [prompt_ids for prompt_ids in ids for _ in range(self.num_generations)], None, {}
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Completions:
-        """Completions of every prompt of `self._current`."""
+        """Completions of every prompt of `self._current_batches`."""
         # An engine with a model of its own does not run this rank's forward, whose passes the counts are about.
         if not self.engine.own_model:
-            for batch in self._current:
+            for batch in self._current_batches:
                 self.policy.count(batch)
         self.engine.sync(self.model, self.state.global_step)
-        prompts = [batch.prompts for batch in self._current]
+        prompts = [batch.prompts for batch in self._current_batches]
         return self.engine.sample(self.model_wrapped, prompts, n=self.num_generations)
 
     def check_engine(self) -> None:
@@ -232,7 +235,7 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
         # TRL gathers rewards from all ranks; the texts are this rank's only.
         mine = slice(self.args.process_index * len(inputs), (self.args.process_index + 1) * len(inputs))
         texts = [messages[0]["content"] for messages in completions]
-        self._scored = {"texts": texts, "rewards": rewards[mine]}
+        self._scores = {"texts": texts, "rewards": rewards[mine]}
         return rewards
 
     def _get_per_token_logps_and_entropies(
@@ -246,10 +249,10 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
         compute_aux_loss: bool = False,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None, None]:
-        """Log-probs (rows, C) and entropies of the completions of `self._current`."""
+        """Log-probs (rows, C) and entropies of the completions of `self._current_batches`."""
         completions, mask = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:]
         outputs = []
-        for batch in self._current:
+        for batch in self._current_batches:
             own, real = completions[batch.rows], mask[batch.rows]
             # Cut to the longest completion of the micro-batch: TRL pads to the longest of the whole rollout.
             length = max(1, int(real.sum(1).max()))

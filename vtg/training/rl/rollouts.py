@@ -42,7 +42,7 @@ class MicroStep:
 
 @dataclass
 class RolloutState:
-    """How far the stream has come: passes over the samples, rollouts of this pass, micro-steps of the next rollout."""
+    """The position in the stream: passes over the samples, rollouts of this pass, micro-steps of the next rollout."""
 
     passes: int = 0
     rollouts: int = 0
@@ -76,6 +76,7 @@ class RolloutLoader:
     @cached_property
     def micro_steps(self) -> int:
         """Of a pass over all samples. (The loader has no length: its stream has no end.)"""
+        # Of all samples: how many the curriculum takes is known only when a pass begins.
         return self.iterations * sum(map(len, self.plan(range(len(self.dataset)), 0, self.ranks)))
 
     def __iter__(self) -> Iterator[MicroStep]:
@@ -84,7 +85,7 @@ class RolloutLoader:
         return self._stream
 
     def end(self) -> None:
-        """Drops what was decoded ahead, and the workers that decode. Iterated again, it goes on from where it is."""
+        """Drops what was decoded ahead, and the workers that decode. Iterated again, it continues at `state`."""
         self._stream = None
 
     def set_epoch(self, epoch: int) -> None:

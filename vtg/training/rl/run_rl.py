@@ -113,7 +113,7 @@ def grpo_arguments(config: RLConfig) -> GRPOConfig:
     Raises:
         ConfigError: for a value that GRPOConfig refuses.
     """
-    own = {one.name: one for one in fields(GRPOConfig)}
+    own = {entry.name: entry for entry in fields(GRPOConfig)}
     given = dict(config.rl)
     for key, value in given.items():
         if isinstance(own[key].default, (int, float)) and isinstance(value, str):

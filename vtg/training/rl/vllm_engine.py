@@ -17,10 +17,10 @@ from trl.trainer.utils import ensure_master_addr_port
 
 from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import family, frames_as_they_are, video_metadata, vision_token_ids
-from vtg.decoding.merged_weights import merged_weights
+from vtg.decoding.adapter_merging import iter_merged_weights
 from vtg.decoding.shared_prefix import Prompt
 from vtg.errors import ConfigError
-from vtg.training.rl.engine_protocol import Completions, Reading
+from vtg.training.rl.engine_protocol import Completions, GreedyCompletion
 
 FORBIDDEN = -100.0
 """Added to the logits of tokens that stand for vision: never sampled."""
@@ -88,14 +88,14 @@ class VLLMEngine:
         seeds = np.random.SeedSequence(key).generate_state(len(flat)).tolist()
         self._calls += 1
         outputs = self._generate(flat, [self._sampling(n=n, seed=seed) for seed in seeds])
-        rows = [one for output in outputs for one in output.outputs]
-        return [list(one.token_ids) for one in rows], [_log_probs(one) for one in rows]
+        rows = [row for output in outputs for row in output.outputs]
+        return [list(row.token_ids) for row in rows], [_log_probs(row) for row in rows]
 
-    def read(self, model: Any, prompt: Prompt) -> Reading:
+    def answer_greedily(self, model: Any, prompt: Prompt) -> GreedyCompletion:
         self.sync(model, self._step)
         (output,) = self._generate([prompt], [self._sampling(greedy=True)])
-        one = output.outputs[0]
-        return Reading(list(output.prompt_token_ids), list(one.token_ids), _log_probs(one))
+        row = output.outputs[0]
+        return GreedyCompletion(list(output.prompt_token_ids), list(row.token_ids), _log_probs(row))
 
     def _start(self, model: Any, video: VideoConfig, max_length: int) -> Any:
         from vllm import LLM  # type: ignore[import-not-found]
@@ -132,7 +132,7 @@ class VLLMEngine:
             torch.cuda.empty_cache()
             self._llm.wake_up(tags=["weights"])
         gather = DistributedBackend(self._accelerator).gather_params
-        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": merged_weights(model, gather)})
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter_merged_weights(model, gather)})
         self._llm.reset_prefix_cache()
         self._llm.llm_engine.reset_encoder_cache()  # else what the vision tower made of a clip before is used again
         self._weights_are_there = True
@@ -140,7 +140,7 @@ class VLLMEngine:
     def _generate(self, prompts: Sequence[Prompt], sampling: list[Any]) -> list[Any]:
         if self._args.vllm_enable_sleep_mode:
             self._llm.wake_up(tags=["kv_cache"])
-        outputs = self._llm.generate([self._request(one) for one in prompts], sampling, use_tqdm=False)
+        outputs = self._llm.generate([self._request(prompt) for prompt in prompts], sampling, use_tqdm=False)
         if self._args.vllm_enable_sleep_mode:
             self._llm.sleep(level=2)  # which forgets the weights
             self._weights_are_there = False
@@ -197,6 +197,6 @@ def unexpanded(processor: Any, ids: Sequence[int]) -> list[int]:
     return [*ids[: first + 1], pad, *ids[last:]]
 
 
-def _log_probs(one: Any) -> list[float]:
+def _log_probs(row: Any) -> list[float]:
     """Of every token of a completion."""
-    return [found[token].logprob for token, found in zip(one.token_ids, one.logprobs, strict=True)]
+    return [by_token[token].logprob for token, by_token in zip(row.token_ids, row.logprobs, strict=True)]

@@ -1,4 +1,4 @@
-"""The weights of a model with its adapter merged, one at a time, for an engine that knows no adapters."""
+"""Merges an adapter into the weights of its base model, one at a time, for an engine that knows no adapters."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -14,10 +14,12 @@ Gather = Callable[[Iterable[nn.Parameter]], AbstractContextManager[None]]
 
 
 @torch.no_grad()
-def merged_weights(model: Any, gather: Gather = lambda parameters: nullcontext()) -> Iterator[tuple[str, torch.Tensor]]:
+def iter_merged_weights(
+    model: Any, gather: Gather = lambda parameters: nullcontext()
+) -> Iterator[tuple[str, torch.Tensor]]:
     """Names and weights of the plain Qwen-VL model, each merged, whole and a copy of its own; tied ones by both names.
 
-    The model is bit for bit as it was: merging and unmerging in bfloat16 would wear the base weights off.
+    The model itself stays bit for bit as it was.
 
     Args:
         model: a plain model, or a PeftModel on one.
@@ -33,20 +35,21 @@ def merged_weights(model: Any, gather: Gather = lambda parameters: nullcontext()
         if is_adapted:
             layers += (f"{name}.",)
             with gather(list(module.parameters())):
-                found = _merged(module)
+                weights = _merge_layer(module)
         else:
             parameters = dict(module.named_parameters(recurse=False))
             with gather(list(parameters.values())):
-                found = {own: one.detach().clone() for own, one in parameters.items()}
-        yield from ((f"{name}.{own}" if name else own, weight) for own, weight in found.items())
+                weights = {own: weight.detach().clone() for own, weight in parameters.items()}
+        yield from ((f"{name}.{own}" if name else own, weight) for own, weight in weights.items())
 
 
-def _merged(layer: Any) -> dict[str, torch.Tensor]:
+def _merge_layer(layer: Any) -> dict[str, torch.Tensor]:
     base = layer.get_base_layer()
-    before = {own: one.detach().clone() for own, one in base.named_parameters()}
+    before = {own: weight.detach().clone() for own, weight in base.named_parameters()}
     layer.merge()
-    merged = {own: one.detach().clone() for own, one in base.named_parameters()}
+    merged = {own: weight.detach().clone() for own, weight in base.named_parameters()}
     layer.unmerge()
-    for own, one in base.named_parameters():
-        one.data.copy_(before[own])
+    # Put back as they were: adding and subtracting the same in bfloat16 rounds, so weights would drift with each sync.
+    for own, weight in base.named_parameters():
+        weight.data.copy_(before[own])
     return merged
