@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
@@ -145,6 +146,20 @@ def test_every_bound_is_the_first_minor_version_after_the_newest_that_was_tried(
         if bounds != [f"{newest.major}.{newest.minor + 1}"]:
             wrong.append(f"{requirement}: tried up to {newest}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_no_lower_bound_is_below_what_trl_asks_for():
+    ours = {canonicalize_name(requirement.name): requirement.specifier for requirement in asked()}
+    loose = []
+    for requirement in map(Requirement, metadata.requires("trl") or []):
+        least = [bound.version for bound in requirement.specifier if bound.operator == ">="]
+        if least and not requirement.marker:  # a marker: an extra of TRL's, which is not installed
+            own = [
+                bound.version for bound in ours.get(canonicalize_name(requirement.name), ()) if bound.operator == ">="
+            ]
+            if own and Version(own[0]) < Version(least[0]):
+                loose.append(f"{requirement.name}>={own[0]}, but TRL needs {least[0]}")
+    assert not loose, "\n".join(loose)
 
 
 def test_the_python_bounds_are_the_classifiers():
