@@ -137,18 +137,20 @@ def placed(clip: Any, job: Job) -> tuple[Any, list[int]]:
 
 def vtg_load(job: Job, **settings: Any) -> tuple[Any, None]:
     from vtg.video.clip_loading import load_clip
+    from vtg.video.video_window import VideoWindow
 
     config = config_of(job, **settings)
-    return load_clip(job.path, config, factor=FACTOR, video_start_s=job.start_s, video_end_s=job.end_s), None
+    return load_clip(VideoWindow(job.path, start_s=job.start_s, end_s=job.end_s), config, factor=FACTOR), None
 
 
 def vtg_cached(job: Job, *, cache_format: str, cache_dir: str) -> tuple[Any, None]:
     """A fresh provider, so nothing is in memory; the untimed first run fills the cache."""
     from vtg.video.provider import ClipProvider
+    from vtg.video.video_window import VideoWindow
 
     config = config_of(job, cache_dir=cache_dir, cache_format=cache_format)
     provider = ClipProvider(config, factor=FACTOR)
-    return provider.clip(job.path, video_start_s=job.start_s, video_end_s=job.end_s), None
+    return provider.clip(VideoWindow(job.path, start_s=job.start_s, end_s=job.end_s)), None
 
 
 def fetch_video(job: Job, *, backend: str) -> tuple[Any, list[int]]:
@@ -459,13 +461,14 @@ def annotation_ways(
 ) -> dict[str, Callable[[list[str]], None]]:
     def through_provider(paths: list[str], *, cache_dir: str | None, keeps: bool) -> None:
         from vtg.video.provider import ClipProvider
+        from vtg.video.video_window import VideoWindow
 
         config = config_of(job_of(paths[0]), cache_dir=cache_dir)
         provider = ClipProvider(config, factor=FACTOR)
         for path in paths:
             if not keeps:
                 provider = ClipProvider(config, factor=FACTOR)
-            provider.clip(path)
+            provider.clip(VideoWindow(path))
 
     def fetch(paths: list[str], backend: str) -> None:
         for path in paths:

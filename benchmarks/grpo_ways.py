@@ -263,9 +263,10 @@ def build_images(case: Case, *, every: int = 1) -> tuple[Any, Begin]:
     from trl import GRPOTrainer
 
     from vtg.video.provider import ClipProvider
+    from vtg.video.video_window import VideoWindow
 
     trainer = trl_trainer(case, GRPOTrainer)
-    clip = ClipProvider(case.config().video, factor=32).clip(case.path)
+    clip = ClipProvider(case.config().video, factor=32).clip(VideoWindow(case.path))
     images = [Image.fromarray(frame.transpose(1, 2, 0)) for frame in clip.frames[::every]]
     text = question(case)[0]["content"][1]["text"]
     rows = [{"prompt": [{"role": "user", "content": text}], "images": images} for _ in range(case.group)]

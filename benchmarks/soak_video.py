@@ -24,6 +24,7 @@ from vtg.config.video_settings import VideoConfig
 from vtg.errors import SampleError
 from vtg.video.container import probe
 from vtg.video.provider import ClipProvider
+from vtg.video.video_window import VideoWindow
 
 HANG_S = 120.0
 """A thread that has worked on one clip for longer than this hangs."""
@@ -112,12 +113,13 @@ class Soak:
             file = draw.choice(self.files)
             self.busy[seed] = (time.monotonic(), file)
             try:
-                trim = {}
+                window = VideoWindow(file)
                 is_part = draw.random() < 0.5
                 if is_part:
                     start_s = draw.random() * max(0.0, probe(file).duration_s - 2.0)
-                    trim = {"video_start_s": start_s, "video_end_s": min(start_s + 2.0, probe(file).duration_s)}
-                self.provider.clip(file, **trim)
+                    end_s = min(start_s + 2.0, probe(file).duration_s)
+                    window = VideoWindow(file, start_s=start_s, end_s=end_s)
+                self.provider.clip(window)
             except SampleError:
                 with self.lock:
                     self.failed[file] += 1

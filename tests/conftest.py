@@ -15,6 +15,7 @@ from vtg.config.data_settings import DemoConfig
 from vtg.demo.demo_dataset import ensure_demo
 from vtg.video.clip import Clip
 from vtg.video.files import address
+from vtg.video.video_window import VideoWindow
 
 # An object store that is there on every machine; a row or a checkpoint has no way to open it.
 address.MORE.add("memory")
@@ -150,9 +151,9 @@ def at_decoding(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str], No
     decode = clip_loading.load_clip
 
     def install(act: Callable[[str], None]) -> None:
-        def load_clip(path: str, *args: Any, **kwargs: Any) -> Clip:
-            act(path)
-            return decode(path, *args, **kwargs)
+        def load_clip(window: VideoWindow, *args: Any, **kwargs: Any) -> Clip:
+            act(window.path)
+            return decode(window, *args, **kwargs)
 
         monkeypatch.setattr(clip_loading, "load_clip", load_clip)
 

@@ -30,6 +30,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.private_names": ("vtg.errors",),
     "vtg.versions": (),
     "vtg.video.files.address": (),
+    "vtg.video.video_window": ("vtg.errors",),
     "vtg.config": ("vtg.errors", "vtg.console", "vtg.video.files.address"),
     "vtg.entry": ("vtg.ranks", "vtg.errors", "vtg.console", "vtg.config"),
     "vtg.annotations.raw_rows": (),
@@ -37,10 +38,12 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.annotations.row_decoder": ("vtg.video.files.address", "vtg.annotations.row_checks"),
     "vtg.annotations.target": (),
     "vtg.annotations.sample": (
-        "vtg.video.files.address", "vtg.annotations.raw_rows", "vtg.annotations.row_checks",
+        "vtg.video.files.address", "vtg.video.video_window", "vtg.annotations.raw_rows", "vtg.annotations.row_checks",
         "vtg.annotations.row_decoder", "vtg.annotations.target",
     ),
-    "vtg.video": ("vtg.errors", "vtg.storage", "vtg.threads", "vtg.video.files.address", "vtg.config"),
+    "vtg.video": (
+        "vtg.errors", "vtg.storage", "vtg.threads", "vtg.video.files.address", "vtg.video.video_window", "vtg.config",
+    ),
     "vtg.annotations.unannotated_rows": (
         "vtg.errors", "vtg.annotations.raw_rows", "vtg.annotations.row_checks", "vtg.annotations.target",
         "vtg.annotations.sample", "vtg.video",
@@ -75,14 +78,15 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.training.processes": ("vtg.errors", "vtg.data.lost_worker"),
     "vtg.training.progress": ("vtg.storage", "vtg.progress_bar"),
     "vtg.export": (
-        "vtg.errors", "vtg.console", "vtg.storage", "vtg.logs", "vtg.config", "vtg.video", "vtg.tasks",
-        "vtg.data.encoding", "vtg.models",
+        "vtg.errors", "vtg.console", "vtg.storage", "vtg.logs", "vtg.video.video_window", "vtg.config", "vtg.video",
+        "vtg.tasks", "vtg.data.encoding", "vtg.models",
     ),
     "vtg.evaluation.metrics": ("vtg.tasks",),
     "vtg.report": ("vtg.errors", "vtg.console", "vtg.storage", "vtg.evaluation.metrics"),
     "vtg.inspect": (
-        "vtg.errors", "vtg.console", "vtg.progress_bar", "vtg.video.files.address", "vtg.config", "vtg.entry",
-        "vtg.annotations.raw_rows", "vtg.annotations.sample", "vtg.video", "vtg.annotations.table_cache",
+        "vtg.errors", "vtg.console", "vtg.progress_bar", "vtg.video.files.address", "vtg.video.video_window",
+        "vtg.config", "vtg.entry", "vtg.annotations.raw_rows", "vtg.annotations.sample", "vtg.video",
+        "vtg.annotations.table_cache",
     ),
     "vtg.evaluation.prediction_rows": ("vtg.annotations.raw_rows", "vtg.tasks", "vtg.evaluation.metrics"),
     "vtg.evaluation.joining": (
@@ -90,19 +94,19 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.evaluation.span_picture": ("vtg.storage", "vtg.evaluation.metrics"),
     "vtg.evaluation": (
-        "vtg.errors", "vtg.storage", "vtg.progress_bar", "vtg.config", "vtg.entry", "vtg.annotations.sample",
-        "vtg.video", "vtg.tasks", "vtg.data.encoding", "vtg.data.padding", "vtg.data", "vtg.models",
-        "vtg.evaluation.metrics",
+        "vtg.errors", "vtg.storage", "vtg.progress_bar", "vtg.video.video_window", "vtg.config", "vtg.entry",
+        "vtg.annotations.sample", "vtg.video", "vtg.tasks", "vtg.data.encoding", "vtg.data.padding", "vtg.data",
+        "vtg.models", "vtg.evaluation.metrics",
     ),
     "vtg.demo": (
         "vtg.errors", "vtg.storage", "vtg.progress_bar", "vtg.config", "vtg.video", "vtg.tasks", "vtg.data.encoding",
         "vtg.data.padding", "vtg.models",
     ),
     "vtg.doctor": (
-        "vtg.errors", "vtg.progress_bar", "vtg.logs", "vtg.video.files.address", "vtg.config", "vtg.entry",
-        "vtg.annotations.raw_rows", "vtg.annotations.row_checks", "vtg.annotations.row_decoder",
-        "vtg.annotations.target", "vtg.annotations.sample", "vtg.video", "vtg.tasks", "vtg.data.encoding", "vtg.models",
-        "vtg.memory", "vtg.evaluation.metrics", "vtg.demo",
+        "vtg.errors", "vtg.progress_bar", "vtg.logs", "vtg.video.files.address", "vtg.video.video_window",
+        "vtg.config", "vtg.entry", "vtg.annotations.raw_rows", "vtg.annotations.row_checks",
+        "vtg.annotations.row_decoder", "vtg.annotations.target", "vtg.annotations.sample", "vtg.video", "vtg.tasks",
+        "vtg.data.encoding", "vtg.models", "vtg.memory", "vtg.evaluation.metrics", "vtg.demo",
     ),
     "vtg.evaluate": (
         "vtg.console", "vtg.storage", "vtg.config", "vtg.tasks", "vtg.evaluation.metrics",

@@ -18,6 +18,7 @@ from vtg.models.checkpoint_settings import CheckpointSettings, checkpoint_settin
 from vtg.models.hub import find_model
 from vtg.storage.json_files import json_text, write_json, write_jsonl
 from vtg.tasks.span_task import SpanTask
+from vtg.video.video_window import VideoWindow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,13 +88,8 @@ def _log_settings(checkpoint: CheckpointSettings) -> None:
 def _answer_one(config: PredictConfig, grounder: "Grounder", out: Path) -> None:
     assert config.video_file is not None and config.query is not None
     try:
-        [row] = grounder.ask(
-            [config.query],
-            video=config.video_file,
-            video_start_s=config.video_start,
-            video_end_s=config.video_end,
-            max_new_tokens=config.max_new_tokens,
-        )
+        window = VideoWindow(config.video_file, start_s=config.video_start, end_s=config.video_end)
+        [row] = grounder.ask([config.query], window, max_new_tokens=config.max_new_tokens)
     except SampleError as error:
         raise RunError(str(error)) from error
     row |= {"checkpoint": config.checkpoint}

@@ -18,6 +18,7 @@ from vtg.storage.json_files import write_json, write_jsonl
 from vtg.video.clip_loading import load_clip
 from vtg.video.episodes.frame_provider import FrameProvider
 from vtg.video.episodes.records import FilePart
+from vtg.video.video_window import VideoWindow
 
 FPS = 10
 LENGTHS = (12, 20, 15)
@@ -154,13 +155,10 @@ def test_episodes_are_clips_like_any_other(root):
     for episode in lerobot.episodes(root):
         row = parts[episode.index]
         clip = load_clip(
-            row["video"],
+            VideoWindow(row["video"], start_s=row["video_start"], end_s=row["video_end"], duration_s=row["duration"]),
             config,
             factor=16,
             temporal_patch=1,
-            duration_s=row["duration"],
-            video_start_s=row["video_start"],
-            video_end_s=row["video_end"],
         )
         own = provider.video_for_episode(episode.record, 100)
         assert np.array_equal(clip.frames, own.frames)

@@ -20,6 +20,7 @@ from vtg.data.skip_report import SkipReport
 from vtg.data.splits import read_split, read_splits
 from vtg.errors import ConfigError
 from vtg.tasks.span_task import SpanTask
+from vtg.video.video_window import VideoWindow
 
 ROW = {"duration": 1.0, "timestamp": [0.2, 0.6], "sentence": "it gets brighter"}
 
@@ -138,7 +139,7 @@ def test_shards_train_like_files(tmp_path, videos, qwen3_vl, remote):
     )
     for at in range(6):
         item = dataset[at]
-        own = dataset.provider.clip(str(tmp_path / f"{at % 3}.mp4"), duration_s=1.0)
+        own = dataset.provider.clip(VideoWindow(str(tmp_path / f"{at % 3}.mp4"), duration_s=1.0))
         assert item.skipped is None
         assert np.array_equal(dataset.clip(dataset.samples[at]).frames, own.frames)
     assert (tmp_path / "fetched").exists() == remote

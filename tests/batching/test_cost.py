@@ -14,6 +14,7 @@ from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import encode, patch_factor
 from vtg.tasks.span_task import SpanTask
 from vtg.video.clip_loading import load_clip
+from vtg.video.video_window import VideoWindow
 
 
 def sample(path: str, duration_s: float, query: str = "a red circle moves to the left") -> Sample:
@@ -34,7 +35,7 @@ def test_tokens_are_never_fewer_than_encoded_and_hardly_more(vlm, write_mp4, ans
     samples = [sample(path, frames * gap_ms / 1000) for path, (frames, gap_ms) in zip(paths, shapes, strict=True)]
     costs = sample_costs(samples, facts_of(samples), task=task, processor=vlm.processor, video=video)
     for at, (one, path) in enumerate(zip(samples, paths, strict=True)):
-        clip = load_clip(path, video, factor=patch_factor(vlm.processor), duration_s=one.duration_s)
+        clip = load_clip(VideoWindow(path, duration_s=one.duration_s), video, factor=patch_factor(vlm.processor))
         messages = task.conversation(one.query, duration_s=one.duration_s, spans=one.spans)
         features = encode(vlm.processor, messages, clip)
         assert costs.frames[at] == len(clip.frames)
@@ -47,7 +48,7 @@ def test_the_longest_prompt_of_a_pool_is_counted(qwen3_vl, write_mp4):
     path = write_mp4([100 * at for at in range(10)])
     task = SpanTask(TaskConfig(selection="random"))
     video = VideoConfig(min_pixels=784, max_pixels=4096)
-    clip = load_clip(path, video)
+    clip = load_clip(VideoWindow(path), video)
     (one,) = sample_costs(
         [sample(path, 1.0)], facts_of([sample(path, 1.0)]), task=task, processor=qwen3_vl.processor, video=video
     ).tokens

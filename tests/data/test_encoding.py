@@ -17,6 +17,7 @@ from vtg.data.padding import collate
 from vtg.evaluation.generate import generate
 from vtg.tasks.span_task import SpanTask
 from vtg.video.clip_loading import load_clip
+from vtg.video.video_window import VideoWindow
 
 QUESTION = SpanTask(TaskConfig()).conversation("a man runs", duration_s=3.0)
 TRAINING = SpanTask(TaskConfig()).conversation("a man runs", duration_s=3.0, spans=[(0.5, 1.5)])
@@ -27,14 +28,14 @@ NTSC_MS = [round(1001 / 30 * k) for k in range(50)]
 VIDEOS = {
     "constant rate": (STEADY_MS, {}, {}),
     "constant rate, every frame": (STEADY_MS, {"fps": 0.0}, {}),
-    "constant rate, trimmed": (STEADY_MS, {}, {"video_start_s": 1.25, "video_end_s": 4.0}),
-    "constant rate, trimmed, every frame": (STEADY_MS, {"fps": 0.0}, {"video_start_s": 1.25, "video_end_s": 4.0}),
+    "constant rate, trimmed": (STEADY_MS, {}, {"start_s": 1.25, "end_s": 4.0}),
+    "constant rate, trimmed, every frame": (STEADY_MS, {"fps": 0.0}, {"start_s": 1.25, "end_s": 4.0}),
     "29.97 frames a second": (NTSC_MS, {"fps": 4.0}, {}),
     "variable rate": (IRREGULAR_MS, {}, {}),
     "variable rate, every frame": (IRREGULAR_MS, {"fps": 0.0}, {}),
-    "variable rate, trimmed": (IRREGULAR_MS, {"fps": 0.0}, {"video_start_s": 0.39, "video_end_s": 5.25}),
-    "one frame of many": (STEADY_MS, {"max_frames": 1, "min_frames": 1}, {"video_start_s": 2.0, "video_end_s": 4.0}),
-    "three frames of many": (STEADY_MS, {"max_frames": 3, "min_frames": 3}, {"video_start_s": 2.0, "video_end_s": 4.0}),
+    "variable rate, trimmed": (IRREGULAR_MS, {"fps": 0.0}, {"start_s": 0.39, "end_s": 5.25}),
+    "one frame of many": (STEADY_MS, {"max_frames": 1, "min_frames": 1}, {"start_s": 2.0, "end_s": 4.0}),
+    "three frames of many": (STEADY_MS, {"max_frames": 3, "min_frames": 3}, {"start_s": 2.0, "end_s": 4.0}),
     "a file of one frame": ([0], {}, {}),
     "a file of two frames": ([0, 700], {}, {}),
     "a file of three frames": ([0, 300, 1700], {}, {}),
@@ -85,11 +86,14 @@ def resolution_s(vlm) -> float:
 def test_the_times_a_model_reads_are_those_of_the_frames_it_sees(vlm, write_mp4, video):
     times_ms, chosen, trim = VIDEOS[video]
     clip = load_clip(
-        write_mp4(times_ms), video_config(**chosen), factor=patch_factor(vlm.processor), temporal_patch=2, **trim
+        VideoWindow(write_mp4(times_ms), **trim),
+        video_config(**chosen),
+        factor=patch_factor(vlm.processor),
+        temporal_patch=2,
     )
     features = encode(vlm.processor, QUESTION, clip)
     seen = seen_frames(vlm, features)
-    true_s = np.array(times_ms)[seen] / 1000 - trim.get("video_start_s", 0.0)
+    true_s = np.array(times_ms)[seen] / 1000 - trim.get("start_s", 0.0)
     assert np.allclose(read_times_s(vlm, features), expected_times_s(vlm, true_s), atol=resolution_s(vlm))
     shown = seen.ravel()[: len(clip.frames)]
     assert np.allclose(np.array(times_ms)[shown] / 1000 - clip.start_s, clip.timestamps_s)
@@ -101,7 +105,9 @@ def test_the_times_a_model_reads_are_those_of_the_frames_it_sees(vlm, write_mp4,
 @pytest.mark.parametrize("video", ["constant rate, every frame", "a file of one frame", "a file of three frames"])
 def test_no_frame_is_dropped_or_resized_on_the_way_and_an_odd_last_frame_is_repeated(vlm, write_mp4, video):
     times_ms, chosen, _ = VIDEOS[video]
-    clip = load_clip(write_mp4(times_ms, size=(96, 64)), video_config(**chosen), factor=patch_factor(vlm.processor))
+    clip = load_clip(
+        VideoWindow(write_mp4(times_ms, size=(96, 64))), video_config(**chosen), factor=patch_factor(vlm.processor)
+    )
     features = encode(vlm.processor, QUESTION, clip)
     grid = features["video_grid_thw"][0].tolist()
     patch = vlm.processor.video_processor.patch_size
@@ -170,7 +176,7 @@ def test_temporal_ids_are_rounded_where_the_model_itself_rounds_down(qwen2_5_vl,
 def test_generation_is_that_of_the_plain_processor_and_model_for_a_constant_rate(qwen3_vl, write_mp4):
     model, processor = qwen3_vl
     path = write_mp4([50 * k for k in range(60)], seed=3)
-    clip = load_clip(path, video_config(), factor=patch_factor(processor))
+    clip = load_clip(VideoWindow(path), video_config(), factor=patch_factor(processor))
     ours = collate([encode(processor, QUESTION, clip)], pad_token_id=processor.tokenizer.pad_token_id)
     del ours["labels"]
     text = processor.apply_chat_template(QUESTION, tokenize=False, add_generation_prompt=True)
@@ -228,7 +234,11 @@ def test_another_video_and_another_order_of_its_frames_give_another_loss(vlm, wr
     times_ms = [250 * k for k in range(12)]
     factor = patch_factor(vlm.processor)
     first, second = (
-        encode(vlm.processor, TRAINING, load_clip(write_mp4(times_ms, seed=seed), video_config(fps=0.0), factor=factor))
+        encode(
+            vlm.processor,
+            TRAINING,
+            load_clip(VideoWindow(write_mp4(times_ms, seed=seed)), video_config(fps=0.0), factor=factor),
+        )
         for seed in (1, 2)
     )
     assert torch.equal(first["input_ids"], second["input_ids"])

@@ -12,6 +12,7 @@ from vtg.demo.demo_dataset import SPLITS, ensure_demo, write_video
 from vtg.demo.world import COLORS, SHAPES, make_world
 from vtg.errors import ConfigError
 from vtg.video.clip_loading import load_clip
+from vtg.video.video_window import VideoWindow
 
 EVERY_FRAME = VideoConfig(fps=0.0, min_frames=1, max_frames=10_000, min_pixels=1, max_pixels=2**20, total_pixels=2**40)
 
@@ -56,7 +57,7 @@ def test_an_event_can_be_seen_in_the_decoded_frames_at_its_annotated_times_alone
     for sample in samples_of(demo_dir, "train") + samples_of(demo_dir, "test"):
         by_video.setdefault(sample.video, []).append(sample)
     for video, samples in by_video.items():
-        clip = load_clip(str(demo_dir / video), EVERY_FRAME, factor=16, duration_s=samples[0].duration_s)
+        clip = load_clip(VideoWindow(str(demo_dir / video), duration_s=samples[0].duration_s), EVERY_FRAME, factor=16)
         assert clip.frames.shape[2:] == (112, 112)
         colors = [color_of(sample) for sample in samples]
         for sample, color in zip(samples, colors, strict=True):

@@ -12,6 +12,7 @@ from vtg.data.encoding import encode, patch_factor
 from vtg.doctor.times_read import read_clip
 from vtg.tasks.span_task import SpanTask
 from vtg.video.clip_loading import load_clip
+from vtg.video.video_window import VideoWindow
 
 VIDEO = VideoConfig(pad=True, min_frames=6, max_frames=16, min_pixels=784, max_pixels=8192)
 
@@ -20,7 +21,7 @@ VIDEO = VideoConfig(pad=True, min_frames=6, max_frames=16, min_pixels=784, max_p
 @pytest.mark.parametrize("frames", [1, 3, 9])
 def test_padding_is_not_read_as_time(vlm, write_mp4, tmp_path, frames, decodes):
     path, duration_s = write_mp4([100 * at for at in range(frames)]), frames / 10
-    clip = load_clip(path, VIDEO, factor=patch_factor(vlm.processor))
+    clip = load_clip(VideoWindow(path), VIDEO, factor=patch_factor(vlm.processor))
     assert len(clip.frames) + clip.pad >= 6 and (clip.pad == 0) == (frames >= 6)
     rows = tmp_path / "rows.jsonl"
     row = {"video": path, "duration": duration_s, "timestamp": [0, 0.05], "sentence": "it gets brighter"}

@@ -14,6 +14,7 @@ from vtg.export.standalone import FRAMES_FILE, frames_module, set_processor_samp
 from vtg.models.checkpoint import Settings
 from vtg.video.clip_cost import target_size
 from vtg.video.clip_loading import load_clip
+from vtg.video.video_window import VideoWindow
 
 VIDEO = VideoConfig(max_frames=8, min_pixels=4096, max_pixels=4096, fps=1.5)
 
@@ -38,7 +39,7 @@ def test_the_frames_file_gives_the_very_clip_that_training_reads(vlm, video, wri
     even, uneven = range(0, 5000, 125), [0, 100, 900, 950, 2000, 2040, 3500, 6000]
     for times_ms, part in ((even, {}), (uneven, {}), (even, {"start_s": 1.0, "end_s": 3.1})):
         path = write_mp4(times_ms, size=(96, 160), seed=1)
-        clip = load_clip(path, video, factor=factor, **{f"video_{key}": value for key, value in part.items()})
+        clip = load_clip(VideoWindow(path, **part), video, factor=factor)
         frames, metadata, times_s = module.read_video(path, **part)
         assert np.array_equal(frames, clip.frames)
         assert np.array_equal(times_s, clip.timestamps_s)

@@ -19,6 +19,7 @@ from vtg.entry import conf_dir
 from vtg.inspect.__main__ import main
 from vtg.video.clip import DecodeError
 from vtg.video.clip_loading import load_clip
+from vtg.video.video_window import VideoWindow
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 
@@ -159,7 +160,7 @@ def test_files_whose_names_are_no_text_are_shown(video, tmp_path: Path):
     pytest.importorskip("decord")
     other = os.path.join(folder, b"\xff.mp4")
     with pytest.raises(DecodeError, match="decord opens no file whose name is not UTF-8"):
-        load_clip(os.fsdecode(other), VideoConfig(decoder="decord"))
+        load_clip(VideoWindow(os.fsdecode(other)), VideoConfig(decoder="decord"))
 
 
 def test_wrong_usage_exits_with_2(capsys, video, tmp_path: Path):

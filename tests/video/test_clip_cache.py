@@ -8,7 +8,7 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import islice
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from vtg.errors import ConfigError
 from vtg.storage.lru_folder import STALE_S
 from vtg.video.clip import Clip, DecodeError
 from vtg.video.clip_cache import TOUCH_S, ClipCache, clip_key
+from vtg.video.video_window import VideoWindow
 
 ROOM = 10**9
 FORK = multiprocessing.get_context("fork")
@@ -396,26 +397,35 @@ def test_the_key_changes_with_the_file_and_with_every_setting(tmp_path):
     path = tmp_path / "a.mp4"
     path.write_bytes(b"video")
     os.utime(path, ns=(0, 10**18))
-    chosen = {"fps": 2.0, "max_pixels": 4096, "video_start_s": None, "cache_format": "raw"}
-    key = clip_key(str(path), **chosen)
-    assert int(key, 16) and key == clip_key(str(path), **dict(reversed(chosen.items())))
+    chosen = {"fps": 2.0, "max_pixels": 4096, "cache_format": "raw"}
+    window = VideoWindow(str(path))
+    key = clip_key(window, **chosen)
+    assert int(key, 16) and key == clip_key(window, **dict(reversed(chosen.items())))
     (tmp_path / "link.mp4").symlink_to(path)
-    assert clip_key(str(tmp_path / "link.mp4"), **chosen) == key
-    others = [clip_key(str(path), **(chosen | change)) for change in ({"fps": 1.0}, {"video_start_s": 0.0}, {"n": 1})]
+    assert clip_key(VideoWindow(str(tmp_path / "link.mp4")), **chosen) == key
+    others = [clip_key(window, **(chosen | change)) for change in ({"fps": 1.0}, {"n": 1})]
+    others += [clip_key(replace(window, **{name: 1.0}), **chosen) for name in ("start_s", "end_s", "duration_s")]
     os.utime(path, ns=(0, 10**18 + 1))
-    others.append(clip_key(str(path), **chosen))
+    others.append(clip_key(window, **chosen))
     path.write_bytes(b"longer video")
     os.utime(path, ns=(0, 10**18))
-    others.append(clip_key(str(path), **chosen))
+    others.append(clip_key(window, **chosen))
     (tmp_path / "b.mp4").write_bytes(b"video")
     os.utime(tmp_path / "b.mp4", ns=(0, 10**18))
-    others.append(clip_key(str(tmp_path / "b.mp4"), **chosen))
-    assert len({key, *others}) == 7
+    others.append(clip_key(VideoWindow(str(tmp_path / "b.mp4")), **chosen))
+    assert len({key, *others}) == 9
+
+
+def test_the_key_of_a_clip_stays_so_that_caches_stay_full():
+    whole = VideoWindow("s3://bucket/a.mp4")
+    part = replace(whole, start_s=1.5, end_s=4.0, duration_s=2.5)
+    assert clip_key(whole, fps=2.0) == "098a0a520cf4062617cf87e2dd61266ada9c99a0"
+    assert clip_key(part, fps=2.0) == "4c525707174a3a3f85d8426e4d588a87acad946b"
 
 
 def test_the_key_of_no_file_says_what_to_check(tmp_path):
     with pytest.raises(DecodeError, match=r"gone.mp4: no such file .*check the path and the video folder"):
-        clip_key(str(tmp_path / "gone.mp4"))
+        clip_key(VideoWindow(str(tmp_path / "gone.mp4")))
 
 
 def test_an_entry_is_a_plain_safetensors_file(tmp_path):

@@ -16,6 +16,7 @@ from vtg.video.clip import DecodeError
 from vtg.video.clip_loading import load_clip
 from vtg.video.container import probe, read_index
 from vtg.video.files import formats
+from vtg.video.video_window import VideoWindow
 
 BAD = {
     "derived__html_error_page.mp4": "not a readable video .*102 bytes.*; check that the download is complete",
@@ -51,7 +52,7 @@ def test_a_bad_file_gives_one_error_with_its_name_and_cause_and_no_noise(name, s
     path = str(shared_videos / name)
     began = time.thread_time()
     with pytest.raises(DecodeError, match=f"{name}: .*{BAD[name]}"):
-        load_clip(path, VideoConfig())
+        load_clip(VideoWindow(path), VideoConfig())
     with pytest.raises(DecodeError, match=name):
         probe(path)
     assert time.thread_time() - began < 5

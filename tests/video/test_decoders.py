@@ -12,6 +12,7 @@ from vtg.video.clip_loading import load_clip
 from vtg.video.container import read_index
 from vtg.video.decoders import DECODERS
 from vtg.video.decoders.picture import resized
+from vtg.video.video_window import VideoWindow
 
 OTHERS = ["torchcodec", "decord"]
 UNREADABLE = {"decord__corrupted.mp4", "derived__truncated_mdat_sample_demo_1.mp4"}
@@ -51,11 +52,11 @@ def test_decoders_agree_on_every_shared_video_or_refuse_it(other, shared_videos:
     for path in sorted(path for path in shared_videos.iterdir() if path.is_file()):
         settings = {"fps": 1.0, "max_frames": 8, "max_pixels": 128 * 128}
         try:
-            mine = load_clip(str(path), VideoConfig(decoder="pyav", **settings))
+            mine = load_clip(VideoWindow(str(path)), VideoConfig(decoder="pyav", **settings))
         except DecodeError:
             continue
         try:
-            theirs = load_clip(str(path), VideoConfig(decoder=other, **settings))
+            theirs = load_clip(VideoWindow(str(path)), VideoConfig(decoder=other, **settings))
         except DecodeError as error:
             assert path.name in str(error)
             refused.add(path.name)

@@ -8,6 +8,7 @@ from vtg.video.clip_cost import clip_cost, frames_cost, target_size, video_token
 from vtg.video.clip_loading import plan_clip
 from vtg.video.container import read_index
 from vtg.video.frame_sampling import POLICIES, choose_frames, padding
+from vtg.video.video_window import VideoWindow
 
 ticks = st.lists(st.integers(1, 400), min_size=1, max_size=80)
 policies = st.sampled_from(list(POLICIES))
@@ -294,11 +295,12 @@ PLANS = [
 @pytest.mark.parametrize("file", FILES)
 def test_the_cost_from_metadata_is_the_plan_of_the_real_file(make_video, file):
     count, rate, size = FILES[file]
-    index = read_index(make_video([k * 1000 // rate for k in range(count)], size=size))
+    path = make_video([k * 1000 // rate for k in range(count)], size=size)
+    index = read_index(path)
     assert abs(index.info.duration_s - count / rate) < 1e-9 or count == 1
     for chosen in PLANS:
         config = config_of(**({"min_frames": 2, "max_frames": 16} | chosen))
-        plan = plan_clip(index, config, factor=32, temporal_patch=2)
+        plan = plan_clip(index, VideoWindow(path), config, factor=32, temporal_patch=2)
         cost = clip_cost(
             index.info.duration_s, height=size[0], width=size[1], config=config, factor=32, temporal_patch=2, rate=rate
         )

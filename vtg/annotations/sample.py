@@ -19,6 +19,7 @@ import msgspec
 from vtg.annotations import raw_rows, row_checks, row_decoder
 from vtg.annotations.target import NoMoment, Span, Spans, Target, Unlabelled
 from vtg.video.files.address import TAR_MEMBER, is_address
+from vtg.video.video_window import VideoWindow
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,10 @@ class Sample:
     def is_labelled(self) -> bool:
         """Whether it can be trained on and scored."""
         return not isinstance(self.target, Unlabelled)
+
+    def window(self, path: str) -> VideoWindow:
+        """The part of its video that it asks about; `path`: where `video` lies (`resolve_video`)."""
+        return VideoWindow(path, start_s=self.video_start_s, end_s=self.video_end_s, duration_s=self.duration_s)
 
     def row(self) -> dict[str, Any]:
         """The annotation row again, under its JSONL keys; optional keys that are absent stay absent.

@@ -171,14 +171,7 @@ class GroundingDataset(Dataset[GroundingItem]):
         """The clip of a sample. Raises DecodeError."""
         # The same frames in every evaluation, so that two checkpoints are compared on the same input.
         drawn = crc32(f"{self.seed}:{self.epoch}".encode()) if self.training else 0
-        path = resolve_video(sample.video, self.video_dir)
-        return self.provider.clip(
-            path,
-            duration_s=sample.duration_s,
-            video_start_s=sample.video_start_s,
-            video_end_s=sample.video_end_s,
-            seed=drawn,
-        )
+        return self.provider.clip(sample.window(resolve_video(sample.video, self.video_dir)), seed=drawn)
 
     def features(self, sample: Sample, clip: Clip | None = None) -> Features:
         """The encoded conversation of a sample, about `clip` if one is given (a control shows another video).

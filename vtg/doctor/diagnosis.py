@@ -24,6 +24,7 @@ from vtg.models.checkpoint_settings import differences
 from vtg.models.loading import load_processor, tokens_per_second
 from vtg.progress_bar import ProgressBar, counted
 from vtg.tasks.span_task import SpanTask
+from vtg.video.video_window import VideoWindow
 
 # A ceiling below this is worth a warning: a perfect model would lose ten points to the settings alone.
 LOW_MIOU = 90.0
@@ -116,7 +117,7 @@ def diagnose(config: DoctorConfig) -> Diagnosis:
     diagnosis.findings += [*_settings_findings(config, patch_factor(processor)), *_row_findings(files, config.data)]
     diagnosis.findings += _shared_findings(splits, files, config.data)
     chosen = _spread_clips(samples, limit=config.probed_clips)
-    diagnosis.distinct_clips = len({_clip_key(sample) for sample in samples})
+    diagnosis.distinct_clips = len({sample.window(sample.video) for sample in samples})
     # Every chosen clip is opened, for its times and tokens; decoding is slow, so only `config.samples` of them are.
     decoded = {chosen[at * len(chosen) // config.samples] for at in range(config.samples)} if chosen else set()
     failed: list[str] = []
@@ -161,23 +162,19 @@ def _rows_of(splits: dict[str, list[Sample]], files: dict[str, str], path: str) 
     return next(splits[name] for name in splits if files[name] == path)
 
 
-def _clip_key(sample: Sample) -> tuple:
-    return sample.video, sample.duration_s, sample.video_start_s, sample.video_end_s
-
-
 def _spread_clips(samples: Sequence[Sample], *, limit: int) -> list[int]:
     """Indices of the first sample of up to `limit` distinct clips, spread evenly over all."""
-    firsts: dict[tuple, int] = {}
+    firsts: dict[VideoWindow, int] = {}
     for at, sample in enumerate(samples):
-        firsts.setdefault(_clip_key(sample), at)
+        firsts.setdefault(sample.window(sample.video), at)
     clips = list(firsts.values())
     return [clips[at * len(clips) // limit] for at in range(limit)] if len(clips) > limit else clips
 
 
 def _frame_times_of_samples(samples: Sequence[Sample], opened: dict[int, ClipReading]) -> dict[int, Any]:
     """The sampled frame times of every sample whose clip was opened, whichever row it was opened for."""
-    by_clip = {_clip_key(samples[at]): reading.frame_times_s for at, reading in opened.items()}
-    keys = {at: _clip_key(sample) for at, sample in enumerate(samples)}
+    by_clip = {samples[at].window(samples[at].video): reading.frame_times_s for at, reading in opened.items()}
+    keys = {at: sample.window(sample.video) for at, sample in enumerate(samples)}
     return {at: by_clip[key] for at, key in keys.items() if key in by_clip}
 
 
@@ -286,11 +283,11 @@ def _ceiling_findings(scores: dict[str, Scores], config: DoctorConfig) -> Iterab
 
 
 def _overlong_span_findings(samples: Sequence[Sample], opened: dict[int, ClipReading]) -> Iterable[DiagnosisFinding]:
-    readings = {_clip_key(samples[at]): reading for at, reading in opened.items()}
+    readings = {samples[at].window(samples[at].video): reading for at, reading in opened.items()}
     late = [
         f"{sample.place}: {sample.spans[-1][1]:.1f} s of {reading.file_s - reading.start_s:.1f} s"
         for sample in samples
-        if (reading := readings.get(_clip_key(sample)))
+        if (reading := readings.get(sample.window(sample.video)))
         and max(end for _, end in sample.spans) > reading.file_s - reading.start_s + LATE_S
     ]
     if late:

@@ -104,15 +104,11 @@ def read_clip(
     """
     factor = patch_factor(processor)
     per_patch = processor.video_processor.temporal_patch_size
-    trim = {
-        "duration_s": sample.duration_s,
-        "video_start_s": sample.video_start_s,
-        "video_end_s": sample.video_end_s,
-    }
-    index = clip_index(path, **trim)
-    plan = plan_clip(index, video, factor=factor, temporal_patch=per_patch, **trim)
+    window = sample.window(path)
+    index = clip_index(window)
+    plan = plan_clip(index, window, video, factor=factor, temporal_patch=per_patch)
     if decodes:
-        clip = load_clip(path, video, factor=factor, temporal_patch=per_patch, **trim)
+        clip = load_clip(window, video, factor=factor, temporal_patch=per_patch)
     else:
         # One vision token a patch is the least that encodes; the plan has the true number of tokens.
         black = np.zeros((len(plan.timestamps_s), 3, factor, factor), np.uint8)

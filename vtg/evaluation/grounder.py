@@ -11,6 +11,7 @@ from vtg.evaluation.generate import generate
 from vtg.models.checkpoint import Settings
 from vtg.models.loading import load_model, load_processor, tokens_per_second
 from vtg.tasks.span_task import SpanTask
+from vtg.video.video_window import VideoWindow
 
 # Queries of one clip that are answered at once, as predict's batch_size: each holds the clip's tokens in its KV cache.
 BATCH_SIZE = 8
@@ -49,15 +50,7 @@ class Grounder:
             training=False,
         )
 
-    def ask(
-        self,
-        queries: Sequence[str],
-        *,
-        video: str,
-        video_start_s: float | None = None,
-        video_end_s: float | None = None,
-        max_new_tokens: int,
-    ) -> list[dict[str, Any]]:
+    def ask(self, queries: Sequence[str], window: VideoWindow, *, max_new_tokens: int) -> list[dict[str, Any]]:
         """The answers to queries about one file, or a part of it: rows of predictions.jsonl without `timestamp`.
 
         The clip is decoded once for all of them; `BATCH_SIZE` queries are answered at a time.
@@ -65,7 +58,7 @@ class Grounder:
         Raises:
             SampleError: if the video cannot be read (DecodeError), or a prompt is too long or holds special tokens.
         """
-        clip = self.provider.clip(video, video_start_s=video_start_s, video_end_s=video_end_s)
+        clip = self.provider.clip(window)
         encoded = [
             encode(
                 self.processor,
@@ -79,13 +72,13 @@ class Grounder:
         texts: list[str] = []
         for batch in (encoded[at : at + BATCH_SIZE] for at in range(0, len(encoded), BATCH_SIZE)):
             texts += generate(self.model, self.processor, batch, max_new_tokens=max_new_tokens)
-        trim = {"video_start": video_start_s, "video_end": video_end_s}
+        trim = {"video_start": window.start_s, "video_end": window.end_s}
         rows = []
         for query, text in zip(queries, texts, strict=True):
             answer = self.task.parse(text, duration_s=clip.duration_s)
             rows.append(
                 {
-                    "video": video,
+                    "video": window.path,
                     "duration": clip.duration_s,
                     "sentence": query,
                     **{key: value for key, value in trim.items() if value is not None},

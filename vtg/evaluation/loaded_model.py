@@ -11,6 +11,7 @@ from vtg.errors import ConfigError
 from vtg.evaluation.grounder import Grounder
 from vtg.models.checkpoint_settings import checkpoint_settings
 from vtg.models.hub import find_model
+from vtg.video.video_window import VideoWindow
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,8 @@ class LoadedModel:
             # Here, before the clip is decoded: that is the long part of an answer about a long video.
             if not isinstance(query, str) or not query.strip(" .\t\r\n"):
                 raise ConfigError(f"queries: {query!r} holds no word; describe the moment to look for in a sentence")
-        rows = self._grounder.ask(
-            listed,
-            video=os.fspath(video),
-            video_start_s=video_start_s,
-            video_end_s=video_end_s,
-            max_new_tokens=self._max_new_tokens,
-        )
+        window = VideoWindow(os.fspath(video), start_s=video_start_s, end_s=video_end_s)
+        rows = self._grounder.ask(listed, window, max_new_tokens=self._max_new_tokens)
         groundings = [
             Grounding(
                 query=row["sentence"],

@@ -22,6 +22,7 @@ from vtg.models.checkpoint import Settings
 from vtg.models.loading import tokens_per_second
 from vtg.tasks.span_task import SpanTask
 from vtg.video.clip_loading import load_clip
+from vtg.video.video_window import VideoWindow
 
 # Length and frames a second of the test video: enough frames for every sampling policy, made in a moment.
 SECONDS, RATE = 6, 12
@@ -71,7 +72,7 @@ def compare_answers(model: PreTrainedModel, folder: Path, settings: Settings) ->
         path = str(Path(scratch) / "video.mp4")
         _write_video(path, pixels=settings.video.max_pixels)
         # FFmpeg's scaler gives pixels a few grey levels away; padding is masked, and so changes nothing.
-        read = load_clip(path, replace(settings.video, resize="exact"), factor=patch_factor(processor))
+        read = load_clip(VideoWindow(path), replace(settings.video, resize="exact"), factor=patch_factor(processor))
         clip = replace(read, pad=0)
         messages = SpanTask(settings.task).conversation(QUERY, duration_s=clip.duration_s)
         features = encode(processor, messages, clip, tokens_per_second=tokens_per_second(model))

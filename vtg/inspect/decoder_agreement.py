@@ -14,6 +14,7 @@ from vtg.config.video_settings import VideoConfig
 from vtg.video.clip import Clip, DecodeError
 from vtg.video.decoders import DECODERS
 from vtg.video.isolation import IsolatedLoader
+from vtg.video.video_window import VideoWindow
 
 # Compared in each file, from the first to the last: the last are where decoders that count frames go astray.
 FRAMES = 8
@@ -68,7 +69,7 @@ class Comparison:
                 decoder=name, sampling="uniform", max_frames=FRAMES, min_frames=1, min_pixels=16384, max_pixels=16384
             )
             try:
-                clips[name] = self.loader.load_clip(path, config, factor=16, temporal_patch=1)
+                clips[name] = self.loader.load_clip(VideoWindow(path), config, factor=16, temporal_patch=1)
             except DecodeError as error:
                 verdicts.append(Verdict(name, REFUSED, str(error).removeprefix(f"{path}: ")))
             except ImportError as error:

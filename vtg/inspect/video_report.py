@@ -10,6 +10,7 @@ from vtg.inspect.contact_sheet import contact_sheet
 from vtg.video.clip import DecodeError
 from vtg.video.clip_loading import decode_frames, plan_clip
 from vtg.video.container import read_index
+from vtg.video.video_window import VideoWindow
 
 Report = dict[str, Any]
 
@@ -39,7 +40,7 @@ def inspect_video(
     if index.fault:
         return report | {"error": f"{path}: {index.fault}"}
     # The very plan of training, so that what is shown is what a model would be given.
-    plan = plan_clip(index, config, factor=factor, temporal_patch=temporal_patch)
+    plan = plan_clip(index, VideoWindow(path), config, factor=factor, temporal_patch=temporal_patch)
     report["sampling"] = {
         "policy": config.sampling,
         "fps": config.fps,

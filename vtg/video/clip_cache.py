@@ -28,6 +28,7 @@ from vtg.storage.lru_folder import Entry, evict, list_entries, mark_used
 from vtg.video.clip import Clip
 from vtg.video.clip_encoding import CACHE_FORMATS, FORMAT, UnreadableEntry, pack_clip, unpack_clip
 from vtg.video.files import video_files
+from vtg.video.video_window import VideoWindow
 
 logger = logging.getLogger(__name__)
 
@@ -48,18 +49,20 @@ _BESIDE = re.compile(rf"\.({_KEY.pattern})\.\d+\.[0-9a-f]{{32}}\.tmp")
 _counting = lock_free_in_children()
 
 
-def clip_key(path: str, **settings: object) -> str:
-    """The name, in hex, of the clip that `settings` make of a file: another one once the file or any setting changes.
+def clip_key(window: VideoWindow, **settings: object) -> str:
+    """The name, in hex, of the clip that `settings` make of a window: another once its file or any of them changes.
 
     Args:
-        path: the file; links to one file share its clips, and a file is known by its size and modification time. What
-            lies in a store is known by its name.
+        window: links to one file share its clips, and a file is known by its size and modification time. What lies in
+            a store is known by its name.
         settings: all that the clip depends on, as JSON values; also what the cache keeps of it (`cache_format`).
 
     Raises:
         DecodeError: there is no such file.
     """
-    seen = [FORMAT, *video_files.identity(path), settings]
+    # Named as in the rows, and never otherwise: each word here is in the hash, and another would empty every cache.
+    times = {"duration_s": window.duration_s, "video_start_s": window.start_s, "video_end_s": window.end_s}
+    seen = [FORMAT, *video_files.identity(window.path), settings | times]
     return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:40]
 
 

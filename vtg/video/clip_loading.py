@@ -1,6 +1,6 @@
 """From a file and an annotation's times to a Clip: the one place where a trim is resolved.
 
-How the annotated times and the file are brought together (`clip_window`):
+How the annotated times and the file are brought together (`resolve_window`):
 
 - Without a trim the whole file is the clip. An annotated `duration` within max(1 s, 10 %) of the file's is taken as
   the clip's length (the spans were checked against it); beyond that row and file do not belong together: an error.
@@ -14,7 +14,6 @@ Frames with start <= t < end are the clip's; their times are relative to the sta
 """
 
 import logging
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from vtg.video.container import probe, read_index, read_part
 from vtg.video.decoders import DECODERS
 from vtg.video.frame_index import FrameIndex, VideoInfo
 from vtg.video.frame_sampling import choose_frames
+from vtg.video.video_window import VideoWindow
 
 logger = logging.getLogger(__name__)
 
@@ -81,86 +81,65 @@ class ClipPlan:
 
 
 def load_clip(
-    path: str,
-    config: VideoConfig,
-    *,
-    factor: int = 32,
-    temporal_patch: int = 2,
-    duration_s: float | None = None,
-    video_start_s: float | None = None,
-    video_end_s: float | None = None,
-    seed: int | None = None,
+    window: VideoWindow, config: VideoConfig, *, factor: int = 32, temporal_patch: int = 2, seed: int | None = None
 ) -> Clip:
     """Reads, trims, samples and resizes one clip. Safe to call from several threads at once.
 
     Args:
         factor: frame height and width become multiples of it.
         temporal_patch: the number of frames becomes a multiple of it where the clip has enough.
-        duration_s: the annotated length of the clip, if there is one.
-        video_start_s, video_end_s: the part of the file that is the clip, if not all of it.
         seed: of `video.sampling = random`.
 
     Raises:
         DecodeError: the file cannot be read, breaks off before the clip's end, or does not fit the annotated times.
-        SampleError: times that cannot be. ConfigError: settings that cannot be.
+        ConfigError: settings that cannot be.
     """
-    times = {"duration_s": duration_s, "video_start_s": video_start_s, "video_end_s": video_end_s}
-    index = clip_index(path, **times)
-    plan = plan_clip(index, config, factor=factor, temporal_patch=temporal_patch, seed=seed, **times)
+    index = clip_index(window)
+    plan = plan_clip(index, window, config, factor=factor, temporal_patch=temporal_patch, seed=seed)
     return Clip(
         frames=decode_frames(
             index, plan.chosen, size=plan.size, decoder=config.decoder, exact=config.resize == "exact"
         ),
         timestamps_s=plan.timestamps_s,
         duration_s=plan.end_s - plan.start_s,
-        path=path,
+        path=window.path,
         start_s=plan.start_s,
         end_s=plan.end_s,
         pad=plan.pad,
     )
 
 
-def clip_index(
-    path: str,
-    *,
-    duration_s: float | None = None,
-    video_start_s: float | None = None,
-    video_end_s: float | None = None,
-) -> FrameIndex:
+def clip_index(window: VideoWindow) -> FrameIndex:
     """The index of a file, or of the part of it that `load_clip` needs: 10 s of an hour do not cost an hour's reading.
 
     Raises:
         DecodeError: the file cannot be read.
     """
-    if video_start_s is None and video_end_s is None:
-        return read_index(path)
+    if not window.is_trimmed:
+        return read_index(window.path)
     try:
-        info = probe(path)
-        start_s, end_s = clip_window(info, duration_s=duration_s, video_start_s=video_start_s, video_end_s=video_end_s)
+        info = probe(window.path)
+        start_s, end_s = resolve_window(info, window)
     except SampleError:
         # A file that breaks off after the clip is still good, and what does not fit is told best from the whole file.
-        return read_index(path)
+        return read_index(window.path)
     if end_s - start_s > PART_SHARE * info.duration_s:
-        return read_index(path)
-    return read_part(info, start_s - ROUNDING_S, end_s) or read_index(path)
+        return read_index(window.path)
+    return read_part(info, start_s - ROUNDING_S, end_s) or read_index(window.path)
 
 
 def plan_clip(
     index: FrameIndex,
+    window: VideoWindow,
     config: VideoConfig,
     *,
     factor: int = 32,
     temporal_patch: int = 2,
-    duration_s: float | None = None,
-    video_start_s: float | None = None,
-    video_end_s: float | None = None,
     seed: int | None = None,
 ) -> ClipPlan:
     """Which frames of a file a clip consists of, at which size; arguments and errors as in `load_clip`."""
     path, info = index.info.path, index.info
-    start_s, end_s = clip_window(
-        info, fault=index.fault, duration_s=duration_s, video_start_s=video_start_s, video_end_s=video_end_s
-    )
+    start_s, end_s = resolve_window(info, window, fault=index.fault)
     inside = np.flatnonzero((index.times_s >= start_s - ROUNDING_S) & (index.times_s < end_s - ROUNDING_S))
     if len(inside) == 0:
         before_s = index.times_s[index.times_s < start_s]
@@ -191,55 +170,35 @@ def plan_clip(
     return ClipPlan(start_s, end_s, inside[taken], times_s[taken], size, cost.tokens, cost.pad)
 
 
-def clip_window(
-    info: VideoInfo,
-    *,
-    fault: str | None = None,
-    duration_s: float | None = None,
-    video_start_s: float | None = None,
-    video_end_s: float | None = None,
-) -> tuple[float, float]:
+def resolve_window(info: VideoInfo, window: VideoWindow, *, fault: str | None = None) -> tuple[float, float]:
     """(start, end) of the clip in seconds of the file, by the rules at the top of this module.
 
     Raises:
         DecodeError: the annotated times and the file do not fit, or the file breaks off before the clip's end.
-        SampleError: an empty or negative part.
     """
     path, file_s = info.path, info.duration_s
-    for time_s in (duration_s, video_start_s, video_end_s):
-        if time_s is not None and not math.isfinite(time_s):
-            raise SampleError(
-                f"{path}: duration = {duration_s}, video_start = {video_start_s}, video_end = {video_end_s}: must be "
-                "finite"
-            )
-    start_s = video_start_s or 0.0
-    if video_end_s is None and duration_s is not None:
-        video_end_s = start_s + duration_s if video_start_s is not None else None
-    if start_s < 0 or (video_end_s is not None and video_end_s <= start_s):
-        raise SampleError(
-            f"{path}: video_start = {video_start_s}, video_end = {video_end_s}: must be 0 <= video_start < video_end"
-        )
-    if video_end_s is not None and video_end_s <= file_s:
-        return start_s, video_end_s
+    start_s, end_s = window.start_s or 0.0, window.stop_s
+    if end_s is not None and end_s <= file_s:
+        return start_s, end_s
     # Only here: a file that breaks off behind the clip is as good as a whole one.
     if fault:
         raise DecodeError(f"{path}: {fault}")
-    if video_start_s is None and video_end_s is None:
-        return 0.0, _whole_length_s(path, file_s, duration_s)
-    if video_end_s is None:
+    if not window.is_trimmed:
+        return 0.0, _whole_length_s(path, file_s, window.duration_s)
+    if end_s is None:
         if start_s < file_s:
             return start_s, file_s
         raise DecodeError(f"{path}: video_start = {start_s:.10g}, but the file is {file_s:.2f} s long; check the row")
-    trim_s = video_end_s - start_s
+    trim_s = end_s - start_s
     tolerance_s = max(TOLERANCE_S, TRIM_TOLERANCE * trim_s)
     # Already cut comes first: data sets often publish the cut clips under the trims of the originals.
     if abs(file_s - trim_s) <= tolerance_s:
         return 0.0, trim_s
-    if start_s < file_s and video_end_s <= file_s + tolerance_s:
-        return start_s, video_end_s
+    if start_s < file_s and end_s <= file_s + tolerance_s:
+        return start_s, end_s
     raise DecodeError(
         f"{path}: the file is {file_s:.2f} s long, which fits neither a file to be trimmed (it would have to reach "
-        f"video_end = {video_end_s:.10g} s) nor one already cut (it would be {trim_s:.2f} s long, from video_start = "
+        f"video_end = {end_s:.10g} s) nor one already cut (it would be {trim_s:.2f} s long, from video_start = "
         f"{start_s:.10g}); check video_start and video_end, and that this is the right file"
     )
 

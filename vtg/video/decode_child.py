@@ -63,15 +63,15 @@ def _serve() -> NoReturn:
 
 def _decode(request: DecodeRequest) -> tuple[DecodeAnswer, memoryview]:
     """The answer to a request (an error that the file explains is one), and the bytes of its frames."""
-    path = os.fsdecode(request.path)
     try:
         os.chdir(request.folder)
-        clip = load_clip(path, request.config, **request.times)
+        clip = load_clip(request.window, request.config, **request.options)
         rest = {field.name: getattr(clip, field.name) for field in dataclasses.fields(clip) if field.name != "path"}
         frames, times_s = (np.ascontiguousarray(rest.pop(name)) for name in ARRAYS)
         return DecodeAnswer(fields=rest, shape=frames.shape, timestamps_s=times_s.tobytes()), frames.data.cast("B")
     except MemoryError:
-        answer = DecodeAnswer("DecodeError", f"{_printable(path)}: not enough memory to decode it; check the file")
+        path = _printable(request.window.path)
+        answer = DecodeAnswer("DecodeError", f"{path}: not enough memory to decode it; check the file")
     except tuple(ERRORS.values()) as error:
         name = next(name for name, kind in ERRORS.items() if isinstance(error, kind))
         answer = DecodeAnswer(name, _printable(str(error)))

@@ -4,8 +4,9 @@ A message is four bytes of length and a msgpack body; after the body of an answe
 lie in memory. Not pickle: a crafted file that takes over the decoder must not get code run in the parent.
 """
 
+import os
 import struct
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from vtg.config.video_settings import VideoConfig
 from vtg.errors import ConfigError, RunError, SampleError
 from vtg.video.clip import DecodeError
+from vtg.video.video_window import VideoWindow
 
 # Exit code of a child that met an error that no file explains; its traceback is the last that it printed. Python itself
 # exits with 1 and 2, shells with 126 and more; 70 is EX_SOFTWARE of sysexits.h.
@@ -35,15 +37,27 @@ ERRORS: dict[str, type[Exception]] = {
 
 
 class DecodeRequest(msgspec.Struct):
-    """What to load. `folder`: the parent's working directory now, to which `path` may be relative.
+    """What to load, `load_clip(window, config, **options)`; `folder`: the parent's working directory now.
 
-    Both as bytes: file names need not be valid UTF-8, which msgpack's texts have to be.
+    Path and folder as bytes: file names need not be valid UTF-8, which msgpack's texts have to be.
     """
 
     path: bytes
+    times: dict[str, float | None]
     config: VideoConfig
-    times: dict[str, Any]
+    options: dict[str, Any]
     folder: bytes
+
+    @classmethod
+    def of(cls, window: VideoWindow, config: VideoConfig, options: dict[str, Any]) -> Self:
+        """For a window whose path may be relative to the working directory."""
+        times = {"start_s": window.start_s, "end_s": window.end_s, "duration_s": window.duration_s}
+        return cls(os.fsencode(window.path), times, config, options, os.getcwdb())
+
+    @property
+    def window(self) -> VideoWindow:
+        """As it was before it was sent."""
+        return VideoWindow(os.fsdecode(self.path), **self.times)
 
 
 class DecodeAnswer(msgspec.Struct):

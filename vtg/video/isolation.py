@@ -32,6 +32,7 @@ from vtg.threads import chosen
 from vtg.video.clip import Clip, DecodeError
 from vtg.video.clip_loading import add_fallbacks
 from vtg.video.decode_messages import BUG_EXIT, ERRORS, LENGTH, READY, DecodeAnswer, DecodeRequest, pack_message
+from vtg.video.video_window import VideoWindow
 
 # A child that imports its libraries for longer than this hangs. On a cold disk torch alone takes 20 s.
 START_LIMIT_S = 300.0
@@ -70,11 +71,11 @@ class IsolatedLoader:
         child = self._child
         return None if child is None else child.process.pid
 
-    def load_clip(self, path: str, config: VideoConfig, **times: Any) -> Clip:
-        """`vtg.video.clip_loading.load_clip(path, config, **times)`, decoded in the child.
+    def load_clip(self, window: VideoWindow, config: VideoConfig, **options: Any) -> Clip:
+        """`vtg.video.clip_loading.load_clip(window, config, **options)`, decoded in the child.
 
         Raises:
-            DecodeError, SampleError, ConfigError, ImportError: as `load_clip` does; DecodeError also if it takes longer
+            DecodeError, ConfigError, ImportError: as `load_clip` does; DecodeError also if it takes longer
                 than `timeout_s`, or crashes. The next request starts a new child.
             RuntimeError: a bug (anything else was raised in the child; its traceback is stated), or it cannot start.
         """
@@ -84,21 +85,21 @@ class IsolatedLoader:
             unanswered.callback(self._end_child)
             child = self._ready_child(config)
             try:
-                request = DecodeRequest(
-                    os.fsencode(path), dataclasses.replace(config, isolate=False), times, os.getcwdb()
-                )
+                request = DecodeRequest.of(window, dataclasses.replace(config, isolate=False), options)
                 answer, frames = child.ask(request, timeout_s=self.timeout_s)
             except TimeoutError:
                 raise DecodeError(
-                    f"{path}: decoding took longer than {self.timeout_s:.10g} s (video.timeout_s); the file may be "
-                    "damaged so that its decoder hangs, else allow more time"
+                    f"{window.path}: decoding took longer than {self.timeout_s:.10g} s (video.timeout_s); the file may "
+                    "be damaged so that its decoder hangs, else allow more time"
                 ) from None
             except (EOFError, BrokenPipeError):
                 code, end = child.end_report()
                 if code == BUG_EXIT:
-                    raise RuntimeError(f"{path}: a bug, in the process that decodes:\n{child.printed()}") from None
+                    raise RuntimeError(
+                        f"{window.path}: a bug, in the process that decodes:\n{child.printed()}"
+                    ) from None
                 raise DecodeError(
-                    f"{path}: the decoder crashed ({end}); check the file, or try another video.decoder"
+                    f"{window.path}: the decoder crashed ({end}); check the file, or try another video.decoder"
                 ) from None
             unanswered.pop_all()
         for name, level, text in answer.log:
@@ -106,7 +107,7 @@ class IsolatedLoader:
         add_fallbacks(answer.fallbacks)
         if answer.error is None:
             times_s = np.frombuffer(answer.timestamps_s).copy()
-            return Clip(path=path, frames=frames, timestamps_s=times_s, **answer.fields)
+            return Clip(path=window.path, frames=frames, timestamps_s=times_s, **answer.fields)
         raise ERRORS[answer.error](answer.text)
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from vtg.video.files.fetched import FetchedVideos
 from vtg.video.isolation import IsolatedLoader
 from vtg.video.memory_cache import RecentlyUsed
 from vtg.video.time_limit import within
+from vtg.video.video_window import VideoWindow
 
 # Decoded frames kept per process. Several rows often ask about one clip, and a small data set fits as a whole.
 CACHE_BYTES = 256 * 2**20
@@ -31,20 +32,20 @@ class TimedLoader:
         # Each wait leaves a thread behind that cannot be ended, so at most one for each file.
         self._stuck: set[str] = set()
 
-    def load_clip(self, path: str, config: VideoConfig, **times: Any) -> Clip:
-        """`vtg.video.clip_loading.load_clip(path, config, **times)`.
+    def load_clip(self, window: VideoWindow, config: VideoConfig, **options: Any) -> Clip:
+        """`vtg.video.clip_loading.load_clip(window, config, **options)`.
 
         Raises:
             DecodeError: also if it takes longer than `timeout_s`.
         """
         try:
-            if path not in self._stuck:
-                return within(self.timeout_s, clip_loading.load_clip, path, config, **times)
+            if window.path not in self._stuck:
+                return within(self.timeout_s, clip_loading.load_clip, window, config, **options)
         except TimeoutError:
-            self._stuck.add(path)
+            self._stuck.add(window.path)
         raise DecodeError(
-            f"{path}: decoding took longer than {self.timeout_s:.10g} s (video.timeout_s); the file may be damaged so "
-            "that its decoder hangs, or its drive does not answer; video.isolate=true also ends what hangs"
+            f"{window.path}: decoding took longer than {self.timeout_s:.10g} s (video.timeout_s); the file may be "
+            "damaged so that its decoder hangs, or its drive does not answer; video.isolate=true also ends what hangs"
         )
 
 
@@ -72,26 +73,15 @@ class ClipProvider:
             max_bytes = int(config.cache_gb * 1e9)
             self._disk = ClipCache(config.cache_dir, max_bytes=max_bytes, cache_format=config.cache_format)
 
-    def clip(
-        self,
-        path: str,
-        *,
-        duration_s: float | None = None,
-        video_start_s: float | None = None,
-        video_end_s: float | None = None,
-        seed: int = 0,
-    ) -> Clip:
-        """The clip of `path` from `video_start_s` to `video_end_s`; see `vtg.video.clip_loading.load_clip`.
-
-        `path` may be in a tar file or in a store (`files/video_files.py`); it is fetched before it is decoded.
+    def clip(self, window: VideoWindow, *, seed: int = 0) -> Clip:
+        """The clip of a window; see `vtg.video.clip_loading.load_clip`. A file in a store is fetched before.
 
         Raises:
             DecodeError: if the file cannot be fetched or read, or is not what the annotation says.
         """
         # A seed that changes nothing must not make another key.
         drawn = seed if self.config.sampling == "random" else 0
-        times = {"duration_s": duration_s, "video_start_s": video_start_s, "video_end_s": video_end_s}
-        return self.memory.get((path, *times.values(), drawn), lambda: self._read(path, times, seed=drawn))
+        return self.memory.get((window, drawn), lambda: self._read(window, seed=drawn))
 
     def take_counts(self) -> Counter[str]:
         """What happened in this process since the last call.
@@ -107,40 +97,40 @@ class ClipProvider:
             taken.update({f"disk {name}": own[name] for name in DISK_COUNTS})
         return taken + clip_loading.take_fallbacks()
 
-    def _read(self, path: str, times: dict[str, Any], *, seed: int) -> Clip:
+    def _read(self, window: VideoWindow, *, seed: int) -> Clip:
         """From the cache on disk, else decoded, and then put there."""
         if self._disk is None:
-            return self._decoded(path, times, seed=seed)
-        key = self._key(path, times)
+            return self._decoded(window, seed=seed)
+        key = self._key(window)
         clip = self._disk.get(key)
         if clip is None:
-            clip = self._decoded(path, times, seed=seed)
+            clip = self._decoded(window, seed=seed)
             self._disk.put(key, clip)
             # Read back: `compact` is lossy, and the first epoch is to see the pixels that later ones see.
             clip = self._disk.get(key) or clip
         else:
             self._count("disk")
-        return replace(clip, path=path)  # one entry may serve several links to a file
+        return replace(clip, path=window.path)  # one entry may serve several links to a file
 
-    def _decoded(self, path: str, times: dict[str, Any], *, seed: int) -> Clip:
-        with self._fetched.local(path) as local:
+    def _decoded(self, window: VideoWindow, *, seed: int) -> Clip:
+        with self._fetched.local(window.path) as local:
             try:
-                clip = self._load(local, self.config, factor=self.factor, seed=seed, **times)
+                clip = self._load(replace(window, path=local), self.config, factor=self.factor, seed=seed)
             except DecodeError as error:
                 # Users know the address in their rows, not the file it was fetched to.
-                raise DecodeError(str(error).replace(local, path)) from error
+                raise DecodeError(str(error).replace(local, window.path)) from error
         self._count("decoded")
-        return clip if local == path else replace(clip, path=path)
+        return clip if local == window.path else replace(clip, path=window.path)
 
     def _count(self, name: str) -> None:
         with _counting:
             self._counts[name] += 1
 
-    def _key(self, path: str, times: dict[str, Any]) -> str:
+    def _key(self, window: VideoWindow) -> str:
         # Settings of how a clip is got, such as time limits and folders, do not change it; its stored form does.
         means = set(VIDEO_MEANS) - {"cache_format"}
         settings = {key: value for key, value in asdict(self.config).items() if key not in means}
-        return clip_key(path, factor=self.factor, **settings, **times)
+        return clip_key(window, factor=self.factor, **settings)
 
     def __getstate__(self) -> dict:
         """Workers start with empty memory."""

@@ -17,6 +17,7 @@ from vtg.video.clip_loading import load_clip
 from vtg.video.episodes import frame_provider
 from vtg.video.episodes.frame_provider import FrameProvider, Frames, NullFrameProvider
 from vtg.video.episodes.records import FilePart, VideoRecord
+from vtg.video.video_window import VideoWindow
 
 IRREGULAR_MS = [0, 10, 30, 500, 501, 1900, 2000, 4000, 4700]
 STEADY_MS = [100 * at for at in range(50)]
@@ -169,7 +170,7 @@ def test_an_episode_as_a_video_is_even_and_its_times_are_true(three_episodes, fr
     assert (clip.start_s, clip.end_s) == (1.5, 3.0) and clip.duration_s == pytest.approx(1.5)
     every = FrameProvider().video_for_episode(three_episodes[1], 100)
     loaded = load_clip(
-        clip.path, VideoConfig(fps=0.0, min_pixels=1), factor=16, video_start_s=1.5, video_end_s=3.0, temporal_patch=1
+        VideoWindow(clip.path, start_s=1.5, end_s=3.0), VideoConfig(fps=0.0, min_pixels=1), factor=16, temporal_patch=1
     )
     assert every.timestamps_s == pytest.approx(loaded.timestamps_s)
     assert np.array_equal(every.frames, loaded.frames)

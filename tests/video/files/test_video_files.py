@@ -30,6 +30,7 @@ from vtg.video.decoders import DECODERS
 from vtg.video.files import stores, video_files
 from vtg.video.files.fetched import FetchedVideos
 from vtg.video.provider import ClipProvider
+from vtg.video.video_window import VideoWindow
 
 CONFIG = VideoConfig(min_pixels=4096, max_pixels=4096, fps=10.0)
 
@@ -113,18 +114,18 @@ def test_the_members_of_a_large_tar_file_are_looked_up_once(tmp_path, cache, mon
 def test_every_decoder_reads_a_member_in_place(shard, video, decoder):
     config, name = replace(CONFIG, decoder=decoder), f"{shard}::a.mp4"
     try:
-        expected = load_clip(video, config)
+        expected = load_clip(VideoWindow(video), config)
     except ImportError as error:
         pytest.skip(str(error))
-    found = load_clip(name, config)
+    found = load_clip(VideoWindow(name), config)
     assert np.array_equal(found.frames, expected.frames) and found.path == name
     assert found.timestamps_s.tolist() == expected.timestamps_s.tolist()
 
 
 def test_a_part_of_a_member_is_a_part_of_the_file(shard, video):
-    part = {"video_start_s": 0.5, "video_end_s": 1.2}
-    found = load_clip(f"{shard}::a.mp4", CONFIG, **part)
-    assert np.array_equal(found.frames, load_clip(video, CONFIG, **part).frames)
+    names = (f"{shard}::a.mp4", video)
+    found, expected = (load_clip(VideoWindow(name, start_s=0.5, end_s=1.2), CONFIG) for name in names)
+    assert np.array_equal(found.frames, expected.frames)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ def test_what_is_not_there_is_named(tmp_path, shard, store, name, message):
     (tmp_path / "packed.tar").write_bytes(gzip.compress(Path(shard).read_bytes()))
     name = name.format(shard=shard, store=store, folder=tmp_path)
     provider = ClipProvider(replace(CONFIG, fetch_dir=str(tmp_path / "fetched")), factor=32)
-    for read in (provider.clip, probe):
+    for read in (lambda path: provider.clip(VideoWindow(path)), probe):
         with pytest.raises(DecodeError, match=message):
             read(name)
     assert not list(tmp_path.glob("fetched/vtg-videos/*"))
@@ -155,15 +156,15 @@ def test_a_damaged_object_is_named_by_its_address(tmp_path, store):
     fsspec.filesystem("memory").pipe(f"/{store.removeprefix('memory://')}/bad.mp4", b"<html>404</html>")
     provider = ClipProvider(replace(CONFIG, fetch_dir=str(tmp_path / "fetched")), factor=32)
     with pytest.raises(DecodeError, match=rf"^{store}/bad\.mp4: not a readable video"):
-        provider.clip(f"{store}/bad.mp4")
+        provider.clip(VideoWindow(f"{store}/bad.mp4"))
 
 
 @pytest.mark.parametrize("member", ["a.mp4", "b.tar::in/a.mp4"])
 def test_an_object_is_fetched_once_and_is_the_file(tmp_path, store, video, member):
     provider = ClipProvider(replace(CONFIG, fetch_dir=str(tmp_path / "fetched")), factor=32, cache_bytes=0)
-    expected, name = load_clip(video, CONFIG), f"{store}/{member}"
+    expected, name = load_clip(VideoWindow(video), CONFIG), f"{store}/{member}"
     for first in (True, False):
-        found = provider.clip(name)
+        found = provider.clip(VideoWindow(name))
         assert np.array_equal(found.frames, expected.frames) and found.path == name
         (kept,) = (tmp_path / "fetched" / "vtg-videos").iterdir()
         assert kept.read_bytes() == Path(video).read_bytes()
@@ -175,9 +176,9 @@ def test_the_clip_cache_knows_objects_by_name_and_members_by_their_tar_file(tmp_
     config = replace(CONFIG, fetch_dir=str(tmp_path / "fetched"), cache_dir=str(tmp_path / "clips"), cache_format="raw")
     for name in (f"{store}/a.mp4", f"{shard}::a.mp4"):
         first = ClipProvider(config, factor=32)
-        clip = first.clip(name)
+        clip = first.clip(VideoWindow(name))
         second = ClipProvider(config, factor=32)
-        again = second.clip(name)
+        again = second.clip(VideoWindow(name))
         assert np.array_equal(again.frames, clip.frames) and again.path == name
         assert first.take_counts()["decoded"] == 1 and second.take_counts()["disk"] == 1
 
@@ -194,7 +195,7 @@ def test_file_addresses_are_paths(tmp_path, video):
     name = f"file://{tmp_path}/a%20b.mp4"
     assert video_files.exists(name) and not video_files.exists(f"file://{tmp_path}/c.mp4")
     provider = ClipProvider(replace(CONFIG, fetch_dir=str(tmp_path / "fetched")), factor=32)
-    assert len(provider.clip(name).frames) == 20 and not (tmp_path / "fetched").exists()
+    assert len(provider.clip(VideoWindow(name)).frames) == 20 and not (tmp_path / "fetched").exists()
 
 
 def test_names_are_resolved_below_folders_and_addresses(tmp_path, shard):
