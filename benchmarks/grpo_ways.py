@@ -179,7 +179,7 @@ def trl_trainer(case: Case, kind: type) -> Any:
 
     config = case.config()
     arguments = grpo_arguments(config)
-    arguments.generation_kwargs |= {"suppress_tokens": vision_token_ids(case.processor.tokenizer)}  # type: ignore
+    arguments.generation_kwargs |= {"suppress_tokens": vision_token_ids(case.processor)}  # type: ignore
     return kind(
         model=prepare_training(copy.deepcopy(case.pristine), config.model, config.lora),
         args=arguments,

@@ -58,13 +58,15 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.annotations.formats", "vtg.annotations.sample_table",
     ),
     "vtg.tasks": ("vtg.errors", "vtg.config", "vtg.annotations.target"),
-    "vtg.data.encoding": ("vtg.errors", "vtg.video"),
+    "vtg.models.families": ("vtg.errors",),
+    "vtg.data.encoding": ("vtg.errors", "vtg.video", "vtg.models.families"),
     "vtg.data.lost_worker": (),
     "vtg.data.padding": ("vtg.data.encoding",),
     "vtg.data.packing": ("vtg.errors", "vtg.data.encoding"),
     "vtg.batching.cost": (
         "vtg.errors", "vtg.progress_bar", "vtg.config", "vtg.annotations.sample", "vtg.video",
-        "vtg.annotations.sample_table", "vtg.annotations.table_cache", "vtg.tasks", "vtg.data.encoding",
+        "vtg.annotations.sample_table", "vtg.annotations.table_cache", "vtg.tasks", "vtg.models.families",
+        "vtg.data.encoding",
     ),
     "vtg.batching": (),
     "vtg.data": (

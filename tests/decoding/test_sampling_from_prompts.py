@@ -63,7 +63,7 @@ def writing(vlm, **more: Any) -> GenerationConfig:
         "top_k": 0,
         "pad_token_id": tokenizer.pad_token_id,
         "eos_token_id": [tokenizer.convert_tokens_to_ids("<|im_end|>")],
-        "suppress_tokens": vision_token_ids(tokenizer),
+        "suppress_tokens": vision_token_ids(vlm.processor),
         "disable_compile": True,
     }
     return GenerationConfig(**(given | more))
@@ -151,4 +151,4 @@ def test_tokens_that_stand_for_pixels_are_not_written_however_likely(vlm, prompt
     tempted = written(vlm, model, prompts[:1], writing(vlm, suppress_tokens=None), n=2, share=share)
     assert all(one[0] == video_pad for one in tempted)
     kept = written(vlm, model, prompts[:1], writing(vlm), n=2, share=share)
-    assert not {token for one in kept for token in one} & set(vision_token_ids(vlm.processor.tokenizer))
+    assert not {token for one in kept for token in one} & set(vision_token_ids(vlm.processor))

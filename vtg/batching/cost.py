@@ -15,8 +15,9 @@ from vtg.annotations.sample import Sample, resolve_video
 from vtg.annotations.sample_table import SampleTable
 from vtg.annotations.table_cache import video_stamps
 from vtg.config.video_settings import VideoConfig
-from vtg.data.encoding import family, patch_factor
+from vtg.data.encoding import patch_factor
 from vtg.errors import SampleError
+from vtg.models.families import family_of
 from vtg.progress_bar import ProgressBar
 from vtg.tasks.answer import MAX_MOMENTS
 from vtg.tasks.span_task import SpanTask
@@ -201,10 +202,10 @@ def _digits(seconds: np.ndarray) -> np.ndarray:
 
 def _stamp_tokens(processor: ProcessorMixin, digits: int) -> int:
     """Tokens around one temporal patch where times have so many digits before the point."""
-    if family(processor) != "qwen3_vl":
+    stamps = family_of(processor).stamps
+    if stamps is None:
         return 0
-    stamp = f"<{'1' * digits}.5 seconds><|vision_start|><|vision_end|>"
-    return len(processor.tokenizer(stamp, add_special_tokens=False)["input_ids"])  # type: ignore[attr-defined]
+    return len(processor.tokenizer(stamps.longest(digits), add_special_tokens=False)["input_ids"])  # type: ignore[attr-defined]
 
 
 def _text_tokens(table: SampleTable, seconds: np.ndarray, *, task: SpanTask, processor: ProcessorMixin) -> np.ndarray:

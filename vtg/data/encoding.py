@@ -21,37 +21,25 @@ from jinja2 import TemplateError
 from transformers import ProcessorMixin
 from transformers.video_utils import VideoMetadata
 
-from vtg.errors import ConfigError, SampleError
+from vtg.errors import SampleError
+from vtg.models.families import family_of
 from vtg.video.clip import Clip
 
 IGNORE_INDEX = -100
 """The label of a token that carries no loss, as in `torch.nn.functional.cross_entropy`."""
 
-VISION_TOKENS = ("<|video_pad|>", "<|image_pad|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>")
-"""Tokens that stand for pixels: a model must not write them."""
-
 Features = dict[str, torch.Tensor]
 
 
-def family(processor: ProcessorMixin) -> str:
-    """`qwen3_vl` or `qwen2_5_vl`: how the model behind this processor is told the time.
-
-    Raises:
-        ConfigError: for a processor of another family.
-    """
-    families = {"Qwen3VLProcessor": "qwen3_vl", "Qwen2_5_VLProcessor": "qwen2_5_vl"}
-    name = type(processor).__name__
-    if name not in families:
-        raise ConfigError(
-            f"model: a {name} was loaded, but its way of reading times is unknown; "
-            f"use a Qwen3-VL or Qwen2.5-VL model (processors: {', '.join(families)})"
-        )
-    return families[name]
+def vision_token_ids(processor: ProcessorMixin) -> list[int]:
+    """The ids of the tokens that stand for pixels: a model must not write them."""
+    tokenizer = processor.tokenizer  # type: ignore[attr-defined]
+    return [tokenizer.convert_tokens_to_ids(token) for token in family_of(processor).vision_tokens]
 
 
-def vision_token_ids(tokenizer: Any) -> list[int]:
-    """The ids of `VISION_TOKENS`."""
-    return [tokenizer.convert_tokens_to_ids(token) for token in VISION_TOKENS]
+def turn_end_id(processor: ProcessorMixin) -> int:
+    """The id of the token that ends an answer."""
+    return processor.tokenizer.convert_tokens_to_ids(family_of(processor).turn_end)  # type: ignore[attr-defined]
 
 
 def patch_factor(processor: ProcessorMixin) -> int:
@@ -71,7 +59,7 @@ def encode(
     """One conversation as tensors without a batch dimension.
 
     A conversation that ends with the user's turn gets the generation prompt appended; one that ends with the
-    assistant's is for training, and `labels` keep the assistant's turns (with their `<|im_end|>`) and nothing else.
+    assistant's is for training, and `labels` keep the assistant's turns (each with its end) and nothing else.
 
     Args:
         messages: chat messages; exactly one content part of type "video" stands for the clip.
@@ -111,7 +99,7 @@ def encode(
         )
     per_patch = processor.video_processor.temporal_patch_size  # type: ignore[attr-defined]
     real_times_s = timestamps_s[::per_patch][is_real[::per_patch]]  # a patch with a real frame begins with one
-    per_second = tokens_per_second if family(processor) == "qwen2_5_vl" else None
+    per_second = tokens_per_second if family_of(processor).needs_position_ids else None
     merge = processor.video_processor.merge_size  # type: ignore[attr-defined]
     attended = padding_mask(kinds, patches=int(grid[0, 0]), real_patches=len(real_times_s))
     positions = torch.zeros(4, len(ids), dtype=torch.int64)
@@ -134,10 +122,10 @@ def encode(
 
 
 def answer_labels(processor: ProcessorMixin, ids: torch.Tensor) -> torch.Tensor:
-    """Labels (L,) of expanded token ids (L,): every assistant turn up to and with its `<|im_end|>`, else -100."""
+    """Labels (L,) of expanded token ids (L,): every assistant turn up to and with its end, else -100."""
     tokenizer = processor.tokenizer  # type: ignore[attr-defined]
-    header = tokenizer("<|im_start|>assistant\n", add_special_tokens=False)["input_ids"]
-    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    header = tokenizer(family_of(processor).assistant_start, add_special_tokens=False)["input_ids"]
+    end = turn_end_id(processor)
     labels = torch.full_like(ids, IGNORE_INDEX)
     listed = ids.tolist()
     for at in (ids == header[0]).nonzero()[:, 0].tolist():

@@ -11,7 +11,7 @@ from vtg.annotations.sample import Sample, read_samples, resolve_video
 from vtg.config.data_settings import DataConfig
 from vtg.config.programs import DoctorConfig
 from vtg.config.rules import check_token_budget
-from vtg.data.encoding import family, patch_factor
+from vtg.data.encoding import patch_factor
 from vtg.doctor.audit import Report, audit_file
 from vtg.doctor.ceiling import Scores, ceilings
 from vtg.doctor.times_read import ClipReading, read_clip
@@ -21,6 +21,7 @@ from vtg.memory.parameters import count, empty_model
 from vtg.memory.workload import ClipSize, estimate_settings, training_setup, weights_dtype
 from vtg.models.checkpoint import Settings, read_settings, resolve_checkpoint
 from vtg.models.checkpoint_settings import differences
+from vtg.models.families import family_of
 from vtg.models.loading import load_processor, tokens_per_second
 from vtg.progress_bar import ProgressBar, counted
 from vtg.tasks.span_task import SpanTask
@@ -111,7 +112,7 @@ def diagnose(config: DoctorConfig) -> Diagnosis:
     samples = [sample for path in dict.fromkeys(files.values()) for sample in _rows_of(splits, files, path)]
     if not samples:
         raise ConfigError(f"{', '.join(files.values())}: no usable row; check with python -m vtg.validate")
-    facts = {"path": config.model.path, "family": family(processor), "patch_factor": patch_factor(processor)}
+    facts = {"path": config.model.path, "family": family_of(processor).name, "patch_factor": patch_factor(processor)}
     diagnosis = Diagnosis(model=facts, rows={name: len(rows) for name, rows in splits.items()})
     # Findings are printed in this order: first those of settings and rows, then what opening the clips shows.
     diagnosis.findings += [*_settings_findings(config, patch_factor(processor)), *_row_findings(files, config.data)]

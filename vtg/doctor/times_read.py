@@ -1,6 +1,5 @@
 """The time of every temporal patch as the model reads it from its inputs, beside the true one."""
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,16 +7,11 @@ import numpy as np
 
 from vtg.annotations.sample import Sample
 from vtg.config.video_settings import VideoConfig
-from vtg.data.encoding import Features, encode, family, patch_factor
+from vtg.data.encoding import Features, encode, patch_factor
+from vtg.models.families import family_of
 from vtg.tasks.span_task import SpanTask
 from vtg.video.clip import Clip
 from vtg.video.clip_loading import clip_index, load_clip, plan_clip
-
-STAMP = re.compile(r"<(\d+(?:\.\d+)?) seconds><\|vision_start\|>")
-"""How Qwen3-VL is told the time of the temporal patch that follows."""
-
-# Qwen3-VL's stamps have one decimal.
-STAMP_STEP_S = 0.1
 
 # Frame times reach the processor as whole milliseconds (frames_indices at a nominal 1000 fps).
 ROUNDING_S = 0.001
@@ -129,20 +123,20 @@ def read_clip(
         tokens=int((kinds == 0).sum()) + plan.tokens,  # text, and the vision tokens that real frames take
         read_s=read_times(processor, features, tokens_per_second=tokens_per_second),
         true_s=true_times(processor, clip),
-        resolution_s=STAMP_STEP_S / 2 if family(processor) == "qwen3_vl" else 0.5 / tokens_per_second,
+        resolution_s=family_of(processor).resolution_s(tokens_per_second),
     )
 
 
 def read_times(processor: Any, features: Features, *, tokens_per_second: float) -> np.ndarray:
     """(P,) seconds of every temporal patch, from nothing but what the model gets.
 
-    Qwen3-VL: the stamps in the decoded text. Qwen2.5-VL: the temporal M-RoPE ids, from where the video's ids start.
+    From the stamps in the decoded text, else from the temporal M-RoPE ids, counted from where the video's ids start.
     """
     # Batches are padded, and padding has position ids too.
     attended = features["attention_mask"].bool()
-    if family(processor) == "qwen3_vl":
-        text = processor.tokenizer.decode(features["input_ids"][attended])
-        return np.array([float(stamp) for stamp in STAMP.findall(text)])
+    stamps = family_of(processor).stamps
+    if stamps is not None:
+        return np.array(stamps.seconds_in(processor.tokenizer.decode(features["input_ids"][attended])))
     is_video = (features["mm_token_type_ids"] == 2) & attended
     temporal, rows = features["position_ids"][1, is_video], features["position_ids"][2, is_video]
     per_patch = int(features["video_grid_thw"][0, 1:].prod()) // processor.video_processor.merge_size**2
@@ -157,7 +151,7 @@ def true_times(processor: Any, clip: Clip) -> np.ndarray:
     times_s = clip.timestamps_s
     missing = -len(times_s) % per_patch  # the last frame is repeated to fill its patch
     patches_s = np.concatenate([times_s, times_s[-1:].repeat(missing)]).reshape(-1, per_patch)
-    return (patches_s[:, 0] + patches_s[:, -1]) / 2 if family(processor) == "qwen3_vl" else patches_s[:, 0]
+    return family_of(processor).patch_times_s(patches_s)
 
 
 def _rounded(times_s: np.ndarray) -> list[float]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from vtg.data.encoding import Features, vision_token_ids
+from vtg.data.encoding import Features, turn_end_id, vision_token_ids
 from vtg.data.grounding_dataset import GroundingDataset
 from vtg.data.padding import collate
 from vtg.data.skip_report import Skipped, SkipReport
@@ -93,9 +93,9 @@ def generate(model: Any, processor: Any, features: Sequence[Features], *, max_ne
         top_k=None,
         max_new_tokens=max_new_tokens,
         # A generated <|video_pad|> would be taken for a place of vision features.
-        suppress_tokens=vision_token_ids(tokenizer),
+        suppress_tokens=vision_token_ids(processor),
         pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.convert_tokens_to_ids("<|im_end|>"),
+        eos_token_id=turn_end_id(processor),
         use_cache=True,
         synced_gpus=False,  # ranks answer for different numbers of samples, each with a whole model
     )

@@ -15,12 +15,13 @@ from transformers import AutoModelForImageTextToText, PreTrainedModel, Processor
 
 from vtg.config.model_settings import ModelConfig
 from vtg.config.task_settings import TaskConfig
-from vtg.data.encoding import Features, encode, family, patch_factor
+from vtg.data.encoding import Features, encode, patch_factor
 from vtg.errors import ConfigError, RunError
 from vtg.export.model_card import QUERY, model_card
 from vtg.export.plain_answers import AnswerComparison, compare_answers
 from vtg.export.standalone import FRAMES_FILE, frames_module, set_greedy_generation, set_processor_sampling
 from vtg.models.checkpoint import adapter_base, is_adapter, read_settings, resolve_checkpoint, save_settings
+from vtg.models.families import family_of
 from vtg.models.loading import Model, load_model, load_processor, tokens_per_second
 from vtg.storage.atomic import atomic_folder, follow_umask, write_text
 from vtg.tasks.span_task import SpanTask
@@ -118,7 +119,8 @@ def export_model(checkpoint: str, out: Path, *, dtype: str = "auto", check: bool
             save_settings(replace(settings, model=replace(settings.model, path=str(out))), folder)
         model.to(saved_as).save_pretrained(folder)  # type: ignore[call-arg]
         processor.save_pretrained(folder)
-        card = model_card(out.resolve().name, settings=settings, family=family(processor), source=checkpoint, base=base)
+        name, family = out.resolve().name, family_of(processor)
+        card = model_card(name, settings=settings, family=family, source=checkpoint, base=base)
         write_text(folder / "README.md", card)
         del model  # the saved one is loaded next: two of them may not fit
         logits = answers = None

@@ -6,6 +6,7 @@ from textwrap import fill
 from vtg.config.task_settings import TaskConfig
 from vtg.config.video_settings import VideoConfig
 from vtg.models.checkpoint import Settings
+from vtg.models.families.family import ModelFamily
 from vtg.tasks.prompts import choose
 from vtg.tasks.span_task import SpanTask
 
@@ -22,8 +23,8 @@ with av.open("video.mp4") as container:
     metadata = VideoMetadata(total_num_frames=len(frames), fps=float(stream.average_rate))
 duration_s = len(frames) / metadata.fps"""
 
-# Qwen2.5-VL alone: transformers derives the time ids of its video tokens from an average rate, wrong where frames
-# are not evenly spaced.
+# Where position ids tell the time: transformers derives those of video tokens from an average rate, wrong where
+# frames are not evenly spaced.
 POSITIONS = """
 inputs["position_ids"] = mrope_positions(
     inputs["mm_token_type_ids"][0].cpu(),
@@ -34,8 +35,8 @@ inputs["position_ids"] = mrope_positions(
 )[:, None].to(model.device)"""
 
 
-def model_card(name: str, *, settings: Settings | None, family: str, source: str, base: str | None) -> str:
-    """The README's text; `family` as `vtg.data.encoding.family` names it. Without settings the processor samples."""
+def model_card(name: str, *, settings: Settings | None, family: ModelFamily, source: str, base: str | None) -> str:
+    """The README's text. Without settings the processor samples."""
     merged = f" The LoRA adapter is merged into `{base}`; nothing of vtg or PEFT is needed." if base else ""
     return f"""---
 library_name: transformers
@@ -55,10 +56,10 @@ Answers *when*: given a video and a sentence, the start and end of the moment th
 {_card_of_settings(name, settings, family) if settings else ""}"""
 
 
-def _snippet(name: str, settings: Settings | None, family: str) -> str:
+def _snippet(name: str, settings: Settings | None, family: ModelFamily) -> str:
     # A model that vtg did not train has no vtg.json: nothing is known of how it samples.
     task = settings.task if settings else TaskConfig()
-    positions = settings is not None and family == "qwen2_5_vl"
+    positions = settings is not None and family.needs_position_ids
     if settings:
         imports = ["import sys", *(["", "import torch"] if positions else [""])]
         imports += ["from transformers import AutoModelForImageTextToText, AutoProcessor"]
@@ -111,7 +112,7 @@ def _question(task: TaskConfig) -> str:
     return f"question = {template!r}.format({used})"
 
 
-def _card_of_settings(name: str, settings: Settings, family: str) -> str:
+def _card_of_settings(name: str, settings: Settings, family: ModelFamily) -> str:
     video = settings.video
     paragraphs = [
         f"It was trained on {_range(video.min_frames, video.max_frames)} frames of "
@@ -137,12 +138,10 @@ def _range(low: int, high: int) -> str:
     return f"{low} to {high}" if low < high else str(high)
 
 
-def _differences(video: VideoConfig, family: str) -> str:
+def _differences(video: VideoConfig, family: ModelFamily) -> str:
     grid = "spreads frames evenly from the first to the last"
     if video.sampling in ("fps", "molmo2"):
         grid += f", not in steps of 1/{video.fps:g} s"
     elif video.sampling != "uniform":
         grid += f", not by `{video.sampling}`"
-    if family == "qwen2_5_vl":
-        return f"{grid}, and tells the model an average rate instead of the time of every frame"
-    return f"{grid}, and enlarges frames of fewer than {video.min_pixels} pixels less"
+    return f"{grid}, and {family.processor_differs.format(min_pixels=video.min_pixels)}"

@@ -15,10 +15,11 @@ from transformers import AutoProcessor, PreTrainedModel
 from transformers.video_utils import VideoMetadata
 
 from vtg.config.video_settings import VideoConfig
-from vtg.data.encoding import encode, family, patch_factor
+from vtg.data.encoding import encode, patch_factor
 from vtg.export.model_card import QUERY
 from vtg.export.standalone import FRAMES_FILE
 from vtg.models.checkpoint import Settings
+from vtg.models.families import family_of
 from vtg.models.loading import tokens_per_second
 from vtg.tasks.span_task import SpanTask
 from vtg.video.clip_loading import load_clip
@@ -82,7 +83,7 @@ def compare_answers(model: PreTrainedModel, folder: Path, settings: Settings) ->
     ours = {name: value[None] if name != "position_ids" else value[:, None] for name, value in features.items()}
     ours |= {name: features[name] for name in ("pixel_values_videos", "video_grid_thw")}
     del ours["labels"]
-    if family(processor) == "qwen3_vl":
+    if not family_of(processor).needs_position_ids:
         del ours["position_ids"]  # transformers makes the same of the stamps in the text
     answers = [_answer(model, processor, inputs) for inputs in (ours, exact, own)]
     fault = _frames_file_fault(ours, exact, *answers[:2]) or _processor_fault(ours, own, size, settings.video)
@@ -129,7 +130,7 @@ def _with_frames_file(
     inputs = _templated(
         processor, frames, question, video_metadata=[[metadata]], do_sample_frames=False, do_resize=False
     )
-    if family(processor) == "qwen2_5_vl":
+    if family_of(processor).needs_position_ids:
         inputs["position_ids"] = module.mrope_positions(
             inputs["mm_token_type_ids"][0],
             inputs["video_grid_thw"][0],

@@ -14,7 +14,9 @@ from transformers import GenerationConfig, ProcessorMixin
 from transformers.video_utils import VideoMetadata
 
 from vtg.config.video_settings import VIDEO_MEANS, VideoConfig
-from vtg.data.encoding import family, mrope_positions, patch_factor, video_metadata, vision_token_ids
+from vtg.data.encoding import mrope_positions, patch_factor, turn_end_id, video_metadata, vision_token_ids
+from vtg.models.families import family_of
+from vtg.models.families.family import PixelLimits
 from vtg.video import frame_sampling
 from vtg.video.clip_cost import target_size
 from vtg.video.decoders.picture import resized
@@ -120,7 +122,7 @@ def frames_module(video: VideoConfig, processor: ProcessorMixin) -> str:
     parts += [frame_sampling.nearest, frame_sampling.even_frames, frame_sampling.fill_gaps, padding, target_size]
     # What the above call: a function that is missing here fails in the test that runs frames.py.
     parts += [frame_sampling.policy_named, frame_sampling.frame_cap, frame_sampling.whole_patches]
-    if family(processor) == "qwen2_5_vl":
+    if family_of(processor).needs_position_ids:
         parts.append(mrope_positions)
     sources = [*constants, *map(inspect.getsource, parts), f"POLICIES = {{\n{policies}}}\n"]
     return "\n\n".join([HEADER, *sources])
@@ -134,20 +136,20 @@ def set_processor_sampling(processor: ProcessorMixin, video: VideoConfig) -> Non
     them together have `min_pixels`; a Qwen2.5-VL processor tells the model an average rate.
     """
     target: Any = processor.video_processor  # type: ignore[attr-defined]
-    area = patch_factor(processor) ** 2
     by_rate = video.sampling in ("fps", "molmo2") and video.fps > 0
     target.do_sample_frames, target.do_resize, target.num_frames = True, True, None
     target.fps = video.fps if by_rate else EVERY_FRAME
     target.min_frames, target.max_frames = video.min_frames, video.max_frames
     target.cap_pixels_per_frame = True
-    shortest = min(video.min_pixels, int(video.max_pixels / CAP_MARGIN))
-    if family(processor) == "qwen3_vl":  # of all frames together; the tokens are those of one frame
-        target.size = {"shortest_edge": shortest, "longest_edge": video.total_pixels}
-        target.max_video_tokens = video.max_pixels // area
-    else:  # of one frame; of the tokens of a clip the processor takes 0.9
-        target.size = {"shortest_edge": shortest, "longest_edge": video.max_pixels}
-        patch = target.temporal_patch_size
-        target.max_video_tokens = -(-video.total_pixels * 10 // (9 * area * patch))
+    limits = PixelLimits(
+        min_pixels=min(video.min_pixels, int(video.max_pixels / CAP_MARGIN)),
+        max_pixels=video.max_pixels,
+        total_pixels=video.total_pixels,
+        token_pixels=patch_factor(processor) ** 2,
+        temporal_patch=target.temporal_patch_size,
+    )
+    for name, value in family_of(processor).processor_limits(limits).items():
+        setattr(target, name, value)
 
 
 def set_greedy_generation(generation: GenerationConfig, processor: ProcessorMixin) -> None:
@@ -155,7 +157,7 @@ def set_greedy_generation(generation: GenerationConfig, processor: ProcessorMixi
     tokenizer: Any = processor.tokenizer  # type: ignore[attr-defined]
     generation.do_sample, generation.num_beams = False, 1
     generation.temperature = generation.top_p = generation.top_k = None
-    generation.eos_token_id = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    generation.eos_token_id = turn_end_id(processor)
     generation.pad_token_id = tokenizer.pad_token_id
     # A sampled vision token would be taken for pixels that are not there.
-    generation.suppress_tokens = vision_token_ids(tokenizer)
+    generation.suppress_tokens = vision_token_ids(processor)

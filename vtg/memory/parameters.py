@@ -9,8 +9,9 @@ from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConf
 from vtg.config.model_settings import LoraConfig, ModelConfig
 from vtg.memory.published_shapes import published_config
 from vtg.models.checkpoint import check_model_type, resolve_base
+from vtg.models.families import family_of
 from vtg.models.hub import find_model
-from vtg.models.loading import Model, part_of, prepare_training
+from vtg.models.loading import Model, prepare_training
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Shape:
         text, vision = config.text_config, config.vision_config
         # Qwen2.5-VL's config has no head_dim: there it is the hidden size by heads, in Qwen3-VL it is not.
         head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-        is_qwen3 = config.model_type.startswith("qwen3")
+        family = family_of(config)
         return cls(
             hidden=text.hidden_size,
             queries=text.num_attention_heads * head,
@@ -46,10 +47,10 @@ class Shape:
             mlp=text.intermediate_size,
             layers=text.num_hidden_layers,
             vocabulary=text.vocab_size,
-            norms_queries=is_qwen3,
+            norms_queries=family.norms_queries,
             tied=bool(config.tie_word_embeddings),
             tower=vision.hidden_size,
-            tower_mlp=vision.intermediate_size * (1 if is_qwen3 else 2),  # Qwen2.5-VL's is gated
+            tower_mlp=vision.intermediate_size * (2 if family.gated_tower else 1),
             tower_layers=vision.depth,
             patch_numbers=3 * vision.temporal_patch_size * vision.patch_size**2,
             projections=1 + len(getattr(vision, "deepstack_visual_indexes", None) or ()),
@@ -60,7 +61,7 @@ class Shape:
 class ParameterCounts:
     """Parameters of a model as training builds it: all, and those that are trained.
 
-    `rank`: of its LoRA adapters, 0 without. `trained_parts`: keys of `vtg.models.loading.PARTS` that are trained.
+    `rank`: of its LoRA adapters, 0 without. `trained_parts`: those of `ModelFamily.part_of` that are trained.
     """
 
     shape: Shape
@@ -99,6 +100,7 @@ def count(model: PreTrainedModel, model_config: ModelConfig, lora: LoraConfig) -
         ConfigError: if nothing would be trained.
     """
     shape, dtype = Shape.of(model.config), model.dtype
+    part_of = family_of(model.config).part_of
     built: Model = prepare_training(model, model_config, lora)
     named = list(built.named_parameters())
     trained = [(name, parameter) for name, parameter in named if parameter.requires_grad]

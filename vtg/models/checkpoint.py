@@ -19,15 +19,13 @@ from vtg.config.model_settings import ModelConfig
 from vtg.config.task_settings import TaskConfig
 from vtg.config.video_settings import VIDEO_MEANS, VideoConfig
 from vtg.errors import ConfigError
+from vtg.models.families import known_types
 from vtg.storage.json_files import write_json
 
 SETTINGS_FILE = "vtg.json"
 
 # Of vtg.json; see above for when it is raised.
 FORMAT = 1
-
-MODEL_TYPES = {"qwen3_vl": "Qwen3-VL", "qwen2_5_vl": "Qwen2.5-VL"}
-"""`model_type` of the models that training, packing and shared prompts were tested with, and their spoken names."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +108,8 @@ def resolve_checkpoint(path: str) -> str:
 def check_model_type(path: str, model_type: object) -> None:
     """Raises ConfigError for a `model_type` (of config.json) that vtg was not tested with."""
     # A family that is told times otherwise would train without an error, and answer wrong times.
-    if model_type not in MODEL_TYPES:
-        supported = ", ".join(f"{name} ({spoken})" for name, spoken in MODEL_TYPES.items())
+    if model_type not in (known := known_types()):
+        supported = ", ".join(f"{name} ({title})" for name, title in known.items())
         raise ConfigError(
             f"model {path!r} is of the type {model_type!r}, with which vtg was not tried: it may be told wrong times "
             f"without a word; supported types: {supported}"

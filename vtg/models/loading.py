@@ -25,27 +25,16 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.utils.import_utils import is_flash_attn_2_available
 
 from vtg.config.model_settings import LoraConfig, ModelConfig
-from vtg.data.encoding import family, patch_factor
+from vtg.data.encoding import patch_factor
 from vtg.errors import ConfigError, RunError
 from vtg.models.chat_template import check_chat_template
 from vtg.models.checkpoint import check_model_type, is_adapter, resolve_base, resolve_checkpoint
+from vtg.models.families import family_of
 from vtg.models.patch_embed import project_patches_by_matmul
 
 log = logging.getLogger(__name__)
 
 Model = PreTrainedModel | PeftModel
-
-PARTS = {
-    "projector": re.compile(r"visual\.(merger|deepstack_merger_list)\."),
-    "vision": re.compile(r"visual\.(?!merger|deepstack_merger_list)"),
-    "language": re.compile(r"language_model\.|lm_head"),
-}
-"""The parts of a Qwen-VL model by parameter name; every parameter belongs to exactly one."""
-
-
-def part_of(name: str) -> str:
-    """The part (a key of `PARTS`) a parameter or module name belongs to."""
-    return next(part for part, pattern in PARTS.items() if pattern.search(name))
 
 
 def load_model(
@@ -128,7 +117,7 @@ def load_processor(path: str) -> ProcessorMixin:
                 "which vtg never runs; give a model that transformers itself knows, or take auto_map out"
             ) from None
         raise ConfigError(f"model {path!r}: {error}") from error
-    family(processor)  # raises for a processor whose way of telling times is unknown
+    family_of(processor)  # raises for a processor whose way of telling times is unknown
     check_chat_template(processor, path)
     return processor
 
@@ -233,6 +222,7 @@ def prepare_training(model: Model, model_config: ModelConfig, lora: LoraConfig) 
         )
         model = get_peft_model(model, peft_config)  # type: ignore[arg-type]
     elif not isinstance(model, PeftModel):
+        part_of = family_of(model.config).part_of
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(not frozen[part_of(name)])
     trained = sum(_size(parameter) for parameter in model.parameters() if parameter.requires_grad)
@@ -251,13 +241,14 @@ def _size(parameter: nn.Parameter) -> int:
     return getattr(parameter, "ds_numel", parameter.numel())
 
 
-def _lora_targets(model: nn.Module, wanted: Any, frozen: dict[str, bool]) -> list[str]:
+def _lora_targets(model: PreTrainedModel, wanted: Any, frozen: dict[str, bool]) -> list[str]:
     """Names of the linear layers that get an adapter.
 
     `wanted`: "all-linear", a list of name endings (both within the parts that are not frozen), or a regular expression.
     """
     # PEFT's own matching would also reach the vision tower, which in Qwen2.5-VL shares layer names with the LM.
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and "lm_head" not in name]
+    part_of = family_of(model.config).part_of
     free = [name for name in linear if not frozen[part_of(name)]]
     ways = f"use all-linear, a list of names such as {_examples(linear)}, or a regular expression over names"
     if isinstance(wanted, list):

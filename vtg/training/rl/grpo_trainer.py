@@ -92,10 +92,9 @@ class VideoGRPOTrainer(ResumableRollouts):
         self.prompts, self.loader, self.costs, self.record = train_dataset, loader, costs, record
         self.config, self.report, self.base = config, report, base_model(config.model)
         args.reward_weights = [term.weight for term in terms]
-        tokenizer = kwargs["processing_class"].tokenizer
         given: dict[str, Any] = args.generation_kwargs or {}  # type: ignore[assignment]
         # A sampled vision token would be taken for a frame in the next forward.
-        never = {*vision_token_ids(tokenizer), *(given.get("suppress_tokens") or ())}
+        never = {*vision_token_ids(kwargs["processing_class"]), *(given.get("suppress_tokens") or ())}
         args.generation_kwargs = given | {"suppress_tokens": sorted(never)}
         # TRL refuses any other type, and reads nothing of it: `get_train_dataloader` is ours (docs/decisions.md).
         placeholder = Dataset.from_dict({"prompt": [""]})

@@ -16,10 +16,11 @@ from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.utils import ensure_master_addr_port
 
 from vtg.config.video_settings import VideoConfig
-from vtg.data.encoding import family, frames_as_they_are, video_metadata, vision_token_ids
+from vtg.data.encoding import frames_as_they_are, video_metadata, vision_token_ids
 from vtg.decoding.adapter_merging import iter_merged_weights
 from vtg.decoding.shared_prefix import Prompt
 from vtg.errors import ConfigError
+from vtg.models.families import FAMILIES, either, family_of
 from vtg.training.rl.engine_protocol import Completions, GreedyCompletion
 
 FORBIDDEN = -100.0
@@ -30,7 +31,8 @@ class VLLMEngine:
     """A vLLM of this process's own, on its GPU.
 
     Args:
-        model: a plain Qwen3-VL model or a PeftModel on one; the architecture is read from where it was loaded from.
+        model: a plain model (of a family without `vllm_obstacle`) or a PeftModel on one; the architecture is read from
+            where it was loaded from.
         stop_ids: tokens that end a completion.
         max_length: the most tokens of a prompt.
 
@@ -51,10 +53,12 @@ class VLLMEngine:
         stop_ids: Sequence[int],
         max_length: int,
     ) -> None:
-        if family(processor) != "qwen3_vl":
+        family = family_of(processor)
+        if family.vllm_obstacle is not None:
+            able = either(other for other in FAMILIES.values() if other.vllm_obstacle is None)
             raise ConfigError(
-                "rollout.engine = 'vllm': Qwen2.5-VL is told the time by position ids, which vLLM makes of an average "
-                "frame rate; use a Qwen3-VL model, or rollout.engine=transformers"
+                f"rollout.engine = 'vllm': {family.title} {family.vllm_obstacle}; use a {able} model, or "
+                "rollout.engine=transformers"
             )
         self._accelerator, self._args, self._processor = accelerator, args, processor
         self._stop_ids = list(stop_ids)
@@ -168,7 +172,7 @@ class VLLMEngine:
             "logprobs": 0,
             "stop_token_ids": self._stop_ids,
             "detokenize": False,
-            "logit_bias": dict.fromkeys(vision_token_ids(self._processor.tokenizer), FORBIDDEN),
+            "logit_bias": dict.fromkeys(vision_token_ids(self._processor), FORBIDDEN),
         }
         if greedy:
             return SamplingParams(temperature=0.0, **kwargs)

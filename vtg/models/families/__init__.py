@@ -1,0 +1,51 @@
+"""The families of models that vtg knows, each a file of this folder; nothing else asks for one by its name.
+
+None of it imports torch: plans of batches and checks of settings ask here too.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Union
+
+from vtg.errors import ConfigError
+from vtg.models.families.family import ModelFamily
+from vtg.models.families.qwen2_5_vl import QWEN2_5_VL
+from vtg.models.families.qwen3_vl import QWEN3_VL
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, ProcessorMixin
+
+FAMILIES: dict[str, ModelFamily] = {
+    QWEN3_VL.name: QWEN3_VL,
+    QWEN2_5_VL.name: QWEN2_5_VL,
+}
+"""All families by name. Of several with one class of processor, a processor alone means the first."""
+
+
+def family_of(source: Union["ProcessorMixin", "PretrainedConfig"]) -> ModelFamily:
+    """The family of a processor, or of a model by its config.
+
+    Raises:
+        ConfigError: for one of no family: how the model reads times is not known.
+    """
+    model_type, name = getattr(source, "model_type", None), type(source).__name__
+    for family in FAMILIES.values():
+        if name == family.processor or model_type in family.model_types:
+            return family
+    known = f"processors: {', '.join(family.processor for family in FAMILIES.values())}"
+    if model_type is not None:
+        name, known = f"model of the type {model_type!r}", f"types: {', '.join(known_types())}"
+    raise ConfigError(
+        f"model: a {name} was loaded, but its way of reading times is unknown; "
+        f"use a {either(FAMILIES.values())} model ({known})"
+    )
+
+
+def known_types() -> dict[str, str]:
+    """`model_type` of every model that vtg was tried with, and the title of its family."""
+    return {model_type: family.title for family in FAMILIES.values() for model_type in family.model_types}
+
+
+def either(families: Iterable[ModelFamily]) -> str:
+    """Their titles as alternatives: "A, B or C"."""
+    *titles, last = (family.title for family in families)
+    return f"{', '.join(titles)} or {last}" if titles else last

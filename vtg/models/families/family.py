@@ -1,0 +1,105 @@
+"""What vtg asks a family of models: how it is told the time, how it writes a chat, what its parts are called."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class TimeStamps:
+    """Times told as text: around the vision tokens of every temporal patch, the mean time of its frames.
+
+    Attributes:
+        before: with `{}` where the seconds stand.
+        decimals: of the seconds.
+    """
+
+    before: str
+    after: str
+    decimals: int
+
+    @property
+    def step_s(self) -> float:
+        """Seconds between two times that can be told."""
+        return 10.0**-self.decimals
+
+    def seconds_in(self, text: str) -> list[float]:
+        """The times that a decoded prompt tells, in their order."""
+        pattern = r"(\d+(?:\.\d+)?)".join(re.escape(part) for part in self.before.split("{}"))
+        return [float(seconds) for seconds in re.findall(pattern, text)]
+
+    def longest(self, digits: int) -> str:
+        """The text around a patch whose time has so many digits before the point."""
+        return self.before.format("1" * digits + "." * bool(self.decimals) + "5" * self.decimals) + self.after
+
+
+@dataclass(frozen=True, slots=True)
+class PixelLimits:
+    """Pixels that a clip may have in training: of one frame, of all of them together, and of a frame's vision token."""
+
+    min_pixels: int
+    max_pixels: int
+    total_pixels: int
+    token_pixels: int
+    temporal_patch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFamily:
+    """One family; a file of this folder makes one, and `FAMILIES` names it.
+
+    Attributes:
+        name, title: in what vtg writes to files, and in texts.
+        model_types: `model_type` (of config.json) of models that training, packing and shared prompts were tried with.
+        processor: the class of its processor.
+        stamps: None where the model is told the time by position ids alone: temporal M-RoPE ids, of a temporal patch
+            the time of its first frame.
+        assistant_start, turn_end: what its chat template writes around an assistant's answer.
+        vision_tokens: special tokens that stand for pixels, which a model must not write.
+        tower, projector, language: module names, dotted where needed. What lies in the projector is not of the tower.
+        gated_tower: whether the tower's MLPs have a gate, a second matrix into their middle.
+        norms_queries: whether attention norms queries and keys by head.
+        processor_limits: attributes of the video processor that keep a clip within the limits when it sizes frames.
+        processor_differs: how frames that the processor samples by itself differ from training's, after "because it …,
+            and"; `{min_pixels}` stands for the setting.
+        vllm_obstacle: why vLLM does not read the times that training does, after the title; None where it does.
+    """
+
+    name: str
+    title: str
+    model_types: tuple[str, ...]
+    processor: str
+    stamps: TimeStamps | None
+    assistant_start: str
+    turn_end: str
+    vision_tokens: tuple[str, ...]
+    tower: tuple[str, ...]
+    projector: tuple[str, ...]
+    language: tuple[str, ...]
+    gated_tower: bool
+    norms_queries: bool
+    processor_limits: Callable[[PixelLimits], dict[str, Any]]
+    processor_differs: str
+    vllm_obstacle: str | None = None
+
+    @property
+    def needs_position_ids(self) -> bool:
+        """Whether the time is lost where transformers makes the position ids, from an average frame rate."""
+        return self.stamps is None
+
+    def resolution_s(self, ids_per_second: float) -> float:
+        """How far a told time may be from the true one by rounding; `ids_per_second`: of temporal position ids."""
+        return (self.stamps.step_s if self.stamps else 1 / ids_per_second) / 2
+
+    def patch_times_s(self, frame_times_s: np.ndarray) -> np.ndarray:
+        """(P,) the times that the model is told of temporal patches of the frames at (P, frames a patch) seconds."""
+        return frame_times_s[:, 0] if self.needs_position_ids else (frame_times_s[:, 0] + frame_times_s[:, -1]) / 2
+
+    def part_of(self, name: str) -> str:
+        """`vision` (the tower), `projector` or `language`: where a parameter or module lies, by its dotted name."""
+        # The projector first: in Qwen-VL it is a module of the tower.
+        parts = {"projector": self.projector, "vision": self.tower, "language": self.language}
+        return next(part for part, modules in parts.items() if any(f".{one}." in f".{name}." for one in modules))
