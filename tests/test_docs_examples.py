@@ -17,13 +17,18 @@ from omegaconf import OmegaConf
 
 from vtg import validate
 from vtg.annotations.formats import FORMATS
+from vtg.annotations.sample import read_samples
 from vtg.annotations.table_cache import read_table
 from vtg.config.load import conf_dir
 from vtg.config.rl_settings import RewardsConfig
 from vtg.config.task_settings import TaskConfig
+from vtg.config.video_settings import VideoConfig
+from vtg.errors import ConfigError
 from vtg.evaluate import main as evaluate
 from vtg.evaluation.metrics import PRESETS
 from vtg.inspect.__main__ import main as inspect_command
+from vtg.models.checkpoint import check_model_type
+from vtg.models.families import FAMILIES, family_of
 from vtg.tasks.answer import Answer, Status
 from vtg.tasks.answer_forms import CODECS
 from vtg.tasks.span_task import SpanTask
@@ -54,7 +59,7 @@ def ran(section: str) -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def tables_as_before() -> Iterator[None]:
     """What an example adds to a table is taken out again."""
-    tables: list[dict[str, Any]] = [REWARDS, PRESETS, CODECS, FORMATS]
+    tables: list[dict[str, Any]] = [REWARDS, PRESETS, CODECS, FORMATS, FAMILIES]
     before = [dict(table) for table in tables]
     yield
     for table, entries in zip(tables, before, strict=True):
@@ -127,6 +132,46 @@ def test_the_python_example_asks_a_model_about_a_video(tmp_path, demo_dir, monke
     exec(example, {"__name__": "example"})
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 3 and [line.split(" (")[0] for line in printed[1:]] == ["a man sits down", "he stands up"]
+
+
+def test_the_model_family_of_the_docs_is_told_the_times_that_its_frames_have(qwen3_vl, write_mp4, tmp_path):
+    from transformers import Qwen3VLProcessor
+
+    from vtg.batching.cost import sample_costs
+    from vtg.doctor.times_read import read_clip
+
+    class FineVLProcessor(Qwen3VLProcessor):
+        def replace_video_token(self, video_inputs: dict, video_idx: int, **kwargs: Any) -> str:
+            metadata = video_inputs["video_metadata"][video_idx]
+            times_s = iter(self._calculate_timestamps(metadata.frames_indices, metadata.fps, 2))
+            text = super().replace_video_token(video_inputs, video_idx, **kwargs)
+            return re.sub(r"<[\d.]+ seconds>", lambda _: f"<{next(times_s):.2f} s>", text)
+
+    tiny = qwen3_vl.processor
+    processor = FineVLProcessor(
+        tiny.image_processor, tiny.tokenizer, tiny.video_processor, chat_template=tiny.chat_template
+    )
+    with pytest.raises(ConfigError, match="a FineVLProcessor was loaded"):
+        family_of(processor)
+    family = ran("A model family")["FINE_VL"]
+    assert family_of(processor) is family
+    check_model_type("mine", "fine_vl")
+    row = {
+        "video": write_mp4([0, 370, 1010, 1480, 2090]),
+        "duration": 2.5,
+        "timestamp": [0.4, 1.2],
+        "sentence": "it gets brighter",
+    }
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    (sample,) = read_samples(str(tmp_path / "rows.jsonl"))
+    video, task = VideoConfig(fps=0.0, min_frames=1, min_pixels=784, max_pixels=8192), SpanTask(TaskConfig())
+    reading = read_clip(
+        sample, row["video"], video=video, task=task, processor=processor, tokens_per_second=2.0, decodes=True
+    )
+    assert len(reading.read_s) == 3 and reading.is_right
+    assert reading.resolution_s == 0.005
+    (tokens,) = sample_costs([sample], None, task=task, processor=processor, video=video).tokens
+    assert tokens >= reading.tokens
 
 
 @pytest.mark.slow

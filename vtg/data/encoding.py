@@ -1,10 +1,10 @@
 """A conversation about a Clip → what a Qwen-VL model reads. The one such function: training, rollouts, loss,
 evaluation, prediction and serving all call `encode`.
 
-What ties the tokens to time:
+What ties the tokens to time, by the model's family (`vtg.models.families`):
 
-- Qwen3-VL reads text: before every temporal patch stands `<1.2 seconds>`, the mean time of its two frames.
-- Qwen2.5-VL reads M-RoPE temporal ids, `tokens_per_second` of them a second: the time of a patch's first frame.
+- text, as in Qwen3-VL: before every temporal patch stands `<1.2 seconds>`, the mean time of its two frames;
+- M-RoPE temporal ids, as in Qwen2.5-VL, `tokens_per_second` of them a second: the time of a patch's first frame.
 
 Both are made here from `clip.timestamps_s`, so they are right for trimmed clips and variable frame rates, and nothing
 downstream samples or resizes the frames again.
