@@ -23,7 +23,7 @@ class PreallocatedLayer(DynamicLayer):
     A layer that grows by concatenation copies all keys and values at every token.
 
     Args:
-        prompts: [keys, values] (1, heads, P, d) of each; they are let go as they are copied.
+        prompts: [keys, values] (1, heads, P, d) of each; emptied as they are copied.
         longest: the most P.
         room: tokens to come.
     """

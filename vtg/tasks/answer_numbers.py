@@ -58,7 +58,7 @@ _LONGEST_GAP = 40
 
 @dataclass(frozen=True, slots=True)
 class _Atom:
-    """One number of the text: where it stands, what it is worth, and whether it was written as a time."""
+    """One number of the text: its position, its value, and whether it was written as a time."""
 
     start: int
     end: int
@@ -71,7 +71,7 @@ def answer_part(text: str) -> str:
     """The part of a completion that is the answer: without its thinking, and inside its last answer tag if it has one.
 
     Whatever comes before the last `</think>` is thinking. An answer tag that is never closed runs to the end. With
-    neither an answer tag nor a closed think tag, thinking that was begun and never ended is no answer.
+    neither an answer tag nor a closed think tag, what follows `<think>` is no answer.
     """
     # The last one of each: while it thinks, a model may quote the tags that it was told to use.
     rest = text[_last_end(_CLOSE_THINK, text) :]

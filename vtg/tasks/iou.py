@@ -53,6 +53,6 @@ def _valid(spans: Sequence[Sequence[float]]) -> NDArray[np.float64]:
 
 def _covers(spans: NDArray[np.float64], starts_s: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Whether the stretch that begins at each of `starts_s` (all edges are among them) lies in one of the spans."""
-    begun = np.searchsorted(np.sort(spans[:, 0]), starts_s, side="right")
+    started = np.searchsorted(np.sort(spans[:, 0]), starts_s, side="right")
     ended = np.searchsorted(np.sort(spans[:, 1]), starts_s, side="right")
-    return begun > ended
+    return started > ended

@@ -107,7 +107,7 @@ class Choice:
     Attributes:
         indices: (n,) int64, all different, in a random order, n >= 1.
         kept: how many the selection kept, of which `size` took its share.
-        note: what the user should hear about it.
+        note: a warning for the user.
     """
 
     indices: np.ndarray

@@ -1,4 +1,4 @@
-"""What a GRPO checkpoint holds beside the weights, so that a run resumes in the middle of a rollout."""
+"""What a GRPO checkpoint holds besides the weights, so that a run resumes in the middle of a rollout."""
 
 import json
 import logging

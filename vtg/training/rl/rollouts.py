@@ -98,10 +98,10 @@ class RolloutLoader:
         ranks: int,
         plan: Callable[[Sequence[int], int, int], Plan] | None = None,
     ) -> None:
-        """Resumes from a state that was saved on so many ranks, and under another `plan`, where one is given.
+        """Resumes from a state that was saved with a world size of `ranks`, and under another `plan` if one is given.
 
-        On other ranks or under another plan, what this pass has left is planned anew; the prompts of a rollout that was
-        not trained to its end are among it.
+        With another world size or plan, the rest of this pass is planned again, including the prompts of a rollout that
+        was not trained to its end.
         """
         if (ranks != self.ranks or plan is not None) and state.chosen is not None:
             planned = (plan or self.plan)(state.chosen, state.passes, ranks)[: state.rollouts]

@@ -1,7 +1,7 @@
 """Completions by vLLM in the training process (colocate), which reads the same frames and times.
 
-Its weights come through `sync` alone (`load_format="dummy"`): what is not handed over is noise, so `check_parity` finds
-a weight that was lost, even before an adapter says anything.
+Its weights come through `sync` alone (`load_format="dummy"`): a weight that is not copied stays random, so
+`check_parity` finds it, even where an adapter still changes nothing.
 """
 
 import os
@@ -23,8 +23,9 @@ from vtg.errors import ConfigError
 from vtg.models.families import FAMILIES, either, family_of
 from vtg.training.rl.engine_protocol import Completions, GreedyCompletion
 
+# The lowest logit_bias of OpenAI's API, which vLLM follows; a token with it is as good as never drawn.
 FORBIDDEN = -100.0
-"""Added to the logits of tokens that stand for vision: never sampled."""
+"""Added to the logits of vision tokens, so that none is sampled."""
 
 
 class VLLMEngine:
@@ -63,9 +64,9 @@ class VLLMEngine:
         self._accelerator, self._args, self._processor = accelerator, args, processor
         self._stop_ids = list(stop_ids)
         self._step, self._calls = -1, 0
-        self._weights_are_there = False
+        self._has_weights = False
         self._llm = self._start(model, video, max_length)
-        set_seed(args.seed, device_specific=True)  # vLLM seeds the process anew, every rank alike
+        set_seed(args.seed, device_specific=True)  # vLLM has just seeded every rank alike
 
     @classmethod
     def for_trainer(cls, trainer: Any) -> "VLLMEngine":
@@ -82,9 +83,9 @@ class VLLMEngine:
 
     def sync(self, model: Any, step: int) -> None:
         if step != self._step:
-            self._step, self._calls, self._weights_are_there = step, 0, False
-        if not self._weights_are_there:
-            self._hand_over(model)
+            self._step, self._calls, self._has_weights = step, 0, False
+        if not self._has_weights:
+            self._copy_weights(model)
 
     def sample(self, model: Any, prompts: Sequence[Sequence[Prompt]], *, n: int) -> Completions:
         flat = [prompt for batch in prompts for prompt in batch]
@@ -131,7 +132,7 @@ class VLLMEngine:
         accelerator.wait_for_everyone()
         return llm
 
-    def _hand_over(self, model: Any) -> None:
+    def _copy_weights(self, model: Any) -> None:
         if self._args.vllm_enable_sleep_mode:
             torch.cuda.empty_cache()
             self._llm.wake_up(tags=["weights"])
@@ -139,7 +140,7 @@ class VLLMEngine:
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter_merged_weights(model, gather)})
         self._llm.reset_prefix_cache()
         self._llm.llm_engine.reset_encoder_cache()  # else what the vision tower made of a clip before is used again
-        self._weights_are_there = True
+        self._has_weights = True
 
     def _generate(self, prompts: Sequence[Prompt], sampling: list[Any]) -> list[Any]:
         if self._args.vllm_enable_sleep_mode:
@@ -147,7 +148,7 @@ class VLLMEngine:
         outputs = self._llm.generate([self._request(prompt) for prompt in prompts], sampling, use_tqdm=False)
         if self._args.vllm_enable_sleep_mode:
             self._llm.sleep(level=2)  # which forgets the weights
-            self._weights_are_there = False
+            self._has_weights = False
         return outputs
 
     def _request(self, prompt: Prompt) -> dict[str, Any]:
@@ -155,10 +156,10 @@ class VLLMEngine:
         assert prompt.clip is not None
         clip = prompt.clip
         metadata = video_metadata(clip.timestamps_s, clip.duration_s)
-        told = {key: metadata[key] for key in ("total_num_frames", "fps", "frames_indices", "duration")}
+        times = {key: metadata[key] for key in ("total_num_frames", "fps", "frames_indices", "duration")}
         return {
             "prompt_token_ids": unexpanded(self._processor, prompt.features["input_ids"].tolist()),
-            "multi_modal_data": {"video": [(clip.frames, told | {"do_sample_frames": False})]},
+            "multi_modal_data": {"video": [(clip.frames, times | {"do_sample_frames": False})]},
             "mm_processor_kwargs": frames_as_they_are(self._processor),
         }
 
@@ -191,7 +192,7 @@ class VLLMEngine:
 
 
 def unexpanded(processor: Any, ids: Sequence[int]) -> list[int]:
-    """The token ids of a prompt with one video, with one token in the place of all that the processor made of it.
+    """The token ids of a prompt with one video, all of whose tokens are replaced by one.
 
     The wrapper stays: `<|vision_start|><|video_pad|><|vision_end|>`.
     """
