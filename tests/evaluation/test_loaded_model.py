@@ -35,11 +35,20 @@ def test_a_part_of_the_video_has_its_own_length(model, video):
     assert model.ground(video, "the red circle", video_start_s=2.0, video_end_s=6.0).duration_s == pytest.approx(4.0)
 
 
-def test_what_cannot_be_asked_is_named(model, video, tmp_path):
+def test_what_cannot_be_asked_is_named(model, video):
     with pytest.raises(ConfigError, match="queries: ' ' holds no word; describe"):
         model.ground(video, ["the red circle", " "])
-    with pytest.raises(SampleError, match=r"absent\.mp4"):
-        model.ground(str(tmp_path / "absent.mp4"), "the red circle")
+
+
+def test_a_video_that_is_not_there_is_named_with_where_it_was_looked_for(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for video in ("absent.mp4", Path("absent.mp4"), "absent.tar::a.mp4", "file:///absent.mp4"):
+        with pytest.raises(SampleError) as raised:
+            model.ground(video, "the red circle")
+        assert f"video = {str(video)!r}: no such file (looked in {tmp_path}); give a path" in str(raised.value)
+        assert "data.video_dir" not in str(raised.value)
+    with pytest.raises(SampleError, match=r"'ftp://host/a\.mp4' is not opened: give a path, or an address with"):
+        model.ground("ftp://host/a.mp4", "the red circle")
 
 
 @pytest.mark.parametrize("query", ["", " . ", None])

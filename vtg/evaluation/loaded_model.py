@@ -3,14 +3,17 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import overload
 
 from vtg.config.programs import PredictConfig
 from vtg.entry import compose_settings
-from vtg.errors import ConfigError
+from vtg.errors import ConfigError, SampleError
 from vtg.evaluation.grounder import Grounder
 from vtg.models.checkpoint_settings import checkpoint_settings
 from vtg.models.hub import find_model
+from vtg.video.files import address
+from vtg.video.files.video_files import is_remote, split_member
 from vtg.video.video_window import VideoWindow
 
 
@@ -86,6 +89,7 @@ class LoadedModel:
             if not isinstance(query, str) or not query.strip(" .\t\r\n"):
                 raise ConfigError(f"queries: {query!r} holds no word; describe the moment to look for in a sentence")
         window = VideoWindow(os.fspath(video), start_s=video_start_s, end_s=video_end_s)
+        _check_there(window.path)
         rows = self._grounder.ask(listed, window, max_new_tokens=self._max_new_tokens)
         groundings = [
             Grounding(
@@ -98,6 +102,18 @@ class LoadedModel:
             for row in rows
         ]
         return groundings[0] if isinstance(queries, str) else groundings
+
+
+def _check_there(video: str) -> None:
+    """Raises SampleError where `video`, or the tar file it is in, should be on this machine and is not."""
+    if address.fault(video) or is_remote(video):
+        return  # said, or asked of the store, when it is opened
+    file, _ = split_member(video)
+    # Said here: the decoder's message is about rows and data.video_dir, which a caller of `ground` never set.
+    if not Path(file).is_file():
+        raise SampleError(
+            f"video = {video!r}: no such file (looked in {Path.cwd()}); give a path from there, or an absolute one"
+        )
 
 
 def load_model_of(

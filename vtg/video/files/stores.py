@@ -85,7 +85,9 @@ def fetch_error(name: str, error: Exception) -> DecodeError:
         error = error.__cause__
     reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip().splitlines()[0]
     if isinstance(error, FileNotFoundError):
-        return DecodeError(f"{name}: no such object in the store; check the address and data.video_dir")
+        return DecodeError(
+            f"{name}: no such object in the store; check the address, and data.video_dir if rows name videos in it"
+        )
     return DecodeError(
         f"{name}: cannot be fetched ({type(error).__name__}: {reason}); check the network and your rights"
     )
