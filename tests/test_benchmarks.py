@@ -1,5 +1,6 @@
 """The benchmarks that need no peer outside the environment still run, on the least work that they take."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -26,3 +27,44 @@ def test_a_benchmark_runs_and_prints_its_table(words):
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "|---" in done.stdout or done.stdout.startswith("| ")
+
+
+@pytest.mark.soak
+def test_every_section_of_the_gpu_run_succeeds_reduced(tmp_path):
+    out = tmp_path / "gpu.json"
+    words = ("--reduced", "--json", str(out), "--budget-s", "1700")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), *words],
+        capture_output=True,
+        text=True,
+        timeout=1800,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    found = json.loads(out.read_text())
+    names = ["environment", "demo", "equality", "sft", "tower", "decode", "grpo", "deepspeed"]
+    assert {name: found["sections"][name]["status"] for name in names} == dict.fromkeys(names, "ok")
+    assert found["reduced"] and found["environment"]["matrix_tflops"] > 0
+    assert {"sft", "rl", "predict"} <= found["demo"].keys() and all(
+        one["returncode"] == 0 and one["loaded"] for one in found["demo"].values()
+    )
+    assert found["equality"]["packed"].keys() == found["equality"]["shared"].keys()
+    assert found["equality"]["decode_tokens"][0] == found["equality"]["decode_tokens"][1] > 0
+    for case in ("one clip, LoRA", "mixed lengths, LoRA, padded", "mixed lengths, LoRA, packed", "one clip, full"):
+        assert found["sft"][case]["tokens_per_s"] > 0 and found["sft"][case]["predicted_gb"] > 0
+    assert found["tower"]["seconds"] > 0
+    assert found["decode_ms"] == found["decode"]["ms_a_token"] and found["decode"]["evaluation"]["seconds_a_sample"] > 0
+    assert found["grpo"]["floor"] > 1 and {"vtg", "naive", "naive_to_vtg_step"} <= found["grpo"].keys()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--only", "sft,towre"), "--only: towre: there are environment, demo, equality, sft, tower"),
+        (("--clip", "missing.npy"), "--clip missing.npy: there is no such file"),
+    ],
+)
+def test_the_gpu_run_names_an_option_it_cannot_take(words, told):
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert done.returncode == 2 and told in done.stderr, done.stderr

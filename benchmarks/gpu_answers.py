@@ -1,0 +1,160 @@
+"""The sections of gpu.py that time rollouts, evaluation, and a step of GRPO beside the naive way."""
+
+import statistics
+from typing import Any
+
+import numpy as np
+import torch
+from gpu_shapes import (
+    FPS,
+    ArrayClips,
+    Bench,
+    compared,
+    counts_of,
+    free,
+    median_s,
+    now,
+    peak_bytes,
+    random_clip,
+    step_flops,
+)
+from gpu_training import settings
+from transformers import GenerationConfig
+from transformers.video_utils import VideoMetadata
+
+from vtg.data.encoding import vision_token_ids
+from vtg.decoding.sampling import sample
+from vtg.decoding.shared_prefix import Prompt, encode_video, plain_model, share_prompts
+from vtg.evaluation.generate import generate
+from vtg.memory.estimate import estimate
+from vtg.memory.parameters import Shape
+from vtg.memory.training_load import Batch
+from vtg.memory.workload import training_setup
+from vtg.models.loading import prepare_training
+
+GRPO_WAYS = ("vtg", "naive")
+
+# One way after the other, where grpo.py lets them take turns: a card's times are steady, and 80 GB do not hold the
+# weights, moments and activations of both.
+GRPO_ROUNDS = 3
+
+
+def decode(bench: Bench, found: dict[str, Any]) -> None:
+    """Completions of one long prompt as a rollout samples them, and greedy answers as evaluation asks for them."""
+    free()
+    scale, config = bench.scale, settings(bench)
+    model = bench.model(scale.models[0])
+    own = counts_of(model.config, model.dtype, config)
+    item = bench.dataset([scale.frames], training=False)[0]
+    model = prepare_training(model, config.model, config.lora).eval()
+    plain = plain_model(model)
+    share_prompts(plain)
+    features = {key: value.to(bench.device) for key, value in item.features.items()}
+    length, vision = len(features["input_ids"]), int((features["mm_token_type_ids"] == 2).sum())
+    setup = training_setup(config, gpu=bench.on_gpu, ranks=1)
+    found |= {"prompt_tokens": length, "completions": scale.group, "new_tokens": scale.new_tokens}
+
+    with torch.autocast(bench.device, dtype=torch.bfloat16, enabled=bench.on_gpu):
+        encoded = encode_video(plain, features)
+    # A rollout lets the pixels go, once they are encoded.
+    prompt = Prompt(features | {"pixel_values_videos": torch.empty(0, device=bench.device)}, encoded)
+    del features
+    free()
+    tokenizer = bench.processor.tokenizer
+
+    def rollout(tokens: int) -> None:
+        sampling = GenerationConfig(
+            max_new_tokens=tokens,
+            min_new_tokens=tokens,
+            do_sample=True,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            suppress_tokens=vision_token_ids(tokenizer),
+            disable_compile=True,
+        )
+        rows = sample(model, [prompt], sampling, n=scale.group, pad_token_id=tokenizer.pad_token_id)
+        assert all(len(row) == tokens for row in rows)
+
+    whole_s, first_s = (median_s(lambda n=n: rollout(n), times=1) for n in (scale.new_tokens, 1))
+    found |= {"rollout_s": whole_s, "first_token_s": first_s}
+    found["ms_a_token"] = 1000 * (whole_s - first_s) / (scale.new_tokens - 1)
+    found["completion_tokens_per_s"] = scale.group * scale.new_tokens / whole_s
+    group = Batch(1, length, vision, generations=scale.group, completion=scale.new_tokens)
+    expected = estimate(own, group, setup)
+    found["rollout_memory"] = compared(expected.generation_bytes, expected)
+
+    free()
+    rows = Batch(scale.evaluated, length + scale.new_tokens, scale.evaluated * vision)
+    expected = estimate(own, Batch(1, length, vision), setup, generating=rows)
+    start = now()  # no warm-up: the rollouts were one, and an evaluation is long
+    generate(model, bench.processor, [item.features] * scale.evaluated, max_new_tokens=scale.new_tokens)
+    seconds = now() - start
+    found["evaluation"] = {
+        "rows": scale.evaluated,
+        "seconds": seconds,
+        "seconds_a_sample": seconds / scale.evaluated,
+        **compared(expected.generation_bytes, expected),
+    }
+
+
+def grpo(bench: Bench, found: dict[str, Any]) -> None:
+    """A step of GRPO by vtg and by the naive subclass of TRL's trainer, all of the language model trained."""
+    from grpo import Way, floor, prompt_length
+    from grpo_ways import Case
+
+    scale = bench.scale
+    clip = random_clip(scale.grpo_frames, scale.grpo_size)
+    case = Case(
+        group=scale.grpo_group,
+        completion=scale.grpo_tokens,
+        trained_tower=False,
+        path=f"frames-{scale.grpo_frames}",
+        frames=scale.grpo_frames,
+        size=scale.grpo_size,
+        processor=bench.processor,
+        pristine=bench.model(scale.models[2]),
+        folder=str(bench.folder),
+    )
+    shape = Shape.of(case.pristine.config)
+    for name in GRPO_WAYS:
+        free()
+        way = Way(name, case)
+        _hand_over(clip, way)
+        inputs = way.inputs()
+        found.setdefault("P", prompt_length(name, inputs))
+        del inputs
+        way.step()
+        rounds = [way.step() for _ in range(GRPO_ROUNDS if bench.on_gpu else 1)]
+        keys = ("update_s", "rollout_s", "logprobs_s", "step_s")
+        found[name] = {key: statistics.median(one[key] for one in rounds) for key in keys}
+        peak = peak_bytes()
+        found[name]["peak_gb"] = peak and peak / 1e9
+        del way
+    found |= {"G": case.group, "R": case.completion, "floor": floor(found["P"], case)}
+    sequences = {
+        "vtg": [found["P"] + case.group * case.completion],
+        "naive": [found["P"] + case.completion] * case.group,
+    }
+    for name, lengths in sequences.items():
+        flops = step_flops(shape, lengths, trained=True)
+        found[name]["update_tflops_per_s"] = flops / found[name]["update_s"] / 1e12
+    for key in ("update_s", "rollout_s", "step_s"):
+        found[f"naive_to_vtg_{key.removesuffix('_s')}"] = found["naive"][key] / found["vtg"][key]
+
+
+def _hand_over(clip: np.ndarray, way: Any) -> None:
+    """Lets a way read the frames from memory: a lent machine has no decoder that transformers takes."""
+    if way.name == "vtg":
+        way.trainer.prompts.provider = ArrayClips(clip)
+        return
+    frames = clip.transpose(0, 2, 3, 1)  # as transformers' readers give them
+
+    def fetch(video: Any, sample_indices_fn: Any = None) -> Any:
+        if isinstance(video, list):
+            return list(zip(*[fetch(one, sample_indices_fn) for one in video], strict=True))
+        height, width = frames.shape[1:3]
+        metadata = VideoMetadata(len(frames), fps=FPS, width=width, height=height, duration=len(frames) / FPS)
+        metadata.frames_indices = sample_indices_fn(metadata=metadata)
+        return frames[metadata.frames_indices], metadata
+
+    way.trainer.processing_class.video_processor.fetch_videos = fetch

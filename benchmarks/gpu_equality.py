@@ -1,0 +1,200 @@
+"""The section of gpu.py that shows that packing and shared prompts change no result: losses, gradients, greedy tokens.
+
+In bfloat16 two ways of one sum differ by rounding, however right both are. So each is held against the plain way in
+float32 on the CPU, with the same weights: what is right is as far from it as the plain way is.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from gpu_shapes import Bench, random_clip
+from gpu_training import settings, sft_trainer
+from transformers import AutoModelForImageTextToText, GenerationConfig
+from trl.trainer.utils import add_fused_lm_head
+
+from vtg.data.encoding import vision_token_ids
+from vtg.decoding.sampling import answer_greedily
+from vtg.decoding.shared_prefix import Prompt, share_prompts
+from vtg.demo.tiny_model import TINY_QWEN3_VL
+from vtg.models.patch_embed import project_patches_by_matmul
+from vtg.training.rl.policy import Policy
+from vtg.training.rl.rollout_batch import MicroBatch
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+# Clips of unlike lengths, so that padding and packing have something to do.
+FRAMES = (4, 10, 16)
+SIZE = (64, 64)
+
+GROUP, COMPLETION = 3, 12
+ANSWER_TOKENS = 16
+
+# Float32 sums of the same numbers in another order agree to 1e-6 on a CPU; a GPU's kernels sum in shorter pieces.
+FLOAT32_APART = 1e-4
+# As far as the plain way from float32, but for what chance adds to either; a wrong mask is further by an order.
+BFLOAT16_RATIO = 2.0
+
+# A weight whose gradient is next to nothing has nothing but rounding in it: no smaller norm than this share counts.
+SMALLEST_NORM = 0.01
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """A loss and its gradients by parameter, in float32 on the CPU."""
+
+    loss: float
+    by_name: dict[str, torch.Tensor]
+
+    @classmethod
+    def of(cls, loss: torch.Tensor, model: Any) -> "Gradients":
+        loss.backward()
+        named = ((name, one.grad) for name, one in model.named_parameters() if one.grad is not None)
+        return cls(float(loss), {name: grad.float().cpu() for name, grad in named})
+
+    @cached_property
+    def norm(self) -> float:
+        return sum(float(one.square().sum()) for one in self.by_name.values()) ** 0.5
+
+
+def equality(bench: Bench, found: dict[str, Any]) -> None:
+    """Packed beside padded, shared beside repeated, and decoded tokens, of two models in two types."""
+    models = {"tiny": _tiny(), "random": bench.model("small").cpu()}
+    for model in models.values():
+        # The same weights in both types: otherwise their rounding alone would set float32 and bfloat16 apart.
+        for parameter in model.parameters():
+            parameter.data = parameter.data.bfloat16().float()
+    found |= {"packed": {}, "shared": {}}
+    for key, way in (("packed", _packed), ("shared", _shared)):
+        for name, model in models.items():
+            wanted = way(bench, model, False, torch.float32, on_gpu=False)
+            for dtype_name, dtype in DTYPES.items():
+                ours, theirs = (way(bench, model, one, dtype, on_gpu=bench.on_gpu) for one in (True, False))
+                found[key][f"{name}, {dtype_name}"] = _distances(ours, theirs, wanted)
+    for dtype_name, dtype in DTYPES.items():
+        same = [_greedy(bench, model, dtype) for model in models.values()]
+        suffix = "" if dtype == torch.float32 else f"_{dtype_name}"
+        found[f"decode_tokens{suffix}"] = [sum(pair[at] for pair in same) for at in (0, 1)]
+    _check(found)
+
+
+def _tiny() -> Any:
+    model = AutoModelForImageTextToText.from_pretrained(TINY_QWEN3_VL, dtype=torch.float32, attn_implementation="sdpa")
+    project_patches_by_matmul(model)
+    return model
+
+
+def _trainer(bench: Bench, model: Any, dtype: torch.dtype, *, packing: bool, on_gpu: bool) -> Any:
+    """SFT of all of the language model, on one batch of clips of unlike lengths."""
+    config = settings(
+        bench, rows=len(FRAMES), lora=False, packing=packing, checkpointing=False, dtype=dtype, on_gpu=on_gpu
+    )
+    dataset = bench.dataset(FRAMES, training=True, clip=random_clip(max(FRAMES), SIZE))
+    own = copy.deepcopy(model).to(device="cuda" if on_gpu else "cpu", dtype=dtype)
+    return sft_trainer(bench, config, dataset, own)
+
+
+def _packed(bench: Bench, model: Any, packing: bool, dtype: torch.dtype, *, on_gpu: bool) -> Gradients:
+    trainer = _trainer(bench, model, dtype, packing=packing, on_gpu=on_gpu)
+    inputs = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    with trainer.compute_loss_context_manager():
+        loss = trainer.compute_loss(trainer.model, inputs)
+    return Gradients.of(loss, trainer.model)
+
+
+def _shared(bench: Bench, model: Any, shares: bool, dtype: torch.dtype, *, on_gpu: bool) -> Gradients:
+    trainer = _trainer(bench, model, dtype, packing=False, on_gpu=on_gpu)
+    add_fused_lm_head(trainer.model, outputs=("log_probs", "entropy"))
+    pad_token_id = bench.processor.tokenizer.pad_token_id
+    policy = Policy(
+        trainer.model,
+        None,
+        accelerator=trainer.accelerator,
+        args=trainer.args,
+        pad_token_id=pad_token_id,
+        shares=shares,
+    )
+    prompts = policy.prompts([item.features for item in _prompts(bench)])
+    rows = GROUP * len(prompts)
+    random = torch.Generator().manual_seed(0)
+    # Byte tokens of text: none of them means an end or a frame.
+    ids = torch.randint(20, 250, (rows, COMPLETION), generator=random).to(trainer.args.device)
+    logps, entropies = policy.log_probs(
+        trainer.model, MicroBatch(prompts, slice(0, rows), GROUP), ids, torch.ones_like(ids)
+    )
+    # No two tokens weigh the same, so that no mistake is hidden by another.
+    weights = torch.linspace(-1.0, 2.0, logps.numel(), device=logps.device).view_as(logps)
+    return Gradients.of((weights * (logps.float() - 0.3 * entropies.float())).mean(), trainer.model)
+
+
+def _prompts(bench: Bench) -> list[Any]:
+    dataset = bench.dataset(FRAMES, training=False, clip=random_clip(max(FRAMES), SIZE))
+    return [dataset[at] for at in range(len(dataset))]
+
+
+def _greedy(bench: Bench, model: Any, dtype: torch.dtype) -> tuple[int, int]:
+    """How many greedy tokens of the shared way on the device are those of the plain way in float32 on the CPU, of how
+    many.
+    """
+    tokenizer = bench.processor.tokenizer
+    config = GenerationConfig(
+        max_new_tokens=ANSWER_TOKENS,
+        eos_token_id=tokenizer.eos_token_id,
+        suppress_tokens=vision_token_ids(tokenizer),
+    )
+    same = total = 0
+    plain, own = copy.deepcopy(model).eval(), copy.deepcopy(model).to(bench.device, dtype).eval()
+    share_prompts(own)
+    for item in _prompts(bench):
+        wanted, got = (_answer(one, item.features, config, share=one is own) for one in (plain, own))
+        same += sum(a == b for a, b in zip(wanted, got, strict=False))
+        total += len(wanted)
+    return same, total
+
+
+def _answer(model: Any, features: dict[str, torch.Tensor], config: GenerationConfig, *, share: bool) -> Sequence[int]:
+    inputs = {key: value.to(model.device) for key, value in features.items()}
+    inputs["pixel_values_videos"] = inputs["pixel_values_videos"].to(model.dtype)
+    return answer_greedily(model, Prompt(inputs), config, pad_token_id=int(config.eos_token_id or 0), share=share)[0]
+
+
+def _distances(ours: Gradients, theirs: Gradients, wanted: Gradients) -> dict[str, float]:
+    """Of packed or shared to plain, and of each to the plain way in float32; relative."""
+    assert ours.by_name.keys() == theirs.by_name.keys() == wanted.by_name.keys()
+    found = {}
+    for name, one, other in (
+        ("apart", ours, theirs),
+        ("from float32", ours, wanted),
+        ("plain from float32", theirs, wanted),
+    ):
+        found[f"loss {name}"] = abs(one.loss - other.loss) / abs(other.loss)
+        found[f"gradient {name}"] = _gap(one, other) / other.norm
+        worst = [
+            float((one.by_name[key] - value).norm()) / max(float(value.norm()), SMALLEST_NORM * other.norm)
+            for key, value in other.by_name.items()
+        ]
+        found[f"worst weight {name}"] = float(np.max(worst))
+    return found
+
+
+def _gap(one: Gradients, other: Gradients) -> float:
+    return sum(float((one.by_name[key] - value).square().sum()) for key, value in other.by_name.items()) ** 0.5
+
+
+def _check(found: dict[str, Any]) -> None:
+    """Raises AssertionError naming the comparisons that are not equal."""
+    wrong = []
+    for key in ("packed", "shared"):
+        for name, one in found[key].items():
+            if "float32" in name and one["gradient apart"] > FLOAT32_APART:
+                wrong.append(f"{key}, {name}: gradients {one['gradient apart']:.1e} apart")
+            elif one["gradient from float32"] > BFLOAT16_RATIO * one["gradient plain from float32"] + FLOAT32_APART:
+                wrong.append(f"{key}, {name}: {one['gradient from float32']:.1e} from float32")
+    same, total = found["decode_tokens"]
+    if same < total:
+        wrong.append(f"float32: {same} of {total} greedy tokens are the same")
+    assert not wrong, "; ".join(wrong)

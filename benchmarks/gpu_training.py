@@ -1,0 +1,210 @@
+"""The sections of gpu.py that time SFT steps, through vtg's own trainer, and the vision tower."""
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from gpu_shapes import PUBLISHED, Bench, compared, counts_of, free, median_s, now, peak_bytes, step_flops, tower_flops
+from transformers import TrainerCallback, TrainingArguments
+
+from vtg.batching.cost import SampleCosts
+from vtg.config.data_settings import BatchingConfig
+from vtg.config.model_settings import LoraConfig, ModelConfig
+from vtg.config.schema import SFTConfig
+from vtg.data.encoding import IGNORE_INDEX
+from vtg.data.grounding_dataset import GroundingDataset
+from vtg.data.skip_report import SkipReport
+from vtg.data.training_collator import TrainingCollator
+from vtg.decoding.shared_prefix import encode_video, plain_model
+from vtg.errors import RunError
+from vtg.memory.estimate import estimate
+from vtg.memory.parameters import Shape
+from vtg.memory.training_load import Batch
+from vtg.memory.workload import training_setup
+from vtg.models.loading import prepare_training
+from vtg.training.hf_arguments import training_arguments
+from vtg.training.progress import Progress
+from vtg.training.sft.batches import PlannedBatches
+from vtg.training.sft.planner import make_planner
+from vtg.training.sft.sft_trainer import SFTTrainer
+
+
+class StepClock(TrainerCallback):
+    """Seconds of each optimizer step, its batch being there."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.began = 0.0
+
+    def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+        self.began = now()
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        self.seconds.append(now() - self.began)
+
+
+def settings(
+    bench: Bench,
+    *,
+    rows: int = 1,
+    lora: bool = True,
+    packing: bool = False,
+    checkpointing: bool = True,
+    steps: int = 1,
+    dtype: torch.dtype | None = None,
+    on_gpu: bool | None = None,
+) -> SFTConfig:
+    """SFT on fixed batches of `rows`; elsewise the defaults, among them bf16 autocast on a GPU.
+
+    `dtype`: of the arithmetic; None: what the machine's default is.
+    """
+    on_gpu = bench.on_gpu if on_gpu is None else on_gpu
+    half = on_gpu if dtype is None else dtype == torch.bfloat16
+    return SFTConfig(
+        output_dir=str(bench.folder),
+        # As rollouts and packed batches have it. FlashAttention is beside it in `environment`, as there or not.
+        model=ModelConfig(attention="sdpa", max_length=2**20, dtype="bfloat16" if half else "float32"),
+        lora=LoraConfig(enabled=lora),
+        batching=BatchingConfig(packing=packing),
+        trainer={
+            "per_device_train_batch_size": rows, "gradient_accumulation_steps": 1, "max_steps": steps,
+            "gradient_checkpointing": checkpointing, "learning_rate": 1e-5, "report_to": "none", "save_strategy": "no",
+            "use_cpu": not on_gpu, "bf16": half,
+        },
+    )  # fmt: skip
+
+
+def sft_trainer(bench: Bench, config: SFTConfig, dataset: GroundingDataset, model: Any) -> SFTTrainer:
+    """The trainer of `vtg.training.sft.run_sft`, every batch of which holds the whole data set."""
+    arguments: TrainingArguments = training_arguments(config)
+    ones = np.ones(len(dataset))
+    whole = ones.astype(np.int64)
+    planner = make_planner(
+        config.batching,
+        dataset.samples,
+        # Batches are fixed, so what a sample costs does not matter.
+        SampleCosts(ones, whole, whole, whole, whole),
+        budget=float(len(dataset)),
+        batch_size=len(dataset),
+        accumulation=1,
+        seed=0,
+    )
+    trainer = SFTTrainer(
+        model=prepare_training(model, config.model, config.lora),
+        args=arguments,
+        train_dataset=dataset,
+        data_collator=TrainingCollator(bench.processor.tokenizer.pad_token_id, config.batching),
+        processing_class=bench.processor,
+        config=config,
+        report=SkipReport(bench.folder / "skipped.jsonl", max_bad_share=1.0),
+        batches=PlannedBatches(planner, rank=0, ranks=1, dataset=dataset),
+    )
+    trainer.remove_callback(Progress)  # its bar would stand between the tables
+    return trainer
+
+
+def sft(bench: Bench, found: dict[str, Any]) -> None:
+    """Steps of LoRA and of full fine-tuning, alone, padded and packed, beside what `look=memory` says of them."""
+    large, second, _ = bench.scale.models
+    frames, mixed = bench.scale.frames, bench.scale.mixed
+    found["one clip, LoRA"] = _case(bench, large, [frames])
+    found["one clip, LoRA, all activations kept"] = _case(bench, large, [frames], checkpointing=False)
+    found["half a clip, LoRA, all activations kept"] = _case(bench, large, [frames // 2], checkpointing=False)
+    found["mixed lengths, LoRA, padded"] = _case(bench, large, mixed)
+    found["mixed lengths, LoRA, packed"] = _case(bench, large, mixed, packing=True)
+    found["one clip, full"] = _case(bench, large, [frames], lora=False)
+    if "skipped" in found["one clip, full"] and bench.scale.models[1] != large:
+        found[f"one clip, full, {second}"] = _case(bench, second, [frames], lora=False)
+    found["note"] = "vtg loads no quantised weights: there is no QLoRA to measure"
+
+
+def _case(
+    bench: Bench,
+    size: str,
+    counts: Sequence[int],
+    *,
+    lora: bool = True,
+    packing: bool = False,
+    checkpointing: bool = True,
+) -> dict[str, Any]:
+    """Clips of these many frames as one batch, trained for some steps."""
+    free()
+    steps = 1 + bench.scale.steps
+    config = settings(bench, rows=len(counts), lora=lora, packing=packing, checkpointing=checkpointing, steps=steps)
+    model = bench.model(size)
+    shape, own = Shape.of(model.config), counts_of(model.config, model.dtype, config)
+    dataset = bench.dataset(counts, training=True)
+    trainer = sft_trainer(bench, config, dataset, model)
+    batch = _as_batch(trainer, packing=packing)
+    expected = estimate(own, batch, training_setup(config, gpu=bench.on_gpu, ranks=1))
+    lengths = [len(dataset[at].features["input_ids"]) for at in range(len(counts))]
+    result: dict[str, Any] = {
+        "model": PUBLISHED.get(size, size),
+        "tokens": sum(lengths),
+        "slots": batch.rows * batch.length,
+    }
+    result["predicted_gb"] = (expected.training_bytes - expected.cuda_bytes) / 1e9
+    if bench.on_gpu and expected.training_bytes > torch.cuda.get_device_properties(0).total_memory:
+        return result | {"skipped": "does not fit, by the estimate"}
+    clock = StepClock()
+    trainer.add_callback(clock)
+    free()
+    try:
+        trainer.train()
+    except RunError as error:  # memory ran out: a finding, and the cases after it still run
+        return result | {"skipped": str(error).splitlines()[0]}
+    step_s = statistics.median(clock.seconds[1:])
+    return result | {
+        "step_ms": 1000 * step_s,
+        "tokens_per_s": sum(lengths) / step_s,
+        "model_tflops_per_s": step_flops(shape, lengths, trained=not lora) / step_s / 1e12,
+        **compared(expected.training_bytes, expected),
+        "reserved_gb": torch.cuda.max_memory_reserved() / 1e9 if bench.on_gpu else None,
+    }
+
+
+def _as_batch(trainer: SFTTrainer, *, packing: bool) -> Batch:
+    """The trainer's batch as the memory estimate takes it."""
+    read = next(iter(trainer.get_train_dataloader()))
+    rows, length = read["input_ids"].shape
+    return Batch(
+        rows=rows,
+        length=length,
+        vision_tokens=int((read["mm_token_type_ids"] == 2).sum()),
+        # The positions that any row answers at, as the loss keeps them.
+        answers=int((read["labels"][:, 1:] != IGNORE_INDEX).any(0).sum()),
+        masked=rows > 1,
+        packed=packing and int(read["segments"].max()) > 0,
+    )
+
+
+def tower(bench: Bench, found: dict[str, Any]) -> None:
+    """The vision tower and its projections over the long clip, as a rollout encodes it."""
+    free()
+    model = bench.model(bench.scale.models[0])
+    plain = plain_model(model)
+    item = bench.dataset([bench.scale.frames], training=False)[0]
+    features = {key: value.to(bench.device) for key, value in item.features.items()}
+
+    def encoded() -> torch.Tensor:
+        with torch.autocast(bench.device, dtype=torch.bfloat16, enabled=bench.on_gpu):
+            return encode_video(plain, features)
+
+    seconds = median_s(encoded, times=bench.scale.steps + 1)
+    grid, peak = features["video_grid_thw"][0].tolist(), peak_bytes()
+    found |= {"frames": bench.scale.frames, "grid": grid, "seconds": seconds, "peak_gb": peak and peak / 1e9}
+    found["tflops_per_s"] = tower_flops(Shape.of(model.config), grid) / seconds / 1e12
+    if bench.on_gpu:
+        found |= _launches(encoded)
+
+
+def _launches(action: Any) -> dict[str, int]:
+    """Kernels that an action starts, and those of attention: many short ones leave the card waiting."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
+        action()
+        torch.cuda.synchronize()
+    names = [event.name.lower() for event in seen.events() or () if event.device_type.name == "CUDA"]
+    attention = [name for name in names if any(part in name for part in ("flash", "fmha", "attention"))]
+    return {"kernels": len(names), "attention_kernels": len(attention)}
