@@ -126,15 +126,19 @@ def build_vtg(case: Case) -> tuple[Any, Begin]:
 
     from vtg.annotations.sample import Sample
     from vtg.annotations.target import Spans
+    from vtg.config.derived import longest_clip_tokens, shares_prompts
     from vtg.data.grounding_dataset import GroundingDataset
     from vtg.data.skip_report import SkipReport
+    from vtg.models.checkpoint import Settings, base_model
     from vtg.models.loading import prepare_training
     from vtg.tasks.span_task import SpanTask
     from vtg.training.rl.curriculum import IoURecord
     from vtg.training.rl.grpo_trainer import VideoGRPOTrainer
+    from vtg.training.rl.prompt_batches import PromptBatches
     from vtg.training.rl.rewards.mixture import reward_terms
     from vtg.training.rl.rollouts import RolloutLoader
     from vtg.training.rl.run_rl import grpo_arguments
+    from vtg.training.trainer_parts import TrainerParts
     from vtg.video.provider import ClipProvider
 
     config = case.config()
@@ -154,17 +158,28 @@ def build_vtg(case: Case) -> tuple[Any, Begin]:
     loader = RolloutLoader(
         dataset, choose=lambda epoch: [0], plan=lambda chosen, epoch, ranks: plan, rank=0, ranks=1, iterations=1
     )
+    arguments, longest = grpo_arguments(config), longest_clip_tokens(config.video, config.model)
     trainer = VideoGRPOTrainer(
         model=prepare_training(copy.deepcopy(case.pristine), config.model, config.lora),
-        args=grpo_arguments(config),
-        config=config,
+        args=arguments,
+        parts=TrainerParts(
+            evaluation=config.evaluation,
+            saved=Settings(base_model(config.model), config.video, config.task),
+            on_nan=config.on_nan,
+            remedies=(),
+            report=SkipReport(Path(case.folder) / "skipped.jsonl", max_bad_share=1.0),
+        ),
+        rollout=config.rollout,
+        curriculum=config.curriculum,
+        shares_prompts=shares_prompts(config.rollout, config.model),
+        prompt_batches=PromptBatches.of(arguments, config.batching, longest=longest),
+        has_max_steps=False,
         train_dataset=dataset,
         processing_class=case.processor,
         loader=loader,
         costs=np.ones(1),
         terms=reward_terms(config.rewards),
         record=IoURecord.start([sample]),
-        report=SkipReport(Path(case.folder) / "skipped.jsonl", max_bad_share=1.0),
     )
     return trainer, lambda: next(iter(loader))
 

@@ -112,7 +112,7 @@ def measure(words: list[str]) -> tuple[int, int, int]:
     from vtg.memory.estimate import estimate
     from vtg.memory.parameters import count, empty_model
     from vtg.memory.training_load import Batch
-    from vtg.memory.workload import training_setup, weights_dtype
+    from vtg.memory.workload import Workload
     from vtg.training.run import TrainingRun
     from vtg.training.sft import run_sft as sft
 
@@ -151,8 +151,8 @@ def measure(words: list[str]) -> tuple[int, int, int]:
         sft.train(config)
     finally:
         sft.TrainingRun = before
-    counts = count(empty_model(config.model.path, weights_dtype(config, gpu=False)), config.model, config.lora)
-    setup = replace(training_setup(config, gpu=False, ranks=1), attention=config.model.attention)
+    counts = count(empty_model(config.model.path, Workload(config).weights_dtype(gpu=False)), config.model, config.lora)
+    setup = replace(Workload(config).training_setup(gpu=False, ranks=1), attention=config.model.attention)
     told = max((estimate(counts, batch, setup) for batch in shapes), key=lambda one: one.training_bytes)
     return found[0], told.training_bytes, told.weights_bytes + told.optimizer_bytes
 

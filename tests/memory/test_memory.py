@@ -16,7 +16,7 @@ from vtg.memory.parameters import count, empty_model
 from vtg.memory.proposals import GB, MODELS, SHARE, estimated, propose, settings
 from vtg.memory.published_shapes import PUBLISHED_CONFIGS
 from vtg.memory.training_load import Batch, TrainingSetup
-from vtg.memory.workload import ClipSize, estimate_settings, longest_clips, training_batches, training_setup
+from vtg.memory.workload import ClipSize, Workload
 
 PUBLISHED = {
     "Qwen/Qwen3-VL-2B-Instruct": 2_127_532_032,
@@ -80,7 +80,7 @@ def test_batching_says_what_a_batch_holds():
     long, short = ClipSize(4000, 3000, 60.0), ClipSize(500, 400, 10.0)
 
     def batches(*words: str) -> list[tuple[int, int, int]]:
-        found = training_batches(doctor("model=qwen3_vl_4b", *words), [long, short])
+        found = Workload(doctor("model=qwen3_vl_4b", *words)).training_batches([long, short])
         return [(one.rows, one.length, one.vision_tokens) for one in found]
 
     assert batches("batching=fixed", "++trainer.per_device_train_batch_size=3") == [(3, 4000, 9000), (3, 500, 1200)]
@@ -89,18 +89,20 @@ def test_batching_says_what_a_batch_holds():
     assert batches("batching.target_batch_tokens=1000")[0] == (1, 4000, 3000)
     assert batches("batching=duration") == [(2, 4000, 6000), (12, 500, 4800)]
     assert batches("batching=packed", "batching.target_batch_tokens=8000") == [(1, 8000, 6000), (1, 8000, 6400)]
-    (one, _) = training_batches(doctor("model=qwen3_vl_4b", "rl=grpo", "rl.num_generations=4"), [long, short])
+    grpo = Workload(doctor("model=qwen3_vl_4b", "rl=grpo", "rl.num_generations=4"))
+    (one, _) = grpo.training_batches([long, short])
     assert (one.generations, one.completion, one.shared) == (4, 64, True)
 
 
 def test_grpo_takes_a_cache_for_every_completion():
     config = doctor("model=qwen3_vl_2b", "rl=grpo", "batching=fixed", "++trainer.per_device_train_batch_size=1")
     counts = count(empty_model(config.model.path, torch.bfloat16), config.model, config.lora)
-    clips, setup = [ClipSize(4000, 3800, 60.0)], training_setup(config, gpu=True, ranks=1)
+    workload, clips = Workload(config), [ClipSize(4000, 3800, 60.0)]
+    setup = workload.training_setup(gpu=True, ranks=1)
     config.evaluation.batch_size = 1
-    few = estimate_settings(config, counts, clips, setup)
+    few = workload.estimate(counts, clips, setup)
     config.rl["num_generations"] = 16
-    many = estimate_settings(config, counts, clips, setup)
+    many = workload.estimate(counts, clips, setup)
     a_completion = (4000 + 64) * 28 * 2 * 1024 * 2
     assert many.answering_bytes - few.answering_bytes >= 8 * a_completion
     alone = replace(many.batch, shared=False)
@@ -129,4 +131,4 @@ def test_what_is_proposed_without_lora_keeps_small_updates():
     config = settings("qwen3_vl_2b", lora=False, deepspeed="none", tokens=1024, evaluated=1)
     assert estimated(config, "qwen3_vl_2b", gpus=1).peak_bytes > 16 * 1.6e9
     assert replace(config, deepspeed=DeepspeedConfig()).model.dtype == "float32"
-    assert len(longest_clips(config)) == 5
+    assert len(Workload(config).longest_clips()) == 5

@@ -10,13 +10,13 @@ from typing import Any
 
 from sft_runs import ROOT
 
+from vtg.config.derived import longest_clip_tokens, shares_prompts
 from vtg.config.load import load_config
 from vtg.config.schema import RLConfig
-from vtg.data.skip_report import SkipReport
 from vtg.entry import conf_dir
 from vtg.training.rl import curriculum
 from vtg.training.rl.grpo_trainer import VideoGRPOTrainer
-from vtg.training.rl.prompt_batches import plan, prompt_costs
+from vtg.training.rl.prompt_batches import PromptBatches, plan, prompt_costs
 from vtg.training.rl.rewards.mixture import reward_terms
 from vtg.training.rl.rollout_batch import MicroBatch
 from vtg.training.rl.rollouts import RolloutLoader
@@ -74,12 +74,16 @@ def build(words: list[str]) -> VideoGRPOTrainer:
     config.model.attention = "sdpa"
     run = TrainingRun(config)
     prompts = run.dataset(run.splits.train, training=True, answers=False)
-    costs = prompt_costs(config, prompts, arguments)
+    costs = prompt_costs(
+        prompts, arguments, batching=config.batching, data=config.data, video=config.video, shares=True
+    )
+    longest = longest_clip_tokens(config.video, config.model)
+    size = PromptBatches.of(arguments, config.batching, longest=longest)
     record = curriculum.IoURecord.start(prompts.samples)
     loader = RolloutLoader(
         prompts,
         choose=lambda epoch: range(len(prompts)),
-        plan=partial(plan, config=config, costs=costs, arguments=arguments),
+        plan=partial(plan, batching=config.batching, costs=costs, size=size, seed=config.seed),
         rank=0,
         ranks=1,
         iterations=arguments.num_iterations,
@@ -89,7 +93,12 @@ def build(words: list[str]) -> VideoGRPOTrainer:
     trainer = VideoGRPOTrainer(
         model=prepare_training(model, config.model, config.lora),
         args=arguments,
-        config=config,
+        parts=run.trainer_parts(),
+        rollout=config.rollout,
+        curriculum=config.curriculum,
+        shares_prompts=shares_prompts(config.rollout, config.model),
+        prompt_batches=size,
+        has_max_steps=True,
         train_dataset=prompts,
         eval_dataset=None,
         processing_class=run.processor,
@@ -97,7 +106,6 @@ def build(words: list[str]) -> VideoGRPOTrainer:
         costs=costs,
         terms=reward_terms(config.rewards),
         record=record,
-        report=SkipReport(Path(config.output_dir) / "skipped.jsonl", max_bad_share=config.data.max_bad_share),
     )
     assert isinstance(trainer.model, PeftModel) == (config.lora.enabled or isinstance(model, PeftModel))
     trainer.model.train()

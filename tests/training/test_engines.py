@@ -10,6 +10,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from rl_runs import build, compose, overrides, window
 
+from vtg.config.schema import RLConfig
 from vtg.data.encoding import encode
 from vtg.decoding.adapter_merging import iter_merged_weights
 from vtg.decoding.sampling import forward_log_probs, sample
@@ -235,6 +236,10 @@ def test_clips_are_kept_where_they_are_asked_for(trainer):
         trainer.prompts.keep_clips = True
 
 
+def check(config: RLConfig) -> None:
+    engines.check(config.rollout.engine, grpo_arguments(config), given=config.rl, pads=config.video.pad)
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
@@ -249,26 +254,25 @@ def test_clips_are_kept_where_they_are_asked_for(trainer):
 def test_what_vllm_cannot_do_is_said_before_anything_loads(demo_dir, tmp_path, words, text):
     config = compose(overrides(demo_dir, tmp_path, "rollout.engine=vllm", *words))
     with pytest.raises(ConfigError, match=text):
-        engines.check(config, grpo_arguments(config))
+        check(config)
 
 
 def test_vllm_that_is_not_there_and_a_gpu_that_is_not_there_are_named(demo_dir, tmp_path, monkeypatch):
     config = compose(overrides(demo_dir, tmp_path / "run", "rollout.engine=vllm"))
-    arguments = grpo_arguments(config)
     if engines.importlib.util.find_spec("vllm") is None:
         with pytest.raises(
             ConfigError, match=r"vllm is not installed; pip install 'vtg\[vllm\]', or set rollout.engine"
         ):
-            engines.check(config, arguments)
+            check(config)
     (tmp_path / "vllm").mkdir()
     (tmp_path / "vllm" / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match=r"vLLM needs a CUDA GPU and there is none here; set rollout.engine="):
-            engines.check(config, arguments)
+            check(config)
 
 
 def test_the_default_engine_needs_nothing(demo_dir, tmp_path):
     config = compose(overrides(demo_dir, tmp_path))
-    engines.check(config, grpo_arguments(config))
+    check(config)
     assert dataclasses.asdict(config.rollout)["engine"] == "transformers"

@@ -82,10 +82,10 @@ def test_memory_that_runs_out_while_answering_names_the_batch_size_of_evaluation
 
 def test_remedies_follow_the_settings():
     config = sft_runs.compose(["lora=none", "batching=tokens", "++trainer.gradient_checkpointing=true"])
-    found = training_remedies(config, 4)
+    found = training_remedies(config)
     assert found[0] == "batching.target_batch_tokens (now as many as the longest clip)"
     assert [one.split(" (")[0] for one in found[1:3]] == ["video.total_pixels", f"set lora=default{ANOTHER_RUN}"]
-    assert training_remedies(sft_runs.compose(["deepspeed=zero3", "batching=duration"]), 4)[-1] == (
+    assert training_remedies(sft_runs.compose(["deepspeed=zero3", "batching=duration"]))[-1] == (
         f"set deepspeed=zero3_offload{ANOTHER_RUN}"
     )
 
@@ -93,7 +93,7 @@ def test_remedies_follow_the_settings():
 @pytest.mark.parametrize("more", [[], ["batching=tokens"], ["batching=duration", "lora=none"], ["deepspeed=zero3"]])
 def test_a_run_resumes_with_what_is_advised_or_the_advice_says_that_it_does_not(more):
     config = sft_runs.compose(["++trainer.gradient_checkpointing=false", *more])
-    advice = [*training_remedies(config, 4), *answering_remedies(config.evaluation, config.video)]
+    advice = [*training_remedies(config), *answering_remedies(config.evaluation, config.video)]
     for text in advice:
         chosen = re.search(r"(deepspeed|lora)=", text)
         key = re.search(r"(batching|trainer|video|evaluation)\.\w+", text)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from vtg.batching import Plan, plan_epoch, plan_fixed
 from vtg.config.data_settings import BatchingConfig
-from vtg.training.rl.run_rl import grpo_arguments, plan
+from vtg.training.rl.prompt_batches import PromptBatches, plan
+from vtg.training.rl.run_rl import grpo_arguments
 from vtg.training.sft.batches import PlannedBatches
 from vtg.training.sft.epoch_position import Position
 from vtg.training.sft.planner import Planner
@@ -74,8 +75,9 @@ def test_the_costliest_prompts_of_the_first_pass_are_rolled_out_first(demo_dir, 
     costs = np.random.default_rng(0).random(20)
 
     def micro_batches(epoch: int, *, largest_first: bool) -> list[list[list[int]]]:
-        told = replace(config, batching=replace(config.batching, largest_first=largest_first))
-        rollouts = plan(range(20), epoch, 1, config=told, costs=costs, arguments=arguments)
+        batching = replace(config.batching, largest_first=largest_first)
+        size = PromptBatches.of(arguments, batching, longest=1)
+        rollouts = plan(range(20), epoch, 1, batching=batching, costs=costs, size=size, seed=0)
         assert {len(rollout) for rollout in rollouts} == {2}
         return [batch.tolist() for rollout in rollouts for batch in rollout]
 

@@ -12,6 +12,7 @@ from vtg.models.loading import prepare_training
 from vtg.training.hf_arguments import training_arguments
 from vtg.training.run import TrainingRun
 from vtg.training.sft.batches import plan_batches
+from vtg.training.sft.planner import batch_budget
 from vtg.training.sft.sft_trainer import SFTTrainer
 
 
@@ -30,9 +31,17 @@ def trainer(demo_dir, tmp_path_factory) -> SFTTrainer:
         eval_dataset=run.validation,
         data_collator=TrainingCollator(run.processor.tokenizer.pad_token_id, config.batching),  # type: ignore[attr-defined]
         processing_class=run.processor,
-        config=config,
-        report=run.report,
-        batches=plan_batches(config, rows, arguments, report=run.report),
+        parts=run.trainer_parts(),
+        batches=plan_batches(
+            rows,
+            arguments,
+            batching=config.batching,
+            data=config.data,
+            video=config.video,
+            budget=batch_budget(config.batching, config.video, config.model),
+            report=run.report,
+        ),
+        attention=config.model.attention,
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from vtg.config.data_settings import BatchingConfig
 from vtg.config.model_settings import ModelConfig
-from vtg.config.schema import RLConfig, SFTConfig
+from vtg.config.rl_settings import RolloutConfig
 from vtg.config.video_settings import VideoConfig
 
 # Room for prompt and answer: settings are checked before a tokenizer is loaded that could count them.
@@ -15,14 +15,14 @@ TEXT_TOKENS = 512
 STAMP_TOKENS = 12
 
 
-def is_packed(config: BatchingConfig) -> bool:
+def is_packed(batching: BatchingConfig) -> bool:
     """Whether batches are one sequence of samples end to end."""
-    return config.packing or config.share_video
+    return batching.packing or batching.share_video
 
 
-def shares_prompts(config: RLConfig) -> bool:
+def shares_prompts(rollout: RolloutConfig, model: ModelConfig) -> bool:
     """Whether a prompt runs once for all of its completions, once `model.attention` is no longer `auto`."""
-    return config.rollout.share_prompt and config.model.attention == "sdpa"
+    return rollout.share_prompt and model.attention == "sdpa"
 
 
 def checkpoints_activations(trainer: Mapping[str, Any]) -> bool:
@@ -32,9 +32,9 @@ def checkpoints_activations(trainer: Mapping[str, Any]) -> bool:
     return bool(trainer.get("gradient_checkpointing", False) if newer is None else newer)
 
 
-def needs_mask(config: SFTConfig) -> bool:
+def needs_mask(batching: BatchingConfig, video: VideoConfig) -> bool:
     """Whether batches need an attention mask of their own, which FlashAttention does not take."""
-    return config.batching.share_video or (config.batching.packing and config.video.pad)
+    return batching.share_video or (batching.packing and video.pad)
 
 
 def longest_clip_tokens(video: VideoConfig, model: ModelConfig) -> int:

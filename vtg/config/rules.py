@@ -175,7 +175,7 @@ def check_evaluation(evaluation: EvaluationConfig) -> None:
 
 def check_batching(batching: BatchingConfig, config: SFTConfig) -> None:
     """Raises ConfigError for batch limits that cannot be, and masks that the attention does not take."""
-    if config.model.attention == "flash_attention_2" and needs_mask(config):
+    if config.model.attention == "flash_attention_2" and needs_mask(batching, config.video):
         cause = "batching.share_video" if batching.share_video else "video.pad with batching.packing"
         raise ConfigError(
             f"model.attention = 'flash_attention_2' does not take the mask that {cause} needs; set "

@@ -59,13 +59,13 @@ def _look_at_memory(config: DoctorConfig) -> None:
     from vtg.logs import start_logging
     from vtg.memory.parameters import count, empty_model
     from vtg.memory.proposals import propose
-    from vtg.memory.workload import estimate_settings, longest_clips, training_setup, weights_dtype
+    from vtg.memory.workload import Workload
 
     start_logging(logging.WARNING)  # counting parameters logs what would be trained, which the report says itself
-    on_gpu = config.device == "gpu"
-    model = empty_model(config.model.path, weights_dtype(config, gpu=on_gpu))
-    counts, setup = count(model, config.model, config.lora), training_setup(config, gpu=on_gpu, ranks=config.gpus)
-    memory = estimate_settings(config, counts, longest_clips(config), setup)
+    on_gpu, workload = config.device == "gpu", Workload(config)
+    model = empty_model(config.model.path, workload.weights_dtype(gpu=on_gpu))
+    setup = workload.training_setup(gpu=on_gpu, ranks=config.gpus)
+    memory = workload.estimate(count(model, config.model, config.lora), workload.longest_clips(), setup)
     proposals = propose(config.gpu_gb, gpus=config.gpus)
     if config.json:
         document = {"report": "vtg.doctor", "memory": memory.document(), "proposals": [p.document() for p in proposals]}

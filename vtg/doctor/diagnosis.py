@@ -18,7 +18,7 @@ from vtg.doctor.times_read import ClipReading, read_clip
 from vtg.errors import ConfigError, SampleError
 from vtg.memory.estimate import MemoryEstimate
 from vtg.memory.parameters import count, empty_model
-from vtg.memory.workload import ClipSize, estimate_settings, training_setup, weights_dtype
+from vtg.memory.workload import ClipSize, Workload
 from vtg.models.checkpoint import Settings, read_settings, resolve_checkpoint
 from vtg.models.checkpoint_settings import differences
 from vtg.models.families import family_of
@@ -104,7 +104,7 @@ def diagnose(config: DoctorConfig) -> Diagnosis:
     """
     task = SpanTask(config.task)
     processor = load_processor(config.model.path)
-    model = empty_model(config.model.path, weights_dtype(config, gpu=config.device == "gpu"))
+    model = empty_model(config.model.path, Workload(config).weights_dtype(gpu=config.device == "gpu"))
     per_second = tokens_per_second(model)
     files = _files(config.data)
     splits = {name: _samples(path) for name, path in files.items()}
@@ -182,8 +182,9 @@ def _frame_times_of_samples(samples: Sequence[Sample], opened: dict[int, ClipRea
 def _memory(model: Any, config: DoctorConfig, readings: Iterable[ClipReading]) -> MemoryEstimate:
     """The estimate for the fullest batch of clips such as those opened."""
     clips = [ClipSize(clip.tokens, clip.vision_tokens, clip.end_s - clip.start_s) for clip in readings]
-    setup = training_setup(config, gpu=config.device == "gpu", ranks=config.gpus)
-    return estimate_settings(config, count(model, config.model, config.lora), clips, setup)
+    workload = Workload(config)
+    setup = workload.training_setup(gpu=config.device == "gpu", ranks=config.gpus)
+    return workload.estimate(count(model, config.model, config.lora), clips, setup)
 
 
 def _settings_findings(config: DoctorConfig, factor: int) -> Iterable[DiagnosisFinding]:

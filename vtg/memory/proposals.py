@@ -18,7 +18,7 @@ from vtg.config.task_settings import EvaluationConfig
 from vtg.config.video_settings import VideoConfig
 from vtg.memory.estimate import MemoryEstimate
 from vtg.memory.parameters import ParameterCounts, count, empty_model
-from vtg.memory.workload import estimate_settings, longest_clips, training_setup, weights_dtype
+from vtg.memory.workload import Workload
 
 MODELS = {
     "qwen3_vl_8b": "Qwen/Qwen3-VL-8B-Instruct",
@@ -162,9 +162,9 @@ def needs_float32(*, lora: bool, deepspeed: str) -> bool:
 
 def estimated(config: SFTConfig, model: str, *, gpus: int) -> MemoryEstimate:
     """The memory that settings made by `settings` take on a GPU."""
-    setup = training_setup(config, gpu=True, ranks=gpus)
-    counts = _counted(model, config.lora.enabled, weights_dtype(config, gpu=True))
-    return estimate_settings(config, counts, longest_clips(config), setup)
+    workload = Workload(config)
+    counts = _counted(model, config.lora.enabled, workload.weights_dtype(gpu=True))
+    return workload.estimate(counts, workload.longest_clips(), workload.training_setup(gpu=True, ranks=gpus))
 
 
 @cache

@@ -32,105 +32,103 @@ class ClipSize:
     seconds: float
 
 
-def longest_clips(config: SFTConfig) -> list[ClipSize]:
-    """The largest conversation that these settings allow, and smaller ones, of which a batch holds more."""
-    video, tokens = config.video, longest_clip_tokens(config.video, config.model)
-    vision = min(video.total_pixels, video.max_frames * video.max_pixels) // (2 * config.model.patch_factor**2)
-    seconds = video.max_frames / (video.fps or 30.0)
-    return [ClipSize(tokens >> by, vision >> by, seconds / 2**by) for by in range(HALVINGS)]
+@dataclass(frozen=True)
+class Workload:
+    """What a training with these settings computes at once, as far as memory depends on it."""
 
+    config: SFTConfig
 
-def training_setup(config: SFTConfig, *, gpu: bool, ranks: int) -> TrainingSetup:
-    """Precision, sharding and offload of a training with these settings, on `ranks` devices."""
-    trainer, deepspeed = config.trainer, config.deepspeed
-    is_half = bool(trainer.get("bf16", gpu) or trainer.get("fp16", False))
-    device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
-    return TrainingSetup(
-        mixed=is_half and not deepspeed.stage,
-        gradient_checkpointing=checkpoints_activations(trainer),
-        accumulates=int(trainer.get("gradient_accumulation_steps", 1)) > 1,
-        # A shared prefix needs SDPA and a mask; GRPO that shares none is estimated alike.
-        attention="sdpa" if is_grpo(config) else choose_attention(config.model.attention, device),
-        stage=deepspeed.stage,
-        offload_optimizer=deepspeed.offload_optimizer,
-        offload_parameters=deepspeed.offload_parameters,
-        ranks=ranks,
-        # With LoRA the reference is the model with its adapter off: no second copy.
-        reference=isinstance(config, RLConfig) and bool(config.rl.get("beta", 0)) and not config.lora.enabled,
-        cuda=gpu,
-    )
+    def longest_clips(self) -> list[ClipSize]:
+        """The largest conversation that these settings allow, and smaller ones, of which a batch holds more."""
+        video, model = self.config.video, self.config.model
+        tokens = longest_clip_tokens(video, model)
+        vision = min(video.total_pixels, video.max_frames * video.max_pixels) // (2 * model.patch_factor**2)
+        seconds = video.max_frames / (video.fps or 30.0)
+        return [ClipSize(tokens >> by, vision >> by, seconds / 2**by) for by in range(HALVINGS)]
 
+    def training_setup(self, *, gpu: bool, ranks: int) -> TrainingSetup:
+        """Precision, sharding and offload of a training with these settings, on `ranks` devices."""
+        config, trainer, deepspeed = self.config, self.config.trainer, self.config.deepspeed
+        is_half = bool(trainer.get("bf16", gpu) or trainer.get("fp16", False))
+        device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
+        return TrainingSetup(
+            mixed=is_half and not deepspeed.stage,
+            gradient_checkpointing=checkpoints_activations(trainer),
+            accumulates=int(trainer.get("gradient_accumulation_steps", 1)) > 1,
+            # A shared prefix needs SDPA and a mask; GRPO that shares none is estimated alike.
+            attention="sdpa" if self.is_grpo else choose_attention(config.model.attention, device),
+            stage=deepspeed.stage,
+            offload_optimizer=deepspeed.offload_optimizer,
+            offload_parameters=deepspeed.offload_parameters,
+            ranks=ranks,
+            # With LoRA the reference is the model with its adapter off: no second copy.
+            reference=isinstance(config, RLConfig) and bool(config.rl.get("beta", 0)) and not config.lora.enabled,
+            cuda=gpu,
+        )
 
-def weights_dtype(config: SFTConfig, *, gpu: bool) -> torch.dtype:
-    """The dtype in which weights are loaded on that device."""
-    if config.model.dtype == "auto":
-        return torch.bfloat16 if gpu else torch.float32
-    return getattr(torch, config.model.dtype)
+    def weights_dtype(self, *, gpu: bool) -> torch.dtype:
+        """The dtype in which weights are loaded on that device."""
+        if self.config.model.dtype == "auto":
+            return torch.bfloat16 if gpu else torch.float32
+        return getattr(torch, self.config.model.dtype)
 
+    @property
+    def is_grpo(self) -> bool:
+        """Whether the memory of train_rl.py is asked for: some `rl` setting is given."""
+        return isinstance(self.config, RLConfig) and bool(self.config.rl)
 
-def is_grpo(config: SFTConfig) -> bool:
-    """Whether the memory of train_rl.py is asked for: some `rl` setting is given."""
-    return isinstance(config, RLConfig) and bool(config.rl)
+    def training_batches(self, clips: Iterable[ClipSize]) -> list[Batch]:
+        """For each of these sizes, the fullest micro-batch of such clips that the settings plan."""
+        return [self._grpo_batch(clip) if self.is_grpo else self._sft_batch(clip) for clip in clips]
 
+    def generation_batch(self, clips: Sequence[ClipSize]) -> Batch:
+        """The largest batch that validation and test generate for."""
+        longest, size = max(clips, key=lambda clip: clip.tokens), self.config.evaluation.batch_size
+        new = self.config.evaluation.max_new_tokens
+        return Batch(rows=size, length=longest.tokens + new, vision_tokens=size * longest.vision_tokens)
 
-def training_batches(config: SFTConfig, clips: Iterable[ClipSize]) -> list[Batch]:
-    """For each of these sizes, the fullest micro-batch of such clips that the settings plan."""
-    return [_grpo_batch(config, clip) if is_grpo(config) else _sft_batch(config, clip) for clip in clips]
+    def estimate(self, counts: ParameterCounts, clips: Sequence[ClipSize], setup: TrainingSetup) -> MemoryEstimate:
+        """The estimate for the most expensive batch of clips of these sizes."""
+        generating = self.generation_batch(clips)
+        estimates = [estimate(counts, batch, setup, generating=generating) for batch in self.training_batches(clips)]
+        return max(estimates, key=lambda memory: (memory.training_bytes, memory.generation_bytes))
 
+    def _sft_batch(self, clip: ClipSize) -> Batch:
+        count = self._fitting(clip, clip.tokens, budget=longest_clip_tokens(self.config.video, self.config.model))
+        if is_packed(self.config.batching):
+            masked = self.config.model.attention != "flash_attention_2"
+            tokens, vision = count * clip.tokens, count * clip.vision_tokens
+            return Batch(rows=1, length=tokens, vision_tokens=vision, conversations=count, packed=masked)
+        spread = clip.tokens if self.config.batching.by == "fixed" else round(NEAR * clip.tokens) + TEXT_SPREAD
+        vision = count * clip.vision_tokens
+        return Batch(rows=count, length=clip.tokens, vision_tokens=vision, masked=count > 1, spread=spread)
 
-def generation_batch(config: SFTConfig, clips: Sequence[ClipSize]) -> Batch:
-    """The largest batch that validation and test generate for."""
-    longest, size = max(clips, key=lambda clip: clip.tokens), config.evaluation.batch_size
-    new = config.evaluation.max_new_tokens
-    return Batch(rows=size, length=longest.tokens + new, vision_tokens=size * longest.vision_tokens)
+    def _grpo_batch(self, clip: ClipSize) -> Batch:
+        config = self.config
+        assert isinstance(config, RLConfig)
+        group = int(config.rl.get("num_generations", GENERATIONS))
+        new = int(config.rl.get("max_completion_length", COMPLETION_TOKENS))
+        shared = config.rollout.share_prompt and config.model.attention in ("auto", "sdpa")
+        each = (1 if shared else group) * clip.tokens + group * new
+        budget = longest_clip_tokens(config.video, config.model) + group * new
+        count = self._fitting(clip, each, budget=budget)
+        return Batch(
+            rows=count,
+            length=clip.tokens,
+            vision_tokens=count * clip.vision_tokens,
+            generations=group,
+            completion=new,
+            shared=shared,
+            masked=not shared,
+        )
 
-
-def estimate_settings(
-    config: SFTConfig, counts: ParameterCounts, clips: Sequence[ClipSize], setup: TrainingSetup
-) -> MemoryEstimate:
-    """The estimate for the most expensive batch of clips of these sizes."""
-    generating = generation_batch(config, clips)
-    estimates = [estimate(counts, batch, setup, generating=generating) for batch in training_batches(config, clips)]
-    return max(estimates, key=lambda memory: (memory.training_bytes, memory.generation_bytes))
-
-
-def _sft_batch(config: SFTConfig, clip: ClipSize) -> Batch:
-    count = _fitting(config, clip, clip.tokens, budget=longest_clip_tokens(config.video, config.model))
-    if is_packed(config.batching):
-        masked = config.model.attention != "flash_attention_2"
-        tokens, vision = count * clip.tokens, count * clip.vision_tokens
-        return Batch(rows=1, length=tokens, vision_tokens=vision, conversations=count, packed=masked)
-    spread = clip.tokens if config.batching.by == "fixed" else round(NEAR * clip.tokens) + TEXT_SPREAD
-    vision = count * clip.vision_tokens
-    return Batch(rows=count, length=clip.tokens, vision_tokens=vision, masked=count > 1, spread=spread)
-
-
-def _grpo_batch(config: SFTConfig, clip: ClipSize) -> Batch:
-    assert isinstance(config, RLConfig)
-    group = int(config.rl.get("num_generations", GENERATIONS))
-    new = int(config.rl.get("max_completion_length", COMPLETION_TOKENS))
-    shared = config.rollout.share_prompt and config.model.attention in ("auto", "sdpa")
-    each = (1 if shared else group) * clip.tokens + group * new
-    budget = longest_clip_tokens(config.video, config.model) + group * new
-    count = _fitting(config, clip, each, budget=budget)
-    return Batch(
-        rows=count,
-        length=clip.tokens,
-        vision_tokens=count * clip.vision_tokens,
-        generations=group,
-        completion=new,
-        shared=shared,
-        masked=not shared,
-    )
-
-
-def _fitting(config: SFTConfig, clip: ClipSize, tokens: int, *, budget: int) -> int:
-    """How many conversations of `tokens` tokens fill a batch."""
-    batching = config.batching
-    if batching.by == "fixed":
-        return int(config.trainer.get("per_device_train_batch_size", 8))  # the Trainer's own default
-    if batching.by == "duration":
-        fits = int(batching.target_batch_duration / clip.seconds)
-    else:
-        fits = (batching.target_batch_tokens or budget) // tokens
-    return max(1, min(fits, batching.max_batch_size or fits))
+    def _fitting(self, clip: ClipSize, tokens: int, *, budget: int) -> int:
+        """How many conversations of `tokens` tokens fill a batch."""
+        batching = self.config.batching
+        if batching.by == "fixed":
+            return int(self.config.trainer.get("per_device_train_batch_size", 8))  # the Trainer's own default
+        if batching.by == "duration":
+            fits = int(batching.target_batch_duration / clip.seconds)
+        else:
+            fits = (batching.target_batch_tokens or budget) // tokens
+        return max(1, min(fits, batching.max_batch_size or fits))

@@ -1,6 +1,5 @@
 """What the SFT and GRPO trainers share: evaluation by generation, whole checkpoints, and errors that name the step."""
 
-import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -10,46 +9,34 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import TrainerCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, SaveStrategy, rotate_checkpoints
+from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
-from vtg.config.model_settings import ModelConfig
-from vtg.config.schema import SFTConfig
 from vtg.data.grounding_dataset import GroundingDataset
-from vtg.data.skip_report import SkipReport
 from vtg.evaluation.generate import predict, score
 from vtg.evaluation.partial_answers import AnswersSoFar
 from vtg.evaluation.question_reader import QuestionReader
-from vtg.models.checkpoint import Settings, save_settings
+from vtg.models.checkpoint import save_settings
 from vtg.models.loading import whole_files
 from vtg.private_names import check_private_names
 from vtg.ranks import is_main_process
-from vtg.training.checkpoint_saving import STAGING, explain_write_errors, keep_best, rename_into_place
-from vtg.training.guard import FiniteGuard, StepBatch, answering_remedies, out_of_memory, training_remedies
-from vtg.training.progress import Progress
+from vtg.training.checkpoint_saving import STAGING, SaveBest, explain_write_errors, keep_best, rename_into_place
+from vtg.training.guard import FiniteGuard, StepBatch, answering_remedies, out_of_memory
+from vtg.training.progress import Progress, TrainLog
 from vtg.training.stopping import StopOnSignal
+from vtg.training.trainer_parts import TrainerParts
 from vtg.training.zero.zero_trainer import ZeroTrainer
-
-
-class SaveBest(TrainerCallback):
-    """Saves a checkpoint whenever validation finds the best weights until then."""
-
-    # transformers' `load_best_model_at_end` refuses save_steps that are not a multiple of eval_steps.
-
-    def on_evaluate(self, args, state, control, metrics, **kwargs):
-        best = -math.inf if state.best_metric is None else state.best_metric
-        if args.save_strategy != SaveStrategy.NO and metrics["eval_mIoU"] > best:
-            control.should_save = True
 
 
 class GroundingTrainer(ZeroTrainer):
     """A Trainer that evaluates by greedy answers, scored in temporal IoU, and names the samples of a step that fails.
 
-    Subclasses set, before they evaluate or save: `config`; `report`, to which samples that cannot be read are added;
-    `base`, the model that an adapter was trained on; and `stop`, which knows whether a signal ended the run.
-
     Attributes:
+        parts: what the run gives it.
+        guard: checks the losses of this run.
+        stop: knows whether a signal ended the run.
         interval_s: `time.monotonic()` where what the next log entry counts began.
         resumed_steps: optimizer steps done before, counted in steps of the present world size, where a checkpoint of
             another one is resumed; None otherwise.
@@ -58,13 +45,8 @@ class GroundingTrainer(ZeroTrainer):
         private_names_of: libraries whose private names this trainer overrides or calls, whatever the settings.
     """
 
-    config: SFTConfig
-    report: SkipReport
-    base: ModelConfig
-    stop: StopOnSignal
     interval_s: float
     _current_batch: StepBatch | None = None
-    _guard: FiniteGuard | None = None
     resumed_steps: int | None = None
     outdated: Sequence[Path] = ()
     test_sets: Sequence[GroundingDataset] = ()
@@ -72,19 +54,19 @@ class GroundingTrainer(ZeroTrainer):
     _saves_to: str | None = None
     _reader: QuestionReader | None = None
 
-    def __init__(self, *, args: TrainingArguments, **kwargs: Any) -> None:
+    def __init__(self, *, args: TrainingArguments, parts: TrainerParts, **kwargs: Any) -> None:
         # First: an override of a method that a new release renamed would never be called, without an error.
         plugins = frozenset({"trl", "deepspeed"}) if args.deepspeed else frozenset()
         check_private_names(self.private_names_of | plugins)
+        self.parts, self.guard, self.stop = parts, FiniteGuard(parts.on_nan), StopOnSignal()
+        self.train_log = TrainLog(Path(str(args.output_dir)) / "train_log.jsonl")
         super().__init__(args=args, **kwargs)
-        self.add_callback(_Hooks(self))
-
-    @property
-    def guard(self) -> FiniteGuard:
-        """Checks the losses of this run; made when first asked for, as subclasses set `config` after `__init__`."""
-        if self._guard is None:
-            self._guard = FiniteGuard(self.config.on_nan)
-        return self._guard
+        # Progress prints the losses; the Trainer's own printer would print each entry a second time.
+        self.remove_callback(PrinterCallback)
+        for callback in (_Hooks(self), SaveBest(), Progress(), self.train_log, self.stop):
+            self.add_callback(callback)
+        if parts.evaluation.early_stopping_patience and self.eval_dataset is not None:
+            self.add_callback(EarlyStoppingCallback(parts.evaluation.early_stopping_patience))
 
     def step_batch(self, inputs: Any) -> StepBatch:
         """The samples and tokens of a micro-batch of the training loader."""
@@ -99,8 +81,8 @@ class GroundingTrainer(ZeroTrainer):
         try:
             return super().train(*args, **kwargs)
         except torch.OutOfMemoryError as error:
-            remedies = training_remedies(self.config, self.args.per_device_train_batch_size)
-            raise out_of_memory(error, f"step {self.state.global_step + 1}\n{self._current_batch}", remedies) from error
+            step = f"step {self.state.global_step + 1}\n{self._current_batch}"
+            raise out_of_memory(error, step, self.parts.remedies) from error
         finally:
             self.stop.restore_handlers()
             for callback in self.callback_handler.callbacks:
@@ -123,7 +105,7 @@ class GroundingTrainer(ZeroTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Logs, with `skipped_updates` since the last entry beside a training loss."""
-        if "loss" in logs and (self.guard.skipped or self.config.on_nan == "skip"):
+        if "loss" in logs and (self.guard.skipped or self.parts.on_nan == "skip"):
             logs["skipped_updates"] = float(self.guard.take_skipped())
         super().log(logs, start_time)
 
@@ -196,8 +178,8 @@ class GroundingTrainer(ZeroTrainer):
                 rows, skipped = predict(
                     model,
                     dataset,
-                    batch_size=self.config.evaluation.batch_size,
-                    max_new_tokens=self.config.evaluation.max_new_tokens,
+                    batch_size=self.parts.evaluation.batch_size,
+                    max_new_tokens=self.parts.evaluation.max_new_tokens,
                     reader=self._reader_of(dataset),
                     rank=self.args.process_index,
                     world_size=self.args.world_size,
@@ -206,12 +188,12 @@ class GroundingTrainer(ZeroTrainer):
                     so_far=so_far,
                 )
         except torch.OutOfMemoryError as error:
-            remedies = answering_remedies(self.config.evaluation, self.config.video)
+            remedies = answering_remedies(self.parts.evaluation, self.parts.saved.video)
             raise out_of_memory(error, f"{progress}, by generation", remedies) from error
         if self.args.world_size > 1:
             rows = dict(gather_object(list(rows.items())))
             skipped = gather_object(skipped)
-        self.report.add(skipped)
+        self.parts.report.add(skipped)
         return [rows[index] for index in sorted(rows)]
 
     def _reader_of(self, dataset: GroundingDataset) -> QuestionReader:
@@ -287,8 +269,7 @@ class GroundingTrainer(ZeroTrainer):
         """Saves the weights and, beside them, the settings of video and prompt that they were trained with."""
         super().save_model(output_dir, _internal_call)
         if self.args.should_save:
-            folder = output_dir or self.config.output_dir
-            save_settings(Settings(self.base, self.config.video, self.config.task), folder)
+            save_settings(self.parts.saved, output_dir or str(self.args.output_dir))
 
 
 class _Hooks(TrainerCallback):

@@ -75,7 +75,7 @@ ANOTHER_RUN = ", in a run of another name"
 """Follows a remedy that decides what is learned: a run with checkpoints does not resume with another value of it."""
 
 
-def training_remedies(config: SFTConfig, batch_size: int) -> list[str]:
+def training_remedies(config: SFTConfig) -> list[str]:
     """What lowers the memory of a training step; what is in force already is left out."""
     # The least harm first: smaller batches and recomputation change nothing that is learned, fewer pixels do.
     batching, trainer = config.batching, config.trainer
@@ -83,7 +83,8 @@ def training_remedies(config: SFTConfig, batch_size: int) -> list[str]:
         "tokens": f"batching.target_batch_tokens (now {batching.target_batch_tokens or 'as many as the longest clip'})",
         "duration": f"batching.target_batch_duration (now {batching.target_batch_duration:g})",
     }
-    remedies = [by_budget.get(batching.by, f"trainer.per_device_train_batch_size (now {batch_size})")]
+    by_rows = f"trainer.per_device_train_batch_size (now {trainer.get('per_device_train_batch_size', 8)})"
+    remedies = [by_budget.get(batching.by, by_rows)]
     if not checkpoints_activations(trainer):
         remedies.append("set trainer.gradient_checkpointing=true")
     remedies.append(f"video.total_pixels (now {config.video.total_pixels}){ANOTHER_RUN}")

@@ -5,7 +5,7 @@ token ids it reads and the log-probs it finds must be those of the forward that 
 """
 
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -16,7 +16,6 @@ from transformers import GenerationConfig
 from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.grpo_config import GRPOConfig
 
-from vtg.config.schema import RLConfig
 from vtg.decoding.sampling import answer_greedily, sample
 from vtg.decoding.shared_prefix import Prompt
 from vtg.errors import ConfigError, RunError
@@ -97,21 +96,26 @@ ENGINES: dict[str, Callable[[Any], Engine]] = {"transformers": _transformers, "v
 """rollout.engine → the engine of a `VideoGRPOTrainer`, which has all its other parts by then."""
 
 
-def check(config: RLConfig, arguments: GRPOConfig) -> None:
-    """Raises ConfigError for an engine that cannot be on this machine or with these settings; loads nothing."""
-    if config.rollout.engine == "vllm":
-        _check_vllm(config, arguments)
+def check(engine: str, arguments: GRPOConfig, *, given: Collection[str], pads: bool) -> None:
+    """Raises ConfigError for an engine that cannot be on this machine or with these settings; loads nothing.
+
+    Args:
+        given: keys of `rl` that are set.
+        pads: clips end in padding frames (`video.pad`).
+    """
+    if engine == "vllm":
+        _check_vllm(arguments, pads=pads)
         return
     # An option that is accepted and ignored would mislead.
-    given = [key for key in config.rl if key.startswith("vllm_")]
-    if given:
+    unread = [key for key in given if key.startswith("vllm_")]
+    if unread:
         raise ConfigError(
-            f"rl.{given[0]} is set, but rollout.engine = {config.rollout.engine!r} does not read it; remove it, or set "
+            f"rl.{unread[0]} is set, but rollout.engine = {engine!r} does not read it; remove it, or set "
             "rollout.engine=vllm"
         )
 
 
-def _check_vllm(config: RLConfig, arguments: GRPOConfig) -> None:
+def _check_vllm(arguments: GRPOConfig, *, pads: bool) -> None:
     asked = "rollout.engine = 'vllm'"
     for key, allowed, why in (
         (
@@ -126,7 +130,7 @@ def _check_vllm(config: RLConfig, arguments: GRPOConfig) -> None:
         value = getattr(arguments, key)
         if value != allowed:
             raise ConfigError(f"rl.{key} = {value!r}: {why}; set rl.{key}={allowed}, or rollout.engine=transformers")
-    if config.video.pad:
+    if pads:
         raise ConfigError(
             f"{asked}: vLLM cannot mask the padding frames of video.pad; set video.pad=false, or "
             "rollout.engine=transformers"

@@ -8,7 +8,6 @@ rollout's prompts stay whole, so that the completions of one share its forward.
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,30 +15,25 @@ import torch
 import trl
 from datasets import Dataset
 from peft import PeftModel
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
-from transformers.trainer_callback import PrinterCallback
+from transformers import Trainer, TrainerCallback
 from trl.trainer.grpo_config import GRPOConfig
 
-from vtg.config.derived import shares_prompts
-from vtg.config.schema import RLConfig
+from vtg.config.rl_settings import CurriculumConfig, RolloutConfig
 from vtg.data.encoding import vision_token_ids
 from vtg.data.grounding_dataset import GroundingDataset
-from vtg.data.skip_report import SkipReport
 from vtg.errors import ConfigError
-from vtg.models.checkpoint import base_model
 from vtg.training.batch_log import BatchSizes
-from vtg.training.grounding_trainer import GroundingTrainer, SaveBest
+from vtg.training.grounding_trainer import GroundingTrainer
 from vtg.training.guard import StepBatch
-from vtg.training.progress import Progress, TrainLog
 from vtg.training.rl.curriculum import IoURecord, Plateau
 from vtg.training.rl.engines import ENGINES
 from vtg.training.rl.policy import Policy
+from vtg.training.rl.prompt_batches import PromptBatches
 from vtg.training.rl.rewards.mixture import Term
 from vtg.training.rl.rewards.trl_functions import reward_functions
 from vtg.training.rl.rollout_batch import MicroBatch, SampledRollout, SavedRollout
 from vtg.training.rl.rollout_resume import ResumableRollouts
 from vtg.training.rl.rollouts import MicroStep, Rollout, RolloutLoader
-from vtg.training.stopping import StopOnSignal
 
 CHECKED_TRL = ("1.16",)
 """Versions of TRL whose trainer this subclass was read against and tested with."""
@@ -63,6 +57,9 @@ class VideoGRPOTrainer(ResumableRollouts):
 
     Args:
         model: a plain Qwen-VL model or a PeftModel on one.
+        shares_prompts: a prompt runs once for all of its completions.
+        prompt_batches: what a micro-batch may hold, which a checkpoint records.
+        has_max_steps: `trainer.max_steps` was set, a budget that another world size does not change.
         train_dataset: prompts without answers (`GroundingDataset(answers=False)`).
         loader: this rank's stream of prompts.
         costs: (samples,) of each prompt, as the loader's plan counts them.
@@ -79,18 +76,22 @@ class VideoGRPOTrainer(ResumableRollouts):
         *,
         model: Any,
         args: GRPOConfig,
-        config: RLConfig,
+        rollout: RolloutConfig,
+        curriculum: CurriculumConfig,
+        shares_prompts: bool,
+        prompt_batches: PromptBatches,
+        has_max_steps: bool,
         train_dataset: GroundingDataset,
         loader: RolloutLoader,
         costs: np.ndarray,
         terms: Sequence[Term],
         record: IoURecord,
-        report: SkipReport,
         **kwargs: Any,
     ) -> None:
         check_trl()
         self.prompts, self.loader, self.costs, self.record = train_dataset, loader, costs, record
-        self.config, self.report, self.base = config, report, base_model(config.model)
+        self.rollout_settings, self.curriculum = rollout, curriculum
+        self.prompt_batches, self.has_max_steps = prompt_batches, has_max_steps
         args.reward_weights = [term.weight for term in terms]
         given: dict[str, Any] = args.generation_kwargs or {}  # type: ignore[assignment]
         # A sampled vision token would be taken for a frame in the next forward.
@@ -106,9 +107,9 @@ class VideoGRPOTrainer(ResumableRollouts):
             accelerator=self.accelerator,
             args=args,
             pad_token_id=self.pad_token_id,
-            shares=shares_prompts(config),
+            shares=shares_prompts,
         )
-        self.engine = ENGINES[config.rollout.engine](self)
+        self.engine = ENGINES[rollout.engine](self)
         # To TRL this means: the engine gives log-probs of its own, so importance sampling must correct for them.
         self.use_vllm = self.engine.own_model
         self._sampled: SampledRollout | None = None
@@ -121,15 +122,8 @@ class VideoGRPOTrainer(ResumableRollouts):
         self._scores: dict[str, Any] = {}
         self.means: defaultdict[str, list[float]] = defaultdict(list)  # of what is logged, since the last entry
         self.begin_interval()
-        self.plateau = Plateau(config.curriculum)
-        self.stop = StopOnSignal()
-        # Progress prints the losses; the Trainer's own printer would print each entry a second time.
-        self.remove_callback(PrinterCallback)
-        self.train_log = TrainLog(Path(config.output_dir) / "train_log.jsonl")
-        for callback in (SaveBest(), Progress(), self.train_log, self.stop, StreamPosition(self)):
-            self.add_callback(callback)
-        if config.evaluation.early_stopping_patience and self.eval_dataset is not None:
-            self.add_callback(EarlyStoppingCallback(config.evaluation.early_stopping_patience))
+        self.plateau = Plateau(curriculum)
+        self.add_callback(StreamPosition(self))
         if isinstance(self.model, PeftModel):
             # TRL keeps the reference policy as a second adapter, rebuilt at each start: it would double a checkpoint.
             adapter: Any = self.model

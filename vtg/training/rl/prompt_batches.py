@@ -11,8 +11,8 @@ from trl.trainer.grpo_config import GRPOConfig
 from vtg.annotations.sample_table import SampleTable
 from vtg.batching.cost import sample_costs, video_facts
 from vtg.batching.prompt_plan import plan_fixed_prompts, plan_prompts
-from vtg.config.derived import longest_clip_tokens, shares_prompts
-from vtg.config.schema import RLConfig
+from vtg.config.data_settings import BatchingConfig, DataConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.data.grounding_dataset import GroundingDataset
 from vtg.errors import ConfigError
 from vtg.training.rl.rollouts import Plan
@@ -33,34 +33,45 @@ class PromptBatches:
     accumulation: int
 
     @classmethod
-    def of(cls, config: RLConfig, arguments: GRPOConfig) -> "PromptBatches":
-        """Those of a run with these settings."""
+    def of(cls, arguments: GRPOConfig, batching: BatchingConfig, *, longest: int) -> "PromptBatches":
+        """Those of a run with these settings, whose longest prompt has `longest` tokens."""
         return cls(
             prompts=arguments.per_device_train_batch_size // (arguments.num_generations or 1),
-            budget=budget(config, arguments),
-            max_batch_size=config.batching.max_batch_size or 0,
+            budget=budget(arguments, batching, longest=longest),
+            max_batch_size=batching.max_batch_size or 0,
             steps=arguments.steps_per_generation or 1,
             accumulation=arguments.gradient_accumulation_steps,
         )
 
 
-def prompt_costs(config: RLConfig, prompts: GroundingDataset, arguments: GRPOConfig) -> np.ndarray:
+def prompt_costs(
+    prompts: GroundingDataset,
+    arguments: GRPOConfig,
+    *,
+    batching: BatchingConfig,
+    data: DataConfig,
+    video: VideoConfig,
+    shares: bool,
+) -> np.ndarray:
     """(N,) what the group of each prompt takes of a micro-batch's budget: tokens of the prompt, once or with each
     completion, and of all completions; seconds under `by: duration`. The main process computes it for all.
+
+    Args:
+        shares: a prompt runs once for all of its completions.
     """
     shared: list[np.ndarray | None] = [None]
     # One rank reads the headers of the videos: all of them at once would only slow a shared disk.
     if arguments.process_index == 0:
         samples, facts = SampleTable.of(prompts.samples), None
-        if config.batching.by == "tokens":
-            index = VideoIndex.beside(config.data.annotation_file, config.data.index_file)
+        if batching.by == "tokens":
+            index = VideoIndex.beside(data.annotation_file, data.index_file)
             facts = video_facts(samples.videos()[0], video_dir=prompts.video_dir, index=index, progress=True)
-        shape: Any = {"task": prompts.task, "processor": prompts.processor, "video": config.video}
+        shape: Any = {"task": prompts.task, "processor": prompts.processor, "video": video}
         costs = sample_costs(samples, facts, **shape)
         # Unshared, the prompt runs once for each completion, and costs as much.
-        times = 1 if shares_prompts(config) else arguments.num_generations or 1
+        times = 1 if shares else arguments.num_generations or 1
         in_tokens = times * costs.tokens.astype(np.float64) + completion_tokens(arguments)
-        shared = [costs.seconds if config.batching.by == "duration" else in_tokens]
+        shared = [costs.seconds if batching.by == "duration" else in_tokens]
     (result,) = broadcast_object_list(shared)
     assert result is not None
     return result
@@ -71,12 +82,10 @@ def completion_tokens(arguments: GRPOConfig) -> int:
     return (arguments.num_generations or 0) * (arguments.max_completion_length or 0)
 
 
-def budget(config: RLConfig, arguments: GRPOConfig) -> float:
+def budget(arguments: GRPOConfig, batching: BatchingConfig, *, longest: int) -> float:
     """What a micro-batch may cost, in seconds or tokens."""
-    batching = config.batching
     if batching.by == "duration":
         return batching.target_batch_duration
-    longest = longest_clip_tokens(config.video, config.model)
     return float(batching.target_batch_tokens or longest + completion_tokens(arguments))
 
 
@@ -85,25 +94,22 @@ def plan(
     epoch: int,
     ranks: int,
     *,
-    config: RLConfig,
+    batching: BatchingConfig,
     costs: np.ndarray,
-    arguments: GRPOConfig,
-    size: PromptBatches | None = None,
+    size: PromptBatches,
+    seed: int,
 ) -> Plan:
     """The rollouts of a pass over the chosen samples, for all ranks; of the first, the costliest micro-batch first.
-
-    `size`: of other batches than the settings say, which a pass began with.
 
     Raises:
         ConfigError: prompts over the budget, where `batching.oversize` is `error`.
     """
-    size = size or PromptBatches.of(config, arguments)
     steps = size.steps
-    shape: Any = {"ranks": ranks, "seed": config.seed, "epoch": epoch, "steps_multiple": steps}
-    order, batching = np.asarray(chosen, np.int64), config.batching
+    shape: Any = {"ranks": ranks, "seed": seed, "epoch": epoch, "steps_multiple": steps}
+    order = np.asarray(chosen, np.int64)
     if batching.by == "fixed":
         # Seeded by pass: a resumed run plans the same rollouts.
-        shuffled = np.random.default_rng((config.seed, epoch)).permutation(order)
+        shuffled = np.random.default_rng((seed, epoch)).permutation(order)
         batches = plan_fixed_prompts(len(costs), batch_size=size.prompts, order=shuffled, **shape)
     else:
         limit = size.budget

@@ -36,6 +36,8 @@ class ResumableRollouts(RolloutSampling):
     """The part of `VideoGRPOTrainer` that saves and restores the stream of prompts and the rollout in training."""
 
     train_log: TrainLog
+    prompt_batches: PromptBatches
+    has_max_steps: bool
     _sampled: SampledRollout | None
     _saved: SavedRollout | None
     """A rollout of the checkpoint, until its prompts come out of the loader."""
@@ -51,7 +53,7 @@ class ResumableRollouts(RolloutSampling):
         if is_main_process():
             self.record.write(checkpoint / RECORD_FILE)
             state = {"loader": asdict(self.loader.state), "plateau": self.plateau.state()}
-            state |= {"batches": asdict(PromptBatches.of(self.config, self.args))}
+            state |= {"batches": asdict(self.prompt_batches)}
             write_json(
                 checkpoint / STATE_FILE, state | {"log_lines": self.train_log.lines, "ranks": self.args.world_size}
             )
@@ -62,18 +64,18 @@ class ResumableRollouts(RolloutSampling):
         """
         state = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
         ranks, step = state["ranks"], int(checkpoint.name.rpartition("-")[2])
-        size = PromptBatches.of(self.config, self.args)
+        size = self.prompt_batches
         before = PromptBatches(**state["batches"]) if "batches" in state else size
         planner: Any = self.loader.plan
         planned = partial(planner, size=before) if before != size else None
         self.loader.resume(RolloutState(**state["loader"]), ranks=ranks, plan=planned)
-        self.plateau = Plateau.load(state["plateau"], self.config.curriculum)
+        self.plateau = Plateau.load(state["plateau"], self.curriculum)
         saved = IoURecord.read(checkpoint / RECORD_FILE, self.prompts.samples)
         # In place: the loader's `choose` holds this very record.
         self.record.iou, self.record.met, self.record.step = saved.iou, saved.met, saved.step
         self.train_log.lines = state["log_lines"]
         if is_main_process():
-            drop_completions(Path(self.config.output_dir), after=step)
+            drop_completions(Path(str(self.args.output_dir)), after=step)
         # A saved rollout is one rank's share of one plan: with another world size or batches it fits no rank.
         if ranks != self.args.world_size or before != size:
             self._recount_steps(checkpoint, step, ranks)
@@ -88,12 +90,11 @@ class ResumableRollouts(RolloutSampling):
         """Recounts the steps done where the world size or the batches changed, since a pass now takes more or fewer."""
         planned = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)).max_steps
         # max_steps that the user set is a budget of optimizer steps: those done stay done, whatever a pass takes now.
-        is_asked = (self.config.trainer.get("max_steps") or -1) > 0
-        steps = step if is_asked else round(step * self.args.max_steps / planned)
+        steps = step if self.has_max_steps else round(step * self.args.max_steps / planned)
         log.info("%d ranks go on from %d: step %d of %d", self.args.world_size, ranks, steps, self.args.max_steps)
         self.recount_steps(checkpoint, steps)
         if is_main_process():
-            set_completions_aside(Path(self.config.output_dir), since=steps, folder=f"on_{ranks}_ranks")
+            set_completions_aside(Path(str(self.args.output_dir)), since=steps, folder=f"on_{ranks}_ranks")
 
     @property
     def _rollout_file(self) -> str:

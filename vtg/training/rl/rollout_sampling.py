@@ -16,7 +16,7 @@ from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from vtg.annotations.sample import Sample
-from vtg.config.schema import RLConfig
+from vtg.config.rl_settings import CurriculumConfig, RolloutConfig
 from vtg.data.grounding_dataset import GroundingDataset, GroundingItem
 from vtg.ranks import is_main_process
 from vtg.training.grounding_trainer import GroundingTrainer
@@ -38,7 +38,8 @@ log = logging.getLogger(__name__)
 class RolloutSampling(GroundingTrainer, GRPOTrainer):
     """The part of `VideoGRPOTrainer` that turns the prompts of a `Rollout` into a `SampledRollout`."""
 
-    config: RLConfig  # type: ignore[assignment]
+    rollout_settings: RolloutConfig
+    curriculum: CurriculumConfig
     args: GRPOConfig  # type: ignore[assignment]
     num_generations: int
     prompts: GroundingDataset
@@ -64,8 +65,8 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
 
     def _sample_rollout(self, rollout: Rollout) -> SampledRollout:
         sampled = self._sample_and_score(rollout.indices, rollout.items)
-        if self.config.curriculum.zero_variance == "resample":
-            for attempt in range(self.config.curriculum.resample_rounds):
+        if self.curriculum.zero_variance == "resample":
+            for attempt in range(self.curriculum.resample_rounds):
                 # Reduced over ranks before the decision: sampling is collective, so all ranks draw again or none does.
                 dead = self.accelerator.reduce((~sampled.live).sum(), reduction="sum")
                 if not int(dead):  # type: ignore[call-overload]
@@ -88,7 +89,7 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
                 # TRL logs the prompt of each row; what the model gets is `_current_batches` (`_tokenize_prompts`).
                 row["prompt"] = [{"role": "user", "content": row["sample"].query}]
                 rows += [dict(row) for _ in range(self.num_generations)]
-                self.report.add([item.skipped] if item.skipped is not None else [])
+                self.parts.report.add([item.skipped] if item.skipped is not None else [])
                 self.policy.counts += Counter({f"clips/{name}": count for name, count in item.counts.items()})
             batches.append(MicroBatch(prompts, slice(start, len(rows)), self.num_generations))
         self._current_batches = batches
@@ -135,11 +136,11 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
                 self.plateau.feed(sum(row["reward"] for row in written) / len(written))
         if is_main_process():
             write_completions(
-                Path(self.config.output_dir), self.state.global_step, written, begin=not self._rollout_logged
+                Path(str(self.args.output_dir)), self.state.global_step, written, begin=not self._rollout_logged
             )
         self._rollout_logged = True
         live = ~skipped
-        if self.config.curriculum.zero_variance != "keep":
+        if self.curriculum.zero_variance != "keep":
             live &= varies
         return live
 
@@ -204,7 +205,7 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
         Raises:
             RunError: the token ids or log-probs differ.
         """
-        rollout = self.config.rollout
+        rollout = self.rollout_settings
         if not self.engine.own_model:
             return
         # Spread over the whole list: neighbours are often queries of one video.

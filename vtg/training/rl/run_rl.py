@@ -1,6 +1,5 @@
 """Reinforcement learning with GRPO on TRL: from settings to a trained policy."""
 
-import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import fields
@@ -12,6 +11,8 @@ from trl.trainer.grpo_config import GRPOConfig
 
 from vtg.annotations.sample_table import SampleTable
 from vtg.config.argument_values import number_of
+from vtg.config.derived import longest_clip_tokens, shares_prompts
+from vtg.config.rl_settings import CurriculumConfig
 from vtg.config.schema import RLConfig
 from vtg.errors import ConfigError
 from vtg.logs import start_logging
@@ -44,7 +45,7 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
     # Before any model loads: what is wrong with versions or settings should show within seconds.
     check_trl()
     arguments = grpo_arguments(config)
-    engines.check(config, arguments)
+    engines.check(config.rollout.engine, arguments, given=config.rl, pads=config.video.pad)
     if config.model.attention not in ("auto", "sdpa") and config.rollout.share_prompt:
         log.warning(
             "model.attention = %s cannot share prompts: each is run %d times, once a completion; set "
@@ -55,15 +56,20 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
     # vLLM processes the frames itself; transformers needs the features alone.
     keep_clips = config.rollout.engine != "transformers"
     prompts = run.dataset(run.splits.train, training=True, answers=False, keep_clips=keep_clips)
-    costs, size = prompt_costs(config, prompts, arguments), PromptBatches.of(config, arguments)
+    shares = shares_prompts(config.rollout, config.model)
+    costs = prompt_costs(
+        prompts, arguments, batching=config.batching, data=config.data, video=config.video, shares=shares
+    )
+    longest = longest_clip_tokens(config.video, config.model)
+    size = PromptBatches.of(arguments, config.batching, longest=longest)
     if config.batching.oversize == "skip":
         prompts.leave_out(costs > size.budget, run.report, budget=size.budget)
         costs = costs[costs <= size.budget]
     record = curriculum.IoURecord.start(prompts.samples)
     loader = RolloutLoader(
         prompts,
-        choose=lambda epoch: _choose(record, config, epoch),
-        plan=partial(plan, config=config, costs=costs, arguments=arguments),
+        choose=lambda epoch: _choose(record, config.curriculum, epoch, seed=config.seed),
+        plan=partial(plan, batching=config.batching, costs=costs, size=size, seed=config.seed),
         rank=arguments.process_index,
         ranks=arguments.world_size,
         iterations=arguments.num_iterations,
@@ -94,7 +100,12 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
     trainer = VideoGRPOTrainer(
         model=model,
         args=arguments,
-        config=config,
+        parts=run.trainer_parts(),
+        rollout=config.rollout,
+        curriculum=config.curriculum,
+        shares_prompts=shares,
+        prompt_batches=size,
+        has_max_steps=(config.trainer.get("max_steps") or -1) > 0,
         train_dataset=prompts,
         eval_dataset=run.validation,
         processing_class=run.processor,
@@ -102,9 +113,10 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
         costs=costs,
         terms=terms,
         record=record,
-        report=run.report,
     )
-    run.train_and_test(trainer, continued=continued, before=partial(_check_start, run, trainer))
+    run.train_and_test(
+        trainer, continued=continued, before=partial(_check_start, run, trainer, config.rollout.min_parsed)
+    )
 
 
 def grpo_arguments(config: RLConfig) -> GRPOConfig:
@@ -122,16 +134,15 @@ def grpo_arguments(config: RLConfig) -> GRPOConfig:
     prompts = config.trainer.get("per_device_train_batch_size", 1) if config.batching.by == "fixed" else 1
     # TRL counts completions here.
     rows = prompts * group
-    trainer = dataclasses.replace(config, trainer=config.trainer | {"per_device_train_batch_size": rows})
     # ignore_data_skip: the stream resumes by itself, without replaying batches.
-    more = {"per_device_eval_batch_size": group, "ignore_data_skip": True}
-    arguments = training_arguments(trainer, GRPOConfig, **given, **more)
+    more = {"per_device_train_batch_size": rows, "per_device_eval_batch_size": group, "ignore_data_skip": True}
+    arguments = training_arguments(config, GRPOConfig, **given, **more)
     assert isinstance(arguments, GRPOConfig)
     return arguments
 
 
-def _choose(record: curriculum.IoURecord, config: RLConfig, epoch: int) -> list[int]:
-    choice = curriculum.choose(record, config.curriculum, epoch=epoch, seed=config.seed)
+def _choose(record: curriculum.IoURecord, settings: CurriculumConfig, epoch: int, *, seed: int) -> list[int]:
+    choice = curriculum.choose(record, settings, epoch=epoch, seed=seed)
     if choice.note:
         log.warning("curriculum: %s", choice.note)
     log.info("pass %d: %d of %d samples", epoch + 1, len(choice.indices), len(record))
@@ -150,19 +161,18 @@ def _set_steps(arguments: GRPOConfig, loader: RolloutLoader) -> None:
     )
 
 
-def _check_start(run: TrainingRun, trainer: VideoGRPOTrainer) -> None:
+def _check_start(run: TrainingRun, trainer: VideoGRPOTrainer, min_parsed: float) -> None:
     """Ends the run where the engine does not agree with training.
 
     Warns where most answers of the model that training starts from cannot be read: it would learn nothing.
     """
     trainer.check_engine()
-    config = trainer.config
     answers = run.path / FILES["base"]
     rows = read_jsonl(answers) if answers.is_file() else []
     parsed = sum(row["status"] == Status.OK for row in rows)
-    if rows and parsed < config.rollout.min_parsed * len(rows):
+    if rows and parsed < min_parsed * len(rows):
         log.warning(
             "only %d of %d answers of %s could be read (rollout.min_parsed = %s): rewards will mostly be 0; fine-tune "
             "it first (train_sft.py, then model.path=outputs/sft_tiny_demo), or check task.answer; an answer: %r",
-            *(parsed, len(rows), config.model.path, config.rollout.min_parsed, rows[0]["text"][:200]),
+            *(parsed, len(rows), run.config.model.path, min_parsed, rows[0]["text"][:200]),
         )

@@ -76,9 +76,9 @@ class VLLMEngine:
             accelerator=trainer.accelerator,
             args=trainer.args,
             processor=trainer.processing_class,
-            video=trainer.config.video,
+            video=trainer.parts.saved.video,
             stop_ids=trainer.eos_token_ids,
-            max_length=trainer.config.model.max_length,
+            max_length=trainer.parts.saved.model.max_length,
         )
 
     def sync(self, model: Any, step: int) -> None:

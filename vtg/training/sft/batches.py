@@ -22,7 +22,6 @@ from vtg.batching import Plan, PlanStatistics
 from vtg.batching.cost import SampleCosts, sample_costs, video_facts
 from vtg.config.data_settings import BatchingConfig, DataConfig
 from vtg.config.derived import is_packed
-from vtg.config.schema import SFTConfig
 from vtg.config.video_settings import VideoConfig
 from vtg.data.grounding_dataset import GroundingDataset
 from vtg.data.skip_report import SkipReport
@@ -31,7 +30,7 @@ from vtg.ranks import is_main_process
 from vtg.storage.json_files import write_json
 from vtg.training.batch_log import log_target
 from vtg.training.sft.epoch_position import Position
-from vtg.training.sft.planner import Planner, batch_budget, make_planner, over_budget
+from vtg.training.sft.planner import Planner, make_planner, over_budget
 from vtg.video.video_index import VideoIndex
 
 log = logging.getLogger(__name__)
@@ -114,16 +113,25 @@ class PlannedLoader(DataLoader):
 
 
 def plan_batches(
-    config: SFTConfig, dataset: GroundingDataset, arguments: TrainingArguments, *, report: SkipReport
+    dataset: GroundingDataset,
+    arguments: TrainingArguments,
+    *,
+    batching: BatchingConfig,
+    data: DataConfig,
+    video: VideoConfig,
+    budget: float,
+    report: SkipReport,
 ) -> PlannedBatches:
     """This rank's batches of a training set; samples that no batch can hold are taken out of it, where that is set.
+
+    Args:
+        budget: what a batch may cost, in tokens or seconds; see `batch_budget`.
 
     Raises:
         ConfigError: samples over the budget, or a plan that cannot be.
     """
-    batching, budget = config.batching, batch_budget(config.batching, config.video, config.model)
     samples = SampleTable.of(dataset.samples)
-    costs = _costs_on_all_ranks(samples, dataset, config.data, config.video, reads_videos=_needs_tokens(batching))
+    costs = _costs_on_all_ranks(samples, dataset, data, video, reads_videos=_needs_tokens(batching))
     # Before the plan, which has no place for a sample that no batch can hold.
     over = over_budget(batching, samples, costs, budget=budget)
     if over.any():
@@ -137,13 +145,13 @@ def plan_batches(
         budget=budget,
         batch_size=arguments.per_device_train_batch_size,
         accumulation=arguments.gradient_accumulation_steps,
-        seed=config.seed,
+        seed=arguments.seed,
     )
     batches = PlannedBatches(planner, rank=arguments.process_index, ranks=arguments.world_size, dataset=dataset)
     expected = planner.statistics(planner.epoch(0, arguments.world_size))
     _log_plan(planner, expected, costs, ranks=arguments.world_size)
     if arguments.process_index == 0:
-        write_json(Path(config.output_dir) / PLAN_FILE, asdict(expected) | {"by": batching.by})
+        write_json(Path(str(arguments.output_dir)) / PLAN_FILE, asdict(expected) | {"by": batching.by})
     return batches
 
 

@@ -14,6 +14,7 @@ from vtg.models.loading import prepare_training
 from vtg.training.hf_arguments import training_arguments
 from vtg.training.run import TrainingRun
 from vtg.training.sft.batches import plan_batches
+from vtg.training.sft.planner import batch_budget
 from vtg.training.sft.sft_trainer import SFTTrainer
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,15 @@ def train(config: SFTConfig) -> None:
     _warn_of_other_settings(Settings(config.model, config.video, config.task))
     run = TrainingRun(config)
     train_set = run.dataset(run.splits.train, training=True)
-    batches = plan_batches(config, train_set, arguments, report=run.report)
+    batches = plan_batches(
+        train_set,
+        arguments,
+        batching=config.batching,
+        data=config.data,
+        budget=batch_budget(config.batching, config.video, config.model),
+        video=config.video,
+        report=run.report,
+    )
     # After reading and planning, so that no number they may draw changes the weights of LoRA.
     set_seed(config.seed)
     continued = isinstance(run.model, PeftModel)
@@ -42,9 +51,9 @@ def train(config: SFTConfig) -> None:
         eval_dataset=run.validation,
         data_collator=TrainingCollator(run.processor.tokenizer.pad_token_id, config.batching),  # type: ignore[attr-defined]
         processing_class=run.processor,
-        config=config,
-        report=run.report,
+        parts=run.trainer_parts(),
         batches=batches,
+        attention=config.model.attention,
     )
     run.train_and_test(trainer, continued=continued)
 

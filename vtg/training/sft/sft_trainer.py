@@ -11,25 +11,18 @@ from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import EarlyStoppingCallback
-from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import seed_worker
 
-from vtg.config.schema import SFTConfig
 from vtg.data.encoding import IGNORE_INDEX
 from vtg.data.packing import attention
-from vtg.data.skip_report import SkipReport
 from vtg.data.workers import worker_context
-from vtg.models.checkpoint import base_model
 from vtg.models.loading import choose_attention
 from vtg.ranks import is_main_process
 from vtg.training.batch_log import BatchSizes
-from vtg.training.grounding_trainer import GroundingTrainer, SaveBest
+from vtg.training.grounding_trainer import GroundingTrainer
 from vtg.training.guard import StepBatch
-from vtg.training.progress import Progress, TrainLog
 from vtg.training.sft.batches import PlannedBatches, PlannedLoader
 from vtg.training.sft.epoch_position import Position
-from vtg.training.stopping import StopOnSignal
 
 BATCH_COUNTS = ("samples", "batches", "tokens", "slots")
 """A collator's counts of its batches; `slots` are the tokens that are computed, padding included."""
@@ -45,6 +38,9 @@ def epoch_and_batches(global_step: int, batches: int, accumulation: int) -> tupl
 class SFTTrainer(GroundingTrainer):
     """The Trainer with planned batches and the loss on answer tokens alone.
 
+    Args:
+        attention: the kernel, as `model.attention` names it.
+
     Attributes:
         batches: this rank's.
         shift: as in `Position`.
@@ -52,27 +48,19 @@ class SFTTrainer(GroundingTrainer):
 
     shift: int = 0
 
-    def __init__(self, *, config: SFTConfig, report: SkipReport, batches: PlannedBatches, **kwargs: Any) -> None:
+    def __init__(self, *, batches: PlannedBatches, attention: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.config, self.report, self.batches = config, report, batches
+        self.batches, self._kernel = batches, attention
         self.counts: Counter[str] = Counter()
         self.sizes = BatchSizes()
         self.begin_interval()
-        self.base = base_model(config.model)
         self.model_accepts_loss_kwargs = True  # num_items_in_batch reaches compute_loss, which divides by it
-        self.stop = StopOnSignal()
-        self.remove_callback(PrinterCallback)  # prints each log entry as a dict into the progress bar
-        self.train_log = TrainLog(Path(config.output_dir) / "train_log.jsonl")
-        for callback in (SaveBest(), Progress(), self.train_log, self.stop):
-            self.add_callback(callback)
-        if config.evaluation.early_stopping_patience and self.eval_dataset is not None:
-            self.add_callback(EarlyStoppingCallback(config.evaluation.early_stopping_patience))
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Mean cross-entropy over the answer tokens of the whole accumulated batch, on all ranks."""
-        self.report.add(inputs.pop("skipped"))
+        self.parts.report.add(inputs.pop("skipped"))
         del inputs["rows"]
         counts = inputs.pop("counts")
         self.counts += counts
@@ -168,7 +156,7 @@ class SFTTrainer(GroundingTrainer):
             return inputs
         plain: Any = self.accelerator.unwrap_model(model)
         dtype = torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else plain.dtype
-        implementation = choose_attention(self.config.model.attention, self.args.device)
+        implementation = choose_attention(self._kernel, self.args.device)
         return attention(inputs, dtype=dtype, implementation=implementation)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

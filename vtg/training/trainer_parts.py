@@ -1,0 +1,27 @@
+"""What a trainer of either kind is given by its run, besides what the Hugging Face Trainer takes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vtg.config.task_settings import EvaluationConfig
+from vtg.data.skip_report import SkipReport
+from vtg.models.checkpoint import Settings
+
+
+@dataclass(frozen=True)
+class TrainerParts:
+    """What `GroundingTrainer` needs to evaluate, to save and to report.
+
+    Attributes:
+        evaluation: how validation and test generate.
+        saved: settings written beside every checkpoint; their model is the one that an adapter was trained on.
+        on_nan: what a loss or gradient that is not finite does, as the setting of that name.
+        remedies: what lowers the memory of a training step, the least harm first.
+        report: to which samples that cannot be read are added.
+    """
+
+    evaluation: EvaluationConfig
+    saved: Settings
+    on_nan: str
+    remedies: Sequence[str]
+    report: SkipReport
