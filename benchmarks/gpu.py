@@ -107,6 +107,7 @@ def run(name: str, section: Section, bench: "Bench", found: dict[str, Any]) -> d
 def table(name: str, ended: dict[str, Any], found: dict[str, Any]) -> str:
     """Markdown: figures of the section in a row each, and a table for each group of cases."""
     lines = [f"\n## {name}: {ended['status']}, {ended.get('seconds', 0)} s"]
+    found = {key: value for key, value in found.items() if value != {}}  # a section that failed may leave some
     groups = {key: value for key, value in found.items() if isinstance(value, dict)}
     nested = {key: value for key, value in groups.items() if value and all(isinstance(x, dict) for x in value.values())}
     plain = {key: {"": value} for key, value in found.items() if key not in groups}
@@ -122,8 +123,8 @@ def table(name: str, ended: dict[str, Any], found: dict[str, Any]) -> str:
 def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
-    if isinstance(value, list) and value and isinstance(value[0], str):
-        return value[-1]  # the last of several lines; the JSON has all
+    if isinstance(value, list) and value and isinstance(value[0], (str, float)):
+        return f"… {_text(value[-1])}"  # the last of several lines or losses; the JSON has all
     return "" if value is None else str(value)
 
 

@@ -25,7 +25,7 @@ LAST_LINES = 12
 
 # A demo's program imports for some 10 s and trains for some 20; one that hangs must not take the other sections' time.
 # On a CPU DeepSpeed first builds a C++ extension, for minutes where others compute too.
-PROGRAM_S = {True: 120.0, False: 400.0}
+PROGRAM_S, PROGRAM_ON_CPU_S = 120.0, 400.0
 
 SHORT_RUN = (
     *("trainer.eval_strategy=no", "trainer.save_strategy=steps", "trainer.save_steps=1000", "trainer.logging_steps=1"),
@@ -94,7 +94,7 @@ def deepspeed(bench: Bench, found: dict[str, Any]) -> None:
 
 def _run(bench: Bench, found: dict[str, Any], name: str, words: list[str]) -> dict[str, Any]:
     """Runs a program of vtg from the repository; keeps its exit code, seconds and what it said of its device."""
-    limit_s = max(1.0, min(PROGRAM_S[bench.on_gpu], bench.seconds_left()))
+    limit_s = max(1.0, min(PROGRAM_S if bench.on_gpu else PROGRAM_ON_CPU_S, bench.seconds_left()))
     start = time.perf_counter()
     try:
         done = subprocess.run(
