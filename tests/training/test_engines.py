@@ -11,6 +11,7 @@ from peft import LoraConfig, get_peft_model
 from rl_runs import build, compose, overrides, window
 
 from vtg.config.schema import RLConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import encode
 from vtg.decoding.adapter_merging import iter_merged_weights
 from vtg.decoding.sampling import forward_log_probs, sample
@@ -21,7 +22,7 @@ from vtg.training.rl.engine_protocol import Completions, Engine, GreedyCompletio
 from vtg.training.rl.engines import TransformersEngine, check_parity
 from vtg.training.rl.grpo_trainer import VideoGRPOTrainer
 from vtg.training.rl.run_rl import grpo_arguments
-from vtg.training.rl.vllm_engine import unexpanded
+from vtg.training.rl.vllm_engine import VLLMEngine, unexpanded
 
 
 @pytest.fixture(scope="module")
@@ -276,3 +277,21 @@ def test_the_default_engine_needs_nothing(demo_dir, tmp_path):
     config = compose(overrides(demo_dir, tmp_path))
     check(config)
     assert dataclasses.asdict(config.rollout)["engine"] == "transformers"
+
+
+def test_vllm_is_refused_for_a_family_whose_times_it_does_not_read(qwen2_5_vl):
+    nothing: Any = None
+    with pytest.raises(ConfigError) as error:
+        VLLMEngine(
+            nothing,
+            accelerator=nothing,
+            args=nothing,
+            processor=qwen2_5_vl.processor,
+            video=VideoConfig(),
+            stop_ids=[],
+            max_length=1,
+        )
+    assert str(error.value) == (
+        "rollout.engine = 'vllm': Qwen2.5-VL is told the time by position ids, which vLLM makes of an average "
+        "frame rate; use a Qwen3-VL model, or rollout.engine=transformers"
+    )
