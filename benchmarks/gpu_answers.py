@@ -29,7 +29,7 @@ from vtg.evaluation.generate import generate
 from vtg.memory.estimate import estimate
 from vtg.memory.parameters import Shape
 from vtg.memory.training_load import Batch
-from vtg.memory.workload import training_setup
+from vtg.memory.workload import Workload
 from vtg.models.loading import prepare_training
 
 GRPO_WAYS = ("vtg", "naive")
@@ -51,7 +51,7 @@ def decode(bench: Bench, found: dict[str, Any]) -> None:
     share_prompts(plain)
     features = {key: value.to(bench.device) for key, value in item.features.items()}
     length, vision = len(features["input_ids"]), int((features["mm_token_type_ids"] == 2).sum())
-    setup = training_setup(config, gpu=bench.on_gpu, ranks=1)
+    setup = Workload(config).training_setup(gpu=bench.on_gpu, ranks=1)
     found |= {"prompt_tokens": length, "completions": scale.group, "new_tokens": scale.new_tokens}
 
     with torch.autocast(bench.device, dtype=torch.bfloat16, enabled=bench.on_gpu):

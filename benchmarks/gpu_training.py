@@ -22,13 +22,15 @@ from vtg.errors import RunError
 from vtg.memory.estimate import estimate
 from vtg.memory.parameters import Shape
 from vtg.memory.training_load import Batch
-from vtg.memory.workload import training_setup
+from vtg.memory.workload import Workload
+from vtg.models.checkpoint import Settings, base_model
 from vtg.models.loading import prepare_training
 from vtg.training.hf_arguments import training_arguments
 from vtg.training.progress import Progress
 from vtg.training.sft.batches import PlannedBatches
 from vtg.training.sft.planner import make_planner
 from vtg.training.sft.sft_trainer import SFTTrainer
+from vtg.training.trainer_parts import TrainerParts
 
 
 class StepClock(TrainerCallback):
@@ -97,8 +99,14 @@ def sft_trainer(bench: Bench, config: SFTConfig, dataset: GroundingDataset, mode
         train_dataset=dataset,
         data_collator=TrainingCollator(bench.processor.tokenizer.pad_token_id, config.batching),
         processing_class=bench.processor,
-        config=config,
-        report=SkipReport(bench.folder / "skipped.jsonl", max_bad_share=1.0),
+        parts=TrainerParts(
+            evaluation=config.evaluation,
+            saved=Settings(base_model(config.model), config.video, config.task),
+            on_nan=config.on_nan,
+            remedies=(),
+            report=SkipReport(bench.folder / "skipped.jsonl", max_bad_share=1.0),
+        ),
+        attention=config.model.attention,
         batches=PlannedBatches(planner, rank=0, ranks=1, dataset=dataset),
     )
     trainer.remove_callback(Progress)  # its bar would stand between the tables
@@ -138,7 +146,7 @@ def _case(
     dataset = bench.dataset(counts, training=True)
     trainer = sft_trainer(bench, config, dataset, model)
     batch = _as_batch(trainer, packing=packing)
-    expected = estimate(own, batch, training_setup(config, gpu=bench.on_gpu, ranks=1))
+    expected = estimate(own, batch, Workload(config).training_setup(gpu=bench.on_gpu, ranks=1))
     lengths = [len(dataset[at].features["input_ids"]) for at in range(len(counts))]
     result: dict[str, Any] = {
         "model": PUBLISHED.get(size, size),

@@ -29,6 +29,17 @@ def test_a_benchmark_runs_and_prints_its_table(words):
     assert "|---" in done.stdout or done.stdout.startswith("| ")
 
 
+@pytest.mark.slow
+def test_the_gpu_run_still_fits_the_trainers_that_it_builds(tmp_path):
+    out = tmp_path / "gpu.json"
+    words = ("--reduced", "--only", "sft,decode", "--budget-s", "600", "--json", str(out))
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=ROOT)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    found = json.loads(out.read_text())
+    assert found["decode_ms"] == found["decode"]["ms_a_token"] and "| one clip, LoRA |" in done.stdout
+
+
 @pytest.mark.soak
 def test_every_section_of_the_gpu_run_succeeds_reduced(tmp_path):
     out = tmp_path / "gpu.json"
