@@ -79,9 +79,14 @@ def read_clip(path: Path | None, *, frames: int, size: tuple[int, int]) -> Any:
 
     if path is None:
         return random_clip(frames, size)
-    clip = np.load(path)
+    try:
+        clip, told = np.load(path), ""
+    except (ValueError, EOFError, OSError) as error:
+        clip, told = np.empty(0), f" ({str(error).splitlines()[0]})"
     if clip.ndim != 4 or clip.shape[1] != 3 or clip.dtype != np.uint8 or len(clip) < frames or min(clip.shape[2:]) < 32:
-        sys.exit(f"--clip {path}: {clip.dtype} {clip.shape}; it must be uint8 (T, 3, H, W), T >= {frames}, H, W >= 32")
+        found = f"{clip.dtype} {clip.shape}" if not told else f"no array{told}"
+        print(f"--clip {path}: {found}; it must be uint8 (T, 3, H, W), T >= {frames}, H, W >= 32", file=sys.stderr)
+        sys.exit(2)
     height, width = (side // 32 * 32 for side in clip.shape[2:])  # a token is 32 x 32 pixels
     return clip[:, :, :height, :width]
 

@@ -73,6 +73,7 @@ def test_every_section_of_the_gpu_run_succeeds_reduced(tmp_path):
     [
         (("--only", "sft,towre"), "--only: towre: there are environment, demo, equality, sft, tower"),
         (("--clip", "missing.npy"), "--clip missing.npy: there is no such file"),
+        (("--reduced", "--clip", "pyproject.toml"), "--clip pyproject.toml: no array"),
     ],
 )
 def test_the_gpu_run_names_an_option_it_cannot_take(words, told):
