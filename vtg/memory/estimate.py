@@ -24,7 +24,8 @@ micro-batch, padding included; s, e bytes of a number of the residual stream and
 - Vision, a patch (four a token, in pixels 3 x 2 x 16² numbers of 4 bytes): frozen, the one layer in work,
   (s + 4e + 28) D or (2s + e + 4) D + 2eJ (D its width, J its MLP's), and s of the projections; trained, e(11D + 2J) for
   every layer, once with checkpointing and sD for the others. A frozen tower is done before the language model starts.
-- Generation: keys and values, 2eKN a token of prompt and answer; the prompt's own forward, 2eI + 6sH + e(2Q+2K) each.
+- Generation: keys and values, 2eKN a token of prompt and answer; the prompt's own forward, 2eI + 6sH + e(2Q+2K) each,
+  8I more with float32 adapters on half-precision weights, and the pixels of an evaluation.
 - GRPO: one sequence of P + GR tokens a prompt (P tokens, G completions of R), keys and values of attention repeated to
   Q twice; without sharing G rows of P + R. Its rollouts hold the cache of G (P + R) tokens for every prompt.
 - On a GPU 0.7e9 bytes of CUDA's own. Fragmentation is not counted: keep a tenth free.

@@ -1,6 +1,6 @@
 """The families of models that vtg knows, each a file of this folder; nothing else asks for one by its name.
 
-None of it imports torch: plans of batches and checks of settings ask here too.
+None of it imports torch or numpy: plans of batches and checks of settings ask here too.
 """
 
 from collections.abc import Iterable

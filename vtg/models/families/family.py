@@ -3,9 +3,10 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:  # `--help` and checks of settings come past here, and take no time for what they do not need
+    import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ class ModelFamily:
         """How far a told time may be from the true one by rounding; `ids_per_second`: of temporal position ids."""
         return (self.stamps.step_s if self.stamps else 1 / ids_per_second) / 2
 
-    def patch_times_s(self, frame_times_s: np.ndarray) -> np.ndarray:
+    def patch_times_s(self, frame_times_s: "np.ndarray") -> "np.ndarray":
         """(P,) the times that the model is told of temporal patches of the frames at (P, frames a patch) seconds."""
         return frame_times_s[:, 0] if self.needs_position_ids else (frame_times_s[:, 0] + frame_times_s[:, -1]) / 2
 
