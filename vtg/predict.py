@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vtg.config.data_settings import DataConfig
 from vtg.config.programs import PredictConfig
 from vtg.entry import hydra_program, loading
 from vtg.errors import ConfigError, RunError, SampleError
@@ -121,8 +122,8 @@ def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None
     from vtg.models.checkpoint import resolve_checkpoint
 
     report = SkipReport(out / "skipped.jsonl", max_bad_share=config.data.max_bad_share)
-    rows_file = _rows_file(config)
-    samples = _samples(rows_file, config, report)
+    rows_file = _rows_file(config.data, config.split)
+    samples = _samples(rows_file, config.data, report)
     # Partial answers of an earlier call are used again only where all of this is as it was.
     asked = {
         "checkpoint": stamps(resolve_checkpoint(config.checkpoint), "*.safetensors"),
@@ -159,10 +160,10 @@ def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None
     rows = [answers[index] for index in sorted(answers)]
     write_jsonl(out / "predictions.jsonl", rows)
     partial.remove()  # only now: a kill before this line loses no answer
-    _show(rows, config, out, skipped=len(report.skipped))
+    _show(rows, out, title=config.checkpoint, as_json=config.json, skipped=len(report.skipped))
 
 
-def _samples(rows_file: str, config: PredictConfig, report: "SkipReport") -> "Sequence[Sample]":
+def _samples(rows_file: str, data: DataConfig, report: "SkipReport") -> "Sequence[Sample]":
     """The rows to answer. Rows without a timestamp or duration are questions alone, answered but not scored."""
     # Imported late: --help and refused settings must not wait for what reads rows.
     from vtg.annotations.formats import FORMATS, format_name
@@ -171,7 +172,6 @@ def _samples(rows_file: str, config: PredictConfig, report: "SkipReport") -> "Se
     from vtg.data.skip_report import Skipped
     from vtg.data.splits import read_split
 
-    data = config.data
     if not FORMATS[format_name(rows_file)].may_be_unannotated or not has_open_rows(rows_file):
         return read_split(rows_file, video_dir=data.video_dir, report=report, cache_dir=data.cache_dir)
     rows = list(read_open_rows(rows_file, video_dir=data.video_dir))
@@ -188,7 +188,7 @@ def _samples(rows_file: str, config: PredictConfig, report: "SkipReport") -> "Se
     return samples
 
 
-def _show(rows: list[AnswerRow], config: PredictConfig, out: Path, *, skipped: int) -> None:
+def _show(rows: list[AnswerRow], out: Path, *, title: str, as_json: bool, skipped: int) -> None:
     """Scores and draws the annotated rows, and prints the scores and the files."""
     from vtg.evaluation.generate import score
     from vtg.evaluation.score_table import score_table
@@ -199,12 +199,12 @@ def _show(rows: list[AnswerRow], config: PredictConfig, out: Path, *, skipped: i
     metrics = score(annotated) if annotated else None
     if metrics is not None:
         write_json(out / "metrics.json", metrics)
-        draw_predictions(annotated, out / "predictions.png", title=config.checkpoint)
+        draw_predictions(annotated, out / "predictions.png", title=title)
         files |= {"metrics": "metrics.json", "picture": "predictions.png"}
     if skipped:
         files["skipped"] = "skipped.jsonl"
     paths = {name: str(out / file) for name, file in files.items()}
-    if config.json:
+    if as_json:
         counts = {"rows": len(rows), "scored": len(annotated), "skipped": skipped}
         print(json.dumps({"metrics": metrics, **counts, "files": paths}))
         return
@@ -216,16 +216,15 @@ def _show(rows: list[AnswerRow], config: PredictConfig, out: Path, *, skipped: i
     print("\n".join([*lines, "", *paths.values()]))
 
 
-def _rows_file(config: PredictConfig) -> str:
+def _rows_file(data: DataConfig, split: str) -> str:
     """The annotation file of the chosen split. Makes the demo data set if it is absent."""
     from vtg.demo.demo_dataset import ensure_demo
 
-    data = config.data
     if data.demo is not None:
         assert data.video_dir is not None
         ensure_demo(data.video_dir, data.demo)
     test_file = data.test_file or data.annotation_file
-    path = {"test": test_file, "val": data.val_file, "train": data.annotation_file}[config.split]
+    path = {"test": test_file, "val": data.val_file, "train": data.annotation_file}[split]
     assert path is not None
     log.info("answering the rows of %s", path)
     return path

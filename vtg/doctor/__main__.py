@@ -72,7 +72,7 @@ def _look_at_memory(config: DoctorConfig) -> None:
         print(json.dumps(document))
         return
     print(f"model {config.model.path}; the largest batch that the settings allow")
-    print("\n".join([*_memory_lines(memory), *_proposal_lines(proposals, config)]))
+    print("\n".join([*_memory_lines(memory), *_proposal_lines(proposals, config.gpus)]))
 
 
 def _lines(diagnosis: "Diagnosis", config: DoctorConfig) -> Iterator[str]:
@@ -150,9 +150,9 @@ def _memory_lines(memory: "MemoryEstimate") -> Iterator[str]:
     yield from (f"  {name:<16} {size / GB:8.2f} GB" for name, size in parts.items())
 
 
-def _proposal_lines(proposals: list["Proposal"], config: DoctorConfig) -> Iterator[str]:
+def _proposal_lines(proposals: list["Proposal"], gpus: int) -> Iterator[str]:
     yield ""
-    each = f"each of {config.gpus} GPUs" if config.gpus > 1 else "one GPU"
+    each = f"each of {gpus} GPUs" if gpus > 1 else "one GPU"
     yield f"What fits into {each}, a tenth left free (fine-tuning; host: the memory DeepSpeed takes there)"
     yield f"  {'memory':>6}  {'trained':<7}  {'peak':>5}  {'host':>4}  overrides"
     for proposal in proposals:

@@ -11,6 +11,8 @@ from vtg.annotations.sample import Sample, read_samples, resolve_video
 from vtg.config.data_settings import DataConfig
 from vtg.config.programs import DoctorConfig
 from vtg.config.rules import check_token_budget
+from vtg.config.task_settings import TaskConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import patch_factor
 from vtg.doctor.audit import Report, audit_file
 from vtg.doctor.ceiling import Scores, ceilings
@@ -138,15 +140,15 @@ def diagnose(config: DoctorConfig) -> Diagnosis:
             failed.append(f"{samples[at].place}: {error}")
     diagnosis.clips = [diagnosis.opened[at] for at in sorted(decoded & diagnosis.opened.keys())]
     diagnosis.findings += _unreadable_findings(failed, len(chosen), config.data)
-    diagnosis.findings += _reading_findings(diagnosis.opened.values(), config)
+    diagnosis.findings += _reading_findings(diagnosis.opened.values(), limit=config.model.max_length)
     diagnosis.ceilings = ceilings(samples, task=task, frame_times_s=_frame_times_of_samples(samples, diagnosis.opened))
     diagnosis.findings += [
-        *_ceiling_findings(diagnosis.ceilings, config),
+        *_ceiling_findings(diagnosis.ceilings, config.task, config.video),
         *_overlong_span_findings(samples, diagnosis.opened),
     ]
     if diagnosis.opened:
         diagnosis.memory = _memory(model, config, diagnosis.opened.values())
-        diagnosis.findings += _memory_findings(diagnosis.memory, config)
+        diagnosis.findings += _memory_findings(diagnosis.memory, on_gpu=config.device == "gpu")
     return diagnosis
 
 
@@ -248,7 +250,7 @@ def _unreadable_findings(failed: list[str], tried: int, data: DataConfig) -> Ite
         )
 
 
-def _reading_findings(readings: Iterable[ClipReading], config: DoctorConfig) -> Iterable[DiagnosisFinding]:
+def _reading_findings(readings: Iterable[ClipReading], *, limit: int) -> Iterable[DiagnosisFinding]:
     readings = list(readings)
     wrong = [f"{clip.path}: {clip.max_error_s:.3f} s" for clip in readings if not clip.is_right]
     if wrong:
@@ -256,7 +258,6 @@ def _reading_findings(readings: Iterable[ClipReading], config: DoctorConfig) -> 
         yield DiagnosisFinding(
             "error", "times", f"{text}; the installed transformers tells times in a way vtg does not know"
         )
-    limit = config.model.max_length
     longest = max(readings, key=lambda clip: clip.tokens, default=None)
     if longest is not None and longest.tokens > limit:
         over = sum(clip.tokens > limit for clip in readings)
@@ -268,8 +269,7 @@ def _reading_findings(readings: Iterable[ClipReading], config: DoctorConfig) -> 
         yield DiagnosisFinding("error", "tokens", f"{text}: they would be skipped; {remedy}, or raise model.max_length")
 
 
-def _ceiling_findings(scores: dict[str, Scores], config: DoctorConfig) -> Iterable[DiagnosisFinding]:
-    task, video = config.task, config.video
+def _ceiling_findings(scores: dict[str, Scores], task: TaskConfig, video: VideoConfig) -> Iterable[DiagnosisFinding]:
     # The setting that sets the step of an answer form: all forms but these two count bins.
     steps = {"seconds": "decimals", "relative": "decimals"}
     key = steps.get(task.answer, "num_bins")
@@ -298,9 +298,9 @@ def _overlong_span_findings(samples: Sequence[Sample], opened: dict[int, ClipRea
         )
 
 
-def _memory_findings(memory: MemoryEstimate, config: DoctorConfig) -> Iterable[DiagnosisFinding]:
+def _memory_findings(memory: MemoryEstimate, *, on_gpu: bool) -> Iterable[DiagnosisFinding]:
     # Without a GPU here its size is unknown: the report shows the estimate, and nothing is judged.
-    if config.device == "gpu" and torch.cuda.is_available():
+    if on_gpu and torch.cuda.is_available():
         total = torch.cuda.get_device_properties(0).total_memory
         if memory.peak_bytes > total:
             text = f"about {memory.peak_bytes / 1e9:.0f} GB are needed, the GPU has {total / 1e9:.0f} GB"
