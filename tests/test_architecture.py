@@ -90,12 +90,13 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.report": ("vtg.errors", "vtg.console", "vtg.storage", "vtg.evaluation.metrics"),
     "vtg.inspect": (
         "vtg.errors", "vtg.console", "vtg.progress_bar", "vtg.video.files.address", "vtg.video.video_window",
-        "vtg.config", "vtg.entry", "vtg.annotations.raw_rows", "vtg.annotations.sample", "vtg.video",
+        "vtg.config", "vtg.entry", "vtg.annotations.sample", "vtg.video", "vtg.annotations.formats",
         "vtg.annotations.table_cache",
     ),
     "vtg.evaluation.prediction_rows": ("vtg.annotations.raw_rows", "vtg.tasks", "vtg.evaluation.metrics"),
     "vtg.evaluation.joining": (
-        "vtg.annotations.sample", "vtg.tasks", "vtg.evaluation.metrics", "vtg.evaluation.prediction_rows",
+        "vtg.annotations.sample", "vtg.annotations.formats", "vtg.tasks", "vtg.evaluation.metrics",
+        "vtg.evaluation.prediction_rows",
     ),
     "vtg.evaluation.span_picture": ("vtg.storage", "vtg.evaluation.metrics"),
     "vtg.evaluation": (
@@ -109,8 +110,8 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.doctor": (
         "vtg.errors", "vtg.progress_bar", "vtg.logs", "vtg.video.files.address", "vtg.video.video_window",
-        "vtg.config", "vtg.entry", "vtg.annotations.raw_rows", "vtg.annotations.row_checks",
-        "vtg.annotations.row_decoder", "vtg.annotations.target", "vtg.annotations.sample", "vtg.video", "vtg.tasks",
+        "vtg.config", "vtg.entry", "vtg.annotations.row_checks", "vtg.annotations.row_decoder",
+        "vtg.annotations.target", "vtg.annotations.sample", "vtg.video", "vtg.annotations.formats", "vtg.tasks",
         "vtg.models.families", "vtg.data.encoding", "vtg.models", "vtg.memory", "vtg.evaluation.metrics", "vtg.demo",
     ),
     "vtg.evaluate": (

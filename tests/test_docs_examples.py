@@ -103,7 +103,7 @@ def test_the_answer_form_of_the_docs_reads_what_it_writes():
         assert answer.spans[0] == pytest.approx((start_s, start_s + 30.5), abs=0.051)
 
 
-def test_the_dataset_format_of_the_docs_is_read_where_it_lies(tmp_path):
+def test_the_dataset_format_of_the_docs_is_read_where_it_lies(tmp_path, capsys):
     ran("A dataset format")
     published = tmp_path / "activitynet_train.json"
     entry = {"duration": 30.0, "timestamps": [[2.0, 7.5], [9.0, 40.0]], "sentences": ["A man sits.", "He stands."]}
@@ -112,6 +112,8 @@ def test_the_dataset_format_of_the_docs_is_read_where_it_lies(tmp_path):
     (sample,) = table
     assert (sample.video, sample.spans, sample.query) == ("v_1.mp4", ((2.0, 7.5),), "A man sits.")
     assert [(entry.before, entry.problem.line, entry.problem.field) for entry in lost] == [(1, 2, "timestamp")]
+    assert validate.main([str(published)]) == 1
+    assert f"{published}:2: timestamp: ends at 40 s" in capsys.readouterr().out
 
 
 def test_the_model_of_the_docs_composes(tmp_path):

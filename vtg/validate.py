@@ -14,6 +14,7 @@ from types import TracebackType
 
 import msgspec
 
+from vtg.annotations.formats import format_name
 from vtg.annotations.sample import Problem, spans_of
 from vtg.console import stdout_may_close
 from vtg.doctor import audit
@@ -108,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _options(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m vtg.validate", description=__doc__)
-    parser.add_argument("files", nargs="*", metavar="FILE", help="annotations: JSON Lines, or one JSON array")
+    parser.add_argument("files", nargs="*", metavar="FILE", help="annotations: JSON Lines, one JSON array, or shards")
     parser.add_argument("--video-dir", metavar="D", help="where relative videos are; checks that every video is there")
     parser.add_argument(
         "--probe",
@@ -149,6 +150,8 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
 
 def _path_fault(options: argparse.Namespace) -> str | None:
     for path in options.files:
+        if format_name(path) != "jsonl":  # shards, say: a pattern of names, which its reader looks up
+            continue
         if not os.path.exists(path):
             return f"{path} does not exist; name an annotation file (JSON Lines, or one JSON array)"
         if os.path.isdir(path) or not os.access(path, os.R_OK):

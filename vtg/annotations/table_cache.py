@@ -59,7 +59,7 @@ def read_table(path: str, *, cache_dir: str | None = None) -> tuple[SampleTable,
     stamp = row_format.files(path)
     if sum(size for _, size, _ in stamp) < SMALL_BYTES:
         content = BytesIO()
-        lost = write_samples(row_format.read(path), content, path=path)
+        lost = write_samples(row_format.samples(path), content, path=path)
         return SampleTable.held(content.getvalue(), path=path), lost
     of_file = sha256(stamp[0][0].encode(errors="surrogateescape")).hexdigest()[:16]
     # The registered schemes (`s3://`) decide which videos are faults of a row, and with them what the table holds.
@@ -71,7 +71,7 @@ def read_table(path: str, *, cache_dir: str | None = None) -> tuple[SampleTable,
             # Where the file system has no locks several processes do the same work, and no harm.
             with one_at_a_time(root / f"{of_file}.lock"):
                 if not (folder / "rows.arrow").is_file():
-                    _build(row_format.read(path), folder, path=path)
+                    _build(row_format.samples(path), folder, path=path)
                     _remove_unused(root, of_file)
         with suppress(OSError):
             os.utime(folder)

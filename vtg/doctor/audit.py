@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from vtg.annotations import row_decoder
-from vtg.annotations.raw_rows import raw_rows
+from vtg.annotations.formats import format_of
 from vtg.annotations.row_checks import Finding
 from vtg.annotations.sample import Problem, check_row, empty_file
 from vtg.doctor.video_checks import VideoChecks
@@ -144,11 +144,20 @@ class Sink(Protocol):
 
 
 def audit_file(path: str, report: Report, *, videos: VideoChecks | None = None, sink: Sink | None = None) -> None:
-    """Checks every row of a file into the report. Raises OSError when the file cannot be read."""
+    """Checks every row of a file of any format into the report.
+
+    Raises:
+        OSError: the file cannot be read.
+        ConfigError: shards that are not there.
+    """
     report.files.append(path)
     decoder, qids, empty = row_decoder.RowDecoder(), FirstSeen(), True
-    for line, raw in raw_rows(path):
+    for item in format_of(path).raw_rows(path):
         empty = False
+        if isinstance(item, Problem):
+            _reject(b"", [item], report, sink)
+            continue
+        line, raw = item
         try:
             row = decoder.decode(raw)
             # Nearly all rows pass this compiled check; only the others are looked at key by key, which is slower.

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from vtg.annotations.sample import Sample, read_samples, resolve_video
+from vtg.annotations.formats import format_of
+from vtg.annotations.sample import Sample, resolve_video
 from vtg.config.data_settings import DataConfig
 from vtg.config.programs import DoctorConfig
 from vtg.config.rules import check_token_budget
@@ -158,7 +159,7 @@ def _files(data: DataConfig) -> dict[str, str]:
 
 
 def _samples(path: str) -> list[Sample]:
-    return [row for row in read_samples(path) if isinstance(row, Sample)]
+    return [row for row in format_of(path).samples(path) if isinstance(row, Sample)]
 
 
 def _rows_of(splits: dict[str, list[Sample]], files: dict[str, str], path: str) -> list[Sample]:

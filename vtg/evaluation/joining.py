@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vtg.annotations.sample import Problem, Sample, read_samples
+from vtg.annotations.formats import format_of
+from vtg.annotations.sample import Problem, Sample
 from vtg.evaluation.metrics import Spans
 from vtg.evaluation.prediction_rows import Placed, PredictionRow, moments, predicted
 from vtg.tasks.answer import Codec
@@ -171,7 +172,7 @@ def _first_of_each(rows: Sequence[Placed], joined: Joined) -> list[Placed]:
 def _samples(path: str, joined: Joined) -> list[Sample]:
     """Ground truth, the first of a qid; rows that cannot be read and repeated qids are findings."""
     samples: dict[str, Sample] = {}
-    for item in read_samples(path):
+    for item in format_of(path).samples(path):
         if isinstance(item, Problem):
             joined.note("annotations_left_out", str(item))
         elif item.qid in samples:

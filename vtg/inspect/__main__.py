@@ -26,6 +26,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from vtg.annotations.formats import format_name
 from vtg.annotations.sample import resolve_video
 from vtg.config.rules import check_choices, check_video
 from vtg.config.schema import SFTConfig
@@ -51,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     """Parses, inspects, prints; returns the exit code."""
     # Intermixed, so that settings may follow options, as in `VIDEO --sheet OUT.png video.fps=4`.
     options = _parser().parse_intermixed_args(argv)
-    path = resolve_video(options.path, options.video_dir)
+    path = options.path if _holds_rows(options.path) else resolve_video(options.path, options.video_dir)
     wrong = _wrong_usage(options)
     if wrong:
         print(f"error: {wrong}", file=sys.stderr)
@@ -60,15 +61,16 @@ def main(argv: list[str] | None = None) -> int:
         return compare_decoders(path, as_json=options.json)
     if options.index:
         return index_videos(options.path, options.output, video_dir=options.video_dir, as_json=options.json)
-    if not video_files.exists(path):
+    # Files of other formats are looked for by their readers: a pattern of shards is no name of a file.
+    if format_name(path) == "jsonl" and not video_files.exists(path):
         why = address.fault(path) or f"{path}: no such file; give a video or an annotation file (.jsonl, .json)"
         print(f"error: {why}", file=sys.stderr)
         return 2
-    if path.lower().endswith(ANNOTATION_ENDINGS):
-        report = inspect_annotations(path, video_dir=options.video_dir)
-        failed = report["broken_rows"] > 0
-    else:
-        try:
+    try:
+        if _holds_rows(path):
+            report = inspect_annotations(path, video_dir=options.video_dir)
+            failed = report["broken_rows"] > 0
+        else:
             config, factor = _sampling(options)
             report = inspect_video(
                 path,
@@ -78,10 +80,10 @@ def main(argv: list[str] | None = None) -> int:
                 decodes=options.decode,
                 sheet=options.sheet,
             )
-        except ConfigError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-        failed = "error" in report
+            failed = "error" in report
+    except (ConfigError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     with stdout_may_close():
         if options.json:
             print(json.dumps(report, allow_nan=False))
@@ -93,13 +95,18 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if failed else 0
 
 
+def _holds_rows(path: str) -> bool:
+    """Whether it is an annotation file, rather than a video."""
+    return path.lower().endswith(ANNOTATION_ENDINGS) or format_name(path) != "jsonl"
+
+
 def _wrong_usage(options: argparse.Namespace) -> str | None:
     """What is wrong with the options, None if nothing is."""
     for name in ("factor", "temporal_patch"):
         # The factor has no default of its own: an override of the model may set it.
         if getattr(options, name) is not None and getattr(options, name) < 1:
             return f"--{name.replace('_', '-')} {getattr(options, name)}: must be at least 1"
-    is_video = not (options.decoders or options.index or options.path.lower().endswith(ANNOTATION_ENDINGS))
+    is_video = not (options.decoders or options.index or _holds_rows(options.path))
     if options.overrides and not is_video:
         return f"{options.overrides[0]}: settings say how a video is sampled; leave them out, or give one video"
     not_a_setting = next((word for word in options.overrides if "=" not in word), None)

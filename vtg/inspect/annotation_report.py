@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from vtg.annotations import raw_rows
-from vtg.annotations.sample import Problem, Sample, read_samples, resolve_video
+from vtg.annotations.formats import format_of
+from vtg.annotations.sample import Problem, Sample, resolve_video
 from vtg.video.files import video_files
 
 # `vtg.validate` lists them all, grouped by kind.
@@ -23,13 +23,13 @@ def inspect_annotations(path: str, *, video_dir: str | None = None) -> Report:
     columns: dict[str, Counter[str]] = {}
     count = 0
     # A pass of its own over raw rows: columns are those of all rows, broken ones and unknown keys too.
-    for _, raw in raw_rows.raw_rows(path):
+    for item in format_of(path).raw_rows(path):
         count += 1
-        for key, value in _object(raw).items():
+        for key, value in ({} if isinstance(item, Problem) else _object(item[1])).items():
             columns.setdefault(key, Counter())[TYPES[type(value)]] += 1
     samples: list[Sample] = []
     problems: list[Problem] = []
-    for item in read_samples(path):
+    for item in format_of(path).samples(path):
         if isinstance(item, Sample):
             samples.append(item)
         else:
@@ -69,7 +69,7 @@ def distribution(values: Iterable[float]) -> dict[str, float] | None:
 
 
 def _object(raw: bytes) -> dict[str, Any]:
-    """The row's keys and values; none for a row that is not a JSON object (`read_samples` says why)."""
+    """The row's keys and values; none for a row that is not a JSON object (its Problem says why)."""
     try:
         row = msgspec.json.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -1,5 +1,7 @@
 """Dataset formats that are read where they lie: one file here for each, and one line in `FORMATS`.
 
+Every command reads annotation files through the table, so that a new format can be validated, inspected and scored too.
+
 docs/extending.md adds one as an example. (`lerobot` makes rows from a data set of robot episodes; it is not in the
 table, because a data set of episodes is a folder of its own videos rather than an annotation file.)
 """
@@ -8,9 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from vtg.annotations.formats.json_rows import single_file
 from vtg.annotations.formats.webdataset import is_shards, read_shards, shards_of
-from vtg.annotations.sample import Problem, Sample, read_samples
+from vtg.annotations.raw_rows import raw_rows
+from vtg.annotations.sample import Problem, Sample, read_samples, sample_of
+from vtg.errors import SampleError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +25,9 @@ class RowFormat:
 
     Attributes:
         detect: whether a path is of this format. Asked often: by the name, or by a few bytes.
-        read: streams the samples, and a Problem for each row that is lost.
+        rows: streams (line, row as JSON) of every row, right or wrong: `sample_of` checks them as those of a JSONL
+            file. Raises SampleError for a file that cannot be read any further.
+        read: streams the samples, and a Problem for each row that is lost, where that takes more than `rows`.
         files: (true path, bytes, time in ns) of the files the rows come from; a cached table is made anew when any
             changes. Raises OSError or ConfigError when there are none.
         cache_name: the part of the path that samples depend on (their default qid, say); by default all of it.
@@ -27,16 +35,42 @@ class RowFormat:
     """
 
     detect: Callable[[str], bool]
-    read: Callable[[str], Iterator[Sample | Problem]]
+    rows: Callable[[str], Iterator[tuple[int, bytes]]] | None = None
+    read: Callable[[str], Iterator[Sample | Problem]] | None = None
     files: Callable[[str], list[tuple[str, int, int]]] = single_file
     cache_name: Callable[[str], str] = str
     may_be_unannotated: bool = False
+
+    def __post_init__(self) -> None:
+        assert self.rows or self.read, "a format without a reader"
+
+    def samples(self, path: str) -> Iterator[Sample | Problem]:
+        """A sample for each row, or the first error of a row that is lost."""
+        if self.read is not None:
+            yield from self.read(path)
+            return
+        for item in self.raw_rows(path):
+            yield item if isinstance(item, Problem) else sample_of(item[1], path=path, line=item[0])
+
+    def raw_rows(self, path: str) -> Iterator[tuple[int, bytes] | Problem]:
+        """(line, row as JSON) of each row, for what looks at broken rows too; a Problem for what is no row at all."""
+        if self.rows is None:
+            for number, item in enumerate(self.samples(path), 1):
+                yield item if isinstance(item, Problem) else (number, msgspec.json.encode(item.row()))
+            return
+        line = 0
+        try:
+            for line, raw in self.rows(path):
+                yield line, raw
+        except SampleError as error:
+            yield Problem(path, line + 1, "file", str(error), "error", "file-broken")
 
 
 FORMATS: dict[str, RowFormat] = {
     # Claims every path, so it stands first: the last entry that detects its own wins.
     "jsonl": RowFormat(
         detect=lambda path: True,
+        rows=raw_rows,
         read=read_samples,
         # Qids are made of the file's stem and the line, so that a file moved to another folder keeps its table.
         cache_name=lambda path: Path(path).stem,
@@ -49,3 +83,8 @@ FORMATS: dict[str, RowFormat] = {
 def format_name(path: str) -> str:
     """The name in `FORMATS` of the format of an annotation file."""
     return next(name for name in reversed(FORMATS) if FORMATS[name].detect(path))
+
+
+def format_of(path: str) -> RowFormat:
+    """The format of an annotation file."""
+    return FORMATS[format_name(path)]

@@ -18,10 +18,8 @@ from itertools import product
 import msgspec
 
 from vtg.annotations.sample import Problem, Sample, sample_of
-from vtg.errors import ConfigError
+from vtg.errors import ConfigError, SampleError
 from vtg.storage.file_stamp import stamp_of
-from vtg.video.clip import DecodeError
-from vtg.video.files import stores, video_files
 
 ENDING = ".tar"
 VIDEO_ENDINGS = ("mp4", "mkv", "webm", "mov", "avi", "m4v", "mpg", "mpeg", "ts", "flv", "ogv")
@@ -42,6 +40,9 @@ def shard_names(pattern: str) -> list[str]:
     Raises:
         ConfigError: there are none.
     """
+    # Late, here and below: rows are checked without numpy, which this imports.
+    from vtg.video.files import stores, video_files
+
     found: list[str] = []
     for name in _written_out(pattern):
         if not glob.has_magic(name):
@@ -70,11 +71,13 @@ def shards_of(pattern: str) -> list[tuple[str, int, int]]:
     """
     try:
         return _stamps(pattern)
-    except DecodeError as error:
+    except SampleError as error:
         raise ConfigError(f"data.annotation_file = {pattern!r}: {error}") from error
 
 
 def _stamps(pattern: str) -> list[tuple[str, int, int]]:
+    from vtg.video.files import stores, video_files
+
     found: list[tuple[str, int, int]] = []
     for name in shard_names(pattern):
         if video_files.is_remote(name):
@@ -95,12 +98,14 @@ def read_shards(pattern: str) -> Iterator[Sample | Problem]:
     for shard in shard_names(pattern):
         try:
             yield from _rows_of(shard, shard[fixed:].lstrip("/"))
-        except DecodeError as error:
+        except SampleError as error:
             yield Problem(shard, 1, "file", str(error), "error", "file-shard")
 
 
 def _rows_of(shard: str, short: str) -> Iterator[Sample | Problem]:
     """The rows of a shard; `short`: its name in qids."""
+    from vtg.video.files import video_files
+
     videos: dict[str, str] = {}
     sidecars: set[str] = set()
     waiting: list[tuple[str, str, bytes]] = []  # for their videos, which may come after them
