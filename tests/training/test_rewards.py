@@ -435,3 +435,19 @@ def test_rewards_are_computed_without_torch_and_without_hugging_face():
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
     assert done.stdout == "\n"
+
+
+def test_an_option_that_no_other_reward_has_takes_values_of_the_type_of_its_default(monkeypatch):
+    def brevity(completion: Completion, *, longest: float = 0.5, strict: bool = False, of: str = "clip") -> float:
+        return longest * bool(completion.predicted)
+
+    monkeypatch.setitem(REWARDS, "brevity", brevity)
+    (term,) = reward_terms(RewardsConfig(terms=[{"name": "brevity", "longest": 0.4, "of": "file", "strict": True}]))
+    assert term.options == {"longest": 0.4, "strict": True, "of": "file"}
+    for key, value, allowed in (
+        ("longest", "0.4", "a finite number"),
+        ("strict", 1, "true or false"),
+        ("of", 2, "a text"),
+    ):
+        with pytest.raises(ConfigError, match=rf"rewards.terms\[0\].{key} = {value!r}: must be {allowed}"):
+            reward_terms(RewardsConfig(terms=[{"name": "brevity", key: value}]))

@@ -80,7 +80,7 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "think": (lambda value: isinstance(value, bool), "true or false"),
     "measure": (lambda value: value in MEASURES, f"one of {', '.join(MEASURES)}"),
 }
-"""Key of a term → whether a value is allowed, and what the error says is."""
+"""Key of a term → whether a value is allowed, and what the error says is. Others: by the type of their default."""
 
 
 def _term(place: str, given: Any) -> Term:
@@ -101,7 +101,7 @@ def _term(place: str, given: Any) -> Term:
             # Names of other GRPO code bases, whose users find ours by them.
             meant = f"set {OPTIONS[key]}; " if key in OPTIONS else _suggestion(key, valid)
             raise ConfigError(f"{place}.{key}: {name} has no such key; {meant}valid keys are {', '.join(valid)}")
-        allows, allowed = CHECKS[key]
+        allows, allowed = CHECKS.get(key) or _check_by_default(settings[key])
         if not allows(value):
             raise ConfigError(f"{place}.{key} = {value!r}: must be {allowed}")
         settings[key] = value
@@ -113,6 +113,17 @@ def _term(place: str, given: Any) -> Term:
         options={key: settings[key] for key in options},
         clip=None if clip is None else (float(clip[0]), float(clip[1])),
     )
+
+
+def _check_by_default(default: Any) -> tuple[Callable[[Any], bool], str]:
+    """What an option may hold that has no line in `CHECKS`: values of the type of its default."""
+    if isinstance(default, bool):
+        return CHECKS["binary"]
+    if isinstance(default, int | float):
+        return CHECKS["weight"]
+    if isinstance(default, str):
+        return (lambda value: isinstance(value, str)), "a text"
+    return (lambda value: True), "anything"
 
 
 def _suggestion(written: Any, valid: Iterable[str]) -> str:
