@@ -100,9 +100,9 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.evaluation.span_picture": ("vtg.storage", "vtg.evaluation.metrics"),
     "vtg.evaluation": (
-        "vtg.errors", "vtg.storage", "vtg.progress_bar", "vtg.video.files.address", "vtg.video.video_window",
-        "vtg.config", "vtg.entry", "vtg.annotations.sample", "vtg.video", "vtg.tasks", "vtg.data.encoding",
-        "vtg.data.padding", "vtg.data", "vtg.models", "vtg.evaluation.metrics",
+        "vtg.errors", "vtg.storage", "vtg.progress_bar", "vtg.logs", "vtg.video.files.address",
+        "vtg.video.video_window", "vtg.config", "vtg.entry", "vtg.annotations.sample", "vtg.video", "vtg.tasks",
+        "vtg.data.encoding", "vtg.data.padding", "vtg.data", "vtg.models", "vtg.evaluation.metrics",
     ),
     "vtg.demo": (
         "vtg.errors", "vtg.storage", "vtg.progress_bar", "vtg.config", "vtg.video", "vtg.tasks", "vtg.data.encoding",

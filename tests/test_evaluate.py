@@ -106,7 +106,10 @@ def test_an_array_null_nan_and_a_flat_span_are_read(tmp_path, capsys):
         ('{"qid": 1', "p.jsonl:1: is not JSON"),
         ("[1]", "p.jsonl[0]: '1' is not an object"),
         ("\n7", "p.jsonl:2: '7' is not an object"),
-        ('{"qid": "a", "timestamp": [0, 5]}', "p.jsonl:1: has neither prediction"),
+        (
+            '{"qid": "a", "timestamp": [0, 5]}',
+            "(the raw answer); give the predictions.jsonl of a run, or of vtg.predict",
+        ),
         (
             '{"timestamp": [0, 5], "pred_relevant_windows": [[0, 5, 1]]}',
             "p.jsonl:1: has neither prediction ([[start, end], ...] in seconds) nor text (the raw answer); rename "

@@ -100,6 +100,11 @@ def test_the_version_stands_in_one_place():
     assert environment()["packages"]["vtg"] == __version__
 
 
+def test_the_command_of_a_run_is_the_one_that_was_typed(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train_sft.py", "data=real", "++trainer.max_steps=4"])
+    assert environment()["command"] == ["train_sft.py", "data=real", "trainer.max_steps=4"]
+
+
 def test_the_changelog_has_a_heading_for_the_version_or_what_will_be_it():
     """The first is what is not released yet, or the code's version; no release is after that version."""
     headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)

@@ -3,6 +3,8 @@
 import logging
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from vtg.ranks import is_main_process
 
@@ -16,7 +18,21 @@ def start_logging(level: int = logging.INFO) -> None:
     logging.getLogger().handlers[:] = [handler]
     logging.getLogger().setLevel(logging.WARNING)
     logging.getLogger("vtg").setLevel(level if is_main_process() else logging.ERROR)
-    # Of transformers' own deprecations, which a user of vtg can do nothing about.
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    _ignore_deprecations()
+    # PyTorch's advice against more workers than cores, at each loader's start: ours also wait for disks and stores.
+    warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+
+
+@contextmanager
+def deprecations_ignored() -> Iterator[None]:
+    """Without transformers' own in this block alone: the filters of a user's program are not ours to change."""
+    with warnings.catch_warnings():
+        _ignore_deprecations()
+        yield
+
+
+def _ignore_deprecations() -> None:
+    # Of transformers' own functions, which a user of vtg can do nothing about.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")

@@ -225,6 +225,19 @@ def test_a_file_without_a_usable_row_says_so(report, tmp_path, text):
         read_split(str(path), video_dir=None, report=report)
 
 
+@pytest.mark.parametrize(
+    ("video_dir", "remedy"),
+    [
+        (None, "set data.video_dir to the folder of the videos, or"),
+        ("elsewhere", "check data.video_dir = 'elsewhere', or"),
+    ],
+)
+def test_good_rows_without_any_video_point_at_the_folder_of_the_videos(report, tmp_path, video_dir, remedy):
+    row = {"video": "a.mp4", "duration": 9.0, "timestamp": [1.0, 2.0], "sentence": "a man sits down"}
+    with pytest.raises(ConfigError, match=f"no such file: .*a.mp4.; {remedy} check the file"):
+        read_split(write_rows(tmp_path / "rows.jsonl", [row]), video_dir=video_dir, report=report)
+
+
 def data_config(demo_dir: Path, **chosen) -> DataConfig:
     return DataConfig(annotation_file=str(demo_dir / "train.jsonl"), video_dir=str(demo_dir), **chosen)
 

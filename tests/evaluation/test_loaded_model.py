@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,15 @@ def model():
 @pytest.fixture(scope="module")
 def video(demo_dir):
     return str(sorted(demo_dir.rglob("*.mp4"))[0])
+
+
+def test_loading_and_asking_warn_of_nothing_and_leave_the_filters_as_they_were(video):
+    before = list(warnings.filters)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        grounding = vtg.load("tiny", device="cpu").ground(video, "the red circle", video_start_s=0, video_end_s=2)
+    assert isinstance(grounding.duration_s, float)
+    assert warnings.filters == before
 
 
 def test_a_string_gets_one_answer_and_a_list_gets_a_list(model, video):

@@ -43,7 +43,11 @@ def read_split(path: str, *, video_dir: str | None, report: SkipReport, cache_di
     report.expect(rows)
     if not there.any():
         reasons = "; ".join(f"{entry.place}: {entry.reason}" for entry in islice(skipped, 3))
-        raise ConfigError(f"{path}: no usable row among {rows} ({reasons}); check the file with python -m vtg.validate")
+        remedy = "check the file with python -m vtg.validate"
+        if len(table):  # its rows are right, and no video of them is there
+            folder = "set data.video_dir to the folder of the videos"
+            remedy = f"{folder if video_dir is None else f'check data.video_dir = {video_dir!r}'}, or {remedy}"
+        raise ConfigError(f"{path}: no usable row among {rows} ({reasons}); {remedy}")
     report.add(list(skipped))
     table.release()
     return table if there.all() else table.select(np.flatnonzero(there))

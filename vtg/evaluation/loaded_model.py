@@ -10,6 +10,7 @@ from vtg.config.programs import PredictConfig
 from vtg.entry import compose_settings
 from vtg.errors import ConfigError, SampleError
 from vtg.evaluation.grounder import Grounder
+from vtg.logs import deprecations_ignored
 from vtg.models.checkpoint_settings import checkpoint_settings
 from vtg.models.hub import find_model
 from vtg.video.files import address
@@ -97,7 +98,7 @@ class LoadedModel:
                 spans_s=tuple((start, end) for start, end in row["prediction"]),
                 status=row["status"],
                 text=row["text"],
-                duration_s=row["duration"],
+                duration_s=float(row["duration"]),
             )
             for row in rows
         ]
@@ -125,4 +126,5 @@ def load_model_of(
     config = compose_settings("predict", overrides, PredictConfig)
     settings = checkpoint_settings(checkpoint, overrides=config.settings, fallback=config.fallback).settings
     find_model(checkpoint, key="checkpoint")
-    return LoadedModel(Grounder(settings, device=device), max_new_tokens=config.max_new_tokens)
+    with deprecations_ignored():
+        return LoadedModel(Grounder(settings, device=device), max_new_tokens=config.max_new_tokens)

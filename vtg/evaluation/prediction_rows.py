@@ -70,7 +70,11 @@ def predicted(place: str, row: PredictionRow, codec: Codec | None) -> tuple[Span
     text, duration_s = row.get("text"), row.get("duration")
     if codec is None or not isinstance(text, str):
         other = next((name for name in OTHER_NAMES if name in row), None)
-        remedy = f"; rename {other!r}, which this row has" if other else ""
+        remedy = (
+            f"; rename {other!r}, which this row has"
+            if other
+            else "; give the predictions.jsonl of a run, or of vtg.predict"
+        )
         raise ValueError(
             f"{place}: has neither prediction ([[start, end], ...] in seconds) nor text (the raw answer){remedy}"
         )

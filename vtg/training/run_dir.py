@@ -249,7 +249,8 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": packages,
         "git_commit": _git_commit(),
-        "command": sys.argv,
+        # As it was typed: `vtg.entry` puts the `++` there.
+        "command": [word.removeprefix("++") for word in sys.argv],
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "openmp": openmp_settings(),
