@@ -35,7 +35,7 @@ SMALL = {
 
 @pytest.fixture
 def checkout(tmp_path: Path, demo_dir: Path) -> Path:
-    """A checkout of small runs, its my_dataset.yaml filled in with the rows of file.jsonl."""
+    """A checkout of small runs, its my_dataset.yaml filled in with the rows of file.jsonl, and a folder of videos."""
     here = tmp_path / "checkout"
     shutil.copytree(ROOT / "conf", here / "conf")
     (here / "vtg").symlink_to(ROOT / "vtg")
@@ -49,6 +49,8 @@ def checkout(tmp_path: Path, demo_dir: Path) -> Path:
     rows = (demo_dir / "train.jsonl").read_text(encoding="utf-8").splitlines()
     paths = [{**row, "video": str(demo_dir / row["video"])} for row in map(json.loads, rows[:8])]
     (here / "file.jsonl").write_text("".join(json.dumps(row) + "\n" for row in paths), encoding="utf-8")
+    (here / "videos").mkdir()
+    shutil.copy(paths[0]["video"], here / "videos" / "a.mp4")
     mine = here / "conf" / "data" / "my_dataset.yaml"
     filled_in = mine.read_text(encoding="utf-8").replace("annotation_file: null", "annotation_file: file.jsonl")
     mine.write_text(filled_in.replace("val_share: 0.1", "val_share: 0.5"), encoding="utf-8")
