@@ -52,7 +52,7 @@ def test_a_good_file_gets_a_summary_and_exit_code_0(tmp_path: Path, capsys: pyte
     path = write(tmp_path, GOOD, GOOD | {"video": "b.mp4", "duration": 12.5})
     assert main([path]) == 0
     assert capsys.readouterr().out == (
-        "2 rows in 1 files: 2 good, 0 errors, 0 warnings\n2 videos; durations 12.5 to 30 s\n"
+        "2 rows in 1 file: 2 good, 0 errors, 0 warnings\n2 videos; durations 12.5 to 30 s\n"
     )
 
 
@@ -73,8 +73,8 @@ def test_errors_and_warnings_are_told_apart_with_places_counts_and_remedies(
         "write that (--fix does)",
         f"  {path}:5: qid: '1' is also on line 1; give every row its own, or scores will mix them up",
         "",
-        "6 rows in 1 files: 3 good, 3 errors, 2 warnings",
-        "1 videos; durations 30 to 30 s",
+        "6 rows in 1 file: 3 good, 3 errors, 2 warnings",
+        "1 video; durations 30 to 30 s",
         "  error timestamp-reversed: 2",
         "  error row-not-object: 1",
         "  warning timestamp-clipped: 1",
@@ -180,7 +180,7 @@ def test_json_to_a_file_leaves_the_text_on_stdout_and_may_be_repeated(
     path, report = write(tmp_path, GOOD), tmp_path / "report.json"
     for _ in range(2):
         assert main([path, "--json", str(report)]) == 0
-        assert capsys.readouterr().out.startswith("1 rows in 1 files")
+        assert capsys.readouterr().out.startswith("1 row in 1 file")
         assert json.loads(report.read_text())["good"] == 1
 
 

@@ -117,7 +117,7 @@ def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None
     from vtg.data.lost_worker import worker_lost
     from vtg.data.skip_report import SkipReport
     from vtg.evaluation.generate import predict
-    from vtg.evaluation.partial_answers import AnswersSoFar, stamps
+    from vtg.evaluation.partial_answers import PartialAnswers, stamps
     from vtg.evaluation.question_reader import QuestionReader
     from vtg.models.checkpoint import resolve_checkpoint
 
@@ -132,7 +132,7 @@ def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None
         "video_dir": config.data.video_dir,
         "asked": [config.split, config.data.max_samples, config.batch_size, config.max_new_tokens],
     }
-    partial = AnswersSoFar(out / "predictions.jsonl.part", asked)
+    partial = PartialAnswers(out / "predictions.jsonl.part", asked)
     report.add(partial.skipped)
     dataset = grounder.dataset(samples[: config.data.max_samples or None], video_dir=config.data.video_dir)
     try:
@@ -143,7 +143,7 @@ def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None
             max_new_tokens=config.max_new_tokens,
             reader=QuestionReader([dataset], num_workers=config.num_workers),
             progress="answering",
-            so_far=partial,
+            partial_answers=partial,
             report=report,
         )
     except RuntimeError as error:

@@ -291,8 +291,8 @@ def test_rows_with_other_line_ends_in_their_texts_are_read_left_out_and_remember
     rows = tmp_path / f"{odd}.jsonl"
     rows.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in (good, gone)), encoding="utf-8")
     path = tmp_path / "skipped.jsonl"
-    for goes_on in (False, True, True):
-        report = SkipReport(path, max_bad_share=0.5, goes_on=goes_on)
+    for resumes in (False, True, True):
+        report = SkipReport(path, max_bad_share=0.5, resumes=resumes)
         samples = read_split(str(rows), video_dir=str(demo_dir), report=report)
         assert [(sample.query, sample.qid) for sample in samples] == [(odd, f"{odd} 1")]
         (entry,) = read_jsonl(path)
@@ -305,7 +305,7 @@ def test_what_a_run_left_out_before_it_went_on_stays_in_its_report(tmp_path):
     first.expect(10)
     first.add([Skipped("rows.jsonl:3", "broken"), Skipped("rows.jsonl:5", "broken")])
     path.write_text(path.read_text() + '{"place": "rows.jsonl:7", "rea')  # killed in the middle of a line
-    again = SkipReport(path, max_bad_share=0.5, goes_on=True)
+    again = SkipReport(path, max_bad_share=0.5, resumes=True)
     again.expect(10)
     again.add([Skipped("rows.jsonl:5", "broken"), Skipped("rows.jsonl:8", "broken")])
     assert [json.loads(line)["place"] for line in path.read_text().splitlines()] == [
@@ -314,7 +314,7 @@ def test_what_a_run_left_out_before_it_went_on_stays_in_its_report(tmp_path):
         "rows.jsonl:8",
     ]
     assert len(again.skipped) == 2  # it counts what it met itself
-    joined = SkipReport(path, max_bad_share=0.5, goes_on=True, joins=True)
+    joined = SkipReport(path, max_bad_share=0.5, resumes=True, is_begun=True)
     joined.expect(10)
     again.add([Skipped("rows.jsonl:1", "broken"), Skipped("rows.jsonl:2", "too long", bad=False)])
     joined.add([Skipped("rows.jsonl:2", "too long", bad=False), Skipped("rows.jsonl:9", "broken")])

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from vtg.data.skip_report import Skipped
-from vtg.evaluation.partial_answers import AnswersSoFar, stamps
+from vtg.evaluation.partial_answers import PartialAnswers, stamps
 
 TOLD = {"batch_size": 2, "weights": [["a.safetensors", 10, 5]]}
 
@@ -17,7 +17,7 @@ def row(number: int) -> dict:
 @pytest.fixture
 def path(tmp_path):
     """Of a file with two batches: three answers, one sample that could not be read."""
-    kept = AnswersSoFar(tmp_path / "predictions.jsonl.part", TOLD)
+    kept = PartialAnswers(tmp_path / "predictions.jsonl.part", TOLD)
     assert (kept.rows, kept.skipped, kept.count) == ({}, [], 0)
     kept.add({0: row(0), 2: row(2)}, [])
     kept.add({6: row(6)}, [Skipped("rows.jsonl:5", "broken", "q4", "b.mp4")])
@@ -25,11 +25,11 @@ def path(tmp_path):
 
 
 def test_they_come_back_as_they_were(path):
-    again = AnswersSoFar(path, TOLD)
+    again = PartialAnswers(path, TOLD)
     assert again.rows == {0: row(0), 2: row(2), 6: row(6)} and again.count == 4
     assert again.skipped == [Skipped("rows.jsonl:5", "broken", "q4", "b.mp4")]
     again.add({8: row(8)}, [])
-    assert AnswersSoFar(path, TOLD).count == 5
+    assert PartialAnswers(path, TOLD).count == 5
     again.remove()
     assert not path.exists()
 
@@ -37,15 +37,15 @@ def test_they_come_back_as_they_were(path):
 def test_half_a_line_of_a_kill_is_left_out_and_written_anew(path):
     whole = path.read_text(encoding="utf-8")
     path.write_text(whole[:-20], encoding="utf-8")
-    again = AnswersSoFar(path, TOLD)
+    again = PartialAnswers(path, TOLD)
     assert list(again.rows) == [0, 2] and again.skipped == []
     again.add({6: row(6)}, [Skipped("rows.jsonl:5", "broken", "q4", "b.mp4")])
     assert path.read_text(encoding="utf-8") == whole
 
 
 def test_answers_of_another_model_or_other_batches_are_not_taken(path):
-    assert AnswersSoFar(path, TOLD | {"batch_size": 3}).count == 0
-    assert AnswersSoFar(path, TOLD).count == 0  # the file is the other one's now
+    assert PartialAnswers(path, TOLD | {"batch_size": 3}).count == 0
+    assert PartialAnswers(path, TOLD).count == 0  # the file is the other one's now
 
 
 def test_stamps_tell_whether_files_are_as_before(tmp_path):

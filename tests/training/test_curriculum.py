@@ -106,8 +106,8 @@ def test_a_pass_has_its_share_of_what_the_selection_keeps_and_no_sample_twice(
     kept = len(iou)
     if config.select == "filter":
         kept -= int(((known <= config.min_iou) | (known > config.max_iou)).sum())
-    assert choice.kept == (kept or len(iou))
-    assert len(choice.indices) == max(1, round(config.size * choice.kept))
+    assert choice.eligible == (kept or len(iou))
+    assert len(choice.indices) == max(1, round(config.size * choice.eligible))
     assert len(set(choice.indices.tolist())) == len(choice.indices)
     assert set(choice.indices.tolist()) <= set(range(len(iou)))
     assert np.array_equal(choice.indices, choose(record, config, epoch=epoch, seed=5).indices)
@@ -172,7 +172,7 @@ def test_a_gaussian_without_a_choice_is_noted():
     assert choice.note == (
         "curriculum.select = 'gaussian' has no choice where curriculum.size = 1 takes every sample; set it below"
     )
-    assert repr(Choice(choice.indices, 2)) == "Choice(samples=2, kept=2, note=None)"
+    assert repr(Choice(choice.indices, 2)) == "Choice(samples=2, eligible=2, note=None)"
 
 
 def steps_until(plateau: Plateau, rewards: list[float]) -> int | None:

@@ -2,7 +2,7 @@
 
 import json
 
-from vtg.evaluation.partial_answers import AnswersSoFar
+from vtg.evaluation.partial_answers import PartialAnswers
 from vtg.training.run_results import Results
 
 ODD = "a\u2028b\u2029c\x85d"
@@ -31,7 +31,7 @@ def test_a_finished_run_shows_answers_with_other_line_ends_in_their_texts(tmp_pa
 
 def test_answers_so_far_with_other_line_ends_in_their_texts_are_found_again(tmp_path):
     told = {"rows": ODD}
-    first = AnswersSoFar(tmp_path / "part", told)
+    first = PartialAnswers(tmp_path / "part", told)
     first.add({0: answer(0), 1: answer(1)}, [])
-    again = AnswersSoFar(tmp_path / "part", told)
+    again = PartialAnswers(tmp_path / "part", told)
     assert again.rows == {0: answer(0), 1: answer(1)}

@@ -20,14 +20,16 @@ from typing import BinaryIO
 
 log = logging.getLogger(__name__)
 
+# A row of an ordinary file takes a few hundred bytes; a hundred thousand times as much is rows without line breaks
+# between them, or metadata that belongs elsewhere.
 MAX_ROW_BYTES = 16 << 20
 CHUNK_BYTES = 1 << 20
 
+# After so much without a row, or without the end of one, a file is no file of rows; a pipe may never end.
 MAX_SKIPPED_BYTES = 1 << 30
-"""After so much without a row, or without the end of one, a file is no file of rows; a pipe may never end."""
 
+# A pipe from which nothing comes: when it is said what is waited for, and when it is waited for no longer.
 NOTE_S, WAIT_S = 5.0, 300.0
-"""A pipe from which nothing comes: when it is said what is waited for, and when it is waited for no longer."""
 
 UNCLOSED = b"\nthe file ends inside its array"
 COMMA = b"\nno comma between two rows of an array, or too many"
@@ -39,6 +41,8 @@ GZIP = b"\ngzip data"
 
 _SIGNATURES = {b"\xff\xfe": UTF_16, b"\xfe\xff": UTF_16, b"\x1f\x8b": GZIP}
 _BOM = b"\xef\xbb\xbf"
+# Possessive throughout (`*+`, `++`): what matched is not tried again in parts, which would take quadratic time in a
+# long run of blanks or in a string that does not end.
 _GAP = re.compile(rb"[\s,]*+")
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'
 # An object without another inside it, in one go; only a speed-up, `_TOKEN` finds the end of any row.
@@ -128,6 +132,7 @@ class _Pipe(io.RawIOBase):
 
 def _line_rows(file: BinaryIO, line: int) -> Iterator[tuple[int, bytes]]:
     raw = file.readline(MAX_ROW_BYTES)
+    # An object printed over several lines, each of which alone would be told as a broken row.
     if raw.strip() == b"{":
         yield line, ONE_OBJECT
         return
@@ -166,6 +171,7 @@ def _array_rows(file: BinaryIO, line: int) -> Iterator[tuple[int, bytes]]:
             break
         while (end := _row_end(buffer, position)) is None:
             pending = len(buffer) - position
+            # As much again each time: the row is searched anew from its start, which equal steps would make quadratic.
             more = file.read(max(CHUNK_BYTES, pending)) if pending < MAX_ROW_BYTES else b""
             if not more:
                 break
@@ -201,11 +207,11 @@ def _past_row(file: BinaryIO, buffer: bytes, position: int) -> tuple[bytes, int,
             inside = _IN_STRING.match(buffer, at)
             assert inside is not None  # it also matches nothing at all
             at = inside.end()
-            found = at < len(buffer) and buffer[at : at + 1] == b'"'  # else the end, or half an escape before it
-            at, in_string = (at + 1, False) if found else (at, True)
+            is_token = at < len(buffer) and buffer[at : at + 1] == b'"'  # else the end, or half an escape before it
+            at, in_string = (at + 1, False) if is_token else (at, True)
         else:
             token = (_NO_SCALAR if is_scalar else _STRUCTURE).search(buffer, at)
-            found = token is not None
+            is_token = token is not None
             if token is None:
                 at = len(buffer)
             elif is_scalar:
@@ -213,9 +219,9 @@ def _past_row(file: BinaryIO, buffer: bytes, position: int) -> tuple[bytes, int,
             else:
                 at, in_string = token.end(), token[0] == b'"'
                 depth += {b"{": 1, b"[": 1, b"}": -1, b"]": -1}.get(token[0], 0)
-        if found and depth <= 0 and not in_string:
+        if is_token and depth <= 0 and not in_string:
             return buffer, at, lines + buffer.count(b"\n", begin, at)
-        if not found:
+        if not is_token:
             lines += buffer.count(b"\n", begin, at)
             more = file.read(CHUNK_BYTES)
             skipped += len(more)

@@ -20,12 +20,14 @@ OTHER_NAMES = {
     "timestamp": ("timestamps", "relevant_windows", "span", "segment"),
     "sentence": ("query", "caption", "sentences", "description"),
 }
+# No clip lasts a day: milliseconds or frame numbers stand where seconds should.
 MAX_DURATION_S = 24 * 3600.0
+# Published trims and durations are rounded apart from each other.
 TRIM_TOLERANCE_S = 0.5
 
+# A span may leave its clip by so much and be as good as inside, read clipped: annotated times are rounded to a
+# millisecond at best, and no frame is that short. Sums and products of them are off by far less.
 EDGE_S = 1e-3
-"""A span may leave its clip by so much and be as good as inside, read clipped: annotated times are rounded to a
-millisecond at best, and no frame is that short. Sums and products of them are off by far less."""
 
 CONVERT = "README.md, 'Your own data', shows a row"
 PROBED = ": python -m vtg.validate FILE --probe --fix OUT reads it from the video"
@@ -59,6 +61,7 @@ def clip_tolerance_s(duration_s: float) -> float:
 
 def _row_findings(row: dict[str, Any]) -> Iterator[Finding]:
     missing = [key for key in REQUIRED if row.get(key) is None]
+    # A row of another format: told once, instead of a missing key four times.
     if len(missing) == len(REQUIRED):
         keys = ", ".join(repr(key[:40]) for key in list(row)[:5]) or "none"
         yield Finding("row", "row-other-format", f"has none of {', '.join(REQUIRED)} (its keys: {keys}); {CONVERT}")
@@ -89,6 +92,7 @@ def _text_findings(key: str, value: object) -> Iterator[Finding]:
 
 def _time_findings(row: dict[str, Any]) -> Iterator[Finding]:
     duration_s, timestamp = row.get("duration"), row.get("timestamp")
+    # Spans are not held against a duration that is wrong itself: each would be a second finding of one mistake.
     wrong_duration = False
     for finding in _duration_findings(duration_s):
         wrong_duration |= finding.severity == "error"
@@ -124,6 +128,7 @@ def _span_findings(field: str, start: float, end: float, duration_s: float) -> I
         why = "its end comes before its start; swap them" if end < start else "it ends where it starts; give its end"
         text = f"[{_number(start)}, {_number(end)}] is {kind}: {why}, or drop the row"
         yield Finding(field, f"timestamp-{kind}", text)
+    # A start that rounding put before 0 is clipped, unless all of the span lies there: nothing would be left of it.
     if start < -EDGE_S or end <= 0 > start:
         text = f"starts at {_number(start)} s, before the clip; count from the clip's start, 0 s"
         yield Finding(field, "timestamp-negative", text)
@@ -166,6 +171,7 @@ def _trim_findings(row: dict[str, Any]) -> Iterator[Finding]:
 
 def _extra_findings(row: dict[str, Any]) -> Iterator[Finding]:
     qid, difficulty, pred = row.get("qid"), row.get("difficulty"), row.get("pred")
+    # To Python `true` is a whole number too.
     if isinstance(qid, bool) or not isinstance(qid, str | int | None):
         yield Finding("qid", "qid-type", f"must be a string or a whole number, not {_shown(qid)}; put it in quotes")
     elif qid == "":
@@ -195,6 +201,7 @@ def _number_fault(value: object) -> str | None:
         return f"not {_shown(value)}; remove the quotes"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return f"not {_shown(value)}; give a number"
+    # JSON bounds no integer, and Python reads any.
     try:
         float(value)
     except OverflowError:
@@ -218,6 +225,7 @@ def _not_json(raw: bytes, error: Exception) -> Finding:
         case raw_rows.UTF_16 | raw_rows.GZIP:
             form = raw.decode().strip()
             return Finding("file", "file-encoding", f"is {form}, not UTF-8 JSON; turn it into plain UTF-8 text first")
+    # Cut off at that length, so what the decoder says of it is about the cut.
     if len(raw) >= raw_rows.MAX_ROW_BYTES:
         text = f"is longer than {raw_rows.MAX_ROW_BYTES >> 20} MiB; put each row on a line, or move bulky metadata out"
         return Finding("row", "row-too-long", text)
@@ -225,6 +233,7 @@ def _not_json(raw: bytes, error: Exception) -> Finding:
         return Finding("row", "row-too-deep", "is nested too deep to be read; flatten its metadata")
     if isinstance(error, UnicodeDecodeError):
         return Finding("row", "row-encoding", f"is not UTF-8 ({error.reason}); save the file as UTF-8")
+    # Python's `json` writes them unless told otherwise, so they are in files that look fine to who made them.
     if any(token in raw for token in (b"NaN", b"Infinity")) and "invalid character" in str(error):
         text = "has NaN or Infinity, which JSON does not allow; write a number, or null where the key is optional"
         return Finding("row", "row-nan", text)

@@ -12,7 +12,9 @@ import msgspec
 from vtg.annotations.row_checks import EDGE_S, KEYS, MAX_DURATION_S, TRIM_TOLERANCE_S
 from vtg.video.files import address
 
+# Each new set of keys makes a class and a decoder; a file whose rows have keys of their own each is checked slowly.
 MAX_LEARNED_KEYS = 64
+# msgspec refuses quotes, backslashes and control characters in the names of fields.
 _PLAIN_KEY = re.compile(r"[\w .:/-]+", re.ASCII)
 
 
@@ -73,6 +75,7 @@ def is_clean(row: DecodedRow) -> bool:
     duration_s, times, video, sentence = row.duration, row.timestamp, row.video, row.sentence
     if not times or duration_s > MAX_DURATION_S:
         return False
+    # One span, which most rows have, is told first, and by `type`: this runs for each of millions of rows.
     if len(times) == 2 and type(start := times[0]) is float and type(end := times[1]) is float:
         if not _is_inside(start, end, duration_s):
             return False

@@ -61,6 +61,7 @@ class Sample:
     place: str = ""
 
     def __post_init__(self) -> None:
+        # Written so that NaN fails too.
         if not all(0 <= start < end <= self.duration_s for start, end in self.spans):
             raise ValueError(
                 f"{self.place}: timestamp: {self.spans} must be spans inside the clip of {self.duration_s:.10g} s, "
@@ -87,6 +88,7 @@ class Sample:
         `timestamp`: one span, a list of several, `[]` for no moment; absent where nobody has labelled the sample.
         """
         spans = [list(span) for span in self.spans]
+        # `[]` and no key differ: somebody looked and found nothing, or nobody looked.
         unlabelled_or_empty = [] if isinstance(self.target, NoMoment) else None
         known = {
             "video": self.video,
@@ -112,6 +114,7 @@ def read_samples(path: str | os.PathLike[str]) -> Iterator[Sample | Problem]:
     empty, decoder = True, row_decoder.RowDecoder()
     for line, raw in raw_rows.raw_rows(path):
         empty = False
+        # Nearly all rows are good: one decoding tells that. What is not is read again, by what finds words for it.
         try:
             fast = decoder.decode(raw)
             clean = row_decoder.is_clean(fast)
@@ -120,10 +123,11 @@ def read_samples(path: str | os.PathLike[str]) -> Iterator[Sample | Problem]:
         if clean:
             yield _clean_sample(fast, decoder.metadata(fast), path=path, line=line)
             continue
-        found = sample_of(raw, path=path, line=line)
-        if isinstance(found, Sample):
-            decoder.learn(found.metadata)
-        yield found
+        sample_or_problem = sample_of(raw, path=path, line=line)
+        if isinstance(sample_or_problem, Sample):
+            # The rows of a file have the same metadata keys: the next ones are decoded in one step.
+            decoder.learn(sample_or_problem.metadata)
+        yield sample_or_problem
     if empty:
         yield empty_file(path)
 
@@ -145,11 +149,14 @@ def empty_file(path: str) -> Problem:
 def check_row(raw: bytes, *, path: str, line: int) -> tuple[dict[str, Any] | None, list[Problem]]:
     """Everything wrong with one raw row, and the row itself, or None if it is not a JSON object."""
     row, findings = row_checks.check(raw)
-    return row, [Problem(path, line, found.field, found.message, found.severity, found.kind) for found in findings]
+    return row, [
+        Problem(path, line, finding.field, finding.message, finding.severity, finding.kind) for finding in findings
+    ]
 
 
 def spans_of(row: dict[str, Any]) -> tuple[Span, ...]:
     """The spans of a row without errors, in seconds: clipped to the clip where they leave it."""
+    # By no more than `row_checks.clip_tolerance_s`: further out is an error.
     pairs, duration_s = row["timestamp"], float(row["duration"])
     if not isinstance(pairs[0], list):
         pairs = [pairs]
@@ -185,6 +192,7 @@ def video_places(video: str, video_dir: str | None) -> list[str]:
     return places
 
 
+# Both are asked for every row, about the same few paths.
 @lru_cache(maxsize=64)
 def _stem(path: str) -> str:
     return Path(path).stem
@@ -202,6 +210,7 @@ def _sample(row: dict[str, Any], *, path: str, line: int) -> Sample:
         duration_s=float(row["duration"]),
         target=Spans(spans_of(row)),
         query=row["sentence"],
+        # Of the name and not the folder: a file that is moved keeps its qids.
         qid=f"{_stem(path)}:{line}" if qid is None else str(qid),
         video_start_s=_optional_float(row.get("video_start")),
         video_end_s=_optional_float(row.get("video_end")),

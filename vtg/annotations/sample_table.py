@@ -24,8 +24,8 @@ from vtg.annotations.target import Spans, stored_target
 BATCH_ROWS, BATCH_BYTES = 16384, 32 << 20
 """A record batch ends at either."""
 
+# The kernel maps 64 KiB around each page: so many rows are some 50 MB.
 RELEASE_ROWS = 64
-"""The kernel maps 64 KiB around each page: so many rows are some 50 MB."""
 
 _TEXTS = ("video", "query", "qid", "metadata", "place", "target")
 _NUMBERS = ("duration_s", "video_start_s", "video_end_s", "difficulty", "pred_start_s", "pred_end_s")
@@ -69,8 +69,8 @@ class _Arrow:
     def row(self, number: int) -> dict[str, Any]:
         self.count(1)
         at = bisect_right(self.starts, number) - 1
-        (found,) = self.batches[at].slice(number - self.starts[at], 1).to_pylist()
-        return found
+        (row,) = self.batches[at].slice(number - self.starts[at], 1).to_pylist()
+        return row
 
     def count(self, rows: int) -> None:
         """Notes that rows are read, and gives back what was mapped for those before: one touches a page a column."""
@@ -80,6 +80,7 @@ class _Arrow:
             self.release()
 
     def release(self) -> None:
+        # The kernel takes pages back only when memory is short, and until then counts them as this process's.
         if self.mapped is not None:
             self.mapped.madvise(mmap.MADV_DONTNEED)
 
@@ -165,14 +166,14 @@ class SampleTable(Sequence[Sample]):
         NaN where a sample has none.
         """
         assert name in _NUMBERS, name
-        found = self._arrow.numbers(name)
-        return found if self._rows is None else found[self._rows]
+        column = self._arrow.numbers(name)
+        return column if self._rows is None else column[self._rows]
 
     def moments(self) -> np.ndarray:
         """(N,) int64: how many spans each has."""
         lengths = [np.diff(batch.column("spans").offsets.to_numpy()) for batch in self._arrow.batches]
-        found = np.concatenate([*lengths, np.empty(0, np.int64)]).astype(np.int64) // 2
-        return found if self._rows is None else found[self._rows]
+        counts = np.concatenate([*lengths, np.empty(0, np.int64)]).astype(np.int64) // 2
+        return counts if self._rows is None else counts[self._rows]
 
     def videos(self) -> tuple[pa.Array, np.ndarray]:
         """Their distinct videos, V strings by first appearance in the file, and (N,) int32 which of them is whose."""
@@ -198,21 +199,22 @@ class SampleTable(Sequence[Sample]):
 
         `with_ids`: also under the same qids, and with the same other keys.
         """
-        found = hashlib.sha256()
+        digest = hashlib.sha256()
         names = ["video", "query", "duration_s", "video_start_s", "video_end_s", "spans"]
         for row in self._dicts([*names, "target"] + (["qid", "line", "metadata"] if with_ids else [])):
             told = [row[name] for name in names]
             told += [] if row["target"] is None else [row["target"]]  # digests of before this column stay valid
             told += [self._qid(row), row["metadata"]] if with_ids else []
-            found.update(repr(told).encode("utf-8", "surrogatepass"))
-        return found.hexdigest()[:16]
+            # Names of files need not be valid UTF-8.
+            digest.update(repr(told).encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()[:16]
 
     def keys(self) -> Iterator[tuple[Any, ...]]:
         """Of each sample what no other has: its clip, its sentence and its target."""
         names = ["video", "query", "video_start_s", "video_end_s"]
         for row in self._dicts([*names, "spans", "target"]):
             yield (
-                *(None if row[name] != row[name] else row[name] for name in names),
+                *(None if row[name] != row[name] else row[name] for name in names),  # NaN equals no other
                 tuple(row["spans"]),
                 row["target"],
             )
@@ -267,7 +269,7 @@ def _number(value: float) -> float | None:
     return None if value != value else value  # NaN
 
 
-def write_samples(found: Iterable[Sample | Problem], file: IO[bytes], *, path: str) -> list[Lost]:
+def write_samples(samples: Iterable[Sample | Problem], file: IO[bytes], *, path: str) -> list[Lost]:
     """Writes the samples as an Arrow file; returns what is none."""
     lost: list[Lost] = []
     stem = Path(path).stem
@@ -277,23 +279,23 @@ def write_samples(found: Iterable[Sample | Problem], file: IO[bytes], *, path: s
         numbers = [columns[name] for name in _NUMBERS]
         held = count = 0
         nan = float("nan")
-        for one in found:
-            if isinstance(one, Problem):
-                lost.append(Lost(count, one))
+        for sample in samples:
+            if isinstance(sample, Problem):
+                lost.append(Lost(count, sample))
                 continue
-            line = _line(one.place)
-            qid = None if one.qid == f"{stem}:{line}" else one.qid
-            place = None if one.place == f"{path}:{line}" else one.place
-            metadata = json.dumps(one.metadata) if one.metadata else None
-            kind = None if isinstance(one.target, Spans) else one.target.kind
-            for column, text in zip(texts, (one.video, one.query, qid, metadata, place, kind), strict=True):
+            line = _line(sample.place)
+            qid = None if sample.qid == f"{stem}:{line}" else sample.qid
+            place = None if sample.place == f"{path}:{line}" else sample.place
+            metadata = json.dumps(sample.metadata) if sample.metadata else None
+            kind = None if isinstance(sample.target, Spans) else sample.target.kind
+            for column, text in zip(texts, (sample.video, sample.query, qid, metadata, place, kind), strict=True):
                 column.append(text)
                 held += len(text) if text else 0
-            start_s, end_s = one.pred or (nan, nan)
-            values = (one.duration_s, one.video_start_s, one.video_end_s, one.difficulty, start_s, end_s)
+            start_s, end_s = sample.pred or (nan, nan)
+            values = (sample.duration_s, sample.video_start_s, sample.video_end_s, sample.difficulty, start_s, end_s)
             for column, value in zip(numbers, values, strict=True):
                 column.append(nan if value is None else value)
-            columns["spans"].append([time for span in one.spans for time in span])
+            columns["spans"].append([time for span in sample.spans for time in span])
             columns["line"].append(line)
             count += 1
             if len(columns["line"]) == BATCH_ROWS or held > BATCH_BYTES:
@@ -308,4 +310,4 @@ def write_samples(found: Iterable[Sample | Problem], file: IO[bytes], *, path: s
 
 def _line(place: str) -> int:
     line = place.rpartition(":")[2]
-    return int(line) if line.isdecimal() and len(line) < 18 else 0
+    return int(line) if line.isdecimal() and len(line) < 18 else 0  # more digits than int64 holds are no line

@@ -34,17 +34,17 @@ from vtg.video.files import address, video_files
 
 log = logging.getLogger(__name__)
 
+# Goes up with any change to the columns, to the rules of `vtg.annotations.row_checks`, or to what a Sample holds.
 FORMAT = 4
-"""Goes up with any change to the columns, to the rules of `vtg.annotations.row_checks`, or to what a Sample holds."""
 
 SMALL_BYTES = 4 << 20
 """Annotation files below are read anew: some 20,000 rows."""
 
+# A table of an annotation file as it was before is removed when nobody has opened it for so long.
 UNUSED_S = 30 * 86400.0
-"""A table of an annotation file as it was before is removed when nobody has opened it for so long."""
 
+# Videos looked for at a time: on a network file system each answer takes its while.
 STAT_THREADS, STAT_CHUNK = 8, 4096
-"""Videos looked for at a time: on a network file system each answer takes its while."""
 
 
 def read_table(path: str, *, cache_dir: str | None = None) -> tuple[SampleTable, list[Lost]]:
@@ -75,8 +75,8 @@ def read_table(path: str, *, cache_dir: str | None = None) -> tuple[SampleTable,
                     _remove_unused(root, of_file)
         with suppress(OSError):
             os.utime(folder)
-        found = read_jsonl(folder / "problems.jsonl")
-        lost = [Lost(one.pop("before"), Problem(path=one.pop("at") or path, **one)) for one in found]
+        problems = read_jsonl(folder / "problems.jsonl")
+        lost = [Lost(fields.pop("before"), Problem(path=fields.pop("at") or path, **fields)) for fields in problems]
         return SampleTable.open(folder / "rows.arrow", path=path), lost
 
 
@@ -85,8 +85,8 @@ def video_stamps(videos: pa.Array, video_dir: str | None) -> np.ndarray:
 
     def stamp(name: str) -> tuple[int, int]:
         # Most lie in the first place: one question instead of two, which on a network file system is half of the time.
-        found = video_files.stamp(video_places(name, video_dir)[0])
-        return found if found[0] >= 0 else video_files.stamp(resolve_video(name, video_dir))
+        first = video_files.stamp(video_places(name, video_dir)[0])
+        return first if first[0] >= 0 else video_files.stamp(resolve_video(name, video_dir))
 
     def part(at: int) -> np.ndarray:
         names = videos.slice(at, STAT_CHUNK).to_pylist()

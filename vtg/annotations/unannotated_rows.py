@@ -34,6 +34,7 @@ def read_open_rows(path: str, *, video_dir: str | None) -> Iterator[Sample | Pro
         if row is None or not lacks:
             yield sample_of(raw, path=path, line=line)
             continue
+        # An empty list is an open row here, and to the checks a fault of its own.
         row = row | {"timestamp": None if "timestamp" in lacks else row["timestamp"]}
         if fault := _other_fault(row, lacks):
             yield Problem(path, line, fault.field, fault.message, fault.severity, fault.kind)
@@ -44,10 +45,11 @@ def read_open_rows(path: str, *, video_dir: str | None) -> Iterator[Sample | Pro
             except (SampleError, OSError) as error:
                 yield Problem(path, line, "video", f"{error}; it has to tell the duration", "error", "video-unreadable")
                 continue
+        # A stand-in that passes the checks; the sample's target takes its place.
         if "timestamp" in lacks:
             row["timestamp"] = [0, row["duration"]]
-        found = sample_of(msgspec.json.encode(row), path=path, line=line)
-        yield replace(found, target=Unlabelled()) if isinstance(found, Sample) and "timestamp" in lacks else found
+        asked = sample_of(msgspec.json.encode(row), path=path, line=line)
+        yield replace(asked, target=Unlabelled()) if isinstance(asked, Sample) and "timestamp" in lacks else asked
     if empty:
         yield empty_file(path)
 
@@ -75,6 +77,7 @@ def _duration_s(row: dict[str, Any], video_dir: str | None, known: dict[str, flo
     if row.get("video_start") is not None:  # and video_end: one of them alone is a fault
         return row["video_end"] - row["video_start"]
     path = resolve_video(row["video"], video_dir)
+    # Several rows ask about one video.
     if path not in known:
         known[path] = probe(path).duration_s
     return known[path]

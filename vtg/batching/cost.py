@@ -33,14 +33,14 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+# Videos or queries looked at together.
 CHUNK = 8192
-"""Videos or queries looked at together."""
 
+# Words whose tokens are remembered.
 MAX_WORDS = 1 << 18
-"""Words whose tokens are remembered."""
 
+# Tokens by which neighbouring texts may be cut otherwise alone than together.
 MARGIN = 4
-"""Tokens by which neighbouring texts may be cut otherwise alone than together."""
 
 
 @dataclass(frozen=True)
@@ -170,11 +170,12 @@ def _clip_costs(
     order = np.lexsort((shape_of, seconds))
     new = (np.diff(seconds[order], prepend=-1.0) != 0) | (np.diff(shape_of[order], prepend=-1) != 0)
     firsts = order[new]
-    found = np.empty((len(firsts), 3), np.int64)
+    costs = np.empty((len(firsts), 3), np.int64)
     for at, (duration_s, shape) in enumerate(zip(seconds[firsts].tolist(), shape_of[firsts].tolist(), strict=True)):
         height, width, fps = shapes[shape].tolist()
         cost = clip_cost(
             duration_s,
+            # Unknown: as many pixels as a frame may have, so that no batch is fuller than was planned.
             height=int(height) or side,
             width=int(width) or side,
             config=video,
@@ -182,10 +183,10 @@ def _clip_costs(
             temporal_patch=temporal_patch,
             rate=fps or 30.0,
         )
-        found[at] = cost.frames, cost.tokens, -(-(cost.frames + cost.pad) // temporal_patch)
+        costs[at] = cost.frames, cost.tokens, -(-(cost.frames + cost.pad) // temporal_patch)
     which = np.empty(len(table), np.int64)
     which[order] = np.cumsum(new) - 1
-    return tuple(found[which].T.copy())  # type: ignore[return-value]
+    return tuple(costs[which].T.copy())  # type: ignore[return-value]
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -197,6 +198,7 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 def _digits(seconds: np.ndarray) -> np.ndarray:
     """(N,) int64: digits before the point that no time in a clip exceeds, however it is rounded."""
+    # 0.5: 9.96 s is written as 10.0.
     return np.log10(np.maximum(seconds + 0.5, 1.0)).astype(np.int64) + 1
 
 
@@ -242,7 +244,7 @@ def query_tokens(queries: Iterable[str], count: int, lengths: Callable[[Sequence
     Args:
         lengths: tokens of each of these texts.
     """
-    found, at = np.zeros(count, np.int64), 0
+    tokens, at = np.zeros(count, np.int64), 0
     starts: dict[str, int] = {}
     others: dict[str, int] = {}
     for chunk in batched(queries, CHUNK):
@@ -258,6 +260,6 @@ def query_tokens(queries: Iterable[str], count: int, lengths: Callable[[Sequence
                 known |= zip(new, lengths([blank + word for word in new]), strict=True)
         for words in split:
             if words:
-                found[at] = starts[words[0]] + sum([others[word] for word in words[1:]])
+                tokens[at] = starts[words[0]] + sum([others[word] for word in words[1:]])
             at += 1
-    return found
+    return tokens

@@ -35,6 +35,7 @@ class Plan:
 
     def of(self, indices: np.ndarray) -> "Plan":
         """The same plan in other indices, where `indices[i]` is what was i (a mixture's draw, a rest of an epoch)."""
+        # A stand-in stays one: ~ is put on again after the translation.
         real = np.where(self.samples < 0, ~self.samples, self.samples)
         return Plan(np.where(self.samples < 0, ~indices[real], indices[real]), self.offsets, self.ranks)
 
@@ -46,6 +47,7 @@ class Plan:
         cost = batch_compute(self.samples, self.offsets, np.asarray(costs, np.float64)[:, None], padded)
         order = np.arange(self.steps)
         costliest = int(np.argmax(cost.reshape(self.steps, self.ranks).max(axis=1)))
+        # One swap: all other steps stay in the random order that was drawn.
         order[[0, costliest]] = order[[costliest, 0]]
         batches = (order[:, None] * self.ranks + np.arange(self.ranks)).ravel()
         samples, sizes = gather(self.samples, np.diff(self.offsets), batches)
@@ -66,6 +68,7 @@ def gather(order: np.ndarray, sizes: np.ndarray, chosen: np.ndarray) -> tuple[np
 def batch_compute(samples: np.ndarray, offsets: np.ndarray, compute: np.ndarray, padded: bool) -> np.ndarray:
     """What each batch takes of each part, (B, parts), from what each sample takes, (N, parts)."""
     each = compute[np.where(samples < 0, ~samples, samples)]
+    # No batch is empty: `reduceat` gives an empty one the next sample.
     if padded:
         return np.maximum.reduceat(each, offsets[:-1], axis=0) * np.diff(offsets)[:, None]
     return np.add.reduceat(each, offsets[:-1], axis=0)

@@ -55,8 +55,10 @@ def statistics(
     sizes, real = np.diff(plan.offsets), plan.samples[plan.samples >= 0]
     cost = batch_compute(plan.samples, plan.offsets, lengths[:, None], padded)[:, 0]
     paid = batch_compute(plan.samples, plan.offsets, table, padded).reshape(plan.steps, plan.ranks, -1)
+    # Stand-ins compute, and nothing is learned of it.
     useful, total = table[real].sum(), paid.sum()
     whole = paid.sum(axis=2)
+    # All ranks wait for the slowest one in every step: gradients are averaged there.
     slowest = whole.max(axis=1).sum() * plan.ranks
     stragglers = [_straggler(paid[:, :, part]) for part in range(paid.shape[2])]
     return PlanStatistics(
@@ -82,5 +84,6 @@ def statistics(
 
 
 def _straggler(paid: np.ndarray) -> float:
+    # Compute may be 0 in a step: then no rank is slow in it.
     mean = paid.mean(axis=1)
     return float(np.divide(paid.max(axis=1), mean, out=np.ones_like(mean), where=mean > 0).mean())

@@ -15,13 +15,14 @@ import numpy as np
 
 from vtg.batching.scatter import scatter
 
+# Best-fit decreasing takes longer the more distinct lengths there are; rounding them up to classes costs room.
 CLASSES = 8192
+# How much over the bound the reference is tried at random, where best-fit decreasing needs more bins.
 TRIED = (0.0006, 0.0018, 0.004)
-"""How much over the bound the reference is tried at random, where best-fit decreasing needs more bins."""
+# How many more bins than the bound an epoch has (the least share): with none, none can be packed at random.
 EASE = 0.0005
-"""How many more bins than the bound an epoch has (the least share): with none, none can be packed at random."""
+# Lists shorter than this are tried at random again where it fails, up to 8 times.
 CHEAP = 200_000
-"""Lists shorter than this are tried at random again where it fails, up to 8 times."""
 
 Pattern = tuple[tuple[int, int], ...]
 """Which bins these are: (class, how many of it), …"""
@@ -29,14 +30,17 @@ Pattern = tuple[tuple[int, int], ...]
 
 def to_units(lengths: np.ndarray, budget: float) -> tuple[np.ndarray, int]:
     """Lengths as integers, (N,) int64, and the capacity: sums within it keep the budget in any order of addition."""
+    # Whole numbers, and fractions of few binary digits (tokens, halves of seconds), add up exactly as they are.
     fine = lengths * 1024.0
     if fine.max() < 2**50 and np.array_equal(fine, np.floor(fine)):
         units = fine.astype(np.int64)
         step = int(np.gcd.reduce(units))
         return units // step, int(min(budget * 1024.0, 2.0**60)) // step
+    # All alike: how many fit is left to the very additions that a batch is held against the budget with.
     if lengths.min() == lengths.max():
         sums = np.cumsum(np.full(min(int(budget / lengths[0]) + 1, len(lengths) + 1), lengths[0]))
         return np.ones(len(lengths), np.int64), int(np.searchsorted(sums, budget, side="right"))
+    # 2 more than rounded down: rounding up, and one for what adding floats may lose.
     units = np.floor(lengths * (2.0**50 / budget)).astype(np.int64) + 2
     return np.minimum(units, 2**50), 2**50
 

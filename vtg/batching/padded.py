@@ -4,8 +4,8 @@ import numpy as np
 
 from vtg.batching.packed import split_counts
 
+# Lengths this near (relative) trade places from epoch to epoch: fresh batch-mates for at most as much padding.
 JITTER = 0.015
-"""Lengths this near (relative) trade places from epoch to epoch: fresh batch-mates for at most as much padding."""
 
 
 def cut_padded(
@@ -61,6 +61,7 @@ def _cut(bound: np.ndarray, budget: float, max_batch_size: int) -> np.ndarray:
 def _cut_into(bound: np.ndarray, budget: float, max_batch_size: int, batches: int, min_batch_size: int) -> np.ndarray:
     """So many batches of nearly the same cost: under the least budget that does not give more, then by halving."""
     low, high, best = 0.0, budget, _cut(bound, budget, max_batch_size)
+    # 40 halvings: to a millionth of a millionth of the budget, beyond which lengths do not differ.
     for _ in range(40):
         tried = _cut(bound, middle := (low + high) / 2, max_batch_size)
         short = tried.min() < min_batch_size <= best.min()

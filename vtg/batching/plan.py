@@ -9,6 +9,8 @@ from vtg.batching.epoch_plan import Plan, batch_compute, gather
 from vtg.batching.packed import Packing
 from vtg.batching.padded import cut_padded, order_padded
 
+# Drawn until one hardly trends (or the least of all is taken): a trend of the lengths over an epoch shows in the
+# loss, as if it were training.
 ORDERINGS = 256
 
 
@@ -60,12 +62,14 @@ def plan_epoch(
     task = _Task.checked(
         lengths, compute, ranks, budget, padded, max_batch_size, min_batch_size, drop_last, oversize_alone
     )
+    # Nothing else decides: ranks and resumed runs draw the same plan without telling each other.
     rng = np.random.default_rng([seed, epoch])
     wanted = task.batches() if steps is None else steps * ranks
     if drop_last and steps is not None:
         wanted = None
     order, sizes = task.bins(wanted, rng)
     if drop_last:
+        # Others in every epoch, so that no sample is left out of all of them.
         keep = np.sort(rng.permutation(len(sizes))[: len(sizes) // ranks * ranks])
         order, sizes = gather(order, sizes, keep)
         if not len(sizes):
@@ -75,6 +79,7 @@ def plan_epoch(
     if len(sizes) > wanted:
         raise ValueError(f"{steps} steps on {ranks} ranks are too few: the budget needs {-(-len(sizes) // ranks)}")
     if missing := wanted - len(sizes):
+        # What keeps a rank busy for the least time.
         shortest = np.argmin(task.lengths)
         order = np.concatenate([order, np.full(missing, ~shortest)])
         sizes = np.concatenate([sizes, np.ones(missing, np.int64)])
@@ -200,14 +205,14 @@ class _Task:
         alone = int(self.over.sum())
         fitting = self.lengths[~self.over]
         if not len(fitting):
-            found = alone
+            count = alone
         elif self.padded:
-            found = alone + len(self._cut(-np.sort(-fitting), None))
+            count = alone + len(self._cut(-np.sort(-fitting), None))
         elif self.drop_last:
-            found = alone + self.packing.batches(1)
+            count = alone + self.packing.batches(1)
         else:
-            found = alone + self.packing.batches(self.ranks)
-        return found // self.ranks * self.ranks if self.drop_last else -(-found // self.ranks) * self.ranks
+            count = alone + self.packing.batches(self.ranks)
+        return count // self.ranks * self.ranks if self.drop_last else -(-count // self.ranks) * self.ranks
 
     def _cut(self, ordered: np.ndarray, batches: int | None) -> np.ndarray:
         return cut_padded(
@@ -238,6 +243,8 @@ class _Task:
 def _assemble(order: np.ndarray, sizes: np.ndarray, task: _Task, rng: np.random.Generator) -> Plan:
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     cost = batch_compute(order, offsets, task.compute, task.padded).sum(axis=1)
+    # Shuffled before they are sorted: batches of one cost meet others in every epoch. And shuffled within each step:
+    # sorted, rank 0 would have the cheapest batch of all of them.
     dealt = rng.permutation(len(sizes))
     steps = rng.permuted(dealt[np.argsort(cost[dealt], kind="stable")].reshape(-1, task.ranks), axis=1)
     steps = steps[_untrending(order, offsets, steps, task.lengths, rng)]

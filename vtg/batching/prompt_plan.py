@@ -10,8 +10,8 @@ import numpy as np
 from vtg.batching.padded import order_padded
 from vtg.batching.plan import plan_epoch, steps_per_epoch
 
+# Sets these draws apart from others of the same seed and epoch.
 STREAM = 1
-"""Sets these draws apart from others of the same seed and epoch."""
 
 
 def plan_prompts(
@@ -54,9 +54,11 @@ def plan_prompts(
         raise ValueError("costs of prompts are finite and above 0")
     rows = prompts[order_padded(costs[prompts], rng)].reshape(-1, ranks)
     lengths = costs[rows].max(axis=1)
+    # Alone where it is over the budget: the completions of a prompt are compared with each other, and cannot be parted.
     limits = {"ranks": 1, "budget": budget, "padded": padded, "max_batch_size": max_batch_size, "oversize_alone": True}
     steps = -(-steps_per_epoch(lengths, **limits) // steps_multiple) * steps_multiple
     plan = plan_epoch(lengths, **limits, seed=seed, epoch=epoch, steps=steps)
+    # The plan repeats its shortest row, without loss; here repeats train, and none is to be met more than others.
     missing = plan.samples < 0
     plan.samples[missing] = np.resize(rng.permutation(len(rows)), missing.sum())
     return [_deal(rows[plan.batch(step, 0)], costs, rng) for step in range(plan.steps)]
@@ -111,4 +113,4 @@ def _deal(rows: np.ndarray, costs: np.ndarray, rng: np.random.Generator) -> np.n
         least, dearest = np.argsort(loads), np.argsort(-work[row])
         dealt[row, least] = rows[row, dearest]
         loads[least] += work[row, dearest]
-    return rng.permutation(dealt.T)
+    return rng.permutation(dealt.T)  # else rank 0 had the dearest prompt of the widest row each time

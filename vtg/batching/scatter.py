@@ -2,15 +2,22 @@
 
 import numpy as np
 
+# Spread, in octaves, of the noise on the lengths when they are dealt: more of it changes more mates, and leaves loads
+# less even, for the swaps to mend.
 BLUR = 0.5
+# Places of a bin that swaps look at: the pairs of two bins grow with its square.
 SWAPPABLE = 9
+# Overfull bins whose pairs are compared at once: it bounds the memory of that.
 CHUNK = 4096
+# The share of overfull bins beyond which swaps are not begun: they would fail late, and best-fit decreasing is there.
 HOPELESS = 0.05
 LEVELLINGS = 5
+# When swaps are given up: after so many rounds, comparisons (a sample, or at least), or rounds without less excess.
 ROUNDS = 300
 WORK_EACH = 45
 WORK_LEAST = 20_000_000
 PATIENCE = 40
+# Partners that an overfull bin tries in a round.
 TRIES = 32
 
 

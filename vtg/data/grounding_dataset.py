@@ -109,6 +109,7 @@ class GroundingDataset(Dataset[GroundingItem]):
         Raises:
             ConfigError: those are all.
         """
+        # All of them over it means a wrong budget rather than long clips.
         if over.all():
             raise ConfigError(
                 f"batching.oversize = 'skip' leaves nothing: all {len(over)} samples are over the budget of "
@@ -145,6 +146,7 @@ class GroundingDataset(Dataset[GroundingItem]):
                 item = self._item(self.samples[at], skipped)
             except SampleError:
                 continue
+            # Training on it would weigh this sample twice.
             item.drop_labels()
             return item
         raise TooManyBadRows(
@@ -162,6 +164,7 @@ class GroundingDataset(Dataset[GroundingItem]):
     def _item(self, sample: Sample, skipped: Skipped | None) -> GroundingItem:
         clip = self.clip(sample)
         features = self.features(sample, clip)
+        # Counted in the data worker: only what goes along with the item reaches the training process.
         counts = self.provider.take_counts()
         return GroundingItem(
             features, BatchRow.of(sample, features), skipped, counts, clip if self.keep_clips else None
@@ -170,6 +173,7 @@ class GroundingDataset(Dataset[GroundingItem]):
     def clip(self, sample: Sample) -> Clip:
         """The clip of a sample. Raises DecodeError."""
         # The same frames in every evaluation, so that two checkpoints are compared on the same input.
+        # Not `hash`, which Python salts anew in every process: a run that resumes must draw what it would have drawn.
         drawn = crc32(f"{self.seed}:{self.epoch}".encode()) if self.training else 0
         return self.provider.clip(sample.window(resolve_video(sample.video, self.video_dir)), seed=drawn)
 
@@ -194,6 +198,7 @@ class GroundingDataset(Dataset[GroundingItem]):
         )
 
     def _skipped(self, sample: Sample, error: SampleError) -> Skipped:
+        # Told apart, because what to do differs: fetch the file, or change the row or the limits.
         kind = "video" if isinstance(error, DecodeError) else "sample"
         return Skipped(sample.place, f"{kind}: {error}", sample.qid, sample.video)
 

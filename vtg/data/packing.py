@@ -46,12 +46,12 @@ def share(features: Sequence[Features]) -> list[Features]:
         branch, and its pixels are those of one row. A row that shares with no other is returned itself.
     """
     groups: list[list[Features]] = []
-    for one in features:
-        group = next((group for group in groups if _same_clip(group[0], one)), None)
+    for row in features:
+        group = next((group for group in groups if _same_clip(group[0], row)), None)
         if group is None:
-            groups.append([one])
+            groups.append([row])
         else:
-            group.append(one)
+            group.append(row)
     return [_shared(group) if len(group) > 1 else group[0] for group in groups]
 
 
@@ -72,20 +72,20 @@ def pack(features: Sequence[Features]) -> Features:
         belongs to another.
     """
     batch = {
-        key: torch.cat([one[key] for one in features], dim=-1).unsqueeze(-2)
+        key: torch.cat([row[key] for row in features], dim=-1).unsqueeze(-2)
         for key in TOKENS
         if key != "attention_mask"
     }
     for key in VISION:
-        batch[key] = torch.cat([one[key] for one in features])
+        batch[key] = torch.cat([row[key] for row in features])
     segments, branches = [], []
-    for at, one in enumerate(features):
-        attended = one["attention_mask"].bool()
+    for at, row in enumerate(features):
+        attended = row["attention_mask"].bool()
         segments.append(torch.where(attended, at, -1))
-        branches.append(one.get("branches", torch.zeros_like(one["input_ids"])))
+        branches.append(row.get("branches", torch.zeros_like(row["input_ids"])))
     batch["segments"], batch["branches"] = torch.cat(segments)[None], torch.cat(branches)[None]
     # The token before it is of another conversation, which must not be trained to predict it.
-    lengths = torch.tensor([0] + [len(one["input_ids"]) for one in features[:-1]])
+    lengths = torch.tensor([0] + [len(row["input_ids"]) for row in features[:-1]])
     batch["labels"][0, lengths.cumsum(0)] = IGNORE_INDEX
     return batch
 

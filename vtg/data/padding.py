@@ -27,16 +27,16 @@ def collate(features: Sequence[Features], *, pad_token_id: int, padding_side: st
         "mm_token_type_ids": 0,
         "position_ids": 0,
     }
-    length = max(len(one["input_ids"]) for one in features)
+    length = max(len(row["input_ids"]) for row in features)
 
     def pad(row: torch.Tensor, value: int) -> torch.Tensor:
         missing = length - row.shape[-1]
         return torch.nn.functional.pad(row, (missing, 0) if padding_side == "left" else (0, missing), value=value)
 
     batch = {
-        key: torch.stack([pad(one[key], value) for one in features], dim=1 if key == "position_ids" else 0)
+        key: torch.stack([pad(row[key], value) for row in features], dim=1 if key == "position_ids" else 0)
         for key, value in fill.items()
     }
     for key in ("pixel_values_videos", "video_grid_thw"):
-        batch[key] = torch.cat([one[key] for one in features])
+        batch[key] = torch.cat([row[key] for row in features])
     return batch

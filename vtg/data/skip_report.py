@@ -45,16 +45,17 @@ class SkipReport:
     what one rank skips, the others count and do not write again.
 
     Args:
-        goes_on: the run is resumed, so what is in the file stays.
-        joins: another rank of the run has begun the file.
+        resumes: the run is resumed, so what is in the file stays.
+        is_begun: another rank of the run has begun the file.
     """
 
-    def __init__(self, path: Path, *, max_bad_share: float, goes_on: bool = False, joins: bool = False) -> None:
+    def __init__(self, path: Path, *, max_bad_share: float, resumes: bool = False, is_begun: bool = False) -> None:
         self.path, self.max_bad_share = path, max_bad_share
         self.total = 0
         self.skipped: dict[str, Skipped] = {}
-        if not joins:
-            write_text(path, "".join(whole_lines(path) if goes_on else ()))
+        if not is_begun:
+            # A line that a kill has cut off would make one of it and the next, which is no JSON.
+            write_text(path, "".join(whole_lines(path) if resumes else ()))
         self._read_bytes = 0
         with self.path.open("rb") as file:
             self._written = {entry.place for entry in self._read_new(file)}

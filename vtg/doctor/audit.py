@@ -118,22 +118,27 @@ class Report:
             of_kind[problem.severity, problem.kind].append(problem)
         for severity, counts in (("error", self.errors), ("warning", self.warnings)):
             if counts:
-                yield f"{counts.total()} {severity}s:"
+                yield f"{_counted(counts.total(), severity)}:"
                 for kind, count in counts.items():
                     shown = of_kind[severity, kind]
                     yield from (f"  {problem}" for problem in shown)
                     if count > len(shown):
                         yield f"  … and {count - len(shown):,} more of this kind; --all shows every one"
                 yield ""
-        totals = f"{self.errors.total()} errors, {self.warnings.total()} warnings"
-        yield f"{self.rows} rows in {len(self.files)} files: {self.good} good, {totals}"
+        totals = f"{_counted(self.errors.total(), 'error')}, {_counted(self.warnings.total(), 'warning')}"
+        yield f"{_counted(self.rows, 'row')} in {_counted(len(self.files), 'file')}: {self.good} good, {totals}"
         if self.max_duration_s:
-            yield f"{len(self.videos)} videos; durations {self.min_duration_s:.10g} to {self.max_duration_s:.10g} s"
+            videos = _counted(len(self.videos), "video")
+            yield f"{videos}; durations {self.min_duration_s:.10g} to {self.max_duration_s:.10g} s"
         for severity, counts in (("error", self.errors), ("warning", self.warnings)):
             yield from (f"  {severity} {kind}: {count}" for kind, count in counts.most_common())
         if self.tables_full:
             limits = f"{FirstSeen.LIMIT} distinct qids of a file, {MAX_VIDEOS} videos"
             yield f"a limit was met ({limits}): what came after was not compared or counted"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 class Sink(Protocol):

@@ -11,7 +11,7 @@ from vtg.data.grounding_dataset import GroundingDataset
 from vtg.data.padding import collate
 from vtg.data.skip_report import Skipped, SkipReport
 from vtg.evaluation.metrics import grounding_metrics, row_spans
-from vtg.evaluation.partial_answers import AnswersSoFar
+from vtg.evaluation.partial_answers import PartialAnswers
 from vtg.evaluation.question_reader import Question, QuestionReader
 from vtg.progress_bar import ProgressBar
 
@@ -28,7 +28,7 @@ def predict(
     world_size: int = 1,
     shuffled_videos: bool = False,
     progress: str | None = None,
-    so_far: AnswersSoFar | None = None,
+    partial_answers: PartialAnswers | None = None,
     report: SkipReport | None = None,
 ) -> tuple[dict[int, dict[str, Any]], list[Skipped]]:
     """Answers to every `world_size`-th sample from `rank` on, by index, and the samples whose video cannot be read.
@@ -39,7 +39,7 @@ def predict(
         shuffled_videos: the control: each sample is asked about another video, so that only its text and the
             distribution of answers can help. Scored against its own moments.
         progress: the progress bar's title; None for no bar.
-        so_far: what this rank has answered before, which is not asked again; batches are added as they are answered.
+        partial_answers: what this rank has answered before, which is not asked again; each new batch is added.
         report: is given what each batch skips; may raise TooManyBadRows then.
 
     Returns:
@@ -47,7 +47,7 @@ def predict(
     """
     was_training = model.training
     model.eval()
-    rows, skipped = (dict(so_far.rows), list(so_far.skipped)) if so_far else ({}, [])
+    rows, skipped = (dict(partial_answers.rows), list(partial_answers.skipped)) if partial_answers else ({}, [])
     mine = range(rank, len(dataset), world_size)
     done = len(rows) + len(skipped)
     reader = reader or QuestionReader([dataset])
@@ -62,8 +62,8 @@ def predict(
             answered = {index: _row(dataset, index, text) for index, text in zip(readable, texts, strict=True)}
             rows |= answered
             skipped += unreadable
-            if so_far is not None:
-                so_far.add(answered, unreadable)
+            if partial_answers is not None:
+                partial_answers.add(answered, unreadable)
             if report is not None:
                 report.add(unreadable)
             bar.update(len(batch))

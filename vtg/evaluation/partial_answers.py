@@ -14,7 +14,7 @@ from vtg.storage.json_files import json_text, whole_lines
 log = logging.getLogger(__name__)
 
 
-class AnswersSoFar:
+class PartialAnswers:
     """The answers given before a run was interrupted, in order; new ones are appended to the file alone.
 
     Args:

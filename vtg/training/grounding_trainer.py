@@ -16,7 +16,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from vtg.data.grounding_dataset import GroundingDataset
 from vtg.evaluation.generate import predict, score
-from vtg.evaluation.partial_answers import AnswersSoFar
+from vtg.evaluation.partial_answers import PartialAnswers
 from vtg.evaluation.question_reader import QuestionReader
 from vtg.models.checkpoint import save_settings
 from vtg.models.loading import whole_files
@@ -164,14 +164,14 @@ class GroundingTrainer(ZeroTrainer):
         *,
         progress: str,
         shuffled_videos: bool = False,
-        so_far: AnswersSoFar | None = None,
+        partial_answers: PartialAnswers | None = None,
     ) -> list[dict[str, Any]]:
         """Prediction rows for all samples that can be read, in their order; ranks share the work, and all get the rows.
 
         Args:
             progress: title of the progress bar, and of an error.
             shuffled_videos: each question is asked about another's video.
-            so_far: what this rank answered before the run was stopped.
+            partial_answers: what this rank answered before the run was stopped.
         """
         try:
             with self.whole_model() as model:
@@ -185,7 +185,7 @@ class GroundingTrainer(ZeroTrainer):
                     world_size=self.args.world_size,
                     shuffled_videos=shuffled_videos,
                     progress=progress if is_main_process() else None,
-                    so_far=so_far,
+                    partial_answers=partial_answers,
                 )
         except torch.OutOfMemoryError as error:
             remedies = answering_remedies(self.parts.evaluation, self.parts.saved.video)

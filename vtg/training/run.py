@@ -20,7 +20,7 @@ from vtg.data.grounding_dataset import GroundingDataset, make_provider
 from vtg.data.skip_report import SkipReport
 from vtg.data.splits import read_splits
 from vtg.demo.demo_dataset import ensure_demo
-from vtg.evaluation.partial_answers import AnswersSoFar, stamps
+from vtg.evaluation.partial_answers import PartialAnswers, stamps
 from vtg.models.checkpoint import Settings, base_model, has_weights
 from vtg.models.loading import base_weights, load_model, tokens_per_second
 from vtg.ranks import is_main_process
@@ -90,17 +90,17 @@ class TrainingRun:
 
     def _begin_report(self) -> SkipReport:
         """The report of skipped rows; the main process begins its file before the others open it."""
-        joins = not is_main_process()
+        is_begun = not is_main_process()
         # Beginning the file may empty it: a rank that came first would lose what it had written.
-        if joins:
+        if is_begun:
             wait_for_all()
         report = SkipReport(
             self.path / "skipped.jsonl",
             max_bad_share=self.config.data.max_bad_share,
-            goes_on=self.checkpoint is not None,
-            joins=joins,
+            resumes=self.checkpoint is not None,
+            is_begun=is_begun,
         )
-        if not joins:
+        if not is_begun:
             wait_for_all()
         return report
 
@@ -221,8 +221,8 @@ class TrainingRun:
             "weights": [] if name == "base" else stamps(self.path / "best", "*.safetensors"),
             "rows": self._test_rows,
         }
-        partial = AnswersSoFar(self.path / f"{FILES[name]}.part{trainer.args.process_index}", answers_of)
-        results.keep(name, trainer.answers(self.test, so_far=partial, **options))
+        partial = PartialAnswers(self.path / f"{FILES[name]}.part{trainer.args.process_index}", answers_of)
+        results.keep(name, trainer.answers(self.test, partial_answers=partial, **options))
         if is_main_process():
             if name == "base":
                 with RunRecord.update(self.path) as record:

@@ -31,11 +31,11 @@ from vtg.video.episodes.records import FilePart, VideoRecord
 
 logger = logging.getLogger(__name__)
 
+# How far a stored time may lie from the grid of the frame rate and still mean it (at most a tenth of a frame).
 GRID_S = 1e-3
-"""How far a stored time may lie from the grid of the frame rate and still mean it (at most a tenth of a frame)."""
 
+# Where meta/subtasks.parquet has its texts: pandas writes them as an index, with or without a name.
 TEXT_COLUMNS = ("subtask", "__index_level_0__")
-"""Where meta/subtasks.parquet has its texts: pandas writes them as an index, with or without a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def episodes(root: str | os.PathLike[str]) -> list[Episode]:
         ConfigError: not a LeRobot v3 data set, or one that lacks a file or a column; says which.
     """
     root, layout = Path(root), read_layout(Path(root))
-    found: dict[int, Episode] = {}
+    by_index: dict[int, Episode] = {}
     for path in _episode_files(root):
         names = column_names(path)
         wanted = ["episode_index", "length", "tasks"]
@@ -76,10 +76,10 @@ def episodes(root: str | os.PathLike[str]) -> list[Episode]:
             wanted += [f"videos/{key}/{name}" for name in _PART]
         for row in read_rows(path, wanted):
             episode = _episode(root, layout, path, row)
-            if episode.index in found:
+            if episode.index in by_index:
                 raise ConfigError(f"{path}: episode_index: {episode.index} occurs twice; fetch the data set anew")
-            found[episode.index] = episode
-    return [found[index] for index in sorted(found)]
+            by_index[episode.index] = episode
+    return [by_index[index] for index in sorted(by_index)]
 
 
 def grounding_rows(root: str | os.PathLike[str], camera_key: str | None = None) -> list[dict[str, Any]]:
@@ -127,6 +127,7 @@ def grounding_rows(root: str | os.PathLike[str], camera_key: str | None = None) 
             f"{root}: no frame of the {len(listed)} episodes has a subtask in its video of {camera_key!r}, so there is "
             "nothing to ground (a task covers its whole episode); annotate subtasks first: LeRobot's lerobot-annotate"
         )
+    # Files were read one by one, and need not hold the episodes in order.
     return sorted(rows, key=lambda row: (row["episode_index"], row["qid"]))
 
 
@@ -224,8 +225,10 @@ def _frame_moments(
         of_member = np.flatnonzero(episode == member.index)
         if not len(of_member):
             raise ConfigError(f"{path}: episode_index: no frame of episode {member.index}; fetch the data set again")
+        # A run is found by its neighbours, so the frames must be in order, whatever order the file has.
         of_member = of_member[np.argsort(frame[of_member], kind="stable")]
         times_s, indices = timestamp_s[of_member], subtask[of_member].astype(np.int64)
+        # Something else stands before the first index, so that the first run begins like all others.
         starts = np.flatnonzero(np.diff(indices, prepend=indices[0] - 1))
         for at, stop in zip(starts, [*starts[1:], len(indices)], strict=True):
             if indices[at] < 0:
@@ -277,20 +280,22 @@ def _episode_rows(
     outside = 0
     for text, start_s, end_s in moments:
         end_s = duration_s if end_s is None else min(end_s, duration_s)
+        # Nobody could see what comes after the end of the video, and no Sample may hold it.
         if max(start_s, 0.0) < end_s:
             spans.setdefault(text, []).append((max(start_s, 0.0), end_s))
         else:
             outside += 1
     rows = []
-    for number, (text, found) in enumerate(spans.items()):
+    for number, (text, times_s) in enumerate(spans.items()):
         rows.append(
             {
                 "video": part.path,
                 "video_start": part.start_s,
                 "video_end": part.end_s,
                 "duration": duration_s,
-                "timestamp": list(found[0]) if len(found) == 1 else [list(span) for span in found],
+                "timestamp": list(times_s[0]) if len(times_s) == 1 else [list(span) for span in times_s],
                 "sentence": text,
+                # Of the folder's name and not its path: a data set that is moved keeps its qids.
                 "qid": f"{root.resolve().name}:{episode.record.key}:{number:03d}",
                 "episode_index": episode.index,
                 "camera_key": camera_key,

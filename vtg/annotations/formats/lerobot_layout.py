@@ -10,6 +10,7 @@ from typing import Any
 
 from vtg.errors import ConfigError
 
+# LeRobot's own, for an info.json that leaves them out.
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 
@@ -60,6 +61,7 @@ def read_layout(root: Path) -> LeRobotLayout:
 
 
 def _is_depth(feature: dict[str, Any]) -> bool:
+    # Versions of LeRobot differ in the name of the object and in that of the key.
     facts: dict[str, Any] = {}
     for name in ("video_info", "info"):
         if isinstance(feature.get(name), dict):
@@ -75,6 +77,7 @@ def _check_template(place: str, template: Any) -> None:
         fields = [field for field in Formatter().parse(template) if field[1] is not None]
     except ValueError as error:
         raise ConfigError(f"{place}: {template!r} is no path template ({error}); correct it") from None
+    # `str.format` also reads attributes and items, which no downloaded file is to choose, and pads to any width.
     for _, name, spec, conversion in fields:
         numbers = name in ("chunk_index", "file_index")
         if (name != "video_key" and not numbers) or conversion or not _is_width(spec or "", numbers=numbers):

@@ -23,6 +23,7 @@ from vtg.storage.file_stamp import stamp_of
 
 ENDING = ".tar"
 VIDEO_ENDINGS = ("mp4", "mkv", "webm", "mov", "avi", "m4v", "mpg", "mpeg", "ts", "flv", "ogv")
+# As of a row in an annotation file (`raw_rows`): what is larger holds more than rows.
 MAX_SIDECAR_BYTES = 16 << 20
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -43,24 +44,24 @@ def shard_names(pattern: str) -> list[str]:
     # Late, here and below: rows are checked without numpy, which this imports.
     from vtg.video.files import stores, video_files
 
-    found: list[str] = []
+    shards: list[str] = []
     for name in _written_out(pattern):
         if not glob.has_magic(name):
-            found.append(name)
+            shards.append(name)
         elif video_files.is_remote(name):
             system, path = stores.file_system(name)
             scheme = name.partition("://")[0]
             listed = stores.with_retries(name, lambda system=system, path=path: system.glob(path))
-            found += [one if "://" in one else f"{scheme}://{one.lstrip('/')}" for one in sorted(listed)]
+            shards += [path if "://" in path else f"{scheme}://{path.lstrip('/')}" for path in sorted(listed)]
         else:
-            found += sorted(glob.glob(name))
-    missing = [name for name in found if not video_files.is_remote(name) and not os.path.isfile(name)]
-    if missing or not found:
+            shards += sorted(glob.glob(name))
+    missing = [name for name in shards if not video_files.is_remote(name) and not os.path.isfile(name)]
+    if missing or not shards:
         what = (
-            f"{len(missing)} of its {len(found)} shards are not there ({missing[0]})" if missing else "no such shards"
+            f"{len(missing)} of its {len(shards)} shards are not there ({missing[0]})" if missing else "no such shards"
         )
         raise ConfigError(f"{pattern}: {what} (looked in {os.getcwd()}); check the pattern of data.annotation_file")
-    return found
+    return shards
 
 
 def shards_of(pattern: str) -> list[tuple[str, int, int]]:
@@ -78,15 +79,15 @@ def shards_of(pattern: str) -> list[tuple[str, int, int]]:
 def _stamps(pattern: str) -> list[tuple[str, int, int]]:
     from vtg.video.files import stores, video_files
 
-    found: list[tuple[str, int, int]] = []
+    stamps: list[tuple[str, int, int]] = []
     for name in shard_names(pattern):
         if video_files.is_remote(name):
             system, path = stores.file_system(name)
             size = stores.with_retries(name, lambda system=system, path=path: system.size(path))
-            found.append((name, size or 0, 0))
+            stamps.append((name, size or 0, 0))  # stores name the time of an object differently, and some have none
         else:
-            found.append((os.path.realpath(name), *stamp_of(os.stat(name))))
-    return found
+            stamps.append((os.path.realpath(name), *stamp_of(os.stat(name))))
+    return stamps
 
 
 def read_shards(pattern: str) -> Iterator[Sample | Problem]:
@@ -146,6 +147,7 @@ def _rows(
     for line, row in enumerate(held if isinstance(held, list) else [held], start=1):
         if isinstance(row, dict):
             row["video"] = f"{shard}::{videos[key]}"
+            # With the key: two shards of one stem, or two rows of one key, would share what a line number gives.
             if row.get("qid") is None:
                 row["qid"] = f"{short}::{key}:{line}"
         yield sample_of(json.dumps(row).encode(), path=path, line=line)
@@ -161,10 +163,11 @@ def _written_out(pattern: str) -> list[str]:
     """`a{00..02}.tar` → a00.tar, a01.tar, a02.tar; `{a,b}` → a, b; braces of anything else stay."""
     choices: list[list[str]] = []
     for at, part in enumerate(_BRACES.split(pattern)):
-        found = _RANGE.fullmatch(part) if at % 2 else None
-        if found:
-            first, last = int(found[1]), int(found[2])
-            width = len(found[1]) if found[1].startswith("0") or len(found[1]) == len(found[2]) else 0
+        bounds = _RANGE.fullmatch(part) if at % 2 else None
+        if bounds:
+            first, last = int(bounds[1]), int(bounds[2])
+            # As a shell counts: {0..10} without zeros, {00..10} and {10..20} in two digits.
+            width = len(bounds[1]) if bounds[1].startswith("0") or len(bounds[1]) == len(bounds[2]) else 0
             choices.append([f"{number:0{width}d}" for number in range(first, last + 1)])
         elif at % 2 and "," in part:
             choices.append(part.split(","))

@@ -106,16 +106,16 @@ class Choice:
 
     Attributes:
         indices: (n,) int64, all different, in a random order, n >= 1.
-        kept: how many the selection kept, of which `size` took its share.
+        eligible: how many the selection keeps, of which `size` took its share.
         note: a warning for the user.
     """
 
     indices: np.ndarray
-    kept: int
+    eligible: int
     note: str | None = None
 
     def __repr__(self) -> str:
-        return f"Choice(samples={len(self.indices)}, kept={self.kept}, note={self.note!r})"
+        return f"Choice(samples={len(self.indices)}, eligible={self.eligible}, note={self.note!r})"
 
 
 def choose(record: IoURecord, config: CurriculumConfig, *, epoch: int, seed: int) -> Choice:
@@ -139,10 +139,10 @@ def choose(record: IoURecord, config: CurriculumConfig, *, epoch: int, seed: int
         )
     elif config.select == "gaussian" and config.size == 1:
         note = "curriculum.select = 'gaussian' has no choice where curriculum.size = 1 takes every sample; set it below"
-    kept = int((~np.isneginf(weights)).sum())
-    count = max(1, round(config.size * kept))
+    eligible = int((~np.isneginf(weights)).sum())
+    count = max(1, round(config.size * eligible))
     drawn = np.argsort(-(weights + rng.gumbel(size=len(weights))))[:count]  # top keys: a draw without replacement
-    return Choice(rng.permutation(drawn), kept, note)
+    return Choice(rng.permutation(drawn), eligible, note)
 
 
 def _all(record: IoURecord, config: CurriculumConfig) -> np.ndarray:
