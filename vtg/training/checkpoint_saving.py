@@ -1,6 +1,5 @@
 """Checkpoints that are whole or not there: all ranks write to a staging folder, which is renamed once all are done."""
 
-import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -8,8 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
-from transformers import TrainerCallback
-from transformers.trainer_utils import SaveStrategy
 
 from vtg.errors import RunError
 from vtg.storage.atomic import follow_umask, sync, sync_one
@@ -20,17 +17,6 @@ STAGING = ".saving"
 # With another world size steps are counted anew, and a new checkpoint can take the name of the best one.
 BEST_BEFORE = ".best_before"
 """In a run directory: the best weights of before the world size changed."""
-
-
-class SaveBest(TrainerCallback):
-    """Saves a checkpoint whenever validation finds the best weights until then."""
-
-    # transformers' `load_best_model_at_end` refuses save_steps that are not a multiple of eval_steps.
-
-    def on_evaluate(self, args, state, control, metrics, **kwargs):
-        best = -math.inf if state.best_metric is None else state.best_metric
-        if args.save_strategy != SaveStrategy.NO and metrics["eval_mIoU"] > best:
-            control.should_save = True
 
 
 def rename_into_place(written: Path, place: Path) -> None:

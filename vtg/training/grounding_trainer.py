@@ -1,5 +1,6 @@
 """What the SFT and GRPO trainers share: evaluation by generation, whole checkpoints, and errors that name the step."""
 
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, SaveStrategy, rotate_checkpoints
 
 from vtg.data.grounding_dataset import GroundingDataset
 from vtg.evaluation.generate import predict, score
@@ -22,12 +23,23 @@ from vtg.models.checkpoint import save_settings
 from vtg.models.loading import whole_files
 from vtg.private_names import check_private_names
 from vtg.ranks import is_main_process
-from vtg.training.checkpoint_saving import STAGING, SaveBest, explain_write_errors, keep_best, rename_into_place
+from vtg.training.checkpoint_saving import STAGING, explain_write_errors, keep_best, rename_into_place
 from vtg.training.guard import FiniteGuard, StepBatch, answering_remedies, out_of_memory
 from vtg.training.progress import Progress, TrainLog
 from vtg.training.stopping import StopOnSignal
 from vtg.training.trainer_parts import TrainerParts
 from vtg.training.zero.zero_trainer import ZeroTrainer
+
+
+class SaveBest(TrainerCallback):
+    """Saves a checkpoint whenever validation finds the best weights until then."""
+
+    # transformers' `load_best_model_at_end` refuses save_steps that are not a multiple of eval_steps.
+
+    def on_evaluate(self, args, state, control, metrics, **kwargs):
+        best = -math.inf if state.best_metric is None else state.best_metric
+        if args.save_strategy != SaveStrategy.NO and metrics["eval_mIoU"] > best:
+            control.should_save = True
 
 
 class GroundingTrainer(ZeroTrainer):
