@@ -71,9 +71,34 @@ def qwen2_5_vl(qwen2_5_vl_dir: Path) -> VLM:
     return load_plainly(qwen2_5_vl_dir)
 
 
-@pytest.fixture(scope="session", params=["qwen3_vl", "qwen2_5_vl"])
+@pytest.fixture(scope="session")
+def qwen3_5_dir(qwen3_vl: VLM, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Qwen3.5 with random weights, saved."""
+    import copy
+
+    import torch
+
+    from vtg.demo.tiny_qwen3_5 import build_qwen3_5
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models") / "tiny_qwen3_5"
+    for part in build_qwen3_5(copy.deepcopy(qwen3_vl.processor.tokenizer)):
+        part.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def qwen3_5(qwen3_5_dir: Path) -> VLM:
+    from vtg.models.recurrence import part_sequences
+
+    vlm = load_plainly(qwen3_5_dir)
+    part_sequences(vlm.model)
+    return vlm
+
+
+@pytest.fixture(scope="session", params=["qwen3_vl", "qwen2_5_vl", "qwen3_5"])
 def vlm(request: pytest.FixtureRequest) -> VLM:
-    """Both families in turn."""
+    """The families in turn."""
     return request.getfixturevalue(request.param)
 
 

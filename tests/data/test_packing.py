@@ -20,6 +20,7 @@ from vtg.data.encoding import IGNORE_INDEX, encode, patch_factor
 from vtg.data.packing import attention, pack, share
 from vtg.data.padding import collate
 from vtg.errors import ConfigError
+from vtg.models.recurrence import is_recurrent
 from vtg.tasks.span_task import SpanTask
 
 TASK = SpanTask(TaskConfig())
@@ -90,8 +91,9 @@ def logits(model, batch) -> torch.Tensor:
         return model(**{key: value for key, value in batch.items() if key != "labels"}, use_cache=False).logits[0]
 
 
-def ready(features, implementation: str = "sdpa"):
-    return attention(pack(features), implementation=implementation, dtype=torch.float32)
+def ready(features, implementation: str = "sdpa", *, model=None):
+    recurrent = model is not None and is_recurrent(model)
+    return attention(pack(features), implementation=implementation, dtype=torch.float32, recurrent=recurrent)
 
 
 @pytest.mark.parametrize("way", ["packed", "shared"])
@@ -100,7 +102,7 @@ def test_loss_and_gradients_are_the_sums_of_those_of_the_rows_alone(setting, bat
     names = BATCHES[batch]
     features = [setting.rows[name] for name in names]
     sequences = features if way == "packed" else share(features)
-    loss, gradients = loss_and_gradients(setting.model, ready(sequences, setting.implementation))
+    loss, gradients = loss_and_gradients(setting.model, ready(sequences, setting.implementation, model=setting.model))
     alone = [torch.stack(part).sum(0) for part in zip(*(setting.alone[name] for name in names), strict=True)]
     for wanted_loss, wanted in (alone, setting.padded[batch]):
         assert abs(loss - wanted_loss) <= 1e-5 * wanted_loss
@@ -112,7 +114,7 @@ def test_loss_and_gradients_are_the_sums_of_those_of_the_rows_alone(setting, bat
 def test_every_part_of_the_model_gets_its_gradient_from_the_shared_clip(setting):
     """Weight by weight, so that no large gradient hides a small one: vision tower, projectors, language model."""
     features = [setting.rows[name] for name in BATCHES["one clip"]]
-    _, found = loss_and_gradients(setting.model, ready(share(features), setting.implementation))
+    _, found = loss_and_gradients(setting.model, ready(share(features), setting.implementation, model=setting.model))
     wanted = torch.stack([setting.alone[name][1] for name in BATCHES["one clip"]]).sum(0)
     sizes = [weight.numel() for weight in setting.model.parameters()]
     for (name, _), ours, theirs in zip(
@@ -126,17 +128,20 @@ def test_another_video_or_query_changes_no_logit_of_the_others(setting):
     features = [setting.rows[name] for name in ("long", "dog", "square", "end")]
     sequences = share(features)  # the long clip with its two queries, then the other with its two
     plain = pack(sequences)
-    before = logits(setting.model, ready(sequences, setting.implementation))
+    before = logits(setting.model, ready(sequences, setting.implementation, model=setting.model))
     pixels = sequences[0]["pixel_values_videos"]
     seen = [sequences[0] | {"pixel_values_videos": pixels.flip(0)}, sequences[1]]
-    after = logits(setting.model, ready(seen, setting.implementation))
+    after = logits(setting.model, ready(seen, setting.implementation, model=setting.model))
     first = plain["segments"][0] == 0
     assert len(sequences) == 2 and first.any() and not first.all()
     assert torch.equal(before[~first], after[~first]) and not torch.equal(before[first], after[first])
 
     asked = sequences[0]["input_ids"].clone()
     asked[(sequences[0]["branches"] == 1).nonzero()[0, 0]] += 1
-    after = logits(setting.model, ready([sequences[0] | {"input_ids": asked}, sequences[1]], setting.implementation))
+    after = logits(
+        setting.model,
+        ready([sequences[0] | {"input_ids": asked}, sequences[1]], setting.implementation, model=setting.model),
+    )
     changed = first & (plain["branches"][0] == 1)
     assert torch.equal(before[~changed], after[~changed])
     assert (before[changed] != after[changed]).any(-1).all()
@@ -145,14 +150,15 @@ def test_another_video_or_query_changes_no_logit_of_the_others(setting):
 def test_flash_attention_is_told_by_positions_alone_and_they_say_the_same_as_the_mask(vlm, rows):
     """What FlashAttention reads off the positions, and what the model makes of them where it makes its own mask."""
     features = [rows[name] for name in ("dog", "long", "circle")]
-    batch = attention(pack(features), implementation="flash_attention_2", dtype=torch.bfloat16)
+    recurrent = is_recurrent(vlm.model)
+    batch = attention(pack(features), implementation="flash_attention_2", dtype=torch.bfloat16, recurrent=recurrent)
     assert "attention_mask" not in batch
     (starts, _), (longest, _) = prepare_fa_kwargs_from_position_ids(batch["position_ids"][0])
     lengths = [len(row["input_ids"]) for row in features]
     assert starts.tolist() == [0, *np.cumsum(lengths)] and int(longest) == max(lengths)
     segments = find_packed_sequence_indices(batch["position_ids"][0])
     assert segments is not None and torch.equal(segments, pack(features)["segments"])
-    difference = (logits(vlm.model, batch) - logits(vlm.model, ready(features))).abs().max()
+    difference = (logits(vlm.model, batch) - logits(vlm.model, ready(features, model=vlm.model))).abs().max()
     assert difference < 1e-5
     unsaid = batch | {"position_ids": batch["position_ids"][1:]}  # without the row of text positions nothing is told
     assert (logits(vlm.model, unsaid) - logits(vlm.model, batch)).abs().max() > 0.01
@@ -181,7 +187,7 @@ def test_sdpa_keeps_one_mask_for_all_layers(vlm, rows):
         return kept
 
     assert masks_kept(batch["attention_mask"]) == {batch["attention_mask"].untyped_storage().data_ptr()}
-    layers = vlm.model.config.text_config.num_hidden_layers
+    layers = sum(name.endswith("self_attn") for name, _ in vlm.model.named_modules())
     assert len(masks_kept(batch["attention_mask"] == 0)) == layers  # bool: why the mask is not
 
 

@@ -79,7 +79,9 @@ def encode(
     _refuse_special_tokens(processor, messages)
     training = messages[-1]["role"] == "assistant"
     try:
-        text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=not training)
+        text = processor.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=not training, **family_of(processor).template_options
+        )
     except TemplateError as error:
         raise SampleError(f"{clip.path}: the model's chat template fails on its conversation ({error})") from error
     frames, timestamps_s, is_real = clip.padded()

@@ -15,10 +15,12 @@ with the square of the packed length; `attention` says what the mask takes.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from vtg.data.encoding import IGNORE_INDEX, Features
+from vtg.data.runs import runs_of
 from vtg.errors import ConfigError
 
 TOKENS = ("input_ids", "labels", "attention_mask", "mm_token_type_ids", "position_ids")
@@ -90,7 +92,7 @@ def pack(features: Sequence[Features]) -> Features:
     return batch
 
 
-def attention(batch: Features, *, implementation: str, dtype: torch.dtype) -> Features:
+def attention(batch: Features, *, implementation: str, dtype: torch.dtype, recurrent: bool = False) -> dict[str, Any]:
     """A packed batch as the model's forward takes it: `segments` and `branches` become what says who attends to whom.
 
     - A single conversation needs nothing said: causal attention is the model's own.
@@ -104,19 +106,24 @@ def attention(batch: Features, *, implementation: str, dtype: torch.dtype) -> Fe
     but PyTorch makes a copy of it in the queries' dtype in every layer, and without gradient checkpointing keeps all of
     them.) It is built in blocks of rows, so that making it takes little more.
 
+    Recurrent layers look at no mask: for a model that has them, `runs` say the same to `vtg.models.recurrence`.
+
     Args:
         batch: a result of `pack`; not changed.
         implementation: the `attn_implementation` the model was loaded with.
         dtype: in which attention is computed: the model's, or that of autocast where it is on.
+        recurrent: whether the model has recurrent layers.
 
     Raises:
         ConfigError: an implementation that cannot do it.
     """
-    inputs = {key: value for key, value in batch.items() if key not in ("segments", "branches")}
+    inputs: dict[str, Any] = {key: value for key, value in batch.items() if key not in ("segments", "branches")}
     segments, branches = batch["segments"][0], batch["branches"][0]
     is_shared, is_padded = bool((branches > 0).any()), bool((segments < 0).any())
     if not is_shared and not is_padded and bool((segments == segments[0]).all()):
         return inputs
+    if recurrent:
+        inputs["runs"] = runs_of(segments, branches)
     # position_ids tell FlashAttention where conversations begin, and nothing else: no mask is passed on.
     if implementation == "flash_attention_2":
         if is_shared or is_padded:

@@ -62,7 +62,7 @@ def sample(
 
     Args:
         model: a plain Qwen-VL model, or a PeftModel on one, in evaluation mode.
-        share: run every prompt once and hand its keys and values to its n completions; else run it n times.
+        share: run every prompt once and hand its keys, values and states to its n completions; else run it n times.
     """
     inputs = _generation_inputs(model, prompts, config, n=n, pad_token_id=pad_token_id, share=share)
     out = model.generate(**inputs, generation_config=config)
@@ -139,7 +139,7 @@ def _up_to_end(row: list[int], config: GenerationConfig) -> list[int]:
 def _prefilled_inputs(model: Any, prompts: Sequence[Prompt], *, n: int, room: int, pad_token_id: int) -> dict[str, Any]:
     """What `generate` continues from: all prompt tokens but the last in the cache, n rows each, padded on the left."""
     plain = plain_model(model)
-    caches = [_keys_and_values(plain, prompt) for prompt in prompts]
+    caches = [_layers(plain, prompt) for prompt in prompts]
     longest = max(len(prompt.features["input_ids"]) for prompt in prompts)
 
     def rows(name: str, fill: int) -> torch.Tensor:
@@ -149,11 +149,7 @@ def _prefilled_inputs(model: Any, prompts: Sequence[Prompt], *, n: int, room: in
         return torch.stack(padded, dim=-2).repeat_interleave(n, dim=-2)
 
     cache: Any = DynamicCache(config=plain.config.get_text_config())
-    layers = range(len(caches[0]))
-    # All room at once: growing by concatenation copies every key and value at each token.
-    cache.layers = [
-        PreallocatedLayer([prompt[at] for prompt in caches], n=n, longest=longest - 1, room=room) for at in layers
-    ]
+    cache.layers = [_forked(layers, n=n, longest=longest - 1, room=room) for layers in zip(*caches, strict=True)]
     return {
         "input_ids": rows("input_ids", pad_token_id),
         "attention_mask": rows("attention_mask", 0),
@@ -162,8 +158,25 @@ def _prefilled_inputs(model: Any, prompts: Sequence[Prompt], *, n: int, room: in
     }
 
 
-def _keys_and_values(plain: Any, prompt: Prompt) -> list[list[torch.Tensor]]:
-    """[keys, values] (1, heads, P - 1, d) of every layer."""
+def _forked(prompts: Sequence[Any], *, n: int, longest: int, room: int) -> Any:
+    """A layer of the caches of prompts as one for n rows of each."""
+    first = prompts[0]
+    if not hasattr(first, "recurrent_states"):
+        # All room at once: growing by concatenation copies every key and value at each token.
+        states = [[layer.keys, layer.values] for layer in prompts]
+        for layer in prompts:
+            layer.keys = layer.values = None
+        return PreallocatedLayer(states, n=n, longest=longest, room=room)
+    # A recurrent layer holds the same however long its prompt was, so there is nothing to pad.
+    for name in ("conv_states", "recurrent_states"):
+        for key in getattr(first, name):
+            states = [getattr(layer, name)[key] for layer in prompts]
+            getattr(first, name)[key] = torch.cat(states).repeat_interleave(n, dim=0)
+    return first
+
+
+def _layers(plain: Any, prompt: Prompt) -> list[Any]:
+    """The cache of every layer after P - 1 tokens: keys and values (1, heads, P - 1, d), or recurrent states."""
     inputs = prompt.inputs()
     cache: Any = DynamicCache(config=plain.config.get_text_config())
     plain.model(
@@ -177,4 +190,4 @@ def _keys_and_values(plain: Any, prompt: Prompt) -> list[list[torch.Tensor]]:
         use_cache=True,
         **{CACHE: cache},
     )
-    return [[layer.keys, layer.values] for layer in cache.layers]
+    return cache.layers

@@ -9,7 +9,8 @@ The prompt and its G completions are one sequence: the prompt without its last t
 last token and the completion without its last. A branch attends to the prompt and to itself, with the positions it has
 alone. Everything but attention works on tokens one by one, so it is the model's own forward in which only the attention
 function is another: gradient checkpointing, LoRA, a trainable vision tower, DDP and ZeRO see nothing unusual, and the
-gradient flows through the prompt. The work is that of P + G·R tokens instead of G·(P + R); no kernel of our own.
+gradient flows through the prompt. The work is that of P + G·R tokens instead of G·(P + R); no kernel of our own. In
+recurrent layers a branch goes on from the state that the prompt leaves (`vtg.models.recurrence`).
 """
 
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from vtg.data.encoding import Features
 from vtg.data.padding import collate
+from vtg.data.runs import Run
+from vtg.models.recurrence import part_sequences
 from vtg.video.clip import Clip
 
 VISION = ("pixel_values_videos", "video_grid_thw")
@@ -93,6 +96,7 @@ def share_prompts(model: Any) -> None:
     # Through the registry of attention functions: the layers themselves stay the model's own.
     inner.language_model.config._attn_implementation = ATTENTION
     inner.register_forward_hook(_keep_branches, with_kwargs=True)
+    part_sequences(model)
     accept_encoded_videos(model)
 
 
@@ -110,7 +114,7 @@ def shared_batch(
     all prompts one after the other: hidden state [r, t] predicts completion token t of row r.
     """
     length = completions[0].shape[1]
-    tokens, kinds, positions, segments, start = [], [], [], [], 0
+    tokens, kinds, positions, segments, runs, start = [], [], [], [], [], 0
     for prompt, own in zip(prompts, completions, strict=True):
         features, n, device = prompt.features, len(own), own.device
         shared = len(features["input_ids"]) - 1
@@ -123,6 +127,8 @@ def shared_batch(
         attended = features["attention_mask"][:-1].bool()
         chunks = _chunks(attended, n, length, middle, dtype)
         segments.append(Segment(start, middle, end, _prompt_mask(attended, dtype), chunks))
+        indices = torch.arange(start, end, device=device)
+        runs.append(Run(indices[:shared][attended], indices[shared:].view(n, length)))
         start = end
     return {
         "input_ids": torch.cat(tokens)[None],
@@ -131,6 +137,7 @@ def shared_batch(
         "attention_mask": torch.zeros(1, 1, 1, 1, device=tokens[0].device),  # of four axes: the model makes none itself
         **_videos(prompts),
         "shared_prompts": Layout(tuple(segments), sum(map(len, completions)), length),
+        "runs": tuple(runs),
     }
 
 

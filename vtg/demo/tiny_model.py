@@ -82,7 +82,7 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 1024) -> Qwen2Tok
 
 def build_qwen3_vl(tokenizer: Qwen2Tokenizer) -> tuple[Qwen3VLForConditionalGeneration, Qwen3VLProcessor]:
     """A tiny Qwen3-VL with random weights, in float32, and its processor."""
-    ids = _vision_ids(tokenizer)
+    ids = vision_ids(tokenizer)
     width = 192
     config = Qwen3VLConfig(
         text_config=dict(
@@ -117,12 +117,12 @@ def build_qwen3_vl(tokenizer: Qwen2Tokenizer) -> tuple[Qwen3VLForConditionalGene
         video_processor=Qwen3VLVideoProcessor(cap_pixels_per_frame=True),
         chat_template=CHAT_TEMPLATE,
     )
-    return _ready(Qwen3VLForConditionalGeneration(config), tokenizer), processor
+    return ready(Qwen3VLForConditionalGeneration(config), tokenizer), processor
 
 
 def build_qwen2_5_vl(tokenizer: Qwen2Tokenizer) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]:
     """A tiny Qwen2.5-VL with random weights, in float32, and its processor."""
-    ids = _vision_ids(tokenizer)
+    ids = vision_ids(tokenizer)
     width = 64
     config = Qwen2_5_VLConfig(
         text_config=dict(
@@ -158,10 +158,11 @@ def build_qwen2_5_vl(tokenizer: Qwen2Tokenizer) -> tuple[Qwen2_5_VLForConditiona
         video_processor=Qwen2VLVideoProcessor(),
         chat_template=CHAT_TEMPLATE,
     )
-    return _ready(Qwen2_5_VLForConditionalGeneration(config), tokenizer), processor
+    return ready(Qwen2_5_VLForConditionalGeneration(config), tokenizer), processor
 
 
-def _vision_ids(tokenizer: Qwen2Tokenizer) -> dict[str, int]:
+def vision_ids(tokenizer: Qwen2Tokenizer) -> dict[str, int]:
+    """The ids of the tokens around and in place of pixels, as configs call them."""
     names = dict(
         image_token_id="<|image_pad|>",
         video_token_id="<|video_pad|>",
@@ -171,7 +172,8 @@ def _vision_ids(tokenizer: Qwen2Tokenizer) -> dict[str, int]:
     return {key: tokenizer.get_vocab()[token] for key, token in names.items()}
 
 
-def _ready(model, tokenizer: Qwen2Tokenizer):
+def ready(model, tokenizer: Qwen2Tokenizer):
+    """The model, told where answers end."""
     model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.pad_token_id]
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model

@@ -10,6 +10,7 @@ from transformers import ProcessorMixin
 
 from vtg.config.task_settings import TaskConfig
 from vtg.errors import ConfigError
+from vtg.models.families import family_of
 from vtg.tasks.span_task import SpanTask
 from vtg.video.time_limit import within
 
@@ -34,8 +35,9 @@ def check_chat_template(processor: ProcessorMixin, path: str) -> None:
     """
     messages = SpanTask(TaskConfig(name="span", answer="seconds")).conversation("a person sits down", duration_s=10.0)
     remedy = "take another model, or mend chat_template.jinja in its folder"
+    options = {"tokenize": False, "add_generation_prompt": True} | dict(family_of(processor).template_options)
     try:
-        text = within(LIMIT_S, processor.apply_chat_template, messages, tokenize=False, add_generation_prompt=True)
+        text = within(LIMIT_S, processor.apply_chat_template, messages, **options)
     except TimeoutError:
         raise ConfigError(f"model {path!r}: its chat template does not end within {LIMIT_S:.10g} s; {remedy}") from None
     except TEMPLATE_ERRORS as error:

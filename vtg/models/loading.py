@@ -31,6 +31,7 @@ from vtg.models.chat_template import check_chat_template
 from vtg.models.checkpoint import check_model_type, is_adapter, resolve_base, resolve_checkpoint
 from vtg.models.families import family_of
 from vtg.models.patch_embed import project_patches_by_matmul
+from vtg.models.recurrence import part_sequences
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ def load_model(
             )
         model._weight_conversions = []  # type: ignore[assignment]
     project_patches_by_matmul(model)
+    part_sequences(model)
     if adapter:
         with whole_files(path=config.path, folder=adapter):
             model = PeftModel.from_pretrained(model, adapter, is_trainable=True)
@@ -99,7 +101,8 @@ def load_processor(path: str) -> ProcessorMixin:
     """
     where, base = resolve_checkpoint(path), resolve_base(path)
     try:
-        check_model_type(path, PretrainedConfig.get_config_dict(base)[0].get("model_type"))
+        model_type = PretrainedConfig.get_config_dict(base)[0].get("model_type")
+        check_model_type(path, model_type)
         processor = AutoProcessor.from_pretrained(where, trust_remote_code=False)
     except OSError as error:
         reason = str(error).strip().splitlines()[0]
@@ -117,7 +120,12 @@ def load_processor(path: str) -> ProcessorMixin:
                 "which vtg never runs; give a model that transformers itself knows, or take auto_map out"
             ) from None
         raise ConfigError(f"model {path!r}: {error}") from error
-    family_of(processor)  # raises for a processor whose way of telling times is unknown
+    family = family_of(processor)  # raises for a processor whose way of telling times is unknown
+    if model_type not in family.model_types:
+        raise ConfigError(
+            f"model {path!r} is of the type {model_type!r}, but its processor and chat template are those of a "
+            f"{family.title}; copy processor_config.json and chat_template.jinja of the model it was made from"
+        )
     check_chat_template(processor, path)
     return processor
 

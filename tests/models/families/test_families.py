@@ -39,13 +39,13 @@ def test_no_two_claim_one_type_of_model():
     [
         (
             LlavaProcessor.__new__(LlavaProcessor),
-            "model: a LlavaProcessor was loaded, but its way of reading times is unknown; use a Qwen3-VL or Qwen2.5-VL "
-            "model (processors: Qwen3VLProcessor, Qwen2_5_VLProcessor)",
+            "model: a LlavaProcessor was loaded, but its way of reading times is unknown; use a Qwen3.5, "
+            "Qwen3-VL or Qwen2.5-VL model (processors: Qwen3VLProcessor, Qwen2_5_VLProcessor)",
         ),
         (
             LlavaConfig(),
-            "model: a model of the type 'llava' was loaded, but its way of reading times is unknown; use a Qwen3-VL or "
-            "Qwen2.5-VL model (types: qwen3_vl, qwen2_5_vl)",
+            "model: a model of the type 'llava' was loaded, but its way of reading times is unknown; use a Qwen3.5, "
+            "Qwen3-VL or Qwen2.5-VL model (types: qwen3_5, qwen3_vl, qwen2_5_vl)",
         ),
     ],
 )

@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Union
 from vtg.errors import ConfigError
 from vtg.models.families.family import ModelFamily
 from vtg.models.families.qwen2_5_vl import QWEN2_5_VL
+from vtg.models.families.qwen3_5 import QWEN3_5
 from vtg.models.families.qwen3_vl import QWEN3_VL
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, ProcessorMixin
 
 FAMILIES: dict[str, ModelFamily] = {
+    QWEN3_5.name: QWEN3_5,
     QWEN3_VL.name: QWEN3_VL,
     QWEN2_5_VL.name: QWEN2_5_VL,
 }
-"""All families by name. Of several with one class of processor, a processor alone means the first."""
+"""All families by name. Of several with one class of processor, a processor alone means the first whose `template_mark`
+its chat template holds."""
 
 
 def family_of(source: Union["ProcessorMixin", "PretrainedConfig"]) -> ModelFamily:
@@ -28,10 +31,11 @@ def family_of(source: Union["ProcessorMixin", "PretrainedConfig"]) -> ModelFamil
         ConfigError: for one of no family: how the model reads times is not known.
     """
     model_type, name = getattr(source, "model_type", None), type(source).__name__
+    template = str(getattr(source, "chat_template", None))
     for family in FAMILIES.values():
-        if name == family.processor or model_type in family.model_types:
+        if (name == family.processor and family.template_mark in template) or model_type in family.model_types:
             return family
-    known = f"processors: {', '.join(family.processor for family in FAMILIES.values())}"
+    known = f"processors: {', '.join(dict.fromkeys(family.processor for family in FAMILIES.values()))}"
     if model_type is not None:
         name, known = f"model of the type {model_type!r}", f"types: {', '.join(known_types())}"
     raise ConfigError(

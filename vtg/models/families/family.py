@@ -1,8 +1,8 @@
 """What vtg asks a family of models: how it is told the time, how it writes a chat, what its parts are called."""
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # `--help` and checks of settings come past here, and take no time for what they do not need
@@ -67,6 +67,10 @@ class ModelFamily:
         processor_differs: how frames that the processor samples by itself differ from training's, after "because it …,
             and"; `{min_pixels}` stands for the setting.
         vllm_obstacle: why vLLM does not read the times that training does, after the title; None where it does.
+        template_mark: what its chat template holds, and those of other families with this class of processor do not.
+        template_options: what its chat template is told beside the messages, in training and in every answer.
+        recurrent: the module of a decoder layer that reads tokens one after the other into a state, which no mask keeps
+            from the next sequence; None where layers see other tokens by attention alone.
     """
 
     name: str
@@ -85,6 +89,9 @@ class ModelFamily:
     processor_limits: Callable[[PixelLimits], dict[str, Any]]
     processor_differs: str
     vllm_obstacle: str | None = None
+    template_mark: str = ""
+    template_options: Mapping[str, Any] = field(default_factory=dict)
+    recurrent: str | None = None
 
     @property
     def needs_position_ids(self) -> bool:

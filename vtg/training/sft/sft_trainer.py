@@ -17,6 +17,7 @@ from vtg.data.encoding import IGNORE_INDEX
 from vtg.data.packing import attention
 from vtg.data.workers import worker_context
 from vtg.models.loading import choose_attention
+from vtg.models.recurrence import is_recurrent
 from vtg.ranks import is_main_process
 from vtg.training.batch_log import BatchSizes
 from vtg.training.grounding_trainer import GroundingTrainer
@@ -157,7 +158,7 @@ class SFTTrainer(GroundingTrainer):
         plain: Any = self.accelerator.unwrap_model(model)
         dtype = torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else plain.dtype
         implementation = choose_attention(self._kernel, self.args.device)
-        return attention(inputs, dtype=dtype, implementation=implementation)
+        return attention(inputs, dtype=dtype, implementation=implementation, recurrent=is_recurrent(plain))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Logs; beside a training loss also sizes, padding, balance and speed of the batches since the last entry, and

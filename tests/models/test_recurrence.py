@@ -1,0 +1,186 @@
+"""Recurrent layers keep sequences apart and padding out, where no mask is looked at."""
+
+import inspect
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers.models.qwen3_5 import modeling_qwen3_5 as modeling
+
+from vtg.config.task_settings import TaskConfig
+from vtg.data.encoding import Features, encode, patch_factor
+from vtg.data.padding import collate
+from vtg.data.runs import Run, runs_of
+from vtg.errors import ConfigError
+from vtg.models.recurrence import CONVOLUTION, RULE, is_recurrent, part_sequences
+from vtg.tasks.span_task import SpanTask
+
+TASK = SpanTask(TaskConfig())
+WIDTH, KERNEL = 8, 4
+
+
+def encoded(vlm, clip, query: str) -> Features:
+    return encode(vlm.processor, TASK.conversation(query, duration_s=9.0, spans=[(1.0, 2.5)]), clip)
+
+
+@torch.no_grad()
+def logits(model: Any, rows: list[Features], side: str = "right") -> list[torch.Tensor]:
+    """Of the tokens of each row that are attended to."""
+    batch = collate(rows, pad_token_id=0, padding_side=side)
+    del batch["labels"]
+    found = model(**batch, use_cache=False).logits
+    return [one[mask.bool()] for one, mask in zip(found, batch["attention_mask"], strict=True)]
+
+
+def assert_close(found: torch.Tensor, wanted: torch.Tensor) -> None:
+    assert (found - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_at_either_side_does_not_reach_the_state(vlm, make_clip, side):
+    size = (2 * patch_factor(vlm.processor),) * 2
+    rows = [
+        encoded(vlm, make_clip([0.0, 0.5, 1.0, 1.5, 2.0, 2.5], size=size, seed=1), "someone sits down, then stands up"),
+        encoded(vlm, make_clip([0.0, 0.5], size=size, seed=2), "a"),
+        encoded(vlm, replace(make_clip([0.2], size=size, seed=3), pad=5), "a dog"),
+    ]
+    assert len({len(row["input_ids"]) for row in rows}) == 3
+    for one, row in zip(logits(vlm.model, rows, side), rows, strict=True):
+        assert_close(one, logits(vlm.model, [row])[0])
+
+
+def test_padding_frames_amid_a_conversation_leave_its_logits_as_they_are(vlm, make_clip):
+    size = (2 * patch_factor(vlm.processor),) * 2
+    clip = make_clip([0.2, 0.7], size=size, seed=3)
+    wanted = logits(vlm.model, [encoded(vlm, clip, "a dog")])[0]
+    padded = encoded(vlm, replace(clip, pad=6), "a dog")
+    assert 0 in padded["attention_mask"] and len(padded["input_ids"]) > len(wanted)
+    found = logits(vlm.model, [padded, encoded(vlm, make_clip([0.0, 0.5], size=size, seed=2), "a man")])[0]
+    assert_close(found, wanted)
+
+
+def random_inputs(length: int) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
+    """Queries, keys and values (1, L, 2, W), and gates whose state lasts for some tokens."""
+    torch.manual_seed(length)
+    tensors = [torch.randn(1, length, 2, WIDTH, requires_grad=True) for _ in range(3)]
+    gates = {"g": -torch.rand(1, length, 2) / 4, "beta": torch.rand(1, length, 2)}
+    return tensors, {name: one.requires_grad_() for name, one in gates.items()}
+
+
+def row_indices(run: Run) -> list[torch.Tensor]:
+    """The tokens of a run, and with those of each of its branches."""
+    return [run.tokens, *(torch.cat([run.tokens, branch[branch >= 0]]) for branch in run.branches)]
+
+
+# A prefix of one token, shorter than the convolution sees; one of 70, longer than a chunk of the rule; branches of one
+# token and of different lengths; tokens in no run; runs whose tokens are not adjacent.
+SEGMENTS = torch.tensor([0] * 4 + [-1] * 3 + [1] * 79 + [2] * 5 + [1] * 2 + [3])
+BRANCHES = torch.tensor([0, 1, 2, 2] + [0] * 3 + [0] * 70 + [1] * 7 + [2] * 2 + [0] * 5 + [2, 3] + [0])
+
+
+@pytest.fixture(scope="module")
+def runs(qwen3_5) -> tuple[Run, ...]:
+    assert is_recurrent(qwen3_5.model)
+    return runs_of(SEGMENTS, BRANCHES)
+
+
+def test_every_run_and_branch_has_its_tokens(runs):
+    assert [[row.tolist() for row in row_indices(run)] for run in runs[:1]] == [[[0], [0, 1], [0, 2, 3]]]
+    assert [len(run.tokens) for run in runs] == [1, 70, 5, 1]
+    assert [run.branches.shape for run in runs] == [(2, 2), (3, 7), (0, 0), (0, 0)]
+    covered = torch.cat([part.flatten() for run in runs for part in (run.tokens, run.branches[run.branches >= 0])])
+    assert sorted(covered.tolist()) == (SEGMENTS >= 0).nonzero()[:, 0].tolist()
+
+
+def compared(found: torch.Tensor, alone: list[tuple[torch.Tensor, torch.Tensor]], inputs: list[torch.Tensor]) -> None:
+    """`found` (L, …) at the tokens of each row is what the row alone gave, and so are the gradients of the inputs."""
+    weights = torch.linspace(-1, 1, found.numel()).view_as(found)
+    loss = torch.zeros(())
+    counted = torch.zeros(len(found), dtype=torch.bool)
+    for indices, one in alone:
+        assert (found[indices] - one).abs().max() < 2e-6
+        new = ~counted[indices]  # a prefix counts once, however many branches begin with it
+        loss = loss + (one * weights[indices])[new].sum()
+        counted[indices] = True
+    assert not found[~counted].any()
+    ours = torch.autograd.grad((found * weights)[counted].sum(), inputs)
+    for mine, theirs in zip(ours, torch.autograd.grad(loss, inputs), strict=True):
+        assert theirs.norm() > 0
+        assert (mine - theirs).norm() < 1e-5 * theirs.norm()
+
+
+def test_the_state_of_a_prefix_is_what_its_branches_go_on_from(runs):
+    tensors, gates = random_inputs(len(SEGMENTS))
+    rule = getattr(modeling, RULE)
+    more: Any = {"use_qk_l2norm_in_kernel": True, "output_final_state": False, "initial_state": None}
+
+    def run_alone(indices: torch.Tensor) -> torch.Tensor:
+        own = {name: one[:, indices] for name, one in gates.items()}
+        return rule(*(one[:, indices] for one in tensors), **own, **more)[0][0]
+
+    found, state = rule(*tensors, **gates, **more, runs=runs)
+    assert state is None
+    alone = [(indices, run_alone(indices)) for run in runs for indices in row_indices(run)]
+    compared(found[0], alone, [*tensors, *gates.values()])
+    unparted = rule(*tensors, **gates, **more)[0]
+    assert (unparted[0, -1] - found[0, -1]).abs().max() > 0.01  # as it would be in silence
+
+
+def test_the_convolution_of_a_branch_sees_the_end_of_its_prefix_and_no_other(runs):
+    torch.manual_seed(0)
+    states = torch.randn(1, WIDTH, len(SEGMENTS), requires_grad=True)
+    weight = torch.randn(WIDTH, KERNEL, requires_grad=True)
+    convolve = getattr(modeling, CONVOLUTION)
+    found = convolve(states, weight, None, activation="silu", runs=runs)
+    alone = [
+        (indices, convolve(states[..., indices], weight, None, activation="silu")[0].T)
+        for run in runs
+        for indices in row_indices(run)
+    ]
+    compared(found[0].T, alone, [states, weight])
+
+
+def test_padding_amid_a_row_is_read_before_its_first_token(qwen3_5):
+    lengths, tokens = [3, 9, 6], 12
+    masks = pad_sequence([torch.ones(length) for length in lengths], batch_first=True, padding_value=0)
+    masks = torch.stack([torch.cat([row, torch.zeros(tokens - len(row))])[torch.randperm(tokens)] for row in masks])
+    order = masks.argsort(dim=1, stable=True)
+    torch.manual_seed(1)
+    parts = [torch.randn(3, tokens, 2, WIDTH) for _ in range(3)]
+    gates = {"g": -torch.rand(3, tokens, 2), "beta": torch.rand(3, tokens, 2)}
+    parts[1] = parts[1] * masks[..., None, None]  # no key, and no value, as where hidden states are zero
+    parts[2] = parts[2] * masks[..., None, None]
+    found, states = getattr(modeling, RULE)(*parts, **gates, runs=order, output_final_state=True)
+    for row, mask in enumerate(masks.bool()):
+        own = {name: one[row : row + 1, mask] for name, one in gates.items()}
+        wanted, state = getattr(modeling, RULE)(
+            *(one[row : row + 1, mask] for one in parts), **own, output_final_state=True
+        )
+        assert (found[row, mask] - wanted[0]).abs().max() < 1e-5
+        assert (states[row] - state[0]).abs().max() < 1e-5
+
+
+def test_other_families_stay_as_they_are_and_a_second_call_changes_nothing(qwen3_5, qwen3_vl):
+    assert not is_recurrent(qwen3_vl.model)
+    hooks = dict(qwen3_5.model.model.language_model._forward_pre_hooks)
+    functions = [getattr(modeling, name) for name in (CONVOLUTION, RULE)]
+    for vlm in (qwen3_5, qwen3_vl):
+        part_sequences(vlm.model)
+    assert qwen3_5.model.model.language_model._forward_pre_hooks == hooks and len(hooks) == 1
+    assert [getattr(modeling, name) for name in (CONVOLUTION, RULE)] == functions
+    assert not qwen3_vl.model.model.language_model._forward_pre_hooks
+
+
+def test_layers_that_are_made_otherwise_are_named_with_what_to_install(qwen3_5, monkeypatch):
+    fresh = type(qwen3_5.model)(qwen3_5.model.config)
+    monkeypatch.delattr(modeling, RULE)
+    told = rf"^transformers \S+: its Qwen3\.5 has no {RULE} as vtg needs it to keep sequences apart; install "
+    with pytest.raises(ConfigError, match=told):
+        part_sequences(fresh)
+
+
+def test_the_layers_still_look_their_functions_up_where_they_are_wrapped():
+    source = inspect.getsource(modeling.Qwen3_5GatedDeltaNet.forward)
+    assert f"{CONVOLUTION}(" in source and f"{RULE}(" in source and source.count("**kwargs,") >= 2

@@ -1,0 +1,168 @@
+"""Recurrent layers (Gated DeltaNet) that keep sequences apart, where a mask cannot: it is not looked at there.
+
+    part_sequences(model)                # once, after loading
+    model(**inputs, runs=runs)           # a packed batch: `vtg.data.runs`
+
+A packed batch holds several conversations one after the other, and branches that all go on from one prefix. Attention
+is told so by a mask. A convolution over the last tokens and a recurrent state would run on from one into the next, so
+both are called here once for every run, from an empty state, and once for all its branches together, each from the
+convolution's last inputs and the state that the prefix left. The gradient flows back through both. The layer is the
+model's own, with these two functions of it wrapped: projections, gates, norms, LoRA and ZeRO see one forward of all
+tokens, and the kernels of flash-linear-attention and causal-conv1d are used where they are installed.
+
+A padded batch is right as transformers runs it where its padding is at either end. Padding frames lie amid a
+conversation: there the state would fade over them, and the convolution see them. So both functions are given the
+tokens of each row with all padding moved to its beginning, where the state is still empty.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import wraps
+from inspect import signature
+from typing import Any
+
+import torch
+import transformers
+
+from vtg.data.runs import Run
+from vtg.errors import ConfigError
+from vtg.models.families import family_of
+
+# What the layers' forward passes on to both functions, as it does all keywords that it does not know itself.
+RUNS = "runs"
+
+CONVOLUTION, RULE = "causal_conv1d_fn", "torch_chunk_gated_delta_rule"
+
+
+def part_sequences(model: Any) -> None:
+    """Lets the recurrent layers of a plain Qwen-VL model, in place, keep the runs of a packed batch apart and padding
+    frames out; does nothing for a model without such layers, or a second time.
+
+    Raises:
+        ConfigError: for a version of transformers whose layers are made otherwise.
+    """
+    family = family_of(model.config)
+    if family.recurrent is None:
+        return
+    inner = model.model.language_model
+    if _pad_first in inner._forward_pre_hooks.values():
+        return
+    layer = next(module for name, module in inner.named_modules() if name.endswith(family.recurrent))
+    # The layer finds both in its module by name, so wrapping them there reaches every layer of this class.
+    module = sys.modules[type(layer).__module__]
+    for name, wrap, known in (
+        (CONVOLUTION, _parted_convolution, ("hidden_states", "weight", "bias", "activation", "kwargs")),
+        (RULE, _parted_rule, ("query", "key", "value", "g", "beta", "initial_state", "output_final_state", "kwargs")),
+    ):
+        function = getattr(module, name, None)
+        if function is None or not set(known) <= set(signature(function).parameters):
+            raise ConfigError(
+                f"transformers {transformers.__version__}: its {family.title} has no {name} as vtg needs it to keep "
+                "sequences apart; install the version that was tried: pip install -e . -c env/constraints.txt"
+            )
+        if not hasattr(function, "parts_runs"):
+            setattr(module, name, wrap(function))
+    inner.register_forward_pre_hook(_pad_first, with_kwargs=True)
+
+
+def is_recurrent(model: Any) -> bool:
+    """Whether a plain model has layers for which packed batches need `runs`."""
+    return family_of(model.config).recurrent is not None
+
+
+def _parted_convolution(convolve: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    @wraps(convolve)
+    def parted(hidden_states: torch.Tensor, weight: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """(B, D, L) → (B, D, L)."""
+        runs, order = _asked(kwargs)
+        if order is not None:
+            index = order[:, None].expand(-1, hidden_states.shape[1], -1)
+            convolved = convolve(hidden_states.gather(2, index), weight, *args, **kwargs)
+            return torch.zeros_like(convolved).scatter(2, index, convolved)
+        if runs is None:
+            return convolve(hidden_states, weight, *args, **kwargs)
+        pieces: list[torch.Tensor] = []
+        for run in runs:
+            own = hidden_states[..., run.tokens]
+            pieces.append(convolve(own, weight, *args, **kwargs)[0])
+            if len(run.branches):
+                # A kernel of k tokens sees k - 1 before a branch's first: the last of the prefix.
+                before = own[..., max(0, own.shape[-1] - weight.shape[-1] + 1) :].expand(len(run.branches), -1, -1)
+                branches = hidden_states[0][:, run.branches.clamp(min=0)].transpose(0, 1)
+                convolved = convolve(torch.cat([before, branches], dim=-1), weight, *args, **kwargs)
+                pieces.append(convolved[..., before.shape[-1] :].transpose(0, 1)[:, run.branches >= 0])
+        return torch.zeros_like(hidden_states).index_copy(2, _indices(runs), torch.cat(pieces, dim=-1)[None])
+
+    parted.parts_runs = True  # type: ignore[attr-defined]
+    return parted
+
+
+def _parted_rule(rule: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(rule)
+    def parted(
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        *,
+        g: torch.Tensor,
+        beta: torch.Tensor,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Queries, keys and values (B, L, heads, d), gates (B, L, heads) → (B, L, heads, d), and the last state."""
+        runs, order = _asked(kwargs)
+        inputs = (query, key, value, g, beta)
+        if order is not None:
+            made, state = _call(rule, [_rows(one, order) for one in inputs], kwargs)
+            index = order[..., None, None].expand_as(made)
+            return torch.zeros_like(made).scatter(1, index, made), state
+        if runs is None:
+            return _call(rule, inputs, kwargs)
+        pieces: list[torch.Tensor] = []
+        for run in runs:
+            asked = kwargs | {"initial_state": None, "output_final_state": len(run.branches) > 0}
+            made, state = _call(rule, [one[:, run.tokens] for one in inputs], asked)
+            pieces.append(made[0])
+            if len(run.branches):
+                # contiguous: kernels read it by address; of n branches it is one state each, which is little.
+                asked = asked | {"initial_state": state.expand(len(run.branches), -1, -1, -1).contiguous()}
+                branches = run.branches.clamp(min=0)
+                made, _ = _call(rule, [one[0, branches] for one in inputs], asked | {"output_final_state": False})
+                pieces.append(made[run.branches >= 0])
+        return torch.zeros_like(value).index_copy(1, _indices(runs), torch.cat(pieces)[None]), None
+
+    parted.parts_runs = True  # type: ignore[attr-defined]
+    return parted
+
+
+def _asked(kwargs: dict[str, Any]) -> tuple[Sequence[Run] | None, torch.Tensor | None]:
+    """The runs, or the order of the tokens of padded rows, taken out of the keywords of a function."""
+    runs = kwargs.pop(RUNS, None)
+    return (None, runs) if isinstance(runs, torch.Tensor) else (runs, None)
+
+
+def _call(rule: Callable[..., Any], inputs: Sequence[torch.Tensor], kwargs: dict[str, Any]) -> Any:
+    query, key, value, g, beta = inputs
+    return rule(query, key, value, g=g, beta=beta, **kwargs)
+
+
+def _rows(values: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    """(B, L, …) in the order (B, L) of each row."""
+    return values[torch.arange(len(order), device=order.device)[:, None], order]
+
+
+def _indices(runs: Sequence[Run]) -> torch.Tensor:
+    """Where the tokens of the runs stand, each run's branches after it."""
+    parts = [part for run in runs for part in (run.tokens, run.branches[run.branches >= 0])]
+    return torch.cat(parts)
+
+
+def _pad_first(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """A forward pre-hook of the language model: the order of tokens where padding lies amid a padded row."""
+    mask, length = kwargs.get("attention_mask"), kwargs["inputs_embeds"].shape[1]
+    if mask is None or mask.ndim != 2 or length == 1:
+        return args, kwargs
+    attended = mask[:, -length:].bool()
+    starts = attended[:, :1].sum(1) + (attended[:, 1:] & ~attended[:, :-1]).sum(1)
+    if bool((starts <= 1).all()):
+        return args, kwargs
+    return args, kwargs | {RUNS: attended.long().argsort(dim=1, stable=True)}
