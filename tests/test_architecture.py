@@ -79,7 +79,7 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.errors", "vtg.storage", "vtg.config", "vtg.video", "vtg.tasks", "vtg.models.families",
         "vtg.data.encoding", "vtg.data.runs",
     ),
-    "vtg.memory": ("vtg.config", "vtg.models.families", "vtg.models"),
+    "vtg.memory": ("vtg.errors", "vtg.config", "vtg.models.families", "vtg.models"),
     "vtg.decoding": ("vtg.video", "vtg.data.encoding", "vtg.data.padding", "vtg.data.runs", "vtg.models"),
     "vtg.training.processes": ("vtg.errors", "vtg.data.lost_worker"),
     "vtg.training.progress": ("vtg.storage", "vtg.progress_bar"),

@@ -66,37 +66,36 @@ def test_offline_is_said_where_it_was_asked_for(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def qwen3_5(tmp_path_factory) -> Path:
-    """A tiny Qwen3.5 with random weights, and the processor that it shares with Qwen3-VL."""
-    from transformers import AutoProcessor, Qwen3_5Config, Qwen3_5ForConditionalGeneration
+def qwen2_vl(tmp_path_factory) -> Path:
+    """A tiny Qwen2-VL with random weights, and the processor of a Qwen3-VL."""
+    from transformers import AutoProcessor, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
-    folder = tmp_path_factory.mktemp("models") / "tiny_qwen3_5"
+    folder = tmp_path_factory.mktemp("models") / "tiny_qwen2_vl"
     text = {
         **{"vocab_size": 1024, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2},
-        **{"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32},
-        **{"linear_num_key_heads": 2, "linear_num_value_heads": 2, "linear_key_head_dim": 16},
-        **{"linear_value_head_dim": 16, "layer_types": ["linear_attention", "full_attention"]},
+        **{"num_attention_heads": 2, "num_key_value_heads": 1, "bos_token_id": None, "eos_token_id": None},
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]},
     }
-    vision = {"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 64}
-    Qwen3_5ForConditionalGeneration(Qwen3_5Config(text_config=text, vision_config=vision)).save_pretrained(folder)
+    vision = {"depth": 1, "embed_dim": 32, "hidden_size": 64, "num_heads": 2}
+    Qwen2VLForConditionalGeneration(Qwen2VLConfig(text_config=text, vision_config=vision)).save_pretrained(folder)
     AutoProcessor.from_pretrained(TINY_QWEN3_VL).save_pretrained(folder)
     return folder
 
 
-def test_a_family_that_was_not_tried_is_refused_by_its_type(qwen3_5):
+def test_a_family_that_was_not_tried_is_refused_by_its_type(qwen2_vl):
     from vtg.memory.parameters import empty_model
     from vtg.models.loading import load_processor
 
     said = (
-        rf"model '{qwen3_5}' is of the type 'qwen3_5', with which vtg was not tried: .*; supported types: qwen3_vl "
-        r"\(Qwen3-VL\), qwen2_5_vl \(Qwen2\.5-VL\)"
+        rf"model '{qwen2_vl}' is of the type 'qwen2_vl', with which vtg was not tried: .*; supported types: qwen3_5 "
+        r"\(Qwen3\.5\), qwen3_vl \(Qwen3-VL\), qwen2_5_vl \(Qwen2\.5-VL\)"
     )
     for refuse in (find_model, load_processor, lambda path: empty_model(path, None)):
         with pytest.raises(ConfigError, match=said):
-            refuse(str(qwen3_5))
-    done = run("train_sft.py", f"model.path={qwen3_5}")
+            refuse(str(qwen2_vl))
+    done = run("train_sft.py", f"model.path={qwen2_vl}")
     lines = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
-    assert len(lines) == 1 and "is of the type 'qwen3_5'" in lines[0] and done.returncode == 2
+    assert len(lines) == 1 and "is of the type 'qwen2_vl'" in lines[0] and done.returncode == 2
 
 
 def test_a_config_that_is_none_is_named(tmp_path):

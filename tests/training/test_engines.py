@@ -238,7 +238,8 @@ def test_clips_are_kept_where_they_are_asked_for(trainer):
 
 
 def check(config: RLConfig) -> None:
-    engines.check(config.rollout.engine, grpo_arguments(config), given=config.rl, pads=config.video.pad)
+    arguments, path = grpo_arguments(config), config.model.path
+    engines.check(config.rollout.engine, arguments, given=config.rl, pads=config.video.pad, model_path=path)
 
 
 @pytest.mark.parametrize(
@@ -279,19 +280,34 @@ def test_the_default_engine_needs_nothing(demo_dir, tmp_path):
     assert dataclasses.asdict(config.rollout)["engine"] == "transformers"
 
 
-def test_vllm_is_refused_for_a_family_whose_times_it_does_not_read(qwen2_5_vl):
+@pytest.mark.parametrize(
+    ("name", "obstacle"),
+    [
+        ("qwen2_5_vl", "Qwen2.5-VL is told the time by position ids, which vLLM makes of an average frame rate"),
+        ("qwen3_5", "Qwen3.5 has recurrent layers, with which vLLM was not tried"),
+    ],
+)
+def test_vllm_is_refused_for_a_family_that_it_does_not_read_as_training_does(name, obstacle, request):
     nothing: Any = None
-    with pytest.raises(ConfigError) as error:
+    processor, folder = request.getfixturevalue(name).processor, request.getfixturevalue(f"{name}_dir")
+
+    def engine() -> None:
         VLLMEngine(
             nothing,
             accelerator=nothing,
             args=nothing,
-            processor=qwen2_5_vl.processor,
+            processor=processor,
             video=VideoConfig(),
             stop_ids=[],
             max_length=1,
         )
-    assert str(error.value) == (
-        "rollout.engine = 'vllm': Qwen2.5-VL is told the time by position ids, which vLLM makes of an average "
-        "frame rate; use a Qwen3-VL model, or rollout.engine=transformers"
-    )
+
+    def before_weights_load() -> None:
+        engines.check("vllm", nothing, given=(), pads=False, model_path=str(folder))
+
+    for refuse in (engine, before_weights_load):
+        with pytest.raises(ConfigError) as error:
+            refuse()
+        assert str(error.value) == (
+            f"rollout.engine = 'vllm': {obstacle}; use a Qwen3-VL model, or rollout.engine=transformers"
+        )

@@ -89,6 +89,7 @@ def _snippet(name: str, settings: Settings | None, family: ModelFamily) -> str:
             "    tokenize=True,",
             "    return_dict=True,",
             '    return_tensors="pt",',
+            *(f"    {option}={value!r}," for option, value in family.template_options.items()),
             f"    {AS_TRAINED if settings else BY_THE_PROCESSOR},",
             f").to(model.device){POSITIONS if positions else ''}",
             # A model that thinks first needs room for it.

@@ -165,6 +165,7 @@ def _templated(processor: Any, frames: np.ndarray, question: str, **keywords: An
             return_dict=True,
             return_tensors="pt",
             processor_kwargs=keywords,
+            **family_of(processor).template_options,
         )
     )
 

@@ -7,6 +7,7 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 
 from vtg.config.model_settings import LoraConfig, ModelConfig
+from vtg.errors import ConfigError
 from vtg.memory.published_shapes import published_config
 from vtg.models.checkpoint import check_model_type, resolve_base
 from vtg.models.families import family_of
@@ -93,14 +94,26 @@ def empty_model(path: str, dtype: torch.dtype) -> PreTrainedModel:
         return AutoModelForImageTextToText.from_config(config, dtype=dtype, trust_remote_code=False)
 
 
+def is_known(model: PreTrainedModel) -> bool:
+    """Whether the estimate knows what all layers of this model keep."""
+    return family_of(model.config).recurrent is None
+
+
 def count(model: PreTrainedModel, model_config: ModelConfig, lora: LoraConfig) -> ParameterCounts:
     """Counts the parameters of `model`, to which it adds adapters as training would.
 
     Raises:
-        ConfigError: if nothing would be trained.
+        ConfigError: if nothing would be trained, or for a family whose layers the estimate does not know.
     """
+    family = family_of(model.config)
+    if not is_known(model):
+        raise ConfigError(
+            f"model.path = {model_config.path!r}: the memory of {family.title} is not estimated, for its recurrent "
+            "layers keep other activations than attention does; measure it in a run of a few steps "
+            "(trainer.max_steps=3)"
+        )
     shape, dtype = Shape.of(model.config), model.dtype
-    part_of = family_of(model.config).part_of
+    part_of = family.part_of
     built: Model = prepare_training(model, model_config, lora)
     named = list(built.named_parameters())
     trained = [(name, parameter) for name, parameter in named if parameter.requires_grad]

@@ -19,6 +19,7 @@ from trl.trainer.grpo_config import GRPOConfig
 from vtg.decoding.sampling import answer_greedily, sample
 from vtg.decoding.shared_prefix import Prompt
 from vtg.errors import ConfigError, RunError
+from vtg.models.loading import load_processor
 from vtg.training.rl.engine_protocol import Completions, Engine, GreedyCompletion
 
 
@@ -96,14 +97,19 @@ ENGINES: dict[str, Callable[[Any], Engine]] = {"transformers": _transformers, "v
 """rollout.engine → the engine of a `VideoGRPOTrainer`, which has all its other parts by then."""
 
 
-def check(engine: str, arguments: GRPOConfig, *, given: Collection[str], pads: bool) -> None:
-    """Raises ConfigError for an engine that cannot be on this machine or with these settings; loads nothing.
+def check(engine: str, arguments: GRPOConfig, *, given: Collection[str], pads: bool, model_path: str) -> None:
+    """Raises ConfigError for an engine that cannot be on this machine, with these settings or this family of models;
+    loads a processor at most.
 
     Args:
         given: keys of `rl` that are set.
         pads: clips end in padding frames (`video.pad`).
     """
     if engine == "vllm":
+        # Late: rollouts by transformers need nothing of it.
+        from vtg.training.rl.vllm_engine import check_family
+
+        check_family(load_processor(model_path))
         _check_vllm(arguments, pads=pads)
         return
     # An option that is accepted and ignored would mislead.

@@ -45,7 +45,9 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
     # Before any model loads: what is wrong with versions or settings should show within seconds.
     check_trl()
     arguments = grpo_arguments(config)
-    engines.check(config.rollout.engine, arguments, given=config.rl, pads=config.video.pad)
+    engines.check(
+        *(config.rollout.engine, arguments), given=config.rl, pads=config.video.pad, model_path=config.model.path
+    )
     if config.model.attention not in ("auto", "sdpa") and config.rollout.share_prompt:
         log.warning(
             "model.attention = %s cannot share prompts: each is run %d times, once a completion; set "

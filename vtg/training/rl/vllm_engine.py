@@ -28,6 +28,17 @@ FORBIDDEN = -100.0
 """Added to the logits of vision tokens, so that none is sampled."""
 
 
+def check_family(processor: Any) -> None:
+    """Raises ConfigError for a family whose times vLLM reads otherwise than training, or that was not tried with it."""
+    family = family_of(processor)
+    if family.vllm_obstacle is not None:
+        able = either(other for other in FAMILIES.values() if other.vllm_obstacle is None)
+        raise ConfigError(
+            f"rollout.engine = 'vllm': {family.title} {family.vllm_obstacle}; use a {able} model, or "
+            "rollout.engine=transformers"
+        )
+
+
 class VLLMEngine:
     """A vLLM of this process's own, on its GPU.
 
@@ -54,13 +65,7 @@ class VLLMEngine:
         stop_ids: Sequence[int],
         max_length: int,
     ) -> None:
-        family = family_of(processor)
-        if family.vllm_obstacle is not None:
-            able = either(other for other in FAMILIES.values() if other.vllm_obstacle is None)
-            raise ConfigError(
-                f"rollout.engine = 'vllm': {family.title} {family.vllm_obstacle}; use a {able} model, or "
-                "rollout.engine=transformers"
-            )
+        check_family(processor)
         self._accelerator, self._args, self._processor = accelerator, args, processor
         self._stop_ids = list(stop_ids)
         self._step, self._calls = -1, 0

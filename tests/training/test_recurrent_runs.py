@@ -1,0 +1,74 @@
+"""Runs of a family with recurrent layers: fine-tuning by default; GRPO, resuming, predicting, export under `soak`."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import rl_runs
+import torch
+from safetensors.torch import load_file
+from sft_runs import ROOT, compose, losses, overrides, read
+
+from vtg.export.checkpoint_export import export_model
+from vtg.training.sft.run_sft import train
+
+UNTESTED = ("data.val_file=null", "data.test_file=null", "trainer.use_cpu=true", "trainer.bf16=false")
+
+
+def fine_tune(folder: Path, demo: Path, out: Path, *more: str) -> Path:
+    """Two steps over all rows at once in single precision, without measuring before and after."""
+    rows = f"trainer.per_device_train_batch_size={len(read(demo / 'train.jsonl'))}"
+    train(compose(overrides(demo, out, *UNTESTED, f"model.path={folder}", rows, "trainer.max_steps=2", *more)))
+    return out
+
+
+def test_packed_and_shared_batches_train_as_padded_ones(qwen3_5_dir, demo_dir, tmp_path):
+    padded = fine_tune(qwen3_5_dir, demo_dir, tmp_path / "padded")
+    together = ("batching.packing=true", "batching.share_video=true")
+    packed = fine_tune(qwen3_5_dir, demo_dir, tmp_path / "packed", *together)
+    assert losses(packed).keys() == losses(padded).keys() == {1, 2}
+    for step, loss in losses(padded).items():
+        assert abs(losses(packed)[step] - loss) <= 1e-5 * loss
+    line, before = (read(folder / "train_log.jsonl")[0] for folder in (packed, padded))
+    assert line["batch/padding"] == 0 < before["batch/padding"]
+    assert line["batch/tokens"] < before["batch/tokens"]
+    weights = load_file(packed / "checkpoint-2" / "adapter_model.safetensors")
+    assert any("linear_attn.in_proj_qkv.lora_B" in name and bool(weight.any()) for name, weight in weights.items())
+
+
+def learned(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "checkpoint-2" / "adapter_model.safetensors")
+
+
+@pytest.mark.soak
+def test_a_run_that_resumes_learns_what_an_undisturbed_one_does_and_its_export_answers(qwen3_5_dir, demo_dir, tmp_path):
+    whole = fine_tune(qwen3_5_dir, demo_dir, tmp_path / "whole", "trainer.save_steps=1", "trainer.save_total_limit=9")
+    halves = tmp_path / "halves"
+    for steps in (1, 2):
+        more = (f"trainer.max_steps={steps}", "trainer.save_steps=1", "trainer.lr_scheduler_type=constant")
+        fine_tune(qwen3_5_dir, demo_dir, halves, *more)
+    assert losses(halves).keys() == losses(whole).keys() == {1, 2}
+    assert losses(halves)[1] == losses(whole)[1]
+    out = tmp_path / "exported"
+    found = export_model(str(whole), out)  # compares answers on pixels with transformers alone
+    assert found is not None and "    enable_thinking=False,\n" in (out / "README.md").read_text()
+    row = read(demo_dir / "test.jsonl")[0]
+    for checkpoint in (whole, out):
+        command = [sys.executable, "-m", "vtg.predict", f"checkpoint={checkpoint}", f"video={demo_dir / row['video']}"]
+        done = subprocess.run([*command, f"query={row['sentence']}"], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.soak
+def test_grpo_runs_every_prompt_once_and_resumes(qwen3_5_dir, demo_dir, tmp_path):
+    out = tmp_path / "run"
+    more = (f"model.path={qwen3_5_dir}", "trainer.bf16=false", "rollout.min_parsed=0")
+    for steps in (1, 2):
+        rl_runs.train(rl_runs.overrides(demo_dir, out, *more, f"trainer.max_steps={steps}"))
+    lines = [line for line in read(out / "train_log.jsonl") if "loss" in line]
+    assert [line["step"] for line in lines] == [1, 2]
+    for line in lines:
+        assert line["prompt/passes"] == 2, json.dumps(line)  # two prompts, each with four completions
+    assert any(bool(weight.any()) for name, weight in learned(out).items() if "lora_B" in name)
