@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import rl_runs
-import torch
 from safetensors.torch import load_file
 from sft_runs import ROOT, compose, losses, overrides, read
 
 from vtg.export.checkpoint_export import export_model
+from vtg.training.rl.rewards import REWARDS
 from vtg.training.sft.run_sft import train
 
 UNTESTED = ("data.val_file=null", "data.test_file=null", "trainer.use_cpu=true", "trainer.bf16=false")
@@ -38,10 +38,6 @@ def test_packed_and_shared_batches_train_as_padded_ones(qwen3_5_dir, demo_dir, t
     assert any("linear_attn.in_proj_qkv.lora_B" in name and bool(weight.any()) for name, weight in weights.items())
 
 
-def learned(out: Path) -> dict[str, torch.Tensor]:
-    return load_file(out / "checkpoint-2" / "adapter_model.safetensors")
-
-
 @pytest.mark.soak
 def test_a_run_that_resumes_learns_what_an_undisturbed_one_does_and_its_export_answers(qwen3_5_dir, demo_dir, tmp_path):
     whole = fine_tune(qwen3_5_dir, demo_dir, tmp_path / "whole", "trainer.save_steps=1", "trainer.save_total_limit=9")
@@ -62,13 +58,17 @@ def test_a_run_that_resumes_learns_what_an_undisturbed_one_does_and_its_export_a
 
 
 @pytest.mark.soak
-def test_grpo_runs_every_prompt_once_and_resumes(qwen3_5_dir, demo_dir, tmp_path):
+def test_grpo_runs_every_prompt_once_and_resumes(qwen3_5_dir, demo_dir, tmp_path, monkeypatch):
+    # A reward that tells the answers of a model without any training apart.
+    monkeypatch.setitem(REWARDS, "letters", lambda completion: len(set(completion.text)) / 100)
     out = tmp_path / "run"
-    more = (f"model.path={qwen3_5_dir}", "trainer.bf16=false", "rollout.min_parsed=0")
+    more = (f"model.path={qwen3_5_dir}", "trainer.bf16=false", "rewards.terms=[{name: letters, weight: 1.0}]")
     for steps in (1, 2):
         rl_runs.train(rl_runs.overrides(demo_dir, out, *more, f"trainer.max_steps={steps}"))
     lines = [line for line in read(out / "train_log.jsonl") if "loss" in line]
     assert [line["step"] for line in lines] == [1, 2]
     for line in lines:
-        assert line["prompt/passes"] == 2, json.dumps(line)  # two prompts, each with four completions
-    assert any(bool(weight.any()) for name, weight in learned(out).items() if "lora_B" in name)
+        # Two prompts, each with four completions, once for sampling and once for the loss.
+        assert line["prompt/passes"] == 4 and line["grad_norm"] > 0, json.dumps(line)
+    weights = load_file(out / "checkpoint-2" / "adapter_model.safetensors")
+    assert any("linear_attn.in_proj_qkv.lora_B" in name and bool(weight.any()) for name, weight in weights.items())
