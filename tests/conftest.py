@@ -96,6 +96,25 @@ def qwen3_5(qwen3_5_dir: Path) -> VLM:
     return vlm
 
 
+@pytest.fixture(scope="session")
+def qwen3_5_moe(qwen3_vl: VLM, tmp_path_factory: pytest.TempPathFactory) -> VLM:
+    """A tiny Qwen3.5 with random weights and eight experts in every layer."""
+    import copy
+
+    import torch
+
+    from vtg.demo.tiny_qwen3_5 import build_qwen3_5
+    from vtg.models.recurrence import part_sequences
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models") / "tiny_qwen3_5_moe"
+    for part in build_qwen3_5(copy.deepcopy(qwen3_vl.processor.tokenizer), experts=8):
+        part.save_pretrained(folder)
+    vlm = load_plainly(folder)
+    part_sequences(vlm.model)
+    return vlm
+
+
 @pytest.fixture(scope="session", params=["qwen3_vl", "qwen2_5_vl", "qwen3_5"])
 def vlm(request: pytest.FixtureRequest) -> VLM:
     """The families in turn."""

@@ -45,7 +45,7 @@ def part_sequences(model: Any) -> None:
     if family.recurrent is None:
         return
     inner = model.model.language_model
-    if _pad_first in inner._forward_pre_hooks.values():
+    if _prepare in inner._forward_pre_hooks.values():
         return
     layer = next(module for name, module in inner.named_modules() if name.endswith(family.recurrent))
     # The layer finds both in its module by name, so wrapping them there reaches every layer of this class.
@@ -62,7 +62,7 @@ def part_sequences(model: Any) -> None:
             )
         if not hasattr(function, "parts_runs"):
             setattr(module, name, wrap(function))
-    inner.register_forward_pre_hook(_pad_first, with_kwargs=True)
+    inner.register_forward_pre_hook(_prepare, with_kwargs=True)
 
 
 def is_recurrent(model: Any) -> bool:
@@ -156,8 +156,11 @@ def _indices(runs: Sequence[Run]) -> torch.Tensor:
     return torch.cat(parts)
 
 
-def _pad_first(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """A forward pre-hook of the language model: the order of tokens where padding lies amid a padded row."""
+def _prepare(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """A forward pre-hook of the language model: no cache of runs; the order of tokens where padding lies amid a row."""
+    if RUNS in kwargs:
+        # Runs end in many states, and nothing goes on from them: a cache has no place for more than one a row.
+        return args, kwargs | {"use_cache": False}
     mask, length = kwargs.get("attention_mask"), kwargs["inputs_embeds"].shape[1]
     if mask is None or mask.ndim != 2 or length == 1:
         return args, kwargs

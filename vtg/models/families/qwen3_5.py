@@ -13,7 +13,7 @@ from vtg.models.families.qwen_tokens import ASSISTANT_START, TURN_END, VISION_TO
 QWEN3_5 = ModelFamily(
     name="qwen3_5",
     title="Qwen3.5",
-    model_types=("qwen3_5",),
+    model_types=("qwen3_5", "qwen3_5_moe"),
     processor=QWEN3_VL.processor,
     stamps=QWEN3_VL.stamps,
     # The empty thought belongs to the prompt: it carries no loss, as a model that answers is given it.
