@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +25,7 @@ from vtg.models.loading import (
     choose_attention,
     choose_dtype,
     load_model,
+    load_processor,
     prepare_training,
     tokens_per_second,
 )
@@ -304,3 +306,15 @@ def test_a_sharded_model_of_the_real_shape_loads_and_runs(real_shape_dir, make_c
 def test_the_shipped_tiny_model_is_what_tiny_means():
     model, _ = load_model(ModelConfig(path="tiny"))
     assert Path(model.config.name_or_path) == TINY_QWEN3_VL
+
+
+def test_weights_of_one_family_with_the_chat_template_of_another_are_refused(qwen3_5_dir, tmp_path):
+    folder = tmp_path / "mixed"
+    shutil.copytree(qwen3_5_dir, folder)
+    shutil.copy(TINY_QWEN3_VL / "chat_template.jinja", folder / "chat_template.jinja")
+    with pytest.raises(ConfigError) as error:
+        load_processor(str(folder))
+    assert str(error.value) == (
+        f"model {str(folder)!r} is of the type 'qwen3_5', but its processor and chat template are those of a Qwen3-VL; "
+        "copy processor_config.json and chat_template.jinja of the model it was made from"
+    )

@@ -1,10 +1,14 @@
 """Every family of the table against a tiny model of the real classes, and the rule that nobody else names one."""
 
 import ast
+import copy
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import trl
 from transformers import LlavaConfig, LlavaProcessor
 
 import vtg
@@ -98,6 +102,29 @@ def test_chats_are_written_with_the_markers_and_vision_tokens_are_single_tokens(
     for token in (*family.vision_tokens, family.turn_end):
         assert len(tokenizer(token, add_special_tokens=False)["input_ids"]) == 1
     assert vlm.processor.video_token in family.vision_tokens
+
+
+def test_a_prompt_is_what_stands_before_the_answer_in_a_training_conversation(tiny):
+    name, vlm = tiny
+    family = FAMILIES[name]
+    question = {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "When?"}]}
+    answer = {"role": "assistant", "content": [{"type": "text", "text": "2.0 to 7.5 seconds"}]}
+    template = partial(vlm.processor.apply_chat_template, tokenize=False, **family.template_options)
+    prompt = template([question], add_generation_prompt=True)
+    assert prompt.endswith(family.assistant_start)
+    assert template([question, answer]) == f"{prompt}2.0 to 7.5 seconds{family.turn_end}\n"
+
+
+@pytest.mark.parametrize("kind", ["think", "nothink"])
+def test_the_templates_of_the_published_sizes_are_known_and_do_not_think(kind, qwen3_5):
+    """As TRL keeps them: of the sizes that think unless they are told not to, and of those that do so when told."""
+    template = (Path(trl.__file__).parent / "chat_templates" / f"qwen3_5_{kind}.jinja").read_text(encoding="utf-8")
+    processor = copy.deepcopy(qwen3_5.processor)
+    processor.chat_template = template
+    assert family_of(processor) is FAMILIES["qwen3_5"]
+    test_a_prompt_is_what_stands_before_the_answer_in_a_training_conversation(
+        ("qwen3_5", SimpleNamespace(processor=processor))
+    )
 
 
 def test_limits_are_attributes_that_the_video_processor_has(tiny):
