@@ -62,8 +62,8 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.data.encoding": ("vtg.errors", "vtg.video", "vtg.models.families"),
     "vtg.data.lost_worker": (),
     "vtg.data.padding": ("vtg.data.encoding",),
-    "vtg.data.runs": (),
-    "vtg.data.packing": ("vtg.errors", "vtg.data.encoding", "vtg.data.runs"),
+    "vtg.data.token_runs": (),
+    "vtg.data.packing": ("vtg.errors", "vtg.data.encoding", "vtg.data.token_runs"),
     "vtg.batching.cost": (
         "vtg.errors", "vtg.progress_bar", "vtg.config", "vtg.annotations.sample", "vtg.video",
         "vtg.annotations.sample_table", "vtg.annotations.table_cache", "vtg.tasks", "vtg.models.families",
@@ -77,10 +77,10 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.models": (
         "vtg.errors", "vtg.storage", "vtg.config", "vtg.video", "vtg.tasks", "vtg.models.families",
-        "vtg.data.encoding", "vtg.data.runs",
+        "vtg.data.encoding", "vtg.data.token_runs",
     ),
     "vtg.memory": ("vtg.errors", "vtg.config", "vtg.models.families", "vtg.models"),
-    "vtg.decoding": ("vtg.video", "vtg.data.encoding", "vtg.data.padding", "vtg.data.runs", "vtg.models"),
+    "vtg.decoding": ("vtg.video", "vtg.data.encoding", "vtg.data.padding", "vtg.data.token_runs", "vtg.models"),
     "vtg.training.processes": ("vtg.errors", "vtg.data.lost_worker"),
     "vtg.training.progress": ("vtg.storage", "vtg.progress_bar"),
     "vtg.export": (

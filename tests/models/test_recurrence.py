@@ -12,7 +12,7 @@ from transformers.models.qwen3_5 import modeling_qwen3_5 as modeling
 from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import Features, encode, patch_factor
 from vtg.data.padding import collate
-from vtg.data.runs import Run, runs_of
+from vtg.data.token_runs import TokenRun, runs_of
 from vtg.errors import ConfigError
 from vtg.models.recurrence import CONVOLUTION, RULE, is_recurrent, part_sequences
 from vtg.tasks.span_task import SpanTask
@@ -69,7 +69,7 @@ def random_inputs(length: int) -> tuple[list[torch.Tensor], dict[str, torch.Tens
     return tensors, {name: one.requires_grad_() for name, one in gates.items()}
 
 
-def row_indices(run: Run) -> list[torch.Tensor]:
+def row_indices(run: TokenRun) -> list[torch.Tensor]:
     """The tokens of a run, and with those of each of its branches."""
     return [run.tokens, *(torch.cat([run.tokens, branch[branch >= 0]]) for branch in run.branches)]
 
@@ -81,7 +81,7 @@ BRANCHES = torch.tensor([0, 1, 2, 2] + [0] * 3 + [0] * 70 + [1] * 7 + [2] * 2 + 
 
 
 @pytest.fixture(scope="module")
-def runs(qwen3_5) -> tuple[Run, ...]:
+def runs(qwen3_5) -> tuple[TokenRun, ...]:
     assert is_recurrent(qwen3_5.model)
     return runs_of(SEGMENTS, BRANCHES)
 

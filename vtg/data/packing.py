@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from vtg.data.encoding import IGNORE_INDEX, Features
-from vtg.data.runs import runs_of
+from vtg.data.token_runs import runs_of
 from vtg.errors import ConfigError
 
 TOKENS = ("input_ids", "labels", "attention_mask", "mm_token_type_ids", "position_ids")

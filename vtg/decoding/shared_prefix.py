@@ -28,7 +28,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from vtg.data.encoding import Features
 from vtg.data.padding import collate
-from vtg.data.runs import Run
+from vtg.data.token_runs import TokenRun
 from vtg.models.recurrence import part_sequences
 from vtg.video.clip import Clip
 
@@ -128,7 +128,7 @@ def shared_batch(
         chunks = _chunks(attended, n, length, middle, dtype)
         segments.append(Segment(start, middle, end, _prompt_mask(attended, dtype), chunks))
         indices = torch.arange(start, end, device=device)
-        runs.append(Run(indices[:shared][attended], indices[shared:].view(n, length)))
+        runs.append(TokenRun(indices[:shared][attended], indices[shared:].view(n, length)))
         start = end
     return {
         "input_ids": torch.cat(tokens)[None],

@@ -1,7 +1,7 @@
 """Recurrent layers (Gated DeltaNet) that keep sequences apart, where a mask cannot: it is not looked at there.
 
     part_sequences(model)                # once, after loading
-    model(**inputs, runs=runs)           # a packed batch: `vtg.data.runs`
+    model(**inputs, runs=runs)           # a packed batch: `vtg.data.token_runs`
 
 A packed batch holds several conversations one after the other, and branches that all go on from one prefix. Attention
 is told so by a mask. A convolution over the last tokens and a recurrent state would run on from one into the next, so
@@ -24,7 +24,7 @@ from typing import Any
 import torch
 import transformers
 
-from vtg.data.runs import Run
+from vtg.data.token_runs import TokenRun
 from vtg.errors import ConfigError
 from vtg.models.families import family_of
 
@@ -134,7 +134,7 @@ def _parted_rule(rule: Callable[..., Any]) -> Callable[..., Any]:
     return parted
 
 
-def _asked(kwargs: dict[str, Any]) -> tuple[Sequence[Run] | None, torch.Tensor | None]:
+def _asked(kwargs: dict[str, Any]) -> tuple[Sequence[TokenRun] | None, torch.Tensor | None]:
     """The runs, or the order of the tokens of padded rows, taken out of the keywords of a function."""
     runs = kwargs.pop(RUNS, None)
     return (None, runs) if isinstance(runs, torch.Tensor) else (runs, None)
@@ -150,7 +150,7 @@ def _rows(values: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
     return values[torch.arange(len(order), device=order.device)[:, None], order]
 
 
-def _indices(runs: Sequence[Run]) -> torch.Tensor:
+def _indices(runs: Sequence[TokenRun]) -> torch.Tensor:
     """Where the tokens of the runs stand, each run's branches after it."""
     parts = [part for run in runs for part in (run.tokens, run.branches[run.branches >= 0])]
     return torch.cat(parts)

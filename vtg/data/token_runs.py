@@ -8,7 +8,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 
 @dataclass(frozen=True)
-class Run:
+class TokenRun:
     """Tokens that are read from an empty state, and branches that each go on from the state they leave.
 
     Attributes:
@@ -20,7 +20,7 @@ class Run:
     branches: torch.Tensor
 
 
-def runs_of(segments: torch.Tensor, branches: torch.Tensor) -> tuple[Run, ...]:
+def runs_of(segments: torch.Tensor, branches: torch.Tensor) -> tuple[TokenRun, ...]:
     """The runs of a packed batch, by its `segments` and `branches` (L,): see `vtg.data.packing.pack`.
 
     Tokens of segment -1, those of padding frames, are in none of them.
@@ -32,12 +32,12 @@ def runs_of(segments: torch.Tensor, branches: torch.Tensor) -> tuple[Run, ...]:
     for segment in range(int(segments.max()) + 1):
         own = segments == segment
         parts = [(own & (branches == branch)).nonzero()[:, 0] for branch in range(int(branches[own].max()) + 1)]
-        found.append(Run(parts[0].to(device), stacked(parts[1:]).to(device)))
+        found.append(TokenRun(parts[0].to(device), stacked(parts[1:]).to(device)))
     return tuple(found)
 
 
 def stacked(branches: Sequence[torch.Tensor]) -> torch.Tensor:
-    """(n, R) of the indices of n branches, as `Run` has them."""
+    """(n, R) of the indices of n branches, as `TokenRun` has them."""
     if not branches:
         return torch.zeros(0, 0, dtype=torch.int64)
     return pad_sequence(list(branches), batch_first=True, padding_value=-1)
