@@ -37,7 +37,7 @@ def build_model(size: str, tokenizer: Any, device: str) -> Any:
     import torch
     from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
-    from vtg.demo.tiny_model import _ready, _vision_ids
+    from vtg.demo.tiny_model import ready, vision_ids
     from vtg.models.patch_embed import project_patches_by_matmul
 
     shape = dict(SIZES[size])
@@ -50,7 +50,7 @@ def build_model(size: str, tokenizer: Any, device: str) -> Any:
         "rope_parameters": {"rope_type": "default", "rope_theta": 5e6, "mrope_section": sections},
     }
     vision |= {"out_hidden_size": text["hidden_size"], "num_position_embeddings": 2304}
-    ids = _vision_ids(tokenizer)
+    ids = vision_ids(tokenizer)
     config = Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **ids)
     torch.manual_seed(0)
     with torch.device(device):
@@ -58,7 +58,7 @@ def build_model(size: str, tokenizer: Any, device: str) -> Any:
             config, attn_implementation="sdpa", dtype=torch.float32 if size == "small" else torch.bfloat16
         )
     project_patches_by_matmul(model)
-    return _ready(model, tokenizer)
+    return ready(model, tokenizer)
 
 
 def write_clip(path: Path, frames: int, height: int, width: int) -> None:
