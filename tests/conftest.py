@@ -77,8 +77,7 @@ def qwen3_5_dir(qwen3_vl: VLM, tmp_path_factory: pytest.TempPathFactory) -> Path
     import copy
 
     import torch
-
-    from vtg.demo.tiny_qwen3_5 import build_qwen3_5
+    from tiny_qwen3_5 import build_qwen3_5
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("models") / "tiny_qwen3_5"
@@ -102,8 +101,8 @@ def qwen3_5_moe(qwen3_vl: VLM, tmp_path_factory: pytest.TempPathFactory) -> VLM:
     import copy
 
     import torch
+    from tiny_qwen3_5 import build_qwen3_5
 
-    from vtg.demo.tiny_qwen3_5 import build_qwen3_5
     from vtg.models.recurrence import part_sequences
 
     torch.manual_seed(0)
