@@ -23,7 +23,6 @@ from vtg.memory.estimate import estimate
 from vtg.memory.parameters import Shape
 from vtg.memory.training_load import Batch
 from vtg.memory.workload import Workload
-from vtg.models.checkpoint import Settings, base_model
 from vtg.models.loading import prepare_training
 from vtg.training.hf_arguments import training_arguments
 from vtg.training.progress import Progress
@@ -99,13 +98,7 @@ def sft_trainer(bench: Bench, config: SFTConfig, dataset: GroundingDataset, mode
         train_dataset=dataset,
         data_collator=TrainingCollator(bench.processor.tokenizer.pad_token_id, config.batching),
         processing_class=bench.processor,
-        parts=TrainerParts(
-            evaluation=config.evaluation,
-            saved=Settings(base_model(config.model), config.video, config.task),
-            on_nan=config.on_nan,
-            remedies=(),
-            report=SkipReport(bench.folder / "skipped.jsonl", max_bad_share=1.0),
-        ),
+        parts=TrainerParts.of(config, report=SkipReport(bench.folder / "skipped.jsonl", max_bad_share=1.0)),
         attention=config.model.attention,
         batches=PlannedBatches(planner, rank=0, ranks=1, dataset=dataset),
     )

@@ -129,7 +129,6 @@ def build_vtg(case: Case) -> tuple[Any, Begin]:
     from vtg.config.derived import longest_clip_tokens, shares_prompts
     from vtg.data.grounding_dataset import GroundingDataset
     from vtg.data.skip_report import SkipReport
-    from vtg.models.checkpoint import Settings, base_model
     from vtg.models.loading import prepare_training
     from vtg.tasks.span_task import SpanTask
     from vtg.training.rl.curriculum import IoURecord
@@ -162,13 +161,7 @@ def build_vtg(case: Case) -> tuple[Any, Begin]:
     trainer = VideoGRPOTrainer(
         model=prepare_training(copy.deepcopy(case.pristine), config.model, config.lora),
         args=arguments,
-        parts=TrainerParts(
-            evaluation=config.evaluation,
-            saved=Settings(base_model(config.model), config.video, config.task),
-            on_nan=config.on_nan,
-            remedies=(),
-            report=SkipReport(Path(case.folder) / "skipped.jsonl", max_bad_share=1.0),
-        ),
+        parts=TrainerParts.of(config, report=SkipReport(Path(case.folder) / "skipped.jsonl", max_bad_share=1.0)),
         rollout=config.rollout,
         curriculum=config.curriculum,
         shares_prompts=shares_prompts(config.rollout, config.model),

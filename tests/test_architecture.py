@@ -122,7 +122,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.training.batch_log": (),
     "vtg.training.checkpoint_saving": ("vtg.errors", "vtg.storage"),
     "vtg.training.guard": ("vtg.errors", "vtg.config", "vtg.data"),
-    "vtg.training.trainer_parts": ("vtg.config", "vtg.data", "vtg.models"),
+    "vtg.training.trainer_parts": ("vtg.config", "vtg.data", "vtg.models", "vtg.training.guard"),
     "vtg.training.stopping": (),
     "vtg.training.zero": ("vtg.ranks", "vtg.errors", "vtg.config"),
     "vtg.training.grounding_trainer": (
@@ -149,22 +149,21 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.training.run": (
         "vtg.ranks", "vtg.storage", "vtg.config", "vtg.annotations.sample", "vtg.annotations.sample_table",
         "vtg.tasks", "vtg.data", "vtg.models", "vtg.training.processes", "vtg.report", "vtg.evaluation", "vtg.demo",
-        "vtg.training.checkpoint_saving", "vtg.training.guard", "vtg.training.trainer_parts",
-        "vtg.training.grounding_trainer", "vtg.training.hf_arguments", "vtg.training.row_identity",
-        "vtg.training.run_record", "vtg.training.run_dir", "vtg.training.run_results",
+        "vtg.training.checkpoint_saving", "vtg.training.grounding_trainer", "vtg.training.hf_arguments",
+        "vtg.training.row_identity", "vtg.training.run_record", "vtg.training.run_dir", "vtg.training.run_results",
     ),
     "vtg.training.rl": (
         "vtg.ranks", "vtg.errors", "vtg.storage", "vtg.logs", "vtg.config", "vtg.annotations.target",
         "vtg.annotations.sample", "vtg.video", "vtg.annotations.sample_table", "vtg.tasks", "vtg.models.families",
         "vtg.data.encoding", "vtg.batching.cost", "vtg.batching", "vtg.data", "vtg.models", "vtg.decoding",
-        "vtg.training.progress", "vtg.training.batch_log", "vtg.training.guard", "vtg.training.grounding_trainer",
-        "vtg.training.hf_arguments", "vtg.training.run_record", "vtg.training.run",
+        "vtg.training.progress", "vtg.training.batch_log", "vtg.training.guard", "vtg.training.trainer_parts",
+        "vtg.training.grounding_trainer", "vtg.training.hf_arguments", "vtg.training.run_record", "vtg.training.run",
     ),
     "vtg.training.sft": (
         "vtg.ranks", "vtg.errors", "vtg.storage", "vtg.logs", "vtg.config", "vtg.annotations.sample", "vtg.video",
         "vtg.annotations.sample_table", "vtg.data.encoding", "vtg.data.packing", "vtg.batching.cost", "vtg.batching",
-        "vtg.data", "vtg.models", "vtg.training.batch_log", "vtg.training.guard", "vtg.training.grounding_trainer",
-        "vtg.training.hf_arguments", "vtg.training.run",
+        "vtg.data", "vtg.models", "vtg.training.batch_log", "vtg.training.guard", "vtg.training.trainer_parts",
+        "vtg.training.grounding_trainer", "vtg.training.hf_arguments", "vtg.training.run",
     ),
 }
 # fmt: on

@@ -166,13 +166,13 @@ def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None
 def _samples(rows_file: str, data: DataConfig, report: "SkipReport") -> "Sequence[Sample]":
     """The rows to answer. Rows without a timestamp or duration are questions alone, answered but not scored."""
     # Imported late: --help and refused settings must not wait for what reads rows.
-    from vtg.annotations.formats import FORMATS, format_name
+    from vtg.annotations.formats import format_of
     from vtg.annotations.sample import Sample
     from vtg.annotations.unannotated_rows import has_open_rows, read_open_rows
     from vtg.data.skip_report import Skipped
     from vtg.data.splits import read_split
 
-    if not FORMATS[format_name(rows_file)].may_be_unannotated or not has_open_rows(rows_file):
+    if not format_of(rows_file).may_be_unannotated or not has_open_rows(rows_file):
         return read_split(rows_file, video_dir=data.video_dir, report=report, cache_dir=data.cache_dir)
     rows = list(read_open_rows(rows_file, video_dir=data.video_dir))
     samples = [row for row in rows if isinstance(row, Sample)]

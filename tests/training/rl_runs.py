@@ -22,6 +22,7 @@ from vtg.training.rl.rollout_batch import MicroBatch
 from vtg.training.rl.rollouts import RolloutLoader
 from vtg.training.rl.run_rl import grpo_arguments
 from vtg.training.run import TrainingRun
+from vtg.training.trainer_parts import TrainerParts
 
 
 def overrides(demo: Path, out: Path, *more: str) -> list[str]:
@@ -93,7 +94,7 @@ def build(words: list[str]) -> VideoGRPOTrainer:
     trainer = VideoGRPOTrainer(
         model=prepare_training(model, config.model, config.lora),
         args=arguments,
-        parts=run.trainer_parts(),
+        parts=TrainerParts.of(config, report=run.report),
         rollout=config.rollout,
         curriculum=config.curriculum,
         shares_prompts=shares_prompts(config.rollout, config.model),

@@ -14,6 +14,7 @@ from vtg.training.run import TrainingRun
 from vtg.training.sft.batches import plan_batches
 from vtg.training.sft.planner import batch_budget
 from vtg.training.sft.sft_trainer import SFTTrainer
+from vtg.training.trainer_parts import TrainerParts
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def trainer(demo_dir, tmp_path_factory) -> SFTTrainer:
         eval_dataset=run.validation,
         data_collator=TrainingCollator(run.processor.tokenizer.pad_token_id, config.batching),  # type: ignore[attr-defined]
         processing_class=run.processor,
-        parts=run.trainer_parts(),
+        parts=TrainerParts.of(config, report=run.report),
         batches=plan_batches(
             rows,
             arguments,

@@ -141,8 +141,8 @@ def generation_work(counts: ParameterCounts, setup: TrainingSetup, batch: Batch)
     cache = batch.rows * copies * (batch.length + batch.completion) * shape.layers * 2 * shape.keys * e
     one_layer = cache // shape.layers  # a layer's cache grows by concatenation: old and new are there at once
     together = 1 if batch.generations and batch.shared else batch.rows * copies
-    # Answers are generated without autocast: the adapters of a half-precision model compute in float32 beside it (of
-    # an H200's 43 GB for 8 prompts of 12,500 tokens 8 were theirs).
+    # Answers are generated without autocast: the adapters of a half-precision model compute in float32 beside it (which
+    # explains 8 of the 43 GB that an H200 took for 8 prompts of 12,500 tokens).
     copied = 8 * shape.mlp if counts.rank and e < 4 and not setup.stage else 0
     a_token = 2 * e * shape.mlp + 6 * s * shape.hidden + e * 2 * (shape.queries + shape.keys) + copied
     patches = batch.vision_tokens * PATCHES_PER_TOKEN

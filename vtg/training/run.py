@@ -21,7 +21,7 @@ from vtg.data.skip_report import SkipReport
 from vtg.data.splits import read_splits
 from vtg.demo.demo_dataset import ensure_demo
 from vtg.evaluation.partial_answers import PartialAnswers, stamps
-from vtg.models.checkpoint import Settings, base_model, has_weights
+from vtg.models.checkpoint import has_weights
 from vtg.models.loading import base_weights, load_model, tokens_per_second
 from vtg.ranks import is_main_process
 from vtg.report import write_report
@@ -29,14 +29,12 @@ from vtg.storage.json_files import read_jsonl
 from vtg.tasks.span_task import SpanTask
 from vtg.training.checkpoint_saving import BEST_BEFORE, STAGING, explain_write_errors, rename_into_place
 from vtg.training.grounding_trainer import GroundingTrainer
-from vtg.training.guard import training_remedies
 from vtg.training.hf_arguments import has_validation
 from vtg.training.processes import wait_for_all
 from vtg.training.row_identity import answers_match, check_rows, row_digest, row_notes
 from vtg.training.run_dir import RunDir
 from vtg.training.run_record import FILES, RunRecord
 from vtg.training.run_results import Results, best_weights_note
-from vtg.training.trainer_parts import TrainerParts
 
 log = logging.getLogger(__name__)
 
@@ -137,17 +135,6 @@ class TrainingRun:
             answers=answers,
             keep_clips=keep_clips,
             seed=self.config.seed,
-        )
-
-    def trainer_parts(self) -> TrainerParts:
-        """What this run gives its trainer, whichever kind it is."""
-        config = self.config
-        return TrainerParts(
-            evaluation=config.evaluation,
-            saved=Settings(base_model(config.model), config.video, config.task),
-            on_nan=config.on_nan,
-            remedies=training_remedies(config),
-            report=self.report,
         )
 
     def train_and_test(

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
+from vtg.config.schema import SFTConfig
 from vtg.config.task_settings import EvaluationConfig
 from vtg.data.skip_report import SkipReport
-from vtg.models.checkpoint import Settings
+from vtg.models.checkpoint import Settings, base_model
+from vtg.training.guard import training_remedies
 
 
 @dataclass(frozen=True)
@@ -25,3 +28,14 @@ class TrainerParts:
     on_nan: str
     remedies: Sequence[str]
     report: SkipReport
+
+    @classmethod
+    def of(cls, config: SFTConfig, *, report: SkipReport) -> Self:
+        """Those of a run with these settings."""
+        return cls(
+            evaluation=config.evaluation,
+            saved=Settings(base_model(config.model), config.video, config.task),
+            on_nan=config.on_nan,
+            remedies=training_remedies(config),
+            report=report,
+        )

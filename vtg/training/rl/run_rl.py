@@ -1,7 +1,7 @@
 """Reinforcement learning with GRPO on TRL: from settings to a trained policy."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
 
@@ -14,6 +14,7 @@ from vtg.config.argument_values import number_of
 from vtg.config.derived import longest_clip_tokens, shares_prompts
 from vtg.config.rl_settings import CurriculumConfig
 from vtg.config.schema import RLConfig
+from vtg.data.grounding_dataset import GroundingDataset
 from vtg.errors import ConfigError
 from vtg.logs import start_logging
 from vtg.models.loading import prepare_training
@@ -25,9 +26,10 @@ from vtg.training.rl import curriculum, engines
 from vtg.training.rl.grpo_trainer import VideoGRPOTrainer, check_trl
 from vtg.training.rl.prompt_batches import PromptBatches, plan, prompt_costs
 from vtg.training.rl.rewards.mixture import Term
-from vtg.training.rl.rollouts import RolloutLoader
+from vtg.training.rl.rollouts import Plan, RolloutLoader
 from vtg.training.run import TrainingRun
 from vtg.training.run_record import FILES
+from vtg.training.trainer_parts import TrainerParts
 
 log = logging.getLogger(__name__)
 
@@ -68,28 +70,14 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
         prompts.leave_out(costs > size.budget, run.report, budget=size.budget)
         costs = costs[costs <= size.budget]
     record = curriculum.IoURecord.start(prompts.samples)
-    loader = RolloutLoader(
+    loader = _prompt_stream(
         prompts,
+        arguments,
         choose=lambda epoch: _choose(record, config.curriculum, epoch, seed=config.seed),
         plan=partial(plan, batching=config.batching, costs=costs, size=size, seed=config.seed),
-        rank=arguments.process_index,
-        ranks=arguments.world_size,
-        iterations=arguments.num_iterations,
-        workers=arguments.dataloader_num_workers,
-        prefetch=arguments.dataloader_prefetch_factor,
-        pin_memory=arguments.dataloader_pin_memory,
     )
     _set_steps(arguments, loader)
-    micro_batches = loader.micro_steps // arguments.num_iterations * arguments.world_size
-    log_target(
-        config.batching.by,
-        limit=size.prompts if config.batching.by == "fixed" else size.budget,
-        mean_s=float(SampleTable.of(prompts.samples).numbers("duration_s").mean()),
-        expected=len(prompts) / micro_batches,
-        accumulation=arguments.gradient_accumulation_steps,
-        ranks=arguments.world_size,
-        of="prompts",
-    )
+    _log_batches(loader, arguments, by=config.batching.by, size=size)
     # Again, right before LoRA weights are drawn: what came before may differ between ranks and resumes.
     set_seed(config.seed)
     continued = isinstance(run.model, PeftModel)
@@ -102,7 +90,7 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
     trainer = VideoGRPOTrainer(
         model=model,
         args=arguments,
-        parts=run.trainer_parts(),
+        parts=TrainerParts.of(config, report=run.report),
         rollout=config.rollout,
         curriculum=config.curriculum,
         shares_prompts=shares,
@@ -118,6 +106,42 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
     )
     run.train_and_test(
         trainer, continued=continued, before=partial(_check_start, run, trainer, config.rollout.min_parsed)
+    )
+
+
+def _prompt_stream(
+    prompts: GroundingDataset,
+    arguments: GRPOConfig,
+    *,
+    choose: Callable[[int], Sequence[int]],
+    plan: Callable[[Sequence[int], int, int], Plan],
+) -> RolloutLoader:
+    """This rank's rollouts, read as the Trainer's own arguments for data loaders say."""
+    return RolloutLoader(
+        prompts,
+        choose=choose,
+        plan=plan,
+        rank=arguments.process_index,
+        ranks=arguments.world_size,
+        iterations=arguments.num_iterations,
+        workers=arguments.dataloader_num_workers,
+        prefetch=arguments.dataloader_prefetch_factor,
+        pin_memory=arguments.dataloader_pin_memory,
+    )
+
+
+def _log_batches(loader: RolloutLoader, arguments: GRPOConfig, *, by: str, size: PromptBatches) -> None:
+    """Says what an optimizer step holds."""
+    prompts = loader.dataset
+    micro_batches = loader.micro_steps // arguments.num_iterations * arguments.world_size
+    log_target(
+        by,
+        limit=size.prompts if by == "fixed" else size.budget,
+        mean_s=float(SampleTable.of(prompts.samples).numbers("duration_s").mean()),
+        expected=len(prompts) / micro_batches,
+        accumulation=arguments.gradient_accumulation_steps,
+        ranks=arguments.world_size,
+        of="prompts",
     )
 
 

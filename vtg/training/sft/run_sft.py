@@ -16,6 +16,7 @@ from vtg.training.run import TrainingRun
 from vtg.training.sft.batches import plan_batches
 from vtg.training.sft.planner import batch_budget
 from vtg.training.sft.sft_trainer import SFTTrainer
+from vtg.training.trainer_parts import TrainerParts
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def train(config: SFTConfig) -> None:
         eval_dataset=run.validation,
         data_collator=TrainingCollator(run.processor.tokenizer.pad_token_id, config.batching),  # type: ignore[attr-defined]
         processing_class=run.processor,
-        parts=run.trainer_parts(),
+        parts=TrainerParts.of(config, report=run.report),
         batches=batches,
         attention=config.model.attention,
     )
