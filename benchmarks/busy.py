@@ -47,7 +47,8 @@ def demo_step(demo: Path) -> Callable[[], None]:
     from vtg.data.skip_report import SkipReport
     from vtg.data.splits import read_split
     from vtg.data.training_collator import TrainingCollator
-    from vtg.models.loading import load_model, prepare_training, tokens_per_second
+    from vtg.models.adapting import prepare_training
+    from vtg.models.loading import load_model, tokens_per_second
     from vtg.tasks.span_task import SpanTask
 
     with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
@@ -71,7 +72,7 @@ def demo_step(demo: Path) -> Callable[[], None]:
     inputs = {key: value for key, value in batch.items() if isinstance(value, torch.Tensor)}
     labels = inputs.pop("labels")[:, 1:]
     keep = (labels != IGNORE_INDEX).any(0).nonzero()[:, 0]
-    trained = prepare_training(model, config.model, config.lora).train()
+    trained = prepare_training(model, config.parts, config.lora).train()
     parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-3)
 

@@ -30,7 +30,7 @@ from vtg.memory.estimate import estimate
 from vtg.memory.parameters import Shape
 from vtg.memory.training_load import Batch
 from vtg.memory.workload import Workload
-from vtg.models.loading import prepare_training
+from vtg.models.adapting import prepare_training
 
 GRPO_WAYS = ("vtg", "naive")
 
@@ -46,7 +46,7 @@ def decode(bench: Bench, found: dict[str, Any]) -> None:
     model = bench.model(scale.models[0])
     own = counts_of(model.config, model.dtype, config)
     item = bench.dataset([scale.frames], training=False)[0]
-    model = prepare_training(model, config.model, config.lora).eval()
+    model = prepare_training(model, config.parts, config.lora).eval()
     plain = plain_model(model)
     share_prompts(plain)
     features = {key: value.to(bench.device) for key, value in item.features.items()}

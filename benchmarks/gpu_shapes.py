@@ -182,7 +182,7 @@ def counts_of(model_config: Any, dtype: torch.dtype, config: Any) -> ParameterCo
     """What `vtg.memory` counts of a model of this config, trained by these settings."""
     with torch.device("meta"):
         empty = AutoModelForImageTextToText.from_config(copy.deepcopy(model_config), dtype=dtype)
-    return count(empty, config.model, config.lora)
+    return count(empty, config.parts, config.lora)
 
 
 def free() -> None:

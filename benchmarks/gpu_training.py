@@ -23,7 +23,7 @@ from vtg.memory.estimate import estimate
 from vtg.memory.parameters import Shape
 from vtg.memory.training_load import Batch
 from vtg.memory.workload import Workload
-from vtg.models.loading import prepare_training
+from vtg.models.adapting import prepare_training
 from vtg.training.hf_arguments import training_arguments
 from vtg.training.progress import Progress
 from vtg.training.sft.batches import PlannedBatches
@@ -93,7 +93,7 @@ def sft_trainer(bench: Bench, config: SFTConfig, dataset: GroundingDataset, mode
         seed=0,
     )
     trainer = SFTTrainer(
-        model=prepare_training(model, config.model, config.lora),
+        model=prepare_training(model, config.parts, config.lora),
         args=arguments,
         train_dataset=dataset,
         data_collator=TrainingCollator(bench.processor.tokenizer.pad_token_id, config.batching),

@@ -92,21 +92,21 @@ class Case:
 
     def config(self) -> Any:
         """vtg's settings, from which TRL's follow for all."""
-        from vtg.config.model_settings import LoraConfig, ModelConfig
+        from vtg.config.model_settings import LoraConfig, ModelConfig, PartsConfig
         from vtg.config.rl_settings import RewardsConfig
         from vtg.config.schema import RLConfig
         from vtg.config.task_settings import TaskConfig
         from vtg.config.video_settings import VideoConfig
 
         pixels = self.size[0] * self.size[1]
+        how = "full" if self.trained_tower else "frozen"
         on_gpu = self.pristine.device.type == "cuda"
         return RLConfig(
             output_dir=self.folder,
             video=VideoConfig(max_frames=self.frames, min_pixels=pixels, max_pixels=pixels, total_pixels=2**40),
             task=TaskConfig(),
-            model=ModelConfig(
-                attention="sdpa", freeze_vision=not self.trained_tower, freeze_projector=not self.trained_tower
-            ),
+            model=ModelConfig(attention="sdpa"),
+            parts=PartsConfig(vision=how, projector=how),
             lora=LoraConfig(enabled=False),
             rewards=RewardsConfig(terms=[{"name": "temporal_iou", "weight": 1.0}]),
             trainer={
@@ -129,7 +129,7 @@ def build_vtg(case: Case) -> tuple[Any, Begin]:
     from vtg.config.derived import longest_clip_tokens, shares_prompts
     from vtg.data.grounding_dataset import GroundingDataset
     from vtg.data.skip_report import SkipReport
-    from vtg.models.loading import prepare_training
+    from vtg.models.adapting import prepare_training
     from vtg.tasks.span_task import SpanTask
     from vtg.training.rl.curriculum import IoURecord
     from vtg.training.rl.grpo_trainer import VideoGRPOTrainer
@@ -159,7 +159,7 @@ def build_vtg(case: Case) -> tuple[Any, Begin]:
     )
     arguments, longest = grpo_arguments(config), longest_clip_tokens(config.video, config.model)
     trainer = VideoGRPOTrainer(
-        model=prepare_training(copy.deepcopy(case.pristine), config.model, config.lora),
+        model=prepare_training(copy.deepcopy(case.pristine), config.parts, config.lora),
         args=arguments,
         parts=TrainerParts.of(config, report=SkipReport(Path(case.folder) / "skipped.jsonl", max_bad_share=1.0)),
         rollout=config.rollout,
@@ -182,14 +182,14 @@ def trl_trainer(case: Case, kind: type) -> Any:
     from datasets import Dataset
 
     from vtg.evaluation.generate import vision_token_ids
-    from vtg.models.loading import prepare_training
+    from vtg.models.adapting import prepare_training
     from vtg.training.rl.run_rl import grpo_arguments
 
     config = case.config()
     arguments = grpo_arguments(config)
     arguments.generation_kwargs |= {"suppress_tokens": vision_token_ids(case.processor)}  # type: ignore
     return kind(
-        model=prepare_training(copy.deepcopy(case.pristine), config.model, config.lora),
+        model=prepare_training(copy.deepcopy(case.pristine), config.parts, config.lora),
         args=arguments,
         reward_funcs=any_reward,
         train_dataset=Dataset.from_dict({"prompt": ["unused"]}),

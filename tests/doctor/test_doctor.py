@@ -11,7 +11,7 @@ import torch
 
 from vtg.annotations.sample import Sample
 from vtg.annotations.target import Spans
-from vtg.config.model_settings import LoraConfig, ModelConfig
+from vtg.config.model_settings import LoraConfig, ModelConfig, PartsConfig
 from vtg.config.task_settings import TaskConfig
 from vtg.config.video_settings import VideoConfig
 from vtg.demo.tiny_model import TINY_QWEN3_VL, build_qwen2_5_vl
@@ -19,7 +19,8 @@ from vtg.doctor import __main__ as doctor
 from vtg.doctor.ceiling import ceilings, snap
 from vtg.doctor.times_read import read_clip
 from vtg.memory.parameters import count, empty_model
-from vtg.models.loading import load_model, prepare_training
+from vtg.models.adapting import prepare_training
+from vtg.models.loading import load_model
 from vtg.tasks.span_task import SpanTask
 
 VFR_MS = np.cumsum([0, *np.random.default_rng(0).integers(17, 90, 150).tolist()]).tolist()
@@ -150,8 +151,8 @@ def test_snapping_takes_the_best_pair_of_times(span: tuple[float, float], best: 
 
 def test_memory_is_counted_on_the_model_that_training_builds() -> None:
     config, lora = ModelConfig(max_length=4096), LoraConfig(r=4)
-    found = count(empty_model("tiny", torch.float32), config, lora)
-    model = prepare_training(load_model(config)[0], config, lora)
+    found = count(empty_model("tiny", torch.float32), PartsConfig(), lora)
+    model = prepare_training(load_model(config)[0], PartsConfig(), lora)
     trained = [one for one in model.parameters() if one.requires_grad]
     assert found.parameters == sum(one.numel() for one in model.parameters())
     assert found.trained_parameters == sum(one.numel() for one in trained)

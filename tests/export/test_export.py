@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from vtg import predict
-from vtg.config.model_settings import LoraConfig, ModelConfig
+from vtg.config.model_settings import LoraConfig, ModelConfig, PartsConfig
 from vtg.config.task_settings import TaskConfig
 from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import encode, patch_factor
@@ -21,8 +21,9 @@ from vtg.data.padding import collate
 from vtg.errors import ConfigError
 from vtg.export.__main__ import main
 from vtg.export.checkpoint_export import LogitComparison, export_model
+from vtg.models.adapting import prepare_training
 from vtg.models.checkpoint import Settings, adapter_base, base_model, read_settings, save_settings
-from vtg.models.loading import load_model, load_processor, prepare_training
+from vtg.models.loading import load_model, load_processor
 from vtg.tasks.span_task import SpanTask
 
 ROOT = Path(__file__).parents[1]
@@ -45,7 +46,7 @@ def make_adapter(tmp_path: Path) -> MakeAdapter:
     def make(path: str = "tiny", *, factor: int = 32, std: float = 0.2, **lora) -> Path:
         config = ModelConfig(path=path, patch_factor=factor, dtype="float32")
         loaded, processor = load_model(config)
-        model = prepare_training(loaded, config, LoraConfig(r=4, alpha=8, **lora))
+        model = prepare_training(loaded, PartsConfig(), LoraConfig(r=4, alpha=8, **lora))
         torch.manual_seed(1)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
@@ -130,7 +131,7 @@ def test_the_export_answers_and_is_trained_further(make_adapter, write_mp4, tmp_
     assert json.loads(printed)["status"] in ("ok", "malformed", "out_of_range", "reversed")
     assert f"{out}/vtg.json (fps at 1.5 fps, 4 to 8 frames" in err
     config = ModelConfig(path=str(out), dtype="float32")
-    adapted = prepare_training(load_model(config)[0], config, LoraConfig(r=2))
+    adapted = prepare_training(load_model(config)[0], PartsConfig(), LoraConfig(r=2))
     assert any("lora_A" in name for name, _ in adapted.named_parameters())
     assert base_model(config) == config  # the base that a new adapter will name
 

@@ -43,7 +43,7 @@ CASES: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "66 M, LoRA, bf16, checkpointing": ("medium", 2, (*HALF, *CHECKPOINTED)),
     "66 M, full, bf16": ("medium", 2, (*HALF, *FULL)),
     "66 M, full, bf16 with float32 weights": ("medium", 2, ("trainer.bf16=true", "model.dtype=float32", *FULL)),
-    "66 M, LoRA on the tower too": ("medium", 2, ("model.freeze_vision=false", "model.freeze_projector=false")),
+    "66 M, LoRA on the tower too": ("medium", 2, ("parts.vision=lora", "parts.projector=lora")),
     "66 M, LoRA, packed": ("medium", 4, ("batching.packing=true",)),
     "66 M, LoRA, eager attention": ("medium", 2, ("model.attention=eager",)),
 }
@@ -151,7 +151,7 @@ def measure(words: list[str]) -> tuple[int, int, int]:
         sft.train(config)
     finally:
         sft.TrainingRun = before
-    counts = count(empty_model(config.model.path, Workload(config).weights_dtype(gpu=False)), config.model, config.lora)
+    counts = count(empty_model(config.model.path, Workload(config).weights_dtype(gpu=False)), config.parts, config.lora)
     setup = replace(Workload(config).training_setup(gpu=False, ranks=1), attention=config.model.attention)
     told = max((estimate(counts, batch, setup) for batch in shapes), key=lambda one: one.training_bytes)
     return found[0], told.training_bytes, told.weights_bytes + told.optimizer_bytes

@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from memory_cases import CASES, build_medium, measure, overrides
 
 from vtg.config.load import load_config
-from vtg.config.model_settings import DeepspeedConfig, LoraConfig, ModelConfig
+from vtg.config.model_settings import DeepspeedConfig, LoraConfig, PartsConfig
 from vtg.config.programs import DoctorConfig
 from vtg.entry import conf_dir
 from vtg.memory.estimate import estimate
@@ -62,7 +62,7 @@ def test_the_models_of_conf_are_known_without_the_hub():
 
 
 def test_zero_shares_out_and_offload_takes_away():
-    counts = count(empty_model("tiny", torch.bfloat16), ModelConfig(), LoraConfig(enabled=False))
+    counts = count(empty_model("tiny", torch.bfloat16), PartsConfig(), LoraConfig(enabled=False))
     trained, batch = counts.trained_parameters, Batch(rows=1, length=100, vision_tokens=80)
     plain = estimate(counts, batch, TrainingSetup(mixed=True))
     assert (plain.gradient_bytes, plain.optimizer_bytes) == (2 * trained, 4 * trained)
@@ -96,7 +96,7 @@ def test_batching_says_what_a_batch_holds():
 
 def test_grpo_takes_a_cache_for_every_completion():
     config = doctor("model=qwen3_vl_2b", "rl=grpo", "batching=fixed", "++trainer.per_device_train_batch_size=1")
-    counts = count(empty_model(config.model.path, torch.bfloat16), config.model, config.lora)
+    counts = count(empty_model(config.model.path, torch.bfloat16), config.parts, config.lora)
     workload, clips = Workload(config), [ClipSize(4000, 3800, 60.0)]
     setup = workload.training_setup(gpu=True, ranks=1)
     config.evaluation.batch_size = 1

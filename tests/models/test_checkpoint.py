@@ -21,7 +21,7 @@ from vtg.models.checkpoint import (
 )
 
 SETTINGS = Settings(
-    ModelConfig(path="some/base", freeze_vision=False),
+    ModelConfig(path="some/base", quantization="4bit"),
     VideoConfig(fps=3.5),
     TaskConfig(answer="bins", template="{query}?"),
 )

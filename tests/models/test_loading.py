@@ -11,13 +11,14 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
-from vtg.config.model_settings import LoraConfig, ModelConfig
+from vtg.config.model_settings import LoraConfig, ModelConfig, PartsConfig
 from vtg.config.task_settings import TaskConfig
 from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import encode, patch_factor
 from vtg.data.padding import collate
 from vtg.demo.tiny_model import TINY_QWEN3_VL
 from vtg.errors import ConfigError, RunError
+from vtg.models.adapting import prepare_training
 from vtg.models.checkpoint import Settings, save_settings
 from vtg.models.families import family_of
 from vtg.models.loading import (
@@ -26,7 +27,6 @@ from vtg.models.loading import (
     choose_dtype,
     load_model,
     load_processor,
-    prepare_training,
     tokens_per_second,
 )
 from vtg.models.patch_embed import PatchProjection
@@ -34,6 +34,7 @@ from vtg.tasks.span_task import SpanTask
 
 LORA = LoraConfig(r=4, alpha=8)
 FULL = LoraConfig(enabled=False)
+PARTS = PartsConfig()
 CPU = torch.device("cpu")
 
 
@@ -108,7 +109,7 @@ def test_auto_is_the_right_choice_for_a_cpu():
 
 
 def test_lora_reaches_every_linear_layer_of_the_language_model_and_no_other(model_config):
-    model = prepare_training(load_model(model_config)[0], model_config, LORA)
+    model = prepare_training(load_model(model_config)[0], PARTS, LORA)
     adapted = {name.partition(".lora_A")[0] for name, _ in model.named_modules() if name.endswith("lora_A.default")}
     assert adapted and parts_of(model, adapted) == {"language"}
     linear = [
@@ -121,18 +122,18 @@ def test_lora_reaches_every_linear_layer_of_the_language_model_and_no_other(mode
 
 
 @pytest.mark.parametrize(
-    ("frozen", "parts"),
+    ("chosen", "parts"),
     [
-        ({}, {"language"}),
-        ({"freeze_projector": False}, {"language", "projector"}),
-        ({"freeze_vision": False}, {"language", "vision"}),
-        ({"freeze_vision": False, "freeze_projector": False}, {"language", "projector", "vision"}),
+        ([], {"language"}),
+        (["projector"], {"language", "projector"}),
+        (["vision"], {"language", "vision"}),
+        (["projector", "vision"], {"language", "projector", "vision"}),
     ],
 )
 @pytest.mark.parametrize("lora", [LORA, FULL])
-def test_freezing_is_per_part(model_config, frozen, parts, lora):
-    settings = replace(model_config, **frozen)
-    model = prepare_training(load_model(settings)[0], settings, lora)
+def test_freezing_is_per_part(model_config, chosen, parts, lora):
+    settings = PartsConfig(**dict.fromkeys(chosen, "full" if lora is FULL else "lora"))
+    model = prepare_training(load_model(model_config)[0], settings, lora)
     assert trained_parts(model) == parts
     if lora is FULL:
         still = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
@@ -140,9 +141,8 @@ def test_freezing_is_per_part(model_config, frozen, parts, lora):
 
 
 def test_a_frozen_part_gets_no_gradient_and_the_others_do(model_config, make_clip):
-    settings = replace(model_config, freeze_projector=False)
-    loaded, processor = load_model(settings)
-    model = prepare_training(loaded, settings, FULL)
+    loaded, processor = load_model(model_config)
+    model = prepare_training(loaded, PartsConfig(projector="full"), FULL)
     model(**batch_of(model, processor, make_clip)).loss.backward()
     with_gradient = [name for name, parameter in model.named_parameters() if parameter.grad is not None]
     assert parts_of(model, with_gradient) == {"language", "projector"}
@@ -151,7 +151,7 @@ def test_a_frozen_part_gets_no_gradient_and_the_others_do(model_config, make_cli
 def test_lora_layers_can_be_chosen_by_a_pattern():
     settings = ModelConfig(path="tiny")
     model = prepare_training(
-        load_model(settings)[0], settings, replace(LORA, target_modules=r"language_model.*[qv]_proj$")
+        load_model(settings)[0], PARTS, replace(LORA, target_modules=r"language_model.*[qv]_proj$")
     )
     adapted = {name.split(".")[-2] for name, _ in model.named_modules() if name.endswith(".lora_A")}
     assert adapted == {"q_proj", "v_proj"}
@@ -162,13 +162,13 @@ def test_a_pattern_that_matches_nothing_says_what_there_is():
     with pytest.raises(
         ConfigError, match=r"lora\.target_modules = 'query_key': matches no linear layer.*gate_proj.*q_proj"
     ):
-        prepare_training(load_model(settings)[0], settings, replace(LORA, target_modules="query_key"))
+        prepare_training(load_model(settings)[0], PARTS, replace(LORA, target_modules="query_key"))
 
 
 def test_the_options_of_lora_reach_the_adapter():
     settings = ModelConfig(path="tiny")
     lora = LoraConfig(r=3, alpha=5, dropout=0.25, use_rslora=True, use_dora=True)
-    adapter = prepare_training(load_model(settings)[0], settings, lora).peft_config["default"]
+    adapter = prepare_training(load_model(settings)[0], PARTS, lora).peft_config["default"]
     assert (adapter.r, adapter.lora_alpha, adapter.lora_dropout) == (3, 5, 0.25)
     assert adapter.use_rslora and adapter.use_dora
 
@@ -177,7 +177,7 @@ def test_the_options_of_lora_reach_the_adapter():
 def adapter(model_config, make_clip, tmp_path) -> tuple[Path, torch.Tensor]:
     """A saved adapter that changes the model, and the logits of the adapted model."""
     loaded, processor = load_model(model_config)
-    model = prepare_training(loaded, model_config, LORA)
+    model = prepare_training(loaded, PARTS, LORA)
     torch.manual_seed(1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -202,7 +202,7 @@ def test_an_adapter_comes_back_with_the_same_logits_and_can_be_switched_off(adap
         assert torch.allclose(logits_of(model, processor, make_clip), plain, atol=1e-5)
     with base_weights(model, continued=True):
         assert torch.allclose(logits_of(model, processor, make_clip), expected, atol=1e-5)
-    assert prepare_training(model, settings, LORA) is model
+    assert prepare_training(model, PARTS, LORA) is model
     assert trained_parts(model) == {"language"}
 
 
@@ -299,7 +299,7 @@ def test_a_sharded_model_of_the_real_shape_loads_and_runs(real_shape_dir, make_c
         logits, turned = model(**batch).logits, model(**other).logits
     assert logits.shape == (1, batch["input_ids"].shape[1], model.config.text_config.vocab_size)
     assert torch.isfinite(logits).all() and not torch.equal(logits, turned)
-    adapted = prepare_training(model, settings, LORA)
+    adapted = prepare_training(model, PARTS, LORA)
     assert trained_parts(adapted) == {"language"}
 
 

@@ -68,7 +68,7 @@ def build(words: list[str]) -> VideoGRPOTrainer:
     from peft import PeftModel
     from transformers import set_seed
 
-    from vtg.models.loading import prepare_training
+    from vtg.models.adapting import prepare_training
 
     config = compose(words)
     arguments = grpo_arguments(config)
@@ -92,7 +92,7 @@ def build(words: list[str]) -> VideoGRPOTrainer:
     set_seed(config.seed)
     model: Any = run.model
     trainer = VideoGRPOTrainer(
-        model=prepare_training(model, config.model, config.lora),
+        model=prepare_training(model, config.parts, config.lora),
         args=arguments,
         parts=TrainerParts.of(config, report=run.report),
         rollout=config.rollout,

@@ -124,7 +124,7 @@ COUNTED = {
         {"vision/encoder_calls": 3, "prompt/passes": 12},
     ),
     "repeated": (["rollout.share_prompt=false"], {"vision/encoder_calls": 3, "prompt/passes": 6 * 4}),
-    "trained tower": (["model.freeze_vision=false"], {"vision/encoder_calls": 3 + 3, "prompt/passes": 6}),
+    "trained tower": (["parts.vision=lora"], {"vision/encoder_calls": 3 + 3, "prompt/passes": 6}),
 }
 """What three prompts with a clip each cost in an optimizer step: sampling and a loss, each of which runs them once."""
 

@@ -46,7 +46,7 @@ def trained(request, demo_dir, tmp_path, adapter) -> Any:
         "lora": [],
         "continued adapter": [f"model.path={adapter}"],
         "full": ["lora=none"],
-        "trained vision tower": ["model.freeze_vision=false", "model.freeze_projector=false"],
+        "trained vision tower": ["parts.vision=lora", "parts.projector=lora"],
     }
 
     def built(way: str, *words: str) -> VideoGRPOTrainer:

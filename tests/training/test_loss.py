@@ -8,7 +8,7 @@ from transformers.trainer_pt_utils import LabelSmoother
 
 from vtg.data.encoding import IGNORE_INDEX
 from vtg.data.training_collator import TrainingCollator
-from vtg.models.loading import prepare_training
+from vtg.models.adapting import prepare_training
 from vtg.training.hf_arguments import training_arguments
 from vtg.training.run import TrainingRun
 from vtg.training.sft.batches import plan_batches
@@ -26,7 +26,7 @@ def trainer(demo_dir, tmp_path_factory) -> SFTTrainer:
     rows = run.dataset(run.splits.train, training=True)
     set_seed(0)
     return SFTTrainer(
-        model=prepare_training(run.model, config.model, config.lora),
+        model=prepare_training(run.model, config.parts, config.lora),
         args=arguments,
         train_dataset=rows,
         eval_dataset=run.validation,

@@ -30,22 +30,57 @@ class ModelConfig:
         },
         on_resume="may_change",
     )
-    freeze_vision: bool = setting(True, "the vision tower is not trained")
-    freeze_projector: bool = setting(True, "the projector from vision to language is not trained")
+    quantization: str = setting(
+        "none",
+        "of the linear layers of the language model, which are frozen then; needs bitsandbytes",
+        choices={"none": "", "4bit": "NF4 with double quantization (QLoRA)", "8bit": "LLM.int8()"},
+    )
+
+
+HOW = {"frozen": "", "lora": "with LoRA", "full": "every weight"}
+
+
+@dataclass
+class PartsConfig:
+    """Which parts of the model are trained, how, and how fast. A learning rate of 0 freezes too."""
+
+    vision: str = setting("frozen", "how the vision tower is trained", choices=HOW)
+    projector: str = setting("frozen", "how the projector from vision to language is trained", choices=HOW)
+    language: str = setting(
+        "auto", "how the language model is trained", choices={"auto": "lora, or full with lora=none", **HOW}
+    )
+    vision_blocks: int | None = setting(
+        None, "of the tower only the last so many blocks, and what follows them; null: all"
+    )
+    language_blocks: int | None = setting(
+        None, "of the language model only the last so many blocks, and what follows them; null: all"
+    )
+    vision_lr: float | None = setting(None, "learning rate of the tower; null: trainer.learning_rate; 0: frozen")
+    projector_lr: float | None = setting(None, "learning rate of the projector; null: trainer.learning_rate; 0: frozen")
+    embedding_lr: float | None = setting(
+        None, "learning rate of the token embeddings, in full training; null: trainer.learning_rate; 0: frozen"
+    )
+    head_lr: float | None = setting(
+        None, "learning rate of an output head of its own, in full training; null: trainer.learning_rate; 0: frozen"
+    )
+    vision_weight_decay: float | None = setting(None, "null: trainer.weight_decay")
+    projector_weight_decay: float | None = setting(None, "null: trainer.weight_decay")
+    embedding_weight_decay: float | None = setting(None, "null: trainer.weight_decay")
+    head_weight_decay: float | None = setting(None, "null: trainer.weight_decay")
 
 
 @dataclass
 class LoraConfig:
     """PEFT's LoRA."""
 
-    enabled: bool = setting(True, "false: every parameter that the model group does not freeze is trained")
+    enabled: bool = setting(True, "false: the parts that are trained are trained in full")
     r: int = setting(16, "rank of the update")
     alpha: int = setting(32, "the update is scaled by alpha / r")
     dropout: float = setting(0.0, "share of the update's inputs that are dropped while training")
     # Any: OmegaConf knows no union of a text and a list. rules.py checks it.
     target_modules: Any = setting(
         "all-linear",
-        "all-linear: of the parts not frozen; or a list of names (q_proj), of these parts; or a regular expression",
+        "all-linear: of the parts with LoRA; or a list of names (q_proj), of these parts; or a regular expression",
     )
     use_rslora: bool = setting(False, "the update is scaled by alpha / sqrt(r)")
     use_dora: bool = setting(False, "DoRA: length and direction of the weights are trained apart")

@@ -48,7 +48,7 @@ class TaskOverrides:
 
 
 # `path` is the checkpoint itself, `patch_factor` follows from its architecture, and nothing is trained here.
-@overrides_of(ModelConfig, without=["path", "patch_factor", "freeze_vision", "freeze_projector"])
+@overrides_of(ModelConfig, without=["path", "patch_factor"])
 class ModelOverrides:
     """How the checkpoint is loaded; null: its own `max_length`, and what this machine has."""
 

@@ -13,6 +13,7 @@ from vtg.config.data_settings import BatchingConfig, DataConfig
 from vtg.config.derived import STAMP_TOKENS, TEXT_TOKENS, longest_clip_tokens, needs_mask
 from vtg.config.foreign_names import VALUES
 from vtg.config.model_settings import LoraConfig, ModelConfig
+from vtg.config.part_rules import check_parts
 from vtg.config.programs import DoctorConfig, PredictConfig
 from vtg.config.schema import SFTConfig
 from vtg.config.setting import setting_of
@@ -42,6 +43,7 @@ def check_together(config: Any) -> None:
         check_arguments(config)
         check_values(config)
         check_lora(config.lora)
+        check_parts(config)
         check_evaluation(config.evaluation)
         if not 0 <= config.seed < 2**32:  # the range of numpy's seeds
             raise ConfigError(f"seed = {config.seed}: must be at least 0 and below {2**32}")

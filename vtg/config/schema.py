@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vtg.config.data_settings import BatchingConfig, DataConfig
-from vtg.config.model_settings import DeepspeedConfig, LoraConfig, ModelConfig
+from vtg.config.model_settings import DeepspeedConfig, LoraConfig, ModelConfig, PartsConfig
 from vtg.config.rl_settings import CurriculumConfig, RewardsConfig, RolloutConfig
 from vtg.config.setting import setting
 from vtg.config.task_settings import EvaluationConfig, TaskConfig
@@ -42,6 +42,7 @@ class SFTConfig:
     video: VideoConfig = field(default_factory=VideoConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    parts: PartsConfig = field(default_factory=PartsConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
     batching: BatchingConfig = field(default_factory=BatchingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)

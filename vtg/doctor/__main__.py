@@ -65,7 +65,8 @@ def _look_at_memory(config: DoctorConfig) -> None:
     on_gpu, workload = config.device == "gpu", Workload(config)
     model = empty_model(config.model.path, workload.weights_dtype(gpu=on_gpu))
     setup = workload.training_setup(gpu=on_gpu, ranks=config.gpus)
-    memory = workload.estimate(count(model, config.model, config.lora), workload.longest_clips(), setup)
+    counts = count(model, config.parts, config.lora, quantization=config.model.quantization)
+    memory = workload.estimate(counts, workload.longest_clips(), setup)
     proposals = propose(config.gpu_gb, gpus=config.gpus)
     if config.json:
         document = {"report": "vtg.doctor", "memory": memory.document(), "proposals": [p.document() for p in proposals]}

@@ -187,7 +187,8 @@ def _memory(model: Any, config: DoctorConfig, readings: Iterable[ClipReading]) -
     clips = [ClipSize(clip.tokens, clip.vision_tokens, clip.end_s - clip.start_s) for clip in readings]
     workload = Workload(config)
     setup = workload.training_setup(gpu=config.device == "gpu", ranks=config.gpus)
-    return workload.estimate(count(model, config.model, config.lora), clips, setup)
+    counts = count(model, config.parts, config.lora, quantization=config.model.quantization)
+    return workload.estimate(counts, clips, setup)
 
 
 def _settings_findings(config: DoctorConfig, factor: int) -> Iterable[DiagnosisFinding]:

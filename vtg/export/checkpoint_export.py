@@ -95,8 +95,12 @@ def export_model(checkpoint: str, out: Path, *, dtype: str = "auto", check: bool
     processor = load_processor(checkpoint)
     # Merged in float32 and rounded once: a merge in bf16 would round every product. SDPA is there on every machine.
     config = ModelConfig(path=checkpoint, patch_factor=patch_factor(processor), dtype="float32", attention="sdpa")
+    settings = read_settings(where)
+    if base and settings is not None:
+        # The adapter learned to answer on the rounded weights: on the original ones it would answer otherwise.
+        config.quantization = settings.model.quantization
     log.info("loading %s%s", where, f" on {base}" if base else "")
-    model, processor = load_model(config, processor)
+    model, processor = load_model(config, processor, dequantize=True)
     probe = _probe(processor, tokens_per_second(model))
     before = _logits(model, probe) if check else None
     plain = None
@@ -110,13 +114,12 @@ def export_model(checkpoint: str, out: Path, *, dtype: str = "auto", check: bool
     parameters = sum(parameter.numel() for parameter in model.parameters())
     with atomic_folder(out.resolve()) as folder:
         log.info("saving %s parameters in %s", f"{parameters:,}", _name(saved_as))
-        settings = read_settings(where)
         if settings is not None:
             set_greedy_generation(model.generation_config, processor)
             set_processor_sampling(processor, settings.video)
             write_text(folder / FRAMES_FILE, frames_module(settings.video, processor))
             # `path` is itself: vtg must not look for the base of the adapter that is merged.
-            save_settings(replace(settings, model=replace(settings.model, path=str(out))), folder)
+            save_settings(replace(settings, model=replace(settings.model, path=str(out), quantization="none")), folder)
         model.to(saved_as).save_pretrained(folder)  # type: ignore[call-arg]
         processor.save_pretrained(folder)
         name, family = out.resolve().name, family_of(processor)

@@ -59,7 +59,7 @@ def training_work(counts: ParameterCounts, setup: TrainingSetup, batch: Batch, g
     tower, tower_kept = _tower_bytes(counts, setup, size, patches)
     seen = batch.vision_tokens * shape.projections * size.stream * shape.hidden if batch.generations else 0
     language += tower_kept + seen
-    head = "language" in counts.trained_parts and not counts.rank
+    head = "language" in counts.full_parts
     early = shape.vocabulary * shape.hidden * counts.dtype.itemsize if head else 0  # its gradient comes first
     before = gradients if setup.accumulates else 0
     at_end = gradients + (2 * early if shape.tied else 0)  # the two gradients of tied weights, and their sum
@@ -79,7 +79,7 @@ def _layer_bytes(counts: ParameterCounts, setup: TrainingSetup, size: _NumberSiz
     """What a decoder layer saves for its backward pass, bytes a token."""
     shape, s, e = counts.shape, size.stream, size.each
     h, q, k = shape.hidden, shape.queries, shape.keys
-    in_full = not counts.rank and "language" in counts.trained_parts
+    in_full = "language" in counts.full_parts
     total = 8 * h + (5 * e * h if size.copies else 2 * s * h)
     if shape.norms_queries:
         total += 4 * (q + k) + (e * (q + k) if in_full else 0)

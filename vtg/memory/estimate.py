@@ -1,6 +1,6 @@
 """How much memory a training takes on one device, from the model's config and the settings: no weights are read.
 
-    counts = count(empty_model("Qwen/Qwen3-VL-4B-Instruct", torch.bfloat16), ModelConfig(), LoraConfig())
+    counts = count(empty_model("Qwen/Qwen3-VL-4B-Instruct", torch.bfloat16), PartsConfig(), LoraConfig())
     estimate(counts, Batch(rows=1, length=12800, vision_tokens=12288), TrainingSetup()).peak_bytes
 
 Parameters are counted on PyTorch's meta device, adapters included. The rest is a formula. In bytes, with H the hidden

@@ -6,13 +6,15 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 
-from vtg.config.model_settings import LoraConfig, ModelConfig
+from vtg.config.model_settings import LoraConfig, PartsConfig
 from vtg.errors import ConfigError
 from vtg.memory.published_shapes import published_config
+from vtg.models.adapting import prepare_training
 from vtg.models.checkpoint import check_model_type, resolve_base
 from vtg.models.families import family_of
 from vtg.models.hub import find_model
-from vtg.models.loading import Model, prepare_training
+from vtg.models.loading import Model
+from vtg.models.quantization import quantized_bytes
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ class Shape:
 class ParameterCounts:
     """Parameters of a model as training builds it: all, and those that are trained.
 
-    `rank`: of its LoRA adapters, 0 without. `trained_parts`: those of `ModelFamily.part_of` that are trained.
+    `rank`: of its LoRA adapters, 0 without. `trained_parts`: those of `ModelFamily.part_of` that are trained;
+    `full_parts`: of these, the ones with weights of the model itself and not adapters alone.
     """
 
     shape: Shape
@@ -73,6 +76,7 @@ class ParameterCounts:
     dtype: torch.dtype
     rank: int
     trained_parts: frozenset[str]
+    full_parts: frozenset[str]
 
 
 def empty_model(path: str, dtype: torch.dtype) -> PreTrainedModel:
@@ -99,8 +103,13 @@ def is_known(model: PreTrainedModel) -> bool:
     return family_of(model.config).recurrent is None
 
 
-def count(model: PreTrainedModel, model_config: ModelConfig, lora: LoraConfig) -> ParameterCounts:
+def count(
+    model: PreTrainedModel, parts: PartsConfig, lora: LoraConfig, *, quantization: str = "none"
+) -> ParameterCounts:
     """Counts the parameters of `model`, to which it adds adapters as training would.
+
+    Args:
+        model: not quantized; its bytes are counted as `quantization` (`model.quantization`) makes them.
 
     Raises:
         ConfigError: if nothing would be trained, or for a family whose layers the estimate does not know.
@@ -108,13 +117,14 @@ def count(model: PreTrainedModel, model_config: ModelConfig, lora: LoraConfig) -
     family = family_of(model.config)
     if not is_known(model):
         raise ConfigError(
-            f"model.path = {model_config.path!r}: the memory of {family.title} is not estimated, for its recurrent "
+            f"model.path: the memory of {family.title} is not estimated, for its recurrent "
             "layers keep other activations than attention does; measure it in a run of a few steps "
             "(trainer.max_steps=3)"
         )
     shape, dtype = Shape.of(model.config), model.dtype
     part_of = family.part_of
-    built: Model = prepare_training(model, model_config, lora)
+    packed = quantized_bytes(quantization, model)
+    built: Model = prepare_training(model, parts, lora)
     named = list(built.named_parameters())
     trained = [(name, parameter) for name, parameter in named if parameter.requires_grad]
     return ParameterCounts(
@@ -122,9 +132,10 @@ def count(model: PreTrainedModel, model_config: ModelConfig, lora: LoraConfig) -
         parameters=sum(parameter.numel() for _, parameter in named),
         trained_parameters=sum(parameter.numel() for _, parameter in trained),
         # Each by its own dtype: PEFT makes the adapters of a bf16 model in float32.
-        weights_bytes=sum(parameter.numel() * parameter.element_size() for _, parameter in named),
+        weights_bytes=sum(packed.get(id(one), one.numel() * one.element_size()) for _, one in named),
         trained_bytes=sum(parameter.numel() * parameter.element_size() for _, parameter in trained),
         dtype=dtype,
         rank=lora.r if lora.enabled else 0,
         trained_parts=frozenset(part_of(name) for name, _ in trained),
+        full_parts=frozenset(part_of(name) for name, _ in trained if ".lora_" not in name),
     )

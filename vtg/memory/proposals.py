@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from vtg.config.data_settings import BatchingConfig
-from vtg.config.model_settings import DeepspeedConfig, LoraConfig, ModelConfig
+from vtg.config.model_settings import DeepspeedConfig, LoraConfig, ModelConfig, PartsConfig
 from vtg.config.schema import SFTConfig
 from vtg.config.task_settings import EvaluationConfig
 from vtg.config.video_settings import VideoConfig
@@ -169,7 +169,7 @@ def estimated(config: SFTConfig, model: str, *, gpus: int) -> MemoryEstimate:
 
 @cache
 def _counted(model: str, lora: bool, dtype: torch.dtype) -> ParameterCounts:
-    return count(empty_model(MODELS[model], dtype), ModelConfig(), LoraConfig(enabled=lora))
+    return count(empty_model(MODELS[model], dtype), PartsConfig(), LoraConfig(enabled=lora))
 
 
 def _host_bytes(memory: MemoryEstimate, deepspeed: DeepspeedConfig) -> int:

@@ -25,7 +25,7 @@ from vtg.storage.json_files import write_json
 SETTINGS_FILE = "vtg.json"
 
 # Of vtg.json; see above for when it is raised.
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,11 @@ def read_settings(folder: str | os.PathLike[str]) -> Settings | None:
         check_format(values, FORMAT, path)
         # Anyone may have written the file: these name folders to write into, and to delete from by size.
         video = {key: value for key, value in values["video"].items() if key not in VIDEO_MEANS}
+        # Up to format 1 they said what was trained, which whoever loads the weights need not know.
+        model = {key: value for key, value in values["model"].items() if not key.startswith("freeze_")}
         if values["task"].get("selection") == "first":  # as `fixed` was also called
             values["task"]["selection"] = "fixed"
-        return Settings(ModelConfig(**values["model"]), VideoConfig(**video), TaskConfig(**values["task"]))
+        return Settings(ModelConfig(**model), VideoConfig(**video), TaskConfig(**values["task"]))
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"{path}: not the settings of a vtg checkpoint ({error}); train again or remove the file"

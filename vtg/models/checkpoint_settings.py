@@ -39,8 +39,9 @@ def checkpoint_settings(
     where = resolve_checkpoint(checkpoint)
     saved = read_settings(where)
     own = saved or Settings(fallback.model, fallback.video, fallback.task)
-    # Of the model settings only max_length is training's: dtype and attention are those of this machine.
-    model = replace(fallback.model, path=checkpoint, max_length=own.model.max_length)
+    # dtype and attention are those of this machine; an adapter was trained on the rounded weights of its base.
+    trained = {"max_length": own.model.max_length, "quantization": own.model.quantization}
+    model = replace(fallback.model, path=checkpoint, **trained)
     settings = Settings(
         model=replace(model, **_given(overrides.model)),
         video=replace(own.video, **_given(overrides.video)),

@@ -1,7 +1,6 @@
-"""Loading a Qwen-VL model and its processor, and choosing what is trained."""
+"""Loading a Qwen-VL model and its processor."""
 
 import logging
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,12 +8,11 @@ from typing import Any
 
 import torch
 import transformers
-from peft import LoraConfig as PeftLoraConfig
-from peft import PeftModel, get_peft_model
+from peft import PeftModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModelForImageTextToText,
     AutoProcessor,
     PretrainedConfig,
@@ -24,13 +22,15 @@ from transformers import (
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.utils.import_utils import is_flash_attn_2_available
 
-from vtg.config.model_settings import LoraConfig, ModelConfig
+from vtg.config.model_settings import ModelConfig
+from vtg.config.part_rules import check_bitsandbytes
 from vtg.data.encoding import patch_factor
 from vtg.errors import ConfigError, RunError
 from vtg.models.chat_template import check_chat_template
 from vtg.models.checkpoint import check_model_type, is_adapter, resolve_base, resolve_checkpoint
 from vtg.models.families import family_of
 from vtg.models.patch_embed import project_patches_by_matmul
+from vtg.models.quantization import quantization_config
 from vtg.models.recurrence import part_sequences
 
 log = logging.getLogger(__name__)
@@ -39,11 +39,16 @@ Model = PreTrainedModel | PeftModel
 
 
 def load_model(
-    config: ModelConfig, processor: ProcessorMixin | None = None, *, device: str | None = None
+    config: ModelConfig,
+    processor: ProcessorMixin | None = None,
+    *,
+    device: str | None = None,
+    dequantize: bool = False,
 ) -> tuple[Model, ProcessorMixin]:
     """The model and the processor of `config.path`: a plain model, or an adapter on its base model.
 
     `processor`: the result of `load_processor`, where it was loaded before. `device`: as `choose_device` takes it.
+    `dequantize`: the rounded weights of `model.quantization` in full width, so that an adapter can be merged into them.
 
     Raises:
         ConfigError: for a model of another family or patch factor than the config says, or an attention whose package
@@ -63,10 +68,16 @@ def load_model(
             f"model.patch_factor = {config.patch_factor}, but one vision token of {config.path} is "
             f"{patch_factor(processor)} pixels a side; set model.patch_factor={patch_factor(processor)}"
         )
+    quantized: dict[str, Any] = {}
+    if config.quantization != "none":
+        check_bitsandbytes(config.quantization)
+        read = AutoConfig.from_pretrained(base, trust_remote_code=False)
+        quantized["quantization_config"] = quantization_config(config.quantization, read, dtype)
+        quantized["device_map"] = {"": target}  # weights are quantized where they are read to, and do not move later
     try:
         with whole_files(path=config.path, folder=base):
             model = AutoModelForImageTextToText.from_pretrained(
-                base, dtype=dtype, attn_implementation=attention, trust_remote_code=False
+                base, dtype=dtype, attn_implementation=attention, trust_remote_code=False, **quantized
             )
     except ImportError as error:  # transformers asks for the package of an attention when the model is built
         raise ConfigError(
@@ -83,12 +94,17 @@ def load_model(
         model._weight_conversions = []  # type: ignore[assignment]
     project_patches_by_matmul(model)
     part_sequences(model)
+    if quantized and dequantize:
+        model = model.dequantize()
+        model.to(dtype)  # type: ignore[arg-type]
     if adapter:
         with whole_files(path=config.path, folder=adapter):
             model = PeftModel.from_pretrained(model, adapter, is_trainable=True)
             _check_adapter(model, adapter)
-    model.to(target)  # type: ignore[arg-type]
-    log.info("%s: %s on %s, attention %s", config.path, str(dtype).removeprefix("torch."), target, attention)
+    if not quantized:
+        model.to(target)  # type: ignore[arg-type]
+    kind = f"{config.quantization}, " * bool(quantized) + str(dtype).removeprefix("torch.")
+    log.info("%s: %s on %s, attention %s", config.path, kind, target, attention)
     return model, processor
 
 
@@ -204,78 +220,6 @@ def base_weights(model: Any, *, continued: bool) -> Iterator[None]:
             yield
     else:
         yield
-
-
-def prepare_training(model: Model, model_config: ModelConfig, lora: LoraConfig) -> Model:
-    """Sets what is trained: new LoRA adapters, or all parameters of the parts that are not frozen.
-
-    An adapter that was loaded with the model is trained further as it is.
-
-    Raises:
-        ConfigError: if nothing would be trained.
-    """
-    if isinstance(model, PeftModel):
-        log.info("the adapter that was loaded is trained on; lora.* and model.freeze_* do not apply")
-    frozen = {"vision": model_config.freeze_vision, "projector": model_config.freeze_projector, "language": False}
-    if lora.enabled and not isinstance(model, PeftModel):
-        targets = _lora_targets(model, lora.target_modules, frozen)
-        peft_config = PeftLoraConfig(
-            r=lora.r,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=targets,
-            use_rslora=lora.use_rslora,
-            use_dora=lora.use_dora,
-            task_type="CAUSAL_LM",
-        )
-        model = get_peft_model(model, peft_config)  # type: ignore[arg-type]
-    elif not isinstance(model, PeftModel):
-        part_of = family_of(model.config).part_of
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(not frozen[part_of(name)])
-    trained = sum(_size(parameter) for parameter in model.parameters() if parameter.requires_grad)
-    total = sum(_size(parameter) for parameter in model.parameters())
-    if not trained:
-        raise ConfigError(
-            "nothing would be trained: model.freeze_* freeze every part that lora or full training reaches"
-        )
-    log.info("training %s of %s parameters (%.1f %%)", f"{trained:,}", f"{total:,}", 100 * trained / total)
-    return model
-
-
-def _size(parameter: nn.Parameter) -> int:
-    """Elements of a parameter."""
-    # ZeRO-3 leaves an empty tensor on each rank, with the whole size in ds_numel.
-    return getattr(parameter, "ds_numel", parameter.numel())
-
-
-def _lora_targets(model: PreTrainedModel, wanted: Any, frozen: dict[str, bool]) -> list[str]:
-    """Names of the linear layers that get an adapter.
-
-    `wanted`: "all-linear", a list of name endings (both within the parts that are not frozen), or a regular expression.
-    """
-    # PEFT's own matching would also reach the vision tower, which in Qwen2.5-VL shares layer names with the LM.
-    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and "lm_head" not in name]
-    part_of = family_of(model.config).part_of
-    free = [name for name in linear if not frozen[part_of(name)]]
-    ways = f"use all-linear, a list of names such as {_examples(linear)}, or a regular expression over names"
-    if isinstance(wanted, list):
-        ends = {end: [name for name in free if f".{name}".endswith(f".{end}")] for end in wanted}
-        unmatched = [end for end, names in ends.items() if not names]
-        if unmatched or not wanted:
-            raise ConfigError(
-                f"lora.target_modules = {wanted!r}: {unmatched} match no linear layer that is not frozen; {ways}"
-            )
-        return [name for name in free if any(name in names for names in ends.values())]
-    chosen = free if wanted == "all-linear" else [name for name in linear if re.search(wanted, name)]
-    if not chosen:
-        raise ConfigError(f"lora.target_modules = {wanted!r}: matches no linear layer; {ways}")
-    return chosen
-
-
-def _examples(names: Iterable[str]) -> str:
-    last = sorted({name.rpartition(".")[2] for name in names})
-    return ", ".join(last)
 
 
 def _check_adapter(model: PeftModel, adapter: str) -> None:

@@ -297,9 +297,10 @@ class _Hooks(TrainerCallback):
         schedule, steps = kwargs.get("lr_scheduler"), self.trainer.resumed_steps
         if not state.global_step or not isinstance(schedule, LambdaLR):
             return
-        schedule.base_lrs = [args.learning_rate] * len(schedule.base_lrs)
-        for group in kwargs["optimizer"].param_groups:
-            group["initial_lr"] = args.learning_rate
+        rates = self.trainer.part_rates
+        schedule.base_lrs = list(rates) or [args.learning_rate] * len(schedule.base_lrs)
+        for at, group in enumerate(kwargs["optimizer"].param_groups):
+            group["initial_lr"] = rates[at] if rates else args.learning_rate
         schedule.last_epoch = (schedule.last_epoch if steps is None else steps) - 1
         schedule.step()  # the schedule's rate of that step, of as many steps as there are now
 

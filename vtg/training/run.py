@@ -21,8 +21,10 @@ from vtg.data.skip_report import SkipReport
 from vtg.data.splits import read_splits
 from vtg.demo.demo_dataset import ensure_demo
 from vtg.evaluation.partial_answers import PartialAnswers, stamps
+from vtg.models.adapting import prepare_training
 from vtg.models.checkpoint import has_weights
-from vtg.models.loading import base_weights, load_model, tokens_per_second
+from vtg.models.loading import Model, base_weights, load_model, tokens_per_second
+from vtg.models.part_table import part_rows, part_table
 from vtg.ranks import is_main_process
 from vtg.report import write_report
 from vtg.storage.json_files import read_jsonl
@@ -136,6 +138,13 @@ class TrainingRun:
             keep_clips=keep_clips,
             seed=self.config.seed,
         )
+
+    def model_to_train(self, learning_rate: float) -> Model:
+        """The model with what is trained of it set, after its table is logged; `learning_rate`: the Trainer's."""
+        config = self.config
+        model = prepare_training(self.model, config.parts, config.lora)
+        log.info("what is trained:\n%s", part_table(part_rows(model, config.parts, learning_rate)))
+        return model
 
     def train_and_test(
         self, trainer: GroundingTrainer, *, continued: bool, before: Callable[[], None] | None = None

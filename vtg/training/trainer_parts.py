@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from vtg.config.model_settings import PartsConfig
 from vtg.config.schema import SFTConfig
 from vtg.config.task_settings import EvaluationConfig
 from vtg.data.skip_report import SkipReport
@@ -20,6 +21,7 @@ class TrainerParts:
         saved: settings written beside every checkpoint; their model is the one that an adapter was trained on.
         on_nan: what a loss or gradient that is not finite does, as the setting of that name.
         remedies: what lowers the memory of a training step, the least harm first.
+        parts: learning rates and weight decays of the model's parts.
         report: to which samples that cannot be read are added.
     """
 
@@ -27,6 +29,7 @@ class TrainerParts:
     saved: Settings
     on_nan: str
     remedies: Sequence[str]
+    parts: PartsConfig
     report: SkipReport
 
     @classmethod
@@ -37,5 +40,6 @@ class TrainerParts:
             saved=Settings(base_model(config.model), config.video, config.task),
             on_nan=config.on_nan,
             remedies=training_remedies(config),
+            parts=config.parts,
             report=report,
         )

@@ -17,7 +17,6 @@ from vtg.config.schema import RLConfig
 from vtg.data.grounding_dataset import GroundingDataset
 from vtg.errors import ConfigError
 from vtg.logs import start_logging
-from vtg.models.loading import prepare_training
 from vtg.storage.json_files import read_jsonl
 from vtg.tasks.answer import Status
 from vtg.training.batch_log import log_target
@@ -81,7 +80,7 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
     # Again, right before LoRA weights are drawn: what came before may differ between ranks and resumes.
     set_seed(config.seed)
     continued = isinstance(run.model, PeftModel)
-    model = prepare_training(run.model, config.model, config.lora)
+    model = run.model_to_train(arguments.learning_rate)
     if arguments.sync_ref_model and isinstance(model, PeftModel):
         raise ConfigError(
             f"rl.sync_ref_model = true: {config.model.path} is an adapter, whose reference is the model without it and "

@@ -10,7 +10,6 @@ from vtg.data.training_collator import TrainingCollator
 from vtg.logs import start_logging
 from vtg.models.checkpoint import Settings, read_settings, resolve_checkpoint
 from vtg.models.checkpoint_settings import differences
-from vtg.models.loading import prepare_training
 from vtg.training.hf_arguments import training_arguments
 from vtg.training.run import TrainingRun
 from vtg.training.sft.batches import plan_batches
@@ -46,7 +45,7 @@ def train(config: SFTConfig) -> None:
     set_seed(config.seed)
     continued = isinstance(run.model, PeftModel)
     trainer = SFTTrainer(
-        model=prepare_training(run.model, config.model, config.lora),
+        model=run.model_to_train(arguments.learning_rate),
         args=arguments,
         train_dataset=train_set,
         eval_dataset=run.validation,

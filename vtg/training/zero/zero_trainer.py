@@ -5,13 +5,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from transformers import Trainer
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
+from vtg.training.part_rates import PartRatesTrainer
 from vtg.training.zero.universal_checkpoint import resharded, restore_groups, shards
 
 
-class ZeroTrainer(Trainer):
+class ZeroTrainer(PartRatesTrainer):
     """A Trainer that loads, saves, generates and resumes under DeepSpeed as it does without."""
 
     _group_settings: Sequence[dict[str, Any]] = ()
