@@ -22,8 +22,8 @@ from vtg.models.loading import load_model
 from vtg.models.part_table import part_rows
 from vtg.tasks.span_task import SpanTask
 
-# As in tests of an approximation: int8 activations are rounded too, in a run and not in its export.
-TOLERANCE = {"4bit": 1e-3, "8bit": 0.2}
+# In evaluation the kernels round more than dequantized weights do: the 4-bit ones a little, and LLM.int8() its inputs.
+TOLERANCE = {"4bit": 0.02, "8bit": 0.2}
 
 
 @pytest.fixture(params=["4bit", "8bit"])

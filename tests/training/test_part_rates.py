@@ -15,7 +15,7 @@ from vtg.training.sft.sft_trainer import SFTTrainer
 
 
 def trainer_of(words) -> SFTTrainer:
-    config = compose([*words, "trainer.use_cpu=true", "trainer.report_to=none"])
+    config = compose([*words, "trainer.use_cpu=true", "trainer.report_to=none", "trainer.eval_strategy=no"])
     arguments = training_arguments(config)
     run = TrainingRun(config)
     rows = run.dataset(run.splits.train, training=True)
