@@ -124,7 +124,8 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.training.guard": ("vtg.errors", "vtg.config", "vtg.data"),
     "vtg.training.trainer_parts": ("vtg.config", "vtg.data", "vtg.models", "vtg.training.guard"),
     "vtg.training.stopping": (),
-    "vtg.training.zero": ("vtg.ranks", "vtg.errors", "vtg.config"),
+    "vtg.training.part_rates": ("vtg.config", "vtg.models", "vtg.training.trainer_parts"),
+    "vtg.training.zero": ("vtg.ranks", "vtg.errors", "vtg.config", "vtg.training.part_rates"),
     "vtg.training.grounding_trainer": (
         "vtg.ranks", "vtg.private_names", "vtg.data", "vtg.models", "vtg.training.progress", "vtg.evaluation",
         "vtg.training.checkpoint_saving", "vtg.training.guard", "vtg.training.trainer_parts", "vtg.training.stopping",

@@ -15,7 +15,7 @@ from vtg.config.part_rules import methods
 from vtg.errors import ConfigError
 from vtg.models.families import family_of
 from vtg.models.loading import Model
-from vtg.models.part_table import GROUPS, grouped_parameters
+from vtg.models.part_table import GROUPS, grouped_parameters, rates, weight_decays
 from vtg.models.quantization import size_of
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def prepare_training(model: Model, parts: PartsConfig, lora: LoraConfig) -> Mode
             in_full = how[part_of(name)] == "full" and name.rpartition(".")[0] not in outside
             parameter.requires_grad_(in_full and parameter.is_floating_point())
     for group, _, parameter in grouped_parameters(model):
-        if getattr(parts, f"{group}_lr", None) == 0:
+        if rates(parts)[group] == 0:
             parameter.requires_grad_(False)
     trained = sum(size_of(parameter) for parameter in model.parameters() if parameter.requires_grad)
     total = sum(size_of(parameter) for parameter in model.parameters())
@@ -85,7 +85,7 @@ def _with_adapters(model: PreTrainedModel, parts: PartsConfig, lora: LoraConfig)
 def _whole_layers(model: PreTrainedModel, in_full: set[str], outside: set[str], parts: PartsConfig) -> list[str]:
     """Names of the modules with parameters of their own in these parts; none lies in another."""
     part_of, found = family_of(model.config).part_of, list[str]()
-    frozen = {name for group, name, _ in grouped_parameters(model) if getattr(parts, f"{group}_lr", None) == 0}
+    frozen = {name for group, name, _ in grouped_parameters(model) if rates(parts)[group] == 0}
     for name, module in model.named_modules():
         own = {f"{name}.{key}" for key, _ in module.named_parameters(recurse=False)}
         if not own or name in outside or part_of(name) not in in_full or own <= frozen:
@@ -123,8 +123,8 @@ def _check_groups(model: Model, parts: PartsConfig) -> None:
     """Raises ConfigError where a group has a rate or a weight decay of its own, and no parameter that is trained."""
     trained = {group for group, _, parameter in grouped_parameters(model) if parameter.requires_grad}
     for group in GROUPS:
-        for key in (f"{group}_lr", f"{group}_weight_decay"):
-            value = getattr(parts, key, None)
+        own = {f"{group}_lr": rates(parts)[group], f"{group}_weight_decay": weight_decays(parts)[group]}
+        for key, value in own.items():
             if value is None or group in trained or (key.endswith("_lr") and value == 0):
                 continue
             raise ConfigError(

@@ -27,7 +27,7 @@ class PartRow:
 
 def grouped_parameters(model: Any) -> Iterator[tuple[str, str, nn.Parameter]]:
     """(group of `GROUPS`, name, parameter) of every parameter, adapters included; a tied head counts as embedding."""
-    plain = model.get_base_model() if isinstance(model, PeftModel) else model
+    plain: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     part_of = family_of(plain.config).part_of
     embedding = {id(parameter) for parameter in plain.get_input_embeddings().parameters()}
     output = plain.get_output_embeddings()
@@ -41,9 +41,31 @@ def grouped_parameters(model: Any) -> Iterator[tuple[str, str, nn.Parameter]]:
         yield group, name, parameter
 
 
+def rates(parts: PartsConfig) -> dict[str, float | None]:
+    """Group → the learning rate of its own, None without one. The language model's is always the Trainer's."""
+    return {
+        "vision": parts.vision_lr,
+        "projector": parts.projector_lr,
+        "language": None,
+        "embedding": parts.embedding_lr,
+        "head": parts.head_lr,
+    }
+
+
+def weight_decays(parts: PartsConfig) -> dict[str, float | None]:
+    """Group → the weight decay of its own, None without one."""
+    return {
+        "vision": parts.vision_weight_decay,
+        "projector": parts.projector_weight_decay,
+        "language": None,
+        "embedding": parts.embedding_weight_decay,
+        "head": parts.head_weight_decay,
+    }
+
+
 def rate_of(group: str, parts: PartsConfig, learning_rate: float) -> float:
     """The learning rate of a group: its own, else `learning_rate`."""
-    own = getattr(parts, f"{group}_lr", None)
+    own = rates(parts)[group]
     return learning_rate if own is None else own
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from transformers import Trainer
 
 from vtg.config.model_settings import PartsConfig
-from vtg.models.part_table import GROUPS, grouped_parameters, rate_of
+from vtg.models.part_table import GROUPS, grouped_parameters, rate_of, rates, weight_decays
 from vtg.training.trainer_parts import TrainerParts
 
 
@@ -24,10 +24,10 @@ class PartRatesTrainer(Trainer):
         """The optimizer, made by the Trainer as always, and then its groups parted."""
         optimizer = super().create_optimizer(model)
         chosen: PartsConfig = self.parts.parts
-        own = [f"{group}_{what}" for group in GROUPS for what in ("lr", "weight_decay")]
-        if self.part_rates or all(getattr(chosen, key, None) is None for key in own):
+        own = [*rates(chosen).values(), *weight_decays(chosen).values()]
+        if self.part_rates or all(value is None for value in own):
             return optimizer  # untouched: checkpoints of earlier runs have the Trainer's two groups
-        opt_model = self.accelerator.unwrap_model(self.model if model is None else model)
+        opt_model: Any = self.accelerator.unwrap_model(self.model if model is None else model)
         group_of = {id(parameter): group for group, _, parameter in grouped_parameters(opt_model)}
         # By name: with trainer.weight_decay=0 the Trainer's groups do not tell norms and biases, which never decay.
         names = set(self.get_decay_parameter_names(opt_model))
@@ -56,7 +56,7 @@ def _part(
         members = [one for one in trainer_group["params"] if group_of[id(one)] == group]
         if not members:
             continue
-        rate, decay = rate_of(group, parts, learning_rate), getattr(parts, f"{group}_weight_decay", None)
+        rate, decay = rate_of(group, parts, learning_rate), weight_decays(parts)[group]
         options = trainer_group | {"params": members, "lr": rate}
         if decay is not None and id(members[0]) in decaying:
             options["weight_decay"] = decay
