@@ -122,8 +122,8 @@ VIDEO_KEYS = (
     "isolate, timeout_s, cache_dir, cache_gb, cache_format, fetch_dir, fetch_gb"
 )
 TOP_KEYS = (
-    "run_name, output_dir, seed, resume, on_nan, data, video, task, model, lora, batching, evaluation, deepspeed, "
-    "trainer"
+    "run_name, output_dir, seed, resume, on_nan, data, video, task, model, parts, lora, batching, evaluation, "
+    "deepspeed, trainer"
 )
 
 WRONG = {
@@ -136,7 +136,8 @@ WRONG = {
     "data.max_samples=1.5": "data.max_samples: Value '1.5' of type 'float' could not be converted to Integer",
     "lora.enabled=maybe": "lora.enabled: Value 'maybe' is not a valid bool (type str)",
     "lora=null": (
-        "lora=null: lora takes the name of one of its choices; set lora=none (choices of lora: default, none, tiny)"
+        "lora=null: lora takes the name of one of its choices; set lora=none (choices of lora: default, dora, none, "
+        "qlora, r16, r64, r8, tiny)"
     ),
     "model=defaults": "model.path: not set; give a value",
     "data.video_dir=${nope}": "data.annotation_file: Interpolation key 'nope' not found",
@@ -209,7 +210,7 @@ def test_settings_are_shown_and_refused_before_anything_heavy_is_imported(script
 
 def test_help_names_every_group_and_choice_and_how_to_start():
     done = run("--help")
-    for group in {choice.split("=")[0] for choice in CHOICES if has_group("sft", choice)}:
+    for group in {choice.split("=")[0] for choice in CHOICES if has_group("sft", choice)} - {"lora_model"}:
         names = ", ".join(sorted(path.stem for path in (CONF / group).glob("*.yaml") if path.stem != "defaults"))
         assert f"{group}: {names}\n" in done.stdout
     assert "rewards: " not in done.stdout and "rollout" not in done.stdout

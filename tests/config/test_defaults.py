@@ -18,6 +18,7 @@ DEFAULTS = {
     "video": "default",
     "task": "seconds",
     "model": "defaults",
+    "parts": "default",
     "lora": "default",
     "batching": "fixed",
     "evaluation": "default",

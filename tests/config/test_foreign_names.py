@@ -135,7 +135,7 @@ def test_the_flags_of_hydra_pass():
 
 def test_a_group_given_a_file_a_model_or_a_switch_says_what_to_set():
     wrong = {
-        "lora=false": "set lora=none (choices of lora: default, none, tiny)",
+        "lora=false": "set lora=none (choices of lora: default, dora, none, qlora, r16, r64, r8, tiny)",
         "lora=null": "set lora=none (",
         "lora=true": "set lora=default (",
         "data=mine/rows.jsonl": "set data=jsonl data.annotation_file=mine/rows.jsonl (",

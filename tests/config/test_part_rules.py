@@ -67,7 +67,7 @@ def test_without_bitsandbytes_or_with_an_old_one_the_error_is_what_to_install(mo
         raise part_rules.PackageNotFoundError(name)
 
     monkeypatch.setattr(part_rules, "version", none)
-    with pytest.raises(ConfigError, match=r"is not installed; pip install 'bitsandbytes>=0\.46', or set model\.quan"):
+    with pytest.raises(ConfigError, match=r"is not installed; pip install 'bitsandbytes>=0\.50', or set model\.quan"):
         composed("lora=qlora")
     monkeypatch.setattr(part_rules, "version", lambda name: "0.45.5")
     with pytest.raises(ConfigError, match=r"bitsandbytes 0\.45\.5 is too old; pip install"):

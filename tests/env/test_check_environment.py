@@ -117,7 +117,7 @@ def asked(*extras: str) -> list[Requirement]:
 
 
 PINNED = ("test", "video", "stores", "slurm", "wandb", "bench", "docs", "dev")
-NOT_TRIED_HERE = {"bitsandbytes", "flash-attn", "liger-kernel", "vllm"}
+NOT_TRIED_HERE = {"flash-attn", "liger-kernel", "vllm"}
 """They need a GPU or an environment of their own; env/BOUNDS.md says so."""
 
 

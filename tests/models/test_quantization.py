@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-pytest.importorskip("bitsandbytes", minversion="0.46", reason="pip install 'bitsandbytes>=0.46' to test quantization")
+pytest.importorskip("bitsandbytes", minversion="0.50", reason="pip install 'bitsandbytes>=0.50' to test quantization")
 
 from vtg.config.model_settings import LoraConfig, ModelConfig, PartsConfig
 from vtg.config.task_settings import TaskConfig

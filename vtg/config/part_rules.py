@@ -9,8 +9,8 @@ from vtg.config.model_settings import DeepspeedConfig, LoraConfig, PartsConfig
 from vtg.config.schema import RLConfig, SFTConfig
 from vtg.errors import ConfigError
 
-# Before 0.46 its 4- and 8-bit layers did not run on CPUs.
-BITSANDBYTES = (0, 46)
+# The oldest that was tried; before 0.46 its 4- and 8-bit layers did not run on CPUs.
+BITSANDBYTES = (0, 50)
 
 
 def methods(parts: PartsConfig, lora: LoraConfig) -> dict[str, str]:
@@ -88,13 +88,13 @@ def check_bitsandbytes(kind: str, *, or_else: str = "model.quantization=none") -
         found = version("bitsandbytes")
     except PackageNotFoundError:
         raise ConfigError(
-            f"model.quantization = {kind!r}: bitsandbytes is not installed; pip install 'bitsandbytes>=0.46', or set "
+            f"model.quantization = {kind!r}: bitsandbytes is not installed; pip install 'bitsandbytes>=0.50', or set "
             f"{or_else}"
         ) from None
     numbers = tuple(int(number) for number in found.split(".")[:2] if number.isdigit())
     if numbers < BITSANDBYTES:
         raise ConfigError(
-            f"model.quantization = {kind!r}: bitsandbytes {found} is too old; pip install 'bitsandbytes>=0.46', or set "
+            f"model.quantization = {kind!r}: bitsandbytes {found} is too old; pip install 'bitsandbytes>=0.50', or set "
             f"{or_else}"
         )
 

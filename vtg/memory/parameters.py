@@ -117,7 +117,7 @@ def count(
     family = family_of(model.config)
     if not is_known(model):
         raise ConfigError(
-            f"model.path: the memory of {family.title} is not estimated, for its recurrent "
+            f"model.path = {model.name_or_path!r}: the memory of {family.title} is not estimated, for its recurrent "
             "layers keep other activations than attention does; measure it in a run of a few steps "
             "(trainer.max_steps=3)"
         )
