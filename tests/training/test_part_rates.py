@@ -12,6 +12,7 @@ from vtg.training.sft import run_sft
 from vtg.training.sft.batches import plan_batches
 from vtg.training.sft.planner import batch_budget
 from vtg.training.sft.sft_trainer import SFTTrainer
+from vtg.training.trainer_parts import TrainerParts
 
 
 def trainer_of(words) -> SFTTrainer:
@@ -28,7 +29,7 @@ def trainer_of(words) -> SFTTrainer:
         train_dataset=rows,
         data_collator=TrainingCollator(run.processor.tokenizer.pad_token_id, config.batching),  # type: ignore[attr-defined]
         processing_class=run.processor,
-        parts=run.trainer_parts(),
+        parts=TrainerParts.of(config, report=run.report),
         batches=plan_batches(rows, arguments, budget=budget, **more),
         attention=config.model.attention,
     )
