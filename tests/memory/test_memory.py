@@ -14,16 +14,28 @@ from vtg.entry import conf_dir
 from vtg.memory.estimate import estimate
 from vtg.memory.parameters import count, empty_model
 from vtg.memory.proposals import GB, MODELS, SHARE, estimated, propose, settings
-from vtg.memory.published_shapes import PUBLISHED_CONFIGS
+from vtg.memory.published_shapes import PUBLISHED_CONFIGS, published_config
 from vtg.memory.training_load import Batch, TrainingSetup
 from vtg.memory.workload import ClipSize, Workload
 
 PUBLISHED = {
+    "Qwen/Qwen3.5-0.8B": 873_438_784,
+    "Qwen/Qwen3.5-2B": 2_274_069_824,
+    "Qwen/Qwen3.5-4B": 4_659_865_088,
+    "Qwen/Qwen3.5-9B": 9_653_104_368,
+    "Qwen/Qwen3.5-27B": 27_781_427_952,
+    "Qwen/Qwen3.6-27B": 27_781_427_952,
+    "Qwen/Qwen3.8-27B": 27_781_427_952,
+    "Qwen/Qwen3.5-35B-A3B": 35_951_822_704,
+    "Qwen/Qwen3.6-35B-A3B": 35_951_822_704,
     "Qwen/Qwen3-VL-2B-Instruct": 2_127_532_032,
     "Qwen/Qwen3-VL-4B-Instruct": 4_437_815_808,
     "Qwen/Qwen3-VL-8B-Instruct": 8_767_123_696,
+    "Qwen/Qwen3-VL-32B-Instruct": 33_357_390_064,
     "Qwen/Qwen2.5-VL-3B-Instruct": 3_754_622_976,
     "Qwen/Qwen2.5-VL-7B-Instruct": 8_292_166_656,
+    "Qwen/Qwen2.5-VL-32B-Instruct": 33_452_718_336,
+    "Qwen/Qwen2.5-VL-72B-Instruct": 73_410_777_344,
 }
 """Parameters, as the hub's page of each model counts them."""
 
@@ -54,11 +66,31 @@ def test_a_prediction_is_near_what_a_larger_training_takes(demo_dir, tmp_path):
     assert predicted - held == pytest.approx(measured - held, rel=0.15)
 
 
-def test_the_models_of_conf_are_known_without_the_hub():
-    for name in PUBLISHED_CONFIGS:
-        assert sum(one.numel() for one in empty_model(name, torch.bfloat16).parameters()) == PUBLISHED[name]
+def _unloaded(model: torch.nn.Module) -> int:
+    """Parameters of the layer that predicts the token after the next, which Qwen3.5 publishes and no class loads."""
+    text = model.config.text_config
+    if not text.model_type.startswith("qwen3_5"):
+        return 0
+    # One decoder layer with attention, a matrix from two hidden states to one, and three norms.
+    layer = next(layer for layer in model.model.language_model.layers if layer.block_type == "full_attention")
+    return sum(one.numel() for one in layer.parameters()) + 2 * text.hidden_size**2 + 3 * text.hidden_size
+
+
+@pytest.mark.parametrize("name", PUBLISHED_CONFIGS)
+def test_a_published_model_is_known_without_the_hub(name):
+    model = empty_model(name, torch.bfloat16)
+    assert sum(one.numel() for one in model.parameters()) + _unloaded(model) == PUBLISHED[name]
+
+
+def test_every_model_of_conf_is_one_of_them():
+    choices = [path.stem for path in (conf_dir() / "model").glob("*.yaml") if path.stem not in ("defaults", "tiny")]
+    found = {choice: doctor(f"model={choice}").model for choice in choices}
+    assert {model.path for model in found.values()} <= PUBLISHED_CONFIGS.keys()
     for choice, path in MODELS.items():
-        assert doctor(f"model={choice}").model.path == path
+        assert found[choice].path == path
+    for model in found.values():
+        vision = published_config(model.path).vision_config
+        assert model.patch_factor == vision.patch_size * vision.spatial_merge_size
 
 
 def test_zero_shares_out_and_offload_takes_away():
