@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,73 +46,62 @@ def load_plainly(folder: Path) -> VLM:
 
 
 @pytest.fixture(scope="session")
-def qwen3_vl() -> VLM:
-    """The tiny Qwen3-VL that ships with the package."""
+def tiny_dir(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a tiny model of each family, by `model_type`. Shared: leave it as it is."""
+    from tiny_models import save_tiny
+
     from vtg.demo.tiny_model import TINY_QWEN3_VL
 
-    return load_plainly(TINY_QWEN3_VL)
+    folders = {"qwen3_vl": TINY_QWEN3_VL}
+
+    def saved(model_type: str) -> Path:
+        if model_type not in folders:
+            folder = tmp_path_factory.mktemp("models") / f"tiny_{model_type}"
+            save_tiny(model_type, folder)
+            folders[model_type] = folder
+        return folders[model_type]
+
+    return saved
 
 
 @pytest.fixture(scope="session")
-def qwen2_5_vl_dir(qwen3_vl: VLM, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Qwen2.5-VL with random weights, saved."""
-    import torch
-
-    from vtg.demo.tiny_model import build_qwen2_5_vl
-
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("models") / "tiny_qwen2_5_vl"
-    for part in build_qwen2_5_vl(qwen3_vl.processor.tokenizer):
-        part.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def qwen2_5_vl(qwen2_5_vl_dir: Path) -> VLM:
-    return load_plainly(qwen2_5_vl_dir)
-
-
-@pytest.fixture(scope="session")
-def qwen3_5_dir(qwen3_vl: VLM, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Qwen3.5 with random weights, saved."""
-    import copy
-
-    import torch
-    from tiny_qwen3_5 import build_qwen3_5
-
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("models") / "tiny_qwen3_5"
-    for part in build_qwen3_5(copy.deepcopy(qwen3_vl.processor.tokenizer)):
-        part.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def qwen3_5(qwen3_5_dir: Path) -> VLM:
+def tiny_vlm(tiny_dir: Callable[[str], Path]) -> Callable[[str], VLM]:
+    """A tiny model of each family, by `model_type`."""
     from vtg.models.recurrence import part_sequences
 
-    vlm = load_plainly(qwen3_5_dir)
-    part_sequences(vlm.model)
-    return vlm
+    @cache
+    def load(model_type: str) -> VLM:
+        vlm = load_plainly(tiny_dir(model_type))
+        part_sequences(vlm.model)
+        return vlm
+
+    return load
 
 
 @pytest.fixture(scope="session")
-def qwen3_5_moe(qwen3_vl: VLM, tmp_path_factory: pytest.TempPathFactory) -> VLM:
-    """A tiny Qwen3.5 with random weights and eight experts in every layer."""
-    import copy
+def qwen3_vl(tiny_vlm: Callable[[str], VLM]) -> VLM:
+    """The tiny Qwen3-VL that ships with the package."""
+    return tiny_vlm("qwen3_vl")
 
-    import torch
-    from tiny_qwen3_5 import build_qwen3_5
 
-    from vtg.models.recurrence import part_sequences
+@pytest.fixture(scope="session")
+def qwen2_5_vl_dir(tiny_dir: Callable[[str], Path]) -> Path:
+    return tiny_dir("qwen2_5_vl")
 
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("models") / "tiny_qwen3_5_moe"
-    for part in build_qwen3_5(copy.deepcopy(qwen3_vl.processor.tokenizer), experts=8):
-        part.save_pretrained(folder)
-    vlm = load_plainly(folder)
-    part_sequences(vlm.model)
-    return vlm
+
+@pytest.fixture(scope="session")
+def qwen2_5_vl(tiny_vlm: Callable[[str], VLM]) -> VLM:
+    return tiny_vlm("qwen2_5_vl")
+
+
+@pytest.fixture(scope="session")
+def qwen3_5_dir(tiny_dir: Callable[[str], Path]) -> Path:
+    return tiny_dir("qwen3_5")
+
+
+@pytest.fixture(scope="session")
+def qwen3_5(tiny_vlm: Callable[[str], VLM]) -> VLM:
+    return tiny_vlm("qwen3_5")
 
 
 @pytest.fixture(scope="session", params=["qwen3_vl", "qwen2_5_vl", "qwen3_5"])

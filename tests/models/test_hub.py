@@ -88,7 +88,8 @@ def test_a_family_that_was_not_tried_is_refused_by_its_type(qwen2_vl):
 
     said = (
         rf"model '{qwen2_vl}' is of the type 'qwen2_vl', with which vtg was not tried: .*; supported types: qwen3_5 "
-        r"\(Qwen3\.5\), qwen3_5_moe \(Qwen3\.5\), qwen3_vl \(Qwen3-VL\), qwen2_5_vl \(Qwen2\.5-VL\)"
+        r"\(Qwen3\.5\), qwen3_5_moe \(Qwen3\.5\), qwen3_vl \(Qwen3-VL\), qwen3_vl_moe \(Qwen3-VL\), "
+        r"qwen2_5_vl \(Qwen2\.5-VL\)"
     )
     for refuse in (find_model, load_processor, lambda path: empty_model(path, None)):
         with pytest.raises(ConfigError, match=said):

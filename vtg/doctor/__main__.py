@@ -83,7 +83,7 @@ def _lines(diagnosis: "Diagnosis", config: DoctorConfig) -> Iterator[str]:
     yield ""
     yield "Times the model reads, and when the frames are"
     for clip in diagnosis.clips:
-        yield from _clip_lines(clip)
+        yield from clip_lines(clip)
     if diagnosis.opened:
         worst = max(clip.max_error_s for clip in diagnosis.opened.values())
         yield f"  largest error of all {len(diagnosis.opened)} clips opened: {worst:.3f} s"
@@ -108,7 +108,8 @@ def _lines(diagnosis: "Diagnosis", config: DoctorConfig) -> Iterator[str]:
         yield "nothing is wrong"
 
 
-def _clip_lines(clip: "ClipReading") -> Iterator[str]:
+def clip_lines(clip: "ClipReading") -> Iterator[str]:
+    """What is said of one clip: its cost, and the times the model reads beside the true ones."""
     yield f"  {clip.path} ({clip.start_s:.2f} to {clip.end_s:.2f} of {clip.file_s:.2f} s; {clip.place})"
     size = f"{len(clip.frame_times_s)} frames of {clip.width}x{clip.height}"
     yield f"    {size}, {clip.vision_tokens} vision tokens, {clip.tokens} in all"

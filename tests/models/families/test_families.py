@@ -49,7 +49,7 @@ def test_no_two_claim_one_type_of_model():
         (
             LlavaConfig(),
             "model: a model of the type 'llava' was loaded, but its way of reading times is unknown; use a Qwen3.5, "
-            "Qwen3-VL or Qwen2.5-VL model (types: qwen3_5, qwen3_5_moe, qwen3_vl, qwen2_5_vl)",
+            "Qwen3-VL or Qwen2.5-VL model (types: qwen3_5, qwen3_5_moe, qwen3_vl, qwen3_vl_moe, qwen2_5_vl)",
         ),
     ],
 )

@@ -1,7 +1,6 @@
 """Qwen3-VL: before every temporal patch stands `<1.2 seconds>`, the mean time of its two frames.
 
-Its mixtures of experts (`qwen3_vl_moe`) have the same processor, times and names of parts; that type belongs into
-`model_types` once training, packing, shared prompts and the memory estimate were tried with experts.
+Its mixtures of experts (`qwen3_vl_moe`) have the same processor, times and names of parts.
 """
 
 from typing import Any
@@ -21,7 +20,7 @@ def _limits(clip: PixelLimits) -> dict[str, Any]:
 QWEN3_VL = ModelFamily(
     name="qwen3_vl",
     title="Qwen3-VL",
-    model_types=("qwen3_vl",),
+    model_types=("qwen3_vl", "qwen3_vl_moe"),
     processor="Qwen3VLProcessor",
     stamps=TimeStamps(before="<{} seconds><|vision_start|>", after="<|vision_end|>", decimals=1),
     assistant_start=ASSISTANT_START,
