@@ -72,8 +72,8 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.batching": (),
     "vtg.data": (
         "vtg.errors", "vtg.storage", "vtg.config", "vtg.annotations.sample", "vtg.video",
-        "vtg.annotations.sample_table", "vtg.annotations.table_cache", "vtg.tasks", "vtg.data.encoding",
-        "vtg.data.padding", "vtg.data.packing",
+        "vtg.annotations.target", "vtg.annotations.sample_table", "vtg.annotations.table_cache", "vtg.tasks",
+        "vtg.data.encoding", "vtg.data.padding", "vtg.data.packing",
     ),
     "vtg.models": (
         "vtg.errors", "vtg.storage", "vtg.config", "vtg.video", "vtg.tasks", "vtg.models.families",

@@ -122,8 +122,8 @@ VIDEO_KEYS = (
     "isolate, timeout_s, cache_dir, cache_gb, cache_format, fetch_dir, fetch_gb"
 )
 TOP_KEYS = (
-    "run_name, output_dir, seed, resume, on_nan, data, video, task, model, parts, lora, batching, evaluation, "
-    "deepspeed, trainer"
+    "run_name, output_dir, seed, resume, on_nan, data, video, augmentation, task, model, parts, lora, batching, "
+    "evaluation, deepspeed, trainer"
 )
 
 WRONG = {

@@ -16,6 +16,7 @@ CONF = conf_dir()
 DEFAULTS = {
     "data": "jsonl",
     "video": "default",
+    "augmentation": "none",
     "task": "seconds",
     "model": "defaults",
     "parts": "default",

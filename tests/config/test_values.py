@@ -42,6 +42,13 @@ WRONG = {
     "task.selection=first": "task.selection = 'first': that is fixed here; must be one of fixed, seeded, random",
     "model.dtype=bf16": "model.dtype = 'bf16': that is bfloat16 here; must be one of ",
     "batching.max_batch_size=-1": "batching.max_batch_size = -1: must be at least 0",
+    "augmentation.crop=2": "augmentation.crop = 2.0: must be a share of the rows, from 0 to 1",
+    "augmentation.crop_min_share=0": "augmentation.crop_min_share = 0.0: must be over 0, and at most 1",
+    "augmentation.speed=0.2": "augmentation.speed = 0.2: must be a factor from 1 (as it is) to 4",
+    "augmentation.color=1": "augmentation.color = 1.0: must be at least 0 and below 1",
+    "augmentation.shift=0.5 batching.packing=true batching.share_video=true": (
+        "augmentation.shift = 0.5 changes the clip of each row by itself, and batching.share_video holds one for all"
+    ),
     "batching.max_batch_size=2 batching.min_batch_size=3": "batching.min_batch_size = 3, batching.max_batch_size = 2: ",
 }
 

@@ -58,6 +58,24 @@ class DataConfig:
 
 
 @dataclass
+class AugmentationConfig:
+    """Random changes of training clips; the times of their frames and moments change with them."""
+
+    crop: float = setting(0.0, "share of the rows whose clip is cut to a part that holds all their moments")
+    crop_min_share: float = setting(0.5, "with crop: of the clip's length at least this share is left")
+    shift: float = setting(
+        0.0, "share of the rows whose clip is cut in two outside their moments, its parts in other order"
+    )
+    speed: float = setting(1.0, "a clip is played up to so many times faster, or slower; 1: as it is")
+    color: float = setting(0.0, "brightness, contrast and saturation change by at most this share; 0: as they are")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything may change."""
+        return self.crop > 0 or self.shift > 0 or self.speed > 1 or self.color > 0
+
+
+@dataclass
 class BatchingConfig:
     """Which samples make a batch, and in which form: padded side by side, or packed end to end."""
 

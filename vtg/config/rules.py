@@ -9,7 +9,7 @@ from typing import Any
 
 from vtg.config.argument_values import check_values
 from vtg.config.arguments import check_arguments
-from vtg.config.data_settings import BatchingConfig, DataConfig
+from vtg.config.data_settings import AugmentationConfig, BatchingConfig, DataConfig
 from vtg.config.derived import STAMP_TOKENS, TEXT_TOKENS, longest_clip_tokens, needs_mask
 from vtg.config.foreign_names import VALUES
 from vtg.config.model_settings import LoraConfig, ModelConfig
@@ -52,6 +52,7 @@ def check_together(config: Any) -> None:
                 raise ConfigError(f"model.{key} = {getattr(config.model, key)}: must be at least 1")
         check_video(config.video)
         check_batching(config.batching, config)
+        check_augmentation(config.augmentation, shares_video=config.batching.share_video)
         check_data(config.data)
         check_on_nan(config)
     if isinstance(config, DoctorConfig):  # which reports on the token budget itself
@@ -193,6 +194,26 @@ def check_batching(batching: BatchingConfig, config: SFTConfig) -> None:
             f"batching.min_batch_size = {batching.min_batch_size}, batching.max_batch_size = "
             f"{batching.max_batch_size}: must be min_batch_size <= max_batch_size, or max_batch_size = 0 for no limit"
         )
+
+
+def check_augmentation(augmentation: AugmentationConfig, *, shares_video: bool) -> None:
+    """Raises ConfigError for shares outside [0, 1], a speed below 1, and what rows of one video cannot share."""
+    for key in ("crop", "shift"):
+        value = getattr(augmentation, key)
+        if not 0 <= value <= 1:
+            raise ConfigError(f"augmentation.{key} = {value}: must be a share of the rows, from 0 to 1")
+        if value and shares_video:
+            raise ConfigError(
+                f"augmentation.{key} = {value} changes the clip of each row by itself, and batching.share_video holds "
+                f"one for all of them; set augmentation.{key}=0, or batching.share_video=false"
+            )
+    if not 0 < augmentation.crop_min_share <= 1:
+        raise ConfigError(f"augmentation.crop_min_share = {augmentation.crop_min_share}: must be over 0, and at most 1")
+    # Twice as fast is already far from any camera: more is a share mistaken for a factor.
+    if not 1 <= augmentation.speed <= 4:
+        raise ConfigError(f"augmentation.speed = {augmentation.speed}: must be a factor from 1 (as it is) to 4")
+    if not 0 <= augmentation.color < 1:
+        raise ConfigError(f"augmentation.color = {augmentation.color}: must be at least 0 and below 1")
 
 
 def check_token_budget(video: VideoConfig, model: ModelConfig) -> None:

@@ -7,7 +7,7 @@ same defaults, for reading and overriding; tests/config/test_settings.py holds t
 from dataclasses import dataclass, field
 from typing import Any
 
-from vtg.config.data_settings import BatchingConfig, DataConfig
+from vtg.config.data_settings import AugmentationConfig, BatchingConfig, DataConfig
 from vtg.config.model_settings import DeepspeedConfig, LoraConfig, ModelConfig, PartsConfig
 from vtg.config.rl_settings import CurriculumConfig, RewardsConfig, RolloutConfig
 from vtg.config.setting import setting
@@ -40,6 +40,7 @@ class SFTConfig:
     )
     data: DataConfig = field(default_factory=DataConfig)
     video: VideoConfig = field(default_factory=VideoConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     parts: PartsConfig = field(default_factory=PartsConfig)

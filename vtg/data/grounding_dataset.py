@@ -16,6 +16,7 @@ from transformers import ProcessorMixin
 from vtg.annotations.sample import Sample, resolve_video
 from vtg.annotations.sample_table import SampleTable
 from vtg.config.video_settings import VideoConfig
+from vtg.data.augmentation import Augmentation
 from vtg.data.encoding import IGNORE_INDEX, Features, encode, patch_factor
 from vtg.data.skip_report import Skipped, SkipReport, TooManyBadRows
 from vtg.errors import ConfigError, SampleError
@@ -46,7 +47,8 @@ class GroundingItem:
 
     Attributes:
         features: the encoded conversation, without labels where it stands in for another sample.
-        row: the sample that `features` are of.
+        row: names the sample that `features` are of, and what it costs.
+        sample: that sample, with the duration and the spans of the clip as it was shown (`Augmentation`).
         skipped: the sample that was asked for, where it could not be encoded.
         counts: what its clips cost, see `ClipProvider.take_counts`.
         clip: with `keep_clips` alone, since frames are large to send between processes.
@@ -54,6 +56,7 @@ class GroundingItem:
 
     features: Features
     row: BatchRow
+    sample: Sample
     skipped: Skipped | None
     counts: Counter[str]
     clip: Clip | None = None
@@ -72,7 +75,7 @@ class GroundingDataset(Dataset[GroundingItem]):
     """Samples as encoded conversations: with the answer for training, with the generation prompt otherwise.
 
     `answers=False`: prompts and frames are drawn as in training, but nothing answers (reinforcement learning).
-    `keep_clips`: items have their `clip` as well.
+    `keep_clips`: items have their `clip` as well. `augmentation`: changes the clips of items.
 
     A sample that cannot be decoded or encoded is replaced by the next one that can and is no longer, without labels, so
     that it carries no loss and every rank keeps the same number of batches with the same kinds of input; `skipped`
@@ -92,12 +95,13 @@ class GroundingDataset(Dataset[GroundingItem]):
         training: bool,
         answers: bool = True,
         keep_clips: bool = False,
+        augmentation: Augmentation | None = None,
         seed: int = 0,
     ) -> None:
         self.samples, self.task, self.processor, self.provider = samples, task, processor, provider
         self.video_dir, self.max_length, self.tokens_per_second = video_dir, max_length, tokens_per_second
         self.training, self.answers, self.seed, self.epoch = training, training and answers, seed, 0
-        self.keep_clips = keep_clips
+        self.keep_clips, self.augmentation = keep_clips, augmentation
 
     def set_epoch(self, epoch: int) -> None:
         """Redraws random prompts and random frames."""
@@ -163,11 +167,13 @@ class GroundingDataset(Dataset[GroundingItem]):
 
     def _item(self, sample: Sample, skipped: Skipped | None) -> GroundingItem:
         clip = self.clip(sample)
+        if self.augmentation is not None:
+            sample, clip = self.augmentation(sample, clip, epoch=self.epoch)
         features = self.features(sample, clip)
         # Counted in the data worker: only what goes along with the item reaches the training process.
         counts = self.provider.take_counts()
         return GroundingItem(
-            features, BatchRow.of(sample, features), skipped, counts, clip if self.keep_clips else None
+            features, BatchRow.of(sample, features), sample, skipped, counts, clip if self.keep_clips else None
         )
 
     def clip(self, sample: Sample) -> Clip:

@@ -16,6 +16,7 @@ from vtg.annotations.sample import Sample
 from vtg.annotations.sample_table import SampleTable
 from vtg.config.derived import needs_mask
 from vtg.config.schema import RLConfig, SFTConfig
+from vtg.data.augmentation import Augmentation
 from vtg.data.grounding_dataset import GroundingDataset, make_provider
 from vtg.data.skip_report import SkipReport
 from vtg.data.splits import read_splits
@@ -136,7 +137,21 @@ class TrainingRun:
             training=training,
             answers=answers,
             keep_clips=keep_clips,
+            augmentation=self._augmentation if training else None,
             seed=self.config.seed,
+        )
+
+    @property
+    def _augmentation(self) -> Augmentation | None:
+        config = self.config
+        if not config.augmentation.is_on:
+            return None
+        processor: Any = self.processor
+        return Augmentation(
+            config.augmentation,
+            pads=config.video.pad,
+            temporal_patch=processor.video_processor.temporal_patch_size,
+            seed=config.seed,
         )
 
     def model_to_train(self, learning_rate: float) -> Model:

@@ -85,7 +85,7 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
             clips = [item.clip for item in batch_items]
             start, prompts = len(rows), self.policy.prompts([item.features for item in batch_items], clips)
             for index, item in zip(batch_indices, batch_items, strict=True):
-                row = {"index": index, "sample": self.prompts.samples[index], "skipped": item.skipped is not None}
+                row = {"index": index, "sample": item.sample, "skipped": item.skipped is not None}
                 # TRL logs the prompt of each row; what the model gets is `_current_batches` (`_tokenize_prompts`).
                 row["prompt"] = [{"role": "user", "content": row["sample"].query}]
                 rows += [dict(row) for _ in range(self.num_generations)]
