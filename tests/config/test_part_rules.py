@@ -17,6 +17,14 @@ WRONG = {
     "parts.language_blocks=0": "parts.language_blocks = 0: must be at least 1, or null for all",
     "parts.vision_blocks=2": "parts.vision_blocks = 2, but the part is frozen; set parts.vision=lora or full",
     "parts.projector_lr=-1": "parts.projector_lr = -1.0: must be 0 or more",
+    "parts.head=lora": "parts.head = 'lora': must be one of auto, frozen, full",
+    "parts.language=frozen parts.embedding=full": "lora is on, but no part is trained with it",
+    "lora=none parts.experts=lora": "parts.experts = 'lora', but lora=none; set parts.experts=full, or choose a lora: ",
+    "lora=dora parts.experts=lora": "lora.use_dora = true: PEFT's adapters of experts (parts.experts=lora) have",
+    "lora.dropout=0.1 parts.experts=lora": "lora.dropout = 0.1: PEFT's adapters of experts (parts.experts=lora) have",
+    "parts.router_loss=0.001": "parts.router_loss = 0.001: the routers are frozen, so that nothing would learn from it",
+    "parts.router_loss=-1": "parts.router_loss = -1.0: must be 0 or more",
+    "parts.router=lora": "parts.router = 'lora': must be one of frozen, full",
     "model.freeze_vision=false": "model.freeze_vision: there is no such key; set parts.vision (frozen, lora or full)",
     "+vision_lr=1e-6": "vision_lr: there is no such key; set parts.vision_lr",
 }
@@ -85,6 +93,9 @@ def test_named_choices_of_lora_compose(installed):
 
 
 def test_the_language_model_follows_lora_and_a_rate_of_0_freezes():
-    assert methods(PartsConfig(), LoraConfig()) == {"vision": "frozen", "projector": "frozen", "language": "lora"}
-    assert methods(PartsConfig(), LoraConfig(enabled=False))["language"] == "full"
-    assert methods(PartsConfig(vision="full", vision_lr=0.0), LoraConfig())["vision"] == "frozen"
+    frozen = dict.fromkeys(("vision", "projector", "experts", "router", "embedding", "head"), "frozen")
+    assert methods(PartsConfig(), LoraConfig()) == frozen | {"language": "lora"}
+    whole = dict.fromkeys(("language", "experts", "embedding", "head"), "full")
+    assert methods(PartsConfig(), LoraConfig(enabled=False)) == frozen | whole
+    chosen = methods(PartsConfig(vision="full", vision_lr=0.0, embedding="full", experts="lora"), LoraConfig())
+    assert (chosen["vision"], chosen["embedding"], chosen["experts"]) == ("frozen", "full", "lora")

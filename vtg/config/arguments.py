@@ -82,6 +82,7 @@ RL_REPLACED = {
     "generation_batch_size": "rl.steps_per_generation",
     "model_init_kwargs": "model.dtype and model.attention",
     "chat_template_kwargs": "task.template",
+    "router_aux_loss_coef": "parts.router_loss",
 }
 
 # GRPOConfig's own settings that would change nothing → why.
@@ -94,7 +95,6 @@ RL_WITHOUT_EFFECT = {
     ),
     "shuffle_dataset": "prompts are drawn anew each pass",
     "trust_remote_code": "code of a model repository is never run",
-    "router_aux_loss_coef": "the models here are no mixtures of experts",
     "cache_implementation": "the keys and values of a prompt are handed to its completions",
     **dict.fromkeys(
         ("use_transformers_continuous_batching", "use_transformers_paged", "transformers_continuous_batching_config"),

@@ -38,6 +38,7 @@ class ModelConfig:
 
 
 HOW = {"frozen": "", "lora": "with LoRA", "full": "every weight"}
+WITH_LANGUAGE = {"auto": "full where parts.language is, else frozen", "frozen": "", "full": "every weight"}
 
 
 @dataclass
@@ -49,24 +50,41 @@ class PartsConfig:
     language: str = setting(
         "auto", "how the language model is trained", choices={"auto": "lora, or full with lora=none", **HOW}
     )
+    embedding: str = setting("auto", "how the token embeddings are trained", choices=WITH_LANGUAGE)
+    head: str = setting("auto", "how an output head of its own is trained", choices=WITH_LANGUAGE)
+    experts: str = setting(
+        "auto", "how the experts of a mixture are trained", choices={"auto": WITH_LANGUAGE["auto"], **HOW}
+    )
+    # A router that moves with few rows sends tokens to experts that never saw their like.
+    router: str = setting(
+        "frozen", "how the routers of a mixture are trained", choices={"frozen": "", "full": "every weight"}
+    )
     vision_blocks: int | None = setting(
         None, "of the tower only the last so many blocks, and what follows them; null: all"
     )
     language_blocks: int | None = setting(
         None, "of the language model only the last so many blocks, and what follows them; null: all"
     )
+    router_loss: float | None = setting(
+        None,
+        "the loss that keeps a mixture's experts evenly used, times this, is added; null or 0: off; published: 0.001",
+    )
     vision_lr: float | None = setting(None, "learning rate of the tower; null: trainer.learning_rate; 0: frozen")
     projector_lr: float | None = setting(None, "learning rate of the projector; null: trainer.learning_rate; 0: frozen")
     embedding_lr: float | None = setting(
-        None, "learning rate of the token embeddings, in full training; null: trainer.learning_rate; 0: frozen"
+        None, "learning rate of the token embeddings; null: trainer.learning_rate; 0: frozen"
     )
     head_lr: float | None = setting(
-        None, "learning rate of an output head of its own, in full training; null: trainer.learning_rate; 0: frozen"
+        None, "learning rate of an output head of its own; null: trainer.learning_rate; 0: frozen"
     )
+    experts_lr: float | None = setting(None, "learning rate of the experts; null: trainer.learning_rate; 0: frozen")
+    router_lr: float | None = setting(None, "learning rate of the routers; null: trainer.learning_rate; 0: frozen")
     vision_weight_decay: float | None = setting(None, "null: trainer.weight_decay")
     projector_weight_decay: float | None = setting(None, "null: trainer.weight_decay")
     embedding_weight_decay: float | None = setting(None, "null: trainer.weight_decay")
     head_weight_decay: float | None = setting(None, "null: trainer.weight_decay")
+    experts_weight_decay: float | None = setting(None, "null: trainer.weight_decay")
+    router_weight_decay: float | None = setting(None, "null: trainer.weight_decay")
 
 
 @dataclass

@@ -12,13 +12,19 @@ from vtg.errors import ConfigError
 # The oldest that was tried; before 0.46 its 4- and 8-bit layers did not run on CPUs.
 BITSANDBYTES = (0, 50)
 
+# Groups with parameters in the blocks of the language model, besides `language`.
+IN_BLOCKS = ("experts", "router")
+
 
 def methods(parts: PartsConfig, lora: LoraConfig) -> dict[str, str]:
-    """How `vision`, `projector` and `language` are trained: frozen, lora or full."""
+    """How each group of parameters is trained: frozen, lora or full; a tied head follows the embeddings."""
     language = ("lora" if lora.enabled else "full") if parts.language == "auto" else parts.language
-    chosen = {"vision": parts.vision, "projector": parts.projector, "language": language}
-    rates = {"vision": parts.vision_lr, "projector": parts.projector_lr}
-    return {part: "frozen" if rates.get(part) == 0 else how for part, how in chosen.items()}
+    chosen = {"vision": parts.vision, "projector": parts.projector, "language": language, "router": parts.router}
+    with_language = "full" if language == "full" else "frozen"
+    for part, how in {"experts": parts.experts, "embedding": parts.embedding, "head": parts.head}.items():
+        chosen[part] = with_language if how == "auto" else how
+    rates = asdict(parts)
+    return {part: "frozen" if rates.get(f"{part}_lr") == 0 else how for part, how in chosen.items()}
 
 
 def check_parts(config: SFTConfig) -> None:
@@ -33,7 +39,7 @@ def check_parts(config: SFTConfig) -> None:
                 raise ConfigError(
                     f"parts.{key} = {value}: must be at least 1, or null for all; parts.{part}=frozen trains none"
                 )
-            if how[part] == "frozen":
+            if all(how[each] == "frozen" for each in (part, *(IN_BLOCKS if part == "language" else ()))):
                 raise ConfigError(
                     f"parts.{key} = {value}, but the part is frozen; set parts.{part}=lora or full, or remove it"
                 )
@@ -47,10 +53,27 @@ def check_parts(config: SFTConfig) -> None:
                 )
     elif "lora" not in how.values() and set(how.values()) != {"frozen"}:
         raise ConfigError(
-            "lora is on, but no part is trained with it (parts.vision, parts.projector, parts.language); set one of "
-            "them to lora, or set lora=none"
+            "lora is on, but no part is trained with it (parts.vision, parts.projector, parts.language, "
+            "parts.experts); set one of them to lora, or set lora=none"
         )
+    check_mixture(config, how)
     check_quantization(config, how)
+
+
+def check_mixture(config: SFTConfig, how: dict[str, str]) -> None:
+    """Raises ConfigError for adapters of experts that PEFT has not, and a router loss that no router learns from."""
+    lora, loss = config.lora, config.parts.router_loss
+    if how["experts"] == "lora" and (lora.use_dora or lora.dropout):
+        key = "lora.use_dora = true" if lora.use_dora else f"lora.dropout = {lora.dropout}"
+        raise ConfigError(
+            f"{key}: PEFT's adapters of experts (parts.experts=lora) have neither DoRA nor dropout; set "
+            f"{key.partition(' ')[0]}={'false' if lora.use_dora else '0'}, or parts.experts=frozen"
+        )
+    if loss and how["router"] == "frozen":
+        raise ConfigError(
+            f"parts.router_loss = {loss}: the routers are frozen, so that nothing would learn from it; set "
+            "parts.router=full, or parts.router_loss=null"
+        )
 
 
 def check_quantization(config: SFTConfig, how: dict[str, str]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import ModulesToSaveWrapper
 from torch import nn
 
 from vtg.decoding.shared_prefix import plain_model
@@ -31,11 +32,11 @@ def iter_merged_weights(
     for name, module in plain.named_modules():
         if any(name.startswith(layer) for layer in layers):
             continue
-        is_adapted = isinstance(module, BaseTunerLayer)
-        if is_adapted:
+        is_adapted, is_copied = isinstance(module, BaseTunerLayer), isinstance(module, ModulesToSaveWrapper)
+        if is_adapted or is_copied:
             layers += (f"{name}.",)
             with gather(list(module.parameters())):
-                weights = _merge_layer(module)
+                weights = _merge_layer(module) if is_adapted else _copies(_trained(module))
         else:
             parameters = dict(module.named_parameters(recurse=False))
             with gather(list(parameters.values())):
@@ -43,12 +44,25 @@ def iter_merged_weights(
         yield from ((f"{name}.{own}" if name else own, weight) for own, weight in weights.items())
 
 
+def _trained(wrapper: Any) -> nn.Module:
+    """The copy of a layer that is trained in full beside LoRA."""
+    return wrapper.modules_to_save[wrapper.active_adapters[0]]
+
+
+def _copies(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {own: weight.detach().clone() for own, weight in module.named_parameters()}
+
+
 def _merge_layer(layer: Any) -> dict[str, torch.Tensor]:
     base = layer.get_base_layer()
-    before = {own: weight.detach().clone() for own, weight in base.named_parameters()}
-    layer.merge()
-    merged = {own: weight.detach().clone() for own, weight in base.named_parameters()}
-    layer.unmerge()
+    before = _copies(base)
+    # Around a layer of experts PEFT puts a wrapper for each of its parameters, one in the other.
+    wrappers = [one for one in layer.modules() if isinstance(one, BaseTunerLayer)]
+    for wrapper in wrappers:
+        wrapper.merge()
+    merged = _copies(base)
+    for wrapper in wrappers:
+        wrapper.unmerge()
     # Put back as they were: adding and subtracting the same in bfloat16 rounds, so weights would drift with each sync.
     for own, weight in base.named_parameters():
         weight.data.copy_(before[own])

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from peft import LoraConfig as PeftLoraConfig
@@ -16,16 +17,19 @@ from vtg.errors import ConfigError
 from vtg.models.families import family_of
 from vtg.models.loading import Model
 from vtg.models.part_table import GROUPS, grouped_parameters, rates, weight_decays
-from vtg.models.quantization import size_of
 
 log = logging.getLogger(__name__)
+
+NOTHING = "nothing would be trained: every part is frozen; set one of parts.* to lora or full"
 
 # Where the parts with a rate of their own are switched on, by group.
 HOW_TO_TRAIN = {
     "vision": "set parts.vision=lora or full",
     "projector": "set parts.projector=lora or full",
-    "embedding": "set lora=none",
-    "head": "it trains with lora=none where it is not tied to the embeddings",
+    "experts": "set parts.experts=lora or full",
+    "router": "set parts.router=full",
+    "embedding": "set parts.embedding=full",
+    "head": "set parts.head=full where it is not tied to the embeddings",
 }
 
 
@@ -35,60 +39,77 @@ def prepare_training(model: Model, parts: PartsConfig, lora: LoraConfig) -> Mode
     An adapter that was loaded with the model is trained further as it is, except in groups whose rate is 0.
 
     Raises:
-        ConfigError: if nothing would be trained, or nothing of a group that has a rate or weight decay of its own.
+        ConfigError: if nothing would be trained, or nothing of a group that is chosen or has a rate or weight decay of
+            its own; for parts that the model has not, and layers of LoRA that it has not or that are not to have it.
     """
+    _check_mixture(model, parts)
     if isinstance(model, PeftModel):
         log.info("the adapter that was loaded is trained on; lora.* and what parts.* train do not apply")
-    elif lora.enabled:
-        model = _with_adapters(model, parts, lora)
+        for group, _, parameter in grouped_parameters(model):
+            if rates(parts)[group] == 0:
+                parameter.requires_grad_(False)
     else:
-        how, outside = methods(parts, lora), _outside_last_blocks(model, parts)
-        part_of = family_of(model.config).part_of
-        for name, parameter in model.named_parameters():
-            in_full = how[part_of(name)] == "full" and name.rpartition(".")[0] not in outside
-            parameter.requires_grad_(in_full and parameter.is_floating_point())
-    for group, _, parameter in grouped_parameters(model):
-        if rates(parts)[group] == 0:
-            parameter.requires_grad_(False)
-    trained = sum(size_of(parameter) for parameter in model.parameters() if parameter.requires_grad)
-    total = sum(size_of(parameter) for parameter in model.parameters())
-    if not trained:
-        raise ConfigError("nothing would be trained: every part is frozen; set one of parts.* to lora or full")
+        _check_head(model, parts, lora)
+        if lora.enabled:
+            model = _with_adapters(model, parts, lora)
+        else:
+            how, outside = methods(parts, lora), _outside_last_blocks(model, parts)
+            for group, name, parameter in grouped_parameters(model):
+                in_full = how[group] == "full" and name.rpartition(".")[0] not in outside
+                parameter.requires_grad_(in_full and parameter.is_floating_point())
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError(NOTHING)
     _check_groups(model, parts)
-    log.info("training %s of %s parameters (%.1f %%)", f"{trained:,}", f"{total:,}", 100 * trained / total)
     return model
 
 
 def _with_adapters(model: PreTrainedModel, parts: PartsConfig, lora: LoraConfig) -> PeftModel:
     """The model with new adapters in the parts with LoRA, and copies that are trained of the layers trained in full."""
     how, outside = methods(parts, lora), _outside_last_blocks(model, parts)
-    wanted = {part for part, method in how.items() if method == "lora"}
-    targets = _lora_targets(model, lora.target_modules, wanted, outside) if wanted else []
-    in_full = {part for part, method in how.items() if method == "full"}
-    if not targets:
-        raise ConfigError("nothing would be trained: every part is frozen; set one of parts.* to lora or full")
+    groups = {name: group for group, name, _ in grouped_parameters(model)}
+    targets = _lora_targets(model, lora.target_modules, groups, how, outside)
+    # transformers 5 has all experts of a layer in one parameter each of three axes, which are no linear layers.
+    experts = [
+        name
+        for name, group in groups.items()
+        if group == "experts" and how[group] == "lora" and name.rpartition(".")[0] not in outside
+    ]
+    whole = _whole_layers(model, groups, how, outside)
+    if not targets and not experts:
+        raise ConfigError(NOTHING)
+    embeds = any(groups[f"{name}.{key}"] == "embedding" for name in whole for key in _own(model.get_submodule(name)))
     peft_config = PeftLoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=targets,
+        target_parameters=experts or None,
         # Saved with the adapter. PEFT keeps the layers as they were too, which the reference and the base model need.
-        modules_to_save=_whole_layers(model, in_full, outside, parts) or None,
+        modules_to_save=whole or None,
         use_rslora=lora.use_rslora,
         use_dora=lora.use_dora,
-        ensure_weight_tying="language" in in_full and bool(model.config.tie_word_embeddings),
+        ensure_weight_tying=embeds and _is_tied(model),
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, peft_config)  # type: ignore[arg-type,return-value]
 
 
-def _whole_layers(model: PreTrainedModel, in_full: set[str], outside: set[str], parts: PartsConfig) -> list[str]:
-    """Names of the modules with parameters of their own in these parts; none lies in another."""
-    part_of, found = family_of(model.config).part_of, list[str]()
-    frozen = {name for group, name, _ in grouped_parameters(model) if rates(parts)[group] == 0}
+def _own(module: nn.Module) -> list[str]:
+    """Names of the parameters that a module has itself."""
+    return [key for key, _ in module.named_parameters(recurse=False)]
+
+
+def _is_tied(model: PreTrainedModel) -> bool:
+    return bool(model.config.tie_word_embeddings)
+
+
+def _whole_layers(model: PreTrainedModel, groups: dict[str, str], how: dict[str, str], outside: set[str]) -> list[str]:
+    """Names of the modules with parameters of their own in the parts trained in full; none lies in another."""
+    found = list[str]()
     for name, module in model.named_modules():
-        own = {f"{name}.{key}" for key, _ in module.named_parameters(recurse=False)}
-        if not own or name in outside or part_of(name) not in in_full or own <= frozen:
+        # A tied head has the embeddings' parameters, which are named there alone: PEFT ties it again by itself.
+        own = {groups.get(f"{name}.{key}") for key in _own(module)} - {None}
+        if not any(how[group] == "full" for group in own if group) or name in outside:
             continue
         if not any(name.startswith(f"{outer}.") for outer in found):
             found.append(name)
@@ -116,7 +137,31 @@ def _outside_last_blocks(model: PreTrainedModel, parts: PartsConfig) -> set[str]
         for at, (name, block) in enumerate(zip(names, blocks, strict=True)):
             if at < first or (block is not None and block < count - last):
                 outside.add(name)
+    if parts.embedding == "full":  # asked for by name, wherever it stands
+        outside -= {name for name, module in model.named_modules() if module is model.get_input_embeddings()}
     return outside
+
+
+def _check_mixture(model: Model, parts: PartsConfig) -> None:
+    """Raises ConfigError where a dense model is told how to train experts or routers."""
+    if any(group in ("experts", "router") for group, _, _ in grouped_parameters(model)):
+        return
+    for key, value in asdict(parts).items():
+        if key.startswith(("experts", "router")) and value not in (None, 0, "auto", "frozen"):
+            shown = repr(value) if isinstance(value, str) else value
+            raise ConfigError(f"parts.{key} = {shown}: the model is dense, it has no experts and routers; remove it")
+
+
+def _check_head(model: PreTrainedModel, parts: PartsConfig, lora: LoraConfig) -> None:
+    """Raises ConfigError where a head that is tied to the embeddings is to be trained otherwise than they are."""
+    how = methods(parts, lora)
+    if parts.head == "auto" or how["head"] == how["embedding"]:
+        return
+    if not any(group == "head" for group, _, _ in grouped_parameters(model)):
+        raise ConfigError(
+            f"parts.head = {parts.head!r}: the head of this model is tied to the embeddings, which are "
+            f"{how['embedding']}; set parts.embedding={parts.head} for both, and remove parts.head"
+        )
 
 
 def _check_groups(model: Model, parts: PartsConfig) -> None:
@@ -133,21 +178,29 @@ def _check_groups(model: Model, parts: PartsConfig) -> None:
             )
 
 
-def _lora_targets(model: PreTrainedModel, wanted: Any, parts: set[str], outside: set[str]) -> list[str]:
-    """Names of the linear layers that get an adapter.
+def _lora_targets(
+    model: PreTrainedModel, wanted: Any, groups: dict[str, str], how: dict[str, str], outside: set[str]
+) -> list[str]:
+    """Names of the linear layers that get an adapter; none of those in `outside`.
 
-    `wanted`: "all-linear", a list of name endings (both within `parts`), or a regular expression; `outside`: modules
-    that get none in any case.
+    `wanted`: "all-linear" or a list of name endings, both within the parts with LoRA, or a regular expression, which
+    must match none of another part. `groups`: of parameters by name; `how` each is trained.
+
+    Raises:
+        ConfigError: for what matches no layer, or a layer that is not to have LoRA.
     """
     # PEFT's own matching would also reach the vision tower, which in Qwen2.5-VL shares layer names with the LM.
-    linear = [
-        name
+    linear = {
+        name: group
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and "lm_head" not in name and name not in outside
-    ]
-    part_of = family_of(model.config).part_of
-    free = [name for name in linear if part_of(name) in parts]
+        if isinstance(module, nn.Linear)
+        and name not in outside
+        and (group := groups.get(f"{name}.weight", "head")) != "head"
+    }
+    free = [name for name, group in linear.items() if how[group] == "lora"]
     ways = f"use all-linear, a list of names such as {_examples(linear)}, or a regular expression over names"
+    if "experts" in groups.values():
+        ways += "; experts are chosen by parts.experts=lora"
     if isinstance(wanted, list):
         ends = {end: [name for name in free if f".{name}".endswith(f".{end}")] for end in wanted}
         unmatched = [end for end, names in ends.items() if not names]
@@ -156,9 +209,19 @@ def _lora_targets(model: PreTrainedModel, wanted: Any, parts: set[str], outside:
                 f"lora.target_modules = {wanted!r}: {unmatched} match no linear layer that is not frozen; {ways}"
             )
         return [name for name in free if any(name in names for names in ends.values())]
-    chosen = free if wanted == "all-linear" else [name for name in linear if re.search(wanted, name)]
+    if wanted == "all-linear":
+        return free
+    chosen = [name for name in linear if re.search(wanted, name)]
     if not chosen:
         raise ConfigError(f"lora.target_modules = {wanted!r}: matches no linear layer; {ways}")
+    for name in chosen:
+        group = linear[name]
+        if how[group] != "lora":
+            count = sum(linear[other] == group for other in chosen)
+            raise ConfigError(
+                f"lora.target_modules = {wanted!r}: matches {count} layers such as {name}, but parts.{group} is "
+                f"{how[group]}; set parts.{group}=lora, or narrow the expression"
+            )
     return chosen
 
 

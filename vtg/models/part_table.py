@@ -11,8 +11,9 @@ from vtg.config.model_settings import PartsConfig
 from vtg.models.families import family_of
 from vtg.models.quantization import size_of
 
-GROUPS = ("vision", "projector", "language", "embedding", "head")
-"""Groups of parameters with a learning rate of their own; `embedding` and `head` lie in the language model."""
+GROUPS = ("vision", "projector", "language", "experts", "router", "embedding", "head")
+"""Groups of parameters with a learning rate of their own; those after `language` lie in the language model, and a model
+has those rows of the table of which it has parameters."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,12 @@ class PartRow:
 def grouped_parameters(model: Any) -> Iterator[tuple[str, str, nn.Parameter]]:
     """(group of `GROUPS`, name, parameter) of every parameter, adapters included; a tied head counts as embedding."""
     plain: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    part_of = family_of(plain.config).part_of
+    family = family_of(plain.config)
     embedding = {id(parameter) for parameter in plain.get_input_embeddings().parameters()}
     output = plain.get_output_embeddings()
     head = {id(parameter) for parameter in output.parameters()} if output is not None else set()
     for name, parameter in model.named_parameters():
-        group = part_of(name)
+        group = family.mixture_part_of(name) or family.part_of(name)
         if id(parameter) in embedding:
             group = "embedding"
         elif id(parameter) in head:
@@ -47,6 +48,8 @@ def rates(parts: PartsConfig) -> dict[str, float | None]:
         "vision": parts.vision_lr,
         "projector": parts.projector_lr,
         "language": None,
+        "experts": parts.experts_lr,
+        "router": parts.router_lr,
         "embedding": parts.embedding_lr,
         "head": parts.head_lr,
     }
@@ -58,6 +61,8 @@ def weight_decays(parts: PartsConfig) -> dict[str, float | None]:
         "vision": parts.vision_weight_decay,
         "projector": parts.projector_weight_decay,
         "language": None,
+        "experts": parts.experts_weight_decay,
+        "router": parts.router_weight_decay,
         "embedding": parts.embedding_weight_decay,
         "head": parts.head_weight_decay,
     }

@@ -61,6 +61,7 @@ class ModelFamily:
         assistant_start, turn_end: what its chat template writes around an assistant's answer.
         vision_tokens: special tokens that stand for pixels, which a model must not write.
         tower, projector, language: module names, dotted where needed. What lies in the projector is not of the tower.
+        experts, routers: module names of a mixture's, which lie in the language model; dense models have none.
         gated_tower: whether the tower's MLPs have a gate, a second matrix into their middle.
         norms_queries: whether attention norms queries and keys by head.
         processor_limits: attributes of the video processor that keep a clip within the limits when it sizes frames.
@@ -92,6 +93,8 @@ class ModelFamily:
     template_mark: str = ""
     template_options: Mapping[str, Any] = field(default_factory=dict)
     recurrent: str | None = None
+    experts: tuple[str, ...] = ("mlp.experts",)
+    routers: tuple[str, ...] = ("mlp.gate",)
 
     @property
     def needs_position_ids(self) -> bool:
@@ -110,4 +113,13 @@ class ModelFamily:
         """`vision` (the tower), `projector` or `language`: where a parameter or module lies, by its dotted name."""
         # The projector first: in Qwen-VL it is a module of the tower.
         parts = {"projector": self.projector, "vision": self.tower, "language": self.language}
-        return next(part for part, modules in parts.items() if any(f".{one}." in f".{name}." for one in modules))
+        return next(part for part, modules in parts.items() if _lies_in(name, modules))
+
+    def mixture_part_of(self, name: str) -> str | None:
+        """`experts`, `router` or None: where a parameter or module of a mixture of experts lies."""
+        parts = {"experts": self.experts, "router": self.routers}
+        return next((part for part, modules in parts.items() if _lies_in(name, modules)), None)
+
+
+def _lies_in(name: str, modules: tuple[str, ...]) -> bool:
+    return any(f".{one}." in f".{name}." for one in modules)

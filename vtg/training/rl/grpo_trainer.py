@@ -22,6 +22,7 @@ from vtg.config.rl_settings import CurriculumConfig, RolloutConfig
 from vtg.data.encoding import vision_token_ids
 from vtg.data.grounding_dataset import GroundingDataset
 from vtg.errors import ConfigError
+from vtg.models.routing import Routers
 from vtg.training.batch_log import BatchSizes
 from vtg.training.grounding_trainer import GroundingTrainer
 from vtg.training.guard import StepBatch
@@ -109,6 +110,8 @@ class VideoGRPOTrainer(ResumableRollouts):
             pad_token_id=self.pad_token_id,
             shares=shares_prompts,
         )
+        if self.aux_loss_enabled:
+            self.policy.routers = Routers(self.policy.plain)
         self.engine = ENGINES[rollout.engine](self)
         # To TRL this means: the engine gives log-probs of its own, so importance sampling must correct for them.
         self.use_vllm = self.engine.own_model

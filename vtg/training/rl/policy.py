@@ -4,6 +4,7 @@ its completions, and both counted.
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import zip_longest
 from typing import Any
@@ -24,6 +25,7 @@ from vtg.decoding.shared_prefix import (
     share_prompts,
     shared_batch,
 )
+from vtg.models.routing import Routers
 from vtg.training.rl.rollout_batch import MicroBatch
 from vtg.video.clip import Clip
 
@@ -40,6 +42,8 @@ class Policy:
         plain: the Qwen-VL model without PEFT around it.
         encodes_once: the vision tower is frozen, so a clip is encoded once a rollout.
         in_step: every forward of one rank must be one of all ranks (ZeRO-3).
+        routers: of a mixture with a router loss; None without.
+        router_loss: of the last forward with a gradient, where there are routers.
         counts: vision/encoder_calls, prompt/passes, prompt/tokens …: what proves that the prompt is paid for once.
     """
 
@@ -55,6 +59,8 @@ class Policy:
         self.in_step = is_deepspeed_zero3_enabled()
         vision = self.plain.model.visual
         self.encodes_once = not any(parameter.requires_grad for parameter in vision.parameters())
+        self.routers: Routers | None = None
+        self.router_loss: torch.Tensor | None = None
         self.counts: Counter[str] = Counter()
         # Counted at the module itself, so that no path to the vision tower goes uncounted.
         vision.register_forward_pre_hook(self._count_clips, with_kwargs=True)
@@ -93,8 +99,11 @@ class Policy:
             inputs = repeated_batch(batch.prompts, own, real, pad_token_id=self.pad_token_id)
             longest = inputs["input_ids"].shape[1] - completions.shape[1]
             inputs["labels"] = pad(labels, (longest, 0), value=-100)
-        with self.accelerator.autocast():
+        with self.routers.recorded() if self.routers else nullcontext([]) as routed, self.accelerator.autocast():
             outputs = model(**inputs, fused_lm_head=True)
+        if self.routers and routed:
+            weights = _shared_weights(batch.prompts, real) if self.shares else _repeated_weights(inputs, mask)
+            self.router_loss = self.routers.balance(routed, weights)
         entropy = outputs.entropy if outputs.entropy is not None else torch.zeros_like(outputs.log_probs)
         return outputs.log_probs[:, -completions.shape[1] :], entropy[:, -completions.shape[1] :]
 
@@ -118,6 +127,27 @@ class Policy:
         if self.args.bf16:
             return torch.bfloat16
         return torch.float16 if self.args.fp16 else self.plain.dtype
+
+
+def _shared_weights(prompts: Sequence[Prompt], real: Sequence[torch.Tensor]) -> torch.Tensor:
+    """(L,) how often each token of a `shared_batch` counts in the router loss; `real`: (n, C) of each prompt.
+
+    As it would without sharing: a prompt's tokens for each of its completions. A completion's last token, from which
+    nothing is predicted, never does.
+    """
+    parts = [
+        part
+        for prompt, own in zip(prompts, real, strict=True)
+        for part in (prompt.features["attention_mask"][:-1] * len(own), own.flatten())
+    ]
+    return torch.cat(parts)
+
+
+def _repeated_weights(inputs: Features, mask: torch.Tensor) -> torch.Tensor:
+    """The same of a `repeated_batch`, whose completions have the `mask` (rows, C)."""
+    weights, after = inputs["attention_mask"].clone(), mask.shape[1]
+    weights[:, -after - 1 : -1], weights[:, -1] = mask, 0
+    return weights.flatten()
 
 
 def _same_clip(a: Features, b: Features) -> bool:

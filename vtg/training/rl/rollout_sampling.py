@@ -249,15 +249,19 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
         compute_entropy: bool = False,
         compute_aux_loss: bool = False,
         **kwargs: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor | None, None]:
-        """Log-probs (rows, C) and entropies of the completions of `self._current_batches`."""
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """Log-probs (rows, C) and entropies of the completions of `self._current_batches`; their mean router loss."""
         completions, mask = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:]
-        outputs = []
+        outputs, router_losses = [], []
         for batch in self._current_batches:
             own, real = completions[batch.rows], mask[batch.rows]
             # Cut to the longest completion of the micro-batch: TRL pads to the longest of the whole rollout.
             length = max(1, int(real.sum(1).max()))
             results = self.policy.log_probs(model, batch, own[:, :length], real[:, :length])
             outputs.append([pad(x[:, :length], (0, logits_to_keep - length)) for x in results])
+            if compute_aux_loss:
+                assert self.policy.router_loss is not None
+                router_losses.append(self.policy.router_loss)
         logps, entropies = (torch.cat(parts) for parts in zip(*outputs, strict=True))
-        return logps, entropies if compute_entropy else None, None
+        router_loss = torch.stack(router_losses).mean() if compute_aux_loss else None
+        return logps, entropies if compute_entropy else None, router_loss

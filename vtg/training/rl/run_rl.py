@@ -161,6 +161,8 @@ def grpo_arguments(config: RLConfig) -> GRPOConfig:
     rows = prompts * group
     # ignore_data_skip: the stream resumes by itself, without replaying batches.
     more = {"per_device_train_batch_size": rows, "per_device_eval_batch_size": group, "ignore_data_skip": True}
+    # Without a number TRL takes the one of the model's config, and every mixture of experts has one.
+    more["router_aux_loss_coef"] = config.parts.router_loss or 0.0
     arguments = training_arguments(config, GRPOConfig, **given, **more)
     assert isinstance(arguments, GRPOConfig)
     return arguments

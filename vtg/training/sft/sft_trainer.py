@@ -4,6 +4,7 @@ import math
 import sys
 import time
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from vtg.data.packing import attention
 from vtg.data.workers import worker_context
 from vtg.models.loading import choose_attention
 from vtg.models.recurrence import is_recurrent
+from vtg.models.routing import Routers, token_weights
 from vtg.ranks import is_main_process
 from vtg.training.batch_log import BatchSizes
 from vtg.training.grounding_trainer import GroundingTrainer
@@ -54,18 +56,23 @@ class SFTTrainer(GroundingTrainer):
         self.batches, self._kernel = batches, attention
         self.counts: Counter[str] = Counter()
         self.sizes = BatchSizes()
+        self.routing = Routers(self.model) if self.parts.parts.router_loss else None
+        self.router_losses: list[torch.Tensor] = []  # of micro-batches since the last log entry
         self.begin_interval()
         self.model_accepts_loss_kwargs = True  # num_items_in_batch reaches compute_loss, which divides by it
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Mean cross-entropy over the answer tokens of the whole accumulated batch, on all ranks."""
+        """Mean cross-entropy over the answer tokens of the whole accumulated batch, on all ranks; with
+        `parts.router_loss` also the mean over them of the router loss of their micro-batch, times that.
+        """
         self.parts.report.add(inputs.pop("skipped"))
         del inputs["rows"]
         counts = inputs.pop("counts")
         self.counts += counts
         self.sizes.add(counts["samples"])
+        weights = token_weights(inputs) if self.routing else None
         inputs = self._attention(model, inputs)
         labels = inputs.pop("labels")[:, 1:]
         # Only positions that predict an answer token are projected to the vocabulary: in float32 the logits of one
@@ -73,7 +80,8 @@ class SFTTrainer(GroundingTrainer):
         keep = (labels != IGNORE_INDEX).any(0).nonzero()[:, 0]
         # A stand-in has no labels, but must run forward and backward as other ranks do, or they wait for its gradients.
         keep = keep if len(keep) else torch.zeros(1, dtype=torch.long, device=labels.device)
-        outputs = model(**inputs, logits_to_keep=keep, use_cache=False)
+        with self.routing.recorded() if self.routing else nullcontext([]) as routed:
+            outputs = model(**inputs, logits_to_keep=keep, use_cache=False)
         targets = labels[:, keep].flatten()
         total = cross_entropy(
             outputs.logits.float().flatten(0, 1),
@@ -82,11 +90,21 @@ class SFTTrainer(GroundingTrainer):
             reduction="sum",
             label_smoothing=self.args.label_smoothing_factor,
         )
+        if self.routing and weights is not None:
+            total = total + self._router_loss(self.routing.balance(routed, weights), targets)
         items = num_items_in_batch if num_items_in_batch is not None else (targets != IGNORE_INDEX).sum()
         loss = total / max(1, int(items))
         if num_items_in_batch is not None and self.args.average_tokens_across_devices:
             loss = loss * self.accelerator.num_processes  # gradients are averaged over ranks, the count is their sum
         return (loss, outputs) if return_outputs else loss
+
+    def _router_loss(self, balance: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The router loss of a micro-batch, once for each of its answer tokens: divided by all of them, as the
+        cross-entropy is, what accumulation and ranks add up to is a mean. (transformers adds the whole of every
+        micro-batch, and so more of it the more are accumulated.)
+        """
+        self.router_losses.append(balance.detach())
+        return float(self.parts.parts.router_loss or 0) * (targets != IGNORE_INDEX).sum() * balance
 
     def step_batch(self, inputs: dict[str, Any]) -> StepBatch:
         return StepBatch(tuple(inputs["rows"]), inputs["input_ids"].numel())
@@ -169,6 +187,11 @@ class SFTTrainer(GroundingTrainer):
             clips = {name: count for name, count in sorted(self.counts.items()) if name not in BATCH_COUNTS}
             logs |= {f"clips/{name}": float(count) for name, count in clips.items()}
             self.counts.clear()
+            if self.routing:
+                own = torch.stack(self.router_losses or [torch.zeros((), device=self.args.device)]).mean()
+                gathered: Any = self.accelerator.gather(own[None])
+                logs["router_loss"] = float(gathered.mean())
+                self.router_losses.clear()
         super().log(logs, start_time)
 
     def _batch_statistics(self) -> dict[str, float]:
