@@ -27,7 +27,7 @@ from vtg.decoding.sampling import sample
 from vtg.decoding.shared_prefix import Prompt, encode_video, plain_model, share_prompts
 from vtg.evaluation.generate import generate
 from vtg.memory.estimate import estimate
-from vtg.memory.parameters import Shape
+from vtg.memory.shape import Shape
 from vtg.memory.training_load import Batch
 from vtg.memory.workload import Workload
 from vtg.models.adapting import prepare_training

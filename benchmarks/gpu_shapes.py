@@ -21,8 +21,9 @@ from vtg.config.task_settings import TaskConfig
 from vtg.data.grounding_dataset import GroundingDataset, GroundingItem
 from vtg.demo.tiny_model import TINY_QWEN3_VL
 from vtg.memory.estimate import MemoryEstimate
-from vtg.memory.parameters import ParameterCounts, Shape, count
+from vtg.memory.parameters import ParameterCounts, count
 from vtg.memory.published_shapes import published_config
+from vtg.memory.shape import Shape
 from vtg.tasks.span_task import SpanTask
 from vtg.video.clip import Clip
 from vtg.video.video_window import VideoWindow

@@ -20,7 +20,7 @@ from vtg.data.training_collator import TrainingCollator
 from vtg.decoding.shared_prefix import encode_video, plain_model
 from vtg.errors import RunError
 from vtg.memory.estimate import estimate
-from vtg.memory.parameters import Shape
+from vtg.memory.shape import Shape
 from vtg.memory.training_load import Batch
 from vtg.memory.workload import Workload
 from vtg.models.adapting import prepare_training

@@ -1,4 +1,6 @@
-"""Measures what training takes, in bytes of live tensors: `python memory_cases.py` prints measured beside predicted.
+"""Measures what training takes, in bytes of live tensors, beside what is predicted.
+
+    PYTHONPATH=tests python tests/memory/memory_cases.py [words in the name of cases]
 
 As a program every case runs in a process of its own, and the growth of its resident memory stands beside: more than
 live tensors, for the allocator keeps what it freed.
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tiny_models import save_tiny
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -28,6 +31,8 @@ LARGER = ("video.min_pixels=16384", "video.max_pixels=16384", "video.total_pixel
 HALF = ("trainer.bf16=true", "model.dtype=bfloat16")
 CHECKPOINTED = ("trainer.gradient_checkpointing=true",)
 FULL = ("lora=none",)
+QLORA = ("lora=qlora",)
+EIGHT_BITS = ("model.quantization=8bit",)
 
 CASES: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "tiny, LoRA": ("tiny", 8, ()),
@@ -46,8 +51,29 @@ CASES: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "66 M, LoRA on the tower too": ("medium", 2, ("parts.vision=lora", "parts.projector=lora")),
     "66 M, LoRA, packed": ("medium", 4, ("batching.packing=true",)),
     "66 M, LoRA, eager attention": ("medium", 2, ("model.attention=eager",)),
+    "tiny Qwen3.5, LoRA": ("qwen3_5", 4, ()),
+    "tiny Qwen3.5, full": ("qwen3_5", 4, FULL),
+    "tiny Qwen3.5, LoRA, checkpointing": ("qwen3_5", 4, CHECKPOINTED),
+    "tiny Qwen3.5 with experts, LoRA": ("qwen3_5_moe", 4, ()),
+    "tiny Qwen3.5 with experts, LoRA, checkpointing": ("qwen3_5_moe", 4, CHECKPOINTED),
+    "tiny Qwen3-VL with experts, LoRA": ("qwen3_vl_moe", 4, ()),
+    "tiny Qwen3-VL with experts, full": ("qwen3_vl_moe", 4, FULL),
+    "tiny Qwen2.5-VL, LoRA": ("qwen2_5_vl", 4, ()),
+    "Qwen3.5 of 14 M, LoRA": ("larger qwen3_5", 2, ()),
+    "Qwen3.5 of 14 M, LoRA, checkpointing": ("larger qwen3_5", 2, CHECKPOINTED),
+    "Qwen3.5 of 14 M, LoRA, bf16, checkpointing": ("larger qwen3_5", 2, (*HALF, *CHECKPOINTED)),
+    "Qwen3.5 of 14 M, LoRA, packed": ("larger qwen3_5", 4, ("batching.packing=true",)),
+    "Qwen3.5 of 14 M, full": ("larger qwen3_5", 2, FULL),
+    "Qwen3.5 with experts, larger, LoRA": ("larger qwen3_5_moe", 2, ()),
+    "Qwen3.5 with experts, larger, LoRA, bf16, checkpointing": ("larger qwen3_5_moe", 2, (*HALF, *CHECKPOINTED)),
+    "Qwen3-VL with experts, larger, LoRA": ("larger qwen3_vl_moe", 2, ()),
+    "Qwen3-VL with experts, larger, LoRA, bf16, checkpointing": ("larger qwen3_vl_moe", 2, (*HALF, *CHECKPOINTED)),
+    "66 M, QLoRA": ("medium", 2, QLORA),
+    "66 M, QLoRA, checkpointing": ("medium", 2, (*QLORA, *CHECKPOINTED)),
+    "66 M, 8 bit, LoRA": ("medium", 2, EIGHT_BITS),
+    "66 M, LoRA and a full projector": ("medium", 2, ("parts.projector=full",)),
 }
-"""Name → model, batch size, overrides."""
+"""Name → model, batch size, overrides. Models: `tiny`, `medium`, types of `tiny_models.BUILDERS`, these made larger."""
 
 
 class LiveBytes(TorchDispatchMode):
@@ -107,6 +133,42 @@ def build_medium(folder: Path) -> Path:
     return folder
 
 
+def build_larger(model_type: str, folder: Path) -> Path:
+    """A random model of a family, wider and deeper than its tiny one, so that activations outweigh the rest."""
+    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+
+    save_tiny(model_type, folder)
+    config = AutoConfig.from_pretrained(folder)
+    text = config.text_config
+    text.hidden_size = config.vision_config.out_hidden_size = 256
+    text.num_hidden_layers, text.intermediate_size = 8, 768
+    text.num_attention_heads, text.num_key_value_heads, text.head_dim = 8, 2, 32
+    if model_type.startswith("qwen3_5"):
+        text.layer_types = (["linear_attention"] * 3 + ["full_attention"]) * 2
+        text.linear_num_key_heads, text.linear_num_value_heads = 4, 8
+        text.linear_key_head_dim = text.linear_value_head_dim = 32
+    if "moe" in model_type:
+        text.num_experts, text.num_experts_per_tok, text.moe_intermediate_size = 16, 4, 192
+        if model_type == "qwen3_5_moe":
+            text.shared_expert_intermediate_size = 192
+    torch.manual_seed(0)
+    AutoModelForImageTextToText.from_config(config).save_pretrained(folder)
+    AutoProcessor.from_pretrained(folder).save_pretrained(folder)
+    return folder
+
+
+def build(model: str, folder: Path) -> str:
+    """What `model.path` is for a model of `CASES`, built in `folder` where it does not come with the package."""
+    if model == "tiny" or folder.is_dir():
+        return "tiny" if model == "tiny" else str(folder)
+    if model == "medium":
+        return str(build_medium(folder))
+    if model.startswith("larger "):
+        return str(build_larger(model.removeprefix("larger "), folder))
+    save_tiny(model, folder)
+    return str(folder)
+
+
 def measure(words: list[str]) -> tuple[int, int, int]:
     """Bytes of a training's peak as measured and as predicted, and those of both that are weights and optimizer."""
     from vtg.memory.estimate import estimate
@@ -151,7 +213,8 @@ def measure(words: list[str]) -> tuple[int, int, int]:
         sft.train(config)
     finally:
         sft.TrainingRun = before
-    counts = count(empty_model(config.model.path, Workload(config).weights_dtype(gpu=False)), config.parts, config.lora)
+    empty = empty_model(config.model.path, Workload(config).weights_dtype(gpu=False))
+    counts = count(empty, config.parts, config.lora, quantization=config.model.quantization)
     setup = replace(Workload(config).training_setup(gpu=False, ranks=1), attention=config.model.attention)
     told = max((estimate(counts, batch, setup) for batch in shapes), key=lambda one: one.training_bytes)
     return found[0], told.training_bytes, told.weights_bytes + told.optimizer_bytes
@@ -171,14 +234,14 @@ def overrides(model: str, batch: int, more: tuple[str, ...], data: Path, out: Pa
         "trainer.save_strategy=no",
         "trainer.report_to=none",
         "trainer.use_cpu=true",
-        *(() if model == "tiny" else LARGER),
+        *(LARGER if "medium" in Path(model).name else ()),
         *more,
     ]
 
 
 def main() -> None:
-    """One case, named by its overrides, as JSON; or all of them as a table."""
-    if len(sys.argv) > 1:
+    """One case, by its overrides, as JSON; or a table of all, or of those whose names hold a word."""
+    if len(sys.argv) > 2:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         found = measure(sys.argv[1:])
         print(json.dumps([*found, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024]))
@@ -187,7 +250,6 @@ def main() -> None:
     from vtg.demo.demo_dataset import ensure_demo
 
     with tempfile.TemporaryDirectory() as folder:
-        medium = build_medium(Path(folder) / "medium")
         data = ensure_demo(Path(folder) / "data", DemoConfig(train_videos=6, val_videos=1, test_videos=1, seed=3))
         print(
             "| case | measured MB | predicted MB | error | of activations and gradients | resident MB |\n"
@@ -195,7 +257,9 @@ def main() -> None:
             + "|"
         )
         for at, (name, (model, batch, more)) in enumerate(CASES.items()):
-            path = str(medium) if model == "medium" else model
+            if sys.argv[1:] and sys.argv[1] not in name:
+                continue
+            path = build(model, Path(folder) / model.replace(" ", "_"))
             words = overrides(path, batch, more, data, Path(folder) / f"run{at}")
             command = [sys.executable, __file__, *words]
             done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=True, cwd=ROOT)

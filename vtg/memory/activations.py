@@ -1,8 +1,8 @@
 """The bytes that a forward and backward pass, and generation, make besides weights; formulas as in `estimate`."""
 
-from dataclasses import dataclass
-
-from vtg.memory.parameters import ParameterCounts, Shape
+from vtg.memory.layer_bytes import NumberSizes, kept_bytes, prefill_bytes, state_bytes, work_bytes
+from vtg.memory.parameters import ParameterCounts
+from vtg.memory.shape import Shape
 from vtg.memory.training_load import Batch, TrainingSetup
 
 # merge_size 2: the projector makes one token of 2 x 2 patches, in both families.
@@ -14,41 +14,25 @@ PIXEL_BYTES = 4
 FUSED_POSITIONS, FUSED_VOCABULARY = 4096, 32768
 
 
-@dataclass(frozen=True)
-class _NumberSizes:
-    """Bytes of an element of the residual stream and of the arithmetic; whether linear layers copy their inputs."""
-
-    stream: int
-    each: int
-    copies: bool
-
-    @classmethod
-    def of(cls, counts: ParameterCounts, setup: TrainingSetup) -> "_NumberSizes":
-        own = 2 if setup.stage else counts.dtype.itemsize
-        each = 2 if setup.mixed else own
-        return cls(own, each, setup.mixed and (counts.rank > 0 or own != each))
-
-
 def training_work(counts: ParameterCounts, setup: TrainingSetup, batch: Batch, gradients: int) -> int:
     """The peak of gradients and of what one forward and backward pass holds, in bytes."""
-    shape, size = counts.shape, _NumberSizes.of(counts, setup)
+    shape, size = counts.shape, NumberSizes.of(counts, setup)
     patches = batch.vision_tokens * PATCHES_PER_TOKEN
     pixels = patches * shape.patch_numbers * PIXEL_BYTES
     rows, length = _sequences(batch)
     tokens = rows * length
-    layer = _layer_bytes(counts, setup, size, batch, length)
-    copied = 4 * shape.mlp + 8 * shape.hidden if size.copies else 0
-    in_work = tokens * (size.each * shape.mlp + 4 * size.stream * shape.hidden + copied)
+    layers = kept_bytes(counts, setup, size, batch, length)
+    in_work = tokens * work_bytes(shape, size)
     loss = _loss_bytes(shape, setup, batch)
     if setup.gradient_checkpointing:
         kept = tokens * shape.layers * size.stream * shape.hidden
         # Gradients grow as layer inputs are freed, so only what they exceed those by adds to the peak.
         later = 0 if setup.accumulates else max(0, gradients - kept)
-        in_work += tokens * layer + later
+        in_work += tokens * layers.largest + later
         mask = _mask_bytes(batch, length, size.each, 1)
     else:
-        kept = tokens * shape.layers * layer
-        mask = _mask_bytes(batch, length, size.each, shape.layers)
+        kept = tokens * layers.kept
+        mask = _mask_bytes(batch, length, size.each, shape.attention_layers)
     casts = 0  # autocast's copies of float32 weights: kept for the backward pass, with checkpointing for the forward's
     if setup.mixed and counts.dtype.itemsize == 4:
         casts = 2 * (counts.parameters if counts.rank else counts.trained_parameters)
@@ -75,29 +59,6 @@ def _sequences(batch: Batch) -> tuple[int, int]:
     return batch.rows * batch.generations, batch.length + batch.completion
 
 
-def _layer_bytes(counts: ParameterCounts, setup: TrainingSetup, size: _NumberSizes, batch: Batch, length: int) -> int:
-    """What a decoder layer saves for its backward pass, bytes a token."""
-    shape, s, e = counts.shape, size.stream, size.each
-    h, q, k = shape.hidden, shape.queries, shape.keys
-    in_full = "language" in counts.full_parts
-    total = 8 * h + (5 * e * h if size.copies else 2 * s * h)
-    if shape.norms_queries:
-        total += 4 * (q + k) + (e * (q + k) if in_full else 0)
-    is_shared = batch.generations > 0 and batch.shared
-    # transformers uses SDPA's grouped keys without a mask alone: with one it repeats them to the number of query heads.
-    repeats = (batch.masked or batch.packed or is_shared) and setup.attention != "flash_attention_2"
-    total += e * (2 * q + 2 * (q if repeats else k)) + 4 * shape.heads
-    if is_shared:
-        total += e * (2 * k + q)  # the prompt's own, and the pieces put together
-    if counts.rank:
-        total += 7 * e * counts.rank + (e * q if size.copies else 0)
-    if in_full:
-        total += 2 * s * h
-    if setup.attention == "eager":
-        total += length * shape.heads * (4 + (e if e < 4 else 0))
-    return total + 4 * e * shape.mlp
-
-
 def _mask_bytes(batch: Batch, length: int, each: int, layers: int) -> int:
     if batch.generations and batch.shared:
         own = batch.generations * batch.completion
@@ -115,7 +76,7 @@ def _loss_bytes(shape: Shape, setup: TrainingSetup, batch: Batch) -> int:
     return 12 * batch.logits * shape.vocabulary
 
 
-def _tower_bytes(counts: ParameterCounts, setup: TrainingSetup, size: _NumberSizes, patches: int) -> tuple[int, int]:
+def _tower_bytes(counts: ParameterCounts, setup: TrainingSetup, size: NumberSizes, patches: int) -> tuple[int, int]:
     """Peak of the vision tower and its projections, and what of it is saved for the backward pass."""
     shape, s, e = counts.shape, size.stream, size.each
     d, j = shape.tower, shape.tower_mlp
@@ -135,20 +96,21 @@ def _tower_bytes(counts: ParameterCounts, setup: TrainingSetup, size: _NumberSiz
 
 def generation_work(counts: ParameterCounts, setup: TrainingSetup, batch: Batch) -> int:
     """Peak bytes of the KV cache, the prefill and the logits while answers are generated."""
-    shape, size = counts.shape, _NumberSizes.of(counts, setup)
-    s, e = size.stream, size.stream
+    shape, size = counts.shape, NumberSizes.of(counts, setup)
+    e = size.stream
     copies = max(batch.generations, 1)
-    cache = batch.rows * copies * (batch.length + batch.completion) * shape.layers * 2 * shape.keys * e
-    one_layer = cache // shape.layers  # a layer's cache grows by concatenation: old and new are there at once
-    together = 1 if batch.generations and batch.shared else batch.rows * copies
-    # Answers are generated without autocast: the adapters of a half-precision model compute in float32 beside it (which
-    # explains 8 of the 43 GB that an H200 took for 8 prompts of 12,500 tokens).
-    copied = 8 * shape.mlp if counts.rank and e < 4 and not setup.stage else 0
-    a_token = 2 * e * shape.mlp + 6 * s * shape.hidden + e * 2 * (shape.queries + shape.keys) + copied
+    sequences = batch.rows * copies
+    one_layer = sequences * (batch.length + batch.completion) * 2 * shape.keys * e
+    # A layer's cache grows by concatenation: old and new are there at once.
+    cache = one_layer * shape.attention_layers
+    if shape.recurrence:
+        cache += sequences * shape.recurrence.layers * state_bytes(shape.recurrence, e)
+    together = 1 if batch.generations and batch.shared else sequences
+    a_token = prefill_bytes(counts, setup, size)
     patches = batch.vision_tokens * PATCHES_PER_TOKEN
     # An evaluation's pixels stay with its batch; a rollout's are let go once they are encoded.
     pixels = 0 if batch.generations else patches * shape.patch_numbers * e
     forward = together * batch.length * a_token + pixels
     tower = _tower_bytes(counts, setup, size, patches)[0] + patches * shape.patch_numbers * (PIXEL_BYTES + e)
-    logits = batch.rows * copies * shape.vocabulary * 12
+    logits = sequences * shape.vocabulary * 12
     return max(tower, cache + max(forward, one_layer) + logits)

@@ -15,6 +15,8 @@ micro-batch, padding included; s, e bytes of a number of the residual stream and
   linear layers read (5eH where adapters or autocast copy it for each), 4(Q+K) of the norms of queries and keys,
   e(2Q+2K) + 4a of attention (K counts as Q where there is a mask, eH more with adapters that copy), 4eI of the MLP, 7er
   of adapters of rank r; and where norms are trained too 2sH + e(Q+K). Eager attention: L a (4+e) more for rows of L.
+- Gated DeltaNet layers and mixtures of experts: `vtg.memory.layer_bytes`. Weights of all experts count, quantized ones
+  by their bits.
 - All N layers of it; with gradient checkpointing N times sH and one layer. And what a layer makes meanwhile: eI + 4sH
   (4I + 8H more where it copies), or the logits. Under autocast float32 weights that learn are copied, 2 bytes each.
 - A mask, where padded rows or packed ones need it: L² a row, 1 byte, and e for every layer that keeps it.
@@ -24,7 +26,8 @@ micro-batch, padding included; s, e bytes of a number of the residual stream and
 - Vision, a patch (four a token, in pixels 3 x 2 x 16² numbers of 4 bytes): frozen, the one layer in work,
   (s + 4e + 28) D or (2s + e + 4) D + 2eJ (D its width, J its MLP's), and s of the projections; trained, e(11D + 2J) for
   every layer, once with checkpointing and sD for the others. A frozen tower is done before the language model starts.
-- Generation: keys and values, 2eKN a token of prompt and answer; the prompt's own forward, 2eI + 6sH + e(2Q+2K) each,
+- Generation: keys and values, 2eK a token of prompt and answer for each layer of attention, and the state of recurrent
+  ones; the prompt's own forward, 2eI + 6sH + e(2Q+2K) each,
   8I more with float32 adapters on half-precision weights, and the pixels of an evaluation.
 - GRPO: one sequence of P + GR tokens a prompt (P tokens, G completions of R), keys and values of attention repeated to
   Q twice; without sharing G rows of P + R. Its rollouts hold the cache of G (P + R) tokens for every prompt.

@@ -1,63 +1,19 @@
-"""Parameters of a model, adapters included, counted on PyTorch's meta device, and the sizes in its config."""
+"""Parameters of a model, adapters included, counted on PyTorch's meta device."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 
 from vtg.config.model_settings import LoraConfig, PartsConfig
-from vtg.errors import ConfigError
 from vtg.memory.published_shapes import published_config
+from vtg.memory.shape import Shape
 from vtg.models.adapting import prepare_training
 from vtg.models.checkpoint import check_model_type, resolve_base
 from vtg.models.families import family_of
 from vtg.models.hub import find_model
 from vtg.models.loading import Model
 from vtg.models.quantization import quantized_bytes
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Sizes from a model's config: widths of the language model, `tower_`: of the vision tower."""
-
-    hidden: int
-    queries: int
-    keys: int
-    heads: int
-    mlp: int
-    layers: int
-    vocabulary: int
-    norms_queries: bool
-    tied: bool
-    tower: int
-    tower_mlp: int
-    tower_layers: int
-    patch_numbers: int
-    projections: int
-
-    @classmethod
-    def of(cls, config: Any) -> "Shape":
-        text, vision = config.text_config, config.vision_config
-        # Qwen2.5-VL's config has no head_dim: there it is the hidden size by heads, in Qwen3-VL it is not.
-        head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-        family = family_of(config)
-        return cls(
-            hidden=text.hidden_size,
-            queries=text.num_attention_heads * head,
-            keys=text.num_key_value_heads * head,
-            heads=text.num_attention_heads,
-            mlp=text.intermediate_size,
-            layers=text.num_hidden_layers,
-            vocabulary=text.vocab_size,
-            norms_queries=family.norms_queries,
-            tied=bool(config.tie_word_embeddings),
-            tower=vision.hidden_size,
-            tower_mlp=vision.intermediate_size * (2 if family.gated_tower else 1),
-            tower_layers=vision.depth,
-            patch_numbers=3 * vision.temporal_patch_size * vision.patch_size**2,
-            projections=1 + len(getattr(vision, "deepstack_visual_indexes", None) or ()),
-        )
 
 
 @dataclass(frozen=True)
@@ -98,11 +54,6 @@ def empty_model(path: str, dtype: torch.dtype) -> PreTrainedModel:
         return AutoModelForImageTextToText.from_config(config, dtype=dtype, trust_remote_code=False)
 
 
-def is_known(model: PreTrainedModel) -> bool:
-    """Whether the estimate knows what all layers of this model keep."""
-    return family_of(model.config).recurrent is None
-
-
 def count(
     model: PreTrainedModel, parts: PartsConfig, lora: LoraConfig, *, quantization: str = "none"
 ) -> ParameterCounts:
@@ -112,17 +63,10 @@ def count(
         model: not quantized; its bytes are counted as `quantization` (`model.quantization`) makes them.
 
     Raises:
-        ConfigError: if nothing would be trained, or for a family whose layers the estimate does not know.
+        ConfigError: if nothing would be trained.
     """
-    family = family_of(model.config)
-    if not is_known(model):
-        raise ConfigError(
-            f"model.path = {model.name_or_path!r}: the memory of {family.title} is not estimated, for its recurrent "
-            "layers keep other activations than attention does; measure it in a run of a few steps "
-            "(trainer.max_steps=3)"
-        )
     shape, dtype = Shape.of(model.config), model.dtype
-    part_of = family.part_of
+    part_of = family_of(model.config).part_of
     packed = quantized_bytes(quantization, model)
     built: Model = prepare_training(model, parts, lora)
     named = list(built.named_parameters())

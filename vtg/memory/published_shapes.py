@@ -2,7 +2,14 @@
 
 from typing import Any, NamedTuple
 
-from transformers import PretrainedConfig, Qwen2_5_VLConfig, Qwen3_5Config, Qwen3_5MoeConfig, Qwen3VLConfig
+from transformers import (
+    PretrainedConfig,
+    Qwen2_5_VLConfig,
+    Qwen3_5Config,
+    Qwen3_5MoeConfig,
+    Qwen3VLConfig,
+    Qwen3VLMoeConfig,
+)
 
 
 class Tower(NamedTuple):
@@ -48,6 +55,17 @@ def _qwen3_vl(*, hidden: int, ffn: int, layers: int, heads: int, tied: bool, tow
         "vision_config": _vision(tower, hidden) | {"deepstack_visual_indexes": list(tower.deepstack)},
         "tie_word_embeddings": tied,
     }
+
+
+def _qwen3_vl_experts(*, hidden: int, ffn: int, expert: int, layers: int, heads: int) -> dict[str, Any]:
+    config = _qwen3_vl(hidden=hidden, ffn=ffn, layers=layers, heads=heads, tied=False, tower=_LARGE_TOWER)
+    config["text_config"] |= {
+        "num_key_value_heads": 4,
+        "num_experts": 128,
+        "num_experts_per_tok": 8,
+        "moe_intermediate_size": expert,
+    }
+    return config
 
 
 def _qwen2_5_vl(
@@ -152,6 +170,14 @@ PUBLISHED_CONFIGS: dict[str, tuple[type[PretrainedConfig], dict[str, Any]]] = {
     "Qwen/Qwen3-VL-32B-Instruct": (
         Qwen3VLConfig,
         _qwen3_vl(hidden=5120, ffn=25600, layers=64, heads=64, tied=False, tower=_LARGE_TOWER),
+    ),
+    "Qwen/Qwen3-VL-30B-A3B-Instruct": (
+        Qwen3VLMoeConfig,
+        _qwen3_vl_experts(hidden=2048, ffn=6144, expert=768, layers=48, heads=32),
+    ),
+    "Qwen/Qwen3-VL-235B-A22B-Instruct": (
+        Qwen3VLMoeConfig,
+        _qwen3_vl_experts(hidden=4096, ffn=12288, expert=1536, layers=94, heads=64),
     ),
     "Qwen/Qwen2.5-VL-3B-Instruct": (
         Qwen2_5_VLConfig,
