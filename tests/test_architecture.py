@@ -48,6 +48,11 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.errors", "vtg.annotations.raw_rows", "vtg.annotations.row_checks", "vtg.annotations.target",
         "vtg.annotations.sample", "vtg.video",
     ),
+    "vtg.annotations.sources": ("vtg.annotations.raw_rows", "vtg.annotations.row_checks"),
+    "vtg.annotations.conversion": (
+        "vtg.errors", "vtg.storage", "vtg.progress_bar", "vtg.annotations.row_checks", "vtg.annotations.row_decoder",
+        "vtg.annotations.sources",
+    ),
     "vtg.annotations.formats": (
         "vtg.errors", "vtg.storage", "vtg.annotations.raw_rows", "vtg.annotations.target", "vtg.annotations.sample",
         "vtg.video",
@@ -171,7 +176,18 @@ BELOW: dict[str, tuple[str, ...]] = {
 """Room → the rooms it may import from, itself aside. Listed bottom first: a room may name only rooms above
 its own line. Modules directly in vtg/ that are not listed are commands, and may import anything but each other."""
 
-COMMANDS_WITHOUT_TORCH = ("validate", "inspect", "evaluate", "report", "export", "entry", "config.load", "sft", "rl")
+COMMANDS_WITHOUT_TORCH = (
+    "validate",
+    "convert",
+    "inspect",
+    "evaluate",
+    "report",
+    "export",
+    "entry",
+    "config.load",
+    "sft",
+    "rl",
+)
 PRIMARY: dict[str, type] = {"sft": SFTConfig, "doctor": DoctorConfig, "predict": PredictConfig, "rl": RLConfig}
 """The schema of a primary config. All groups are parts of RLConfig."""
 

@@ -16,6 +16,7 @@ COMMANDS = {
     "export": "a checkpoint as a plain Hugging Face model, its adapter merged",
     "doctor": "what a model will read of a data set, what it costs, and what is wrong",
     "inspect": "what is in a video or an annotation file",
+    "convert": "annotations as benchmarks publish them, as JSONL rows",
     "validate": "every problem of annotation files, by line",
 }
 """The modules of this package that are commands, and what each does."""

@@ -169,7 +169,7 @@ def _array_rows(file: BinaryIO, line: int) -> Iterator[tuple[int, bytes]]:
             yield line, COMMA
         if closes:
             break
-        while (end := _row_end(buffer, position)) is None:
+        while (end := row_end(buffer, position)) is None:
             pending = len(buffer) - position
             # As much again each time: the row is searched anew from its start, which equal steps would make quadratic.
             more = file.read(max(CHUNK_BYTES, pending)) if pending < MAX_ROW_BYTES else b""
@@ -230,7 +230,7 @@ def _past_row(file: BinaryIO, buffer: bytes, position: int) -> tuple[bytes, int,
             buffer, at, begin = buffer[at:] + more, 0, 0
 
 
-def _row_end(buffer: bytes, position: int) -> int | None:
+def row_end(buffer: bytes, position: int) -> int | None:
     """Where the array element that starts at `position` ends; None if it is not all in the buffer."""
     if flat := _FLAT_OBJECT.match(buffer, position):
         return flat.end()

@@ -1,0 +1,265 @@
+"""`python -m vtg.convert`: what is written, what is told, and which code it exits with."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from vtg import convert, validate
+
+CAPTIONS = {
+    "v_1": {"duration": 20.0, "timestamps": [[0, 5], [4, 30.5], [7, 6]], "sentences": ["one", " two  words ", "three"]},
+    "v_2": {"duration": 9.5, "timestamps": [[1, 2]], "sentences": ["four"]},
+}
+
+
+@pytest.fixture
+def captions(tmp_path: Path) -> str:
+    path = tmp_path / "captions.json"
+    path.write_text(json.dumps(CAPTIONS, indent=1))
+    return str(path)
+
+
+def converted(*words: str, out: Path) -> list[dict]:
+    convert.main([*words, "-o", str(out)])
+    return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+
+
+def write(path: Path, content: str, encoding: str = "utf-8") -> str:
+    path.write_bytes(content.encode(encoding))
+    return str(path)
+
+
+def test_every_change_and_every_dropped_row_is_told_with_its_place_and_value(captions, tmp_path, capsys):
+    out = tmp_path / "out.jsonl"
+    assert convert.main([captions, "-o", str(out), "--max-dropped", "0.25"]) == 0
+    printed = capsys.readouterr().out
+    assert f"{captions}: captions (told by how it begins: an object of objects with 'duration'" in printed
+    assert "4 rows read, 3 written, 1 dropped (25.00%)" in printed
+    assert f"{captions}:2: [4, 30.5] → [4, 20]" in printed
+    assert f"{captions}:2: ' two  words '" in printed
+    assert f"{captions}:2: v_1: timestamp [7, 6] ends before it starts: 'three'" in printed
+    assert f"wrote 3 rows to {out}" in printed
+    assert validate.main([str(out)]) == 0
+
+
+def test_more_dropped_than_the_share_exits_with_one_and_keeps_the_good_rows(captions, tmp_path, capsys):
+    rows = converted(captions, out=tmp_path / "out.jsonl")
+    assert [row["sentence"] for row in rows] == ["one", "two words", "four"]
+    assert convert.main([captions, "-o", str(tmp_path / "out.jsonl")]) == 1
+    assert (
+        f"vtg.convert: error: {captions}: 25.0% of 4 rows are dropped, most for timestamp-reversed; more than "
+        "--max-dropped 0.05; is it in the form 'captions'? --list names the forms\n"
+    ) in capsys.readouterr().err
+
+
+def test_half_a_file_is_named_with_its_line_and_the_rows_before_are_kept(captions, tmp_path, capsys):
+    half = write(tmp_path / "half.json", Path(captions).read_text()[:-40])
+    out = tmp_path / "out.jsonl"
+    assert convert.main(["captions", half, "-o", str(out), "--max-dropped", "1"]) == 1
+    assert len(out.read_text().splitlines()) == 2
+    error = capsys.readouterr().err
+    assert (
+        f"{half}:" in error
+        and "ends in the middle (cut off?); fetch it again (the rows before it are written)" in error
+    )
+
+
+def test_where_no_row_can_be_made_the_old_file_stays(tmp_path, capsys):
+    out = tmp_path / "out.jsonl"
+    out.write_text("old\n")
+    bad = write(tmp_path / "bad.txt", "A1 5 1##no\n")
+    assert convert.main([bad, "-o", str(out)]) == 1
+    assert out.read_text() == "old\n"
+    assert f"wrote nothing to {out}" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.txt", "out.jsonl"]
+
+
+def test_two_durations_of_one_video_are_a_failure_that_names_both(tmp_path, capsys):
+    row = {"qid": 1, "query": "q", "vid": "a", "duration": 20, "relevant_windows": [[1, 2]]}
+    rows = [row, row | {"qid": 2, "duration": 20.4}, row | {"qid": 3, "duration": 60}, row | {"qid": 4, "vid": "b"}]
+    path = write(tmp_path / "q.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    out = tmp_path / "out.jsonl"
+    assert convert.main([path, "-o", str(out), "--max-dropped", "1"]) == 1
+    shown = capsys.readouterr()
+    assert f"{path}:3: a lasts 60 s here and 20 s at {path}:1; 1 rows with a second duration are dropped" in shown.err
+    assert f"{path}:2: a lasts 20.4 s here and 20 s at {path}:1" in shown.out  # rounding: told, and kept
+    assert [json.loads(line)["qid"] for line in out.read_text().splitlines()] == [1, 2, 4]
+
+
+def test_durations_that_contradict_those_of_a_table_are_a_failure(captions, tmp_path, capsys):
+    table = write(tmp_path / "lengths.csv", "video,duration\nv_1.mp4,200\nv_2.mp4,9.6\n")
+    assert convert.main([captions, "--durations", table, "-o", str(tmp_path / "o.jsonl"), "--max-dropped", "1"]) == 1
+    assert f"v_1 lasts 20 s here and 200 s at {table}:2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("table", "name"),
+    [
+        ("video,length\nA1.mp4,10\n", "a.csv"),
+        ("A1\t10\n", "a.tsv"),
+        ("A1 10.0\n", "a.txt"),
+        ('{"A1": 10}', "a.json"),
+        ('{"A1": {"duration": 10, "x": []}}', "b.json"),
+        ('{"vid": "A1", "duration": "10"}\n{"vid": "B", "duration": 3}\n', "a.jsonl"),
+    ],
+)
+def test_durations_come_from_tables_of_any_form(table, name, tmp_path):
+    sta = write(tmp_path / "sta.txt", "A1 1 12##he sits\n")
+    told = write(tmp_path / name, table)
+    assert converted(sta, "--durations", told, out=tmp_path / "out.jsonl")[0]["timestamp"] == [1.0, 10.0]
+
+
+def test_rows_without_a_known_duration_are_written_and_told(tmp_path, capsys):
+    sta = write(tmp_path / "sta.txt", "A1 1 12##he sits\n")
+    assert converted(sta, out=tmp_path / "out.jsonl") == [
+        {"video": "A1", "timestamp": [1.0, 12.0], "sentence": "he sits"}
+    ]
+    assert "duration-unknown  written without `duration`: give --durations" in capsys.readouterr().out
+
+
+def test_text_in_any_usual_encoding_and_compression_is_read(tmp_path):
+    lines = "A1 1 2##él se sienta\r\nA1 2 3##tschüß\r\n"
+    out = tmp_path / "out.jsonl"
+    for name, encoding in (("a.txt", "utf-8"), ("b.txt", "utf-8-sig"), ("c.txt", "utf-16"), ("d.txt", "cp1252")):
+        path = write(tmp_path / name, lines, encoding)
+        assert [row["sentence"] for row in converted(path, out=out)] == ["él se sienta", "tschüß"], encoding
+    (tmp_path / "e.txt.gz").write_bytes(gzip.compress(lines.encode()))
+    assert len(converted(str(tmp_path / "e.txt.gz"), out=out)) == 2
+    for name, encoding in (("a.json", "utf-8-sig"), ("b.json", "utf-16")):
+        path = write(tmp_path / name, json.dumps(CAPTIONS), encoding)
+        assert len(converted(path, out=out)) == 3
+
+
+def test_a_format_that_does_not_fit_is_refused_with_what_the_file_looks_like(captions, tmp_path, capsys):
+    out = str(tmp_path / "out.jsonl")
+    assert convert.main(["qvhighlights", captions, "-o", out]) == 2
+    error = capsys.readouterr().err
+    assert f"{captions} is not in the format qvhighlights: it is an object of objects with 'duration'" in error
+    assert "it looks like captions" in error
+    assert convert.main([write(tmp_path / "x.csv", "a,b\n1,2\n"), "-o", out]) == 2
+    assert "is in no known format: it is a table of the columns a, b; name one (python -m vtg.convert --list)" in (
+        capsys.readouterr().err
+    )
+    assert convert.main(["charades_stb", "-o", out]) == 2
+    assert "charades_stb: there is no such file, nor a FORMAT (charades_sta, " in capsys.readouterr().err
+
+
+def test_numbers_and_spans_in_text_are_read_and_told(tmp_path, capsys):
+    rows = [
+        {"video": "a", "duration": "10.5", "timestamp": ["1.0", "2.5"], "sentence": "one"},
+        {"video": "a", "duration": 10.5, "timestamp": "[[1, 2], [3, 4]]", "sentence": "two"},
+        {"video": "a", "duration": 10.5, "timestamp": "0:03 - 0:07", "sentence": "three"},
+        {"video": 17, "duration": 10.5, "timestamp": [1, 2], "sentence": "four"},
+    ]
+    path = write(tmp_path / "rows.json", json.dumps(rows))
+    found = converted(path, out=tmp_path / "out.jsonl")
+    assert [row["timestamp"] for row in found] == [[1.0, 2.5], [[1.0, 2.0], [3.0, 4.0]], [3.0, 7.0], [1.0, 2.0]]
+    assert found[0]["duration"] == 10.5 and found[3]["video"] == "17"
+    printed = capsys.readouterr().out
+    assert "3  timestamp-from-text  times were text" in printed and "1  video-from-number" in printed
+
+
+def test_nan_and_missing_values_cost_their_rows_alone(tmp_path, capsys):
+    good = '{"video": "a", "duration": 9, "timestamp": [1, 2], "sentence": "s", "score": NaN}'
+    bad = [
+        good.replace("[1, 2]", "[NaN, 2]"),
+        good.replace('"s"', "null"),
+        good.replace("9", "-1"),
+        good.replace("[1, 2]", "[1]"),
+        good.replace('"a"', '""'),
+        good[:-9],
+    ]
+    path = write(tmp_path / "rows.jsonl", "\n".join([good, *bad]))
+    assert convert.main([path, "-o", str(tmp_path / "out.jsonl"), "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert document["files"][0]["written"] == 1
+    assert {kind: entry["count"] for kind, entry in document["files"][0]["dropped_by_kind"].items()} == {
+        "duration-invalid": 1,
+        "row-truncated": 1,
+        "sentence-missing": 1,
+        "timestamp-format": 2,
+        "video-missing": 1,
+    }
+    assert json.loads((tmp_path / "out.jsonl").read_text())["score"] is None
+
+
+def test_columns_name_those_of_a_table_of_ones_own(tmp_path):
+    rows = [["c1", "he sits, then stands", "1", "2,5", "20", "7"], ["c2", 'she says "hi"', "3", "4", "20", "8"]]
+    head = ["clip", "what", "t0", "t1", "len", "split"]
+    expected = [
+        {"video": "c1", "duration": 20.0, "timestamp": [1.0, 2.5], "sentence": "he sits, then stands", "split": "7"},
+        {"video": "c2", "duration": 20.0, "timestamp": [3.0, 4.0], "sentence": 'she says "hi"', "split": "8"},
+    ]
+    columns = ["--columns", "video=clip,query=what,start=t0,end=t1,duration=len"]
+    quoted = [['"' + value.replace('"', '""') + '"' for value in row] for row in rows]
+    paths = [
+        write(tmp_path / "a.csv", "\n".join(map(",".join, [head, *quoted]))),
+        write(tmp_path / "b.csv", "\ufeff" + "\r\n".join(map(";".join, [head, *quoted]))),
+        write(tmp_path / "c.tsv", "\n".join(map("\t".join, [head, *quoted]))),
+        write(tmp_path / "d.json", json.dumps([dict(zip(head, row, strict=True)) for row in rows])),
+        write(tmp_path / "e.jsonl", "\n".join(json.dumps(dict(zip(head, row, strict=True))) for row in rows)),
+        write_parquet(tmp_path / "f.parquet", head, rows),
+    ]
+    for path in paths:
+        assert converted(path, *columns, out=tmp_path / "out.jsonl") == expected, path
+
+
+def write_parquet(path: Path, head: list[str], rows: list[list[str]]) -> str:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table([list(column) for column in zip(*rows, strict=True)], names=head), path)
+    return str(path)
+
+
+def test_a_column_that_is_none_is_refused(captions, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        convert.main([captions, "--columns", "film=vid", "-o", str(tmp_path / "o.jsonl")])
+    assert ended.value.code == 2
+    assert "'film=vid' must be FIELD=COLUMN, FIELD one of video, sentence" in capsys.readouterr().err
+
+
+def test_videos_are_looked_up_with_their_ending_and_missing_ones_are_named(tmp_path, capsys):
+    for name in ("deep/A1.webm", "B2.f399.mp4", "C3.txt"):
+        (tmp_path / "videos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "videos" / name).touch()
+    sta = write(tmp_path / "sta.txt", "".join(f"{video} 1 2##it moves\n" for video in ("A1", "B2", "C3", "A1.mp4")))
+    found = converted(sta, "--video-dir", str(tmp_path / "videos"), out=tmp_path / "out.jsonl")
+    assert [row["video"] for row in found] == ["deep/A1.webm", "B2.f399.mp4", "deep/A1.webm"]
+    assert f"{sta}:3: C3: there is no such video in the folder" in capsys.readouterr().out
+
+
+def test_names_of_videos_follow_a_template(tmp_path, capsys):
+    sta = write(tmp_path / "sta.txt", "A1.avi 1 2##it moves\n")
+    found = converted(sta, "--video-template", "clips/{video}.mp4", out=tmp_path / "out.jsonl")
+    assert [row["video"] for row in found] == ["clips/A1.mp4"]
+    assert convert.main([sta, "--video-template", "clips/x.mp4", "-o", str(tmp_path / "o.jsonl")]) == 2
+    assert "--video-template clips/x.mp4: must hold {video} for the id" in capsys.readouterr().err
+
+
+def test_durations_that_nothing_tells_are_read_from_the_videos(tmp_path, write_mp4):
+    Path(write_mp4(range(0, 9501, 500))).rename(tmp_path / "A1.mp4")
+    sta = write(tmp_path / "sta.txt", "A1 1 99##it moves\n")
+    (row,) = converted(sta, "--video-dir", str(tmp_path), "--probe", out=tmp_path / "out.jsonl")
+    assert 9 < row["duration"] < 11 and row["timestamp"] == [1.0, row["duration"]]
+
+
+def test_what_is_read_is_never_overwritten(captions, tmp_path, capsys):
+    assert convert.main([captions, "-o", captions]) == 2
+    assert f"-o {captions} would overwrite what is read" in capsys.readouterr().err
+    assert convert.main([captions, "-o", str(tmp_path / "o.jsonl"), "--json", captions]) == 2
+    assert f"--json {captions} is there and is no report of vtg.convert" in capsys.readouterr().err
+
+
+def test_the_list_names_every_form_its_origin_and_whether_it_was_tried(capsys):
+    from vtg.annotations.sources import BENCHMARKS, SOURCES
+
+    assert convert.main(["--list"]) == 0
+    printed = capsys.readouterr().out
+    for name in (*BENCHMARKS, *SOURCES):
+        assert f"  {name}" in printed
+    for source in SOURCES.values():
+        assert source.loader in printed
+    assert "not seen on the real file" in printed

@@ -1,0 +1,240 @@
+"""Files of any shape, compression and encoding as a stream of entries, and the begin of a file, by which it is told."""
+
+import codecs
+import csv
+import gzip
+import io
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from itertools import chain, islice
+from typing import Any, BinaryIO, cast
+
+import msgspec
+
+from vtg.annotations import raw_rows
+from vtg.annotations.row_checks import check
+from vtg.annotations.sources.json_elements import BrokenFile, JsonElements
+from vtg.annotations.sources.source_row import BadEntry, Entry, Head
+from vtg.annotations.sources.span_values import number_of
+
+# Enough to tell formats apart whose entries differ in optional keys; a file's first rows are alike.
+HEAD_ENTRIES = 5
+
+# Text that is not UTF-8 is read so: what Windows and spreadsheets write in western languages.
+OTHER_ENCODING = "cp1252"
+
+# Members of the outermost object that hold the entries of published files.
+CONTAINERS = ("annotations", "database", "videos")
+
+# An object with one of these is a row, even where it stands alone in its file.
+ROW_KEYS = frozenset(
+    ("video", "videos", "vid", "video_id", "video_path", "path", "image_id", "messages", "conversations")
+)
+
+TABLES = {".csv": ",", ".tsv": "\t"}
+
+
+def entries(path: str, *, inside: tuple[str, ...] = ()) -> Iterator[Entry | BadEntry]:
+    """Every entry of a file; a BadEntry for one that cannot be decoded.
+
+    Raises:
+        BrokenFile: the file cannot be read any further.
+        OSError: it cannot be opened.
+    """
+    shape = shape_of(path)
+    if shape == "parquet":
+        yield from _parquet_entries(path)
+    elif shape == "table":
+        yield from _table_entries(path)
+    elif shape == "text":
+        for line, text in _lines(path):
+            if text.strip():
+                yield Entry(line, None, text.rstrip("\r\n"))
+    elif shape == "lines":
+        for line, raw in _raw_lines(path):
+            yield _decoded(line, None, raw)
+    else:
+        with opened(path) as file:
+            for line, key, raw in JsonElements(file).elements(inside):
+                yield _decoded(line, key, raw)
+
+
+def head_of(path: str) -> Head:
+    """How a file begins. Raises OSError when it cannot be opened; of a broken file what comes before the fault."""
+    shape = shape_of(path)
+    first, keys, inside = list[tuple[str | None, Any]](), list[str](), None
+    try:
+        if shape in ("array", "object"):
+            with opened(path) as file:
+                keys, inside, raw = JsonElements(file).begin(CONTAINERS, HEAD_ENTRIES)
+            first = [
+                (entry.key, entry.value) for entry in (_decoded(1, *pair) for pair in raw) if isinstance(entry, Entry)
+            ]
+        else:
+            found = islice(entries(path), HEAD_ENTRIES)
+            first = [(None, entry.value) for entry in found if isinstance(entry, Entry)]
+    except (BrokenFile, EOFError, zlib.error):
+        pass
+    if shape in ("table", "parquet"):
+        shape, keys = "table", list(first[0][1]) if first else []
+    return Head(shape, tuple(keys), tuple(first), os.path.basename(path), inside)
+
+
+def shape_of(path: str) -> str:
+    """ "array" or "object" of JSON, "lines" of JSON objects, "text", "table" or "parquet"."""
+    name = path.lower().removesuffix(".gz")
+    if name.endswith(".parquet"):
+        return "parquet"
+    with opened(path) as file:
+        begin = file.read(raw_rows.CHUNK_BYTES).lstrip()
+    if begin.startswith(b"["):
+        # A line such as `[5.0, 7.0]` is an array as well; no published format has one.
+        return "array"
+    if begin.startswith(b"{"):
+        return "lines" if _ends_on_its_line(begin) else "object"
+    ending = os.path.splitext(name)[1]
+    if ending in TABLES or (b"##" not in begin.split(b"\n", 1)[0] and b"," in begin.split(b"\n", 1)[0]):
+        return "table"
+    return "text"
+
+
+def _ends_on_its_line(begin: bytes) -> bool:
+    """Whether the object at the begin of a file is one of several, each on a line of its own."""
+    end = raw_rows.row_end(begin, 0)
+    if end is None:
+        return False
+    return begin[end:].lstrip(b" \t\r\n,").startswith(b"{") or _is_row(begin[:end])
+
+
+def _is_row(raw: bytes) -> bool:
+    """Whether the only object of a file is a row rather than a document of rows."""
+    try:
+        return bool(ROW_KEYS & set(msgspec.json.decode(raw)))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+
+
+def opened(path: str) -> BinaryIO:
+    """A file's text in UTF-8 without a byte order mark, from gzip and UTF-16 too. Raises OSError."""
+    file: Any = raw_rows.opened(path)
+    if file.peek(2)[:2] == b"\x1f\x8b":
+        file = io.BufferedReader(cast(Any, gzip.GzipFile(fileobj=file)), raw_rows.CHUNK_BYTES)
+    begin = file.peek(3)[:3]
+    if begin.startswith(codecs.BOM_UTF8):
+        file.read(len(codecs.BOM_UTF8))
+    elif begin[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        text = io.TextIOWrapper(file, encoding="utf-16", newline="")
+        return cast(BinaryIO, io.BufferedReader(_Recoded(text), raw_rows.CHUNK_BYTES))
+    return file
+
+
+class _Recoded(io.RawIOBase):
+    """Text of another encoding as UTF-8 bytes."""
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self._text, self._rest = text, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        self._rest = self._rest or self._text.read(1 << 16).encode("utf-8", "replace")
+        taken, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
+        buffer[: len(taken)] = taken
+        return len(taken)
+
+    def close(self) -> None:
+        self._text.close()
+        super().close()
+
+
+def _raw_lines(path: str) -> Iterator[tuple[int, bytes]]:
+    with opened(path) as file:
+        line = 0
+        while raw := file.readline(raw_rows.MAX_ROW_BYTES):
+            line += 1
+            if not raw.isspace():
+                yield line, raw
+            while len(raw) == raw_rows.MAX_ROW_BYTES and not raw.endswith(b"\n"):
+                raw = file.readline(raw_rows.MAX_ROW_BYTES)
+
+
+def _lines(path: str) -> Iterator[tuple[int, str]]:
+    for line, raw in _raw_lines(path):
+        yield line, text_of(raw)
+
+
+def text_of(raw: bytes) -> str:
+    """Bytes as text: UTF-8, or else Windows-1252, which has a character for (nearly) every byte."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode(OTHER_ENCODING, "replace")
+
+
+def _table_entries(path: str) -> Iterator[Entry | BadEntry]:
+    # A quoted field may hold line breaks, so that a row's line is where it starts: the line after the one before it.
+    name = path.lower().removesuffix(".gz")
+    lines: Iterator[str] = (text for _, text in _every_line(path))
+    first = next(lines, "")
+    delimiter = TABLES.get(os.path.splitext(name)[1], ",")
+    if delimiter not in first:
+        delimiter = next((mark for mark in "\t;,|" if mark in first), delimiter)
+    columns = [column.strip() for column in next(csv.reader([first], delimiter=delimiter), [])]
+    # A column is never named by a number alone: such a table has no names of columns.
+    named = all(number_of(column) is None for column in columns)
+    if not named:
+        lines, columns = chain([first], lines), [str(at) for at in range(len(columns))]
+    reader = csv.reader(lines, delimiter=delimiter, strict=False)
+    line = begin = 1 + named
+    try:
+        for values in reader:
+            at, line = line, reader.line_num + begin
+            if not any(value.strip() for value in values):
+                continue
+            if len(values) > len(columns):
+                text = (
+                    f"has {len(values)} values for {len(columns)} columns; put quotes around values with {delimiter!r}"
+                )
+                yield BadEntry(at, "row-columns", text)
+                continue
+            yield Entry(at, None, dict(zip(columns, [*values, *[""] * (len(columns) - len(values))], strict=True)))
+    except csv.Error as error:
+        raise BrokenFile(line, f"is no table from here on ({error}); correct it") from None
+
+
+def _every_line(path: str) -> Iterator[tuple[int, str]]:
+    with opened(path) as file:
+        for line, raw in enumerate(file, 1):
+            yield line, text_of(raw)
+
+
+def _parquet_entries(path: str) -> Iterator[Entry]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    line = 0
+    try:
+        for batch in pq.ParquetFile(path).iter_batches(batch_size=1024):
+            for value in batch.to_pylist():
+                line += 1
+                yield Entry(line, None, value)
+    except pa.ArrowException as error:
+        raise BrokenFile(line + 1, f"is not a readable Parquet file ({error}); fetch it again") from None
+
+
+def _decoded(line: int, key: str | None, raw: bytes) -> Entry | BadEntry:
+    try:
+        return Entry(line, key, msgspec.json.decode(raw))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
+        # NaN, which msgspec refuses and Python's json writes, and text that is no UTF-8: the values are checked later.
+        return Entry(line, key, json.loads(text_of(raw)))
+    except (ValueError, RecursionError):
+        _, findings = check(raw)
+        finding = findings[0] if findings else None
+        text = finding.message if finding else "is not valid JSON; correct or drop it"
+        return BadEntry(line, finding.kind if finding else "row-not-json", text)

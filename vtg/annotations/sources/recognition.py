@@ -1,0 +1,44 @@
+"""Which published form a file is in, by how it begins."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vtg.annotations.sources import BENCHMARKS, SOURCES, forms_of
+from vtg.annotations.sources.file_entries import head_of
+from vtg.annotations.sources.source_row import Head
+
+
+@dataclass(frozen=True)
+class Recognized:
+    """The forms that a file's begin fits, what it looks like, in words, and whether its entries tell a duration."""
+
+    forms: tuple[str, ...]
+    looks: str
+    has_durations: bool
+
+
+def recognize(path: str, *, name: str | None = None) -> Recognized:
+    """The forms that fit, among those of a benchmark where one is named. Raises OSError when it cannot be opened."""
+    head = head_of(path)
+    wanted: Sequence[str] = forms_of(name) if name is not None else tuple(SOURCES)
+    forms = tuple(form for form in wanted if head.first and SOURCES[form].fits(head))
+    return Recognized(forms, looks_like(head), any(head.all_have(key) for key in ("duration", "video_duration")))
+
+
+def looks_like(head: Head) -> str:
+    """A file's begin in a few words, for messages."""
+    if not head.first:
+        return "a file without rows"
+    if head.shape == "text":
+        return f"lines such as {head.first[0][1][:50]!r}"
+    if head.shape == "table":
+        return f"a table of the columns {', '.join(head.keys[:8])}"
+    keys = next((list(value) for value in head.objects()), [])
+    inner = f" of objects with {', '.join(map(repr, keys[:6]))}" if keys else ""
+    where = f"an object whose {head.inside!r} holds entries" if head.inside else f"an {head.shape}"
+    return ("lines" if head.shape == "lines" else where) + inner
+
+
+def names() -> list[str]:
+    """Every name that FORMAT can be, benchmarks first."""
+    return list(dict.fromkeys([*BENCHMARKS, *SOURCES]))

@@ -1,0 +1,157 @@
+"""What a reader of a published format is given and gives: an entry of the file, and the rows in it as they stand there.
+
+Readers are pure: they open no file and check no value. What a value has to be, what is mended and what is dropped is
+the business of `vtg.annotations.conversion`, the same for every format.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+NOTHING_BESIDE: Mapping[str, Any] = {}
+
+
+class Entry(NamedTuple):
+    """One element of a file: of an array, a member of an object, a line of text, or a row of a table.
+
+    Attributes:
+        line: on which it starts, from 1.
+        key: its name, where the file is an object of named members.
+        value: the decoded JSON value, the line's text, or a dict of a table's columns.
+        beside: what a file beside the annotations tells (names of classes, questions), where the format has such.
+    """
+
+    line: int
+    key: str | None
+    value: Any
+    beside: Mapping[str, Any] = NOTHING_BESIDE
+
+
+class BadEntry(NamedTuple):
+    """What stands in the place of an entry and cannot be decoded: a kind to count by, and what is wrong."""
+
+    line: int
+    kind: str
+    text: str
+
+
+class Change(NamedTuple):
+    """What was changed in a row: a kind to count by, and the values."""
+
+    kind: str
+    text: str
+
+
+@dataclass(slots=True, kw_only=True)
+class FoundRow:
+    """One query about one video, its values as published and not yet checked.
+
+    Attributes:
+        spans: one [start, end] or a list of them, in numbers or text; None where nobody has labelled it.
+        duration: of the clip, in seconds.
+        parts: the times are in so many parts of the duration (100: percent) instead of seconds.
+        annotators: the spans of several people, `spans` being the one to train on and to score.
+        metadata: every other key of the format that a row keeps.
+        changes: what the reader itself had to do to make a row of it.
+        rows: how many rows of the file it stands for.
+    """
+
+    video: Any
+    query: Any
+    spans: Any
+    duration: Any = None
+    qid: Any = None
+    video_start: Any = None
+    video_end: Any = None
+    difficulty: Any = None
+    pred: Any = None
+    parts: float | None = None
+    annotators: list[Any] | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    changes: list[Change] = field(default_factory=list)
+    rows: int = 1
+
+
+class NoRow(NamedTuple):
+    """An entry, or a part of one, of which no row can be made.
+
+    Attributes:
+        kind: to count by.
+        text: what is wrong, with the value.
+        is_bad: False for what the format holds beside grounding rows (an answer without times, say): it is counted, and
+            not as a row that was dropped.
+    """
+
+    kind: str
+    text: str
+    is_bad: bool = True
+
+
+Found = FoundRow | NoRow
+Reader = Callable[[Entry], Iterator[Found]]
+
+
+class Head(NamedTuple):
+    """The begin of a file, by which its format is told.
+
+    Attributes:
+        shape: "array", "object" or "lines" of JSON, "text" or "table".
+        keys: of the outermost object (as many as were read), or the columns of a table.
+        first: its first entries: each its name in an object (or None), and its decoded value, line, or row as a dict.
+        name: of the file, without its folder.
+        inside: the outer member that the entries are in; None: the outermost array or object itself.
+    """
+
+    shape: str
+    keys: tuple[str, ...]
+    first: tuple[tuple[str | None, Any], ...]
+    name: str = ""
+    inside: str | None = None
+
+    def objects(self) -> list[dict[str, Any]]:
+        """The first entries that are JSON objects or rows of a table."""
+        return [value for _, value in self.first if isinstance(value, dict)]
+
+    def lines(self) -> list[str]:
+        """The first entries of a file of text lines."""
+        return [value for _, value in self.first if isinstance(value, str)] if self.shape == "text" else []
+
+    def all_have(self, *keys: str) -> bool:
+        """Whether the first entries are objects, and each has these keys."""
+        objects = self.objects()
+        return len(objects) == len(self.first) > 0 and all(key in entry for entry in objects for key in keys)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A published format: how it is told, and how it is read.
+
+    Attributes:
+        title: the benchmarks that are published so.
+        fits: whether a file that begins so is of this format.
+        rows: the rows of one entry.
+        loader: where the publisher's own code, or description, of the format is.
+        seen: the real file that it was tried on; None: "not seen on the real file".
+        inside: the names that lead to the container of the entries, where it is not the outermost one.
+        beside: patterns of files in the same folder that hold durations, class names or questions.
+        groups: consecutive rows of the same video and query are several people's answers: one row is made of them.
+    """
+
+    title: str
+    fits: Callable[[Head], bool]
+    rows: Reader
+    loader: str
+    seen: str | None
+    inside: tuple[str, ...] = ()
+    beside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    groups: bool = False
+
+
+def is_number(value: object) -> bool:
+    """Whether a JSON value is a number: to Python a bool is one too."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def others(value: Mapping[str, Any], *known: str) -> dict[str, Any]:
+    """The keys of an entry that no field of a row takes: its metadata."""
+    return {key: content for key, content in value.items() if key not in known}

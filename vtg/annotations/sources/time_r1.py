@@ -1,0 +1,33 @@
+"""TVGBench of Time-R1: `{"path": "./…/KWZSA.mp4", "question": "…", "answer": "13.4-28.1", "start": null, …}`.
+
+(TimeRFT, which Time-R1 trains on, is in rows of vtg's own form.)
+"""
+
+from collections.abc import Iterator
+
+from vtg.annotations.sources.source_row import Entry, Found, FoundRow, Head, NoRow, others
+from vtg.annotations.sources.span_values import spans_of_text
+
+KNOWN = ("path", "question", "answer", "start", "end", "duration")
+
+
+def fits(head: Head) -> bool:
+    return head.shape in ("array", "lines") and head.all_have("path", "question", "answer", "duration")
+
+
+def rows(entry: Entry) -> Iterator[Found]:
+    value = entry.value
+    if not isinstance(value, dict):
+        yield NoRow("entry-format", f"{str(value)[:60]} is not an object")
+        return
+    answer = value.get("answer")
+    yield FoundRow(
+        video=value.get("path"),
+        query=value.get("question"),
+        # The form writes spans as text, so that reading them is no change to a row.
+        spans=spans_of_text(answer) or answer if isinstance(answer, str) else answer,
+        duration=value.get("duration"),
+        video_start=value.get("start"),
+        video_end=value.get("end"),
+        metadata=others(value, *KNOWN),
+    )
