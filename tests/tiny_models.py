@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tiny_molmo2 import build_molmo2
 from tiny_qwen3_5 import build_qwen3_5
 from tiny_qwen3_vl_moe import build_qwen3_vl_moe
 from transformers import AutoProcessor
@@ -20,6 +21,7 @@ BUILDERS: dict[str, Callable[[Any], tuple[Any, Any]]] = {
     "qwen3_vl_moe": build_qwen3_vl_moe,
     "qwen3_5": build_qwen3_5,
     "qwen3_5_moe": partial(build_qwen3_5, experts=EXPERTS),
+    "molmo2": build_molmo2,
 }
 """What builds the model and its processor from a tokenizer. The tiny Qwen3-VL ships with the package."""
 

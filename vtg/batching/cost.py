@@ -15,7 +15,7 @@ from vtg.annotations.sample import Sample, resolve_video
 from vtg.annotations.sample_table import SampleTable
 from vtg.annotations.table_cache import video_stamps
 from vtg.config.video_settings import VideoConfig
-from vtg.data.encoding import patch_factor
+from vtg.data.encoding import conversation_text, frame_options
 from vtg.errors import SampleError
 from vtg.models.families import family_of
 from vtg.progress_bar import ProgressBar
@@ -159,8 +159,7 @@ def _clip_costs(
     table: SampleTable, seconds: np.ndarray, facts: VideoFacts | None, *, processor: ProcessorMixin, video: VideoConfig
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(N,) int64 each: frames, vision tokens, temporal patches. Clips of one length and shape are counted once."""
-    factor = patch_factor(processor)
-    temporal_patch = processor.video_processor.temporal_patch_size  # type: ignore[attr-defined]
+    options = frame_options(processor)
     side = math.isqrt(video.max_pixels)
     shapes, shape_of = np.zeros((1, 3)), np.zeros(len(table), np.int64)
     if facts is not None:
@@ -179,11 +178,10 @@ def _clip_costs(
             height=int(height) or side,
             width=int(width) or side,
             config=video,
-            factor=factor,
-            temporal_patch=temporal_patch,
             rate=fps or 30.0,
+            **options,
         )
-        costs[at] = cost.frames, cost.tokens, -(-(cost.frames + cost.pad) // temporal_patch)
+        costs[at] = cost.frames, cost.tokens, -(-(cost.frames + cost.pad) // options["temporal_patch"])
     which = np.empty(len(table), np.int64)
     which[order] = np.cumsum(new) - 1
     return tuple(costs[which].T.copy())  # type: ignore[return-value]
@@ -223,7 +221,7 @@ def _text_tokens(table: SampleTable, seconds: np.ndarray, *, task: SpanTask, pro
 
     example = task.conversation("x", duration_s=1.0, spans=[(0.0, 1.0)])
     texts = [part["text"] for message in example for part in message["content"] if part["type"] == "text"]
-    whole, *parts = lengths([processor.apply_chat_template(example, tokenize=False), *texts])
+    whole, *parts = lengths([conversation_text(processor, example), *texts])
     frame = whole - sum(parts)
     prompt = max(lengths(task.pool))
     digits, moments = _digits(seconds), np.minimum(table.moments(), MAX_MOMENTS)

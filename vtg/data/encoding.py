@@ -1,9 +1,10 @@
-"""A conversation about a Clip → what a Qwen-VL model reads. The one such function: training, rollouts, loss,
+"""A conversation about a Clip → what a model reads. The one such function: training, rollouts, loss,
 evaluation, prediction and serving all call `encode`.
 
 What ties the tokens to time, by the model's family (`vtg.models.families`):
 
 - text, as in Qwen3-VL: before every temporal patch stands `<1.2 seconds>`, the mean time of its two frames;
+- the same before every frame, as in Molmo2: `1.5 <frame_start>`;
 - M-RoPE temporal ids, as in Qwen2.5-VL, `tokens_per_second` of them a second: the time of a patch's first frame.
 
 Both are made here from `clip.timestamps_s`, so they are right for trimmed clips and variable frame rates, and nothing
@@ -23,6 +24,7 @@ from transformers.video_utils import VideoMetadata
 
 from vtg.errors import SampleError
 from vtg.models.families import family_of
+from vtg.models.families.family import FrameOptions
 from vtg.video.clip import Clip
 
 IGNORE_INDEX = -100
@@ -43,9 +45,13 @@ def turn_end_id(processor: ProcessorMixin) -> int:
 
 
 def patch_factor(processor: ProcessorMixin) -> int:
-    """Pixels a side of one vision token: frame heights and widths are multiples of it (32 or 28)."""
-    video_processor = processor.video_processor  # type: ignore[attr-defined]
-    return video_processor.patch_size * video_processor.merge_size
+    """Pixels a side of one vision token: frame heights and widths are multiples of it (32, 28 or 42)."""
+    return frame_options(processor)["factor"]
+
+
+def frame_options(processor: ProcessorMixin) -> FrameOptions:
+    """How frames are made for this processor's model: keywords of `load_clip`, and of what plans clips."""
+    return family_of(processor).frame_options(processor.video_processor)  # type: ignore[attr-defined]
 
 
 def encode(
@@ -63,28 +69,30 @@ def encode(
 
     Args:
         messages: chat messages; exactly one content part of type "video" stands for the clip.
-        clip: frames (T, C, H, W) uint8, H and W multiples of `patch_factor(processor)`.
+        clip: frames (T, C, H, W) uint8, H and W multiples of `patch_factor(processor)`, or the one size of the model.
         tokens_per_second: of Qwen2.5-VL's vision config.
         max_length: the most tokens the model takes.
 
     Returns:
         input_ids, labels, attention_mask, mm_token_type_ids (L,) int64; position_ids (4, L) int64: text, temporal,
-        height, width; pixel_values_videos (patches, features) float32; video_grid_thw (1, 3) int64. The mask is 0 on
-        the tokens of temporal patches that hold nothing but padding frames, and 1 elsewhere.
+        height, width, or (L,) in families without M-RoPE; pixel_values_videos (patches, features) float32;
+        video_grid_thw (1, 3) int64, or what else the family calls its `vision_inputs`. The mask is 0 on the tokens of
+        temporal patches that hold nothing but padding frames, and 1 elsewhere.
 
     Raises:
         SampleError: text that holds special tokens, or on which the chat template fails; more than `max_length` tokens
             (nothing is ever truncated).
     """
     _refuse_special_tokens(processor, messages)
-    training = messages[-1]["role"] == "assistant"
+    family = family_of(processor)
     try:
-        text = processor.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=not training, **family_of(processor).template_options
-        )
+        text = conversation_text(processor, messages)
     except TemplateError as error:
         raise SampleError(f"{clip.path}: the model's chat template fails on its conversation ({error})") from error
     frames, timestamps_s, is_real = clip.padded()
+    options = frame_options(processor)
+    # A processor of one size would resize other frames itself, without a word.
+    assert options["side"] is None or frames.shape[2:] == (options["side"],) * 2, frames.shape
     call: Any = processor  # its signature lists no keywords of the video processor
     out = call(
         text=[text],
@@ -93,34 +101,49 @@ def encode(
         return_tensors="pt",
         **frames_as_they_are(processor),
     )
-    ids, kinds, grid = out["input_ids"][0], out["mm_token_type_ids"][0].long(), out["video_grid_thw"]
+    ids, kinds, grid = out["input_ids"][0], out["mm_token_type_ids"][0].long(), out[family.vision_inputs[-1]]
     if max_length is not None and len(ids) > max_length:
         raise SampleError(
-            f"{clip.path}: {len(ids)} tokens ({int((kinds == 2).sum())} of them vision), but the limit is {max_length} "
+            f"{clip.path}: {len(ids)} tokens ({int((kinds > 0).sum())} of them vision), but the limit is {max_length} "
             "(model.max_length); lower video.max_frames, video.max_pixels or video.total_pixels, or raise the limit"
         )
-    per_patch = processor.video_processor.temporal_patch_size  # type: ignore[attr-defined]
+    per_patch = options["temporal_patch"]
     real_times_s = timestamps_s[::per_patch][is_real[::per_patch]]  # a patch with a real frame begins with one
-    per_second = tokens_per_second if family_of(processor).needs_position_ids else None
-    merge = processor.video_processor.merge_size  # type: ignore[attr-defined]
     attended = padding_mask(kinds, patches=int(grid[0, 0]), real_patches=len(real_times_s))
-    positions = torch.zeros(4, len(ids), dtype=torch.int64)
-    positions[:, attended] = mrope_positions(
-        kinds[attended],
-        grid[0],
-        merge_size=merge,
-        patch_times_s=torch.from_numpy(real_times_s),
-        tokens_per_second=per_second,
-    )
+    positions = torch.zeros(4 if family.mrope else 1, len(ids), dtype=torch.int64)
+    if family.mrope:
+        positions[:, attended] = mrope_positions(
+            kinds[attended],
+            grid[0],
+            merge_size=family.grid_merge,
+            patch_times_s=torch.from_numpy(real_times_s),
+            tokens_per_second=tokens_per_second if family.needs_position_ids else None,
+        )
+    else:
+        positions[:, attended] = torch.arange(int(attended.sum()))
     return {
         "input_ids": ids,
         "labels": answer_labels(processor, ids),
         "attention_mask": attended.long(),
         "mm_token_type_ids": kinds,
-        "position_ids": positions,
-        "pixel_values_videos": out["pixel_values_videos"],
-        "video_grid_thw": grid,
+        "position_ids": positions if family.mrope else positions[0],
+        **{name: out[name] for name in family.vision_inputs},
     }
+
+
+def conversation_text(processor: ProcessorMixin, messages: list[dict[str, Any]]) -> str:
+    """The text of a conversation with `<video>` unexpanded: one that ends with the user's turn gets the generation
+    prompt, one that ends with the assistant's has that prompt before the answer, and the end of the turn after it.
+    """
+    family, last = family_of(processor), messages[-1]
+    training = last["role"] == "assistant"
+    asked = messages[:-1] if training and not family.ends_answer else messages
+    text = processor.apply_chat_template(
+        asked, tokenize=False, add_generation_prompt=asked[-1]["role"] != "assistant", **family.template_options
+    )
+    if asked is messages:
+        return text
+    return text + "".join(part["text"] for part in last["content"]) + family.turn_end
 
 
 def answer_labels(processor: ProcessorMixin, ids: torch.Tensor) -> torch.Tensor:
@@ -145,9 +168,9 @@ def padding_mask(kinds: torch.Tensor, *, patches: int, real_patches: int) -> tor
     with the later one, so the tokens that are left are, in their order, those of the clip without padding.
 
     Args:
-        kinds: (L,) 0 for text, 2 for the tokens of one video, the same number for each of its `patches`.
+        kinds: (L,) 0 for text, more for the tokens of one video, the same number for each of its `patches`.
     """
-    vision = (kinds == 2).nonzero()[:, 0]
+    vision = kinds.nonzero()[:, 0]
     attended = torch.ones(len(kinds), dtype=torch.bool)
     last_real = vision[len(vision) // patches * real_patches - 1]
     attended[last_real + 1 : vision[-1] + 1] = False

@@ -17,7 +17,7 @@ from vtg.annotations.sample import Sample, resolve_video
 from vtg.annotations.sample_table import SampleTable
 from vtg.config.video_settings import VideoConfig
 from vtg.data.augmentation import Augmentation
-from vtg.data.encoding import IGNORE_INDEX, Features, encode, patch_factor
+from vtg.data.encoding import IGNORE_INDEX, Features, encode, frame_options
 from vtg.data.skip_report import Skipped, SkipReport, TooManyBadRows
 from vtg.errors import ConfigError, SampleError
 from vtg.tasks.span_task import SpanTask
@@ -224,4 +224,4 @@ def make_provider(video: VideoConfig, processor: ProcessorMixin) -> ClipProvider
                 f"video.decoder = {video.decoder!r}: cannot be imported ({str(error).strip().splitlines()[0]}); set "
                 "video.decoder=auto, or install what it says (torchcodec needs FFmpeg's shared libraries)"
             ) from error
-    return ClipProvider(video, factor=patch_factor(processor))
+    return ClipProvider(video, **frame_options(processor))

@@ -20,13 +20,12 @@ from typing import Any
 import torch
 
 from vtg.data.encoding import IGNORE_INDEX, Features
+from vtg.data.pixels import join_videos, vision_inputs
 from vtg.data.token_runs import runs_of
 from vtg.errors import ConfigError
 
 TOKENS = ("input_ids", "labels", "attention_mask", "mm_token_type_ids", "position_ids")
 """The features whose last axis is the tokens of a conversation."""
-
-VISION = ("video_grid_thw", "pixel_values_videos")
 
 MASK_ALIGNMENT = 16
 """Rows of a mask start at multiples of so many numbers: what PyTorch's memory-efficient kernel would copy it for."""
@@ -68,7 +67,8 @@ def pack(features: Sequence[Features]) -> Features:
 
     Returns:
         input_ids, labels, mm_token_type_ids (1, L) int64; position_ids (4, 1, L) int64, starting anew with every
-        conversation; pixel_values_videos (all patches, features); video_grid_thw (clips, 3); segments (1, L) int64:
+        conversation (without the first axis in families without M-RoPE); the pixels of all clips and what tells their
+        sizes, as `join_videos` says; segments (1, L) int64:
         which conversation (of `features`), -1 for padding frames; branches (1, L) int64: 0 for what all of a segment
         attend to, k for its k-th query. No label is on the first token of a segment or a branch: the token before it
         belongs to another.
@@ -78,8 +78,7 @@ def pack(features: Sequence[Features]) -> Features:
         for key in TOKENS
         if key != "attention_mask"
     }
-    for key in VISION:
-        batch[key] = torch.cat([row[key] for row in features])
+    batch |= join_videos(features)
     segments, branches = [], []
     for at, row in enumerate(features):
         attended = row["attention_mask"].bool()
@@ -92,7 +91,9 @@ def pack(features: Sequence[Features]) -> Features:
     return batch
 
 
-def attention(batch: Features, *, implementation: str, dtype: torch.dtype, recurrent: bool = False) -> dict[str, Any]:
+def attention(
+    batch: Features, *, implementation: str, dtype: torch.dtype, recurrent: bool = False, both_ways: bool = False
+) -> dict[str, Any]:
     """A packed batch as the model's forward takes it: `segments` and `branches` become what says who attends to whom.
 
     - A single conversation needs nothing said: causal attention is the model's own.
@@ -100,7 +101,8 @@ def attention(batch: Features, *, implementation: str, dtype: torch.dtype, recur
       row where there is no mask; `cu_seq_lens_q` and its like cannot be given, the vision tower takes them for its
       own). There is no way to say that queries share a clip or that a token is nobody's.
     - sdpa, eager: attention_mask (1, 1, L, L), 0 where query i attends to key j, else -inf. i attends to j if j <= i,
-      both are of one segment, and j is of the shared part or of i's own branch; every token attends to itself.
+      both are of one segment, and j is of the shared part or of i's own branch; every token attends to itself. With
+      `both_ways` also if j > i, where both are vision tokens of one segment.
 
     The mask takes L² numbers of `dtype`, once for all layers: 2 GiB of bfloat16 at 32k tokens. (A bool mask takes half,
     but PyTorch makes a copy of it in the queries' dtype in every layer, and without gradient checkpointing keeps all of
@@ -113,6 +115,7 @@ def attention(batch: Features, *, implementation: str, dtype: torch.dtype, recur
         implementation: the `attn_implementation` the model was loaded with.
         dtype: in which attention is computed: the model's, or that of autocast where it is on.
         recurrent: whether the model has recurrent layers.
+        both_ways: whether the vision tokens of a clip attend to later ones of it.
 
     Raises:
         ConfigError: an implementation that cannot do it.
@@ -142,7 +145,8 @@ def attention(batch: Features, *, implementation: str, dtype: torch.dtype, recur
             f"model.attention = {implementation!r}: cannot attend within a packed batch; "
             "use flash_attention_2, sdpa or eager"
         )
-    inputs["attention_mask"] = _mask(segments, branches, dtype=dtype)
+    is_vision = batch["mm_token_type_ids"][0] > 0 if both_ways else None
+    inputs["attention_mask"] = _mask(segments, branches, dtype=dtype, both_ways=is_vision)
     return inputs
 
 
@@ -153,13 +157,13 @@ def _same_clip(one: Features, other: Features) -> bool:
         end == _video_end(other)
         and end <= min(_room(one), _room(other))
         and all(torch.equal(one[key][..., :end], other[key][..., :end]) for key in TOKENS)
-        and all(one[key] is other[key] or torch.equal(one[key], other[key]) for key in VISION)
+        and all(one[key] is other[key] or torch.equal(one[key], other[key]) for key in reversed(vision_inputs(one)))
     )
 
 
 def _video_end(one: Features) -> int:
     """How many tokens there are up to and with the last one of the video."""
-    return int((one["mm_token_type_ids"] == 2).nonzero()[-1, 0]) + 1
+    return int(one["mm_token_type_ids"].nonzero()[-1, 0]) + 1
 
 
 def _room(one: Features) -> int:
@@ -181,11 +185,19 @@ def _shared(rows: Sequence[Features]) -> Features:
     shared = {key: torch.cat([first[key][..., :length], *(row[key] for row in own)], dim=-1) for key in TOKENS}
     lengths = torch.tensor([length] + [len(row["input_ids"]) for row in own])
     branches = torch.arange(len(lengths)).repeat_interleave(lengths)
-    return shared | {"branches": branches} | {key: first[key] for key in VISION}
+    return shared | {"branches": branches} | {key: first[key] for key in vision_inputs(first)}
 
 
-def _mask(segments: torch.Tensor, branches: torch.Tensor, *, dtype: torch.dtype, rows: int = 512) -> torch.Tensor:
-    """The additive mask (1, 1, L, L) of `attention`, of segments and branches (L,), `rows` rows at a time."""
+def _mask(
+    segments: torch.Tensor,
+    branches: torch.Tensor,
+    *,
+    dtype: torch.dtype,
+    both_ways: torch.Tensor | None = None,
+    rows: int = 512,
+) -> torch.Tensor:
+    """The additive mask (1, 1, L, L) of `attention`, of segments and branches (L,), `rows` rows at a time; `both_ways`:
+    (L,) bool of the tokens that attend to later ones of their kind."""
     length = len(segments)
     room = -(-length // MASK_ALIGNMENT) * MASK_ALIGNMENT
     # In blocks: all L x L booleans at once would take as much again as the mask itself.
@@ -196,7 +208,8 @@ def _mask(segments: torch.Tensor, branches: torch.Tensor, *, dtype: torch.dtype,
         here = slice(start, start + rows)
         allowed = segments[here, None] == keys
         allowed &= (branches == 0) | (branches[here, None] == branches)
-        allowed &= at <= at[here, None]
+        earlier = at <= at[here, None]
+        allowed &= earlier if both_ways is None else earlier | (both_ways[here, None] & both_ways)
         allowed |= at == at[here, None]
         mask[here].masked_fill_(~allowed, -torch.inf)
     return mask[None, None]

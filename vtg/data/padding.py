@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from vtg.data.encoding import IGNORE_INDEX, Features
+from vtg.data.pixels import join_videos
 
 
 def collate(features: Sequence[Features], *, pad_token_id: int, padding_side: str = "right") -> Features:
@@ -17,8 +18,8 @@ def collate(features: Sequence[Features], *, pad_token_id: int, padding_side: st
         padding_side: "right" for training, "left" for generation.
 
     Returns:
-        input_ids, labels, attention_mask, mm_token_type_ids (B, L) int64; position_ids (4, B, L) int64;
-        pixel_values_videos (all patches, features); video_grid_thw (B, 3).
+        input_ids, labels, attention_mask, mm_token_type_ids (B, L) int64; position_ids (4, B, L) int64, or (B, L) in
+        families without M-RoPE; the pixels of all clips and what tells their sizes, as `join_videos` says.
     """
     fill = {
         "input_ids": pad_token_id,
@@ -33,10 +34,5 @@ def collate(features: Sequence[Features], *, pad_token_id: int, padding_side: st
         missing = length - row.shape[-1]
         return torch.nn.functional.pad(row, (missing, 0) if padding_side == "left" else (0, missing), value=value)
 
-    batch = {
-        key: torch.stack([pad(row[key], value) for row in features], dim=1 if key == "position_ids" else 0)
-        for key, value in fill.items()
-    }
-    for key in ("pixel_values_videos", "video_grid_thw"):
-        batch[key] = torch.cat([row[key] for row in features])
-    return batch
+    batch = {key: torch.stack([pad(row[key], value) for row in features], dim=-2) for key, value in fill.items()}
+    return batch | join_videos(features)

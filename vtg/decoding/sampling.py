@@ -10,7 +10,9 @@ from transformers import DynamicCache, GenerationConfig, GenerationMixin
 from transformers.cache_utils import DynamicLayer
 
 from vtg.data.padding import collate
+from vtg.data.pixels import join_videos
 from vtg.decoding.shared_prefix import Prompt, plain_model, repeated_batch, shared_batch
+from vtg.models.families import family_of
 
 _INPUTS: Any = GenerationMixin.prepare_inputs_for_generation  # pyright: ignore[reportAttributeAccessIssue]
 CACHE = "cache" if "cache" in signature(_INPUTS).parameters else "past_key_values"
@@ -106,7 +108,8 @@ def forward_log_probs(
     plain = plain_model(model)
     own = torch.tensor([list(completion)], device=prompt.features["input_ids"].device)
     if share:
-        inputs = shared_batch([prompt], [own], dtype=dtype)
+        both_ways = family_of(plain.config).both_ways
+        inputs = shared_batch([prompt], [own], dtype=dtype, both_ways=both_ways)
     else:
         inputs = repeated_batch([prompt], [own], [torch.ones_like(own)], pad_token_id=pad_token_id)
     hidden = plain.model(**inputs).last_hidden_state
@@ -184,9 +187,8 @@ def _layers(plain: Any, prompt: Prompt) -> list[Any]:
         input_ids=inputs["input_ids"][None, :-1],
         attention_mask=inputs["attention_mask"][None, :-1],
         mm_token_type_ids=inputs["mm_token_type_ids"][None, :-1],
-        position_ids=inputs["position_ids"][:, None, :-1],
-        pixel_values_videos=inputs["pixel_values_videos"],
-        video_grid_thw=inputs["video_grid_thw"],
+        position_ids=inputs["position_ids"][..., None, :-1],
+        **join_videos([inputs]),
         use_cache=True,
         **{CACHE: cache},
     )

@@ -28,11 +28,11 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from vtg.data.encoding import Features
 from vtg.data.padding import collate
+from vtg.data.pixels import join_videos
 from vtg.data.token_runs import TokenRun
+from vtg.models.families import family_of
 from vtg.models.recurrence import part_sequences
 from vtg.video.clip import Clip
-
-VISION = ("pixel_values_videos", "video_grid_thw")
 
 ATTENTION = "shared_prompt_sdpa"
 """The name of the attention function: SDPA, and SDPA over shared prompts where a forward has a `Layout`."""
@@ -43,8 +43,8 @@ class Segment:
     """One prompt and its branches in the packed sequence: tokens start to branches are shared, branches to end own.
 
     Branches are looked at in chunks of some: each attends to [prompt, chunk] under its mask (1, 1, b·C, P + b·C).
-    `prompt_mask` (1, 1, P, P) is None where every prompt token is attended to. Masks hold 0 for what is attended to,
-    else the lowest number.
+    `prompt_mask` (1, 1, P, P) is None where every prompt token attends to all before it and to no other. Masks hold 0
+    for what is attended to, else the lowest number.
     """
 
     start: int
@@ -106,11 +106,12 @@ def is_sharing(model: Any) -> bool:
 
 
 def shared_batch(
-    prompts: Sequence[Prompt], completions: Sequence[torch.Tensor], *, dtype: torch.dtype
+    prompts: Sequence[Prompt], completions: Sequence[torch.Tensor], *, dtype: torch.dtype, both_ways: bool = False
 ) -> dict[str, Any]:
     """One sequence of prompts, each with its completions (n, C) int64 padded at the end, for the model's forward.
 
-    `dtype`: in which attention is computed. The backbone's last_hidden_state becomes (rows, C, H), rows being those of
+    `dtype`: in which attention is computed. `both_ways`: whether the vision tokens of a clip attend to later ones of it
+    (`ModelFamily.both_ways`). The backbone's last_hidden_state becomes (rows, C, H), rows being those of
     all prompts one after the other: hidden state [r, t] predicts completion token t of row r.
     """
     length = completions[0].shape[1]
@@ -119,23 +120,24 @@ def shared_batch(
         features, n, device = prompt.features, len(own), own.device
         shared = len(features["input_ids"]) - 1
         branches = torch.cat([features["input_ids"][-1:].expand(n, 1), own[:, :-1]], dim=1)
-        after = features["position_ids"][:, -1:] + torch.arange(length, device=device)
+        after = features["position_ids"][..., -1:] + torch.arange(length, device=device)
         tokens += [features["input_ids"][:-1], branches.flatten()]
         kinds += [features["mm_token_type_ids"][:-1], torch.zeros(n * length, dtype=torch.int64, device=device)]
-        positions += [features["position_ids"][:, :-1], after.repeat(1, n)]
+        positions += [features["position_ids"][..., :-1], *[after] * n]
         middle, end = start + shared, start + shared + n * length
         attended = features["attention_mask"][:-1].bool()
         chunks = _chunks(attended, n, length, middle, dtype)
-        segments.append(Segment(start, middle, end, _prompt_mask(attended, dtype), chunks))
+        is_vision = features["mm_token_type_ids"][:-1] > 0 if both_ways else None
+        segments.append(Segment(start, middle, end, _prompt_mask(attended, is_vision, dtype), chunks))
         indices = torch.arange(start, end, device=device)
         runs.append(TokenRun(indices[:shared][attended], indices[shared:].view(n, length)))
         start = end
     return {
         "input_ids": torch.cat(tokens)[None],
         "mm_token_type_ids": torch.cat(kinds)[None],
-        "position_ids": torch.cat(positions, dim=1)[:, None],
+        "position_ids": torch.cat(positions, dim=-1).unsqueeze(-2),
         "attention_mask": torch.zeros(1, 1, 1, 1, device=tokens[0].device),  # of four axes: the model makes none itself
-        **_videos(prompts),
+        **join_videos([prompt.inputs() for prompt in prompts]),
         "shared_prompts": Layout(tuple(segments), sum(map(len, completions)), length),
         "runs": tuple(runs),
     }
@@ -151,7 +153,7 @@ def repeated_batch(
     rows: list[Features] = []
     for prompt, own, real in zip(prompts, completions, mask, strict=True):
         inputs, length, device = prompt.inputs(), own.shape[1], own.device
-        after = inputs["position_ids"][:, -1:] + 1 + torch.arange(length, device=device)
+        after = inputs["position_ids"][..., -1:] + 1 + torch.arange(length, device=device)
         for tokens, attended in zip(own, real, strict=True):
             rows.append(
                 inputs
@@ -160,7 +162,7 @@ def repeated_batch(
                     "labels": torch.cat([inputs["labels"], tokens]),
                     "attention_mask": torch.cat([inputs["attention_mask"], attended.long()]),
                     "mm_token_type_ids": torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(tokens)]),
-                    "position_ids": torch.cat([inputs["position_ids"], after], dim=1),
+                    "position_ids": torch.cat([inputs["position_ids"], after], dim=-1),
                 }
             )
     batch = collate(rows, pad_token_id=pad_token_id, padding_side="left")
@@ -176,26 +178,26 @@ def encode_video(model: Any, features: Features) -> torch.Tensor:
     inner = model.model
     # Only where the vision tower is frozen, so that no gradient is lost.
     with torch.no_grad():
-        out = inner.get_video_features(features["pixel_values_videos"], features["video_grid_thw"], return_dict=True)
+        pixels = [features[name] for name in family_of(model.config).vision_inputs]
+        out = inner.get_video_features(*pixels, return_dict=True)
     layers = [out.pooler_output, *(getattr(out, "deepstack_features", None) or ())]
     return torch.cat([layer if isinstance(layer, torch.Tensor) else torch.cat(layer) for layer in layers], dim=-1)
 
 
 def accept_encoded_videos(model: Any) -> None:
-    """Lets a plain Qwen-VL model take results of `encode_video` as `pixel_values_videos`.
+    """Lets a plain model take results of `encode_video` as `pixel_values_videos`.
 
-    Pixels have a row for each patch of the grid, encoded videos one for each token: fewer by the merge size squared.
+    Encoded videos have one row for each vision token, (tokens, features). Pixels have one for each patch, of which a
+    token merges several (Qwen-VL), or another number of axes (Molmo2).
     """
     inner = model.model
     inner.get_video_features = MethodType(_video_features, inner)
 
 
-def _video_features(inner: Any, pixel_values_videos: torch.Tensor, video_grid_thw: Any = None, **kwargs: Any) -> Any:
-    patches = video_grid_thw.prod(-1)
-    # Pixels have a row per patch, encoded videos a row per merged token: the length tells which of them came.
-    if len(pixel_values_videos) == int(patches.sum()):
-        return type(inner).get_video_features(inner, pixel_values_videos, video_grid_thw, **kwargs)
-    sizes = (patches // inner.visual.spatial_merge_size**2).tolist()
+def _video_features(inner: Any, pixel_values_videos: torch.Tensor, *sizing: Any, **kwargs: Any) -> Any:
+    sizes = (sizing[-1].prod(-1) // family_of(inner.config).grid_merge ** 2).tolist()
+    if pixel_values_videos.ndim != 2 or len(pixel_values_videos) != sum(sizes):
+        return type(inner).get_video_features(inner, pixel_values_videos, *sizing, **kwargs)
     width = inner.config.text_config.hidden_size
     tokens, *deepstack = pixel_values_videos.split(width, dim=-1)
     out = BaseModelOutputWithPooling(pooler_output=tokens.split(sizes))  # type: ignore[arg-type]
@@ -264,10 +266,14 @@ def _branch_mask(attended: torch.Tensor, count: int, length: int, dtype: torch.d
     return _additive(torch.cat([attended.expand(count * length, -1), branches], dim=1), dtype)
 
 
-def _prompt_mask(attended: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:
-    if bool(attended.all()):
+def _prompt_mask(attended: torch.Tensor, both_ways: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+    """(1, 1, P, P) of the tokens of a prompt, (P,) bool: those attended to, and those that see later ones of theirs."""
+    if bool(attended.all()) and both_ways is None:
         return None
-    allowed = attended & torch.ones(len(attended), len(attended), dtype=torch.bool, device=attended.device).tril()
+    allowed = torch.ones(len(attended), len(attended), dtype=torch.bool, device=attended.device).tril()
+    if both_ways is not None:
+        allowed |= both_ways[:, None] & both_ways
+    allowed &= attended
     # The diagonal stays on: a row that attends to nothing gives NaN in softmax.
     return _additive(allowed | torch.eye(len(attended), dtype=torch.bool, device=attended.device), dtype)
 
@@ -286,10 +292,3 @@ def _keep_branches(module: Any, args: Any, kwargs: dict[str, Any], output: Any) 
         kept = [output.last_hidden_state[0, segment.branches : segment.end] for segment in layout.segments]
         output.last_hidden_state = torch.cat(kept).view(layout.rows, layout.length, -1)
     return output
-
-
-def _videos(prompts: Sequence[Prompt]) -> Features:
-    inputs = [prompt.inputs() for prompt in prompts]
-    if len(inputs) == 1:  # torch.cat would copy the pixels of the clip, the largest input
-        return {key: inputs[0][key] for key in VISION}
-    return {key: torch.cat([features[key] for features in inputs]) for key in VISION}

@@ -7,7 +7,7 @@ import numpy as np
 
 from vtg.annotations.sample import Sample
 from vtg.config.video_settings import VideoConfig
-from vtg.data.encoding import Features, encode, patch_factor
+from vtg.data.encoding import Features, encode, frame_options
 from vtg.models.families import family_of
 from vtg.tasks.span_task import SpanTask
 from vtg.video.clip import Clip
@@ -27,7 +27,7 @@ class ClipReading:
         height, width: of its frames as the model sees them.
         tokens: of the whole conversation with its answer; `vision_tokens` of them stand for pixels.
         read_s, true_s: (P,) the time of every temporal patch as the model reads it, and as it is: the mean time of its
-            frames (Qwen3-VL), or the time of its first frame (Qwen2.5-VL).
+            frames (Qwen3-VL), the time of its one frame (Molmo2) or that of its first (Qwen2.5-VL).
         resolution_s: how far apart these may be because of rounding alone.
     """
 
@@ -96,20 +96,20 @@ def read_clip(
     Raises:
         ValueError: if the video cannot be read (DecodeError), or the sample cannot be encoded.
     """
-    factor = patch_factor(processor)
-    per_patch = processor.video_processor.temporal_patch_size
+    options, family = frame_options(processor), family_of(processor)
     window = sample.window(path)
     index = clip_index(window)
-    plan = plan_clip(index, window, video, factor=factor, temporal_patch=per_patch)
+    plan = plan_clip(index, window, video, **options)
     if decodes:
-        clip = load_clip(window, video, factor=factor, temporal_patch=per_patch)
+        clip = load_clip(window, video, **options)
     else:
         # One vision token a patch is the least that encodes; the plan has the true number of tokens.
-        black = np.zeros((len(plan.timestamps_s), 3, factor, factor), np.uint8)
+        side = options["side"] or options["factor"]
+        black = np.zeros((len(plan.timestamps_s), 3, side, side), np.uint8)
         clip = Clip(black, plan.timestamps_s, plan.end_s - plan.start_s, path, plan.start_s, plan.end_s, plan.pad)
     messages = task.conversation(sample.query, duration_s=sample.duration_s, spans=sample.spans, key=sample.qid)
     features = encode(processor, messages, clip, tokens_per_second=tokens_per_second)
-    kinds = features["mm_token_type_ids"]
+    placeholders = int(features[family.vision_inputs[-1]].prod()) // family.grid_merge**2
     return ClipReading(
         place=sample.place,
         path=path,
@@ -120,10 +120,10 @@ def read_clip(
         height=plan.size[0],
         width=plan.size[1],
         vision_tokens=plan.tokens,
-        tokens=int((kinds == 0).sum()) + plan.tokens,  # text, and the vision tokens that real frames take
+        tokens=len(features["input_ids"]) - placeholders + plan.tokens,  # text, and what the real frames take
         read_s=read_times(processor, features, tokens_per_second=tokens_per_second),
         true_s=true_times(processor, clip),
-        resolution_s=family_of(processor).resolution_s(tokens_per_second),
+        resolution_s=family.resolution_s(tokens_per_second),
     )
 
 
@@ -137,9 +137,10 @@ def read_times(processor: Any, features: Features, *, tokens_per_second: float) 
     stamps = family_of(processor).stamps
     if stamps is not None:
         return np.array(stamps.seconds_in(processor.tokenizer.decode(features["input_ids"][attended])))
-    is_video = (features["mm_token_type_ids"] == 2) & attended
+    is_video = (features["mm_token_type_ids"] > 0) & attended
     temporal, rows = features["position_ids"][1, is_video], features["position_ids"][2, is_video]
-    per_patch = int(features["video_grid_thw"][0, 1:].prod()) // processor.video_processor.merge_size**2
+    family = family_of(processor)
+    per_patch = int(features[family.vision_inputs[-1]][0, 1:].prod()) // family.grid_merge**2
     # All tokens of a patch share its temporal id. Row ids count from the video's offset: the least of them is that.
     firsts = temporal.reshape(-1, per_patch)[:, 0]
     return (firsts - rows.min()).numpy() / tokens_per_second
@@ -147,7 +148,7 @@ def read_times(processor: Any, features: Features, *, tokens_per_second: float) 
 
 def true_times(processor: Any, clip: Clip) -> np.ndarray:
     """(P,) seconds: when the frames of every temporal patch are shown, as the model family counts it."""
-    per_patch = processor.video_processor.temporal_patch_size
+    per_patch = frame_options(processor)["temporal_patch"]
     times_s = clip.timestamps_s
     missing = -len(times_s) % per_patch  # the last frame is repeated to fill its patch
     patches_s = np.concatenate([times_s, times_s[-1:].repeat(missing)]).reshape(-1, per_patch)

@@ -15,7 +15,8 @@ from transformers import AutoModelForImageTextToText, PreTrainedModel, Processor
 
 from vtg.config.model_settings import ModelConfig
 from vtg.config.task_settings import TaskConfig
-from vtg.data.encoding import Features, encode, patch_factor
+from vtg.data.encoding import Features, encode, frame_options, patch_factor
+from vtg.data.padding import collate
 from vtg.errors import ConfigError, RunError
 from vtg.export.model_card import QUERY, model_card
 from vtg.export.plain_answers import AnswerComparison, compare_answers
@@ -149,7 +150,8 @@ def export_model(checkpoint: str, out: Path, *, dtype: str = "auto", check: bool
 def _probe(processor: ProcessorMixin, temporal_rate: float) -> Features:
     """A question about a second of noise, as a model reads it."""
     # Noise in every pixel, so that no part of the vision tower is left out of the comparison.
-    side, times_s = 2 * patch_factor(processor), np.arange(4) / 4
+    options, times_s = frame_options(processor), np.arange(4) / 4
+    side = options["side"] or 2 * options["factor"]
     frames = np.random.default_rng(0).integers(0, 256, (4, 3, side, side), dtype=np.uint8)
     clip = Clip(frames, times_s, duration_s=1.0, path="noise", start_s=0.0, end_s=1.0)
     messages = SpanTask(TaskConfig()).conversation(QUERY, duration_s=1.0)
@@ -160,10 +162,8 @@ def _probe(processor: ProcessorMixin, temporal_rate: float) -> Features:
 def _logits(model: Model, probe: Features) -> torch.Tensor:
     """(L, vocabulary) float32, on the CPU."""
     model.eval()
-    inputs = {name: value.to(model.device) for name, value in probe.items() if name != "labels"}
-    for name in ("input_ids", "attention_mask", "mm_token_type_ids"):
-        inputs[name] = inputs[name][None]
-    inputs["position_ids"] = inputs["position_ids"][:, None]
+    inputs = {name: value.to(model.device) for name, value in collate([probe], pad_token_id=0).items()}
+    del inputs["labels"]
     return model(**inputs).logits[0].float().cpu()
 
 

@@ -15,7 +15,8 @@ from transformers import AutoProcessor, PreTrainedModel
 from transformers.video_utils import VideoMetadata
 
 from vtg.config.video_settings import VideoConfig
-from vtg.data.encoding import encode, patch_factor
+from vtg.data.encoding import encode, frame_options
+from vtg.data.padding import collate
 from vtg.export.model_card import QUERY
 from vtg.export.standalone import FRAMES_FILE
 from vtg.models.checkpoint import Settings
@@ -73,20 +74,20 @@ def compare_answers(model: PreTrainedModel, folder: Path, settings: Settings) ->
         path = str(Path(scratch) / "video.mp4")
         _write_video(path, pixels=settings.video.max_pixels)
         # FFmpeg's scaler gives pixels a few grey levels away; padding is masked, and so changes nothing.
-        read = load_clip(VideoWindow(path), replace(settings.video, resize="exact"), factor=patch_factor(processor))
+        read = load_clip(VideoWindow(path), replace(settings.video, resize="exact"), **frame_options(processor))
         clip = replace(read, pad=0)
         messages = SpanTask(settings.task).conversation(QUERY, duration_s=clip.duration_s)
         features = encode(processor, messages, clip, tokens_per_second=tokens_per_second(model))
         question = messages[0]["content"][1]["text"]
         exact = _with_frames_file(processor, folder, path, question, tokens_per_second(model))
         own, size = _with_own_sampling(processor, path, question, frames=len(read.frames) + read.pad)
-    ours = {name: value[None] if name != "position_ids" else value[:, None] for name, value in features.items()}
-    ours |= {name: features[name] for name in ("pixel_values_videos", "video_grid_thw")}
+    ours: dict[str, Any] = dict(collate([features], pad_token_id=0))
     del ours["labels"]
     if not family_of(processor).needs_position_ids:
-        del ours["position_ids"]  # transformers makes the same of the stamps in the text
+        del ours["position_ids"]  # transformers makes the same itself, from the tokens
+    grid = family_of(processor).vision_inputs[-1]
     answers = [_answer(model, processor, inputs) for inputs in (ours, exact, own)]
-    fault = _frames_file_fault(ours, exact, *answers[:2]) or _processor_fault(ours, own, size, settings.video)
+    fault = _frames_file_fault(ours, exact, *answers[:2]) or _processor_fault(ours, own, size, settings.video, grid)
     return AnswerComparison(*answers, fault=fault)
 
 
@@ -102,9 +103,11 @@ def _frames_file_fault(ours: dict[str, Any], exact: dict[str, Any], *answers: st
     return None
 
 
-def _processor_fault(ours: dict[str, Any], own: dict[str, Any], size: list[int], video: VideoConfig) -> str | None:
+def _processor_fault(
+    ours: dict[str, Any], own: dict[str, Any], size: list[int], video: VideoConfig, grid: str
+) -> str | None:
     """Says if the processor's own sampling is too far from vtg's in frames or size; None if it is not."""
-    (patches, *wanted), own_patches = ours["video_grid_thw"][0].tolist(), int(own["video_grid_thw"][0, 0])
+    (patches, *wanted), own_patches = ours[grid][0].tolist(), int(own[grid][0, 0])
     # A processor knows no keyframes, and frames that are smaller than their minimum it hardly enlarges.
     same_number = video.sampling == "keyframe" or abs(patches - own_patches) <= 1
     if same_number and (size == wanted or video.min_pixels > LARGEST_SIDE**2):
@@ -152,7 +155,7 @@ def _with_own_sampling(
     as_many = pictures[np.arange(frames) % len(pictures)]
     sized = processor.video_processor(videos=[as_many], do_sample_frames=False, return_tensors="pt")
     own = _templated(processor, pictures, question, video_metadata=[[metadata]])
-    return own, sized["video_grid_thw"][0, 1:].tolist()
+    return own, sized[family_of(processor).vision_inputs[-1]][0, 1:].tolist()
 
 
 def _templated(processor: Any, frames: np.ndarray, question: str, **keywords: Any) -> dict[str, Any]:

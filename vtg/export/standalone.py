@@ -14,11 +14,11 @@ from transformers import GenerationConfig, ProcessorMixin
 from transformers.video_utils import VideoMetadata
 
 from vtg.config.video_settings import VIDEO_MEANS, VideoConfig
-from vtg.data.encoding import mrope_positions, patch_factor, turn_end_id, video_metadata, vision_token_ids
+from vtg.data.encoding import frame_options, mrope_positions, turn_end_id, video_metadata, vision_token_ids
 from vtg.models.families import family_of
 from vtg.models.families.family import PixelLimits
 from vtg.video import frame_sampling
-from vtg.video.clip_cost import target_size
+from vtg.video.clip_cost import of_one_size, target_size
 from vtg.video.decoders.picture import resized
 from vtg.video.frame_sampling import choose_frames, padding
 from vtg.video.packet_scan import rotation_of
@@ -56,6 +56,7 @@ ConfigError = ValueError
 # Stand-ins for the constants that `frames_module` writes with the values of the exported model.
 VIDEO = VideoConfig()
 FACTOR = 32
+SIDE: int | None = None
 TEMPORAL_PATCH = 2
 
 
@@ -93,32 +94,46 @@ def read_video(
             if frame.pts in wanted:
                 picture = np.rot90(frame.to_ndarray(format="rgb24"), k=-rotation_of(frame) // 90)
                 height, width = picture.shape[:2]
-                size = target_size(
-                    height,
-                    width,
-                    frames=count,
-                    factor=FACTOR,
-                    min_pixels=VIDEO.min_pixels,
-                    max_pixels=VIDEO.max_pixels,
-                    total_pixels=VIDEO.total_pixels,
-                )
+                size = (SIDE, SIDE) if SIDE else _size_of(height, width, frames=count)
                 pictures.append(resized(np.ascontiguousarray(picture)[None], size)[0])
             if len(pictures) == len(wanted):
                 break
     return np.stack(pictures), video_metadata(clip_s[chosen], end_s - start_s), clip_s[chosen]
 
 
+def _size_of(height: int, width: int, *, frames: int) -> tuple[int, int]:
+    return target_size(
+        height,
+        width,
+        frames=frames,
+        factor=FACTOR,
+        min_pixels=VIDEO.min_pixels,
+        max_pixels=VIDEO.max_pixels,
+        total_pixels=VIDEO.total_pixels,
+    )
+
+
 def frames_module(video: VideoConfig, processor: ProcessorMixin) -> str:
     """The source of `frames.py` for a model that was trained on such clips."""
-    trained = {key: value for key, value in asdict(video).items() if key not in VIDEO_MEANS}
+    options = frame_options(processor)
+    fitted = of_one_size(video, options["side"])
+    trained = {key: value for key, value in asdict(fitted).items() if key not in VIDEO_MEANS}
     fields = "".join(f"    {key}: Any = {value!r}\n" for key, value in trained.items())
-    temporal_patch = processor.video_processor.temporal_patch_size  # type: ignore[attr-defined]
     constants = [
         f'@dataclass\nclass VideoConfig:\n    """As it was trained."""\n\n{fields}',
-        f"VIDEO = VideoConfig()\nFACTOR = {patch_factor(processor)}\nTEMPORAL_PATCH = {temporal_patch}\n",
+        f"VIDEO = VideoConfig()\nFACTOR = {options['factor']}\nTEMPORAL_PATCH = {options['temporal_patch']}\n"
+        f"SIDE = {options['side']}\n",
     ]
     policies = "".join(f"    {name!r}: {policy.__name__},\n" for name, policy in frame_sampling.POLICIES.items())
-    parts = [read_video, video_metadata, rotation_of, resized, choose_frames, *frame_sampling.POLICIES.values()]
+    parts = [
+        read_video,
+        _size_of,
+        video_metadata,
+        rotation_of,
+        resized,
+        choose_frames,
+        *frame_sampling.POLICIES.values(),
+    ]
     parts += [frame_sampling.nearest, frame_sampling.even_frames, frame_sampling.fill_gaps, padding, target_size]
     # What the above call: a function that is missing here fails in the test that runs frames.py.
     parts += [frame_sampling.policy_named, frame_sampling.frame_cap, frame_sampling.whole_patches]
@@ -136,6 +151,8 @@ def set_processor_sampling(processor: ProcessorMixin, video: VideoConfig) -> Non
     them together have `min_pixels`; a Qwen2.5-VL processor tells the model an average rate.
     """
     target: Any = processor.video_processor  # type: ignore[attr-defined]
+    options = frame_options(processor)
+    video = of_one_size(video, options["side"])
     by_rate = video.sampling in ("fps", "molmo2") and video.fps > 0
     target.do_sample_frames, target.do_resize, target.num_frames = True, True, None
     target.fps = video.fps if by_rate else EVERY_FRAME
@@ -145,8 +162,10 @@ def set_processor_sampling(processor: ProcessorMixin, video: VideoConfig) -> Non
         min_pixels=min(video.min_pixels, int(video.max_pixels / CAP_MARGIN)),
         max_pixels=video.max_pixels,
         total_pixels=video.total_pixels,
-        token_pixels=patch_factor(processor) ** 2,
-        temporal_patch=target.temporal_patch_size,
+        token_pixels=options["factor"] ** 2,
+        temporal_patch=options["temporal_patch"],
+        max_frames=video.max_frames,
+        fps=target.fps,
     )
     for name, value in family_of(processor).processor_limits(limits).items():
         setattr(target, name, value)

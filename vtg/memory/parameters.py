@@ -6,6 +6,7 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 
 from vtg.config.model_settings import LoraConfig, PartsConfig
+from vtg.errors import ConfigError
 from vtg.memory.published_shapes import published_config
 from vtg.memory.shape import Shape
 from vtg.models.adapting import prepare_training
@@ -54,6 +55,11 @@ def empty_model(path: str, dtype: torch.dtype) -> PreTrainedModel:
         return AutoModelForImageTextToText.from_config(config, dtype=dtype, trust_remote_code=False)
 
 
+def is_known(model: PreTrainedModel) -> bool:
+    """Whether the estimate knows what all layers of this model keep."""
+    return not family_of(model.config).both_ways
+
+
 def count(
     model: PreTrainedModel, parts: PartsConfig, lora: LoraConfig, *, quantization: str = "none"
 ) -> ParameterCounts:
@@ -63,8 +69,14 @@ def count(
         model: not quantized; its bytes are counted as `quantization` (`model.quantization`) makes them.
 
     Raises:
-        ConfigError: if nothing would be trained.
+        ConfigError: if nothing would be trained, or for a family whose layers the estimate does not know.
     """
+    if not is_known(model):
+        raise ConfigError(
+            f"model.path = {model.name_or_path!r}: the memory of {family_of(model.config).title} is not estimated, for "
+            "its vision tower and projector keep other activations than Qwen-VL's do; measure it in a run of a few "
+            "steps (trainer.max_steps=3)"
+        )
     shape, dtype = Shape.of(model.config), model.dtype
     part_of = family_of(model.config).part_of
     packed = quantized_bytes(quantization, model)

@@ -11,6 +11,7 @@ it also has `read_settings` translate older files. A file without a number has f
 import json
 import os
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from vtg.config.model_settings import ModelConfig
 from vtg.config.task_settings import TaskConfig
 from vtg.config.video_settings import VIDEO_MEANS, VideoConfig
 from vtg.errors import ConfigError
-from vtg.models.families import known_types
+from vtg.models.families import FAMILIES, known_types
 from vtg.storage.json_files import write_json
 
 SETTINGS_FILE = "vtg.json"
@@ -115,6 +116,14 @@ def check_model_type(path: str, model_type: object) -> None:
         raise ConfigError(
             f"model {path!r} is of the type {model_type!r}, with which vtg was not tried: it may be told wrong times "
             f"without a word; supported types: {supported}"
+        )
+    family = next(family for family in FAMILIES.values() if model_type in family.model_types)
+    here, needed = version("transformers"), family.transformers
+    if needed is not None and tuple(map(int, here.split(".")[:2])) < needed:
+        needs = "transformers >= {}.{}".format(*needed)
+        raise ConfigError(
+            f"model {path!r} is a {family.title}, which needs {needs}, and this is {here}; "
+            f"pip install -e . -c env/constraints.txt"
         )
 
 

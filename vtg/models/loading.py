@@ -29,6 +29,7 @@ from vtg.errors import ConfigError, RunError
 from vtg.models.chat_template import check_chat_template
 from vtg.models.checkpoint import check_model_type, is_adapter, resolve_base, resolve_checkpoint
 from vtg.models.families import family_of
+from vtg.models.families.family import ModelFamily
 from vtg.models.patch_embed import project_patches_by_matmul
 from vtg.models.quantization import quantization_config
 from vtg.models.recurrence import part_sequences
@@ -59,9 +60,10 @@ def load_model(
     where = resolve_checkpoint(config.path)
     adapter, base = where if is_adapter(where) else None, resolve_base(config.path)
     target = choose_device(device)
-    dtype, attention = choose_dtype(config.dtype, target), choose_attention(config.attention, target)
+    dtype = choose_dtype(config.dtype, target)
     if processor is None:
         processor = load_processor(config.path)
+    attention = choose_attention(config.attention, target, family=family_of(processor))
     # Batches are planned from model.patch_factor before any model loads: a wrong one would plan wrong sizes.
     if patch_factor(processor) != config.patch_factor:
         raise ConfigError(
@@ -200,10 +202,21 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     return getattr(torch, name)
 
 
-def choose_attention(name: str, device: torch.device) -> str:
-    """`auto` is FlashAttention 2 on a GPU where it is installed, else PyTorch's SDPA."""
+def choose_attention(name: str, device: torch.device, *, family: ModelFamily | None = None) -> str:
+    """`auto` is FlashAttention 2 on a GPU where it is installed and the family allows it, else PyTorch's SDPA.
+
+    Raises:
+        ConfigError: FlashAttention 2 is asked for, and the family needs a mask that it does not take.
+    """
+    both_ways = family is not None and family.both_ways
+    if name == "flash_attention_2" and family is not None and both_ways:
+        raise ConfigError(
+            f"model.attention = {name!r}: the vision tokens of a {family.title} attend to each other both ways, for "
+            "which FlashAttention 2 has no mask; set model.attention=sdpa"
+        )
     if name == "auto":
-        return "flash_attention_2" if device.type == "cuda" and is_flash_attn_2_available() else "sdpa"
+        can = device.type == "cuda" and not both_ways and is_flash_attn_2_available()
+        return "flash_attention_2" if can else "sdpa"
     return name
 
 

@@ -1,7 +1,7 @@
 """The size at which the frames of a clip are read, and what it costs in vision tokens and bytes. Opens no file."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -54,6 +54,23 @@ def target_size(
     return rows * factor, columns * factor
 
 
+def of_one_size(config: VideoConfig, side: int | None) -> VideoConfig:
+    """The settings for a model that takes frames of one size: no more of them than `total_pixels` hold.
+
+    Raises:
+        ConfigError: not one fits into the pixel limits.
+    """
+    if side is None:
+        return config
+    if side**2 > min(config.max_pixels, config.total_pixels):
+        raise ConfigError(
+            f"video.max_pixels = {config.max_pixels}, video.total_pixels = {config.total_pixels}: this model takes "
+            f"frames of {side}x{side} pixels and of no other size; set both to at least {side**2}"
+        )
+    # Frames of other models shrink to fit into it; these become fewer.
+    return replace(config, max_frames=min(config.max_frames, config.total_pixels // side**2))
+
+
 def video_tokens(frames: int, height: int, width: int, *, factor: int, temporal_patch: int) -> int:
     """Vision tokens that a clip of `frames` frames of `height` x `width` (multiples of `factor`) costs."""
     return -(-frames // temporal_patch) * (height // factor) * (width // factor)
@@ -80,9 +97,19 @@ class ClipCost:
 
 
 def frames_cost(
-    frames: int, *, height: int, width: int, config: VideoConfig, factor: int, temporal_patch: int
+    frames: int,
+    *,
+    height: int,
+    width: int,
+    config: VideoConfig,
+    factor: int,
+    temporal_patch: int,
+    side: int | None = None,
 ) -> ClipCost:
     """The cost of `frames` frames chosen out of a video of `height` x `width` pixels, upright.
+
+    Args:
+        side: pixels a side of every frame, whatever its shape; None where it keeps that.
 
     Raises:
         ConfigError: not even one patch a frame fits into the pixel limits.
@@ -90,15 +117,18 @@ def frames_cost(
     # The size depends on what the model input holds, padding included; the bytes are those of real frames alone.
     pad = padding(frames, config, temporal_patch=temporal_patch)
     read = whole_patches(frames + pad, temporal_patch)
-    height, width = target_size(
-        height,
-        width,
-        frames=read,
-        factor=factor,
-        min_pixels=config.min_pixels,
-        max_pixels=config.max_pixels,
-        total_pixels=config.total_pixels,
-    )
+    if side is None:
+        height, width = target_size(
+            height,
+            width,
+            frames=read,
+            factor=factor,
+            min_pixels=config.min_pixels,
+            max_pixels=config.max_pixels,
+            total_pixels=config.total_pixels,
+        )
+    else:
+        height = width = side
     tokens = video_tokens(read, height, width, factor=factor, temporal_patch=temporal_patch)
     return ClipCost(frames, pad, height, width, tokens, 3 * frames * height * width)
 
@@ -111,6 +141,7 @@ def clip_cost(
     config: VideoConfig,
     factor: int,
     temporal_patch: int,
+    side: int | None = None,
     rate: float = 30.0,
 ) -> ClipCost:
     """The cost of a clip from its metadata alone: `duration_s` of a video of `rate` frames a second, constant.
@@ -121,6 +152,7 @@ def clip_cost(
 
     Args:
         height, width: pixels of the video, upright.
+        side: as `frames_cost` takes it.
 
     Raises:
         ValueError: a duration or rate that is not positive. ConfigError: as `choose_frames` and `frames_cost`.
@@ -130,6 +162,7 @@ def clip_cost(
             f"duration_s = {duration_s}, rate = {rate}: must be positive and finite; check the video's metadata"
         )
     policy_named(config)
+    config = of_one_size(config, side)
     # An end within a microsecond of a frame's time is that time, as when a file is trimmed.
     count = max(1, math.ceil((duration_s - 1e-6) * rate))
     limit = min(frame_cap(config, temporal_patch), count)
@@ -143,7 +176,9 @@ def clip_cost(
         chosen = min(whole_patches(max(chosen, config.min_frames), temporal_patch), limit)
     else:
         chosen = limit
-    return frames_cost(chosen, height=height, width=width, config=config, factor=factor, temporal_patch=temporal_patch)
+    return frames_cost(
+        chosen, height=height, width=width, config=config, factor=factor, temporal_patch=temporal_patch, side=side
+    )
 
 
 def _grid_frames(count: int, rate: float, *, fps: float, duration_s: float, last: bool) -> int:

@@ -24,7 +24,7 @@ from vtg.config.video_settings import VideoConfig
 from vtg.errors import ConfigError, SampleError
 from vtg.storage.fork import lock_free_in_children
 from vtg.video.clip import Clip, DecodeError
-from vtg.video.clip_cost import frames_cost
+from vtg.video.clip_cost import frames_cost, of_one_size
 from vtg.video.container import probe, read_index, read_part
 from vtg.video.decoders import DECODERS
 from vtg.video.frame_index import FrameIndex, VideoInfo
@@ -81,13 +81,20 @@ class ClipPlan:
 
 
 def load_clip(
-    window: VideoWindow, config: VideoConfig, *, factor: int = 32, temporal_patch: int = 2, seed: int | None = None
+    window: VideoWindow,
+    config: VideoConfig,
+    *,
+    factor: int = 32,
+    temporal_patch: int = 2,
+    side: int | None = None,
+    seed: int | None = None,
 ) -> Clip:
     """Reads, trims, samples and resizes one clip. Safe to call from several threads at once.
 
     Args:
         factor: frame height and width become multiples of it.
         temporal_patch: the number of frames becomes a multiple of it where the clip has enough.
+        side: pixels a side of every frame, whatever its shape; None where it keeps that.
         seed: of `video.sampling = random`.
 
     Raises:
@@ -95,7 +102,7 @@ def load_clip(
         ConfigError: settings that cannot be.
     """
     index = clip_index(window)
-    plan = plan_clip(index, window, config, factor=factor, temporal_patch=temporal_patch, seed=seed)
+    plan = plan_clip(index, window, config, factor=factor, temporal_patch=temporal_patch, side=side, seed=seed)
     return Clip(
         frames=decode_frames(
             index, plan.chosen, size=plan.size, decoder=config.decoder, exact=config.resize == "exact"
@@ -135,10 +142,11 @@ def plan_clip(
     *,
     factor: int = 32,
     temporal_patch: int = 2,
+    side: int | None = None,
     seed: int | None = None,
 ) -> ClipPlan:
     """Which frames of a file a clip consists of, at which size; arguments and errors as in `load_clip`."""
-    path, info = index.info.path, index.info
+    path, info, config = index.info.path, index.info, of_one_size(config, side)
     start_s, end_s = resolve_window(info, window, fault=index.fault)
     inside = np.flatnonzero((index.times_s >= start_s - ROUNDING_S) & (index.times_s < end_s - ROUNDING_S))
     if len(inside) == 0:
@@ -165,6 +173,7 @@ def plan_clip(
         config=config,
         factor=factor,
         temporal_patch=temporal_patch,
+        side=side,
     )
     size = (cost.height, cost.width)
     return ClipPlan(start_s, end_s, inside[taken], times_s[taken], size, cost.tokens, cost.pad)

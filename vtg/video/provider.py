@@ -61,8 +61,17 @@ class ClipProvider:
         memory: the clips that this process keeps.
     """
 
-    def __init__(self, config: VideoConfig, *, factor: int, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(
+        self,
+        config: VideoConfig,
+        *,
+        factor: int,
+        temporal_patch: int = 2,
+        side: int | None = None,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
         self.config, self.factor, self.cache_bytes = config, factor, cache_bytes
+        self.temporal_patch, self.side = temporal_patch, side
         self.memory: RecentlyUsed[tuple, Clip] = RecentlyUsed(cache_bytes, size=lambda clip: clip.frames.nbytes)
         self._counts: Counter[str] = Counter()
         loader = IsolatedLoader if config.isolate else TimedLoader
@@ -115,7 +124,7 @@ class ClipProvider:
     def _decoded(self, window: VideoWindow, *, seed: int) -> Clip:
         with self._fetched.local(window.path) as local:
             try:
-                clip = self._load(replace(window, path=local), self.config, factor=self.factor, seed=seed)
+                clip = self._load(replace(window, path=local), self.config, seed=seed, **self._options())
             except DecodeError as error:
                 # Users know the address in their rows, not the file it was fetched to.
                 raise DecodeError(str(error).replace(local, window.path)) from error
@@ -130,11 +139,18 @@ class ClipProvider:
         # Settings of how a clip is got, such as time limits and folders, do not change it; its stored form does.
         means = set(VIDEO_MEANS) - {"cache_format"}
         settings = {key: value for key, value in asdict(self.config).items() if key not in means}
-        return clip_key(window, factor=self.factor, **settings)
+        return clip_key(window, **settings, **self._options())
+
+    def _options(self) -> dict[str, int]:
+        """What the model asks of frames, as `load_clip` takes it."""
+        more = {} if self.side is None else {"side": self.side}
+        # The usual ones are not named: each word is in the key of a clip, and caches were filled without them.
+        more |= {} if self.temporal_patch == 2 else {"temporal_patch": self.temporal_patch}
+        return {"factor": self.factor, **more}
 
     def __getstate__(self) -> dict:
         """Workers start with empty memory."""
-        return {"config": self.config, "factor": self.factor, "cache_bytes": self.cache_bytes}
+        return {"config": self.config, "cache_bytes": self.cache_bytes, **self._options()}
 
     def __setstate__(self, state: dict) -> None:
-        self.__init__(state["config"], factor=state["factor"], cache_bytes=state["cache_bytes"])
+        self.__init__(**state)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Union
 
 from vtg.errors import ConfigError
 from vtg.models.families.family import ModelFamily
+from vtg.models.families.molmo2 import MOLMO2
 from vtg.models.families.qwen2_5_vl import QWEN2_5_VL
 from vtg.models.families.qwen3_5 import QWEN3_5
 from vtg.models.families.qwen3_vl import QWEN3_VL
@@ -19,6 +20,7 @@ FAMILIES: dict[str, ModelFamily] = {
     QWEN3_5.name: QWEN3_5,
     QWEN3_VL.name: QWEN3_VL,
     QWEN2_5_VL.name: QWEN2_5_VL,
+    MOLMO2.name: MOLMO2,
 }
 """All families by name. Of several with one class of processor, a processor alone means the first whose `template_mark`
 its chat template holds."""

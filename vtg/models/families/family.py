@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:  # `--help` and checks of settings come past here, and take no time for what they do not need
     import numpy as np
@@ -39,13 +39,37 @@ class TimeStamps:
 
 @dataclass(frozen=True, slots=True)
 class PixelLimits:
-    """Pixels that a clip may have in training: of one frame, of all of them together, and of a frame's vision token."""
+    """What a clip may have in training: pixels of one frame, of all of them together, and of a frame's vision token;
+    frames, in all and a second.
+    """
 
     min_pixels: int
     max_pixels: int
     total_pixels: int
     token_pixels: int
     temporal_patch: int
+    max_frames: int
+    fps: float
+
+
+class FrameOptions(TypedDict):
+    """How frames are made for a model, as `vtg.video.clip_loading.load_clip` takes it.
+
+    Attributes:
+        factor: pixels a side of one vision token.
+        temporal_patch: frames that one vision token spans.
+        side: pixels a side of every frame, which is a square; None where frames keep their shape.
+    """
+
+    factor: int
+    temporal_patch: int
+    side: int | None
+
+
+def merged_patches(video_processor: Any) -> FrameOptions:
+    """As the video processors of Qwen-VL cut frames."""
+    factor = video_processor.patch_size * video_processor.merge_size
+    return {"factor": factor, "temporal_patch": video_processor.temporal_patch_size, "side": None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +88,7 @@ class ModelFamily:
         experts, routers: module names of a mixture's, which lie in the language model; dense models have none.
         gated_tower: whether the tower's MLPs have a gate, a second matrix into their middle.
         norms_queries: whether attention norms queries and keys by head.
-        processor_limits: attributes of the video processor that keep a clip within the limits when it sizes frames.
+        processor_limits: attributes of the video processor that keep a clip within the limits when it makes the frames.
         processor_differs: how frames that the processor samples by itself differ from training's, after "because it …,
             and"; `{min_pixels}` stands for the setting.
         vllm_obstacle: why vLLM does not read the times that training does, after the title; None where it does.
@@ -72,6 +96,14 @@ class ModelFamily:
         template_options: what its chat template is told beside the messages, in training and in every answer.
         recurrent: the module of a decoder layer that reads tokens one after the other into a state, which no mask keeps
             from the next sequence; None where layers see other tokens by attention alone.
+        both_ways: whether the vision tokens of a clip attend to later ones too, for which FlashAttention has no mask.
+        mrope: whether a position is four numbers (text, temporal, height, width); else it is one, the token's index.
+        vision_inputs: what the processor makes of a clip: pixels first; last the temporal patches, rows and columns.
+        grid_merge: cells of that grid to one vision token, a side.
+        pooling: which of them lists the patches of every vision token, counted over all clips of a batch.
+        frame_options: of a video processor.
+        ends_answer: whether the chat template writes the end of the last answer; else it is appended in training.
+        transformers: the first version that has the model; None where all that vtg allows do.
     """
 
     name: str
@@ -95,6 +127,14 @@ class ModelFamily:
     recurrent: str | None = None
     experts: tuple[str, ...] = ("mlp.experts",)
     routers: tuple[str, ...] = ("mlp.gate",)
+    both_ways: bool = False
+    mrope: bool = True
+    vision_inputs: tuple[str, ...] = ("pixel_values_videos", "video_grid_thw")
+    grid_merge: int = 2
+    pooling: str | None = None
+    frame_options: Callable[[Any], FrameOptions] = merged_patches
+    ends_answer: bool = True
+    transformers: tuple[int, int] | None = None
 
     @property
     def needs_position_ids(self) -> bool:

@@ -15,6 +15,7 @@ from transformers import TrainingArguments
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from vtg.data.encoding import Features
+from vtg.data.pixels import vision_inputs
 from vtg.decoding.sampling import forward_log_probs
 from vtg.decoding.shared_prefix import (
     Prompt,
@@ -25,6 +26,7 @@ from vtg.decoding.shared_prefix import (
     share_prompts,
     shared_batch,
 )
+from vtg.models.families import family_of
 from vtg.models.routing import Routers
 from vtg.training.rl.rollout_batch import MicroBatch
 from vtg.video.clip import Clip
@@ -57,7 +59,8 @@ class Policy:
             if network is not None:
                 (share_prompts if shares else accept_encoded_videos)(network)
         self.in_step = is_deepspeed_zero3_enabled()
-        vision = self.plain.model.visual
+        family = family_of(self.plain.config)
+        vision = self.plain.model.get_submodule(family.tower[0])
         self.encodes_once = not any(parameter.requires_grad for parameter in vision.parameters())
         self.routers: Routers | None = None
         self.router_loss: torch.Tensor | None = None
@@ -93,7 +96,9 @@ class Policy:
         labels = completions.masked_fill(mask == 0, -100)
         self.count(batch)
         if self.shares:
-            inputs: dict[str, Any] = shared_batch(batch.prompts, own, dtype=self._attention_dtype)
+            inputs: dict[str, Any] = shared_batch(
+                batch.prompts, own, dtype=self._attention_dtype, both_ways=family_of(self.plain.config).both_ways
+            )
             inputs["shift_labels"] = labels
         else:
             inputs = repeated_batch(batch.prompts, own, real, pad_token_id=self.pad_token_id)
@@ -120,7 +125,8 @@ class Policy:
         self.counts["prompt/tokens"] += times * sum(len(prompt.features["input_ids"]) for prompt in batch.prompts)
 
     def _count_clips(self, module: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        self.counts["vision/encoder_calls"] += len(kwargs["grid_thw"])
+        # Towers that see frames one by one are not told where a clip ends.
+        self.counts["vision/encoder_calls"] += len(kwargs.get("grid_thw", [None]))
 
     @property
     def _attention_dtype(self) -> torch.dtype:
@@ -151,4 +157,4 @@ def _repeated_weights(inputs: Features, mask: torch.Tensor) -> torch.Tensor:
 
 
 def _same_clip(a: Features, b: Features) -> bool:
-    return all(torch.equal(a[key], b[key]) for key in ("video_grid_thw", "pixel_values_videos"))
+    return all(torch.equal(a[key], b[key]) for key in reversed(vision_inputs(a)))

@@ -17,8 +17,8 @@ from transformers.trainer_utils import seed_worker
 from vtg.data.encoding import IGNORE_INDEX
 from vtg.data.packing import attention
 from vtg.data.workers import worker_context
+from vtg.models.families import family_of
 from vtg.models.loading import choose_attention
-from vtg.models.recurrence import is_recurrent
 from vtg.models.routing import Routers, token_weights
 from vtg.ranks import is_main_process
 from vtg.training.batch_log import BatchSizes
@@ -175,8 +175,14 @@ class SFTTrainer(GroundingTrainer):
             return inputs
         plain: Any = self.accelerator.unwrap_model(model)
         dtype = torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else plain.dtype
-        implementation = choose_attention(self._kernel, self.args.device)
-        return attention(inputs, dtype=dtype, implementation=implementation, recurrent=is_recurrent(plain))
+        family = family_of(plain.config)
+        return attention(
+            inputs,
+            dtype=dtype,
+            implementation=choose_attention(self._kernel, self.args.device, family=family),
+            recurrent=family.recurrent is not None,
+            both_ways=family.both_ways,
+        )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Logs; beside a training loss also sizes, padding, balance and speed of the batches since the last entry, and
