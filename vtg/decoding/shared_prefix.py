@@ -13,10 +13,10 @@ gradient flows through the prompt. The work is that of P + G·R tokens instead o
 recurrent layers a branch goes on from the state that the prompt leaves (`vtg.models.recurrence`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from inspect import getsource
+from functools import cache, wraps
+from inspect import getsource, signature
 from types import MethodType
 from typing import Any
 
@@ -191,15 +191,31 @@ def accept_encoded_videos(model: Any) -> None:
     token merges several (Qwen-VL), or another number of axes (Molmo2).
     """
     inner = model.model
-    inner.get_video_features = MethodType(_video_features, inner)
+    inner.get_video_features = MethodType(_video_features(type(inner)), inner)
 
 
-def _video_features(inner: Any, pixel_values_videos: torch.Tensor, *sizing: Any, **kwargs: Any) -> Any:
-    sizes = (sizing[-1].prod(-1) // family_of(inner.config).grid_merge ** 2).tolist()
-    if pixel_values_videos.ndim != 2 or len(pixel_values_videos) != sum(sizes):
-        return type(inner).get_video_features(inner, pixel_values_videos, *sizing, **kwargs)
+@cache
+def _video_features(model: type) -> Callable[..., Any]:
+    """`get_video_features` of a class of models, for videos that are encoded too."""
+    plain = model.get_video_features  # type: ignore[attr-defined]
+
+    # `generate` looks at the names of its parameters for what to give it.
+    @wraps(plain)
+    def features(inner: Any, *args: Any, **kwargs: Any) -> Any:
+        family, given = family_of(inner.config), signature(plain).bind(inner, *args, **kwargs).arguments
+        pixels, grid = (given[family.vision_inputs[at]] for at in (0, -1))
+        sizes = (grid.prod(-1) // family.grid_merge**2).tolist()
+        if pixels.ndim == 2 and len(pixels) == sum(sizes):
+            return _encoded_features(inner, pixels, sizes)
+        return plain(inner, *args, **kwargs)
+
+    return features
+
+
+def _encoded_features(inner: Any, encoded: torch.Tensor, sizes: list[int]) -> BaseModelOutputWithPooling:
+    """What `get_video_features` returns, of clips of `sizes` tokens that `encode_video` has encoded."""
     width = inner.config.text_config.hidden_size
-    tokens, *deepstack = pixel_values_videos.split(width, dim=-1)
+    tokens, *deepstack = encoded.split(width, dim=-1)
     out = BaseModelOutputWithPooling(pooler_output=tokens.split(sizes))  # type: ignore[arg-type]
     parted = _parts_deepstack(type(inner))
     out.deepstack_features = [layer.split(sizes) if parted else layer for layer in deepstack]  # type: ignore[attr-defined]
