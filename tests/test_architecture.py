@@ -140,6 +140,7 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.training.checkpoint_saving", "vtg.training.guard", "vtg.training.trainer_parts", "vtg.training.stopping",
         "vtg.training.zero",
     ),
+    "vtg.training.model_check": ("vtg.errors", "vtg.config", "vtg.memory", "vtg.models"),
     "vtg.training.hf_arguments": ("vtg.errors", "vtg.config", "vtg.training.zero"),
     "vtg.training.row_identity": (
         "vtg.errors", "vtg.storage", "vtg.config", "vtg.annotations.sample", "vtg.annotations.sample_table",
@@ -167,13 +168,15 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.annotations.sample", "vtg.video", "vtg.annotations.sample_table", "vtg.tasks", "vtg.models.families",
         "vtg.data.encoding", "vtg.batching.cost", "vtg.batching", "vtg.data", "vtg.models", "vtg.decoding",
         "vtg.training.progress", "vtg.training.batch_log", "vtg.training.guard", "vtg.training.trainer_parts",
-        "vtg.training.grounding_trainer", "vtg.training.hf_arguments", "vtg.training.run_record", "vtg.training.run",
+        "vtg.training.grounding_trainer", "vtg.training.model_check",
+        "vtg.training.hf_arguments", "vtg.training.run_record", "vtg.training.run",
     ),
     "vtg.training.sft": (
         "vtg.ranks", "vtg.errors", "vtg.storage", "vtg.logs", "vtg.config", "vtg.annotations.sample", "vtg.video",
         "vtg.annotations.sample_table", "vtg.data.encoding", "vtg.data.packing", "vtg.batching.cost", "vtg.batching",
         "vtg.data", "vtg.models", "vtg.training.batch_log", "vtg.training.guard", "vtg.training.trainer_parts",
-        "vtg.training.grounding_trainer", "vtg.training.hf_arguments", "vtg.training.run",
+        "vtg.training.grounding_trainer", "vtg.training.model_check",
+        "vtg.training.hf_arguments", "vtg.training.run",
     ),
 }
 # fmt: on

@@ -16,12 +16,13 @@ TRAINED = ("model.attention=sdpa", "lora.r=4", "parts.router=full")
 
 
 @pytest.fixture
-def trainer(qwen3_5_moe, demo_dir, tmp_path):
+def trainer(tiny_dir, demo_dir, tmp_path):
     """Builds a trainer of the mixture of experts."""
+    folder = tiny_dir("qwen3_5_moe")
 
     def built(*words: str):
         out = tmp_path / f"run_{len(list(tmp_path.iterdir()))}"
-        made = trainer_of(overrides(demo_dir, out, f"model.path={qwen3_5_moe.model.name_or_path}", *TRAINED, *words))
+        made = trainer_of(overrides(demo_dir, out, f"model.path={folder}", *TRAINED, *words))
         made.model.train()
         return made
 
@@ -82,14 +83,14 @@ def test_gradient_checkpointing_changes_neither_the_loss_nor_what_reaches_the_ro
     assert (found[1][1] - found[0][1]).norm() <= 1e-5 * found[0][1].norm()
 
 
-def test_grpo_adds_it_too_and_the_same_whether_prompts_are_shared(qwen3_5_moe, demo_dir, tmp_path):
-    losses, gradients = {}, {}
+def test_grpo_adds_it_too_and_the_same_whether_prompts_are_shared(tiny_dir, demo_dir, tmp_path):
+    losses, gradients, folder = {}, {}, tiny_dir("qwen3_5_moe")
     for name, words in {
         "off": (),
         "shared": ("parts.router_loss=0.5",),
         "repeated": ("parts.router_loss=0.5", "rollout.share_prompt=false"),
     }.items():
-        words = (f"model.path={qwen3_5_moe.model.name_or_path}", *TRAINED[1:], "trainer.bf16=false", *words)
+        words = (f"model.path={folder}", *TRAINED[1:], "trainer.bf16=false", *words)
         made = rl_runs.build(rl_runs.overrides(demo_dir, tmp_path / name, *words, "rl.beta=0.1"))
         assert (made.policy.routers is not None) == (name != "off")
         torch.manual_seed(0)

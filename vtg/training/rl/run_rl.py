@@ -21,6 +21,7 @@ from vtg.storage.json_files import read_jsonl
 from vtg.tasks.answer import Status
 from vtg.training.batch_log import log_target
 from vtg.training.hf_arguments import training_arguments
+from vtg.training.model_check import check_model
 from vtg.training.rl import curriculum, engines
 from vtg.training.rl.grpo_trainer import VideoGRPOTrainer, check_trl
 from vtg.training.rl.prompt_batches import PromptBatches, plan, prompt_costs
@@ -45,6 +46,7 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
         log.info("%s", note)
     # Before any model loads: what is wrong with versions or settings should show within seconds.
     check_trl()
+    check_model(config)
     arguments = grpo_arguments(config)
     engines.check(
         *(config.rollout.engine, arguments), given=config.rl, pads=config.video.pad, model_path=config.model.path

@@ -11,6 +11,7 @@ from vtg.logs import start_logging
 from vtg.models.checkpoint import Settings, read_settings, resolve_checkpoint
 from vtg.models.checkpoint_settings import differences
 from vtg.training.hf_arguments import training_arguments
+from vtg.training.model_check import check_model
 from vtg.training.run import TrainingRun
 from vtg.training.sft.batches import plan_batches
 from vtg.training.sft.planner import batch_budget
@@ -28,6 +29,7 @@ def train(config: SFTConfig) -> None:
         TooManyBadRows: when more than `data.max_bad_share` of the rows cannot be used.
     """
     start_logging()
+    check_model(config)
     arguments = training_arguments(config)
     _warn_of_other_settings(Settings(config.model, config.video, config.task))
     run = TrainingRun(config)

@@ -1,0 +1,38 @@
+"""What the model's layers do not allow is refused before its weights are read."""
+
+import re
+
+import pytest
+import rl_runs
+import sft_runs
+
+from vtg.errors import ConfigError
+from vtg.training.model_check import check_model
+
+WRONG = {
+    "lora.target_modules=[qkv_proj]": "lora.target_modules = ['qkv_proj']: ['qkv_proj'] match no linear layer",
+    "parts.language_blocks=99": "parts.language_blocks = 99: there are ",
+    "parts.experts=lora": "parts.experts = 'lora': the model is dense",
+    "parts.head=full": "parts.head = 'full': the head of this model is tied to the embeddings",
+    "parts.vision_lr=1e-5": "parts.vision_lr = 1e-05: no parameter of the vision group is trained",
+}
+
+
+@pytest.mark.parametrize("word", WRONG)
+def test_what_the_layers_do_not_allow_needs_no_weights_to_be_found(word, tiny_dir, demo_dir, tmp_path):
+    folder = tmp_path / "without_weights"
+    folder.mkdir()
+    for file in tiny_dir("qwen3_vl").iterdir():
+        if file.suffix in (".json", ".jinja", ".txt"):
+            (folder / file.name).write_bytes(file.read_bytes())
+    (folder / "model.safetensors").touch()  # whoever reads it fails
+    config = sft_runs.compose(sft_runs.overrides(demo_dir, tmp_path / "run", f"model.path={folder}", word))
+    with pytest.raises(ConfigError, match=re.escape(WRONG[word])):
+        check_model(config)
+
+
+def test_vllm_is_not_given_a_mixture_of_experts(tiny_dir, demo_dir, tmp_path):
+    words = rl_runs.overrides(demo_dir, tmp_path / "run", f"model.path={tiny_dir('qwen3_vl_moe')}")
+    check_model(rl_runs.compose(words))
+    with pytest.raises(ConfigError, match=r"rollout\.engine = 'vllm': \S+ is a mixture of experts, with which vLLM"):
+        check_model(rl_runs.compose([*words, "rollout.engine=vllm"]))

@@ -1,0 +1,26 @@
+"""What is chosen to be trained, tried on a model without weights before any are read."""
+
+import torch
+
+from vtg.config.schema import RLConfig, SFTConfig
+from vtg.errors import ConfigError
+from vtg.memory.parameters import empty_model
+from vtg.models.adapting import prepare_training
+from vtg.models.checkpoint import is_adapter, resolve_checkpoint
+from vtg.models.part_table import grouped_parameters
+
+
+def check_model(config: SFTConfig) -> None:
+    """Raises ConfigError for settings that the model's layers do not allow, before its weights are read.
+
+    To be called before the Trainer's arguments are made: from then on ZeRO-3 would part the model's parameters.
+    """
+    model = empty_model(config.model.path, torch.float32)
+    has_experts = any(group == "experts" for group, _, _ in grouped_parameters(model))
+    if has_experts and isinstance(config, RLConfig) and config.rollout.engine == "vllm":
+        raise ConfigError(
+            f"rollout.engine = 'vllm': {config.model.path} is a mixture of experts, with which vLLM was not tried; set "
+            "rollout.engine=transformers"
+        )
+    if not is_adapter(resolve_checkpoint(config.model.path)):
+        prepare_training(model, config.parts, config.lora)
