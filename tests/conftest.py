@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,11 +52,15 @@ def tiny_dir(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     from tiny_models import save_tiny
 
     from vtg.demo.tiny_model import TINY_QWEN3_VL
+    from vtg.models.families import FAMILIES
 
     folders = {"qwen3_vl": TINY_QWEN3_VL}
 
     def saved(model_type: str) -> Path:
         if model_type not in folders:
+            needed = next(one for one in FAMILIES.values() if model_type in one.model_types).transformers
+            if needed is not None and tuple(map(int, version("transformers").split(".")[:2])) < needed:
+                pytest.skip("{} needs transformers {}.{}".format(model_type, *needed))
             folder = tmp_path_factory.mktemp("models") / f"tiny_{model_type}"
             save_tiny(model_type, folder)
             folders[model_type] = folder
