@@ -92,12 +92,12 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.training.processes": ("vtg.errors", "vtg.data.lost_worker"),
     "vtg.training.progress": ("vtg.storage", "vtg.progress_bar"),
-    "vtg.export": (
-        "vtg.errors", "vtg.console", "vtg.storage", "vtg.logs", "vtg.video.video_window", "vtg.config", "vtg.video",
-        "vtg.tasks", "vtg.models.families", "vtg.data.encoding", "vtg.data.padding", "vtg.models",
-    ),
     "vtg.evaluation.metrics": ("vtg.tasks",),
     "vtg.report": ("vtg.errors", "vtg.console", "vtg.storage", "vtg.evaluation.metrics"),
+    "vtg.export": (
+        "vtg.errors", "vtg.console", "vtg.storage", "vtg.logs", "vtg.video.video_window", "vtg.config", "vtg.video",
+        "vtg.tasks", "vtg.models.families", "vtg.data.encoding", "vtg.data.padding", "vtg.models", "vtg.report",
+    ),
     "vtg.inspect": (
         "vtg.errors", "vtg.console", "vtg.progress_bar", "vtg.video.files.address", "vtg.video.video_window",
         "vtg.config", "vtg.entry", "vtg.annotations.sample", "vtg.video", "vtg.annotations.formats",

@@ -2,6 +2,8 @@
 
     python -m vtg.export outputs/sft_tiny_demo -o exported
     python -m vtg.export outputs/sft_tiny_demo/checkpoint-200 -o exported --dtype bfloat16
+    python -m vtg.export outputs/sft_tiny_demo -o exported --push me/my-model --private
+    python -m vtg.export exported --push me/my-model --dry-run
 
 RUN is a run directory (its best/, else its last checkpoint), a checkpoint folder, an adapter or a model. DIR gets the
 weights, the processor with its tokenizer and chat template, set to the frames of the training, vtg.json, frames.py,
@@ -12,8 +14,12 @@ What was saved is loaded again and compared with the checkpoint: it is not kept 
 rounding explains, or if transformers alone gives another answer to a small video file than vtg. Merging computes in
 float32.
 
-Exit code 0: exported; 1: the adapter does not fit its base, the export differs from the checkpoint, or DIR cannot be
-written; 2: wrong usage, no such checkpoint, or DIR holds something.
+The card tells the scores, data, command and versions of the run that the checkpoint lies in. --push publishes the files
+of the export, and no others, on the Hugging Face hub (HF_TOKEN or `hf auth login`); without -o, RUN is a folder that
+was exported before. The same command resumes a push that broke off.
+
+Exit code 0: exported; 1: the adapter does not fit its base, the export differs from the checkpoint, DIR cannot be
+written, or the hub did not take it; 2: wrong usage, no such checkpoint, no token, or DIR holds something.
 """
 
 import argparse
@@ -32,15 +38,33 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parses, exports, prints; returns the exit code."""
-    options = _parser().parse_args(arguments)
-    from vtg.export.checkpoint_export import export_model  # torch and transformers load after --help and wrong usage
+    """Parses, exports, pushes, prints; returns the exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.out is None and options.push is None:
+        parser.error("the following arguments are required: -o/--out (or --push, for a folder that was exported)")
+    for flag in ("private", "revision", "dry_run"):
+        if getattr(options, flag) and options.push is None:
+            parser.error(f"--{flag.replace('_', '-')} needs --push")
+    from vtg.export.push import PushTarget, listing
     from vtg.logs import start_logging
 
     start_logging()
+    exported = target = None
+    folder = Path(options.out or options.run)
     try:
         with redirect_stdout(sys.stderr):  # DeepSpeed, which Accelerate imports where it is installed, prints there
-            exported = export_model(options.run, Path(options.out), dtype=options.dtype, check=options.check)
+            if options.push is not None:
+                target = PushTarget(options.push, options.revision, options.private)
+                target.check_name()
+                if not options.dry_run:
+                    target.check_access()  # before anything heavy loads: an export takes minutes
+            if options.out is not None:
+                from vtg.export.checkpoint_export import export_model  # torch loads after --help and wrong usage
+
+                exported = export_model(options.run, folder, dtype=options.dtype, check=options.check)
+            listed = listing(folder) if options.dry_run else ""
+            address = target.push(folder) if target and not options.dry_run else None
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -49,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     with stdout_may_close():
         # The folder alone on stdout, so that a script can take it as it is; all else went to stderr.
-        print(json.dumps(_document(exported)) if options.json else exported.folder)
+        document = (_document(exported) if exported else {"folder": str(folder)}) | {"pushed": address}
+        print(json.dumps(document) if options.json else listed or address or folder)
     return 0
 
 
@@ -77,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", metavar="RUN", help="a run directory, a checkpoint or adapter folder, or a model")
-    parser.add_argument("-o", "--out", metavar="DIR", required=True, help="the folder to write: new, or empty")
+    parser.add_argument("-o", "--out", metavar="DIR", help="the folder to write: new, or empty")
     parser.add_argument(
         "--dtype",
         choices=("auto", "float32", "bfloat16", "float16"),
@@ -85,6 +110,12 @@ def _parser() -> argparse.ArgumentParser:
         help="of the saved weights (default: that of the model, or of the adapter's base)",
     )
     parser.add_argument("--no-check", dest="check", action="store_false", help="do not compare what was saved")
+    parser.add_argument("--push", metavar="ORG/NAME", help="publish the export on the Hugging Face hub under this name")
+    parser.add_argument("--private", action="store_true", help="with --push: only you or your organisation can see it")
+    parser.add_argument("--revision", metavar="BRANCH", help="with --push: the branch to push to (default: main)")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="with --push: list the files and sizes, and send nothing"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     return parser
 

@@ -18,8 +18,10 @@ from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import Features, encode, frame_options, patch_factor
 from vtg.data.padding import collate
 from vtg.errors import ConfigError, RunError
+from vtg.export.manifest import write_manifest
 from vtg.export.model_card import QUERY, model_card
 from vtg.export.plain_answers import AnswerComparison, compare_answers
+from vtg.export.run_section import training_run
 from vtg.export.standalone import FRAMES_FILE, frames_module, set_greedy_generation, set_processor_sampling
 from vtg.models.checkpoint import adapter_base, is_adapter, read_settings, resolve_checkpoint, save_settings
 from vtg.models.families import family_of
@@ -120,12 +122,14 @@ def export_model(checkpoint: str, out: Path, *, dtype: str = "auto", check: bool
             set_processor_sampling(processor, settings.video)
             write_text(folder / FRAMES_FILE, frames_module(settings.video, processor))
             # `path` is itself: vtg must not look for the base of the adapter that is merged.
-            save_settings(replace(settings, model=replace(settings.model, path=str(out), quantization="none")), folder)
+            save_settings(replace(settings, model=replace(settings.model, path=".", quantization="none")), folder)
         model.to(saved_as).save_pretrained(folder)  # type: ignore[call-arg]
         processor.save_pretrained(folder)
         name, family = out.resolve().name, family_of(processor)
-        card = model_card(name, settings=settings, family=family, source=checkpoint, base=base)
-        write_text(folder / "README.md", card)
+        trained = base or (settings.model.path if settings else None)
+        told = {"settings": settings, "family": family, "source": checkpoint, "base": trained}
+        write_text(folder / "README.md", model_card(name, **told, merged=base is not None, run=training_run(where)))
+        write_manifest(folder)
         del model  # the saved one is loaded next: two of them may not fit
         logits = answers = None
         if before is not None:

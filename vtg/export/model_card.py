@@ -1,10 +1,13 @@
 """The README.md of an exported model: its origin, and snippets that answer with transformers and with vtg."""
 
 import json
+from pathlib import Path
 from textwrap import fill
 
 from vtg.config.task_settings import TaskConfig
 from vtg.config.video_settings import VideoConfig
+from vtg.export.card_metadata import card_head, is_hub_name, license_of
+from vtg.export.run_section import TrainingRun
 from vtg.models.checkpoint import Settings
 from vtg.models.families.family import ModelFamily
 from vtg.tasks.prompts import choose
@@ -35,25 +38,59 @@ inputs["position_ids"] = mrope_positions(
 )[:, None].to(model.device)"""
 
 
-def model_card(name: str, *, settings: Settings | None, family: ModelFamily, source: str, base: str | None) -> str:
-    """The README's text. Without settings the processor samples."""
-    merged = f" The LoRA adapter is merged into `{base}`; nothing of vtg or PEFT is needed." if base else ""
-    return f"""---
-library_name: transformers
-pipeline_tag: video-text-to-text
-tags: [video-temporal-grounding]
----
+def model_card(
+    name: str,
+    *,
+    settings: Settings | None,
+    family: ModelFamily,
+    source: str,
+    base: str | None,
+    merged: bool,
+    run: TrainingRun | None = None,
+) -> str:
+    """The README's text. Without settings the processor samples.
+
+    Args:
+        source: the checkpoint that was exported.
+        base: the model that was trained, where it is known.
+        merged: whether an adapter was merged into `base`.
+        run: whose scores, data and command the card tells.
+    """
+    # A card may be published: of a folder of this machine the name alone is told.
+    shown = base if base is None or is_hub_name(base) else Path(base).name
+    told = f" The LoRA adapter is merged into `{shown}`; nothing of vtg or PEFT is needed." if merged else ""
+    head = card_head(name, base=base, is_trained=settings is not None, results=run.eval_results() if run else ())
+    return f"""{head}
 
 # {name}
 
 Answers *when*: given a video and a sentence, the start and end of the moment the sentence describes. Exported by
-`python -m vtg.export` from `{source}`.{merged}
+`python -m vtg.export` from `{Path(source).name}`.{told}
 
 ```python
 # pip install transformers accelerate torchvision av
 {_snippet(name, settings, family)}
 ```
-{_card_of_settings(name, settings, family) if settings else ""}"""
+{_card_of_settings(name, settings, family) if settings else ""}{run.section() if run else ""}
+{_limits(base, settings, family)}"""
+
+
+def _limits(base: str | None, settings: Settings | None, family: ModelFamily) -> str:
+    lines = ["## Limits and licence", ""]
+    if settings is not None:
+        seconds = settings.video.max_frames / settings.video.fps if settings.video.fps else None
+        if seconds and settings.video.sampling in ("fps", "molmo2"):
+            lines.append(
+                f"- Videos longer than {seconds:.10g} s are sampled more thinly than {settings.video.fps:g} a second."
+            )
+        lines.append("- It answers every question with a moment, also where the video has none.")
+    if family.vllm_obstacle:
+        lines.append(f"- Do not serve it with vLLM: {family.title} {family.vllm_obstacle}.")
+    stated = license_of(base).get("license")
+    lines.append(
+        f"- Licence of the base model: {stated or 'not stated here; see its own card'}. It holds for these weights too."
+    )
+    return "\n".join([*lines, ""])
 
 
 def _snippet(name: str, settings: Settings | None, family: ModelFamily) -> str:

@@ -39,7 +39,7 @@ def find_model(path: str, *, key: str = "model.path") -> None:
             check_model_type(path, _model_type(file))
         return
     is_offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in OFFLINE_VALUES
-    if not is_offline and _responds(_endpoint()):
+    if not is_offline and responds(_endpoint()):
         return
     os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported, which reads it then
     from huggingface_hub import try_to_load_from_cache
@@ -66,7 +66,7 @@ def _endpoint() -> str:
     return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
 
 
-def _responds(address: str) -> bool:
+def responds(address: str) -> bool:
     """Whether the address responds, be it with an HTTP error; proxies of the environment are used."""
     request = urllib.request.Request(address, method="HEAD", headers={"User-Agent": "vtg"})
     try:
