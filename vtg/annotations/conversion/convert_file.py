@@ -8,6 +8,7 @@ from vtg.annotations.conversion.conversion_report import FileReport
 from vtg.annotations.conversion.durations import Comparison, Contradiction, Durations
 from vtg.annotations.conversion.normal_row import Lookup, NormalRow, normal_row
 from vtg.annotations.conversion.plan import Plan
+from vtg.annotations.sources.annotators import merged
 from vtg.annotations.sources.file_entries import entries
 from vtg.annotations.sources.json_elements import BrokenFile
 from vtg.annotations.sources.source_row import BadEntry, Change, Found, NoRow, Source
@@ -45,6 +46,11 @@ def convert_file(
 
 def found_rows(path: str, source: Source, *, beside: Mapping[str, Any]) -> Iterator[tuple[int, Found]]:
     """(line, row as published, or why there is none). Raises BrokenFile and OSError as `entries` does."""
+    found = _found_rows(path, source, beside)
+    yield from merged(found) if source.groups else found
+
+
+def _found_rows(path: str, source: Source, beside: Mapping[str, Any]) -> Iterator[tuple[int, Found]]:
     for entry in entries(path, inside=source.inside):
         if isinstance(entry, BadEntry):
             yield entry.line, NoRow(entry.kind, entry.text)

@@ -68,6 +68,9 @@ def normal_row(found: FoundRow, lookup: Lookup) -> NormalRow | NoRow:
         row["timestamp"] = spans[0] if len(spans) == 1 else spans
     row["sentence"] = query
     _add_optional(row, found, changes)
+    if found.annotators is not None:
+        unit = 1.0 if found.parts is None or duration_s is None else duration_s / found.parts
+        row["annotators"] = [[round(time * unit, 6) for time in span] for span in found.annotators]
     for key, value in found.metadata.items():
         row[f"published_{key}" if key in RESERVED else key] = value
     fault = _fault(raw := msgspec.json.encode(row), row, lookup.decoder)
@@ -119,6 +122,9 @@ def _duration(found: FoundRow, video: str, changes: list[Change], lookup: Lookup
     if (elsewhere := lookup.duration_of(video)) is not None:
         changes.append(Change("duration-filled", f"{video}: {elsewhere:.10g} s"))
         return elsewhere
+    if found.duration_at_most is not None:
+        changes.append(Change("duration-estimated", f"{video}: {found.duration_at_most:.10g} s"))
+        return found.duration_at_most
     if found.parts is not None:
         return NoRow("duration-missing", f"{video}: its times are parts of a duration that is not known")
     changes.append(Change("duration-unknown", video))
@@ -157,7 +163,8 @@ def _span(pair: Any, found: FoundRow, duration_s: float | None, changes: list[Ch
     start, end = times[0], times[1]
     shown = f"[{start:.10g}, {end:.10g}]"
     if found.parts is not None and duration_s is not None:
-        start, end = start / found.parts * duration_s, end / found.parts * duration_s
+        # To the microsecond: products of decimals are not exact, and no annotation is finer.
+        start, end = (round(time / found.parts * duration_s, 6) for time in (start, end))
     if end <= start:
         kind = "reversed" if end < start else "empty"
         return NoRow(f"timestamp-{kind}", f"timestamp {shown} {'ends before it starts' if end < start else 'is empty'}")
@@ -196,8 +203,6 @@ def _add_optional(row: dict[str, Any], found: FoundRow, changes: list[Change]) -
         row["pred"] = times
     elif found.pred is not None:
         changes.append(Change("pred-left-out", str(found.pred)[:60]))
-    if found.annotators is not None:
-        row["annotators"] = found.annotators
 
 
 def _fault(raw: bytes, row: dict[str, Any], decoder: row_decoder.RowDecoder) -> NoRow | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from vtg.annotations.conversion.durations import Durations
 from vtg.annotations.sources import BENCHMARKS, SOURCES, own_rows
-from vtg.annotations.sources.beside import files_beside, names_in
+from vtg.annotations.sources.beside import files_beside, told_beside
 from vtg.annotations.sources.recognition import Recognized, names, recognize
 from vtg.annotations.sources.source_row import Source
 from vtg.errors import ConfigError
@@ -108,7 +108,7 @@ def _file(path: str, found: Recognized, name: str | None) -> PlannedFile:
         (form,) = found.forms
         how = "by the name given" if name == form else f"told by how it begins: {found.looks}"
         source = SOURCES[form]
-        return PlannedFile(path, form, how, source, names_in(files_beside(path, source, "names")))
+        return PlannedFile(path, form, how, source, told_beside(path, source))
     if found.forms:
         raise ConfigError(
             f"{path} could be {' or '.join(found.forms)} ({found.looks}), which nothing in it tells apart; name one: "

@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Sequence
+from typing import Any
 
 from vtg.annotations.sources.file_entries import entries
 from vtg.annotations.sources.source_row import Entry, Source
@@ -15,12 +15,19 @@ def files_beside(path: str, source: Source, kind: str) -> list[str]:
     return sorted(found - {path})
 
 
-def names_in(paths: Sequence[str]) -> dict[str, str]:
-    """Codes and names from lines such as `c092 Closing a window`."""
-    names = {}
-    for path in paths:
-        for entry in entries(path):
-            if isinstance(entry, Entry) and isinstance(entry.value, str):
+def told_beside(path: str, source: Source) -> dict[str, Any]:
+    """What the files beside `path` tell: names of classes, questions; and its own name under "stem".
+
+    Raises OSError when one cannot be opened.
+    """
+    told: dict[str, Any] = {"stem": os.path.basename(path).split(".")[0]} if source.needs_stem else {}
+    for other in files_beside(path, source, "names"):
+        for entry in entries(other):
+            if isinstance(entry, Entry) and isinstance(entry.value, str):  # `c092 Closing a window`
                 code, _, name = entry.value.strip().partition(" ")
-                names[code] = name.strip()
-    return names
+                told[code] = name.strip()
+    for other in files_beside(path, source, "questions"):
+        for entry in entries(other):
+            if isinstance(entry, Entry) and isinstance(entry.value, dict) and "video_id" in entry.value:
+                told[f"{entry.value['video_id']}_{entry.value.get('qid')}"] = entry.value
+    return told

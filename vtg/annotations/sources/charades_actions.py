@@ -6,6 +6,7 @@ The sentence of an action is its name in Charades_v1_classes.txt beside the file
 from collections.abc import Iterator
 
 from vtg.annotations.sources.source_row import Change, Entry, Found, FoundRow, Head, NoRow
+from vtg.annotations.sources.worker_table import number_in_table
 
 KEPT = ("subject", "scene")
 
@@ -29,15 +30,8 @@ def rows(entry: Entry) -> Iterator[Found]:
         yield FoundRow(
             video=value.get("id"),
             query=name or code,
-            spans=[_number(time) for time in times],
-            duration=_number(value.get("length") or "") or None,
+            spans=[number_in_table(time) for time in times],
+            duration=number_in_table(value.get("length") or "") or None,
             metadata=metadata,
             changes=changes,
         )
-
-
-def _number(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text

@@ -30,7 +30,7 @@ CONTAINERS = ("annotations", "database", "videos")
 
 # An object with one of these is a row, even where it stands alone in its file.
 ROW_KEYS = frozenset(
-    ("video", "videos", "vid", "video_id", "video_path", "path", "image_id", "messages", "conversations")
+    ("video", "vid", "query", "qid", "video_id", "video_path", "path", "image_id", "messages", "conversations")
 )
 
 TABLES = {".csv": ",", ".tsv": "\t"}

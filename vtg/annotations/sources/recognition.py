@@ -20,7 +20,9 @@ class Recognized:
 def recognize(path: str, *, name: str | None = None) -> Recognized:
     """The forms that fit, among those of a benchmark where one is named. Raises OSError when it cannot be opened."""
     head = head_of(path)
-    wanted: Sequence[str] = forms_of(name) if name is not None else tuple(SOURCES)
+    wanted: Sequence[str] = (
+        forms_of(name) if name is not None else tuple(form for form, source in SOURCES.items() if not source.by_name)
+    )
     forms = tuple(form for form in wanted if head.first and SOURCES[form].fits(head))
     return Recognized(forms, looks_like(head), any(head.all_have(key) for key in ("duration", "video_duration")))
 

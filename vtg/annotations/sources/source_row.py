@@ -49,6 +49,7 @@ class FoundRow:
     Attributes:
         spans: one [start, end] or a list of them, in numbers or text; None where nobody has labelled it.
         duration: of the clip, in seconds.
+        duration_at_most: what it may be where nothing tells it: the longest that the annotations allow.
         parts: the times are in so many parts of the duration (100: percent) instead of seconds.
         annotators: the spans of several people, `spans` being the one to train on and to score.
         metadata: every other key of the format that a row keeps.
@@ -60,6 +61,7 @@ class FoundRow:
     query: Any
     spans: Any
     duration: Any = None
+    duration_at_most: float | None = None
     qid: Any = None
     video_start: Any = None
     video_end: Any = None
@@ -134,6 +136,8 @@ class Source:
         seen: the real file that it was tried on; None: "not seen on the real file".
         inside: the names that lead to the container of the entries, where it is not the outermost one.
         beside: patterns of files in the same folder that hold durations, class names or questions.
+        by_name: a second way to read a form: taken where it is named, never told by a begin.
+        needs_stem: whether the name of the file is part of its rows.
         groups: consecutive rows of the same video and query are several people's answers: one row is made of them.
     """
 
@@ -144,6 +148,8 @@ class Source:
     seen: str | None
     inside: tuple[str, ...] = ()
     beside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    by_name: bool = False
+    needs_stem: bool = False
     groups: bool = False
 
 

@@ -1,0 +1,28 @@
+"""VUE-TR and its second version (Vidi): `[{"query_id": 0, "video_id": "…", "duration": 9, "query": "…",
+"gt": [[1, 2]]}]`.
+"""
+
+from collections.abc import Iterator
+
+from vtg.annotations.sources.source_row import Entry, Found, FoundRow, Head, NoRow, others
+
+KNOWN = ("query_id", "video_id", "duration", "query", "gt", "timestamps")
+
+
+def fits(head: Head) -> bool:
+    return head.shape in ("array", "lines") and head.all_have("query_id", "video_id", "query", "gt")
+
+
+def rows(entry: Entry) -> Iterator[Found]:
+    value = entry.value
+    if not isinstance(value, dict):
+        yield NoRow("entry-format", f"{str(value)[:60]} is not an object")
+        return
+    yield FoundRow(
+        video=value.get("video_id"),
+        query=value.get("query"),
+        spans=value.get("gt", value.get("timestamps")),
+        duration=value.get("duration"),
+        qid=value.get("query_id"),
+        metadata=others(value, *KNOWN),
+    )
