@@ -36,3 +36,10 @@ def test_vllm_is_not_given_a_mixture_of_experts(tiny_dir, demo_dir, tmp_path):
     check_model(rl_runs.compose(words))
     with pytest.raises(ConfigError, match=r"rollout\.engine = 'vllm': \S+ is a mixture of experts, with which vLLM"):
         check_model(rl_runs.compose([*words, "rollout.engine=vllm"]))
+
+
+def test_that_experts_are_not_quantized_is_said_before_they_are_loaded(tiny_dir, demo_dir, tmp_path, caplog):
+    pytest.importorskip("bitsandbytes")
+    words = sft_runs.overrides(demo_dir, tmp_path / "run", f"model.path={tiny_dir('qwen3_vl_moe')}", "lora=qlora")
+    check_model(sft_runs.compose(words))
+    assert "bitsandbytes leaves experts as they are, 28 % of this model's parameters" in caplog.text

@@ -1,5 +1,7 @@
 """What is chosen to be trained, tried on a model without weights before any are read."""
 
+import logging
+
 import torch
 
 from vtg.config.schema import RLConfig, SFTConfig
@@ -8,6 +10,8 @@ from vtg.memory.parameters import empty_model
 from vtg.models.adapting import prepare_training
 from vtg.models.checkpoint import is_adapter, resolve_checkpoint
 from vtg.models.part_table import grouped_parameters
+
+log = logging.getLogger(__name__)
 
 
 def check_model(config: SFTConfig) -> None:
@@ -21,6 +25,13 @@ def check_model(config: SFTConfig) -> None:
         raise ConfigError(
             f"rollout.engine = 'vllm': {config.model.path} is a mixture of experts, with which vLLM was not tried; set "
             "rollout.engine=transformers"
+        )
+    if has_experts and config.model.quantization != "none":
+        kept = sum(one.numel() for group, _, one in grouped_parameters(model) if group == "experts")
+        share = 100 * kept / sum(one.numel() for one in model.parameters())
+        log.warning(
+            "model.quantization = %s: bitsandbytes leaves experts as they are, %.0f %% of this model's parameters",
+            *(config.model.quantization, share),
         )
     if not is_adapter(resolve_checkpoint(config.model.path)):
         prepare_training(model, config.parts, config.lora)
