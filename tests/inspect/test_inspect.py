@@ -63,7 +63,7 @@ def test_sampling_is_that_of_training_and_takes_the_overrides_of_training(capsys
     assert shown["height"] * shown["width"] >= default.min_pixels
     smaller = taken("video=tiny", "video.fps=4")
     assert (smaller["max_frames"], smaller["fps"], smaller["height"] * smaller["width"] <= 4096) == (64, 4.0, True)
-    assert taken("experiment=gpu_8gb", "--fps", "1")["max_frames"] == 64
+    assert taken("experiment=gpu_8gb", "--fps", "1")["max_frames"] == 256
     assert taken("video.max_pixels=100352", "model=qwen2_5_vl_3b")["width"] % 28 == 0
 
 

@@ -149,7 +149,8 @@ def test_a_preset_fits_into_nine_tenths_of_its_gpu(size):
     assert config.trainer["gradient_checkpointing"] and config.lora.enabled and config.batching.by == "tokens"
     assert config.batching.largest_first
     assert found.peak_bytes <= SHARE * size * GB
-    (proposal,) = (one for one in propose([size]) if one.lora)
+    bits = config.model.quantization
+    (proposal,) = (one for one in propose([size]) if one.lora and one.quantization == bits)
     assert (proposal.model, proposal.peak_bytes) == (choice, found.peak_bytes)
     assert (proposal.max_frames, proposal.evaluation_batch_size) == (
         config.video.max_frames,
@@ -160,7 +161,7 @@ def test_a_preset_fits_into_nine_tenths_of_its_gpu(size):
 def test_what_is_proposed_without_lora_keeps_small_updates():
     found = [one for one in propose([40, 141], gpus=8) if not one.lora]
     assert all(one.deepspeed != "none" or "model.dtype=float32" in one.overrides() for one in found)
-    config = settings("qwen3_vl_2b", lora=False, deepspeed="none", tokens=1024, evaluated=1)
-    assert estimated(config, "qwen3_vl_2b", gpus=1).peak_bytes > 16 * 1.6e9
+    config = settings("qwen3_5_2b", lora=False, deepspeed="none", tokens=1024, evaluated=1)
+    assert estimated(config, "qwen3_5_2b", gpus=1).peak_bytes > 16 * 1.6e9
     assert replace(config, deepspeed=DeepspeedConfig()).model.dtype == "float32"
     assert len(Workload(config).longest_clips()) == 5

@@ -158,10 +158,10 @@ def _proposal_lines(proposals: list["Proposal"], gpus: int) -> Iterator[str]:
     yield f"What fits into {each}, a tenth left free (fine-tuning; host: the memory DeepSpeed takes there)"
     yield f"  {'memory':>6}  {'trained':<7}  {'peak':>5}  {'host':>4}  overrides"
     for proposal in proposals:
-        trained = "LoRA" if proposal.lora else "full"
+        trained = "QLoRA" if proposal.quantization != "none" else "LoRA" if proposal.lora else "full"
         sizes = f"{proposal.peak_bytes / GB:5.1f}  {proposal.host_bytes / GB:4.0f}"
         yield f"  {proposal.memory_gb:>3} GB  {trained:<7}  {sizes}  {' '.join(proposal.overrides())}"
-    yield "  (experiment=gpu_8gb, gpu_16gb, gpu_24gb, gpu_40gb, gpu_80gb and gpu_141gb carry those with LoRA)"
+    yield "  (experiment=gpu_8gb, gpu_16gb, gpu_24gb, gpu_40gb, gpu_80gb and gpu_141gb: the largest model)"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Which settings fit into how much memory: a search over models, LoRA, ZeRO and the budget of frames and pixels.
 
-For LoRA and for full fine-tuning, the largest model that can see enough of a video (`ENOUGH` vision tokens), with as
+For LoRA, QLoRA and full fine-tuning, the largest model that can see enough of a video (`ENOUGH` vision tokens), with as
 large a budget as fits, without DeepSpeed where that goes. A tenth of the memory is left free.
 """
 
@@ -21,11 +21,16 @@ from vtg.memory.parameters import ParameterCounts, count, empty_model
 from vtg.memory.workload import Workload
 
 MODELS = {
-    "qwen3_vl_8b": "Qwen/Qwen3-VL-8B-Instruct",
-    "qwen3_vl_4b": "Qwen/Qwen3-VL-4B-Instruct",
-    "qwen3_vl_2b": "Qwen/Qwen3-VL-2B-Instruct",
+    "qwen3_5_27b": "Qwen/Qwen3.5-27B",
+    "qwen3_5_9b": "Qwen/Qwen3.5-9B",
+    "qwen3_5_4b": "Qwen/Qwen3.5-4B",
+    "qwen3_5_2b": "Qwen/Qwen3.5-2B",
+    "qwen3_5_0_8b": "Qwen/Qwen3.5-0.8B",
 }
 """Choices of conf/model, largest first: the largest that fits is proposed."""
+
+# Ways of training that are proposed for, each with its best settings: `lora`, and of it `model.quantization`.
+WAYS = ((True, "none"), (True, "4bit"), (False, "none"))
 
 DEEPSPEED = {
     "none": DeepspeedConfig(),
@@ -42,12 +47,12 @@ BUDGETS = (24576, 16384, 12288, 8192, 6144, 4096, 3072, 2048, 1024)
 # Vision tokens (192 frames of 256 x 256 pixels) below which a smaller model that sees more is proposed instead.
 ENOUGH = 6144
 
-# Qwen3-VL: two frames a temporal patch, 32 x 32 pixels a token.
+# Qwen3.5 and Qwen3-VL: two frames a temporal patch, 32 x 32 pixels a token.
 PIXELS_PER_TOKEN = 2 * 32**2
 # Of a frame of min_pixels, 65536: with more frames than this allows, frames would have to shrink below that.
 TOKENS_PER_FRAME = 32
 
-# Qwen3-VL's own limit of frames a video.
+# Their processors' own limit of frames a video.
 MAX_FRAMES = 768
 # Values of evaluation.batch_size that are tried: generation can take more memory than training does.
 EVALUATION_BATCHES = (8, 4, 2, 1)
@@ -68,6 +73,7 @@ class Proposal:
     memory_gb: int
     model: str
     lora: bool
+    quantization: str
     deepspeed: str
     max_frames: int
     vision_tokens: int
@@ -80,6 +86,7 @@ class Proposal:
         return [
             f"model={self.model}",
             *([] if self.lora else ["lora=none"]),
+            *([] if self.quantization == "none" else ["lora=qlora"]),
             *(["model.dtype=float32"] if needs_float32(lora=self.lora, deepspeed=self.deepspeed) else []),
             *([] if self.deepspeed == "none" else [f"deepspeed={self.deepspeed}"]),
             f"video.max_frames={self.max_frames}",
@@ -93,18 +100,21 @@ class Proposal:
 
 
 def propose(memory_gb: Sequence[int], *, gpus: int = 1) -> list[Proposal]:
-    """For each memory of one GPU, the best settings with LoRA and the best without, where there are any."""
-    best = [_best(size, lora=lora, gpus=gpus) for size in memory_gb for lora in (True, False)]
+    """For each memory of one GPU, the best settings with LoRA, with QLoRA and in full, where there are any."""
+    best = [_best(size, lora=lora, quantization=bits, gpus=gpus) for size in memory_gb for lora, bits in WAYS]
     return [proposal for proposal in best if proposal is not None]
 
 
-def _best(memory_gb: int, *, lora: bool, gpus: int) -> Proposal | None:
+def _best(memory_gb: int, *, lora: bool, quantization: str, gpus: int) -> Proposal | None:
     fallback = None
     for model in MODELS:
         for deepspeed in DEEPSPEED:
             if (deepspeed in ("zero2", "zero3") and gpus == 1) or (lora and deepspeed != "none" and gpus == 1):
                 continue  # one rank has nothing to shard; and an adapter's optimizer states are too small to offload
-            fitting = next(_fitting(memory_gb, model, lora=lora, deepspeed=deepspeed, gpus=gpus), None)
+            if quantization != "none" and DEEPSPEED[deepspeed].stage == 3:
+                continue  # refused: ZeRO-3 cannot part 4-bit weights
+            ways = {"lora": lora, "quantization": quantization, "deepspeed": deepspeed}
+            fitting = next(_fitting(memory_gb, model, **ways, gpus=gpus), None)
             if fitting is not None and fitting.vision_tokens >= ENOUGH:
                 return fitting
             if fitting is not None and (fallback is None or fitting.vision_tokens > fallback.vision_tokens):
@@ -112,12 +122,16 @@ def _best(memory_gb: int, *, lora: bool, gpus: int) -> Proposal | None:
     return fallback
 
 
-def _fitting(memory_gb: int, model: str, *, lora: bool, deepspeed: str, gpus: int) -> Iterator[Proposal]:
+def _fitting(
+    memory_gb: int, model: str, *, lora: bool, quantization: str, deepspeed: str, gpus: int
+) -> Iterator[Proposal]:
     """Settings of this model that fit, the largest budget first."""
     limit = SHARE * memory_gb * GB
     for tokens in BUDGETS:
         for evaluated in EVALUATION_BATCHES:
-            config = settings(model, lora=lora, deepspeed=deepspeed, tokens=tokens, evaluated=evaluated)
+            config = settings(
+                model, lora=lora, quantization=quantization, deepspeed=deepspeed, tokens=tokens, evaluated=evaluated
+            )
             memory = estimated(config, model, gpus=gpus)
             if memory.training_bytes > limit:
                 break
@@ -126,6 +140,7 @@ def _fitting(memory_gb: int, model: str, *, lora: bool, deepspeed: str, gpus: in
                     memory_gb=memory_gb,
                     model=model,
                     lora=lora,
+                    quantization=quantization,
                     deepspeed=deepspeed,
                     max_frames=config.video.max_frames,
                     vision_tokens=tokens,
@@ -136,7 +151,9 @@ def _fitting(memory_gb: int, model: str, *, lora: bool, deepspeed: str, gpus: in
                 break
 
 
-def settings(model: str, *, lora: bool, deepspeed: str, tokens: int, evaluated: int) -> SFTConfig:
+def settings(
+    model: str, *, lora: bool, deepspeed: str, tokens: int, evaluated: int, quantization: str = "none"
+) -> SFTConfig:
     """What `Proposal.overrides` compose to, as far as memory depends on it."""
     frames = min(MAX_FRAMES, tokens // TOKENS_PER_FRAME)
     return SFTConfig(
@@ -144,7 +161,9 @@ def settings(model: str, *, lora: bool, deepspeed: str, tokens: int, evaluated: 
             max_frames=frames, min_pixels=65536, max_pixels=262144, total_pixels=tokens * PIXELS_PER_TOKEN
         ),
         model=ModelConfig(
-            path=MODELS[model], dtype="float32" if needs_float32(lora=lora, deepspeed=deepspeed) else "auto"
+            path=MODELS[model],
+            dtype="float32" if needs_float32(lora=lora, deepspeed=deepspeed) else "auto",
+            quantization=quantization,
         ),
         lora=LoraConfig(enabled=lora),
         batching=BatchingConfig(by="tokens"),
@@ -163,13 +182,13 @@ def needs_float32(*, lora: bool, deepspeed: str) -> bool:
 def estimated(config: SFTConfig, model: str, *, gpus: int) -> MemoryEstimate:
     """The memory that settings made by `settings` take on a GPU."""
     workload = Workload(config)
-    counts = _counted(model, config.lora.enabled, workload.weights_dtype(gpu=True))
+    counts = _counted(model, config.lora.enabled, workload.weights_dtype(gpu=True), config.model.quantization)
     return workload.estimate(counts, workload.longest_clips(), workload.training_setup(gpu=True, ranks=gpus))
 
 
 @cache
-def _counted(model: str, lora: bool, dtype: torch.dtype) -> ParameterCounts:
-    return count(empty_model(MODELS[model], dtype), PartsConfig(), LoraConfig(enabled=lora))
+def _counted(model: str, lora: bool, dtype: torch.dtype, quantization: str) -> ParameterCounts:
+    return count(empty_model(MODELS[model], dtype), PartsConfig(), LoraConfig(enabled=lora), quantization=quantization)
 
 
 def _host_bytes(memory: MemoryEstimate, deepspeed: DeepspeedConfig) -> int:
