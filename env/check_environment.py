@@ -139,7 +139,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _show(name: str, value: str) -> None:
-    print(f"{name:<14}{value}")
+    print(f"{name:<16}{value}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Fine-tuning of Qwen-VL models for video temporal grounding."""
 
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 share_cores()  # before any module here imports torch
+# PEFT imports bitsandbytes where it is installed, which then asks for a package that would fetch code from the hub.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def load(

@@ -43,8 +43,8 @@ def _leave_logging_as_it_was():
 def make_adapter(tmp_path: Path) -> MakeAdapter:
     """Writes a run directory whose best/ is an adapter with random weights."""
 
-    def make(path: str = "tiny", *, factor: int = 32, std: float = 0.2, **lora) -> Path:
-        config = ModelConfig(path=path, patch_factor=factor, dtype="float32")
+    def make(path: str = "tiny", *, factor: int = 32, std: float = 0.2, quantization: str = "none", **lora) -> Path:
+        config = ModelConfig(path=path, patch_factor=factor, dtype="float32", quantization=quantization)
         loaded, processor = load_model(config)
         model = prepare_training(loaded, PartsConfig(), LoraConfig(r=4, alpha=8, **lora))
         torch.manual_seed(1)
@@ -95,6 +95,39 @@ def test_a_merged_adapter_computes_what_the_unmerged_one_does(
     assert torch.allclose(logits_of(merged, AutoProcessor.from_pretrained(out), make_clip), expected, atol=1e-3)
     plain, _ = load_model(ModelConfig(path=path, patch_factor=factor, dtype="float32"))
     assert (expected - logits_of(plain, processor, make_clip)).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("quantization", ["none", "4bit"])
+def test_an_adapter_alone_answers_as_the_checkpoint_does(quantization, make_adapter, make_clip, tmp_path, capsys):
+    if quantization != "none":
+        pytest.importorskip("bitsandbytes")
+    source, out = make_adapter(quantization=quantization), tmp_path / "adapter"
+    code, printed, err = run(capsys, source, "-o", out, "--adapter-only")
+    assert (code, printed) == (0, f"{out}\n"), err
+    assert "logits differ from the checkpoint's by up to " in err
+    names = {path.name for path in out.iterdir()}
+    assert names >= {"adapter_model.safetensors", "adapter_config.json", "generation_config.json", "vtg.json"}
+    assert "model.safetensors" not in names and "tokenizer.json" in names
+    saved = load_file(out / "adapter_model.safetensors")
+    before = load_file(source / "best" / "adapter_model.safetensors")
+    assert saved.keys() == before.keys() and all(torch.equal(saved[name], before[name]) for name in saved)
+    config = ModelConfig(path=str(source), dtype="float32", quantization=quantization)
+    expected = logits_of(*load_model(config), make_clip)
+    again = logits_of(*load_model(replace(config, path=str(out))), make_clip)
+    assert torch.equal(again, expected)
+    card = (out / "README.md").read_text()
+    assert "PeftModel.from_pretrained(model, folder)" in card and "library_name: peft" in card
+    assert ("BitsAndBytesConfig(load_in_4bit=True" in card) == (quantization == "4bit")
+
+
+def test_the_base_of_an_adapter_alone_is_called_what_others_call_it(make_adapter, tmp_path):
+    out = tmp_path / "adapter"
+    export_model(str(make_adapter()), out, check=False, adapter_only=True, base_name="Qwen/Qwen3-VL-4B-Instruct")
+    assert adapter_base(str(out)) == "Qwen/Qwen3-VL-4B-Instruct"
+    document = json.loads((out / "adapter_config.json").read_text())
+    assert document["base_model_name_or_path"] == "Qwen/Qwen3-VL-4B-Instruct"
+    card = (out / "README.md").read_text()
+    assert "base_model: Qwen/Qwen3-VL-4B-Instruct" in card and "base_model_relation: adapter" in card
 
 
 def test_the_folder_is_whole_and_nothing_lies_beside_it(make_adapter, tmp_path):
@@ -238,6 +271,10 @@ def test_wrong_usage_ends_with_2_and_says_the_way_out(make_adapter, tmp_path, ca
     assert code == 2 and "holds neither a model nor best/ nor checkpoint-*/; train first" in err
     with pytest.raises(SystemExit, match="2"):
         main(["tiny"])
+    for words in (["--adapter-only"], ["--base", "a/b"]):
+        code, _, err = run(capsys, "tiny", "-o", tmp_path / "out", *words)
+        assert code == 2 and f"error: {' '.join(words)}: tiny is a whole model, without an adapter; leave" in err
+    assert not (tmp_path / "out").exists()
     with pytest.raises(ConfigError, match="there is something already"):
         export_model("tiny", tmp_path / "full")
 

@@ -85,6 +85,10 @@ def test_what_cannot_be_pushed_is_one_line_with_the_next_step(hub, folder):
         (push(hub, folder, HF_ENDPOINT="http://127.0.0.1:9"), 2, "does not answer; try again with a network"),
         (push(hub, folder.parent), 2, "is no exported folder (it has no export.json); export it first"),
     ]
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "/home/me/models/qwen"}')
+    local = "the adapter's base is the local folder /home/me/models/qwen, which nobody else has; export it with --base"
+    cases.append((push(hub, folder), 2, local))
+    (folder / "adapter_config.json").unlink()
     hub.public = True
     cases.append((push(hub, folder, "--private"), 1, "exists already and is public; choose another name"))
     for done, code, text in cases:

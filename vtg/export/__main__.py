@@ -1,14 +1,16 @@
-"""Saves a checkpoint as one plain Hugging Face model, its LoRA adapter merged.
+"""Saves a checkpoint as one plain Hugging Face model, its LoRA adapter merged or alone.
 
     python -m vtg.export outputs/sft_tiny_demo -o exported
     python -m vtg.export outputs/sft_tiny_demo/checkpoint-200 -o exported --dtype bfloat16
+    python -m vtg.export outputs/sft_tiny_demo -o adapter --adapter-only
     python -m vtg.export outputs/sft_tiny_demo -o exported --push me/my-model --private
     python -m vtg.export exported --push me/my-model --dry-run
 
 RUN is a run directory (its best/, else its last checkpoint), a checkpoint folder, an adapter or a model. DIR gets the
 weights, the processor with its tokenizer and chat template, set to the frames of the training, vtg.json, frames.py,
 which reads a video as the training did, and a README.md with a snippet for transformers. It loads and answers with
-transformers alone, answers with `python -m vtg.predict checkpoint=DIR`, and is trained further with `model.path=DIR`.
+transformers alone (and PEFT, of an adapter that is not merged), answers with `python -m vtg.predict checkpoint=DIR`,
+and is trained further with `model.path=DIR`.
 
 What was saved is loaded again and compared with the checkpoint: it is not kept if its logits differ by more than
 rounding explains, or if transformers alone gives another answer to a small video file than vtg. Merging computes in
@@ -46,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for flag in ("private", "revision", "dry_run"):
         if getattr(options, flag) and options.push is None:
             parser.error(f"--{flag.replace('_', '-')} needs --push")
+    for flag in ("adapter_only", "base"):
+        if getattr(options, flag) and options.out is None:
+            parser.error(f"--{flag.replace('_', '-')} needs -o/--out")
     from vtg.export.push import PushTarget, listing
     from vtg.logs import start_logging
 
@@ -62,7 +67,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.out is not None:
                 from vtg.export.checkpoint_export import export_model  # torch loads after --help and wrong usage
 
-                exported = export_model(options.run, folder, dtype=options.dtype, check=options.check)
+                exported = export_model(
+                    options.run,
+                    folder,
+                    dtype=options.dtype,
+                    check=options.check,
+                    adapter_only=options.adapter_only,
+                    base_name=options.base,
+                )
             listed = listing(folder) if options.dry_run else ""
             address = target.push(folder) if target and not options.dry_run else None
     except ConfigError as error:
@@ -108,6 +120,10 @@ def _parser() -> argparse.ArgumentParser:
         choices=("auto", "float32", "bfloat16", "float16"),
         default="auto",
         help="of the saved weights (default: that of the model, or of the adapter's base)",
+    )
+    parser.add_argument("--adapter-only", action="store_true", help="save the adapter alone, not merged")
+    parser.add_argument(
+        "--base", metavar="NAME", help="what the adapter's base is called where the export will be used: its hub name"
     )
     parser.add_argument("--no-check", dest="check", action="store_false", help="do not compare what was saved")
     parser.add_argument("--push", metavar="ORG/NAME", help="publish the export on the Hugging Face hub under this name")

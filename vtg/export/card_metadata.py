@@ -36,22 +36,25 @@ def license_of(base: str | None) -> dict[str, Any]:
     return {key: metadata[key] for key in LICENSE_KEYS if key in metadata}
 
 
-def card_head(name: str, *, base: str | None, is_trained: bool, results: Sequence[EvalResult]) -> str:
+def card_head(
+    name: str, *, base: str | None, is_trained: bool, results: Sequence[EvalResult], is_adapter: bool = False
+) -> str:
     """The head with its fences.
 
     Args:
         base: the model that was trained.
         results: scores for the model index.
+        is_adapter: the weights are an adapter alone, which PEFT loads on the base.
     """
     data = ModelCardData(
-        library_name="transformers",
+        library_name="peft" if is_adapter else "transformers",
         pipeline_tag="video-text-to-text",
-        tags=["video-temporal-grounding", *(["vtg"] if is_trained else [])],
+        tags=["video-temporal-grounding", *(["vtg"] if is_trained else []), *(["lora"] if is_adapter else [])],
         base_model=base if base and is_hub_name(base) else None,
         model_name=name if results else None,
         eval_results=list(results) or None,
         **license_of(base),
     )
     if data.base_model:
-        data["base_model_relation"] = "finetune"
+        data["base_model_relation"] = "adapter" if is_adapter else "finetune"
     return f"---\n{data.to_yaml()}\n---"

@@ -10,10 +10,16 @@ from vtg.export.card_metadata import card_head, is_hub_name, license_of
 from vtg.export.run_section import TrainingRun
 from vtg.models.checkpoint import Settings
 from vtg.models.families.family import ModelFamily
+from vtg.models.quantization import quantization_options
 from vtg.tasks.prompts import choose
 from vtg.tasks.span_task import SpanTask
 
 QUERY = "a person sits down"
+
+ADAPTERS = {
+    "merged": " The LoRA adapter is merged into `{}`; nothing of vtg or PEFT is needed.",
+    "alone": " This is the LoRA adapter alone, for `{}`.",
+}
 
 # How frames that `read_video` of frames.py gave pass through a processor untouched.
 AS_TRAINED = 'processor_kwargs={"video_metadata": [[metadata]], "do_sample_frames": False, "do_resize": False}'
@@ -45,7 +51,7 @@ def model_card(
     family: ModelFamily,
     source: str,
     base: str | None,
-    merged: bool,
+    adapter: str | None,
     run: TrainingRun | None = None,
 ) -> str:
     """The README's text. Without settings the processor samples.
@@ -53,13 +59,18 @@ def model_card(
     Args:
         source: the checkpoint that was exported.
         base: the model that was trained, where it is known.
-        merged: whether an adapter was merged into `base`.
+        adapter: what became of an adapter on `base`: `merged`, `alone` in the folder; None without one.
         run: whose scores, data and command the card tells.
     """
     # A card may be published: of a folder of this machine the name alone is told.
     shown = base if base is None or is_hub_name(base) else Path(base).name
-    told = f" The LoRA adapter is merged into `{shown}`; nothing of vtg or PEFT is needed." if merged else ""
-    head = card_head(name, base=base, is_trained=settings is not None, results=run.eval_results() if run else ())
+    told = ADAPTERS[adapter].format(shown) if adapter else ""
+    results = run.eval_results() if run else ()
+    alone = adapter == "alone"
+    head = card_head(name, base=base, is_trained=settings is not None, results=results, is_adapter=alone)
+    rounded = _quantization(settings, family) if alone and settings else None
+    packages = ["transformers accelerate torchvision av", *(["peft"] if alone else [])]
+    packages += ["bitsandbytes"] if rounded else []
     return f"""{head}
 
 # {name}
@@ -68,8 +79,8 @@ Answers *when*: given a video and a sentence, the start and end of the moment th
 `python -m vtg.export` from `{Path(source).name}`.{told}
 
 ```python
-# pip install transformers accelerate torchvision av
-{_snippet(name, settings, family)}
+# pip install {" ".join(packages)}
+{_snippet(name, settings, family, base=base if alone else None, quantization=rounded)}
 ```
 {_card_of_settings(name, settings, family) if settings else ""}{run.section() if run else ""}
 {_limits(base, settings, family)}"""
@@ -93,13 +104,33 @@ def _limits(base: str | None, settings: Settings | None, family: ModelFamily) ->
     return "\n".join([*lines, ""])
 
 
-def _snippet(name: str, settings: Settings | None, family: ModelFamily) -> str:
+def _quantization(settings: Settings, family: ModelFamily) -> str | None:
+    """What rounds the base of an adapter that was trained on rounded weights."""
+    kind = settings.model.quantization
+    if kind == "none":
+        return None
+    written = [f"{name}={value!r}" for name, value in quantization_options(kind, family).items()]
+    written += ["bnb_4bit_compute_dtype=torch.bfloat16"] if kind == "4bit" else []
+    return f"BitsAndBytesConfig({', '.join(written)})"
+
+
+def _snippet(
+    name: str,
+    settings: Settings | None,
+    family: ModelFamily,
+    *,
+    base: str | None = None,
+    quantization: str | None = None,
+) -> str:
+    """`base`: on which the folder's adapter is loaded; None for a folder that is a model of its own."""
     # A model that vtg did not train has no vtg.json: nothing is known of how it samples.
     task = settings.task if settings else TaskConfig()
     positions = settings is not None and family.needs_position_ids
     if settings:
-        imports = ["import sys", *(["", "import torch"] if positions else [""])]
-        imports += ["from transformers import AutoModelForImageTextToText, AutoProcessor"]
+        imports = ["import sys", *(["", "import torch"] if positions or quantization else [""])]
+        imports += ["from peft import PeftModel"] if base else []
+        more = ", BitsAndBytesConfig" if quantization else ""
+        imports += [f"from transformers import AutoModelForImageTextToText, AutoProcessor{more}"]
         names = "mrope_positions, read_video" if positions else "read_video"
         local = ["sys.path.insert(0, folder)", f"from frames import {names}", ""]
         reading = 'frames, metadata, times_s = read_video("video.mp4")\nduration_s = metadata.duration'
@@ -114,7 +145,7 @@ def _snippet(name: str, settings: Settings | None, family: ModelFamily) -> str:
             "",
             f"folder = {json.dumps(name)}  # this folder",
             *local,
-            'model = AutoModelForImageTextToText.from_pretrained(folder, dtype="auto", device_map="auto")',
+            *_loading(base, quantization),
             "processor = AutoProcessor.from_pretrained(folder)",
             reading,
             f'query = "{QUERY}"',
@@ -134,6 +165,16 @@ def _snippet(name: str, settings: Settings | None, family: ModelFamily) -> str:
             'print(processor.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))',
         ]
     )
+
+
+def _loading(base: str | None, quantization: str | None) -> list[str]:
+    """Lines that make `model`."""
+    lines = [f"quantization = {quantization}"] if quantization else []
+    options = 'dtype="auto", device_map="auto"' + (", quantization_config=quantization" if quantization else "")
+    lines.append(
+        f"model = AutoModelForImageTextToText.from_pretrained({json.dumps(base) if base else 'folder'}, {options})"
+    )
+    return [*lines, *(["model = PeftModel.from_pretrained(model, folder)"] if base else [])]
 
 
 def _question(task: TaskConfig) -> str:

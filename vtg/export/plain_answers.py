@@ -11,7 +11,7 @@ from typing import Any
 import av
 import numpy as np
 import torch
-from transformers import AutoProcessor, PreTrainedModel
+from transformers import AutoProcessor
 from transformers.video_utils import VideoMetadata
 
 from vtg.config.video_settings import VideoConfig
@@ -21,7 +21,7 @@ from vtg.export.model_card import QUERY
 from vtg.export.standalone import FRAMES_FILE
 from vtg.models.checkpoint import Settings
 from vtg.models.families import family_of
-from vtg.models.loading import tokens_per_second
+from vtg.models.loading import Model, tokens_per_second
 from vtg.tasks.span_task import SpanTask
 from vtg.video.clip_loading import load_clip
 from vtg.video.video_window import VideoWindow
@@ -63,7 +63,7 @@ class AnswerComparison:
 
 
 @torch.no_grad()
-def compare_answers(model: PreTrainedModel, folder: Path, settings: Settings) -> AnswerComparison:
+def compare_answers(model: Model, folder: Path, settings: Settings) -> AnswerComparison:
     """Asks `model`, loaded from the exported `folder`, about a video file made here.
 
     With frames.py tokens, pixels, positions and the answer must equal vtg's. The processor's own sampling of the file
@@ -118,7 +118,7 @@ def _processor_fault(
     )
 
 
-def _answer(model: PreTrainedModel, processor: Any, inputs: dict[str, Any]) -> str:
+def _answer(model: Model, processor: Any, inputs: dict[str, Any]) -> str:
     inputs = {name: value.to(model.device) for name, value in inputs.items() if isinstance(value, torch.Tensor)}
     tokens = model.generate(**inputs, max_new_tokens=MAX_NEW_TOKENS)  # type: ignore[operator]
     return processor.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)

@@ -4,6 +4,7 @@ The token is huggingface_hub's: HF_TOKEN, or what `hf auth login` stored. Files 
 not sent again, so that a push which broke off resumes.
 """
 
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from vtg.errors import ConfigError, RunError
+from vtg.export.card_metadata import is_hub_name
 from vtg.export.manifest import exported_files
 from vtg.models.hub import responds
 
@@ -73,6 +75,7 @@ class PushTarget:
             RunError: it was not done: says why, and the command that goes on. The folder stays as it is.
         """
         files = exported_files(folder)
+        _check_base(folder, self.name)
         api, again = HfApi(), self._again(folder)
         log.info("pushing %d files, %s, to %s", len(files), size(sum(files.values())), self.name)
         self._ask(lambda: api.create_repo(self.name, private=self.private or None, exist_ok=True), again)
@@ -113,6 +116,19 @@ class PushTarget:
         except ValueError as error:  # the hub judges the head of the card
             reason = " ".join(str(error).split())
         raise RunError(f"--push {self.name}: {reason}{again}")
+
+
+def _check_base(folder: Path, name: str) -> None:
+    """Raises ConfigError for an adapter alone whose base is a folder of this machine, which nobody else has."""
+    file = folder / "adapter_config.json"
+    if not file.is_file():
+        return
+    base = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    if not is_hub_name(base):
+        raise ConfigError(
+            f"--push {name}: the adapter's base is the local folder {base}, which nobody else has; export it with "
+            "--base ORG/NAME, where others find it, or without --adapter-only"
+        )
 
 
 def size(count: int) -> str:

@@ -8,6 +8,7 @@ from torch import nn
 from transformers import BitsAndBytesConfig, PretrainedConfig
 
 from vtg.models.families import family_of
+from vtg.models.families.family import ModelFamily
 
 # bitsandbytes' NF4: a byte of scale for each 64 weights and, of these, 4 bytes for each 256 (double quantization).
 BLOCK, SCALE_BLOCK = 64, 256
@@ -21,19 +22,19 @@ def quantization_config(kind: str, config: PretrainedConfig, dtype: torch.dtype)
         config: of the model.
         dtype: in which the quantized layers compute.
     """
-    family = family_of(config)
+    own = {"bnb_4bit_compute_dtype": dtype} if kind == "4bit" else {}
+    return BitsAndBytesConfig(**quantization_options(kind, family_of(config)), **own)
+
+
+def quantization_options(kind: str, family: ModelFamily) -> dict[str, Any]:
+    """The arguments of `BitsAndBytesConfig`, but for the dtype in which 4-bit layers compute."""
     # The tower and the projector are small and may be trained in full; a rounded head would blur all answers.
     kept = [*family.tower, *family.projector, "lm_head"]
     skipped = [name for module in kept for name in (module, rf".*\.{module}")]
     if kind == "8bit":
-        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-        llm_int8_skip_modules=skipped,
-    )
+        return {"load_in_8bit": True, "llm_int8_skip_modules": skipped}
+    nf4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
+    return nf4 | {"llm_int8_skip_modules": skipped}
 
 
 def quantized_bytes(kind: str, model: nn.Module) -> dict[int, int]:
