@@ -108,6 +108,16 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.annotations.sample", "vtg.annotations.formats", "vtg.tasks", "vtg.evaluation.metrics",
         "vtg.evaluation.prediction_rows",
     ),
+    "vtg.evaluation.presets": (),
+    "vtg.evaluation.published_predictions": ("vtg.evaluation.prediction_rows", "vtg.evaluation.presets"),
+    "vtg.evaluation.cases": (
+        "vtg.annotations.sources", "vtg.annotations.conversion", "vtg.evaluation.presets",
+        "vtg.evaluation.published_predictions",
+    ),
+    "vtg.evaluation.published_scores": (
+        "vtg.tasks", "vtg.evaluation.metrics", "vtg.evaluation.presets", "vtg.evaluation.published_predictions",
+        "vtg.evaluation.cases",
+    ),
     "vtg.evaluation.span_picture": ("vtg.storage", "vtg.evaluation.metrics"),
     "vtg.evaluation": (
         "vtg.errors", "vtg.storage", "vtg.progress_bar", "vtg.logs", "vtg.video.files.address",
@@ -126,7 +136,8 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.evaluate": (
         "vtg.console", "vtg.storage", "vtg.config", "vtg.tasks", "vtg.evaluation.metrics",
-        "vtg.evaluation.prediction_rows", "vtg.evaluation.joining",
+        "vtg.evaluation.prediction_rows", "vtg.evaluation.joining", "vtg.evaluation.presets",
+        "vtg.evaluation.published_scores",
     ),
     "vtg.training.batch_log": (),
     "vtg.training.checkpoint_saving": ("vtg.errors", "vtg.storage"),

@@ -4,6 +4,10 @@ PRED holds one row per sample (JSONL or one JSON array): the annotation row's ke
 ...] in seconds), `status` and `text`. Rows that have `text` alone are parsed with --answer. Without --annotations, each
 row is scored against its own `timestamp`. With it, rows are joined by `qid`, or by video, part and sentence where the
 annotations have none; a sample nobody predicted scores 0, and predictions for other questions are refused.
+
+A published preset (--preset moment_detr, time_r1, ...) reads predictions and ground truth in their published
+forms, and gives the numbers of the official script; --preset NAME --describe says its rules, and --preset all
+lays them side by side. docs/scoring.md has the forms and the rules.
 """
 
 import argparse
@@ -11,16 +15,24 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vtg.config.task_settings import TaskConfig
 from vtg.console import stdout_may_close
 from vtg.evaluation.joining import Joined, join
 from vtg.evaluation.metrics import PRESETS, grounding_metrics
-from vtg.evaluation.prediction_rows import needs_parsing, read_rows
+from vtg.evaluation.prediction_rows import Placed, needs_parsing, read_rows, with_field
+from vtg.evaluation.presets.case import Findings, Scores
+from vtg.evaluation.presets.preset import RULES
+from vtg.evaluation.presets.table import PUBLISHED
+from vtg.evaluation.published_scores import OWN, asked, rules_of, scores_by, scores_by_all, spread
 from vtg.storage.atomic import begins_with, write_text
+from vtg.tasks.answer import Codec
 from vtg.tasks.answer_forms import CODECS
+
+ALL = "all"
+"""The name that stands for every preset."""
 
 SHOWN = 20  # names of missing, extra and duplicate samples that a report spells out
 
@@ -39,8 +51,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         codec = None if args.answer is None else CODECS[args.answer].from_config(TaskConfig(num_bins=bins))
     except ValueError as error:  # a number of bins that no codec takes
         parser.error(str(error))
+    if args.describe:
+        with stdout_may_close():
+            print("\n\n".join(map(rules_of, (OWN, *PUBLISHED) if args.preset == ALL else [args.preset])))
+        return 0
     try:
-        rows = read_rows(args.predictions)
+        if args.preset == ALL or args.preset in PUBLISHED:
+            _print_published(args, codec)
+            return 0
+        rows = _rows(args)
         place = next((place for place, row in rows if needs_parsing(row)), None)
         if codec is None and place is not None:
             parser.error(f"{place}: has text and no prediction; name its form: --answer {{{','.join(CODECS)}}}")
@@ -48,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"--answer {args.answer}: no row of {args.predictions} has text alone; leave it out")
         joined = join(rows, annotations=args.annotations, codec=codec)
         metrics = grounding_metrics(
-            joined.predictions, joined.ground_truths, statuses=joined.statuses, preset=args.preset
+            joined.predictions, joined.ground_truths, statuses=joined.statuses, preset=_own_name(args.preset)
         )
         document = _document(args, metrics, joined)
         if args.json not in (None, "-"):
@@ -66,7 +85,67 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _rows(args: argparse.Namespace) -> list[Placed]:
+    rows = read_rows(args.predictions)
+    return rows if args.field is None else [(place, with_field(place, row, args.field)) for place, row in rows]
+
+
+def _own_name(preset: str) -> str:
+    return "vtg" if preset == OWN else preset
+
+
+def _print_published(args: argparse.Namespace, codec: Codec | None) -> None:
+    """Scores by one published preset, or by all, to stdout and --json. Raises OSError and ValueError."""
+    read = asked(args.predictions, annotations=args.annotations, field=args.field)
+    if args.preset == ALL:
+        scores, refused = scores_by_all(read.cases, codec=codec)
+        if not scores:
+            raise ValueError("; ".join(f"{name}: {reason}" for name, reason in refused.items()))
+        report = {name: one.common for name, one in scores.items()}
+        found, text = read.findings, comparison(scores)
+        document = {"presets": report, "spread": spread(scores), "refused": refused}
+        for name, reason in refused.items():
+            print(f"vtg.evaluate: {name}: {reason}", file=sys.stderr)
+    else:
+        preset = PUBLISHED[args.preset]
+        one = scores_by(preset, read.cases, codec=codec)
+        brief = one.printed.get("brief", one.printed)
+        found = {**read.findings, **one.findings}
+        text = f"preset {preset.name}: {preset.convention}\n{columns(brief)}"
+        rules = {rule: getattr(preset, rule) for rule in (*RULES, "source")}
+        document = {**one.common, **brief, **one.printed, "convention": preset.convention, "rules": rules}
+    head = {"report": "vtg.evaluate", "preset": args.preset, "form": read.form, "samples": len(read.cases)}
+    files = {"predictions": args.predictions, "annotations": args.annotations}
+    line = _lines({**head, **document, **files, "findings": _counted(found)})
+    if args.json not in (None, "-"):
+        write_text(args.json, line + "\n")
+    for finding in _finding_lines(found):
+        print(f"vtg.evaluate: {finding}", file=sys.stderr)
+    with stdout_may_close():
+        print(line if args.json == "-" else text)
+
+
+def comparison(scores: dict[str, Scores]) -> str:
+    """Presets below one another, a column for each measurement, and how far each moves it."""
+    names = list(dict.fromkeys(name for one in scores.values() for name in one.common))
+    moved = spread(scores)
+    rows = [("preset", *names)]
+    rows += [(name, *(_cell(one.common.get(at)) for at in names)) for name, one in scores.items()]
+    rows.append(("moved by rules alone", *(_cell(moved.get(name)) for name in names)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)) for row in rows)
+    return "\n".join(f"{row[0]:<{widths[0]}}  {line}" for row, line in zip(rows, lines, strict=True))
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
 def _usage_fault(args: argparse.Namespace) -> str | None:
+    if args.predictions is None and not args.describe:
+        return "PRED is missing: name the file of predictions, or give --describe"
+    if args.describe and args.json is not None:
+        return "--describe prints the rules of a preset and scores nothing; leave --json out"
     if args.num_bins is not None and args.answer not in ("bins", "tokens"):
         return f"--num-bins {args.num_bins}: only answers in bins or tokens have it; give --answer, or leave it out"
     if args.json not in (None, "-") and os.path.exists(args.json) and not begins_with(args.json, REPORT_SIGNATURE):
@@ -79,31 +158,49 @@ def _document(args: argparse.Namespace, metrics: dict[str, float | int], joined:
         "report": "vtg.evaluate",
         **metrics,
         "preset": args.preset,
-        "convention": PRESETS[args.preset].convention,
+        "convention": PRESETS[_own_name(args.preset)].convention,
         "predictions": args.predictions,
         "annotations": args.annotations,
         "statuses": dict(Counter(status for status in joined.statuses if status is not None)),
-        "findings": {name: {"count": len(qids), "qids": qids[:SHOWN]} for name, qids in joined.findings.items()},
+        "findings": _counted(joined.findings),
     }
+    return _lines(report)
+
+
+def _counted(findings: Findings) -> dict[str, Any]:
+    return {name: {"count": len(qids), "qids": qids[:SHOWN]} for name, qids in findings.items()}
+
+
+def _lines(report: dict[str, Any]) -> str:
+    """One JSON object."""
     # A line for each key: lists of qids stay on one line each, which indent=1 would spread over hundreds.
     return "{" + ",\n ".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in report.items()) + "}"
 
 
 def table(metrics: dict[str, float | int], *, preset: str) -> str:
     """The metrics as two aligned lines under the convention they follow."""
-    cells = [(name, f"{value:.2f}" if isinstance(value, float) else str(value)) for name, value in metrics.items()]
+    return f"preset {preset}: {PRESETS[_own_name(preset)].convention}\n{columns(metrics)}"
+
+
+def columns(metrics: Mapping[str, Any]) -> str:
+    """Names over numbers, aligned; groups of numbers are left to --json."""
+    numbers = {name: value for name, value in metrics.items() if not isinstance(value, dict)}
+    cells = [(name, _cell(value) if isinstance(value, float | None) else str(value)) for name, value in numbers.items()]
     widths = [max(len(name), len(text)) for name, text in cells]
     head = "  ".join(name.rjust(width) for (name, _), width in zip(cells, widths, strict=True))
     body = "  ".join(text.rjust(width) for (_, text), width in zip(cells, widths, strict=True))
-    return f"preset {preset}: {PRESETS[preset].convention}\n{head}\n{body}"
+    return f"{head}\n{body}"
 
 
 def _parser() -> argparse.ArgumentParser:
     summary, _, details = (__doc__ or "").partition("\n")
     parser = argparse.ArgumentParser(prog="python -m vtg.evaluate", description=summary, epilog=details)
-    parser.add_argument("predictions", metavar="PRED", help="predictions.jsonl")
-    parser.add_argument("--annotations", metavar="GT", help="ground truth, JSONL or JSON array")
-    parser.add_argument("--preset", choices=PRESETS, default="vtg", help="whose conventions to follow (default: vtg)")
+    parser.add_argument("predictions", metavar="PRED", nargs="?", help="predictions.jsonl, or a published form")
+    parser.add_argument("--annotations", metavar="GT", help="ground truth, JSONL or JSON array, or a published form")
+    names = [*PRESETS, OWN, *PUBLISHED, ALL]
+    parser.add_argument("--preset", choices=names, default="vtg", help="whose conventions to follow (default: vtg)")
+    parser.add_argument("--describe", action="store_true", help="say the rules of the preset, and score nothing")
+    parser.add_argument("--field", metavar="KEY", help="where rows keep their prediction, such as pred of annotations")
     parser.add_argument("--answer", choices=CODECS, help="form of the answers in rows with `text` and no `prediction`")
     parser.add_argument("--num-bins", type=int, help=f"for --answer bins and tokens (default: {TaskConfig.num_bins})")
     parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="one JSON document to stdout, or to FILE")
@@ -117,6 +214,18 @@ def _finding_lines(findings: dict[str, list[str]]) -> list[str]:
         "duplicate_predictions": "predictions repeat a qid or a question; the first of each counts",
         "missing": "samples have no prediction and score 0",
         "extra": "predictions belong to no sample and are left out",
+        "repeated_predictions": "questions have several rows of predictions; see the rule on duplicates",
+        "no_window": "questions have a row without a window, which overlaps nothing",
+        "no_score": "questions have windows without scores, which keep their order",
+        "nan_window": "questions have a window with NaN; see the rule on invalid windows",
+        "reversed_or_empty_window": "questions have a window that ends no later than it starts, and overlaps nothing",
+        "empty_range": "ranges of lengths hold no true moment",
+        "more_windows": "answers have several windows; the first of each counts",
+        "more_true_windows": "questions have several true windows; the first of each counts",
+        "left_out_of_miou": "questions have no answer and leave the mean of IoU, as in the official script",
+        "not_predicted": "questions were not predicted and are left out, as in the official script",
+        "truth_left_out": "true windows end no later than they start and are left out, as in the official script",
+        "moment_not_ranked": "questions have an annotator's moment that is not ranked, and stands behind all others",
     }
     lines: list[str] = []
     for name, qids in findings.items():

@@ -22,15 +22,26 @@ def read_rows(path: str) -> list[Placed]:
 
     Raises OSError when the file cannot be read, and ValueError naming the place for what is not a JSON object.
     """
+    return rows_of(path, text_of(path))
+
+
+def text_of(path: str) -> str:
+    """A file of predictions. Raises OSError when it cannot be read, and ValueError when it is no UTF-8 text."""
     try:
         with opened(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig") as reader:
-            text = reader.read()
+            return reader.read()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: is not UTF-8 text ({error.reason}); give predictions as JSONL") from None
+
+
+def rows_of(path: str, text: str) -> list[Placed]:
+    """`read_rows` of a file that is read."""
     lines = [(f"{path}:{number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if text.lstrip().startswith("["):
         array = _decoded(path, text)
         rows = [(f"{path}[{index}]", row) for index, row in enumerate(array)]
+    elif len(lines) > 1 and lines[0][1].strip() == "{":  # the only row, laid over several lines
+        rows = [(lines[0][0], _decoded(lines[0][0], text))]
     else:
         rows = [(place, _decoded(place, line)) for place, line in lines]
     if not rows:
@@ -44,6 +55,17 @@ def read_rows(path: str) -> list[Placed]:
 def needs_parsing(row: PredictionRow) -> bool:
     """Whether a row has a text and no prediction."""
     return "prediction" not in row and isinstance(row.get("text"), str)
+
+
+def with_field(place: str, row: PredictionRow, field: str) -> PredictionRow:
+    """A row whose prediction, or text, is that under `field`, as annotations keep a base model's under `pred`.
+
+    LWT235's guides keep what is optional in `kwargs`. Raises ValueError, naming the place, for a row without it.
+    """
+    holder = row if field in row else row.get("kwargs")
+    if not isinstance(holder, dict) or field not in holder:
+        raise ValueError(f"{place}: has no {field!r}; --field names a key of every row, and it has: {', '.join(row)}")
+    return row | {"text" if isinstance(holder[field], str) else "prediction": holder[field]}
 
 
 def moments(place: str, value: object) -> Spans:

@@ -1,0 +1,177 @@
+"""Predictions and ground truth are read in the forms in which they are published, by the command."""
+
+import json
+
+import pytest
+
+from vtg.evaluate import main
+
+TRUTH = [
+    {"qid": 1, "query": "a man sits", "duration": 30, "vid": "a", "relevant_windows": [[0, 10]]},
+    {"qid": 2, "query": "he stands", "duration": 30, "vid": "a", "relevant_windows": [[10, 20]]},
+]
+
+
+def write(path, content):
+    if path.suffix == ".jsonl":
+        path.write_text("\n".join(json.dumps(row) for row in content) + "\n")
+    else:
+        path.write_text(content if isinstance(content, str) else json.dumps(content, indent=2))
+    return str(path)
+
+
+def run(capsys, *arguments):
+    code = main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture
+def truth(tmp_path):
+    return write(tmp_path / "gt.jsonl", TRUTH)
+
+
+KEYED = {
+    "a>>>a man sits>>>[0, 10]": {"answers": "The event happens in 0 - 10 seconds."},
+    "a>>>he stands>>>(10, 20)": {"timestamps": [[10, 15], [0, 1]]},
+}
+LMMS_EVAL = [
+    {"doc": {"video_path": "a.mp4", "query": "a man sits", "span": [[0, 10]]}, "filtered_resps": ["0 - 10 s"]},
+    {"doc": {"video_path": "a.mp4", "query": "he stands", "span": "[[10, 20]]"}, "resps": [["10 to 15"]]},
+]
+VLMEVALKIT = (
+    "index\tvideo\tquestion\tanswer\tprediction\n"
+    "1\ta\ta man sits\t[[0, 10]]\t0 - 10\n"
+    '2\ta\the stands\t[[10, 20]]\t"<thinking>3 - 4</thinking>\n<answer>10 - 15</answer>"\n'
+)
+TIME_R1 = [
+    {"qid": "x", "pred": [0.0, 10.0], "target": [0.0, 10.0], "output_text": "…"},
+    {"qid": "y", "output_text": "from 10 to 15", "target": [10.0, 20.0]},
+]
+TIMECHAT = {"1": {"timestamp": [[0, 10]], "query": "a man sits", "vid": "a.mp4"}, "2": {"timestamp": [[10, 15]]}}
+MOMENT_DETR = [
+    {"qid": "1", "pred_relevant_windows": [[0, 10, 0.9]]},
+    {"qid": 2, "pred_relevant_windows": [[10, 15, 0.2]]},
+]
+OWN = [{"qid": 1, "prediction": [[0, 10]]}, {"video": "a.mp4", "sentence": "he  stands", "prediction": [10, 15]}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "preset", "needs_truth"),
+    [
+        ("p.json", KEYED, "timelens", False),
+        ("p.jsonl", [{key: value} for key, value in KEYED.items()], "timelens", False),
+        ("p.jsonl", LMMS_EVAL, "lmms_eval", False),
+        ("p.tsv", VLMEVALKIT, "timelens2", False),
+        ("p.jsonl", TIME_R1, "time_r1", False),
+        ("p.json", TIMECHAT, "timechat", True),
+        ("p.jsonl", MOMENT_DETR, "moment_detr", True),
+        ("p.json", MOMENT_DETR, "univtg", True),
+        ("p.jsonl", OWN, "charades_sta", True),
+    ],
+)
+def test_each_published_form_is_scored_as_it_is(tmp_path, truth, capsys, name, content, preset, needs_truth):
+    path = write(tmp_path / name, content)
+    words = ["--annotations", truth] if needs_truth else []
+    code, out, err = run(capsys, path, "--preset", preset, "--json", *words)
+    assert code == 0, err
+    document = json.loads(out)
+    assert (document["mIoU"], document["R1@0.7"]) == pytest.approx((75.0, 50.0))
+    assert (document["samples"], document["preset"]) == (2, preset)
+    assert document["rules"]["threshold"] in (">", ">=", ">= (videos with captions: >)")
+
+
+def test_rankings_are_joined_by_their_order(tmp_path, capsys):
+    rows = json.dumps([[[0, 0], [0, 1]], [[1, 1]]])
+    truth = write(tmp_path / "gt.jsonl", TRUTH)
+    code, _, err = run(capsys, write(tmp_path / "p.json", rows), "--annotations", truth, "--preset", "didemo")
+    assert code == 1 and "has no annotators' moments; give DiDeMo's own file" in err
+    one = write(tmp_path / "one.json", "[[[0, 0]]]")
+    code, _, err = run(capsys, one, "--annotations", truth, "--preset", "didemo")
+    assert code == 1 and "1 rankings for 2 rows of" in err
+
+
+ROW = {"video": "a.mp4", "duration": 10.0, "timestamp": [0.0, 5.0], "sentence": "a man sits", "pred": [0.0, 2.5]}
+
+
+@pytest.mark.parametrize("row", [ROW, {**ROW, "pred": None} | {"pred": [[0.0, 2.5]]}])
+@pytest.mark.parametrize("preset", ["vtg", "default", "timelens"])
+def test_annotations_that_carry_predictions_are_scored(tmp_path, capsys, row, preset):
+    path = write(tmp_path / "rows.jsonl", [row])
+    code, out, err = run(capsys, path, "--field", "pred", "--preset", preset, "--json")
+    assert code == 0, err
+    assert json.loads(out)["mIoU"] == 50.0
+
+
+def test_a_prediction_may_stand_in_kwargs_and_the_only_row_over_several_lines(tmp_path, capsys):
+    row = {key: value for key, value in ROW.items() if key != "pred"} | {"kwargs": {"pred": [0.0, 2.5]}}
+    path = write(tmp_path / "row.json", row)
+    for preset in ("default", "moment_detr"):
+        code, out, err = run(capsys, path, "--field", "pred", "--preset", preset, "--json")
+        assert code == 0, err
+        assert json.loads(out)["mIoU"] == 50.0
+
+
+def test_a_field_that_is_not_there_is_named(tmp_path, capsys):
+    path = write(tmp_path / "rows.jsonl", [ROW])
+    for preset in ("default", "time_r1"):
+        code, _, err = run(capsys, path, "--field", "answer", "--preset", preset)
+        assert code == 1
+        assert "rows.jsonl:1: has no 'answer'; --field names a key of every row, and it has: video, duration" in err
+
+
+def test_all_presets_stand_side_by_side_with_what_rules_alone_move(tmp_path, truth, capsys):
+    path = write(tmp_path / "p.jsonl", MOMENT_DETR)
+    code, out, err = run(capsys, path, "--annotations", truth, "--preset", "all")
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0].split()[:5] == ["preset", "R1@0.3", "R1@0.5", "R1@0.7", "mIoU"]
+    assert [line.split()[0] for line in lines[1:-1]][:4] == ["default", "moment_detr", "univtg", "lighthouse"]
+    assert lines[-1].split()[:6] == ["moved", "by", "rules", "alone", "0.00", "50.00"]  # an IoU of .5, by > and >=
+    assert "didemo: " in err and "has no annotators' moments" in err
+
+
+def test_rules_are_printed_without_a_file(capsys):
+    code, out, _ = run(capsys, "--preset", "time_r1", "--describe")
+    assert code == 0 and out.startswith("preset time_r1\nthreshold:   >\n")
+    assert run(capsys, "--preset", "all", "--describe")[1].count("\n\npreset ") == 12
+    with pytest.raises(SystemExit, match="2"):
+        main(["--preset", "time_r1"])
+    assert "PRED is missing: name the file of predictions, or give --describe" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "words", "said"),
+    [
+        (
+            [{"qid": 1, "pred_relevant_windows": [[0, 1, 0.5], [2, 3]]}],
+            [],
+            "p.jsonl:1: pred_relevant_windows: only some",
+        ),
+        ([{"qid": 1, "pred_relevant_windows": [[0]]}], [], "p.jsonl:1: pred_relevant_windows: [[0]] must be [[start"),
+        ([{"qid": 1, "windows": []}], [], "name the key that holds the prediction: --field KEY"),
+        ([{"qid": 9, "pred_relevant_windows": [[0, 1]]}], [], "no prediction (first: "),
+        ([{"qid": 1, "text": "0 to 9"}, {"qid": 2, "text": "?"}], [], "takes numbers; name the form of the answers"),
+        ([{"a>>>b": "0 - 1"}], [], "must be VIDEO>>>QUERY>>>[start, end]"),
+    ],
+)
+def test_broken_predictions_are_named_with_place_and_remedy(tmp_path, truth, capsys, content, words, said):
+    path = write(tmp_path / "p.jsonl", content)
+    code, out, err = run(capsys, path, "--annotations", truth, "--preset", "moment_detr", *words)
+    assert (code, out) == (1, "")
+    assert said in err
+
+
+def test_a_qid_twice_in_the_ground_truth_is_refused(tmp_path, capsys):
+    truth = write(tmp_path / "gt.jsonl", [*TRUTH, TRUTH[0]])
+    path = write(tmp_path / "p.jsonl", MOMENT_DETR)
+    code, _, err = run(capsys, path, "--annotations", truth, "--preset", "moment_detr")
+    assert code == 1 and "gt.jsonl:3: qid '1' is that of" in err
+
+
+def test_texts_are_read_in_the_form_that_is_named(tmp_path, truth, capsys):
+    path = write(tmp_path / "p.jsonl", [{"qid": 1, "text": "<0><49>"}, {"qid": 2, "text": "no"}])
+    words = ["--annotations", truth, "--answer", "tokens", "--num-bins", "100", "--json"]
+    code, out, err = run(capsys, path, "--preset", "univtg", *words)
+    assert code == 0, err
+    assert json.loads(out)["MR-full-mIoU-key"] == pytest.approx(33.33)

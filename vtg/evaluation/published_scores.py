@@ -1,0 +1,93 @@
+"""Scores by the rules of published evaluators: one preset, or all of them side by side."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from vtg.evaluation.cases import Parser, cases_of, with_windows
+from vtg.evaluation.metrics import PRESETS, grounding_metrics, top1_ious
+from vtg.evaluation.presets.case import Case, Findings, Given, Scores, Window
+from vtg.evaluation.presets.preset import PublishedPreset
+from vtg.evaluation.presets.table import PUBLISHED
+from vtg.evaluation.published_predictions import read_predictions
+from vtg.tasks.answer import Codec
+
+OWN = "default"
+"""This project's own rules, among the presets of `scores_by_all`."""
+
+
+@dataclass(slots=True)
+class Asked:
+    """The questions of a file of predictions, and what did not fit."""
+
+    form: str
+    cases: list[Case]
+    findings: Findings = field(default_factory=dict)
+
+
+def asked(predictions: str, *, annotations: str | None, field: str | None) -> Asked:
+    """Reads both files, in whatever published forms. Raises OSError, and ValueError naming the place."""
+    findings: Findings = {}
+    read = read_predictions(predictions, field=field)
+    return Asked(read.form, cases_of(read, annotations=annotations, findings=findings), findings)
+
+
+def scores_by(preset: PublishedPreset, cases: Sequence[Case], *, codec: Codec | None = None) -> Scores:
+    """The scores of one preset. `codec` reads answers in text instead of the preset's own parser."""
+    return preset.score(with_windows(cases, _parser(preset, codec), preset=preset.name))
+
+
+def scores_by_all(cases: Sequence[Case], *, codec: Codec | None = None) -> tuple[dict[str, Scores], dict[str, str]]:
+    """The scores of each preset, this project's own first; and for each that refuses the cases, why."""
+    scores: dict[str, Scores] = {}
+    refused: dict[str, str] = {}
+    for name in (OWN, *PUBLISHED):
+        try:
+            scores[name] = (
+                own_scores(cases, codec=codec) if name == OWN else scores_by(PUBLISHED[name], cases, codec=codec)
+            )
+        except ValueError as error:
+            refused[name] = str(error)
+    return scores, refused
+
+
+def own_scores(cases: Sequence[Case], *, codec: Codec | None = None) -> Scores:
+    """This project's own rules: the first window of the first row of a question, `>=`, every question counts."""
+    cases = with_windows(cases, None if codec is None else partial(_coded, codec), preset=OWN)
+    predictions = [case.given[0].windows or [] if case.given else None for case in cases]
+    truths = [case.truth for case in cases]
+    metrics = grounding_metrics(predictions, truths)
+    common = {name: float(value) for name, value in metrics.items() if name.startswith("R1@") or name == "mIoU"}
+    return Scores(dict(metrics), top1_ious(predictions, truths).tolist(), common)
+
+
+def spread(scores: dict[str, Scores]) -> dict[str, float]:
+    """How far conventions alone move each number that several presets give: the largest less the smallest."""
+    names = Counter(name for one in scores.values() for name in one.common)
+    return {
+        name: max(values) - min(values)
+        for name, count in names.items()
+        if count > 1 and (values := [one.common[name] for one in scores.values() if name in one.common])
+    }
+
+
+def rules_of(name: str) -> str:
+    """Every rule of a preset, in words."""
+    if name in PUBLISHED:
+        return PUBLISHED[name].describe()
+    return f"preset {name}\n{PRESETS['vtg' if name == OWN else name].convention}"
+
+
+def _parser(preset: PublishedPreset, codec: Codec | None) -> Parser | None:
+    if codec is not None:
+        return partial(_coded, codec)
+    parse = preset.parse
+    return None if parse is None else lambda given, case: parse(given.text or "")
+
+
+def _coded(codec: Codec, given: Given, case: Case) -> list[Window]:
+    duration_s = given.duration_s if given.duration_s is not None else case.duration_s
+    if duration_s is None or not duration_s > 0:
+        raise ValueError(f"{given.place}: duration: is {duration_s}; parsing text needs the clip's length in seconds")
+    return list(codec.parse(given.text or "", duration_s).spans)
