@@ -51,11 +51,11 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.annotations.sources": ("vtg.annotations.raw_rows", "vtg.annotations.row_checks"),
     "vtg.annotations.conversion": (
         "vtg.errors", "vtg.storage", "vtg.progress_bar", "vtg.annotations.row_checks", "vtg.annotations.row_decoder",
-        "vtg.annotations.sources",
+        "vtg.annotations.sample", "vtg.annotations.sources",
     ),
     "vtg.annotations.formats": (
         "vtg.errors", "vtg.storage", "vtg.annotations.raw_rows", "vtg.annotations.target", "vtg.annotations.sample",
-        "vtg.video",
+        "vtg.video", "vtg.annotations.sources", "vtg.annotations.conversion", "vtg.video.files.address",
     ),
     "vtg.annotations.sample_table": ("vtg.annotations.target", "vtg.annotations.sample"),
     "vtg.annotations.table_cache": (

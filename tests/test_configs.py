@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import subprocess
 import sys
 import warnings
@@ -51,9 +52,19 @@ def run(*arguments: str, script: str = "train_sft.py") -> subprocess.CompletedPr
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
 
 
+def text_of(choice: str) -> str:
+    """The file of a choice."""
+    return (CONF / f"{choice.replace('=', '/')}.yaml").read_text(encoding="utf-8")
+
+
 def needed(choice: str, rows: str) -> list[str]:
     """What a choice cannot know by itself: the rows of `data=jsonl`, and room for real frames in the tiny model."""
     extra = [f"data.annotation_file={rows}"] if choice in ("data=jsonl", "data=real", "data=my_dataset") else []
+    if choice.startswith("data=") and (names := re.findall(r":\$\{data\.root\}/(\S+)", text_of(choice))):
+        for name in names:  # a set as published: its files have to be there
+            (Path(rows).parent / name).touch()
+        (Path(rows).parent / "videos").mkdir(exist_ok=True)
+        extra = [f"data.root={Path(rows).parent}"]
     return [*extra, "model.max_length=32768"] if choice == "video=default" else extra
 
 

@@ -163,13 +163,24 @@ def spans_of(row: dict[str, Any]) -> tuple[Span, ...]:
     return tuple((max(float(start), 0.0), min(float(end), duration_s)) for start, end in pairs)
 
 
+VIDEO_ENDINGS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv", ".3gp", ".ts")
+"""Of video files, the most frequent first: a name without one of them is looked up with each."""
+
+
 def resolve_video(video: str, video_dir: str | None) -> str:
-    """The path of a row's video: the first of `video_places` that exists, else the first."""
+    """The path of a row's video: the first of `video_places` that exists, else the first.
+
+    Benchmarks name videos by their ids: a name without the ending of a video is looked up with each of `VIDEO_ENDINGS`.
+    """
     shard, mark, member = video.partition(TAR_MEMBER)
     if mark and not is_address(video):
         return f"{resolve_video(f'{shard}.tar', video_dir)}::{member}"
     places = video_places(video, video_dir)
-    return places[0] if len(places) == 1 else next((path for path in places if os.path.exists(path)), places[0])
+    has_ending = os.path.splitext(video)[1].lower() in VIDEO_ENDINGS
+    if len(places) == 1 and (has_ending or is_address(places[0])):
+        return places[0]
+    named = places if has_ending else [*places, *(place + ending for place in places for ending in VIDEO_ENDINGS)]
+    return next((path for path in named if os.path.exists(path)), places[0])
 
 
 def video_places(video: str, video_dir: str | None) -> list[str]:

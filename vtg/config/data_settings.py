@@ -21,7 +21,13 @@ class DataConfig:
 
     annotation_file: str | None = setting(
         None,
-        "JSONL rows: video, duration, timestamp, sentence (python -m vtg.validate FILE checks them); or shards/*.tar",
+        "JSONL rows: video, duration, timestamp, sentence (python -m vtg.validate FILE checks them); or shards/*.tar, "
+        "or FORMAT:FILE as published",
+        on_resume="may_change",
+    )
+    root: str | None = setting(
+        None,
+        "folder of a published set: its files as they are published, its videos in videos/",
         on_resume="may_change",
     )
     video_dir: str | None = setting(

@@ -243,10 +243,16 @@ def check_data(data: DataConfig) -> None:
             raise ConfigError(f"data.{key} = {getattr(data, key)}: must be at least 0 and below 1")
     if data.demo is not None:  # its files are made on first use
         return
+    if data.root is not None and not Path(data.root).is_dir():
+        raise ConfigError(f"data.root = {data.root!r}: no such folder (looked in {Path.cwd()}); check the path")
+    if data.root is None and ":None/" in (data.annotation_file or ""):
+        raise ConfigError("data.root is not set; give the folder of the published files: data.root=FOLDER")
     if data.annotation_file is None:
         raise ConfigError("data.annotation_file is not set; give the path of a JSONL file of annotation rows")
     for key in ("annotation_file", "val_file", "test_file"):
         path = getattr(data, key)
+        # A published file has its form's name before it (`vtg.annotations.formats.published`).
+        path = path if path is None else re.sub(r"^[a-z][a-z0-9_]+:(?!//)", "", path)
         if path is not None and (fault := address.fault(path)):
             raise ConfigError(f"data.{key}: {fault}")
         if path is not None and not path.endswith(SHARDS) and address.is_address(path):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from vtg.annotations.row_checks import clip_tolerance_s
+from vtg.annotations.sample import VIDEO_ENDINGS
 from vtg.annotations.sources.file_entries import entries
 from vtg.annotations.sources.json_elements import BrokenFile
 from vtg.annotations.sources.source_row import Entry
@@ -12,10 +13,6 @@ from vtg.annotations.sources.span_values import number_of
 
 IDS = ("id", "video", "vid", "video_id", "video_name", "video_path", "name", "youtube_id", "path", "file", "filename")
 LENGTHS = ("length", "duration", "video_duration", "video_length", "duration_s", "v_duration", "seconds", "length_s")
-
-VIDEO_ENDINGS = frozenset(
-    (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv", ".3gp", ".ts")
-)
 
 # Videos whose durations are compared: some 40 MB, which no file can make more.
 MAX_COMPARED = 1 << 18

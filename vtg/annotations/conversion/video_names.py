@@ -5,7 +5,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from vtg.annotations.conversion.durations import VIDEO_ENDINGS, video_key
+from vtg.annotations.conversion.durations import video_key
+from vtg.annotations.sample import VIDEO_ENDINGS
 
 PLACEHOLDERS = ("video", "vid", "id", "video_id")
 

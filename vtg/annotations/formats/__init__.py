@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from vtg.annotations.formats.json_rows import single_file
+from vtg.annotations.formats.published import is_published, published_files, read_published
 from vtg.annotations.formats.webdataset import is_shards, read_shards, shards_of
 from vtg.annotations.raw_rows import raw_rows
 from vtg.annotations.sample import Problem, Sample, read_samples, sample_of
@@ -76,6 +77,7 @@ FORMATS: dict[str, RowFormat] = {
         cache_name=lambda path: Path(path).stem,
         may_be_unannotated=True,
     ),
+    "published": RowFormat(detect=is_published, read=read_published, files=published_files),
     "webdataset": RowFormat(detect=is_shards, read=read_shards, files=shards_of),
 }
 

@@ -34,7 +34,8 @@ def rows(entry: Entry) -> Iterator[Found]:
         annotators=spans,
         metadata=others(value, *KNOWN),
     )
-    if is_number(count := value.get("num_segments")):
+    count = value.get("num_segments")
+    if isinstance(count, int | float):
         found.duration_at_most = count * PIECE_S
     found.changes.append(Change("span-of-most", f"{times} → {found.spans}"))
     yield found
