@@ -3,6 +3,7 @@
   python -m vtg.convert charades_sta_train.txt --durations Charades_v1_train.csv -o train.jsonl
   python -m vtg.convert qvhighlights highlight_train_release.jsonl --video-dir videos -o train.jsonl
   python -m vtg.convert my.csv --columns video=clip,sentence=text,start=t0,end=t1,duration=len -o mine.jsonl
+  python -m vtg.convert --to qvhighlights outputs/sft/predictions.jsonl -o submission.jsonl
 
 Without FORMAT it is told by how each file begins. Ends past the duration are clipped, reversed and empty spans dropped;
 all that is changed, dropped or left out is counted by kind, with examples.
@@ -22,6 +23,7 @@ from vtg.annotations.conversion.convert_file import convert
 from vtg.annotations.conversion.durations import Durations
 from vtg.annotations.conversion.normal_row import Lookup
 from vtg.annotations.conversion.plan import Plan, planned
+from vtg.annotations.conversion.submissions import SUBMISSIONS, CannotSubmit, prediction_rows, with_spans
 from vtg.annotations.conversion.video_names import from_folder, from_template
 from vtg.annotations.sources import BENCHMARKS, SOURCES
 from vtg.annotations.sources.own_rows import FIELDS, SYNONYMS
@@ -29,6 +31,7 @@ from vtg.console import stdout_may_close
 from vtg.errors import ConfigError
 from vtg.progress_bar import ProgressBar
 from vtg.storage.atomic import begins_with, write_text
+from vtg.storage.json_files import write_json, write_jsonl
 
 MAX_DROPPED = 0.05
 """Share of a file's rows that may be dropped: a few bad rows are in every set, more is a file read wrongly."""
@@ -44,6 +47,8 @@ def main(argv: list[str] | None = None) -> int:
             print("\n".join(_list()))
         return 0
     try:
+        if options.to is not None:
+            return _submit(options)
         plan = planned(options.words, columns=options.columns, durations=options.durations)
         lookup = _lookup(options, plan.durations)
         if fault := _path_fault(options):
@@ -66,6 +71,12 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("words", nargs="*", metavar="[FORMAT] SRC", help="a name that --list prints; published files")
     parser.add_argument("-o", "--out", metavar="OUT", help="the JSONL file to write")
+    parser.add_argument(
+        "--to",
+        choices=tuple(SUBMISSIONS),
+        metavar="NAME",
+        help=f"back: SRC is predictions.jsonl; {', '.join(SUBMISSIONS)}",
+    )
     parser.add_argument(
         "--durations", action="append", default=[], metavar="F", help="a table or JSON of videos and seconds; repeat it"
     )
@@ -94,6 +105,8 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
         parser.error("SRC is missing: name at least one published file, or --list")
     if options.out is None:
         parser.error("-o OUT is missing: name the JSONL file to write")
+    if options.to is not None and len(options.words) != 1:
+        parser.error(f"--to {options.to} takes one SRC, the predictions")
     if not 0 <= options.max_dropped <= 1:
         parser.error(f"--max-dropped {options.max_dropped}: must be a share between 0 and 1")
     if options.examples < 0:
@@ -200,10 +213,38 @@ def _failures(reports: list[FileReport], durations: Durations, options: argparse
         yield f"{path}:{contradiction.line}: {contradiction.text}; the first one is taken: correct the file"
 
 
+def _submit(options: argparse.Namespace) -> int:
+    """Writes predictions in a benchmark's form of submission."""
+    if fault := _path_fault(options):
+        raise ConfigError(fault)
+    submission, (path,) = SUBMISSIONS[options.to], options.words
+    rows, unanswered = [], 0
+    try:
+        for row in with_spans(prediction_rows(path), submission):
+            rows.append(row)
+            unanswered += not row["spans"]
+    except CannotSubmit as error:
+        print(f"vtg.convert: error: {error}", file=sys.stderr)
+        return 1
+    if not rows:
+        print(f"vtg.convert: error: {path}: holds no predictions; nothing is written", file=sys.stderr)
+        return 1
+    made = submission.make(rows)
+    if submission.lines:
+        write_jsonl(options.out, made)
+    else:
+        write_json(options.out, made)
+    print(f"wrote {len(rows):,} predictions to {options.out} for {submission.title}; {unanswered:,} without an answer")
+    return 0
+
+
 def _list() -> Iterator[str]:
     yield "Benchmarks, and the forms they are published in:"
     for name, forms in BENCHMARKS.items():
         yield f"  {name:<24}{', '.join(forms)}"
+    yield "Submissions (--to):"
+    for name, submission in SUBMISSIONS.items():
+        yield f"  {name:<24}{submission.title}"
     yield "Forms:"
     for name, source in SOURCES.items():
         yield f"  {name:<24}{source.title}"

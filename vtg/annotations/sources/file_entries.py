@@ -30,7 +30,19 @@ CONTAINERS = ("annotations", "database", "videos")
 
 # An object with one of these is a row, even where it stands alone in its file.
 ROW_KEYS = frozenset(
-    ("video", "vid", "query", "qid", "video_id", "video_path", "path", "image_id", "messages", "conversations")
+    (
+        "video",
+        "vid",
+        "query",
+        "qid",
+        "video_id",
+        "video_path",
+        "path",
+        "image_id",
+        "messages",
+        "conversations",
+        "prediction",
+    )
 )
 
 TABLES = {".csv": ",", ".tsv": "\t"}
@@ -111,9 +123,13 @@ def _ends_on_its_line(begin: bytes) -> bool:
 def _is_row(raw: bytes) -> bool:
     """Whether the only object of a file is a row rather than a document of rows."""
     try:
-        return bool(ROW_KEYS & set(msgspec.json.decode(raw)))
+        value = msgspec.json.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
+    # A table's row of unusual columns has texts in it and no objects; a document of rows, or of durations, has neither.
+    has_text = any(isinstance(inner, str) for inner in value.values())
+    holds_rows = set(CONTAINERS) & set(value) or any(isinstance(inner, dict) for inner in value.values())
+    return bool(ROW_KEYS & set(value)) or (has_text and not holds_rows)
 
 
 def opened(path: str) -> BinaryIO:
