@@ -54,7 +54,7 @@ def make_adapter(tmp_path: Path) -> MakeAdapter:
                     parameter.normal_(std=std)
         best = tmp_path / "run" / "best"
         model.save_pretrained(best)
-        processor.tokenizer.add_tokens(["<moment>"])
+        processor.chat_template += "{# of this run #}"
         processor.save_pretrained(best)
         save_settings(Settings(config, VIDEO, TaskConfig(answer="relative")), best)
         return tmp_path / "run"
@@ -142,7 +142,7 @@ def test_the_folder_is_whole_and_nothing_lies_beside_it(make_adapter, tmp_path):
     assert not [name for name in load_file(out / "model.safetensors") if "lora" in name]
     assert found.base == "tiny" and found.checkpoint == str(source / "best")
     assert found.check is not None and found.check.adapter is not None and found.check.difference < 1e-3
-    assert "<moment>" in AutoProcessor.from_pretrained(out).tokenizer.get_vocab()
+    assert AutoProcessor.from_pretrained(out).chat_template.endswith("{# of this run #}")
     assert read_settings(out) == Settings(ModelConfig(path=".", dtype="float32"), VIDEO, TaskConfig(answer="relative"))
 
 

@@ -85,6 +85,7 @@ def test_a_published_model_is_known_without_the_hub(name):
 def test_every_model_of_conf_is_one_of_them():
     choices = [path.stem for path in (conf_dir() / "model").glob("*.yaml") if path.stem not in ("defaults", "tiny")]
     found = {choice: doctor(f"model={choice}").model for choice in choices}
+    found = {choice: model for choice, model in found.items() if "molmo2" not in choice}  # which is not estimated
     assert {model.path for model in found.values()} <= PUBLISHED_CONFIGS.keys()
     for choice, path in MODELS.items():
         assert found[choice].path == path

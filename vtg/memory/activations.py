@@ -43,7 +43,7 @@ def training_work(counts: ParameterCounts, setup: TrainingSetup, batch: Batch, g
     tower, tower_kept = _tower_bytes(counts, setup, size, patches)
     seen = batch.vision_tokens * shape.projections * size.stream * shape.hidden if batch.generations else 0
     language += tower_kept + seen
-    head = "language" in counts.full_parts
+    head = ("embedding" if shape.tied else "head") in counts.full_parts
     early = shape.vocabulary * shape.hidden * counts.dtype.itemsize if head else 0  # its gradient comes first
     before = gradients if setup.accumulates else 0
     at_end = gradients + (2 * early if shape.tied else 0)  # the two gradients of tied weights, and their sum

@@ -115,7 +115,7 @@ def _recurrent_kept(counts: ParameterCounts, size: NumberSizes, layer: Recurrenc
 
 def _experts_kept(counts: ParameterCounts, size: NumberSizes, experts: Experts) -> int:
     h, e = counts.shape.hidden, size.each
-    in_full = "language" in counts.full_parts
+    in_full = "experts" in counts.full_parts
     routed = experts.chosen * e * (h + 3 * experts.mlp)
     # Three indices of 8 bytes for each choice, its weight; what the router made, in float32.
     routed += experts.chosen * 36 + 4 * experts.number

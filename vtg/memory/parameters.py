@@ -14,6 +14,7 @@ from vtg.models.checkpoint import check_model_type, resolve_base
 from vtg.models.families import family_of
 from vtg.models.hub import find_model
 from vtg.models.loading import Model
+from vtg.models.part_table import grouped_parameters
 from vtg.models.quantization import quantized_bytes
 
 
@@ -22,7 +23,7 @@ class ParameterCounts:
     """Parameters of a model as training builds it: all, and those that are trained.
 
     `rank`: of its LoRA adapters, 0 without. `trained_parts`: those of `ModelFamily.part_of` that are trained;
-    `full_parts`: of these, the ones with weights of the model itself and not adapters alone.
+    `full_parts`: groups (`vtg.models.part_table.GROUPS`) with weights of the model itself and not adapters alone.
     """
 
     shape: Shape
@@ -93,5 +94,9 @@ def count(
         dtype=dtype,
         rank=lora.r if lora.enabled else 0,
         trained_parts=frozenset(part_of(name) for name, _ in trained),
-        full_parts=frozenset(part_of(name) for name, _ in trained if ".lora_" not in name),
+        full_parts=frozenset(
+            group
+            for group, name, parameter in grouped_parameters(built)
+            if parameter.requires_grad and ".lora_" not in name
+        ),
     )

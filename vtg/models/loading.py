@@ -30,6 +30,7 @@ from vtg.models.chat_template import check_chat_template
 from vtg.models.checkpoint import check_model_type, is_adapter, resolve_base, resolve_checkpoint
 from vtg.models.families import family_of
 from vtg.models.families.family import ModelFamily
+from vtg.models.fit import check_adapter_shapes, check_tokens
 from vtg.models.patch_embed import project_patches_by_matmul
 from vtg.models.quantization import quantization_config
 from vtg.models.recurrence import part_sequences
@@ -52,8 +53,8 @@ def load_model(
     `dequantize`: the rounded weights of `model.quantization` in full width, so that an adapter can be merged into them.
 
     Raises:
-        ConfigError: for a model of another family or patch factor than the config says, or an attention whose package
-            is not installed.
+        ConfigError: for a model of another family or patch factor than the config says, an attention whose package is
+            not installed, tokens that the model has no embeddings for, or an adapter of a model of other sizes.
         ValueError: for a path that holds no model.
         RunError: for an adapter of which a part matches nothing in its base model, and for truncated weight files.
     """
@@ -70,10 +71,15 @@ def load_model(
             f"model.patch_factor = {config.patch_factor}, but one vision token of {config.path} is "
             f"{patch_factor(processor)} pixels a side; set model.patch_factor={patch_factor(processor)}"
         )
+    with whole_files(path=config.path, folder=base):
+        read = AutoConfig.from_pretrained(base, trust_remote_code=False)
+    check_tokens(config.path, processor, read)
+    # ZeRO-3 would share out the empty model that this compares with.
+    if adapter and not is_deepspeed_zero3_enabled():
+        check_adapter_shapes(adapter, read, base=base)
     quantized: dict[str, Any] = {}
     if config.quantization != "none":
         check_bitsandbytes(config.quantization)
-        read = AutoConfig.from_pretrained(base, trust_remote_code=False)
         quantized["quantization_config"] = quantization_config(config.quantization, read, dtype)
         quantized["device_map"] = {"": target}  # weights are quantized where they are read to, and do not move later
     try:

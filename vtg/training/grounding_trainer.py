@@ -281,7 +281,11 @@ class GroundingTrainer(ZeroTrainer):
         """Saves the weights and, beside them, the settings of video and prompt that they were trained with."""
         super().save_model(output_dir, _internal_call)
         if self.args.should_save:
-            save_settings(self.parts.saved, output_dir or str(self.args.output_dir))
+            folder = output_dir or str(self.args.output_dir)
+            # A model saves its own; beside an adapter PEFT leaves it out.
+            generation: Any = self.accelerator.unwrap_model(self.model).generation_config
+            generation.save_pretrained(folder)
+            save_settings(self.parts.saved, folder)
 
 
 class _Hooks(TrainerCallback):
