@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -263,3 +265,65 @@ def test_the_list_names_every_form_its_origin_and_whether_it_was_tried(capsys):
     for source in SOURCES.values():
         assert source.loader in printed
     assert "not seen on the real file" in printed
+
+
+def test_a_column_that_the_table_lacks_is_named_beside_those_it_has(tmp_path, capsys):
+    path = write(tmp_path / "a.csv", "clip,what\na,b\n")
+    assert convert.main([path, "--columns", "video=film,sentence=what", "-o", str(tmp_path / "o.jsonl")]) == 2
+    assert f"{path}: has no column 'film'; its columns: clip, what" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["", "  \n", "[", '{"a', "[]", "{}"])
+def test_a_file_without_an_entry_is_broken(content, tmp_path, capsys):
+    path = write(tmp_path / "a.json", content)
+    out = tmp_path / "o.jsonl"
+    for words in ([path], ["qvhighlights", path]):
+        assert convert.main([*words, "-o", str(out)]) == 1
+        assert f"{path} holds no entry that can be read" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_bad_rows_at_the_begin_do_not_hide_the_format(tmp_path, capsys):
+    good = "".join(f"A{at} 1 2##it moves\n" for at in range(30))
+    path = write(tmp_path / "sta.txt", "# a remark\n\n" + good)
+    assert len(converted(path, out=tmp_path / "out.jsonl")) == 30
+    assert f"{path}:1: '# a remark' is not `VIDEO START END##sentence`" in capsys.readouterr().out
+    row = {"qid": 1, "query": "q", "vid": "a", "relevant_windows": [[1, 2]]}
+    lines = [json.dumps(row | {"qid": at}) for at in range(30)]
+    path = write(tmp_path / "q.jsonl", "\n".join(['{"qid": 0, "query', *lines]))
+    assert [one["qid"] for one in converted(path, out=tmp_path / "out.jsonl")] == list(range(30))
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    """Ten times as many rows of the same videos: the process needs as much, but for the allocator's slack."""
+    small, large = (peak_mb(tmp_path, rows) for rows in (6000, 60000))
+    assert large - small < 12, (small, large)
+
+
+@pytest.mark.soak
+def test_a_million_rows_are_converted_in_bounded_memory(tmp_path):
+    assert peak_mb(tmp_path, 1_000_000) - peak_mb(tmp_path, 6000) < 64
+
+
+def peak_mb(folder: Path, rows: int) -> float:
+    """The most memory that a process needs which converts so many rows, all on one line of JSON."""
+    path = folder / f"{rows}.json"
+    with path.open("w") as file:
+        file.write("{")
+        for at in range(rows // 4):
+            entry = {
+                "duration": 90.5,
+                "timestamps": [[1, 2], [3, 9], [10, 99], [4, 5]],
+                "sentences": ["a", " b", "c", "d"],
+            }
+            file.write(("," if at else "") + f'"v_{at % 1000}": ' + json.dumps(entry))
+        file.write("}")
+    code = (
+        "import resource, sys; from vtg import convert; code = convert.main(sys.argv[1:]); "
+        "print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    )
+    words = [sys.executable, "-c", code, str(path), "-o", str(folder / "out.jsonl")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+    code, peak = done.stdout.splitlines()[-1].split()
+    assert code == "0", done.stdout
+    return float(peak)

@@ -28,7 +28,7 @@ from vtg.annotations.conversion.video_names import from_folder, from_template
 from vtg.annotations.sources import BENCHMARKS, SOURCES
 from vtg.annotations.sources.own_rows import FIELDS, SYNONYMS
 from vtg.console import stdout_may_close
-from vtg.errors import ConfigError
+from vtg.errors import ConfigError, RunError
 from vtg.progress_bar import ProgressBar
 from vtg.storage.atomic import begins_with, write_text
 from vtg.storage.json_files import write_json, write_jsonl
@@ -58,6 +58,9 @@ def main(argv: list[str] | None = None) -> int:
     except (ConfigError, ValueError) as error:
         print(f"vtg.convert: error: {error}", file=sys.stderr)
         return 2
+    except RunError as error:
+        print(f"vtg.convert: error: {error}", file=sys.stderr)
+        return 1
     except OSError as error:
         print(f"vtg.convert: error: {error}; check the path and its permissions", file=sys.stderr)
         return 2

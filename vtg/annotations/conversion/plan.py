@@ -8,9 +8,10 @@ from typing import Any
 from vtg.annotations.conversion.durations import Durations
 from vtg.annotations.sources import BENCHMARKS, SOURCES, own_rows
 from vtg.annotations.sources.beside import files_beside, told_beside
+from vtg.annotations.sources.file_entries import head_of
 from vtg.annotations.sources.recognition import Recognized, names, recognize
 from vtg.annotations.sources.source_row import Source
-from vtg.errors import ConfigError
+from vtg.errors import ConfigError, RunError
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ def planned(words: Sequence[str], *, columns: Mapping[str, str], durations: Sequ
 
     Raises:
         ConfigError: an unknown format, a file of no form or of several, or a file that tells no durations.
+        RunError: a file without a single entry.
         OSError: a file cannot be opened.
     """
     name, paths = _name_and_paths(words)
@@ -53,6 +55,7 @@ def planned(words: Sequence[str], *, columns: Mapping[str, str], durations: Sequ
     for path in (path for path in paths if path not in lengths):
         forms = found[path]
         if forms is None:
+            _check_columns(path, columns)
             source = replace(SOURCES["rows"], rows=own_rows.reader(columns))
             files.append(PlannedFile(path, "columns", "named by --columns", source))
         else:
@@ -85,6 +88,17 @@ def _name_and_paths(words: Sequence[str]) -> tuple[str | None, list[str]]:
     return name, paths
 
 
+def _check_columns(path: str, columns: Mapping[str, str]) -> None:
+    head = head_of(path)
+    there = list(
+        dict.fromkeys([*(head.keys if head.shape == "table" else ()), *(key for row in head.objects() for key in row)])
+    )
+    if missing := [column for column in columns.values() if there and column not in there]:
+        raise ConfigError(
+            f"{path}: has no column {', '.join(map(repr, missing))}; its columns: {', '.join(there[:20])}"
+        )
+
+
 def _is_of_durations(path: str, forms: Recognized, found: Mapping[str, Recognized | None], *, name: str | None) -> bool:
     """Whether a file serves another one to be converted: it has lengths of videos, and that one's form has none."""
     if len(found) == 1:
@@ -114,6 +128,8 @@ def _file(path: str, found: Recognized, name: str | None) -> PlannedFile:
             f"{path} could be {' or '.join(found.forms)} ({found.looks}), which nothing in it tells apart; name one: "
             f"python -m vtg.convert {found.forms[0]} {path} -o OUT"
         )
+    if not found.has_entries:
+        raise RunError(f"{path} holds no entry that can be read: {found.looks} (empty, or cut off?); fetch it again")
     if name is not None:
         also = recognize(path).forms
         hint = f"it looks like {' or '.join(also)}" if also else "--columns names the columns of a table of your own"

@@ -16,11 +16,11 @@ _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 def fits(head: Head) -> bool:
-    return head.inside == "database" and head.all_have("annotations")
+    return head.inside == "database" and head.have("annotations")
 
 
 def fits_lines(head: Head) -> bool:
-    return bool(head.lines()) and all(_LINE.fullmatch(line) for line in head.lines())
+    return head.shape == "text" and head.most(_LINE.fullmatch)
 
 
 def rows(entry: Entry) -> Iterator[Found]:

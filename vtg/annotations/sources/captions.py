@@ -10,8 +10,8 @@ from vtg.annotations.sources.source_row import Entry, Found, FoundRow, Head, NoR
 
 
 def fits(head: Head) -> bool:
-    in_frames = head.all_have("fps", "num_frames")
-    return head.shape == "object" and head.inside is None and head.all_have("timestamps", "sentences") and not in_frames
+    in_frames = head.have("fps", "num_frames")
+    return head.shape == "object" and head.inside is None and head.have("timestamps", "sentences") and not in_frames
 
 
 def rows(entry: Entry) -> Iterator[Found]:

@@ -10,8 +10,7 @@ _MOMENT = re.compile(r"\s*(\S+)\s+(\S+)\s+(\S+)\s*##\s*(.*?)\s*", re.DOTALL)
 
 
 def fits(head: Head) -> bool:
-    lines = head.lines()
-    return bool(lines) and all(_MOMENT.fullmatch(line) for line in lines)
+    return head.shape == "text" and head.most(_MOMENT.fullmatch)
 
 
 def rows(entry: Entry) -> Iterator[Found]:

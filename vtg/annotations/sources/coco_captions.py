@@ -15,9 +15,9 @@ _TOKENS = re.compile(r"(?:<time_token_\d+>\s*)+")
 
 
 def fits(head: Head) -> bool:
-    if not head.all_have("image_id", "caption"):
+    if not head.have("image_id", "caption"):
         return False
-    return head.inside in ("annotations", None) and all({"timestamp", "segments"} & set(row) for row in head.objects())
+    return head.inside in ("annotations", None) and (head.have("timestamp") or head.have("segments"))
 
 
 def rows(entry: Entry) -> Iterator[Found]:

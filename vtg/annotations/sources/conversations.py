@@ -30,12 +30,13 @@ _POINTS = re.compile(rf"((?:{_TIME}\s*,\s*)+{_TIME})\s*seconds?", re.IGNORECASE)
 
 
 def fits(head: Head) -> bool:
-    if not head.objects() or len(head.objects()) != len(head.first) or head.shape not in ("array", "lines"):
+    return head.shape in ("array", "lines") and head.most(_is_conversation)
+
+
+def _is_conversation(value: Any) -> bool:
+    if not isinstance(value, dict):
         return False
-    return all(
-        any(isinstance(row.get(key), list) for key in TURNS) or {"query", "response"} <= set(row)
-        for row in head.objects()
-    )
+    return any(isinstance(value.get(key), list) for key in TURNS) or {"query", "response"} <= set(value)
 
 
 def rows(entry: Entry) -> Iterator[Found]:

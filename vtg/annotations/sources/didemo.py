@@ -16,7 +16,7 @@ KNOWN = ("video", "description", "times", "annotation_id")
 
 
 def fits(head: Head) -> bool:
-    return head.shape in ("array", "lines") and head.all_have("video", "description", "times")
+    return head.shape in ("array", "lines") and head.have("video", "description", "times")
 
 
 def rows(entry: Entry) -> Iterator[Found]:

@@ -18,11 +18,11 @@ KNOWN_LINE = ("video_id", "query_id", "query", "duration", "timestamps")
 
 
 def fits(head: Head) -> bool:
-    return head.inside == "videos" and head.all_have("clips")
+    return head.inside == "videos" and head.have("clips")
 
 
 def fits_lines(head: Head) -> bool:
-    return head.shape in ("lines", "array") and head.all_have("video_id", "query_id", "query", "timestamps")
+    return head.shape in ("lines", "array") and head.have("video_id", "query_id", "query", "timestamps")
 
 
 def rows(entry: Entry) -> Iterator[Found]:

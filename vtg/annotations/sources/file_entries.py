@@ -20,7 +20,7 @@ from vtg.annotations.sources.source_row import BadEntry, Entry, Head
 from vtg.annotations.sources.span_values import number_of
 
 # Enough to tell formats apart whose entries differ in optional keys; a file's first rows are alike.
-HEAD_ENTRIES = 5
+HEAD_ENTRIES = 10
 
 # Text that is not UTF-8 is read so: what Windows and spreadsheets write in western languages.
 OTHER_ENCODING = "cp1252"
@@ -114,6 +114,10 @@ def shape_of(path: str) -> str:
 
 def _ends_on_its_line(begin: bytes) -> bool:
     """Whether the object at the begin of a file is one of several, each on a line of its own."""
+    first, _, rest = begin.partition(b"\n")
+    # Told by the next line, because the first one may be broken.
+    if first.strip() != b"{" and rest.lstrip(b" \t\r\n").startswith(b'{"'):
+        return True
     end = raw_rows.row_end(begin, 0)
     if end is None:
         return False

@@ -10,12 +10,12 @@ from vtg.annotations.sources.source_row import Entry, Found, FoundRow, Head, NoR
 
 
 def fits(head: Head) -> bool:
-    videos = [video for entry in head.objects() for video in entry.values()]
-    return (
-        head.shape == "object"
-        and bool(videos)
-        and all(isinstance(video, dict) and "bounds" in video for video in videos)
-    )
+    return head.shape == "object" and head.most(_is_prompt)
+
+
+def _is_prompt(value: object) -> bool:
+    videos = value.values() if isinstance(value, dict) else ()
+    return bool(videos) and all(isinstance(video, dict) and "bounds" in video for video in videos)
 
 
 def rows(entry: Entry) -> Iterator[Found]:

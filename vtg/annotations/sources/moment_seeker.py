@@ -12,7 +12,7 @@ CONDITIONS = ("qry_img_path", "qry_video_path", "qry_image_path", "qry_img", "qr
 
 
 def fits(head: Head) -> bool:
-    return head.all_have("src_video_path", "qry_text")
+    return head.have("src_video_path", "qry_text")
 
 
 def rows(entry: Entry) -> Iterator[Found]:

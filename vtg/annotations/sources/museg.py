@@ -11,8 +11,8 @@ KNOWN = ("problem", "question", "solution", "groundtruth", "video", "duration", 
 
 
 def fits(head: Head) -> bool:
-    training = head.all_have("problem", "solution", "video")
-    return head.shape in ("array", "lines") and (training or head.all_have("question", "groundtruth", "video"))
+    training = head.have("problem", "solution", "video")
+    return head.shape in ("array", "lines") and (training or head.have("question", "groundtruth", "video"))
 
 
 def rows(entry: Entry) -> Iterator[Found]:

@@ -8,7 +8,7 @@ from vtg.annotations.sources.source_row import Entry, Found, FoundRow, Head, NoR
 
 
 def fits(head: Head) -> bool:
-    return head.shape == "object" and head.all_have("duration", "location")
+    return head.shape == "object" and head.have("duration", "location")
 
 
 def rows(entry: Entry) -> Iterator[Found]:

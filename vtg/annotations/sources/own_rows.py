@@ -40,12 +40,10 @@ SYNONYMS = {"query": "sentence", "caption": "sentence", "vid": "video", "span": 
 
 
 def fits(head: Head) -> bool:
-    if not head.all_have("video") or head.shape not in ("lines", "array"):
+    if head.shape not in ("lines", "array"):
         return False
-    return all(
-        ("timestamp" in row and ("sentence" in row or "caption" in row)) or {"duration", "sentence"} <= set(row)
-        for row in head.objects()
-    )
+    told = head.have("video", "timestamp", "sentence") or head.have("video", "timestamp", "caption")
+    return told or head.have("video", "duration", "sentence")
 
 
 def rows(entry: Entry) -> Iterator[Found]:

@@ -18,7 +18,10 @@ TVSUM_SHOT_S = 2.0
 
 
 def fits(head: Head) -> bool:
-    return head.shape in ("lines", "array") and head.all_have("qid", "query", "vid", "duration")
+    if head.shape not in ("lines", "array") or not head.have("query", "vid"):
+        return False
+    # Submissions have the same keys and no truth.
+    return not head.have("pred_relevant_windows") and (head.have("qid") or head.have("relevant_windows"))
 
 
 def rows(entry: Entry) -> Iterator[Found]:

@@ -15,6 +15,7 @@ class Recognized:
     forms: tuple[str, ...]
     looks: str
     has_durations: bool
+    has_entries: bool = True
 
 
 def recognize(path: str, *, name: str | None = None) -> Recognized:
@@ -24,7 +25,9 @@ def recognize(path: str, *, name: str | None = None) -> Recognized:
         forms_of(name) if name is not None else tuple(form for form, source in SOURCES.items() if not source.by_name)
     )
     forms = tuple(form for form in wanted if head.first and SOURCES[form].fits(head))
-    return Recognized(forms, looks_like(head), any(head.all_have(key) for key in ("duration", "video_duration")))
+    return Recognized(
+        forms, looks_like(head), any(head.have(key) for key in ("duration", "video_duration")), bool(head.first)
+    )
 
 
 def looks_like(head: Head) -> str:

@@ -114,14 +114,13 @@ class Head(NamedTuple):
         """The first entries that are JSON objects or rows of a table."""
         return [value for _, value in self.first if isinstance(value, dict)]
 
-    def lines(self) -> list[str]:
-        """The first entries of a file of text lines."""
-        return [value for _, value in self.first if isinstance(value, str)] if self.shape == "text" else []
+    def most(self, is_one: Callable[[Any], object]) -> bool:
+        """Whether more than half of the first entries are such: a file of a form may have bad rows anywhere."""
+        return 2 * sum(bool(is_one(value)) for _, value in self.first) > len(self.first)
 
-    def all_have(self, *keys: str) -> bool:
-        """Whether the first entries are objects, and each has these keys."""
-        objects = self.objects()
-        return len(objects) == len(self.first) > 0 and all(key in entry for entry in objects for key in keys)
+    def have(self, *keys: str) -> bool:
+        """Whether the first entries (as `most` counts) are objects with all of these keys."""
+        return self.most(lambda value: isinstance(value, dict) and all(key in value for key in keys))
 
 
 @dataclass(frozen=True, kw_only=True)

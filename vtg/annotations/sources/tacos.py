@@ -9,7 +9,7 @@ from vtg.annotations.sources.source_row import Entry, Found, FoundRow, Head, NoR
 
 
 def fits(head: Head) -> bool:
-    return head.shape == "object" and head.all_have("timestamps", "sentences", "fps", "num_frames")
+    return head.shape == "object" and head.have("timestamps", "sentences", "fps", "num_frames")
 
 
 def rows(entry: Entry) -> Iterator[Found]:

@@ -12,7 +12,7 @@ KNOWN = ("path", "question", "answer", "start", "end", "duration")
 
 
 def fits(head: Head) -> bool:
-    return head.shape in ("array", "lines") and head.all_have("path", "question", "answer", "duration")
+    return head.shape in ("array", "lines") and head.have("path", "question", "answer", "duration")
 
 
 def rows(entry: Entry) -> Iterator[Found]:

@@ -15,13 +15,13 @@ KNOWN = ("video_path", "duration", "events", "query", "span", "video_start", "vi
 
 
 def fits_bench(head: Head) -> bool:
-    return head.shape == "object" and head.all_have("spans", "queries")
+    return head.shape == "object" and head.have("spans", "queries")
 
 
 def fits_rows(head: Head) -> bool:
-    if head.shape not in ("lines", "array") or not head.all_have("video_path"):
+    if head.shape not in ("lines", "array") or not head.have("video_path"):
         return False
-    return all("events" in row or ("query" in row and "span" in row) for row in head.objects())
+    return head.have("events") or head.have("query", "span")
 
 
 def bench_rows(entry: Entry) -> Iterator[Found]:

@@ -10,7 +10,7 @@ KNOWN = ("query_id", "video_id", "duration", "query", "gt", "timestamps")
 
 
 def fits(head: Head) -> bool:
-    return head.shape in ("array", "lines") and head.all_have("query_id", "video_id", "query", "gt")
+    return head.shape in ("array", "lines") and head.have("query_id", "video_id", "query", "gt")
 
 
 def rows(entry: Entry) -> Iterator[Found]:
