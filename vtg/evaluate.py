@@ -26,7 +26,16 @@ from vtg.evaluation.prediction_rows import Placed, needs_parsing, read_rows, wit
 from vtg.evaluation.presets.case import Findings, Scores
 from vtg.evaluation.presets.preset import RULES
 from vtg.evaluation.presets.table import PUBLISHED
-from vtg.evaluation.published_scores import OWN, asked, rules_of, scores_by, scores_by_all, spread
+from vtg.evaluation.published_scores import (
+    OWN,
+    asked,
+    rules_of,
+    scores_by,
+    scores_by_all,
+    scores_in_context,
+    spread,
+)
+from vtg.evaluation.score_context import Sampling, context_table
 from vtg.storage.atomic import begins_with, write_text
 from vtg.tasks.answer import Codec
 from vtg.tasks.answer_forms import CODECS
@@ -56,6 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("\n\n".join(map(rules_of, (OWN, *PUBLISHED) if args.preset == ALL else [args.preset])))
         return 0
     try:
+        if _with_statistics(args):
+            _print_statistics(args, codec)
+            return 0
         if args.preset == ALL or args.preset in PUBLISHED:
             _print_published(args, codec)
             return 0
@@ -125,6 +137,37 @@ def _print_published(args: argparse.Namespace, codec: Codec | None) -> None:
         print(line if args.json == "-" else text)
 
 
+def _with_statistics(args: argparse.Namespace) -> bool:
+    return args.statistics or args.train is not None or args.fps is not None or args.compare is not None
+
+
+def _print_statistics(args: argparse.Namespace, codec: Codec | None) -> None:
+    """Scores and all that stands beside them, to stdout and --json. Raises OSError and ValueError."""
+    sampling = None if args.fps is None else Sampling(fps=args.fps, max_frames=args.max_frames)
+    read, scores, report = scores_in_context(
+        args.predictions,
+        preset=args.preset,
+        annotations=args.annotations,
+        field=args.field,
+        codec=codec,
+        train=args.train,
+        sampling=sampling,
+        compare=args.compare,
+    )
+    head = {"report": "vtg.evaluate", "preset": args.preset, "form": read.form, "samples": len(read.cases)}
+    files = {"predictions": args.predictions, "annotations": args.annotations, "compared_with": args.compare}
+    found = {**read.findings, **scores.findings}
+    line = _lines(
+        {**head, **scores.common, **scores.printed, "statistics": report, **files, "findings": _counted(found)}
+    )
+    if args.json not in (None, "-"):
+        write_text(args.json, line + "\n")
+    for finding in _finding_lines(found):
+        print(f"vtg.evaluate: {finding}", file=sys.stderr)
+    with stdout_may_close():
+        print(line if args.json == "-" else f"preset {args.preset}\n{context_table(scores.common, report)}")
+
+
 def comparison(scores: dict[str, Scores]) -> str:
     """Presets below one another, a column for each measurement, and how far each moves it."""
     names = list(dict.fromkeys(name for one in scores.values() for name in one.common))
@@ -144,6 +187,12 @@ def _cell(value: float | None) -> str:
 def _usage_fault(args: argparse.Namespace) -> str | None:
     if args.predictions is None and not args.describe:
         return "PRED is missing: name the file of predictions, or give --describe"
+    if args.preset == ALL and _with_statistics(args):
+        return "--preset all lays presets side by side; name one of them for its statistics"
+    if args.fps is not None and not 0 < args.fps < float("inf"):
+        return f"--fps {args.fps}: frames a second must be a positive number"
+    if args.max_frames is not None and (args.fps is None or args.max_frames < 1):
+        return f"--max-frames {args.max_frames}: is at least 1, and limits --fps; give both"
     if args.describe and args.json is not None:
         return "--describe prints the rules of a preset and scores nothing; leave --json out"
     if args.num_bins is not None and args.answer not in ("bins", "tokens"):
@@ -201,6 +250,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--preset", choices=names, default="vtg", help="whose conventions to follow (default: vtg)")
     parser.add_argument("--describe", action="store_true", help="say the rules of the preset, and score nothing")
     parser.add_argument("--field", metavar="KEY", help="where rows keep their prediction, such as pred of annotations")
+    parser.add_argument("--statistics", action="store_true", help="intervals, blind controls, ceilings, breakdowns")
+    parser.add_argument("--train", metavar="FILE", help="training annotations: the best constant answer as a control")
+    parser.add_argument("--compare", metavar="PRED", help="predictions of a second run, paired by question")
+    parser.add_argument("--fps", type=float, help="sampled frames a second: the best score reachable on them")
+    parser.add_argument("--max-frames", type=int, metavar="N", help="at most so many frames a clip, for --fps")
     parser.add_argument("--answer", choices=CODECS, help="form of the answers in rows with `text` and no `prediction`")
     parser.add_argument("--num-bins", type=int, help=f"for --answer bins and tokens (default: {TaskConfig.num_bins})")
     parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="one JSON document to stdout, or to FILE")

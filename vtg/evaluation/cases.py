@@ -26,9 +26,11 @@ def cases_of(predictions: Predictions, *, annotations: str | None, findings: Fin
 
     Raises ValueError where nothing joins, or a truth cannot be read.
     """
+    for position, given in enumerate(predictions.rows):
+        given.position = position
     if annotations is None:
         return _own_cases(predictions)
-    cases = list(_true_cases(annotations, findings))
+    cases = list(true_cases(annotations, findings))
     if not cases:
         left_out = next(iter(findings.get("annotations_left_out", ["it holds none"])))
         raise ValueError(
@@ -83,13 +85,18 @@ def _own_cases(predictions: Predictions) -> list[Case]:
                 video=given.video,
                 query=given.query,
                 duration_s=given.duration_s,
+                annotators=given.annotators,
             )
         case.given.append(given)
     return list(cases.values())
 
 
-def _true_cases(path: str, findings: Findings) -> Iterator[Case]:
-    """Cases without predictions, from a file in any form that `vtg.convert` reads."""
+def true_cases(path: str, findings: Findings) -> Iterator[Case]:
+    """Cases without predictions, from a file in any form that `vtg.convert` reads.
+
+    Rows that cannot be read are findings. Raises OSError, and ValueError naming the place for a file in no known form,
+    a true window that is none, and a qid that repeats.
+    """
     forms = recognize(path)
     if len(forms.forms) != 1:
         which = f"could be {' or '.join(forms.forms)}" if forms.forms else "is in no known form"

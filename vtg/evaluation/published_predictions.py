@@ -123,6 +123,7 @@ def _given(place: str, row: Mapping[str, Any], *, value: Any = None, key: str = 
     truth = None
     if truth_key is not None and row[truth_key] is not None:
         truth = windows_of(place, truth_key, row[truth_key])[0]
+    people = row.get("all_worker_windows")
     return Given(
         place=place,
         qid=_name(row.get("qid", row.get("annotation_id"))),
@@ -133,6 +134,7 @@ def _given(place: str, row: Mapping[str, Any], *, value: Any = None, key: str = 
         text=_text(text),
         duration_s=_number(row.get("duration")),
         truth=truth,
+        annotators=None if people is None else windows_of(place, "all_worker_windows", people)[0],
     )
 
 

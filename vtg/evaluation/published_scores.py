@@ -4,13 +4,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
-from vtg.evaluation.cases import Parser, cases_of, with_windows
+from vtg.evaluation.cases import Parser, cases_of, true_cases, with_windows
 from vtg.evaluation.metrics import PRESETS, grounding_metrics, top1_ious
 from vtg.evaluation.presets.case import Case, Findings, Given, Scores, Window
 from vtg.evaluation.presets.preset import PublishedPreset
 from vtg.evaluation.presets.table import PUBLISHED
 from vtg.evaluation.published_predictions import read_predictions
+from vtg.evaluation.score_context import Rules, Sampling, context
 from vtg.tasks.answer import Codec
 
 OWN = "default"
@@ -38,6 +40,52 @@ def scores_by(preset: PublishedPreset, cases: Sequence[Case], *, codec: Codec | 
     return preset.score(with_windows(cases, _parser(preset, codec), preset=preset.name))
 
 
+def scores_in_context(
+    predictions: str,
+    *,
+    preset: str,
+    annotations: str | None,
+    field: str | None = None,
+    codec: Codec | None = None,
+    train: str | None = None,
+    sampling: Sampling | None = None,
+    compare: str | None = None,
+) -> tuple[Asked, Scores, dict[str, Any]]:
+    """The questions, their scores by a preset (this project's own too), and what `--statistics` shows beside them.
+
+    `train`: annotations to learn the best blind answer from; `compare`: predictions of a second run. Raises OSError,
+    and ValueError naming the place.
+    """
+    # The older name, whose rules for rows of this project's form are those of time_r1.
+    published = PUBLISHED.get("time_r1" if preset == "timer1" else preset)
+    own = "vtg" if preset == OWN else preset
+    score = partial(own_scores, preset=own) if published is None else published.score
+    rules = Rules(
+        score=score,
+        inclusive=PRESETS[own].inclusive if published is None else published.inclusive,
+        in_seconds=published is None or published.in_seconds,
+    )
+
+    def read(path: str) -> tuple[Asked, Scores]:
+        one = asked(path, annotations=annotations, field=field)
+        parser = _own_parser(codec) if published is None else _parser(published, codec)
+        one.cases = with_windows(one.cases, parser, preset=preset)
+        return one, score(one.cases)
+
+    first, scores = read(predictions)
+    second = None if compare is None else read(compare)
+    report = context(
+        first.cases,
+        scores,
+        rules,
+        training=None if train is None else list(true_cases(train, {})),
+        training_path=train or "",
+        sampling=sampling,
+        other=None if second is None else (second[0].cases, second[1]),
+    )
+    return first, scores, report
+
+
 def scores_by_all(cases: Sequence[Case], *, codec: Codec | None = None) -> tuple[dict[str, Scores], dict[str, str]]:
     """The scores of each preset, this project's own first; and for each that refuses the cases, why."""
     scores: dict[str, Scores] = {}
@@ -52,12 +100,15 @@ def scores_by_all(cases: Sequence[Case], *, codec: Codec | None = None) -> tuple
     return scores, refused
 
 
-def own_scores(cases: Sequence[Case], *, codec: Codec | None = None) -> Scores:
-    """This project's own rules: the first window of the first row of a question, `>=`, every question counts."""
-    cases = with_windows(cases, None if codec is None else partial(_coded, codec), preset=OWN)
+def own_scores(cases: Sequence[Case], *, codec: Codec | None = None, preset: str = "vtg") -> Scores:
+    """This project's own rules: the first window of the first row of a question; every question counts.
+
+    `preset`: one of `vtg.evaluation.metrics.PRESETS`, whose thresholds count.
+    """
+    cases = with_windows(cases, _own_parser(codec), preset=OWN)
     predictions = [case.given[0].windows or [] if case.given else None for case in cases]
     truths = [case.truth for case in cases]
-    metrics = grounding_metrics(predictions, truths)
+    metrics = grounding_metrics(predictions, truths, preset=preset)
     common = {name: float(value) for name, value in metrics.items() if name.startswith("R1@") or name == "mIoU"}
     return Scores(dict(metrics), top1_ious(predictions, truths).tolist(), common)
 
@@ -77,6 +128,10 @@ def rules_of(name: str) -> str:
     if name in PUBLISHED:
         return PUBLISHED[name].describe()
     return f"preset {name}\n{PRESETS['vtg' if name == OWN else name].convention}"
+
+
+def _own_parser(codec: Codec | None) -> Parser | None:
+    return None if codec is None else partial(_coded, codec)
 
 
 def _parser(preset: PublishedPreset, codec: Codec | None) -> Parser | None:

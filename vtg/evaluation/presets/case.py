@@ -14,15 +14,18 @@ class Given:
 
     Attributes:
         place: path:line.
+        position: among the rows of its file.
         windows: as written, in the order written; None where the row has text alone.
         scores: of the windows, higher is better; None where the file has none.
         text: the raw answer.
         saliency: scores of the clip's two-second pieces.
         duration_s: as the row tells it.
         truth: true windows that stand in the row itself.
+        annotators: what each of several people answered.
     """
 
     place: str
+    position: int = 0
     qid: str | None = None
     video: str | None = None
     query: str | None = None
@@ -32,6 +35,7 @@ class Given:
     saliency: Sequence[float] | None = None
     duration_s: float | None = None
     truth: list[Window] | None = None
+    annotators: list[Window] | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,7 +68,8 @@ class Scores:
 
     Attributes:
         printed: its own names and its own rounding; a group of numbers is a dict. None: it has no such number.
-        ious: of each case, 0 to 1, of the window that R1 takes, `(cases,)`; for statistics.
+        ious: of each case, 0 to 1, of the window that R1 takes, `(cases,)`, for statistics; NaN where the rules leave
+            the case out.
         common: the same measurements by this project's names, so that presets can be laid side by side.
         findings: what the rules did with rows that the official script crashes on or passes over in silence.
     """

@@ -68,5 +68,6 @@ PRESETS = (
         duplicates="the last row of a question counts",
         invalid="an annotator's moment that is not ranked stands behind the 21 (the script ends)",
         score=score,
+        in_seconds=False,
     ),
 )

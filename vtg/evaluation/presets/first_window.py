@@ -4,6 +4,7 @@ Time-R1, TimeLens, TimeLens2 (VLMEvalKit), lmms-eval's TimeLens tasks, and TimeC
 `>` or `>=`, in their parsers, and in what they divide by.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -98,7 +99,9 @@ def timechat_scores(cases: Sequence[Case]) -> Scores:
         findings["not_predicted"] = [case.name for case in cases if not case.given]
     printed = {f"IOU {at}": int((ious >= at).sum()) * 100 / len(asked) for at in THRESHOLDS}
     common = {f"R1@{at}": printed[f"IOU {at}"] for at in THRESHOLDS} | {"mIoU": 100 * float(np.mean(ious))}
-    return Scores(printed | _counts(asked, answered), ious.tolist(), common, findings)
+    measured = iter(ious.tolist())
+    by_case = [next(measured) if case.given else math.nan for case in cases]
+    return Scores(printed | _counts(asked, answered), by_case, common, findings)
 
 
 def _has_answer(given: Given) -> bool:

@@ -16,6 +16,8 @@ from vtg.evaluation.presets.overlap import Floats, length_ious
 
 THRESHOLDS = tuple(float(f"{threshold:.2f}") for threshold in np.linspace(0.5, 0.95, 10))
 
+PAIRWISE = 8
+
 # Queries x windows x true windows x thresholds held at once: about 100 MB.
 MAX_CELLS = 4_000_000
 
@@ -72,5 +74,11 @@ def _areas(hits: NDArray[np.bool_], truth: int) -> Floats:
     precision = found / np.arange(1, hits.shape[1] + 1)[None, :, None]
     interpolated = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     recall = found / float(truth)
-    steps = np.diff(recall, axis=1, prepend=0.0)
-    return (steps * interpolated).sum(axis=1)
+    terms = np.diff(recall, axis=1, prepend=0.0) * interpolated
+    areas = terms.sum(axis=1)
+    # numpy adds eight numbers and more in another order, which the official sum over the hits alone goes through.
+    for query, threshold in zip(*np.nonzero(found[:, -1] + 1 >= PAIRWISE), strict=True):
+        chosen = terms[query, hits[query, :, threshold], threshold]
+        rest = [0.0] if recall[query, -1, threshold] != 1 else []
+        areas[query, threshold] = np.sum(np.concatenate([chosen, rest]))
+    return areas

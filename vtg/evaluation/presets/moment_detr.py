@@ -64,6 +64,9 @@ LIGHTHOUSE = Variant({"full": (0, 1500)})
 def score(cases: Sequence[Case], variant: Variant) -> Scores:
     """The scores of a variant. Raises ValueError for questions without a row, and for cases without a true window."""
     refuse_missing(cases)
+    # In the order of the predictions, as in the scripts' dicts: where a mean ends in 5, the order of its sum rounds it.
+    order = sorted(range(len(cases)), key=lambda at: cases[at].given[0].position)
+    cases = [cases[at] for at in order]
     findings = _noted(cases)
     first = [case.given[-1] for case in cases]
     printed: dict[str, Any] = {}
@@ -85,7 +88,9 @@ def score(cases: Sequence[Case], variant: Variant) -> Scores:
         printed |= highlights
     if not printed:
         raise ValueError(f"{first[0].place}: has neither pred_relevant_windows nor pred_saliency_scores to score")
-    return Scores({"brief": brief, **printed}, ious.tolist(), common, findings)
+    given_order = np.zeros(len(cases))
+    given_order[order] = ious
+    return Scores({"brief": brief, **printed}, given_order.tolist(), common, findings)
 
 
 def refuse_missing(cases: Sequence[Case]) -> None:
@@ -104,13 +109,15 @@ def refuse_missing(cases: Sequence[Case]) -> None:
 def _noted(cases: Sequence[Case]) -> Findings:
     """What the rules do with rows that the scripts crash on, or pass over in silence."""
     findings: Findings = {}
+    # A language model's answers have none at all, which needs no word.
+    some_scores = any(given.scores for case in cases for given in case.given)
     for case in cases:
         if len(case.given) > 1:
             findings.setdefault("repeated_predictions", []).append(case.name)
         for given in case.given:
             if given.windows == []:
                 findings.setdefault("no_window", []).append(case.name)
-            elif given.windows and given.scores is None:
+            elif some_scores and given.windows and given.scores is None:
                 findings.setdefault("no_score", []).append(case.name)
             if any(math.isnan(start) or math.isnan(end) for start, end in given.windows or ()):
                 findings.setdefault("nan_window", []).append(case.name)

@@ -23,6 +23,7 @@ class PublishedPreset:
         duplicates: what becomes of several rows for one question.
         invalid: what becomes of windows that are reversed, empty, not finite, or without a score.
         score: the scores of cases. Raises ValueError, naming a place, for what the rules refuse.
+        in_seconds: whether windows are seconds of the clip.
         parse: the windows in a text; None where the script reads no text.
     """
 
@@ -37,7 +38,13 @@ class PublishedPreset:
     duplicates: str
     invalid: str
     score: Callable[[Sequence[Case]], Scores]
+    in_seconds: bool = True
     parse: Callable[[str], list[tuple[float, float]]] | None = None
+
+    @property
+    def inclusive(self) -> bool:
+        """Whether an IoU at the threshold is a hit."""
+        return self.threshold.startswith(">=")
 
     @property
     def convention(self) -> str:

@@ -68,7 +68,9 @@ def tan_scores(cases: Sequence[Case]) -> Scores:
     printed: dict[str, float | int] = {f"Rank@{r},mIoU@{t}": float(f"{s:.2f}") for (r, t), s in shares.items()}
     printed |= {"mIoU": float(f"{100 * ious.mean():.2f}"), "samples": len(kept)}
     common = {f"R{recall}@{threshold}": share for (recall, threshold), share in shares.items()}
-    return Scores(printed, ious.tolist(), common | {"mIoU": 100 * float(ious.mean())}, findings)
+    by_case = dict(zip(map(id, kept), ious.tolist(), strict=True))
+    common["mIoU"] = 100 * float(ious.mean())
+    return Scores(printed, [by_case.get(id(case), math.nan) for case in cases], common, findings)
 
 
 def _row(case: Case, findings: Findings) -> Given | None:

@@ -1,0 +1,68 @@
+"""Scores of answers that are sets of windows, where a question may have several moments."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from vtg.evaluation.presets.case import Window
+from vtg.evaluation.presets.overlap import hull_ious
+
+THRESHOLDS = (0.3, 0.5, 0.7)
+
+
+def set_metrics(predicted: Sequence[Sequence[Window]], truths: Sequence[Sequence[Window]]) -> dict[str, float]:
+    """F1@t: twice the matched pairs over all windows, by the largest one-to-one matching with IoU >= t; the share of
+    answers with the right count; W1: the distance in seconds that windows' seconds have to move, spread evenly over
+    each set (of answers that have a window). Means over questions; shares in percent.
+    """
+    f1 = np.zeros((len(predicted), len(THRESHOLDS)))
+    counted, distances = np.zeros(len(predicted)), []
+    for at, (windows, truth) in enumerate(zip(predicted, truths, strict=True)):
+        valid = [window for window in windows if math.isfinite(window[0] + window[1]) and window[0] < window[1]]
+        counted[at] = len(valid) == len(truth)
+        if valid and truth:
+            ious = hull_ious(np.array(valid)[:, None], np.array(truth)[None])
+            f1[at] = [2 * _matched(ious >= threshold) / (len(valid) + len(truth)) for threshold in THRESHOLDS]
+            distances.append(wasserstein_s(valid, truth))
+    result = {f"F1@{at}": 100 * float(f1[:, column].mean()) for column, at in enumerate(THRESHOLDS)}
+    result["count_accuracy"] = 100 * float(counted.mean())
+    return result | ({"W1_s": float(np.mean(distances))} if distances else {})
+
+
+def wasserstein_s(a: Sequence[Window], b: Sequence[Window]) -> float:
+    """W1 in seconds between the uniform distributions over two sets of windows; overlapping parts weigh double."""
+    edges = np.unique(np.concatenate([np.ravel(a), np.ravel(b)]))
+    # The cumulative shares are linear between edges: the area between two lines, which may cross once in each piece.
+    gap = _share_before(a, edges) - _share_before(b, edges)
+    left, right, width = gap[:-1], gap[1:], np.diff(edges)
+    crossing = left * right < 0
+    total = np.abs(left) + np.abs(right)
+    area = np.where(crossing, (left**2 + right**2) / np.where(total > 0, total, 1.0), total) / 2
+    return float((area * width).sum())
+
+
+def _share_before(windows: Sequence[Window], times: np.ndarray) -> np.ndarray:
+    """The share of all windows' seconds that lies before each time."""
+    array = np.asarray(windows, dtype=np.float64)
+    seconds = np.clip(times[:, None], array[None, :, 0], array[None, :, 1]) - array[None, :, 0]
+    return seconds.sum(axis=1) / (array[:, 1] - array[:, 0]).sum()
+
+
+def _matched(pairs: np.ndarray) -> int:
+    """The size of the largest one-to-one matching of `(windows, truth)` possible pairs, by augmenting paths."""
+    taken: dict[int, int] = {}
+
+    def assign(window: int, seen: set[int]) -> bool:
+        for truth in np.flatnonzero(pairs[window]).tolist():
+            if truth in seen:
+                continue
+            seen.add(truth)
+            if truth not in taken or assign(taken[truth], seen):
+                taken[truth] = window
+                return True
+        return False
+
+    if pairs.shape == (1, 1):
+        return int(pairs[0, 0])
+    return sum(assign(window, set()) for window in range(len(pairs)))
