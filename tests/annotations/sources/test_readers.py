@@ -393,3 +393,9 @@ def test_a_query_is_what_stands_in_quotes_and_an_apostrophe_is_none():
     assert query_of("Find 'the man's hat' in it.") == "the man's hat"
     assert query_of('When? "he sits" Say it as "3 - 5 seconds".') == "he sits"
     assert query_of("<video>when does he sit?") == "when does he sit?"
+
+
+def test_the_page_on_converting_names_every_form_and_what_it_was_tried_on():
+    page = (Path(__file__).parents[3] / "docs" / "converting.md").read_text(encoding="utf-8")
+    for name, source in SOURCES.items():
+        assert f"| `{name}` | {source.title} | {source.seen or '**not seen on the real file**'} |" in page, name
