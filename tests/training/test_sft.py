@@ -38,7 +38,12 @@ def test_the_files_of_a_run_follow_the_umask_and_none_is_left_half_written(finis
     rights = stat.S_IMODE((out / "any").stat().st_mode)
     (out / "any").unlink()
     files = [path for path in out.rglob("*") if path.is_file()]
-    assert {path.name for path in files} >= {"adapter_model.safetensors", "optimizer.pt", "vtg.json"}
+    assert {path.name for path in files} >= {
+        "adapter_model.safetensors",
+        "optimizer.pt",
+        "vtg.json",
+        "generation_config.json",
+    }
     assert not [path for path in files if stat.S_IMODE(path.stat().st_mode) != rights]
     assert not list(out.rglob("*.tmp"))
 

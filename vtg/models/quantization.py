@@ -22,8 +22,8 @@ def quantization_config(kind: str, config: PretrainedConfig, dtype: torch.dtype)
         config: of the model.
         dtype: in which the quantized layers compute.
     """
-    own = {"bnb_4bit_compute_dtype": dtype} if kind == "4bit" else {}
-    return BitsAndBytesConfig(**quantization_options(kind, family_of(config)), **own)
+    options = quantization_options(kind, family_of(config))
+    return BitsAndBytesConfig(**options | ({"bnb_4bit_compute_dtype": dtype} if kind == "4bit" else {}))
 
 
 def quantization_options(kind: str, family: ModelFamily) -> dict[str, Any]:

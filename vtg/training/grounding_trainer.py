@@ -283,8 +283,8 @@ class GroundingTrainer(ZeroTrainer):
         if self.args.should_save:
             folder = output_dir or str(self.args.output_dir)
             # A model saves its own; beside an adapter PEFT leaves it out.
-            generation: Any = self.accelerator.unwrap_model(self.model).generation_config
-            generation.save_pretrained(folder)
+            plain: Any = self.accelerator.unwrap_model(self.model)
+            plain.generation_config.save_pretrained(folder)
             save_settings(self.parts.saved, folder)
 
 
