@@ -116,15 +116,16 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.evaluation.intervals": ("vtg.evaluation.metrics",),
     "vtg.evaluation.set_metrics": ("vtg.evaluation.presets",),
+    "vtg.evaluation.ranked_metrics": ("vtg.evaluation.presets",),
     "vtg.evaluation.controls": ("vtg.evaluation.presets",),
     "vtg.evaluation.breakdown": ("vtg.evaluation.presets", "vtg.evaluation.controls"),
     "vtg.evaluation.score_context": (
-        "vtg.evaluation.presets", "vtg.evaluation.intervals", "vtg.evaluation.set_metrics", "vtg.evaluation.controls",
-        "vtg.evaluation.breakdown",
+        "vtg.evaluation.presets", "vtg.evaluation.intervals", "vtg.evaluation.set_metrics",
+        "vtg.evaluation.ranked_metrics", "vtg.evaluation.controls", "vtg.evaluation.breakdown",
     ),
     "vtg.evaluation.published_scores": (
         "vtg.tasks", "vtg.evaluation.metrics", "vtg.evaluation.presets", "vtg.evaluation.published_predictions",
-        "vtg.evaluation.cases", "vtg.evaluation.score_context",
+        "vtg.evaluation.cases", "vtg.evaluation.ranked_metrics", "vtg.evaluation.score_context",
     ),
     "vtg.evaluation.span_picture": ("vtg.storage", "vtg.evaluation.metrics"),
     "vtg.evaluation": (
@@ -145,7 +146,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.evaluate": (
         "vtg.console", "vtg.storage", "vtg.config", "vtg.tasks", "vtg.evaluation.metrics",
         "vtg.evaluation.prediction_rows", "vtg.evaluation.joining", "vtg.evaluation.presets",
-        "vtg.evaluation.score_context", "vtg.evaluation.published_scores",
+        "vtg.evaluation.ranked_metrics", "vtg.evaluation.score_context", "vtg.evaluation.published_scores",
     ),
     "vtg.training.batch_log": (),
     "vtg.training.checkpoint_saving": ("vtg.errors", "vtg.storage"),

@@ -35,6 +35,7 @@ from vtg.evaluation.published_scores import (
     scores_in_context,
     spread,
 )
+from vtg.evaluation.ranked_metrics import DEFAULT_IOUS
 from vtg.evaluation.score_context import Sampling, context_table
 from vtg.storage.atomic import begins_with, write_text
 from vtg.tasks.answer import Codec
@@ -138,7 +139,7 @@ def _print_published(args: argparse.Namespace, codec: Codec | None) -> None:
 
 
 def _with_statistics(args: argparse.Namespace) -> bool:
-    return args.statistics or args.train is not None or args.fps is not None or args.compare is not None
+    return args.statistics or any(value is not None for value in (args.train, args.fps, args.compare, args.iou))
 
 
 def _print_statistics(args: argparse.Namespace, codec: Codec | None) -> None:
@@ -153,6 +154,7 @@ def _print_statistics(args: argparse.Namespace, codec: Codec | None) -> None:
         train=args.train,
         sampling=sampling,
         compare=args.compare,
+        ious_asked=args.iou or DEFAULT_IOUS,
     )
     head = {"report": "vtg.evaluate", "preset": args.preset, "form": read.form, "samples": len(read.cases)}
     files = {"predictions": args.predictions, "annotations": args.annotations, "compared_with": args.compare}
@@ -189,6 +191,8 @@ def _usage_fault(args: argparse.Namespace) -> str | None:
         return "PRED is missing: name the file of predictions, or give --describe"
     if args.preset == ALL and _with_statistics(args):
         return "--preset all lays presets side by side; name one of them for its statistics"
+    if wrong := [threshold for threshold in args.iou or () if not 0 <= threshold <= 1]:
+        return f"--iou {wrong[0]:g}: an IoU is from 0 to 1"
     if args.fps is not None and not 0 < args.fps < float("inf"):
         return f"--fps {args.fps}: frames a second must be a positive number"
     if args.max_frames is not None and (args.fps is None or args.max_frames < 1):
@@ -251,6 +255,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--describe", action="store_true", help="say the rules of the preset, and score nothing")
     parser.add_argument("--field", metavar="KEY", help="where rows keep their prediction, such as pred of annotations")
     parser.add_argument("--statistics", action="store_true", help="intervals, blind controls, ceilings, breakdowns")
+    parser.add_argument("--iou", type=float, nargs="+", metavar="T", help="thresholds of R1@T and R5@T in --statistics")
     parser.add_argument("--train", metavar="FILE", help="training annotations: the best constant answer as a control")
     parser.add_argument("--compare", metavar="PRED", help="predictions of a second run, paired by question")
     parser.add_argument("--fps", type=float, help="sampled frames a second: the best score reachable on them")

@@ -175,3 +175,31 @@ def test_texts_are_read_in_the_form_that_is_named(tmp_path, truth, capsys):
     code, out, err = run(capsys, path, "--preset", "univtg", *words)
     assert code == 0, err
     assert json.loads(out)["MR-full-mIoU-key"] == pytest.approx(33.33)
+
+
+DIDEMO = [
+    {
+        "video": "a.mov",
+        "description": "a man sits",
+        "times": [[0, 0]] * 3 + [[5, 5]],
+        "annotation_id": 7,
+        "num_segments": 6,
+    },
+    {"video": "b.mov", "description": "he stands", "times": [[1, 2]] * 4, "annotation_id": 8, "num_segments": 6},
+]
+
+
+@pytest.mark.parametrize(
+    "predictions",
+    [
+        [[[0, 0], [5, 5]], [[0, 0], [1, 2]]],
+        [{"annotation_id": 8, "segments": [[0, 0], [1, 2]]}, {"annotation_id": 7, "segments": [[0, 0], [5, 5]]}],
+    ],
+)
+def test_rankings_of_didemo_are_scored_against_all_its_annotators(tmp_path, capsys, predictions):
+    truth = write(tmp_path / "val_data.json", DIDEMO)
+    path = write(tmp_path / "p.json", predictions)
+    code, out, err = run(capsys, path, "--annotations", truth, "--preset", "didemo", "--json")
+    assert code == 0, err
+    document = json.loads(out)
+    assert (document["Average rank@1"], document["Average rank@5"], document["Average iou"]) == (0.5, 1.0, 0.5)

@@ -12,6 +12,7 @@ from vtg.evaluation import controls
 from vtg.evaluation.breakdown import boundary_errors_s, breakdowns
 from vtg.evaluation.intervals import video_bootstrap
 from vtg.evaluation.presets.case import Case, Given
+from vtg.evaluation.ranked_metrics import ranked_metrics
 from vtg.evaluation.set_metrics import set_metrics, wasserstein_s
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
@@ -86,6 +87,18 @@ def test_people_are_scored_against_one_another():
         (people[1], people[2]),
         (people[2], people[0]),
     ]
+
+
+def test_windows_are_found_among_the_first_five_at_any_iou():
+    ranked = case(0, [(0.0, 10.0)], [(20.0, 30.0), (0.0, 6.0)])
+    scores = ranked_metrics([ranked, case(1, [(0.0, 1.0)])], (0.05, 0.6, 0.61))
+    assert [scores[name] for name in ("R1@0.05", "R5@0.05", "R5@0.6", "R5@0.61")] == [0.0, 50.0, 50.0, 0.0]
+    assert scores["mAP@0.5"] == pytest.approx(25.0)
+    nan = case(0, [(0.0, 10.0)], [(math.nan, 5.0)])
+    assert set(ranked_metrics([nan]).values()) == {0.0}
+    scored = case(0, [(0.0, 10.0)], [(20.0, 30.0), (0.0, 10.0)])
+    scored.given[0].scores = [0.1, 0.9]
+    assert ranked_metrics([scored])["R1@0.9"] == 100.0
 
 
 def test_sets_are_matched_one_to_one():
@@ -174,6 +187,7 @@ def test_one_command_shows_all_that_stands_beside_a_score(files, capsys, preset)
     assert report["controls"]["whole_video"]["mIoU"] == pytest.approx(25.0)
     assert report["ceilings"]["on_frames"]["mIoU"] == 100.0
     assert report["ends"]["end_mean_s"] == -3.0
+    assert report["ranked"]["R1@0.3"] == 100.0 != report["ranked"]["R1@0.5"]
     assert main([first, *words]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == [
@@ -208,6 +222,7 @@ def test_options_that_would_do_nothing_are_refused(files, capsys):
     for words, said in (
         (["--preset", "all", "--statistics"], "--preset all lays presets side by side; name one of them"),
         (["--max-frames", "8"], "--max-frames 8: is at least 1, and limits --fps; give both"),
+        (["--iou", "0.5", "7"], "--iou 7: an IoU is from 0 to 1"),
         (["--fps", "0"], "--fps 0.0: frames a second must be a positive number"),
     ):
         with pytest.raises(SystemExit, match="2"):

@@ -51,7 +51,7 @@ def boundary_errors_s(cases: Sequence[Case]) -> dict[str, float]:
     Positive is too late. The first window counts, against the true one it overlaps most.
     """
     windows = first_windows(cases)
-    has_one = np.isfinite(windows).all(axis=1)
+    has_one = np.array(np.isfinite(windows).all(axis=1))
     answered = [case for case, has in zip(cases, has_one, strict=True) if has]
     if not answered:
         return {}

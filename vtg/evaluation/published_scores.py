@@ -12,6 +12,7 @@ from vtg.evaluation.presets.case import Case, Findings, Given, Scores, Window
 from vtg.evaluation.presets.preset import PublishedPreset
 from vtg.evaluation.presets.table import PUBLISHED
 from vtg.evaluation.published_predictions import read_predictions
+from vtg.evaluation.ranked_metrics import DEFAULT_IOUS
 from vtg.evaluation.score_context import Rules, Sampling, context
 from vtg.tasks.answer import Codec
 
@@ -50,6 +51,7 @@ def scores_in_context(
     train: str | None = None,
     sampling: Sampling | None = None,
     compare: str | None = None,
+    ious_asked: Sequence[float] = DEFAULT_IOUS,
 ) -> tuple[Asked, Scores, dict[str, Any]]:
     """The questions, their scores by a preset (this project's own too), and what `--statistics` shows beside them.
 
@@ -82,6 +84,7 @@ def scores_in_context(
         training_path=train or "",
         sampling=sampling,
         other=None if second is None else (second[0].cases, second[1]),
+        ious_asked=ious_asked,
     )
     return first, scores, report
 

@@ -10,6 +10,7 @@ from vtg.evaluation import controls
 from vtg.evaluation.breakdown import boundary_errors_s, breakdowns
 from vtg.evaluation.intervals import video_bootstrap
 from vtg.evaluation.presets.case import Case, Scores
+from vtg.evaluation.ranked_metrics import DEFAULT_IOUS, ranked_metrics
 from vtg.evaluation.set_metrics import set_metrics
 
 THRESHOLDS = (0.3, 0.5, 0.7)
@@ -44,8 +45,10 @@ def context(
     training_path: str = "",
     sampling: Sampling | None = None,
     other: tuple[Sequence[Case], Scores] | None = None,
+    ious_asked: Sequence[float] = DEFAULT_IOUS,
 ) -> dict[str, Any]:
-    """What `--statistics` reports: `intervals`, `controls`, `ceilings`, `compared`, `sets`, `ends`, `breakdown`.
+    """What `--statistics` reports: `intervals`, `controls`, `ceilings`, `compared`, `ranked`, `sets`, `ends`,
+    `breakdown`.
 
     `cases` have their windows; `other` is a second run on the same questions. What cannot be told is left out.
     Raises ValueError where two runs share no question.
@@ -68,6 +71,7 @@ def context(
     report["controls"] = {name: rules.score(answered).common for name, answered in blind.items() if answered}
     report["ceilings"] = _ceilings(cases, rules, sampling)
     listed = [(case.given[-1].windows or []) if case.given else [] for case in cases]
+    report["ranked"] = ranked_metrics(cases, ious_asked)
     report["sets"] = set_metrics(listed, [case.truth for case in cases])
     report["ends"] = boundary_errors_s(cases)
     report["breakdown"] = breakdowns(cases, ious)
@@ -129,7 +133,7 @@ def context_table(common: dict[str, float], report: dict[str, Any]) -> str:
         lines.append(f"second run less the first, {compared['samples']} questions of both, 95% by video:")
         rows = [[name, *(f"{compared[name][key]:+.2f}" for key in ("difference", "low", "high"))] for name in MEASURED]
         lines += _aligned(rows)
-    for name in ("sets", "ends"):
+    for name in ("ranked", "sets", "ends"):
         if report.get(name):
             lines.append("  ".join(f"{key} {value:.2f}" for key, value in report[name].items()))
     for kind, bins in report.get("breakdown", {}).items():

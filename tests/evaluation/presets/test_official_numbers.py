@@ -81,3 +81,20 @@ def test_human_predictions_give_the_published_scores(capsys):
     assert [document[name] for name in ("mIoU", "R1@0.3", "R1@0.5", "R1@0.7", "avg")] == pytest.approx(
         [official[name] for name in ("mIoU", "0.3", "0.5", "0.7", "avg")], abs=1e-12
     )
+
+
+def test_timechat_gives_the_official_numbers_of_its_examples(capsys):
+    predictions, annotations = SHARED / "predictions", SHARED / "annotations"
+    if not predictions.is_dir():
+        pytest.skip("needs the shared data")
+    words = ["--preset", "timechat", "--json", "--annotations"]
+    moments = str(predictions / "timechat__tvg_example_pred_file.json")
+    assert main([moments, *words, str(annotations / "timeit__charades_test_coco.json")]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [document[f"IOU {at}"] for at in (0.3, 0.5, 0.7)] == pytest.approx([9.0, 3.4, 1.4])
+    assert document["findings"]["not_predicted"]["count"] == 3220
+    videos = str(predictions / "timechat__dvc_example_pred_file.json")
+    assert main([videos, *words, str(annotations / "timeit__youcook2_val_coco.json")]) == 0
+    document = json.loads(capsys.readouterr().out)
+    official = json.loads((predictions / "official" / "timechat_eval__dvc_localization.json").read_text())["scores"]
+    assert {name: document[name] for name in official} == pytest.approx(official, abs=1e-12)
