@@ -327,3 +327,22 @@ def peak_mb(folder: Path, rows: int) -> float:
     code, peak = done.stdout.splitlines()[-1].split()
     assert code == "0", done.stdout
     return float(peak)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.json", b"\x1f\x8b["),
+        ("k.csv", b"label,youtub\x8f_id,time_start,time_en\r,split1,2,t\n"),
+        ("v.json", b'[{"query_id": 0, "video_id": Infinity, "query": "x", "gt": [[1, 2], []]}]'),
+        ("h.json", b'{"P": {"a.mp4": {"bounds": [1, 5], "steps": [true]}, "b.mp4": {"bounds": 1, "steps": -1}}}'),
+        ("x.jsonl", b'{"messages": [{"role": "user", "content": [{"type": "video_url", "video_url": "x"}]}, "y"]}'),
+        ("b.bin", bytes(range(256)) * 9),
+    ],
+)
+@pytest.mark.parametrize("form", ["", "vue_tr", "hirest_steps", "conversations", "kinetics"])
+def test_no_broken_file_ends_in_a_traceback(form, name, content, tmp_path, capsys):
+    (tmp_path / name).write_bytes(content)
+    words = [*filter(None, [form]), str(tmp_path / name)]
+    assert convert.main([*words, "-o", str(tmp_path / "o.jsonl")]) in (1, 2)
+    assert "vtg.convert: error: " in capsys.readouterr().err

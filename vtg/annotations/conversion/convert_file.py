@@ -9,7 +9,7 @@ from vtg.annotations.conversion.durations import Comparison, Contradiction, Dura
 from vtg.annotations.conversion.normal_row import Lookup, NormalRow, normal_row
 from vtg.annotations.conversion.plan import Plan
 from vtg.annotations.sources.annotators import merged
-from vtg.annotations.sources.file_entries import entries
+from vtg.annotations.sources.file_entries import CUT_OFF, entries
 from vtg.annotations.sources.json_elements import BrokenFile
 from vtg.annotations.sources.source_row import BadEntry, Change, Found, NoRow, Source
 from vtg.progress_bar import ProgressBar
@@ -40,7 +40,7 @@ def convert_file(
             yield line, item
     except BrokenFile as error:
         yield error.line, error
-    except (EOFError, UnicodeError) as error:  # of gzip and UTF-16 that were cut off
+    except (*CUT_OFF, UnicodeError) as error:  # of gzip and UTF-16 that were cut off
         yield 1, BrokenFile(1, f"ends in the middle ({error}); fetch it again")
 
 

@@ -1,5 +1,6 @@
 """A row as published becomes a row of vtg: values checked and mended, and everything that was done to it told."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -78,7 +79,7 @@ def normal_row(found: FoundRow, lookup: Lookup) -> NormalRow | NoRow:
 
 
 def _video(value: Any, changes: list[Change]) -> str | NoRow:
-    if is_number(value) and value == int(value):
+    if is_number(value) and math.isfinite(value) and value == int(value):
         # Ids of digits alone, as NExT-GQA's, are read as numbers by tables and by careless writers.
         changes.append(Change("video-from-number", str(int(value))))
         value = str(int(value))

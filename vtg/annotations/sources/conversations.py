@@ -123,7 +123,7 @@ def _video(value: dict[str, Any]) -> Any:
     given = value.get("video", value.get("videos"))
     if given is None:
         given = [
-            part.get("video") or (part.get("video_url") or {}).get("url")
+            part.get("video", part.get("video_url"))
             for turn in value.get("messages") or ()
             if isinstance(turn, dict) and isinstance(turn.get("content"), list)
             for part in turn["content"]
@@ -131,7 +131,8 @@ def _video(value: dict[str, Any]) -> Any:
         ]
     if isinstance(given, list):
         given = given[0] if len(given) == 1 else None
-    return given.get("path", given.get("video")) if isinstance(given, dict) else given
+    names = ("path", "video", "url")
+    return next((given[name] for name in names if name in given), None) if isinstance(given, dict) else given
 
 
 def query_of(question: str) -> str:

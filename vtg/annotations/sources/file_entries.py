@@ -25,6 +25,9 @@ HEAD_ENTRIES = 10
 # Text that is not UTF-8 is read so: what Windows and spreadsheets write in western languages.
 OTHER_ENCODING = "cp1252"
 
+CUT_OFF = (EOFError, zlib.error)
+"""What reading a gzip file raises that is not whole."""
+
 # Members of the outermost object that hold the entries of published files.
 CONTAINERS = ("annotations", "database", "videos")
 
@@ -75,7 +78,10 @@ def entries(path: str, *, inside: tuple[str, ...] = ()) -> Iterator[Entry | BadE
 
 def head_of(path: str) -> Head:
     """How a file begins. Raises OSError when it cannot be opened; of a broken file what comes before the fault."""
-    shape = shape_of(path)
+    try:
+        shape = shape_of(path)
+    except CUT_OFF:
+        return Head("text", (), (), os.path.basename(path))
     first, keys, inside = list[tuple[str | None, Any]](), list[str](), None
     try:
         if shape in ("array", "object"):
@@ -87,7 +93,7 @@ def head_of(path: str) -> Head:
         else:
             found = islice(entries(path), HEAD_ENTRIES)
             first = [(None, entry.value) for entry in found if isinstance(entry, Entry)]
-    except (BrokenFile, EOFError, zlib.error):
+    except (BrokenFile, *CUT_OFF):
         pass
     if shape in ("table", "parquet"):
         shape, keys = "table", list(first[0][1]) if first else []
@@ -202,7 +208,10 @@ def _table_entries(path: str) -> Iterator[Entry | BadEntry]:
     delimiter = TABLES.get(os.path.splitext(name)[1], ",")
     if delimiter not in first:
         delimiter = next((mark for mark in "\t;,|" if mark in first), delimiter)
-    columns = [column.strip() for column in next(csv.reader([first], delimiter=delimiter), [])]
+    try:
+        columns = [column.strip() for column in next(csv.reader([first], delimiter=delimiter), [])]
+    except csv.Error as error:
+        raise BrokenFile(1, f"has no line of columns ({error}); correct it") from None
     # A column is never named by a number alone: such a table has no names of columns.
     named = all(number_of(column) is None for column in columns)
     if not named:

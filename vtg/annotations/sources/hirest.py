@@ -33,9 +33,13 @@ def step_rows(entry: Entry) -> Iterator[Found]:
     """One moment a step."""
     for name, video in entry.value.items() if isinstance(entry.value, dict) else ():
         steps = video.get("steps") if isinstance(video, dict) else None
-        if not steps:
+        if not isinstance(steps, list) or not steps:
             yield NoRow("no-steps", f"{entry.key}: {name}", is_bad=False)
-        for step in steps or ():
+            continue
+        for step in steps:
+            if not isinstance(step, dict):
+                yield NoRow("step-format", f"{entry.key}: {name}: {str(step)[:60]} is not an object")
+                continue
             yield FoundRow(
                 video=name,
                 query=step.get("heading"),
