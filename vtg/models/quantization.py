@@ -23,7 +23,9 @@ def quantization_config(kind: str, config: PretrainedConfig, dtype: torch.dtype)
         dtype: in which the quantized layers compute.
     """
     options = quantization_options(kind, family_of(config))
-    return BitsAndBytesConfig(**options | ({"bnb_4bit_compute_dtype": dtype} if kind == "4bit" else {}))
+    if kind == "4bit":
+        options["bnb_4bit_compute_dtype"] = dtype
+    return BitsAndBytesConfig(**options)
 
 
 def quantization_options(kind: str, family: ModelFamily) -> dict[str, Any]:
