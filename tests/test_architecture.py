@@ -109,7 +109,9 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.evaluation.prediction_rows",
     ),
     "vtg.evaluation.presets": (),
-    "vtg.evaluation.published_predictions": ("vtg.evaluation.prediction_rows", "vtg.evaluation.presets"),
+    "vtg.evaluation.published_predictions": (
+        "vtg.annotations.sources", "vtg.evaluation.prediction_rows", "vtg.evaluation.presets",
+    ),
     "vtg.evaluation.cases": (
         "vtg.annotations.sources", "vtg.annotations.conversion", "vtg.evaluation.presets",
         "vtg.evaluation.published_predictions",

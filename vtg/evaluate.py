@@ -12,6 +12,7 @@ lays them side by side. docs/scoring.md has the forms and the rules.
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections import Counter
@@ -225,7 +226,8 @@ def _counted(findings: Findings) -> dict[str, Any]:
 
 
 def _lines(report: dict[str, Any]) -> str:
-    """One JSON object."""
+    """One JSON object; null for what is no finite number, which JSON cannot say."""
+    report = {name: _finite(value) for name, value in report.items()}
     # A line for each key: lists of qids stay on one line each, which indent=1 would spread over hundreds.
     return "{" + ",\n ".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in report.items()) + "}"
 
@@ -264,6 +266,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--num-bins", type=int, help=f"for --answer bins and tokens (default: {TaskConfig.num_bins})")
     parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="one JSON document to stdout, or to FILE")
     return parser
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _finding_lines(findings: dict[str, list[str]]) -> list[str]:

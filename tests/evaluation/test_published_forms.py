@@ -203,3 +203,26 @@ def test_rankings_of_didemo_are_scored_against_all_its_annotators(tmp_path, caps
     assert code == 0, err
     document = json.loads(out)
     assert (document["Average rank@1"], document["Average rank@5"], document["Average iou"]) == (0.5, 1.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        (
+            "p.json",
+            {"1": {"timestamp": [[0, 1]]}, "2": 5},
+            "p.json: '2': 5 has no timestamp, which is [] where nothing",
+        ),
+        ("p.json", {"rows": [[0, 1]]}, "p.json: rows[0]: '[0, 1]' is not an object"),
+        (
+            "p.jsonl",
+            [{"qid": "a", "pred": [0, 1], "target": [0, float("inf")]}],
+            "true window [0.0, inf] is not finite",
+        ),
+    ],
+)
+def test_rows_that_are_none_are_named(tmp_path, truth, capsys, name, content, said):
+    path = write(tmp_path / name, content)
+    words = [] if "inf" in said else ["--annotations", truth]
+    code, out, err = run(capsys, path, "--preset", "timechat", *words)
+    assert (code, out) == (1, "") and said in err

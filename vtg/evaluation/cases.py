@@ -1,5 +1,6 @@
 """Cases to score by a published preset: predictions beside the ground truth, in any published form of either."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -75,6 +76,8 @@ def _own_cases(predictions: Predictions) -> list[Case]:
     for given in predictions.rows:
         if not given.truth:
             raise ValueError(f"{given.place}: holds no true window; give the ground truth: --annotations GT")
+        if not all(math.isfinite(bound) for window in given.truth for bound in window):
+            raise ValueError(f"{given.place}: its true window {list(given.truth[0])} is not finite; mend the row")
         key = (given.qid,) if given.qid is not None else (given.place,)
         case = cases.get(key)
         if case is None:
@@ -151,8 +154,9 @@ def _windows(place: str, spans: Any, found: FoundRow) -> list[Window]:
 def _join(cases: Sequence[Case], rows: Sequence[Given], annotations: str, findings: Findings) -> None:
     by_qid = {case.qid: case for case in cases if case.qid is not None}
     by_question: dict[tuple, list[Case]] = defaultdict(list)
-    for case in cases:
-        by_question[_question(case.video, case.query)].append(case)
+    if not by_qid or any(given.qid is None for given in rows):
+        for case in cases:
+            by_question[_question(case.video, case.query)].append(case)
     joined = 0
     for given in rows:
         case = by_qid.get(given.qid) if given.qid is not None else None

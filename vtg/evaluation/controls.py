@@ -101,7 +101,8 @@ def on_frames(cases: Sequence[Case], *, fps: float, max_frames: int | None) -> l
         step = 1.0 / fps
         if max_frames is not None and length * fps > max_frames:
             step = length / max_frames
-        answered.append(with_window(case, [_nearest(window, step) for window in case.truth]))
+        inside = [(min(max(start, 0.0), length), min(end, length)) for start, end in case.truth]
+        answered.append(with_window(case, [_nearest(window, step) for window in inside]))
     return answered
 
 

@@ -38,12 +38,12 @@ def rows_of(path: str, text: str) -> list[Placed]:
     """`read_rows` of a file that is read."""
     lines = [(f"{path}:{number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if text.lstrip().startswith("["):
-        array = _decoded(path, text)
+        array = decoded(path, text)
         rows = [(f"{path}[{index}]", row) for index, row in enumerate(array)]
     elif len(lines) > 1 and lines[0][1].strip() == "{":  # the only row, laid over several lines
-        rows = [(lines[0][0], _decoded(lines[0][0], text))]
+        rows = [(lines[0][0], decoded(lines[0][0], text))]
     else:
-        rows = [(place, _decoded(place, line)) for place, line in lines]
+        rows = [(place, decoded(place, line)) for place, line in lines]
     if not rows:
         raise ValueError(f"{path}: holds no predictions; check the path and the run that wrote it")
     for place, row in rows:
@@ -124,7 +124,8 @@ def _is_pair(pair: object) -> bool:
     return isinstance(pair, list) and len(pair) == 2 and all(type(bound) in (int, float, type(None)) for bound in pair)
 
 
-def _decoded(place: str, text: str) -> Any:
+def decoded(place: str, text: str) -> Any:
+    """A JSON value; integers too large for a float become infinite. Raises ValueError, naming the place."""
     try:
         return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 300 else float(digits))
     except (json.JSONDecodeError, RecursionError) as error:

@@ -8,7 +8,8 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from vtg.evaluation.prediction_rows import Placed, rows_of, text_of, with_field
+from vtg.annotations.sources.span_values import number_of
+from vtg.evaluation.prediction_rows import Placed, decoded, rows_of, text_of, with_field
 from vtg.evaluation.presets.case import Given, Window
 
 KEY_SEPARATOR = ">>>"
@@ -41,6 +42,9 @@ def read_predictions(path: str, *, field: str | None = None) -> Predictions:
 
 
 def _rows(placed: list[Placed], field: str | None) -> Predictions:
+    for place, row in placed:
+        if not isinstance(row, dict):
+            raise ValueError(f"{place}: {str(row)[:40]!r} is not an object; every row needs a prediction")
     place, first = placed[0]
     if first and all(KEY_SEPARATOR in key for key in first):
         return Predictions("timelens", [given for at, row in placed for given in _timelens(at, row)])
@@ -57,12 +61,12 @@ def _one_document(path: str, text: str) -> Any:
     """The value of a file that is one JSON document, and no array of objects; None for rows."""
     begin = text.lstrip()
     if begin[:1] == "[":
-        return _decoded(path, text) if begin[1:].lstrip()[:1] == "[" else None
+        return decoded(path, text) if begin[1:].lstrip()[:1] == "[" else None
     first, _, rest = begin.partition("\n")
     is_rows = _is_whole(first) and bool(rest.strip())
     if begin[:1] != "{" or is_rows or not _is_whole(text):
         return None  # broken text too: read as rows, its message names the line
-    return _decoded(path, text)
+    return decoded(path, text)
 
 
 def _is_whole(text: str) -> bool:
@@ -71,13 +75,6 @@ def _is_whole(text: str) -> bool:
     except (json.JSONDecodeError, RecursionError):
         return False
     return True
-
-
-def _decoded(path: str, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path}: is not JSON ({error}); give JSONL, one object a line, or one document") from None
 
 
 def windows_of(place: str, key: str, value: Any) -> tuple[list[Window], list[float] | None]:
@@ -175,7 +172,7 @@ def _lmms_eval(place: str, row: Mapping[str, Any]) -> Given:
     while isinstance(responses, list) and responses:
         responses = responses[0]
     span = asked.get("span", asked.get("timestamp", row.get("target")))
-    span = _decoded(place, span) if isinstance(span, str) else span
+    span = decoded(place, span) if isinstance(span, str) else span
     return Given(
         place=place,
         video=_text(asked.get("video_path", asked.get("video"))),
@@ -189,7 +186,7 @@ def _lmms_eval(place: str, row: Mapping[str, Any]) -> Given:
 
 def _vlmevalkit(place: str, row: Mapping[str, Any]) -> Given:
     answer = row.get("answer")
-    answer = _decoded(place, answer) if isinstance(answer, str) else answer
+    answer = decoded(place, answer) if isinstance(answer, str) else answer
     text = row.get("prediction")
     return Given(
         place=place,
@@ -197,13 +194,13 @@ def _vlmevalkit(place: str, row: Mapping[str, Any]) -> Given:
         video=_text(row.get("video")),
         query=_text(row.get("question")),
         text=text if isinstance(text, str) and text != "" else None,
-        duration_s=float(row["duration"]) if row.get("duration") not in (None, "") else None,
+        duration_s=number_of(row.get("duration")),
         truth=None if answer is None else windows_of(place, "answer", answer)[0],
     )
 
 
 def _ranking(place: str, row: Mapping[str, Any]) -> Given:
-    return _given(place, row, value=row["segments"], key="segments")
+    return _given(place, row, value=row.get("segments"), key="segments")
 
 
 ROWS: tuple[tuple[str, tuple[str, ...], Callable[[str, Mapping[str, Any]], Given]], ...] = (
@@ -237,7 +234,7 @@ def _timelens(place: str, document: Mapping[str, Any]) -> Iterator[Given]:
         if len(parts) != 2 or not separator:
             raise ValueError(f"{place}: {key[:60]!r} must be VIDEO>>>QUERY>>>[start, end]")
         # Written by Python's str(), which puts pairs in parentheses.
-        span = _decoded(f"{place}: {key[:60]!r}", parts[1].replace("(", "[").replace(")", "]"))
+        span = decoded(f"{place}: {key[:60]!r}", parts[1].replace("(", "[").replace(")", "]"))
         truth = windows_of(place, key[:60], span)[0]
         # Keys hold the annotation, so that two truths of one query are two questions.
         given = Given(place=f"{place} {key[:60]!r}", qid=key, video=video, query=query, truth=truth)
@@ -250,6 +247,10 @@ def _timelens(place: str, document: Mapping[str, Any]) -> Iterator[Given]:
 
 def _timechat(path: str, document: Mapping[str, Any]) -> Iterator[Given]:
     for qid, row in document.items():
+        if not isinstance(row, dict) or "timestamp" not in row:
+            raise ValueError(
+                f"{path}: {qid!r}: {str(row)[:40]} has no timestamp, which is [] where nothing was predicted"
+            )
         windows, _ = windows_of(f"{path}: {qid!r}", "timestamp", row["timestamp"])
         yield Given(
             place=f"{path}: {qid!r}", qid=str(qid), video=row.get("vid"), query=row.get("query"), windows=windows

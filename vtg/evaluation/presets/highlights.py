@@ -79,11 +79,13 @@ def _ratings(case: Case) -> Floats:
         raise ValueError(f"{case.place}: duration: is missing; highlights are laid on the clip's pieces of {PIECE_S} s")
     ratings = np.zeros((int(case.duration_s / PIECE_S), ANNOTATORS))
     pieces, values = case.metadata.get("relevant_clip_ids"), case.metadata["saliency_scores"]
-    shape = np.shape(values)
+    shape = _shape(values)
     if not isinstance(pieces, list) or shape != (len(pieces), ANNOTATORS):
         raise ValueError(
             f"{case.place}: saliency_scores: shape {shape} needs {ANNOTATORS} ratings for each of relevant_clip_ids"
         )
+    if any(type(piece) is not int for piece in pieces):
+        raise ValueError(f"{case.place}: relevant_clip_ids: {str(pieces)[:60]} must be whole numbers")
     if any(not 0 <= piece < len(ratings) for piece in pieces):
         raise ValueError(
             f"{case.place}: relevant_clip_ids: {max(pieces)} is outside {len(ratings)} pieces of {case.duration_s:g} s"
@@ -93,9 +95,21 @@ def _ratings(case: Case) -> Floats:
     return ratings
 
 
+def _shape(values: Any) -> tuple[int, ...]:
+    """The shape of a list of equal lists of numbers; () for anything else."""
+    if not isinstance(values, list) or not all(isinstance(row, list) for row in values):
+        return ()
+    widths = {len(row) for row in values}
+    # Ratings are 0 to 4; the bound keeps out integers that no float holds.
+    whole = all(type(value) in (int, float) and abs(value) < 1e9 for row in values for value in row)
+    return (len(values), widths.pop() if widths else ANNOTATORS) if whole and len(widths) <= 1 else ()
+
+
 def _scores(case: Case) -> Floats:
     given = case.given[-1] if case.given else None
-    scores = np.asarray(given.saliency if given is not None and given.saliency else [], dtype=np.float64)
+    saliency = given.saliency if given is not None and given.saliency else []
+    numbers = all(type(value) in (int, float) for value in saliency)
+    scores = np.asarray(saliency if numbers else [], dtype=np.float64)
     if not len(scores) or not np.isfinite(scores).all():
         place = case.place if given is None else given.place
         raise ValueError(f"{place}: pred_saliency_scores: must be a list of finite numbers, one for each {PIECE_S} s")

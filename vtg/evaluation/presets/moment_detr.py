@@ -74,11 +74,12 @@ def score(cases: Sequence[Case], variant: Variant) -> Scores:
     ious = np.zeros(len(cases))
     common: dict[str, float] = {}
     if first[0].windows is not None:
+        ranked = [_ranked(case.given) for case in cases]
         for name in variant.ranges:
-            printed[name] = _range_scores(cases, variant, name, findings)
+            printed[name] = _range_scores(cases, ranked, variant, name, findings)
         brief = _brief(printed, variant)
         ious = _first_ious(first, [case.truth for case in cases])
-        common = _common(cases, ious)
+        common = _common(cases, ranked, ious)
     if highlights := highlight_scores(cases):
         marked = ("HL-min-VeryGood-mAP", "HL-min-VeryGood-Hit1") if variant.suffix else ()
         for group, numbers in highlights.items():
@@ -126,21 +127,24 @@ def _noted(cases: Sequence[Case]) -> Findings:
     return findings
 
 
-def _range_scores(cases: Sequence[Case], variant: Variant, name: str, findings: Findings) -> dict[str, Any]:
+def _range_scores(
+    cases: Sequence[Case], ranked: Sequence[list[Window]], variant: Variant, name: str, findings: Findings
+) -> dict[str, Any]:
     """The numbers of one range of lengths; each None where no moment is of such a length."""
     limits = variant.ranges[name]
-    chosen, truths = list(cases), [case.truth for case in cases]
+    chosen, windows, truths = list(cases), list(ranked), [case.truth for case in cases]
     if limits is not None:
         low, high = limits
         inside = [[window for window in truth if low < window[1] - window[0] <= high] for truth in truths]
         kept = [at for at, truth in enumerate(inside) if truth]
         if kept or not variant.empty_range_is_all:
-            chosen, truths = [cases[at] for at in kept], [inside[at] for at in kept]
+            chosen, windows = [cases[at] for at in kept], [ranked[at] for at in kept]
+            truths = [inside[at] for at in kept]
         else:
             findings.setdefault("empty_range", []).append(f"{name}: the numbers of all moments are shown")
     if not chosen:
         findings.setdefault("empty_range", []).append(f"{name}: no number")
-    precisions = average_precisions([_ranked(case.given) for case in chosen], truths)
+    precisions = average_precisions(windows, truths)
     last = [case.given[-1] for case in chosen]
     first = _first_ious(last, truths)
     by_threshold = precisions.mean(axis=0) if len(chosen) else np.full(len(THRESHOLDS), np.nan)
@@ -212,8 +216,8 @@ def _brief(groups: dict[str, Any], variant: Variant) -> dict[str, float | None]:
     return dict(sorted(brief.items()))
 
 
-def _common(cases: Sequence[Case], ious: Floats) -> dict[str, float]:
-    precisions = average_precisions([_ranked(case.given) for case in cases], [case.truth for case in cases])
+def _common(cases: Sequence[Case], ranked: Sequence[list[Window]], ious: Floats) -> dict[str, float]:
+    precisions = average_precisions(ranked, [case.truth for case in cases])
     common = {f"R1@{at}": 100 * float(np.mean(ious >= at)) for at in (0.3, 0.5, 0.7)}
     return common | {"mIoU": 100 * float(np.mean(ious)), "mAP": 100 * float(precisions.mean())}
 
