@@ -42,4 +42,5 @@ def rows(entry: Entry) -> Iterator[Found]:
 
 
 def _is_pair(pair: Any) -> bool:
-    return isinstance(pair, list) and len(pair) == 2 and all(map(is_number, pair))
+    # A video has six pieces; the bound is for whole numbers that no float can hold.
+    return isinstance(pair, list) and len(pair) == 2 and all(is_number(piece) and abs(piece) < 1e6 for piece in pair)
