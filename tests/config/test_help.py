@@ -38,9 +38,9 @@ def test_help_shows_the_values_as_composed_with_their_choices():
 
 def test_neither_help_nor_an_error_offers_what_other_choices_build_on():
     shown = run("train_sft.py", "--help").stdout
-    assert "model: qwen2_5_vl_32b, " in shown and "defaults, " not in shown
+    assert "model: molmo2_4b, " in shown and "defaults, " not in shown
     wrong = run("train_sft.py", "model=default")
-    assert wrong.returncode == 2 and "choices of model: qwen2_5_vl_32b, " in wrong.stderr
+    assert wrong.returncode == 2 and "choices of model: molmo2_4b, " in wrong.stderr
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
