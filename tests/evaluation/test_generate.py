@@ -63,10 +63,10 @@ def test_answers_are_the_same_with_workers_that_read_clips_ahead(qwen3_vl, quest
 
 
 def test_a_reader_starts_its_workers_once_whatever_it_is_asked_and_ends_them_with_itself(questions):
-    before = set(active_children())
+    before = set(active_children())  # an earlier test's may end meanwhile
     reader = QuestionReader([questions, other := copy(questions)], num_workers=2)
     alone = QuestionReader([questions, other])
-    assert set(active_children()) == before  # nothing was asked yet
+    assert set(active_children()) <= before  # nothing was asked yet
     started = []
     for dataset, indices, shuffled in ((questions, [0, 2, 3], False), (other, range(5), True), (questions, [1], False)):
         for asked in (reader, alone):
@@ -87,4 +87,4 @@ def test_a_reader_starts_its_workers_once_whatever_it_is_asked_and_ends_them_wit
     assert len(started[0]) == 2 and started[0] == started[1] == started[2]
     assert not list(reader.read(questions, [], most=2))
     del reader
-    assert set(active_children()) == before
+    assert set(active_children()) <= before
