@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from vtg.annotations.sources.source_row import Entry, Found, FoundRow, Head, NoRow
+from vtg.annotations.sources.source_row import Entry, Found, FoundRow, Head, NoRow, of_objects
 
 _TOKENS = re.compile(r"(?:<time_token_\d+>\s*)+")
 
@@ -20,11 +20,9 @@ def fits(head: Head) -> bool:
     return head.inside in ("annotations", None) and (head.have("timestamp") or head.have("segments"))
 
 
+@of_objects
 def rows(entry: Entry) -> Iterator[Found]:
     value = entry.value
-    if not isinstance(value, dict):
-        yield NoRow("entry-format", f"{str(value)[:60]} is not an object")
-        return
     video, duration = value.get("image_id"), value.get("duration")
     if "timestamp" in value:
         yield FoundRow(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from vtg.annotations.sources.saliency import spans_of_points
-from vtg.annotations.sources.source_row import Change, Entry, Found, FoundRow, Head, NoRow, others
+from vtg.annotations.sources.source_row import Change, Entry, Found, FoundRow, Head, NoRow, of_objects, others
 from vtg.annotations.sources.span_values import number_of, spans_of_text
 
 TURNS = ("QA", "conversations", "messages")
@@ -39,11 +39,9 @@ def _is_conversation(value: Any) -> bool:
     return any(isinstance(value.get(key), list) for key in TURNS) or {"query", "response"} <= set(value)
 
 
+@of_objects
 def rows(entry: Entry) -> Iterator[Found]:
     value = entry.value
-    if not isinstance(value, dict):
-        yield NoRow("entry-format", f"{str(value)[:60]} is not an object")
-        return
     turns = list(_turns(value))
     videos = {"video": _video(value), "duration": value.get("duration")}
     if videos["video"] is None:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from vtg.annotations.sources.source_row import Entry, Found, FoundRow, Head, NoRow, others
+from vtg.annotations.sources.source_row import Entry, Found, FoundRow, Head, NoRow, of_objects, others
 from vtg.annotations.sources.span_values import number_of
 
 # Some queries repeat the name of their field, which TimeLens2's loader removes as well.
@@ -52,11 +52,9 @@ def rows(entry: Entry) -> Iterator[Found]:
                 )
 
 
+@of_objects
 def line_rows(entry: Entry) -> Iterator[Found]:
     value = entry.value
-    if not isinstance(value, dict):
-        yield NoRow("entry-format", f"{str(value)[:60]} is not an object")
-        return
     yield FoundRow(
         video=value.get("video_id"),
         query=_PREFIX.sub("", str(value.get("query") or "")),

@@ -5,7 +5,7 @@ and evaluation lists with `question` and `groundtruth`. What is asked for stands
 from collections.abc import Iterator
 
 from vtg.annotations.sources.conversations import query_of
-from vtg.annotations.sources.source_row import Entry, Found, FoundRow, Head, NoRow, others
+from vtg.annotations.sources.source_row import Entry, Found, FoundRow, Head, of_objects, others
 
 KNOWN = ("problem", "question", "solution", "groundtruth", "video", "duration", "idx")
 
@@ -15,11 +15,9 @@ def fits(head: Head) -> bool:
     return head.shape in ("array", "lines") and (training or head.have("question", "groundtruth", "video"))
 
 
+@of_objects
 def rows(entry: Entry) -> Iterator[Found]:
     value = entry.value
-    if not isinstance(value, dict):
-        yield NoRow("entry-format", f"{str(value)[:60]} is not an object")
-        return
     prompt = value.get("problem", value.get("question"))
     yield FoundRow(
         video=value.get("video"),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from vtg.annotations.sources.source_row import Change, Entry, Found, FoundRow, Head, NoRow, Reader, is_number
+from vtg.annotations.sources.source_row import Change, Entry, Found, FoundRow, Head, Reader, is_number, of_objects
 
 FIELDS = (
     "video", "sentence", "timestamp", "start", "end", "duration", "qid", "video_start", "video_end", "difficulty",
@@ -56,11 +56,9 @@ def reader(columns: Mapping[str, str]) -> Reader:
     return partial(named_rows, columns=columns)
 
 
+@of_objects
 def named_rows(entry: Entry, *, columns: Mapping[str, str]) -> Iterator[Found]:
     """The row of an entry, its fields in the named columns or in those of a known name."""
-    if not isinstance(entry.value, dict):
-        yield NoRow("entry-format", f"{str(entry.value)[:60]} is not an object")
-        return
     value = {key: content for key, content in entry.value.items() if content is not None and content != ""}
     changes: list[Change] = []
     if isinstance(kwargs := value.get("kwargs"), dict) and "kwargs" not in columns.values():

@@ -8,7 +8,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from vtg.annotations.sources.saliency import best_shots
-from vtg.annotations.sources.source_row import Change, Entry, Found, FoundRow, Head, NoRow, is_number, others
+from vtg.annotations.sources.source_row import (
+    Change,
+    Entry,
+    Found,
+    FoundRow,
+    Head,
+    NoRow,
+    is_number,
+    of_objects,
+    others,
+)
 
 KNOWN = ("qid", "query", "duration", "vid", "relevant_windows")
 
@@ -24,11 +34,9 @@ def fits(head: Head) -> bool:
     return not head.have("pred_relevant_windows") and (head.have("qid") or head.have("relevant_windows"))
 
 
+@of_objects
 def rows(entry: Entry) -> Iterator[Found]:
     value = entry.value
-    if not isinstance(value, dict):
-        yield NoRow("entry-format", f"{str(value)[:60]} is not an object")
-        return
     if value.get("relevant_windows") is None and isinstance(value.get("label"), list) and value["label"]:
         yield _scored_shots(value)
         return

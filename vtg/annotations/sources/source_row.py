@@ -6,6 +6,7 @@ the business of `vtg.annotations.conversion`, the same for every format.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any, NamedTuple
 
 NOTHING_BESIDE: Mapping[str, Any] = {}
@@ -150,6 +151,19 @@ class Source:
     by_name: bool = False
     needs_stem: bool = False
     groups: bool = False
+
+
+def of_objects(rows: Callable[..., Iterator[Found]]) -> Callable[..., Iterator[Found]]:
+    """A reader of entries that are JSON objects, or rows of a table: of any other entry there is no row."""
+
+    @wraps(rows)
+    def checked(entry: Entry, **options: Any) -> Iterator[Found]:
+        if isinstance(entry.value, dict):
+            yield from rows(entry, **options)
+        else:
+            yield NoRow("entry-format", f"{str(entry.value)[:60]} is not an object")
+
+    return checked
 
 
 def is_number(value: object) -> bool:

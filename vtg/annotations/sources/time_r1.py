@@ -5,7 +5,7 @@
 
 from collections.abc import Iterator
 
-from vtg.annotations.sources.source_row import Entry, Found, FoundRow, Head, NoRow, others
+from vtg.annotations.sources.source_row import Entry, Found, FoundRow, Head, of_objects, others
 from vtg.annotations.sources.span_values import spans_of_text
 
 KNOWN = ("path", "question", "answer", "start", "end", "duration")
@@ -15,11 +15,9 @@ def fits(head: Head) -> bool:
     return head.shape in ("array", "lines") and head.have("path", "question", "answer", "duration")
 
 
+@of_objects
 def rows(entry: Entry) -> Iterator[Found]:
     value = entry.value
-    if not isinstance(value, dict):
-        yield NoRow("entry-format", f"{str(value)[:60]} is not an object")
-        return
     answer = value.get("answer")
     yield FoundRow(
         video=value.get("path"),

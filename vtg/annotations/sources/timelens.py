@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Any
 
-from vtg.annotations.sources.source_row import Entry, Found, FoundRow, Head, NoRow, others
+from vtg.annotations.sources.source_row import Entry, Found, FoundRow, Head, NoRow, of_objects, others
 
 KNOWN = ("video_path", "duration", "events", "query", "span", "video_start", "video_end", "pred")
 
@@ -36,11 +36,9 @@ def bench_rows(entry: Entry) -> Iterator[Found]:
             yield FoundRow(video=entry.key, query=query, spans=span, duration=value.get("duration"))
 
 
+@of_objects
 def rows(entry: Entry) -> Iterator[Found]:
     value = entry.value
-    if not isinstance(value, dict):
-        yield NoRow("entry-format", f"{str(value)[:60]} is not an object")
-        return
     events = value.get("events", [value] if "query" in value else None)
     if not isinstance(events, list):
         yield NoRow("entry-format", f"{str(value.get('video_path'))[:40]}: has neither `events` nor `query` and `span`")

@@ -4,7 +4,7 @@
 
 from collections.abc import Iterator
 
-from vtg.annotations.sources.source_row import Entry, Found, FoundRow, Head, NoRow, others
+from vtg.annotations.sources.source_row import Entry, Found, FoundRow, Head, of_objects, others
 
 KNOWN = ("query_id", "video_id", "duration", "query", "gt", "timestamps")
 
@@ -13,11 +13,9 @@ def fits(head: Head) -> bool:
     return head.shape in ("array", "lines") and head.have("query_id", "video_id", "query", "gt")
 
 
+@of_objects
 def rows(entry: Entry) -> Iterator[Found]:
     value = entry.value
-    if not isinstance(value, dict):
-        yield NoRow("entry-format", f"{str(value)[:60]} is not an object")
-        return
     yield FoundRow(
         video=value.get("video_id"),
         query=value.get("query"),
