@@ -117,7 +117,7 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.evaluation.published_predictions",
     ),
     "vtg.evaluation.intervals": ("vtg.evaluation.metrics",),
-    "vtg.evaluation.set_metrics": ("vtg.evaluation.presets",),
+    "vtg.evaluation.set_metrics": ("vtg.evaluation.presets", "vtg.tasks"),
     "vtg.evaluation.ranked_metrics": ("vtg.evaluation.presets",),
     "vtg.evaluation.controls": ("vtg.evaluation.presets",),
     "vtg.evaluation.breakdown": ("vtg.evaluation.presets", "vtg.evaluation.controls"),

@@ -7,6 +7,7 @@ import numpy as np
 
 from vtg.evaluation.presets.case import Window
 from vtg.evaluation.presets.overlap import hull_ious
+from vtg.tasks.matching import most_pairs
 
 THRESHOLDS = (0.3, 0.5, 0.7)
 
@@ -23,7 +24,8 @@ def set_metrics(predicted: Sequence[Sequence[Window]], truths: Sequence[Sequence
         counted[at] = len(valid) == len(truth)
         if valid and truth:
             ious = hull_ious(np.array(valid)[:, None], np.array(truth)[None])
-            f1[at] = [2 * _matched(ious >= threshold) / (len(valid) + len(truth)) for threshold in THRESHOLDS]
+            pairs = [most_pairs([np.flatnonzero(row).tolist() for row in ious >= each]) for each in THRESHOLDS]
+            f1[at] = [2 * count / (len(valid) + len(truth)) for count in pairs]
             distances.append(wasserstein_s(valid, truth))
     result = {f"F1@{at}": 100 * float(f1[:, column].mean()) for column, at in enumerate(THRESHOLDS)}
     result["count_accuracy"] = 100 * float(counted.mean())
@@ -47,22 +49,3 @@ def _share_before(windows: Sequence[Window], times: np.ndarray) -> np.ndarray:
     array = np.asarray(windows, dtype=np.float64)
     seconds = np.clip(times[:, None], array[None, :, 0], array[None, :, 1]) - array[None, :, 0]
     return seconds.sum(axis=1) / (array[:, 1] - array[:, 0]).sum()
-
-
-def _matched(pairs: np.ndarray) -> int:
-    """The size of the largest one-to-one matching of `(windows, truth)` possible pairs, by augmenting paths."""
-    taken: dict[int, int] = {}
-
-    def assign(window: int, seen: set[int]) -> bool:
-        for truth in np.flatnonzero(pairs[window]).tolist():
-            if truth in seen:
-                continue
-            seen.add(truth)
-            if truth not in taken or assign(taken[truth], seen):
-                taken[truth] = window
-                return True
-        return False
-
-    if pairs.shape == (1, 1):
-        return int(pairs[0, 0])
-    return sum(assign(window, set()) for window in range(len(pairs)))

@@ -1,9 +1,9 @@
 """Rewards of answers with several moments: how many are right, how many there are, and their order."""
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 from vtg.tasks.iou import temporal_ious
+from vtg.tasks.matching import most_pairs
 from vtg.training.rl.rewards.completion import Completion
 
 
@@ -18,7 +18,7 @@ def matched_f1(completion: Completion, *, threshold: float = 0.5) -> float:
     ious = temporal_ious([[moment] for moment in truth], [predicted])
     # `iou > 0`: at threshold 0 two moments that share no second must not make a pair.
     candidates = [[j for j, iou in enumerate(row) if iou > 0 and iou >= threshold] for row in ious.tolist()]
-    return 2 * _most_pairs(candidates) / (len(predicted) + len(truth))
+    return 2 * most_pairs(candidates) / (len(predicted) + len(truth))
 
 
 def moment_count(completion: Completion) -> float:
@@ -35,20 +35,3 @@ def step_consistency(completion: Completion) -> float:
     # The parser already refuses spans that end before they start or leave the clip; only their order is left to check.
     spans = completion.predicted
     return float(bool(spans) and all(before[1] <= after[0] for before, after in pairwise(spans)))
-
-
-def _most_pairs(candidates: Sequence[Sequence[int]]) -> int:
-    """How many rows can each be given a candidate of their own (Kuhn's augmenting paths)."""
-    # Greedy matching would make the reward depend on the order in which the moments were written.
-    owner: dict[int, int] = {}
-
-    def place(row: int, tried: set[int]) -> bool:
-        for column in candidates[row]:
-            if column not in tried:
-                tried.add(column)
-                if column not in owner or place(owner[column], tried):
-                    owner[column] = row
-                    return True
-        return False
-
-    return sum(place(row, set()) for row in range(len(candidates)))
