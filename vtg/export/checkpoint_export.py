@@ -26,7 +26,15 @@ from vtg.export.model_card import QUERY, model_card
 from vtg.export.plain_answers import AnswerComparison, compare_answers
 from vtg.export.run_section import training_run
 from vtg.export.standalone import FRAMES_FILE, frames_module, set_greedy_generation, set_processor_sampling
-from vtg.models.checkpoint import Settings, adapter_base, is_adapter, read_settings, resolve_checkpoint, save_settings
+from vtg.models.checkpoint import (
+    ADAPTER_FILE,
+    Settings,
+    adapter_base,
+    is_adapter,
+    read_settings,
+    resolve_checkpoint,
+    save_settings,
+)
 from vtg.models.families import family_of
 from vtg.models.loading import Model, load_model, load_processor, tokens_per_second
 from vtg.storage.atomic import atomic_folder, follow_umask, write_text
@@ -35,8 +43,6 @@ from vtg.tasks.span_task import SpanTask
 from vtg.video.clip import Clip
 
 log = logging.getLogger(__name__)
-
-ADAPTER_FILE = "adapter_config.json"
 
 # How far logits may be from the checkpoint's, as a share of the largest: rounding of the weights stays well below.
 TOLERANCES = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.1}
@@ -169,20 +175,25 @@ def export_model(
         if before is not None:
             saved = _load_adapter(folder, where, processor, settings) if adapter_only else _load_saved(folder)
             logits = _compare(saved, probe, before, plain, saved_as)
-            log.info(
-                "logits differ from the checkpoint's by up to %.3g (largest logit %.3g)",
-                logits.difference,
-                logits.scale,
-            )
-            if logits.fault:
-                raise RunError(f"the exported model is not kept: {logits.fault}")
-            if settings is not None:
-                answers = compare_answers(saved, folder, settings)
-                log.info("%s", answers)
-                if answers.fault:
-                    raise RunError(f"the exported model is not kept: {answers.fault}")
+            answers = _check_saved(saved, folder, settings, logits)
         follow_umask(folder)  # safetensors makes files that only their owner can read
     return ExportedModel(out, where, base, saved_as, parameters, logits, answers)
+
+
+def _check_saved(
+    saved: Model, folder: Path, settings: Settings | None, logits: LogitComparison
+) -> AnswerComparison | None:
+    """The answers of what was saved, where vtg trained it. Raises RunError where they, or its logits, differ."""
+    log.info("logits differ from the checkpoint's by up to %.3g (largest logit %.3g)", logits.difference, logits.scale)
+    if logits.fault:
+        raise RunError(f"the exported model is not kept: {logits.fault}")
+    if settings is None:
+        return None
+    answers = compare_answers(saved, folder, settings)
+    log.info("%s", answers)
+    if answers.fault:
+        raise RunError(f"the exported model is not kept: {answers.fault}")
+    return answers
 
 
 def _load(checkpoint: str, processor: ProcessorMixin, settings: Settings | None) -> Model:

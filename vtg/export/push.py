@@ -18,6 +18,7 @@ from huggingface_hub.utils import validate_repo_id
 from vtg.errors import ConfigError, RunError
 from vtg.export.card_metadata import is_hub_name
 from vtg.export.manifest import exported_files
+from vtg.models.checkpoint import ADAPTER_FILE
 from vtg.models.hub import responds
 
 log = logging.getLogger(__name__)
@@ -120,7 +121,7 @@ class PushTarget:
 
 def _check_base(folder: Path, name: str) -> None:
     """Raises ConfigError for an adapter alone whose base is a folder of this machine, which nobody else has."""
-    file = folder / "adapter_config.json"
+    file = folder / ADAPTER_FILE
     if not file.is_file():
         return
     base = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]

@@ -25,6 +25,9 @@ from vtg.storage.json_files import write_json
 
 SETTINGS_FILE = "vtg.json"
 
+ADAPTER_FILE = "adapter_config.json"
+"""Of an adapter of PEFT, which alone has it."""
+
 # Of vtg.json; see above for when it is raised.
 FORMAT = 2
 
@@ -143,7 +146,7 @@ def resolve_base(path: str) -> str:
 
 def is_adapter(folder: str) -> bool:
     """Whether a folder holds an adapter, and not a model of its own."""
-    return (Path(folder) / "adapter_config.json").is_file()
+    return (Path(folder) / ADAPTER_FILE).is_file()
 
 
 def adapter_base(folder: str) -> str:
@@ -151,12 +154,12 @@ def adapter_base(folder: str) -> str:
     settings = read_settings(folder)
     if settings is not None:
         return settings.model.path
-    return json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+    return json.loads((Path(folder) / ADAPTER_FILE).read_text(encoding="utf-8"))["base_model_name_or_path"]
 
 
 def has_weights(folder: Path) -> bool:
     """Whether `folder` is a model or an adapter that `from_pretrained` can read."""
-    return (folder / "adapter_config.json").is_file() or (
+    return (folder / ADAPTER_FILE).is_file() or (
         (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
     )
 
