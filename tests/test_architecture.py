@@ -82,7 +82,7 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.data.encoding", "vtg.data.padding", "vtg.data.packing",
     ),
     "vtg.models": (
-        "vtg.errors", "vtg.storage", "vtg.config", "vtg.video", "vtg.tasks", "vtg.models.families",
+        "vtg.errors", "vtg.console", "vtg.storage", "vtg.config", "vtg.video", "vtg.tasks", "vtg.models.families",
         "vtg.data.encoding", "vtg.data.token_runs",
     ),
     "vtg.memory": ("vtg.errors", "vtg.config", "vtg.models.families", "vtg.models"),
@@ -122,7 +122,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.evaluation.controls": ("vtg.evaluation.presets",),
     "vtg.evaluation.breakdown": ("vtg.evaluation.presets", "vtg.evaluation.controls"),
     "vtg.evaluation.score_context": (
-        "vtg.evaluation.presets", "vtg.evaluation.intervals", "vtg.evaluation.set_metrics",
+        "vtg.console", "vtg.evaluation.presets", "vtg.evaluation.intervals", "vtg.evaluation.set_metrics",
         "vtg.evaluation.ranked_metrics", "vtg.evaluation.controls", "vtg.evaluation.breakdown",
     ),
     "vtg.evaluation.published_scores": (

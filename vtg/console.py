@@ -1,10 +1,21 @@
-"""A standard output that may be unable to show a character, and whose reader may leave early."""
+"""What a terminal is shown: text in columns, on a standard output that may be unable to show a character and whose
+reader may leave early.
+"""
 
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines: the first column to the left, the others to the right, each as wide as its widest."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))])
+        for first, *rest in rows
+    ]
 
 
 def print_any_text() -> None:

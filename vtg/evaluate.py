@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vtg.config.task_settings import TaskConfig
-from vtg.console import stdout_may_close
+from vtg.console import aligned, stdout_may_close
 from vtg.evaluation.joining import Joined, join
 from vtg.evaluation.metrics import PRESETS, grounding_metrics
 from vtg.evaluation.prediction_rows import Placed, needs_parsing, read_rows, with_field
@@ -37,7 +37,7 @@ from vtg.evaluation.published_scores import (
     spread,
 )
 from vtg.evaluation.ranked_metrics import DEFAULT_IOUS
-from vtg.evaluation.score_context import Sampling, context_table
+from vtg.evaluation.score_context import Sampling, context_table, two_decimals
 from vtg.storage.atomic import begins_with, write_text
 from vtg.tasks.answer import Codec
 from vtg.tasks.answer_forms import CODECS
@@ -83,20 +83,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metrics = grounding_metrics(
             joined.predictions, joined.ground_truths, statuses=joined.statuses, preset=_own_name(args.preset)
         )
-        document = _document(args, metrics, joined)
-        if args.json not in (None, "-"):
-            write_text(args.json, document + "\n")
+        _tell(args, _document(args, metrics, joined), joined.findings, table(metrics, preset=args.preset))
     except OSError as error:
         print(f"vtg.evaluate: cannot open {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
     except ValueError as error:
         print(f"vtg.evaluate: {error}", file=sys.stderr)
         return 1
-    for line in _finding_lines(joined.findings):
+    return 0
+
+
+def _tell(args: argparse.Namespace, document: str, findings: Findings, text: str) -> None:
+    """Findings to stderr, and the report as --json asks for it: to its file, or in place of the text on stdout."""
+    if args.json not in (None, "-"):
+        write_text(args.json, document + "\n")
+    for line in _finding_lines(findings):
         print(f"vtg.evaluate: {line}", file=sys.stderr)
     with stdout_may_close():
-        print(document if args.json == "-" else table(metrics, preset=args.preset))
-    return 0
+        print(document if args.json == "-" else text)
 
 
 def _rows(args: argparse.Namespace) -> list[Placed]:
@@ -130,13 +134,7 @@ def _print_published(args: argparse.Namespace, codec: Codec | None) -> None:
         document = {**one.common, **brief, **one.printed, "convention": preset.convention, "rules": rules}
     head = {"report": "vtg.evaluate", "preset": args.preset, "form": read.form, "samples": len(read.cases)}
     files = {"predictions": args.predictions, "annotations": args.annotations}
-    line = _lines({**head, **document, **files, "findings": _counted(found)})
-    if args.json not in (None, "-"):
-        write_text(args.json, line + "\n")
-    for finding in _finding_lines(found):
-        print(f"vtg.evaluate: {finding}", file=sys.stderr)
-    with stdout_may_close():
-        print(line if args.json == "-" else text)
+    _tell(args, _lines({**head, **document, **files, "findings": _counted(found)}), found, text)
 
 
 def _with_statistics(args: argparse.Namespace) -> bool:
@@ -160,15 +158,8 @@ def _print_statistics(args: argparse.Namespace, codec: Codec | None) -> None:
     head = {"report": "vtg.evaluate", "preset": args.preset, "form": read.form, "samples": len(read.cases)}
     files = {"predictions": args.predictions, "annotations": args.annotations, "compared_with": args.compare}
     found = {**read.findings, **scores.findings}
-    line = _lines(
-        {**head, **scores.common, **scores.printed, "statistics": report, **files, "findings": _counted(found)}
-    )
-    if args.json not in (None, "-"):
-        write_text(args.json, line + "\n")
-    for finding in _finding_lines(found):
-        print(f"vtg.evaluate: {finding}", file=sys.stderr)
-    with stdout_may_close():
-        print(line if args.json == "-" else f"preset {args.preset}\n{context_table(scores.common, report)}")
+    document = {**head, **scores.common, **scores.printed, "statistics": report, **files, "findings": _counted(found)}
+    _tell(args, _lines(document), found, f"preset {args.preset}\n{context_table(scores.common, report)}")
 
 
 def comparison(scores: dict[str, Scores]) -> str:
@@ -176,15 +167,9 @@ def comparison(scores: dict[str, Scores]) -> str:
     names = list(dict.fromkeys(name for one in scores.values() for name in one.common))
     moved = spread(scores)
     rows = [("preset", *names)]
-    rows += [(name, *(_cell(one.common.get(at)) for at in names)) for name, one in scores.items()]
-    rows.append(("moved by rules alone", *(_cell(moved.get(name)) for name in names)))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)) for row in rows)
-    return "\n".join(f"{row[0]:<{widths[0]}}  {line}" for row, line in zip(rows, lines, strict=True))
-
-
-def _cell(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+    rows += [(name, *(two_decimals(one.common.get(at)) for at in names)) for name, one in scores.items()]
+    rows.append(("moved by rules alone", *(two_decimals(moved.get(name)) for name in names)))
+    return "\n".join(aligned(rows))
 
 
 def _usage_fault(args: argparse.Namespace) -> str | None:
@@ -240,7 +225,10 @@ def table(metrics: dict[str, float | int], *, preset: str) -> str:
 def columns(metrics: Mapping[str, Any]) -> str:
     """Names over numbers, aligned; groups of numbers are left to --json."""
     numbers = {name: value for name, value in metrics.items() if not isinstance(value, dict)}
-    cells = [(name, _cell(value) if isinstance(value, float | None) else str(value)) for name, value in numbers.items()]
+    cells = [
+        (name, two_decimals(value) if isinstance(value, float | None) else str(value))
+        for name, value in numbers.items()
+    ]
     widths = [max(len(name), len(text)) for name, text in cells]
     head = "  ".join(name.rjust(width) for (name, _), width in zip(cells, widths, strict=True))
     body = "  ".join(text.rjust(width) for (_, text), width in zip(cells, widths, strict=True))

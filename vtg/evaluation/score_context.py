@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from vtg.console import aligned
 from vtg.evaluation import controls
 from vtg.evaluation.breakdown import boundary_errors_s, breakdowns
 from vtg.evaluation.intervals import video_bootstrap
@@ -127,12 +128,12 @@ def context_table(common: dict[str, float], report: dict[str, Any]) -> str:
     for name, value in common.items():
         bounds = report["intervals"].get(name)
         interval = "" if bounds is None else f"{bounds[0]:.2f} - {bounds[1]:.2f}"
-        rows.append([name, f"{value:.2f}", interval, *(_cell(column.get(name)) for column in beside.values())])
-    lines = _aligned(rows)
+        rows.append([name, f"{value:.2f}", interval, *(two_decimals(column.get(name)) for column in beside.values())])
+    lines = aligned(rows)
     if compared := report.get("compared"):
         lines.append(f"second run less the first, {compared['samples']} questions of both, 95% by video:")
         rows = [[name, *(f"{compared[name][key]:+.2f}" for key in ("difference", "low", "high"))] for name in MEASURED]
-        lines += _aligned(rows)
+        lines += aligned(rows)
     for name in ("ranked", "sets", "ends"):
         if report.get(name):
             lines.append("  ".join(f"{key} {value:.2f}" for key, value in report[name].items()))
@@ -140,17 +141,10 @@ def context_table(common: dict[str, float], report: dict[str, Any]) -> str:
         cells = [
             [name, str(one["samples"]), f"{one['mIoU']:.2f}", f"{one['R1@0.5']:.2f}"] for name, one in bins.items()
         ]
-        lines += _aligned([[kind, "samples", "mIoU", "R1@0.5"], *cells])
+        lines += aligned([[kind, "samples", "mIoU", "R1@0.5"], *cells])
     return "\n".join(lines)
 
 
-def _cell(value: float | None) -> str:
+def two_decimals(value: float | None) -> str:
+    """A score for a table; `-` where there is none."""
     return "-" if value is None else f"{value:.2f}"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.rjust(width) if at else cell.ljust(width) for at, (cell, width) in enumerate(pairs))
-        for pairs in (list(zip(row, widths, strict=True)) for row in rows)
-    ]

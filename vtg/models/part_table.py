@@ -8,6 +8,7 @@ from peft import PeftModel
 from torch import nn
 
 from vtg.config.model_settings import PartsConfig
+from vtg.console import aligned
 from vtg.models.families import family_of
 from vtg.models.quantization import size_of
 
@@ -101,6 +102,4 @@ def part_table(rows: Iterable[PartRow]) -> str:
     for row in [*shown, total]:
         rate = "" if row is total else "frozen" if row.learning_rate is None else f"{row.learning_rate:g}"
         cells.append((row.part, f"{row.parameters:,}", f"{row.trained:,}", rate))
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    shape = "  ".join([f"{{:<{widths[0]}}}", *(f"{{:>{width}}}" for width in widths[1:])])
-    return "\n".join(shape.format(*line).rstrip() for line in cells)
+    return "\n".join(line.rstrip() for line in aligned(cells))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vtg.console import aligned
 from vtg.evaluation.metrics import PRESETS, Interval, paired_bootstrap, row_ious
 from vtg.report.charts import COLORS, Figure, histogram
 from vtg.report.run_reader import JsonRow, Run, is_number
@@ -184,12 +185,7 @@ def comparison_text(runs: Sequence[Run]) -> str:
         gain = paired_gains(run.base, run.tuned).get("mIoU")
         base, tuned = (format_metric(column.get("mIoU")) for column in (run.metrics.get("base", {}), run.main_metrics))
         rows.append([run.name, base, tuned, str(gain or ""), gain.bounds if gain else ""])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (
-        "  ".join([name.ljust(widths[0]), *(text.rjust(width) for text, width in zip(cells, widths[1:], strict=True))])
-        for name, *cells in rows
-    )
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(line.rstrip() for line in aligned(rows))
 
 
 def _metric_names(columns: Sequence[dict[str, Any]]) -> list[str]:
