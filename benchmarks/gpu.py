@@ -12,6 +12,8 @@ how fast is a step of SFT, a rollout, an evaluation and a step of GRPO, and how 
     decode       8 completions of a prompt of 12,500 tokens, and an evaluation's batch of 8
     grpo         Qwen3-VL-2B's shape, vtg beside the naive way
     deepspeed    the tiny model under ZeRO-2 and ZeRO-3
+    recurrence   packed = unpacked, shared = repeated for Qwen3.5's recurrent layers, by the kernels that are installed
+    adapting     Qwen3-VL-4B's and Qwen3.5-4B's shapes: LoRA, QLoRA, full; rollout and evaluation (needs bitsandbytes)
 
 A section that fails is recorded, the others go on, and the exit code is 1. Without a GPU the run is a reduced one: the
 same lines on tiny shapes, whose figures mean nothing.
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 Section = Callable[["Bench", dict[str, Any]], None]
 
 # By value: where the time runs out, the last ones are missing.
-SECTIONS = ("environment", "demo", "equality", "sft", "tower", "decode", "grpo", "deepspeed")
+SECTIONS = ("environment", "demo", "equality", "sft", "tower", "decode", "grpo", "deepspeed", "recurrence", "adapting")
 
 # A lent machine is there for a quarter of an hour, its start and a second try included.
 BUDGET_S = 360.0
@@ -45,12 +47,13 @@ TRACEBACK_LINES = 8
 
 def sections() -> dict[str, Section]:
     """The functions of SECTIONS; imports torch."""
+    import gpu_adapting
     import gpu_answers
     import gpu_equality
     import gpu_programs
     import gpu_training
 
-    modules = (gpu_programs, gpu_equality, gpu_training, gpu_answers)
+    modules = (gpu_programs, gpu_equality, gpu_training, gpu_answers, gpu_adapting)
     return {name: next(getattr(one, name) for one in modules if hasattr(one, name)) for name in SECTIONS}
 
 

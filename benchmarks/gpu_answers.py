@@ -22,11 +22,13 @@ from gpu_training import settings
 from transformers import GenerationConfig
 from transformers.video_utils import VideoMetadata
 
+from vtg.config.schema import SFTConfig
 from vtg.data.encoding import vision_token_ids
 from vtg.decoding.sampling import sample
 from vtg.decoding.shared_prefix import Prompt, encode_video, plain_model, share_prompts
 from vtg.evaluation.generate import generate
 from vtg.memory.estimate import estimate
+from vtg.memory.parameters import ParameterCounts
 from vtg.memory.shape import Shape
 from vtg.memory.training_load import Batch
 from vtg.memory.workload import Workload
@@ -42,9 +44,14 @@ GRPO_ROUNDS = 3
 def decode(bench: Bench, found: dict[str, Any]) -> None:
     """Completions of one long prompt as a rollout samples them, and greedy answers as evaluation asks for them."""
     free()
-    scale, config = bench.scale, settings(bench)
-    model = bench.model(scale.models[0])
-    own = counts_of(model.config, model.dtype, config)
+    config = settings(bench)
+    model = bench.model(bench.scale.models[0])
+    found |= answers(bench, config, model, counts_of(model.config, model.dtype, config))
+
+
+def answers(bench: Bench, config: SFTConfig, model: Any, own: ParameterCounts) -> dict[str, Any]:
+    """Completions of one long prompt and greedy answers of `model`; `own`: what the estimate counts of it."""
+    scale, found = bench.scale, dict[str, Any]()
     item = bench.dataset([scale.frames], training=False)[0]
     model = prepare_training(model, config.parts, config.lora).eval()
     plain = plain_model(model)
@@ -96,6 +103,7 @@ def decode(bench: Bench, found: dict[str, Any]) -> None:
         "seconds_a_sample": seconds / scale.evaluated,
         **compared(expected.generation_bytes - expected.optimizer_bytes, expected),
     }
+    return found
 
 
 def grpo(bench: Bench, found: dict[str, Any]) -> None:

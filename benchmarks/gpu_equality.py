@@ -5,7 +5,8 @@ float32 on the CPU, with the same weights: what is right is as far from it as th
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -67,6 +68,27 @@ class Gradients:
 def equality(bench: Bench, found: dict[str, Any]) -> None:
     """Packed beside padded, shared beside repeated, and decoded tokens, of two models in two types."""
     models = {"tiny": _tiny(), "random": bench.model("small").cpu()}
+    compare_ways(bench, models, found)
+    for dtype_name, dtype in DTYPES.items():
+        same = [_greedy(bench, model, dtype) for model in models.values()]
+        suffix = "" if dtype == torch.float32 else f"_{dtype_name}"
+        found[f"decode_tokens{suffix}"] = [sum(pair[at] for pair in same) for at in (0, 1)]
+    _check(found)
+
+
+def compare_ways(
+    bench: Bench,
+    models: dict[str, Any],
+    found: dict[str, Any],
+    *,
+    reference: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> None:
+    """Fills `found` with the distances of losses and gradients, packed to padded and shared to repeated.
+
+    Args:
+        models: in float32 on the CPU; their weights are rounded to bfloat16 in place.
+        reference: entered each time the plain way runs in float32 on the CPU.
+    """
     for model in models.values():
         # The same weights in both types: otherwise their rounding alone would set float32 and bfloat16 apart.
         for parameter in model.parameters():
@@ -74,15 +96,11 @@ def equality(bench: Bench, found: dict[str, Any]) -> None:
     found |= {"packed": {}, "shared": {}}
     for key, way in (("packed", _packed), ("shared", _shared)):
         for name, model in models.items():
-            wanted = way(bench, model, False, torch.float32, on_gpu=False)
+            with reference():
+                wanted = way(bench, model, False, torch.float32, on_gpu=False)
             for dtype_name, dtype in DTYPES.items():
                 ours, theirs = (way(bench, model, one, dtype, on_gpu=bench.on_gpu) for one in (True, False))
                 found[key][f"{name}, {dtype_name}"] = _distances(ours, theirs, wanted)
-    for dtype_name, dtype in DTYPES.items():
-        same = [_greedy(bench, model, dtype) for model in models.values()]
-        suffix = "" if dtype == torch.float32 else f"_{dtype_name}"
-        found[f"decode_tokens{suffix}"] = [sum(pair[at] for pair in same) for at in (0, 1)]
-    _check(found)
 
 
 def _tiny() -> Any:
@@ -197,14 +215,20 @@ def _gap(one: Gradients, other: Gradients) -> float:
 
 def _check(found: dict[str, Any]) -> None:
     """Raises AssertionError naming the comparisons that are not equal."""
-    wrong = []
-    for key in ("packed", "shared"):
-        for name, one in found[key].items():
-            if "float32" in name and one["gradient apart"] > FLOAT32_APART:
-                wrong.append(f"{key}, {name}: gradients {one['gradient apart']:.1e} apart")
-            elif one["gradient from float32"] > BFLOAT16_RATIO * one["gradient plain from float32"] + FLOAT32_APART:
-                wrong.append(f"{key}, {name}: {one['gradient from float32']:.1e} from float32")
+    wrong = unequal_ways(found)
     same, total = found["decode_tokens"]
     if same < SAME_TOKENS * total:
         wrong.append(f"float32: {same} of {total} greedy tokens are the same")
     assert not wrong, "; ".join(wrong)
+
+
+def unequal_ways(found: dict[str, Any], *, float32_apart: float = FLOAT32_APART) -> list[str]:
+    """The comparisons of `compare_ways` in which gradients differ by more than rounding."""
+    wrong = []
+    for key in ("packed", "shared"):
+        for name, one in found[key].items():
+            if "float32" in name and one["gradient apart"] > float32_apart:
+                wrong.append(f"{key}, {name}: gradients {one['gradient apart']:.1e} apart")
+            elif one["gradient from float32"] > BFLOAT16_RATIO * one["gradient plain from float32"] + float32_apart:
+                wrong.append(f"{key}, {name}: {one['gradient from float32']:.1e} from float32")
+    return wrong

@@ -40,6 +40,7 @@ class Scale:
 
     Attributes:
         models: of SFT and answers; of a full fine-tuning that the first is too large for; of GRPO (`grpo_ways.SIZES`).
+        adapted: models of every way of adapting: hub names, or those of `gpu_adapting.SMALL`.
         frames, size: of the long clip, and height and width of a frame, in pixels.
         mixed: frames of the clips of a mixed batch.
         steps: that are timed, after one that is not.
@@ -48,6 +49,7 @@ class Scale:
     """
 
     models: tuple[str, str, str]
+    adapted: tuple[str, str]
     frames: int
     size: tuple[int, int]
     mixed: tuple[int, ...]
@@ -69,6 +71,7 @@ DEMO = ("trainer.report_to=none", "evaluation.shuffled_video_control=false")
 # GRPO's 64 frames of 224x224 make a prompt of 1,909 tokens, the one that was measured before.
 FULL = Scale(
     models=("4b", "2b", "2b"),
+    adapted=("Qwen/Qwen3-VL-4B-Instruct", "Qwen/Qwen3.5-4B"),
     frames=256,
     size=(256, 352),
     mixed=(32, 64, 96, 160),
@@ -86,6 +89,7 @@ FULL = Scale(
 # Small enough for two busy cores, and every line of every section still runs.
 REDUCED = Scale(
     models=("small", "small", "small"),
+    adapted=("small Qwen3-VL", "small Qwen3.5"),
     frames=16,
     size=(64, 64),
     mixed=(4, 8),

@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from vtg.data.training_collator import TrainingCollator
 from vtg.decoding.shared_prefix import encode_video, plain_model
 from vtg.errors import RunError
 from vtg.memory.estimate import estimate
+from vtg.memory.parameters import ParameterCounts
 from vtg.memory.shape import Shape
 from vtg.memory.training_load import Batch
 from vtg.memory.workload import Workload
@@ -118,7 +120,6 @@ def sft(bench: Bench, found: dict[str, Any]) -> None:
     found["one clip, full"] = _case(bench, large, [frames], lora=False)
     if "skipped" in found["one clip, full"] and bench.scale.models[1] != large:
         found[f"one clip, full, {second}"] = _case(bench, second, [frames], lora=False)
-    found["note"] = "vtg loads no quantised weights: there is no QLoRA to measure"
 
 
 def _case(
@@ -130,19 +131,31 @@ def _case(
     packing: bool = False,
     checkpointing: bool = True,
 ) -> dict[str, Any]:
-    """Clips of these many frames as one batch, trained for some steps."""
+    """Clips of these many frames as one batch, trained for some steps by a model of `grpo_ways.SIZES`."""
     free()
     steps = 1 + bench.scale.steps
     config = settings(bench, rows=len(counts), lora=lora, packing=packing, checkpointing=checkpointing, steps=steps)
     model = bench.model(size)
-    shape, own = Shape.of(model.config), counts_of(model.config, model.dtype, config)
+    own, flops = counts_of(model.config, model.dtype, config), partial(step_flops, Shape.of(model.config))
+    found = timed_steps(bench, config, model, own, counts)
+    if "step_ms" in found:
+        lengths = found.pop("lengths")
+        found["model_tflops_per_s"] = flops(lengths, trained=not lora) / found["step_ms"] * 1000 / 1e12
+    return {"model": PUBLISHED.get(size, size)} | {key: value for key, value in found.items() if key != "lengths"}
+
+
+def timed_steps(
+    bench: Bench, config: SFTConfig, model: Any, own: ParameterCounts, counts: Sequence[int]
+) -> dict[str, Any]:
+    """Clips of these many frames as one batch, trained by `model` for some steps; `own`: what is counted of it."""
     dataset = bench.dataset(counts, training=True)
+    packing = config.batching.packing
     trainer = sft_trainer(bench, config, dataset, model)
     batch = _as_batch(trainer, packing=packing)
     expected = estimate(own, batch, Workload(config).training_setup(gpu=bench.on_gpu, ranks=1))
     lengths = [len(dataset[at].features["input_ids"]) for at in range(len(counts))]
     result: dict[str, Any] = {
-        "model": PUBLISHED.get(size, size),
+        "lengths": lengths,
         "tokens": sum(lengths),
         "slots": batch.rows * batch.length,
     }
@@ -160,7 +173,6 @@ def _case(
     return result | {
         "step_ms": 1000 * step_s,
         "tokens_per_s": sum(lengths) / step_s,
-        "model_tflops_per_s": step_flops(shape, lengths, trained=not lora) / step_s / 1e12,
         **compared(expected.training_bytes, expected),
         "reserved_gb": torch.cuda.max_memory_reserved() / 1e9 if bench.on_gpu else None,
     }
