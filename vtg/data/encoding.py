@@ -148,14 +148,18 @@ def conversation_text(processor: ProcessorMixin, messages: list[dict[str, Any]])
 
 def answer_labels(processor: ProcessorMixin, ids: torch.Tensor) -> torch.Tensor:
     """Labels (L,) of expanded token ids (L,): every assistant turn up to and with its end, else -100."""
-    tokenizer = processor.tokenizer  # type: ignore[attr-defined]
-    header = tokenizer(family_of(processor).assistant_start, add_special_tokens=False)["input_ids"]
+    tokenizer, family = processor.tokenizer, family_of(processor)  # type: ignore[attr-defined]
+    header, thought = (
+        tokenizer(text, add_special_tokens=False)["input_ids"]
+        for text in (family.assistant_start, family.empty_thought)
+    )
     end = turn_end_id(processor)
     labels = torch.full_like(ids, IGNORE_INDEX)
     listed = ids.tolist()
     for at in (ids == header[0]).nonzero()[:, 0].tolist():
         start = at + len(header)
         if listed[at:start] == header and end in listed[start:]:
+            start += len(thought) * (listed[start : start + len(thought)] == thought)
             stop = listed.index(end, start) + 1
             labels[start:stop] = ids[start:stop]
     return labels

@@ -100,7 +100,7 @@ def test_chats_are_written_with_the_markers_and_vision_tokens_are_single_tokens(
     question = {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "When?"}]}
     answer = {"role": "assistant", "content": [{"type": "text", "text": "2.0 to 7.5 seconds"}]}
     text = conversation_text(vlm.processor, [question, answer])
-    assert text.count(f"{family.assistant_start}2.0 to 7.5 seconds{family.turn_end}") == 1
+    assert text.count(f"{family.assistant_start}{family.empty_thought}2.0 to 7.5 seconds{family.turn_end}") == 1
     for token in (*family.vision_tokens, family.turn_end):
         assert len(tokenizer(token, add_special_tokens=False)["input_ids"]) == 1
     assert vlm.processor.video_token in family.vision_tokens
@@ -112,7 +112,7 @@ def test_a_prompt_is_what_stands_before_the_answer_in_a_training_conversation(ti
     question = {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "When?"}]}
     answer = {"role": "assistant", "content": [{"type": "text", "text": "2.0 to 7.5 seconds"}]}
     prompt = conversation_text(vlm.processor, [question])
-    assert prompt.endswith(family.assistant_start)
+    assert prompt.endswith(family.assistant_start + family.empty_thought)
     trained = conversation_text(vlm.processor, [question, answer])
     assert trained.removesuffix("\n") == f"{prompt}2.0 to 7.5 seconds{family.turn_end}"
 

@@ -83,6 +83,8 @@ class ModelFamily:
         stamps: None where the model is told the time by position ids alone: temporal M-RoPE ids, of a temporal patch
             the time of its first frame.
         assistant_start, turn_end: what its chat template writes around an assistant's answer.
+        empty_thought: what stands between that start and the answer, in the last turn and not in those before; it
+            carries no loss, as a model that answers is given it.
         vision_tokens: special tokens that stand for pixels, which a model must not write.
         tower, projector, language: module names, dotted where needed. What lies in the projector is not of the tower.
         experts, routers: module names of a mixture's, which lie in the language model; dense models have none.
@@ -122,6 +124,7 @@ class ModelFamily:
     processor_limits: Callable[[PixelLimits], dict[str, Any]]
     processor_differs: str
     vllm_obstacle: str | None = None
+    empty_thought: str = ""
     template_mark: str = ""
     template_options: Mapping[str, Any] = field(default_factory=dict)
     recurrent: str | None = None

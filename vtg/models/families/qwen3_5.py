@@ -16,8 +16,8 @@ QWEN3_5 = ModelFamily(
     model_types=("qwen3_5", "qwen3_5_moe"),
     processor=QWEN3_VL.processor,
     stamps=QWEN3_VL.stamps,
-    # The empty thought belongs to the prompt: it carries no loss, as a model that answers is given it.
-    assistant_start=f"{ASSISTANT_START}<think>\n\n</think>\n\n",
+    assistant_start=ASSISTANT_START,
+    empty_thought="<think>\n\n</think>\n\n",
     turn_end=TURN_END,
     vision_tokens=VISION_TOKENS,
     tower=("visual",),
