@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
         ("scale.py", "--rows", "1000"),
         ("annotation_stores.py", "--rows", "1000", "--repeats", "1"),
         ("annotation_faults.py",),
+        ("evaluate.py", "--rows", "1000"),
         ("busy.py", "--busy", "1", "--steps", "1", "--rounds", "1"),
         ("startup.py", "--only", "^vtg", "--repeats", "1"),
     ],

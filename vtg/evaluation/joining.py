@@ -7,7 +7,7 @@ line was removed.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -104,8 +104,8 @@ class _Matches:
         self._by_qid: dict[str, Placed] = {}
         self._by_question: dict[tuple, list[Placed]] = defaultdict(list)
         self._used: set[str] = set()
-        for place, row in rows:
-            qid, question = _qid(row), _question(row)
+        self._asked = [(_qid(row), _question(row)) for _, row in rows]
+        for (place, row), (qid, question) in zip(rows, self._asked, strict=True):
             if qid is None and question is None:
                 raise ValueError(
                     f"{place}: qid: is {row.get('qid')!r}, and video and sentence are missing; rows are joined by them"
@@ -117,12 +117,12 @@ class _Matches:
 
     def of(self, sample: Sample) -> Placed | None:
         """The prediction for a sample, which no other sample gets then."""
-        asked, has_qid = sample.row(), _has_qid(sample)
+        has_qid = _has_qid(sample)
         match = self._by_qid.get(sample.qid) if has_qid else None
-        if match is not None and (difference := _difference(match[1], asked)):
+        if match is not None and (difference := _difference(match[1], sample.row())):
             self.others.append(f"{match[0]} (qid {sample.qid!r}): {difference}")
         if match is None:
-            waiting = self._by_question.get(_question(asked) or (), [])
+            waiting = self._by_question.get(_question(sample.row()) or (), [])
             free = (p for p in waiting if p[0] not in self._used and not (has_qid and _has_own_qid(p[1])))
             match = next(free, None)
         if match is not None:
@@ -131,11 +131,11 @@ class _Matches:
 
     def left(self) -> list[Placed]:
         """Predictions of no sample. Those that repeat a question, or a qid, are findings instead."""
-        taken = [placed for placed in self._rows if placed[0] in self._used]
-        qids, questions = {_qid(row) for _, row in taken}, {_question(row) for _, row in taken} - {None}
+        placed = list(zip(self._rows, self._asked, strict=True))
+        taken = [asked for (place, _), asked in placed if place in self._used]
+        qids, questions = {qid for qid, _ in taken}, {question for _, question in taken} - {None}
         left = []
-        for place, row in self._rows:
-            qid, question = _qid(row), _question(row)
+        for (place, row), (qid, question) in placed:
             if place in self._used:
                 continue
             if qid in qids if _has_own_qid(row) else question in questions:
@@ -185,7 +185,8 @@ def _samples(path: str, joined: Joined) -> list[Sample]:
 def _has_qid(sample: Sample) -> bool:
     """Whether the row has one of its own; else it is named after its file and line."""
     path, _, line = sample.place.rpartition(":")
-    return sample.qid != f"{Path(path).stem}:{line}"
+    # Most qids do not end so, and taking the stem of a path for every row is a fifth of all joining.
+    return not sample.qid.endswith(f":{line}") or sample.qid != f"{Path(path).stem}:{line}"
 
 
 def _has_own_qid(prediction: PredictionRow) -> bool:
@@ -204,8 +205,7 @@ def _question(row: PredictionRow) -> tuple | None:
     video, sentence = row.get("video"), row.get("sentence")
     if not isinstance(video, str) or not isinstance(sentence, str):
         return None
-    part = [row.get(key) for key in PARTS]
-    return video, _words(sentence), *(_seconds(value) for value in part)
+    return video, _words(sentence), _seconds(row.get(PARTS[0])), _seconds(row.get(PARTS[1]))
 
 
 def _seconds(value: object) -> float | None:
@@ -215,18 +215,29 @@ def _seconds(value: object) -> float | None:
 
 def _difference(prediction: PredictionRow, annotation: PredictionRow) -> str | None:
     """How a prediction's question differs from that of the row with its qid, as far as it says."""
-    pairs = [("sentence", _words)] if "sentence" in prediction else []
-    if "video" in prediction:  # folders may change, the file and its part may not
-        pairs += [("video", lambda name: Path(str(name)).stem), *((key, _seconds) for key in PARTS)]
-    for key, normal in pairs:
+    for key, normal in NORMAL.items():
+        if ("sentence" if key == "sentence" else "video") not in prediction:
+            continue  # it does not say; a part of a video is said by leaving it out too
         mine, its = prediction.get(key), annotation.get(key)
-        if normal(mine) != normal(its):
+        if mine != its and normal(mine) != normal(its):
             return f"{key} {_short(mine)}, not {_short(its)}"
     return None
 
 
 def _words(sentence: object) -> str:
     return " ".join(str(sentence).split())
+
+
+def _stem(video: object) -> str:
+    return Path(str(video)).stem
+
+
+# How the values of a question are compared. Folders may change, the file and its part may not.
+NORMAL: dict[str, Callable[[object], object]] = {
+    "sentence": _words,
+    "video": _stem,
+    **dict.fromkeys(PARTS, _seconds),
+}
 
 
 def _short(value: object) -> str:

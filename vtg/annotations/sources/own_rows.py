@@ -3,7 +3,7 @@ tables of a user's own, whose columns `--columns video=vid,…` names.
 """
 
 from collections.abc import Iterator, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from vtg.annotations.sources.source_row import Change, Entry, Found, FoundRow, Head, Reader, is_number, of_objects
@@ -67,7 +67,7 @@ def named_rows(entry: Entry, *, columns: Mapping[str, str]) -> Iterator[Found]:
         if not is_number(value.get("difficulty", 0)):
             value["difficulty_word"] = value.pop("difficulty")
         changes.append(Change("kwargs-unpacked", ", ".join(kwargs)))
-    at = {field: _column(field, value, columns) for field in FIELDS}
+    at = _columns(tuple(value), tuple(columns.items()))
     found = {field: value.get(column) for field, column in at.items() if column is not None}
     start_end = [found.get("start"), found.get("end")]
     spans = found.get("timestamp")
@@ -88,12 +88,15 @@ def named_rows(entry: Entry, *, columns: Mapping[str, str]) -> Iterator[Found]:
     )
 
 
-def _column(field: str, value: Mapping[str, Any], columns: Mapping[str, str]) -> str | None:
-    if field in columns:
-        return columns[field]
+# The rows of a file have the same few sets of keys; finding each field's column is most of reading a row.
+@lru_cache(maxsize=256)
+def _columns(keys: tuple[str, ...], named: tuple[tuple[str, str], ...]) -> dict[str, str | None]:
+    """The column of each field in rows with these keys; the named ones are as named."""
+    given, taken = dict(named), {column for _, column in named}
     # A column that is named for something else is not taken twice.
-    free = (name for name in NAMES.get(field, (field,)) if name in value and name not in columns.values())
-    return next(free, None)
+    free = [key for key in keys if key not in taken]
+    known = {field: next((name for name in NAMES.get(field, (field,)) if name in free), None) for field in FIELDS}
+    return known | {field: column for field, column in given.items() if field in known}
 
 
 def _others(value: Mapping[str, Any], at: Mapping[str, str | None], *, spans_in_columns: bool) -> dict[str, Any]:
