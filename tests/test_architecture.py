@@ -136,8 +136,8 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.data.encoding", "vtg.data.padding", "vtg.data", "vtg.models", "vtg.evaluation.metrics",
     ),
     "vtg.demo": (
-        "vtg.errors", "vtg.storage", "vtg.progress_bar", "vtg.config", "vtg.video", "vtg.tasks", "vtg.data.encoding",
-        "vtg.data.padding", "vtg.models",
+        "vtg.errors", "vtg.storage", "vtg.progress_bar", "vtg.config", "vtg.annotations.target", "vtg.video",
+        "vtg.tasks", "vtg.data.encoding", "vtg.data.padding", "vtg.models",
     ),
     "vtg.doctor": (
         "vtg.errors", "vtg.progress_bar", "vtg.logs", "vtg.video.files.address", "vtg.video.video_window",

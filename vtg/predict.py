@@ -218,11 +218,9 @@ def _show(rows: list[AnswerRow], out: Path, *, title: str, as_json: bool, skippe
 
 def _rows_file(data: DataConfig, split: str) -> str:
     """The annotation file of the chosen split. Makes the demo data set if it is absent."""
-    from vtg.demo.demo_dataset import ensure_demo
+    from vtg.demo.synthetic_data import ensure_synthetic
 
-    if data.demo is not None:
-        assert data.video_dir is not None
-        ensure_demo(data.video_dir, data.demo)
+    ensure_synthetic(data)
     test_file = data.test_file or data.annotation_file
     path = {"test": test_file, "val": data.val_file, "train": data.annotation_file}[split]
     assert path is not None

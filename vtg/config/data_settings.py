@@ -16,6 +16,20 @@ class DemoConfig:
 
 
 @dataclass
+class GymConfig:
+    """Size of the harder synthetic data set, and how long its clips are."""
+
+    train_videos: int = setting(0, "videos that are trained on")
+    val_videos: int = setting(0, "videos that are validated on")
+    test_videos: int = setting(0, "videos that are tested on, as long as those of training")
+    long_videos: int = setting(0, "videos longer than any of training: the rows of long_one.jsonl, long_set.jsonl")
+    shortest_s: float = setting(20.0, "length of the shortest videos, in seconds")
+    longest_s: float = setting(80.0, "length of the longest videos of training, validation and test, in seconds")
+    long_s: float = setting(120.0, "length of the longest of long_videos, in seconds")
+    seed: int = setting(0, "draws the videos, events and sentences")
+
+
+@dataclass
 class DataConfig:
     """Which annotation rows are trained on, validated on while training, and tested at the end."""
 
@@ -61,6 +75,7 @@ class DataConfig:
         0.05, "stop when more than this share of the rows cannot be used", on_resume="may_change"
     )
     demo: DemoConfig | None = None
+    gym: GymConfig | None = None
 
 
 @dataclass

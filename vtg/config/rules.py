@@ -9,7 +9,7 @@ from typing import Any
 
 from vtg.config.argument_values import check_values
 from vtg.config.arguments import check_arguments
-from vtg.config.data_settings import AugmentationConfig, BatchingConfig, DataConfig
+from vtg.config.data_settings import AugmentationConfig, BatchingConfig, DataConfig, GymConfig
 from vtg.config.derived import STAMP_TOKENS, TEXT_TOKENS, longest_clip_tokens, needs_mask
 from vtg.config.foreign_names import VALUES
 from vtg.config.model_settings import LoraConfig, ModelConfig
@@ -24,6 +24,9 @@ from vtg.video.files import address
 
 # WebDataset shards: a pattern as `shards/{000..099}.tar` is no file that could be looked for, and may be in a store.
 SHARDS = ".tar"
+
+# The gym's shortest events are a twentieth of their clip, and its slowest frames are 0.43 s apart.
+MIN_GYM_CLIP_S = 10.0
 
 
 def check_choices(config: Any, prefix: str = "") -> None:
@@ -241,7 +244,9 @@ def check_data(data: DataConfig) -> None:
     for key in ("val_share", "max_bad_share"):
         if not 0 <= getattr(data, key) < 1:
             raise ConfigError(f"data.{key} = {getattr(data, key)}: must be at least 0 and below 1")
-    if data.demo is not None:  # its files are made on first use
+    if data.gym is not None:
+        check_gym(data.gym)
+    if data.demo is not None or data.gym is not None:  # its files are made on first use
         return
     if data.root is not None and not Path(data.root).is_dir():
         raise ConfigError(f"data.root = {data.root!r}: no such folder (looked in {Path.cwd()}); check the path")
@@ -272,3 +277,12 @@ def check_data(data: DataConfig) -> None:
         )
     if data.val_file is not None and data.val_share:
         raise ConfigError("data.val_file and data.val_share are both set; keep one of them")
+
+
+def check_gym(gym: GymConfig) -> None:
+    """Raises ConfigError for lengths of clips that are out of order, or too short for several events."""
+    if not MIN_GYM_CLIP_S <= gym.shortest_s <= gym.longest_s <= gym.long_s:
+        raise ConfigError(
+            f"data.gym.shortest_s = {gym.shortest_s:g}, longest_s = {gym.longest_s:g}, long_s = {gym.long_s:g}: must "
+            f"be {MIN_GYM_CLIP_S:g} or more seconds, each no less than the one before"
+        )

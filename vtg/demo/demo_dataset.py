@@ -1,6 +1,5 @@
 """The demo data set: synthetic mp4 files and their annotation rows, made on first use."""
 
-import json
 import os
 from dataclasses import asdict
 from fractions import Fraction
@@ -11,10 +10,9 @@ import numpy as np
 
 from vtg.config.data_settings import DemoConfig
 from vtg.demo.language import demo_sentence
+from vtg.demo.synthetic_folder import made_once, write_rows
 from vtg.demo.world import Event, World, make_world, render
-from vtg.errors import ConfigError
 from vtg.progress_bar import ProgressBar
-from vtg.storage.atomic import atomic_folder
 
 SIZE = 112
 """Height and width of the videos, in pixels."""
@@ -35,18 +33,10 @@ def ensure_demo(folder: str | os.PathLike[str], config: DemoConfig) -> Path:
     Raises:
         ConfigError: if the folder exists and holds anything else.
     """
-    folder = Path(folder)
     # Raise the version when the videos change: a folder made by an older vtg is then refused, not mixed with new runs.
-    recipe = json.dumps({"version": 2, "size": SIZE, **asdict(config)})
-    if folder.exists():
-        made = folder / "recipe.json"
-        if not made.is_file() or made.read_text(encoding="utf-8") != recipe:
-            raise ConfigError(
-                f"data.video_dir = {str(folder)!r}: exists, but is not the demo data of these data.demo settings; "
-                "remove it or choose another data.video_dir"
-            )
-        return folder
-    with atomic_folder(folder, proof="recipe.json") as beside:
+    recipe = {"version": 2, "size": SIZE, **asdict(config)}
+
+    def make(beside: Path) -> None:
         (beside / "videos").mkdir()
         counts = {"train": config.train_videos, "val": config.val_videos, "test": config.test_videos}
         with ProgressBar(sum(counts.values()), title="making the demo videos", unit="video") as progress:
@@ -55,10 +45,9 @@ def ensure_demo(folder: str | os.PathLike[str], config: DemoConfig) -> Path:
                 for number in range(count):
                     rows += _make_video(beside, split, number, config.seed)
                     progress.update()
-                text = "".join(json.dumps(row) + "\n" for row in rows)
-                (beside / f"{split}.jsonl").write_text(text, encoding="utf-8")
-        (beside / "recipe.json").write_text(recipe, encoding="utf-8")
-    return folder
+                write_rows(beside / f"{split}.jsonl", rows)
+
+    return made_once(Path(folder), recipe=recipe, group="data.demo", make=make)
 
 
 def _make_video(folder: Path, split: str, number: int, seed: int) -> list[dict]:

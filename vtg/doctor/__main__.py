@@ -42,14 +42,12 @@ def _diagnose(config: DoctorConfig) -> None:
     find_model(config.model.path)
     # Late, so that --help and the checks of settings take a fraction of a second.
     with loading("torch and transformers"):
-        from vtg.demo.demo_dataset import ensure_demo
+        from vtg.demo.synthetic_data import ensure_synthetic
         from vtg.doctor.diagnosis import diagnose
         from vtg.logs import start_logging
 
     start_logging()
-    if config.data.demo is not None:
-        assert config.data.video_dir is not None
-        ensure_demo(config.data.video_dir, config.data.demo)
+    ensure_synthetic(config.data)
     diagnosis = diagnose(config)
     print(json.dumps(diagnosis.document()) if config.json else "\n".join(_lines(diagnosis, config)))
     sys.exit(0 if diagnosis.is_fine else 1)  # warnings alone do not fail a script that asks before it trains

@@ -20,7 +20,7 @@ from vtg.data.augmentation import Augmentation
 from vtg.data.grounding_dataset import GroundingDataset, make_provider
 from vtg.data.skip_report import SkipReport
 from vtg.data.splits import read_splits
-from vtg.demo.demo_dataset import ensure_demo
+from vtg.demo.synthetic_data import ensure_synthetic
 from vtg.evaluation.partial_answers import PartialAnswers, stamps
 from vtg.models.adapting import prepare_training
 from vtg.models.checkpoint import has_weights
@@ -69,9 +69,7 @@ class TrainingRun:
         self.checkpoint, self.changes = run_dir.open()
         # The Trainer's TensorBoard callback takes its folder from the environment alone since transformers 5.
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(self.path / "tensorboard")
-        if config.data.demo is not None:
-            assert config.data.video_dir is not None
-            ensure_demo(config.data.video_dir, config.data.demo)
+        ensure_synthetic(config.data)
         self.report = self._begin_report()
         self.splits = read_splits(config.data, seed=config.seed, report=self.report)
         self._check_rows()

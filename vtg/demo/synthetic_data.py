@@ -1,0 +1,19 @@
+"""The synthetic data sets that settings can name: made on first use, before their rows are read."""
+
+from vtg.config.data_settings import DataConfig
+from vtg.demo.demo_dataset import ensure_demo
+from vtg.demo.gym_dataset import ensure_gym
+
+
+def ensure_synthetic(data: DataConfig) -> None:
+    """Makes the data set of `data.demo` or `data.gym` in `data.video_dir`, where either is set and not there yet.
+
+    Raises:
+        ConfigError: the folder exists and holds anything else.
+    """
+    if data.demo is not None:
+        assert data.video_dir is not None
+        ensure_demo(data.video_dir, data.demo)
+    if data.gym is not None:
+        assert data.video_dir is not None
+        ensure_gym(data.video_dir, data.gym)
