@@ -81,7 +81,7 @@ def test_a_primary_config_composes_without_overrides(name):
 
 def has_group(name: str, choice: str) -> bool:
     if name == "rl":
-        return choice != "batching=packed"
+        return choice != "batching=packed" and (not choice.startswith("loss=") or choice == "loss=cross_entropy")
     return not choice.startswith(tuple(f"{group}=" for group in RL_GROUPS))
 
 
@@ -133,8 +133,8 @@ VIDEO_KEYS = (
     "isolate, timeout_s, cache_dir, cache_gb, cache_format, fetch_dir, fetch_gb"
 )
 TOP_KEYS = (
-    "run_name, output_dir, seed, resume, on_nan, data, video, augmentation, task, model, parts, lora, batching, "
-    "evaluation, deepspeed, trainer"
+    "run_name, output_dir, seed, resume, on_nan, data, video, augmentation, task, loss, model, parts, lora, "
+    "batching, evaluation, deepspeed, trainer"
 )
 
 WRONG = {

@@ -18,6 +18,7 @@ DEFAULTS = {
     "video": "default",
     "augmentation": "none",
     "task": "seconds",
+    "loss": "cross_entropy",
     "model": "defaults",
     "parts": "default",
     "lora": "default",

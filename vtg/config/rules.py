@@ -12,6 +12,7 @@ from vtg.config.arguments import check_arguments
 from vtg.config.data_settings import AugmentationConfig, BatchingConfig, DataConfig, GymConfig
 from vtg.config.derived import STAMP_TOKENS, TEXT_TOKENS, longest_clip_tokens, needs_mask
 from vtg.config.foreign_names import VALUES
+from vtg.config.loss_rules import check_loss
 from vtg.config.model_settings import LoraConfig, ModelConfig
 from vtg.config.part_rules import check_parts
 from vtg.config.programs import DoctorConfig, PredictConfig
@@ -45,6 +46,7 @@ def check_together(config: Any) -> None:
     if isinstance(config, SFTConfig):
         check_arguments(config)
         check_values(config)
+        check_loss(config)
         check_lora(config.lora)
         check_parts(config)
         check_evaluation(config.evaluation)

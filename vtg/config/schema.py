@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vtg.config.data_settings import AugmentationConfig, BatchingConfig, DataConfig
+from vtg.config.loss_settings import LossConfig
 from vtg.config.model_settings import DeepspeedConfig, LoraConfig, ModelConfig, PartsConfig
 from vtg.config.rl_settings import CurriculumConfig, RewardsConfig, RolloutConfig
 from vtg.config.setting import setting
@@ -42,6 +43,7 @@ class SFTConfig:
     video: VideoConfig = field(default_factory=VideoConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     parts: PartsConfig = field(default_factory=PartsConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)

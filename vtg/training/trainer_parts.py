@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from vtg.config.loss_settings import LossConfig
 from vtg.config.model_settings import PartsConfig
 from vtg.config.schema import SFTConfig
 from vtg.config.task_settings import EvaluationConfig
@@ -21,6 +22,7 @@ class TrainerParts:
         saved: settings written beside every checkpoint; their model is the one that an adapter was trained on.
         on_nan: what a loss or gradient that is not finite does, as the setting of that name.
         remedies: what lowers the memory of a training step, the least harm first.
+        loss: of supervised fine-tuning.
         parts: learning rates and weight decays of the model's parts.
         report: to which samples that cannot be read are added.
     """
@@ -29,6 +31,7 @@ class TrainerParts:
     saved: Settings
     on_nan: str
     remedies: Sequence[str]
+    loss: LossConfig
     parts: PartsConfig
     report: SkipReport
 
@@ -40,6 +43,7 @@ class TrainerParts:
             saved=Settings(base_model(config.model), config.video, config.task),
             on_nan=config.on_nan,
             remedies=training_remedies(config),
+            loss=config.loss,
             parts=config.parts,
             report=report,
         )

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn.functional import cross_entropy
 from transformers.trainer_utils import seed_worker
 
 from vtg.data.encoding import IGNORE_INDEX
@@ -24,6 +23,7 @@ from vtg.ranks import is_main_process
 from vtg.training.batch_log import BatchSizes
 from vtg.training.grounding_trainer import GroundingTrainer
 from vtg.training.guard import StepBatch
+from vtg.training.sft.answer_loss import AnswerLoss, answer_weights
 from vtg.training.sft.batches import PlannedBatches, PlannedLoader
 from vtg.training.sft.epoch_position import Position
 
@@ -56,6 +56,7 @@ class SFTTrainer(GroundingTrainer):
         self.batches, self._kernel = batches, attention
         self.counts: Counter[str] = Counter()
         self.sizes = BatchSizes()
+        self.answer_loss = AnswerLoss(self.parts.loss)
         self.routing = Routers(self.model) if self.parts.parts.router_loss else None
         self.router_losses: list[torch.Tensor] = []  # of micro-batches since the last log entry
         self.begin_interval()
@@ -64,7 +65,7 @@ class SFTTrainer(GroundingTrainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Mean cross-entropy over the answer tokens of the whole accumulated batch, on all ranks; with
+        """Mean loss (`loss`) over the answer tokens of the whole accumulated batch, on all ranks; with
         `parts.router_loss` also the mean over them of the router loss of their micro-batch, times that.
         """
         self.parts.report.add(inputs.pop("skipped"))
@@ -80,31 +81,43 @@ class SFTTrainer(GroundingTrainer):
         keep = (labels != IGNORE_INDEX).any(0).nonzero()[:, 0]
         # A stand-in has no labels, but must run forward and backward as other ranks do, or they wait for its gradients.
         keep = keep if len(keep) else torch.zeros(1, dtype=torch.long, device=labels.device)
+        token_shares = answer_weights(labels, self.parts.loss.token_weights)[:, keep].flatten()
+        # Looked up before the forward pass, which a GPU would otherwise have to finish first.
+        answered = token_shares.nonzero()[:, 0]
+        token_shares, targets = token_shares[answered], labels[:, keep].flatten()[answered]
         with self.routing.recorded() if self.routing else nullcontext([]) as routed:
             outputs = model(**inputs, logits_to_keep=keep, use_cache=False)
-        targets = labels[:, keep].flatten()
-        total = cross_entropy(
-            outputs.logits.float().flatten(0, 1),
+        total = self.answer_loss(
+            outputs.logits.flatten(0, 1)[answered].float(),
             targets,
-            ignore_index=IGNORE_INDEX,
-            reduction="sum",
-            label_smoothing=self.args.label_smoothing_factor,
+            token_shares,
+            label_smoothing=self.args.label_smoothing_factor or self.parts.loss.label_smoothing,
         )
         if self.routing and weights is not None:
-            total = total + self._router_loss(self.routing.balance(routed, weights), targets)
-        items = num_items_in_batch if num_items_in_batch is not None else (targets != IGNORE_INDEX).sum()
-        loss = total / max(1, int(items))
+            total = total + self._router_loss(self.routing.balance(routed, weights), token_shares)
+        items = num_items_in_batch if num_items_in_batch is not None else token_shares.sum()
+        loss = total / max(1.0, float(items))
         if num_items_in_batch is not None and self.args.average_tokens_across_devices:
             loss = loss * self.accelerator.num_processes  # gradients are averaged over ranks, the count is their sum
         return (loss, outputs) if return_outputs else loss
 
-    def _router_loss(self, balance: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
+        """The micro-batches of an optimizer step, and what their answer tokens weigh together, on all ranks."""
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if items is not None and self.parts.loss.token_weights != "mean":  # of which the Trainer's count is the sum
+            items = torch.stack([self.answer_loss.items(batch["labels"]) for batch in batches]).sum().to(device)
+            if self.args.average_tokens_across_devices and self.args.world_size > 1:
+                gathered: Any = self.accelerator.gather(items)
+                items = gathered.sum()
+        return batches, items
+
+    def _router_loss(self, balance: torch.Tensor, token_shares: torch.Tensor) -> torch.Tensor:
         """The router loss of a micro-batch, once for each of its answer tokens: divided by all of them, as the
         cross-entropy is, what accumulation and ranks add up to is a mean. (transformers adds the whole of every
         micro-batch, and so more of it the more are accumulated.)
         """
         self.router_losses.append(balance.detach())
-        return float(self.parts.parts.router_loss or 0) * (targets != IGNORE_INDEX).sum() * balance
+        return float(self.parts.parts.router_loss or 0) * token_shares.sum() * balance
 
     def step_batch(self, inputs: dict[str, Any]) -> StepBatch:
         return StepBatch(tuple(inputs["rows"]), inputs["input_ids"].numel())

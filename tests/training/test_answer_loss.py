@@ -1,0 +1,83 @@
+"""Losses on answer tokens: weights, and sums that do not depend on how answers are batched."""
+
+from typing import Any
+
+import pytest
+import torch
+from sft_runs import overrides
+from test_part_rates import trainer_of
+from torch.nn.functional import cross_entropy
+
+from vtg.config.data_settings import BatchingConfig
+from vtg.data.encoding import IGNORE_INDEX
+from vtg.data.training_collator import TrainingCollator
+from vtg.training.sft.answer_loss import answer_weights
+
+
+def test_a_token_weighs_one_or_by_the_length_of_its_own_answer():
+    labels = torch.tensor([[IGNORE_INDEX, 5, 6, 7, 8, IGNORE_INDEX, 9], [3, IGNORE_INDEX, IGNORE_INDEX, 4, 4, 4, 4]])
+    assert answer_weights(labels, "mean").tolist() == [[0, 1, 1, 1, 1, 0, 1], [1, 0, 0, 1, 1, 1, 1]]
+    assert answer_weights(labels, "sqrt_length").tolist() == [[0, 0.5, 0.5, 0.5, 0.5, 0, 1], [1, 0, 0, *[0.5] * 4]]
+    assert not answer_weights(torch.full((2, 3), IGNORE_INDEX), "sqrt_length").any()
+
+
+def gradient_of(trainer, loss: torch.Tensor) -> torch.Tensor:
+    trained = [one for one in trainer.model.parameters() if one.requires_grad]
+    return torch.cat([one.flatten() for one in torch.autograd.grad(loss, trained)])
+
+
+def micro_batches(trainer, count: int) -> list[dict]:
+    loader = iter(trainer.get_train_dataloader())
+    return [next(loader) for _ in range(count)]
+
+
+def test_square_root_weights_are_those_of_every_answer_over_all_micro_batches(demo_dir, tmp_path):
+    """Each answer's summed cross-entropy over the root of its length, over the sum of the roots of all lengths."""
+    words = overrides(demo_dir, tmp_path / "run", "loss.token_weights=sqrt_length", "task=bins")
+    trainer = trainer_of([*words, "trainer.per_device_train_batch_size=3", "batching=fixed"])
+    trainer.model.eval()
+    _, items = trainer.get_batch_samples(iter(trainer.get_train_dataloader()), 2, torch.device("cpu"))
+    losses, roots, found = [], [], 0.0
+    for batch in micro_batches(trainer, 2):
+        inputs = {key: value for key, value in batch.items() if torch.is_tensor(value)}
+        labels = inputs.pop("labels")
+        with torch.no_grad():
+            logits = trainer.model(**inputs, use_cache=False).logits
+            for row, answer in zip(logits[:, :-1], labels[:, 1:], strict=True):
+                kept = answer != IGNORE_INDEX
+                roots.append(float(kept.sum()) ** 0.5)
+                losses.append(float(cross_entropy(row[kept], answer[kept], reduction="sum")) / roots[-1])
+            found += float(trainer.compute_loss(trainer.model, batch, num_items_in_batch=items))
+    assert len(set(roots)) > 1  # answers of several lengths, or this would hold for any weights
+    assert found == pytest.approx(sum(losses) / sum(roots), rel=1e-5)
+
+
+def test_a_stand_in_has_a_loss_of_zero_and_a_gradient_of_zeros(demo_dir, tmp_path):
+    trainer = trainer_of(overrides(demo_dir, tmp_path / "run", "loss=smoothed"))
+    (batch,) = micro_batches(trainer, 1)
+    batch["labels"] = torch.full_like(batch["labels"], IGNORE_INDEX)
+    loss = trainer.compute_loss(trainer.model, batch)
+    assert float(loss.detach()) == 0.0 and not gradient_of(trainer, loss).any()
+
+
+def collated(trainer: Any, rows: list[int], **batching: bool) -> dict:
+    return TrainingCollator(0, BatchingConfig(**batching))([trainer.train_dataset[row] for row in rows])
+
+
+@pytest.mark.parametrize("words", ["loss=smoothed", "loss.token_weights=sqrt_length"])
+def test_packed_and_shared_batches_have_the_loss_and_gradient_of_padded_ones(words, demo_dir, tmp_path):
+    trainer = trainer_of(overrides(demo_dir, tmp_path / "run", "task=bins", words))
+    trainer.model.eval()
+    rows_of: Any = trainer.train_dataset
+    videos = [sample.video for sample in rows_of.samples]
+    shared = next(video for video in videos if videos.count(video) > 1)
+    rows = [*[at for at, video in enumerate(videos) if video == shared][:2], videos.index(shared) - 1]
+    found = []
+    for form in ({}, {"packing": True}, {"packing": True, "share_video": True}):
+        batch = collated(trainer, rows, **form)
+        assert bool((batch.get("branches", torch.zeros(1)) > 0).any()) == ("share_video" in form)
+        loss = trainer.compute_loss(trainer.model, batch)
+        found.append((loss.detach(), gradient_of(trainer, loss)))
+    for loss, gradient in found[1:]:
+        torch.testing.assert_close(loss, found[0][0], rtol=1e-5, atol=0.0)
+        assert (gradient - found[0][1]).norm() <= 1e-4 * found[0][1].norm()

@@ -1,0 +1,28 @@
+"""Losses that cannot be, alone or with other settings: found before any weights load."""
+
+from dataclasses import asdict
+
+from vtg.config.loss_settings import LossConfig
+from vtg.config.programs import DoctorConfig
+from vtg.config.schema import RLConfig, SFTConfig
+from vtg.errors import ConfigError
+
+
+def check_loss(config: SFTConfig) -> None:
+    """Raises ConfigError for a loss whose numbers cannot be, or that what is trained does not have."""
+    loss, plain = config.loss, asdict(LossConfig())
+    if isinstance(config, RLConfig) and (not isinstance(config, DoctorConfig) or config.rl):
+        for key, value in asdict(loss).items():
+            if value != plain[key]:
+                raise ConfigError(
+                    f"loss.{key} = {value!r}: changes nothing in train_rl.py (GRPO has no labels); set "
+                    f"loss.{key}={plain[key]}, or loss=cross_entropy"
+                )
+    if not 0 <= loss.label_smoothing < 1:
+        raise ConfigError(f"loss.label_smoothing = {loss.label_smoothing}: must be at least 0 and below 1")
+    other = config.trainer.get("label_smoothing_factor")
+    if other and loss.label_smoothing:
+        raise ConfigError(
+            f"trainer.label_smoothing_factor = {other} and loss.label_smoothing = {loss.label_smoothing} are both "
+            "set, and are the same; remove trainer.label_smoothing_factor"
+        )
