@@ -329,7 +329,7 @@ def test_rl_of_the_tiny_model_has_settings_of_its_own():
 
 
 WRONG_RL = {
-    "curriculum.select=easy": "curriculum.select = 'easy': must be one of all, filter, gaussian",
+    "curriculum.select=easy": "curriculum.select = 'easy': must be one of all, filter, gaussian, hard",
     "rollout.engine=sglang": "rollout.engine = 'sglang': must be one of transformers, vllm",
     "curriculum.min_iou=0.9 curriculum.max_iou=0.3 curriculum.select=filter": "curriculum.min_iou = 0.9",
     "rewards.terms=[{name:iou,weight:1}]": "rewards.terms[0].name = 'iou': ",

@@ -13,7 +13,8 @@ from vtg.evaluation.breakdown import boundary_errors_s, breakdowns
 from vtg.evaluation.intervals import video_bootstrap
 from vtg.evaluation.presets.case import Case, Given
 from vtg.evaluation.ranked_metrics import ranked_metrics
-from vtg.evaluation.set_metrics import set_metrics, wasserstein_s
+from vtg.evaluation.set_metrics import set_metrics
+from vtg.tasks.wasserstein import wasserstein_s
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 

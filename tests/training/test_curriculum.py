@@ -34,11 +34,13 @@ def record_of(iou: list[float] | np.ndarray) -> IoURecord:
 ious = st.lists(st.one_of(st.floats(0, 1), st.sampled_from([0.0, 1.0, math.nan])), min_size=1, max_size=60)
 configs = st.builds(
     CurriculumConfig,
-    select=st.sampled_from(["all", "filter", "gaussian"]),
+    select=st.sampled_from(["all", "filter", "gaussian", "hard"]),
     min_iou=st.floats(0, 0.5),
     max_iou=st.floats(0.51, 1),
     mean=st.floats(0, 1),
     std=st.floats(0.001, 2),
+    level=st.booleans(),
+    power=st.floats(0.1, 8),
     size=st.floats(0.01, 1),
 )
 
@@ -134,7 +136,7 @@ def test_a_filter_that_leaves_nothing_says_so_and_the_run_goes_on():
 
 def test_passes_and_seeds_differ():
     record = record_of(np.linspace(0, 1, 200))
-    for select in ("all", "filter", "gaussian"):
+    for select in ("all", "filter", "gaussian", "hard"):
         config = CurriculumConfig(select=select, size=0.5)
         first = choose(record, config, epoch=0, seed=0).indices
         for other in ({"epoch": 1, "seed": 0}, {"epoch": 0, "seed": 1}):
@@ -152,6 +154,25 @@ def test_gaussian_draws_follow_the_gaussian_though_most_samples_are_hard(mean: f
     assert difficulty.std() == pytest.approx(0.1, abs=0.03)
 
 
+def test_without_levelling_a_gaussian_draws_more_where_there_are_more():
+    iou = [0.3] * 900 + [0.5] * 100  # at the mean, and one std from it
+    config = CurriculumConfig(select="gaussian", mean=0.7, std=0.2, level=False, size=0.001)
+    drawn = [choose(record_of(iou), config, epoch=epoch, seed=0).indices for epoch in range(2000)]
+    far = np.mean([indices[0] >= 900 for indices in drawn])
+    assert far == pytest.approx(100 * math.exp(-0.5) / (900 + 100 * math.exp(-0.5)), abs=0.02)  # 0.063
+
+
+def test_hard_draws_by_the_square_of_what_is_missing_to_a_right_answer():
+    config = CurriculumConfig(select="hard", size=0.25)  # one of four
+    drawn = [choose(record_of([0.0, 0.5, 1.0, math.nan]), config, epoch=epoch, seed=0).indices for epoch in range(4000)]
+    shares = np.bincount(np.concatenate(drawn), minlength=4) / 4000
+    assert shares == pytest.approx([1 / 2.25, 0.25 / 2.25, 0.0, 1 / 2.25], abs=0.02)
+
+
+def test_hard_still_draws_where_every_sample_is_solved():
+    assert len(choose(record_of([1.0] * 8), CurriculumConfig(select="hard", size=0.5), epoch=0, seed=0).indices) == 4
+
+
 def test_of_unknown_samples_gaussian_draws_as_many_as_of_any_and_more_than_of_the_far_ones():
     config = CurriculumConfig(select="gaussian", mean=0.5, std=0.1, size=0.1)
     unknown = choose(record_of([math.nan] * 1000), config, epoch=0, seed=0)
@@ -167,10 +188,11 @@ def test_a_very_narrow_gaussian_still_fills_its_share():
     assert len(choose(record_of(np.linspace(0, 0.9, 100)), config, epoch=0, seed=0).indices) == 50
 
 
-def test_a_gaussian_without_a_choice_is_noted():
-    choice = choose(record_of([0.1, 0.2]), CurriculumConfig(select="gaussian"), epoch=0, seed=0)
+@pytest.mark.parametrize("select", ["gaussian", "hard"])
+def test_a_draw_without_a_choice_is_noted(select: str):
+    choice = choose(record_of([0.1, 0.2]), CurriculumConfig(select=select), epoch=0, seed=0)
     assert choice.note == (
-        "curriculum.select = 'gaussian' has no choice where curriculum.size = 1 takes every sample; set it below"
+        f"curriculum.select = '{select}' has no choice where curriculum.size = 1 takes every sample; set it below"
     )
     assert repr(Choice(choice.indices, 2)) == "Choice(samples=2, eligible=2, note=None)"
 
@@ -219,7 +241,7 @@ def test_a_plateau_goes_on_from_its_state_where_it_was(rewards: list[float], ste
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"select": "easy"}, "curriculum.select = 'easy': must be one of all, filter, gaussian"),
+        ({"select": "easy"}, "curriculum.select = 'easy': must be one of all, filter, gaussian, hard"),
         ({"zero_variance": "no"}, "curriculum.zero_variance = 'no': must be one of keep, drop, resample"),
         (
             {"min_iou": 0.7, "max_iou": 0.7},
@@ -228,6 +250,8 @@ def test_a_plateau_goes_on_from_its_state_where_it_was(rewards: list[float], ste
         ({"mean": 1.5}, "curriculum.mean = 1.5: must be between 0 and 1"),
         ({"std": 0.0}, "curriculum.std = 0.0: must be positive"),
         ({"std": math.nan}, "curriculum.std = nan: must be positive"),
+        ({"power": 0.0}, "curriculum.power = 0.0: must be positive"),
+        ({"power": math.inf}, "curriculum.power = inf: must be positive"),
         ({"size": 0.0}, "curriculum.size = 0.0: must be above 0 and at most 1"),
         ({"size": 1.5}, "curriculum.size = 1.5: must be above 0 and at most 1"),
         ({"resample_rounds": 0}, "curriculum.resample_rounds = 0: must be at least 1"),
@@ -240,7 +264,7 @@ def test_a_setting_that_cannot_be_is_named(change: dict, text: str):
         check(CurriculumConfig(**change))
 
 
-@pytest.mark.parametrize("name", ["none", "time_r1", "timelens", "dapo"])
+@pytest.mark.parametrize("name", ["none", "time_r1", "time_r1_draw", "timelens", "timelens2", "dapo"])
 def test_every_shipped_curriculum_is_possible(name: str):
     folder = conf_dir() / "curriculum"
     merged = OmegaConf.merge(OmegaConf.load(folder / "none.yaml"), OmegaConf.load(folder / f"{name}.yaml"))

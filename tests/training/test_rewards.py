@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from vtg.annotations.sample import Sample
@@ -45,10 +45,18 @@ VARIANTS = {
     "timestamp_aware_iou": ("timestamp_aware_iou", {}, 0.0, 1.0),
     "giou": ("giou", {}, -1.0, 1.0),
     "diou": ("diou", {}, -1.0, 1.0),
+    "wasserstein": ("wasserstein", {}, 0.0, 1.0),
+    "wasserstein_3": ("wasserstein", {"beta": 3.0}, 0.0, 1.0),
+    "soft_iou": ("soft_iou", {}, -1.0, 1.0),
+    "ordered_giou": ("ordered_giou", {}, 0.0, 1.0),
+    "parse_penalty": ("parse_penalty", {}, -1.0, 0.0),
 }
 """Label → (reward, options, least, most)."""
 
-GRADED = ("temporal_iou", "f1", "timestamp_aware_iou", "giou", "diou")
+DENSE = ("giou", "diou", "wasserstein", "soft_iou", "ordered_giou")
+"""Every step towards the truth is worth more, also where nothing overlaps yet."""
+
+GRADED = ("temporal_iou", "f1", "timestamp_aware_iou", *DENSE)
 """Every step towards the truth is worth more."""
 
 
@@ -166,8 +174,53 @@ def test_a_larger_shift_to_either_side_is_worth_less(start, length, shifts):
         assert shifted(label, near) < shifted(label, 0)
         assert shifted(label, far) <= shifted(label, near)
     if near < far:
-        assert shifted("giou", far) < shifted("giou", near)
-        assert shifted("diou", far) < shifted("diou", near)
+        for label in DENSE:
+            assert shifted(label, far) < shifted(label, near), label
+
+
+@given(truth=separate_moments(), data=st.data())
+def test_a_blind_answer_is_worth_less_than_the_truth_moved_by_a_tenth(truth, data):
+    seconds = sum(end - start for start, end in truth)
+    assume(seconds <= DURATION_S / 2 and truth[-1][1] < DURATION_S)
+    by = min(min(end - start for start, end in truth) / 10, DURATION_S - truth[-1][1])
+    near = answered(*((start + by, end + by) for start, end in truth), truth=truth)
+    every = data.draw(st.sampled_from([1, 2, 5, 10, 25]))
+    blind = {
+        "whole video": [(0.0, DURATION_S)],
+        "cut into pieces": [(at, at + every) for at in range(0, 100, every)],
+        "every other piece": [(at, at + every / 2) for at in range(0, 100, every)],
+    }
+    for name, spans in blind.items():
+        for label in (*GRADED, "wasserstein_3"):
+            assert reward(label, answered(*spans, truth=truth)) < reward(label, near), (name, label)
+
+
+@given(truth=moments(count=1), cuts=st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)))
+def test_more_of_the_moment_is_worth_more(truth, cuts):
+    (start, end), (less, more) = truth[0], sorted(cuts)
+    for label in (*GRADED, "wasserstein_3"):
+        short, long = (
+            reward(label, answered((start, start + (end - start) * cut), truth=truth)) for cut in (less, more)
+        )
+        assert short <= long + 1e-12, label
+
+
+@given(predicted=moments(), truth=moments())
+def test_splitting_a_moment_in_two_leaves_the_wasserstein_reward_as_it_is(predicted, truth):
+    halves = [half for start, end in predicted for half in ((start, (start + end) / 2), ((start + end) / 2, end))]
+    whole, split = (reward("wasserstein", answered(*spans, truth=truth)) for spans in (predicted, halves))
+    assert whole == pytest.approx(split)
+
+
+@given(predicted=moments(count=4), truth=moments(count=4))
+def test_no_matching_in_order_of_time_is_worth_more_than_that_of_soft_iou(predicted, truth):
+    def signed(a: Span, b: Span) -> float:
+        return (min(a[1], b[1]) - max(a[0], b[0])) / (max(a[1], b[1]) - min(a[0], b[0]))
+
+    fewer, more = sorted((sorted(predicted), sorted(truth)), key=len)
+    sums = (sum(map(signed, fewer, chosen)) for chosen in itertools.combinations(more, len(fewer)))
+    expected = (max(sums) - (len(more) - len(fewer))) / len(more)
+    assert reward("soft_iou", answered(*predicted, truth=truth)) == pytest.approx(expected)
 
 
 @given(data=st.data(), predicted=moments(), truth=moments())
@@ -210,6 +263,21 @@ def test_no_matching_has_more_pairs_than_that_of_matched_f1(predicted, truth, th
         ("diou", [(30.0, 60.0)], 1 / 3),
         ("matched_f1", [(40.0, 51.0), (60.0, 70.0), (80.0, 81.0)], 0.5),
         ("moment_count", [(40.0, 50.0), (60.0, 70.0)], 0.5),
+        # moved by 2 and by 3 s at its ends, by 2.5 s on average; its 10 s are those of the truth
+        ("wasserstein", [(42.0, 53.0)], math.exp(-0.25)),
+        ("wasserstein_3", [(42.0, 53.0)], math.exp(-0.75)),
+        ("wasserstein", [(60.0, 70.0)], math.exp(-2)),
+        ("wasserstein", [(44.0, 46.0)], math.exp(-0.2)),  # on average 2 s to each side
+        ("wasserstein", [(40.0, 46.0), (44.0, 50.0)], 1.0),  # seconds named twice count once
+        ("wasserstein", [(40.0, 50.0), (60.0, 70.0)], math.exp(-1)),  # half of its seconds are 20 s away
+        ("soft_iou", [(42.0, 53.0)], 8 / 13),
+        ("soft_iou", [(60.0, 70.0)], -10 / 30),
+        ("soft_iou", [(40.0, 50.0), (60.0, 70.0)], (1 - 1) / 2),
+        ("ordered_giou", [(42.0, 53.0)], (1 + 8 / 13) / 2),
+        ("ordered_giou", [(60.0, 70.0)], (1 - 10 / 30) / 2),
+        ("ordered_giou", [(40.0, 50.0), (60.0, 70.0)], 0.5),
+        ("ordered_giou", [(20.0, 30.0), (40.0, 50.0)], (1 - 10 / 30) / 2 / 2),  # the first goes with the first
+        ("parse_penalty", [(0.0, 1.0)], 0.0),
         ("step_consistency", [(40.0, 50.0), (50.0, 70.0)], 1.0),
         ("step_consistency", [(40.0, 50.0), (49.0, 70.0)], 0.0),
         ("step_consistency", [(60.0, 70.0), (40.0, 50.0)], 0.0),
@@ -303,6 +371,14 @@ IOU = {"name": "temporal_iou"}
             "rewards.terms[0].treshold: matched_f1 has no such key; did you mean threshold? valid keys are "
             "name, label, weight, clip, threshold",
         ),
+        (
+            [{"name": "iou_v2"}],
+            "rewards.terms[0].name = 'iou_v2': that is timestamp_aware_iou here; must be one of temporal_iou, ",
+        ),
+        (
+            [{"name": "wasserstein", "beta": 0}],
+            "rewards.terms[0].beta = 0: must be a finite number above 0",
+        ),
         ([{"name": "giou", "scale": 2}], "giou has no such key; valid keys are name, label, weight, clip"),
         (
             [IOU, {"name": "giou"}, {"name": "matched_f1", "threshold": "x"}],
@@ -367,7 +443,10 @@ def test_a_mixture_that_teaches_something_else_is_warned_about(terms, said):
     assert warnings_of(terms_of(*terms)) == [said]
 
 
-@pytest.mark.parametrize("name", ["temporal_iou", "timestamp_aware_iou", "giou", "diou", "matched_f1"])
+@pytest.mark.parametrize(
+    "name",
+    ["temporal_iou", "timestamp_aware_iou", "giou", "diou", "matched_f1", "wasserstein", "soft_iou", "ordered_giou"],
+)
 def test_recall_beside_a_reward_that_locates_is_not_warned_about(name):
     assert warnings_of(terms_of(RECALL, *LENIENT, {"name": name})) == []
 
@@ -419,14 +498,15 @@ def test_every_shipped_mixture_builds_and_teaches_what_it_should(choice):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = load_config(compose(f"rewards/{choice}").rewards, RewardsConfig)
     terms = reward_terms(config)
-    task = TaskConfig(think=choice == "time_r1")
+    task = TaskConfig(think=any(term.options.get("think", False) for term in terms))
     assert warnings_of(terms, task=task) == []
     assert (CONF / "rewards" / f"{choice}.yaml").read_text(encoding="utf-8").startswith("# ")
     text = SpanTask(task).encode(TRUTH, duration_s=DURATION_S)
     best = read(f"<think>a</think>{text}" if task.think else text)
     worse = read("30.0 to 50.0 seconds")
     total, less = (sum(term.weight * term(completion) for term in terms) for completion in (best, worse))
-    assert less < total == pytest.approx(sum(term.weight for term in terms))
+    most = [1.0 if term.name != "parse_penalty" else 0.0 for term in terms]
+    assert less < total == pytest.approx(sum(term.weight * best for term, best in zip(terms, most, strict=True)))
 
 
 def test_rewards_are_computed_without_torch_and_without_hugging_face():

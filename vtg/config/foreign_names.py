@@ -97,6 +97,19 @@ FOREIGN_KEYS: dict[str, str] = {
 OPTIONS = {"mode": "measure of segment_overlap (precision, recall, f1), or binary and threshold of temporal_iou"}
 """Options of a reward, as other projects call them."""
 
+REWARDS = {
+    "iou": "temporal_iou",
+    "tiou": "temporal_iou",
+    "iou_v2": "timestamp_aware_iou",
+    "tgiou": "giou",
+    "siou": "soft_iou",
+    "twass": "wasserstein with beta: 3",
+    "twass1": "wasserstein",
+    "ngiou": "ordered_giou",
+    "segment_matching": "segment_overlap and ordered_giou (rewards=museg has both)",
+}
+"""Rewards, as the repositories of the papers call them (Time-R1, TimeLens, TimeLens2, TAR-TVG, MUSEG)."""
+
 VALUES = {
     "selection": {"first": "fixed"},
     "dtype": {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"},

@@ -32,12 +32,17 @@ class CurriculumConfig:
             "all": "every one",
             "filter": "those with min_iou < IoU <= max_iou",
             "gaussian": "drawn by difficulty, 1 - IoU",
+            "hard": "the harder, the likelier",
         },
     )
     min_iou: float = setting(0.0, "with select=filter: a sample's IoU must be above")
     max_iou: float = setting(1.0, "with select=filter: a sample's IoU may be at most")
     mean: float = setting(0.5, "with select=gaussian: the difficulty drawn most")
     std: float = setting(0.2, "with select=gaussian: how far from it is drawn still")
+    level: bool = setting(
+        True, "with select=gaussian: as many are drawn of a difficulty that is rare in the data as of a common one"
+    )
+    power: float = setting(2.0, "with select=hard: a sample's weight is (1 - IoU) to this power")
     size: float = setting(1.0, "share of the samples that the selection keeps, drawn anew for each pass")
     # GRPO's advantage is 0 where all rewards of a group are equal: the group costs a rollout and gives no gradient.
     zero_variance: str = setting(

@@ -8,6 +8,7 @@ import numpy as np
 from vtg.evaluation.presets.case import Window
 from vtg.evaluation.presets.overlap import hull_ious
 from vtg.tasks.matching import most_pairs
+from vtg.tasks.wasserstein import wasserstein_s
 
 THRESHOLDS = (0.3, 0.5, 0.7)
 
@@ -30,22 +31,3 @@ def set_metrics(predicted: Sequence[Sequence[Window]], truths: Sequence[Sequence
     result = {f"F1@{at}": 100 * float(f1[:, column].mean()) for column, at in enumerate(THRESHOLDS)}
     result["count_accuracy"] = 100 * float(counted.mean())
     return result | ({"W1_s": float(np.mean(distances))} if distances else {})
-
-
-def wasserstein_s(a: Sequence[Window], b: Sequence[Window]) -> float:
-    """W1 in seconds between the uniform distributions over two sets of windows; overlapping parts weigh double."""
-    edges = np.unique(np.concatenate([np.ravel(a), np.ravel(b)]))
-    # The cumulative shares are linear between edges: the area between two lines, which may cross once in each piece.
-    gap = _share_before(a, edges) - _share_before(b, edges)
-    left, right, width = gap[:-1], gap[1:], np.diff(edges)
-    crossing = left * right < 0
-    total = np.abs(left) + np.abs(right)
-    area = np.where(crossing, (left**2 + right**2) / np.where(total > 0, total, 1.0), total) / 2
-    return float((area * width).sum())
-
-
-def _share_before(windows: Sequence[Window], times: np.ndarray) -> np.ndarray:
-    """The share of all windows' seconds that lies before each time."""
-    array = np.asarray(windows, dtype=np.float64)
-    seconds = np.clip(times[:, None], array[None, :, 0], array[None, :, 1]) - array[None, :, 0]
-    return seconds.sum(axis=1) / (array[:, 1] - array[:, 0]).sum()

@@ -137,8 +137,11 @@ def choose(record: IoURecord, config: CurriculumConfig, *, epoch: int, seed: int
             f"{config.min_iou:g}, curriculum.max_iou = {config.max_iou:g}), so this pass takes them all; widen the "
             "limits, or end the run"
         )
-    elif config.select == "gaussian" and config.size == 1:
-        note = "curriculum.select = 'gaussian' has no choice where curriculum.size = 1 takes every sample; set it below"
+    elif config.select in ("gaussian", "hard") and config.size == 1:
+        note = (
+            f"curriculum.select = '{config.select}' has no choice where curriculum.size = 1 takes every sample; set it "
+            "below"
+        )
     eligible = int((~np.isneginf(weights)).sum())
     count = max(1, round(config.size * eligible))
     drawn = np.argsort(-(weights + rng.gumbel(size=len(weights))))[:count]  # top keys: a draw without replacement
@@ -163,23 +166,38 @@ def _gaussian(record: IoURecord, config: CurriculumConfig) -> np.ndarray:
     """The difficulties drawn, 1 - IoU, follow a Gaussian however many samples of each there are.
 
     As TimeLens trains (arXiv:2512.14698, `fixed_gaussian_sampling` of its published code): the Gaussian's density over
-    the number of samples in the bin. A sample of unknown IoU weighs as if it stood at the mean.
+    the number of samples in the bin. Without `level` the density alone, as Time-R1 drew its 2,500 samples
+    (arXiv:2503.13377, `gaussian_sample` of its published code). A sample of unknown IoU weighs as if it stood at the
+    mean.
     """
     known = ~np.isnan(record.iou)
     difficulty = 1 - record.iou[known]
+    weights = np.zeros(len(record))
+    weights[known] = -0.5 * ((difficulty - config.mean) / config.std) ** 2
+    if not config.level:
+        return weights
     bins = np.minimum((difficulty * BINS).astype(np.int64), BINS - 1)
     counts = np.bincount(bins, minlength=BINS)
     level = known.sum() / max(1, np.count_nonzero(counts))  # samples of a bin if they were spread evenly
-    weights = np.zeros(len(record))
     # Dividing by the count of the bin undoes how many samples the data happens to have at each difficulty.
-    weights[known] = -0.5 * ((difficulty - config.mean) / config.std) ** 2 + np.log(level / counts[bins])
+    weights[known] += np.log(level / counts[bins])
     return weights
+
+
+def _hard(record: IoURecord, config: CurriculumConfig) -> np.ndarray:
+    """(1 - IoU)^power, the IoU being a mean over completions: TimeLens2 (arXiv:2607.17423), with power 2.
+
+    As in its published `build_sample_weights`, a sample of unknown IoU weighs as if it were never hit.
+    """
+    # 1e-8 is TimeLens2's: a sample that is always right stays possible, should there be no others.
+    return config.power * np.log(1 - np.nan_to_num(record.iou) + 1e-8)
 
 
 SELECTIONS: dict[str, Callable[[IoURecord, CurriculumConfig], np.ndarray]] = {
     "all": _all,
     "filter": _filter,
     "gaussian": _gaussian,
+    "hard": _hard,
 }
 """Log weights of the samples, (N,), up to a constant; -inf for one that is left out."""
 
@@ -243,6 +261,7 @@ def check(config: CurriculumConfig) -> None:
     for key, value, possible, must in (
         ("mean", config.mean, 0 <= config.mean <= 1, "between 0 and 1"),
         ("std", config.std, 0 < config.std < math.inf, "positive"),
+        ("power", config.power, 0 < config.power < math.inf, "positive"),
         ("size", config.size, 0 < config.size <= 1, "above 0 and at most 1"),
         ("resample_rounds", config.resample_rounds, config.resample_rounds >= 1, "at least 1"),
         ("plateau_steps", config.plateau_steps, config.plateau_steps >= 0, "at least 0 (0: never stop)"),

@@ -8,9 +8,10 @@ alone. Every reward is finite for every text. `mixture` builds the weighted term
 
 from collections.abc import Callable
 
-from vtg.training.rl.rewards.answer_form import answer_format
+from vtg.training.rl.rewards.answer_form import answer_format, parse_penalty
 from vtg.training.rl.rewards.boundaries import diou, giou, timestamp_aware_iou
 from vtg.training.rl.rewards.completion import Completion
+from vtg.training.rl.rewards.interval_sets import ordered_giou, soft_iou, wasserstein
 from vtg.training.rl.rewards.moments import matched_f1, moment_count, step_consistency
 from vtg.training.rl.rewards.overlap import segment_overlap, temporal_iou
 
@@ -25,8 +26,12 @@ REWARDS: dict[str, Reward] = {
     "moment_count": moment_count,
     "step_consistency": step_consistency,
     "format": answer_format,
+    "parse_penalty": parse_penalty,
     "timestamp_aware_iou": timestamp_aware_iou,
     "giou": giou,
     "diou": diou,
+    "wasserstein": wasserstein,
+    "soft_iou": soft_iou,
+    "ordered_giou": ordered_giou,
 }
 """Name in the config → reward. The options of a reward are its keywords, each with its default."""

@@ -19,6 +19,14 @@ def answer_format(completion: Completion, *, think: bool = False) -> float:
     return float(completion.answer.status == Status.OK and (not think or _thinks_then_answers(completion.text)))
 
 
+def parse_penalty(completion: Completion) -> float:
+    """0 for an answer that can be read, else -1: TimeLens2 (arXiv:2607.17423), beside rewards that are 0 at least.
+
+    With them alone an answer that cannot be read and one that misses the moment are worth the same.
+    """
+    return 0.0 if completion.answer.status == Status.OK else -1.0
+
+
 def _thinks_then_answers(text: str) -> bool:
     # Each tag once: `.*` alone would also match an answer that opens <answer> again and again.
     lower = text.lower()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from vtg.config.foreign_names import OPTIONS
+from vtg.config import foreign_names
 from vtg.config.rl_settings import RewardsConfig
 from vtg.errors import ConfigError
 from vtg.training.rl.rewards import REWARDS
@@ -76,6 +76,7 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "clip": (_is_clip, "[low, high], two finite numbers with low < high"),
     "threshold": (lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1"),
     "scale": (lambda value: _is_number(value) and value > 0, "a finite number above 0"),
+    "beta": (lambda value: _is_number(value) and value > 0, "a finite number above 0"),
     "binary": (lambda value: isinstance(value, bool), "true or false"),
     "think": (lambda value: isinstance(value, bool), "true or false"),
     "measure": (lambda value: value in MEASURES, f"one of {', '.join(MEASURES)}"),
@@ -88,7 +89,9 @@ def _term(place: str, given: Any) -> Term:
         raise ConfigError(f"{place} = {given!r}: must be a mapping, such as {EXAMPLE}")
     name = given.get("name")
     if not isinstance(name, str) or name not in REWARDS:
-        raise ConfigError(f"{place}.name = {name!r}: {_suggestion(name, REWARDS)}must be one of {_NAMES}")
+        known = foreign_names.REWARDS.get(name) if isinstance(name, str) else None
+        meant = f"that is {known} here; " if known else _suggestion(name, REWARDS)
+        raise ConfigError(f"{place}.name = {name!r}: {meant}must be one of {_NAMES}")
     # Read off the signature, so that a new reward needs no second list of its options and their defaults.
     options = {key: parameter.default for key, parameter in inspect.signature(REWARDS[name]).parameters.items()}
     del options["completion"]
@@ -99,7 +102,7 @@ def _term(place: str, given: Any) -> Term:
         if key not in settings:
             valid = ("name", *settings)
             # Names of other GRPO code bases, whose users find ours by them.
-            meant = f"set {OPTIONS[key]}; " if key in OPTIONS else _suggestion(key, valid)
+            meant = f"set {foreign_names.OPTIONS[key]}; " if key in foreign_names.OPTIONS else _suggestion(key, valid)
             raise ConfigError(f"{place}.{key}: {name} has no such key; {meant}valid keys are {', '.join(valid)}")
         allows, allowed = CHECKS.get(key) or _check_by_default(settings[key])
         if not allows(value):

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from vtg.config.task_settings import TaskConfig
 from vtg.training.rl.rewards.mixture import Term
 
+_LOCATING = ("timestamp_aware_iou", "giou", "diou", "matched_f1", "wasserstein", "soft_iou", "ordered_giou")
+
 
 def warnings_of(terms: Sequence[Term], *, task: TaskConfig | None = None) -> list[str]:
     """Ways to win the mixture without locating the moment: one line each, with the cure.
@@ -41,4 +43,4 @@ def _locates(term: Term) -> bool:
     if term.name == "temporal_iou":
         # Binary at threshold 0 pays in full for any overlap, which the whole video has.
         return not term.options["binary"] or term.options["threshold"] > 0
-    return term.name in ("timestamp_aware_iou", "giou", "diou", "matched_f1")
+    return term.name in _LOCATING

@@ -27,7 +27,7 @@ def segment_overlap(completion: Completion, *, measure: str = "f1") -> float:
     `precision`: as a share of the predicted seconds, `recall`: of the true ones, `f1`: their harmonic mean.
     """
     # Recall alone teaches to answer with the whole video, which has recall 1: `warnings_of` says so.
-    predicted, truth = _union(completion.predicted), _union(completion.truth)
+    predicted, truth = union(completion.predicted), union(completion.truth)
     both_s = sum(max(0.0, min(p[1], t[1]) - max(p[0], t[0])) for p in predicted for t in truth)
     if both_s == 0:
         return 0.0
@@ -37,7 +37,7 @@ def segment_overlap(completion: Completion, *, measure: str = "f1") -> float:
     return min(1.0, both_s / of_s[measure])
 
 
-def _union(spans: Iterable[Span]) -> list[Span]:
+def union(spans: Iterable[Span]) -> list[Span]:
     """The same seconds as sorted spans that do not touch, so that no second counts twice."""
     union: list[Span] = []
     for start, end in sorted(spans):
