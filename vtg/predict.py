@@ -123,7 +123,7 @@ def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None
 
     report = SkipReport(out / "skipped.jsonl", max_bad_share=config.data.max_bad_share)
     rows_file = _rows_file(config.data, config.split)
-    samples = _samples(rows_file, config.data, report)
+    samples = _samples(rows_file, config.data, report, takes_sets=grounder.task.takes_sets)
     # Partial answers of an earlier call are used again only where all of this is as it was.
     asked = {
         "checkpoint": stamps(resolve_checkpoint(config.checkpoint), "*.safetensors"),
@@ -163,7 +163,7 @@ def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None
     _show(rows, out, title=config.checkpoint, as_json=config.json, skipped=len(report.skipped))
 
 
-def _samples(rows_file: str, data: DataConfig, report: "SkipReport") -> "Sequence[Sample]":
+def _samples(rows_file: str, data: DataConfig, report: "SkipReport", *, takes_sets: bool) -> "Sequence[Sample]":
     """The rows to answer. Rows without a timestamp or duration are questions alone, answered but not scored."""
     # Imported late: --help and refused settings must not wait for what reads rows.
     from vtg.annotations.formats import format_of
@@ -172,9 +172,11 @@ def _samples(rows_file: str, data: DataConfig, report: "SkipReport") -> "Sequenc
     from vtg.data.skip_report import Skipped
     from vtg.data.splits import read_split
 
-    if not format_of(rows_file).may_be_unannotated or not has_open_rows(rows_file):
-        return read_split(rows_file, video_dir=data.video_dir, report=report, cache_dir=data.cache_dir)
-    rows = list(read_open_rows(rows_file, video_dir=data.video_dir))
+    if not format_of(rows_file).may_be_unannotated or not has_open_rows(rows_file, takes_sets=takes_sets):
+        return read_split(
+            rows_file, video_dir=data.video_dir, report=report, takes_sets=takes_sets, cache_dir=data.cache_dir
+        )
+    rows = list(read_open_rows(rows_file, video_dir=data.video_dir, takes_sets=takes_sets))
     samples = [row for row in rows if isinstance(row, Sample)]
     lost = [
         Skipped(f"{row.path}:{row.line}", f"{row.field}: {row.message}") for row in rows if not isinstance(row, Sample)

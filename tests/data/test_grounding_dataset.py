@@ -238,6 +238,26 @@ def test_good_rows_without_any_video_point_at_the_folder_of_the_videos(report, t
         read_split(write_rows(tmp_path / "rows.jsonl", [row]), video_dir=video_dir, report=report)
 
 
+def test_rows_without_a_moment_need_a_task_that_asks_for_sets(demo_dir, report, tmp_path):
+    good = json.loads((demo_dir / "train.jsonl").read_text().splitlines()[0])
+    none = good | {"timestamp": [], "qid": "n"}
+    path = write_rows(tmp_path / "rows.jsonl", [good, none, good | {"timestamp": [[0, 1], [2, 3]]}])
+    sets = read_split(path, video_dir=str(demo_dir), report=report, takes_sets=True)
+    assert sets.moments().tolist() == [1, 0, 2] and not report.skipped
+    one = read_split(path, video_dir=str(demo_dir), report=report, takes_sets=False)
+    assert one.moments().tolist() == [1, 2]
+    (entry,) = report.skipped.values()
+    assert (entry.place, entry.qid) == (f"{path}:2", "n")
+    assert "timestamp: [] says that there is no moment" in entry.reason and "set task.moments=set" in entry.reason
+    many = write_rows(tmp_path / "many.jsonl", [good, none, none])
+    with pytest.raises(ConfigError) as caught:
+        read_splits(data_config(demo_dir, test_file=many), seed=0, report=report, takes_sets=False)
+    assert str(caught.value) == (
+        f"{many}:2: timestamp: [] says that there is no moment, for which task.moments = 'one' has no answer; set "
+        "task.moments=set, or drop the row (2 of 3 rows have no moment)"
+    )
+
+
 def data_config(demo_dir: Path, **chosen) -> DataConfig:
     return DataConfig(annotation_file=str(demo_dir / "train.jsonl"), video_dir=str(demo_dir), **chosen)
 

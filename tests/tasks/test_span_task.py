@@ -3,9 +3,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vtg.config.task_settings import TaskConfig
-from vtg.tasks.answer import Status
+from vtg.errors import SampleError
+from vtg.tasks.answer import MAX_MOMENTS, NO_MOMENT, Answer, Status, is_answer
 from vtg.tasks.answer_forms import CODECS
-from vtg.tasks.prompts import THINK_REQUEST
+from vtg.tasks.prompts import SET_REQUEST, THINK_REQUEST
 from vtg.tasks.span_task import SpanTask
 
 
@@ -78,6 +79,73 @@ def test_with_think_the_task_parses_what_it_encodes_and_not_what_was_thought(ans
     assert thinking.tokens() == plain.tokens()
 
 
+def sets(answer: str = "seconds", **options) -> SpanTask:
+    return SpanTask(TaskConfig(answer=answer, num_bins=1000, moments="set", **options))
+
+
+@pytest.mark.parametrize("answer", CODECS)
+@pytest.mark.parametrize("think", [False, True])
+def test_a_set_is_asked_for_in_order_of_time_and_with_the_words_for_none(answer, think):
+    for template in (None, "When is {query}?"):
+        task = sets(answer, think=think, template=template)
+        for text in task.pool:
+            assert text.endswith(SET_REQUEST + (THINK_REQUEST if think else ""))
+    assert "in order of time" in SET_REQUEST and NO_MOMENT in SET_REQUEST
+    one = SpanTask(TaskConfig(answer=answer, num_bins=1000))
+    assert all(NO_MOMENT not in text for text in one.pool)
+
+
+@pytest.mark.parametrize("answer", CODECS)
+@pytest.mark.parametrize("think", [False, True])
+@given(cuts=st.lists(st.integers(0, 1000), max_size=8, unique=True), thought=st.text(max_size=40), data=st.data())
+def test_a_set_of_any_size_comes_back_in_order_of_time(answer, think, cuts, thought, data):
+    task, edges = sets(answer, think=think), sorted(cuts)
+    spans = [(a / 20, b / 20) for a, b in zip(edges[::2], edges[1::2], strict=False)]
+    text = task.encode(data.draw(st.permutations(spans)), duration_s=50.0)
+    for written in (text, f"<think>{thought} 1.0 to 2.0 seconds, {NO_MOMENT}</think>{text}"):
+        parsed = task.parse(written, duration_s=50.0)
+        assert parsed.status == (Status.OK if spans else Status.NONE)
+        assert len(parsed.spans) == len(spans)
+        for got, true in zip(parsed.spans, spans, strict=True):
+            assert got == pytest.approx(true, abs=0.051)
+    assert is_answer(parsed.status)
+
+
+def test_none_is_the_target_of_a_row_without_a_moment_and_no_target_of_a_single_moment():
+    asked = sets().conversation("a man runs", duration_s=30.0, spans=[])
+    assert asked[1]["content"] == [{"type": "text", "text": "no such moment"}]
+    assert len(sets().conversation("a man runs", duration_s=30.0)) == 1
+    with pytest.raises(SampleError, match=r"timestamp: \[\] says that there is no moment.*set task.moments=set"):
+        SpanTask(TaskConfig()).conversation("a man runs", duration_s=30.0, spans=[])
+    with pytest.raises(SampleError, match=f"{MAX_MOMENTS + 1} moments to encode"):
+        sets().encode([(1.0, 2.0)] * (MAX_MOMENTS + 1), duration_s=30.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("no such moment", "none"),
+        ("There is **No  such\nmoment** in the 12.0 seconds.", "none"),
+        ("<answer>no such moment</answer>", "none"),
+        ("no moment", "malformed"),
+        ("<think>no such moment</think>", "malformed"),
+        ("<think>no such moment", "malformed"),
+        ("", "malformed"),
+        ("no such moment, 3.0 to 5.0 seconds", "malformed"),
+        ("<think>no such moment</think>3.0 to 5.0 seconds", "ok"),
+        ("5.0 to 3.0 seconds", "reversed"),
+    ],
+)
+def test_a_set_that_says_none_is_an_answer_and_one_that_says_both_is_not(text, status):
+    answer = sets().parse(text, duration_s=12.0)
+    assert answer.status == status
+    assert bool(answer.spans) == (status in ("ok", "reversed"))
+
+
+def test_where_one_moment_is_asked_for_none_is_no_answer():
+    assert SpanTask(TaskConfig()).parse(NO_MOMENT, duration_s=9.0) == Answer((), Status.MALFORMED, NO_MOMENT)
+
+
 def test_new_tokens_follow_the_config():
     assert SpanTask(TaskConfig(answer="tokens", num_bins=3)).tokens() == ["<0>", "<1>", "<2>"]
     assert SpanTask(TaskConfig()).tokens() == []
@@ -87,6 +155,7 @@ def test_new_tokens_follow_the_config():
     ("config", "said"),
     [
         (TaskConfig(answer="second"), "task.answer = 'second': must be one of seconds, relative, bins, tokens"),
+        (TaskConfig(moments="all"), "task.moments = 'all': must be one of one, set"),
         (TaskConfig(selection="any"), "task.selection = 'any': must be one of fixed, seeded, random"),
         (TaskConfig(decimals=9), "task.decimals = 9: must be an integer from 0 to 6"),
         (TaskConfig(answer="bins", num_bins=0), "task.num_bins = 0: must be an integer from 2 to 100000"),

@@ -73,7 +73,7 @@ def _is_inside(start: float, end: float, duration_s: float) -> bool:
 def is_clean(row: DecodedRow) -> bool:
     """Whether a decoded row has neither error nor warning; False when in doubt."""
     duration_s, times, video, sentence = row.duration, row.timestamp, row.video, row.sentence
-    if not times or duration_s > MAX_DURATION_S:
+    if not 0 < duration_s <= MAX_DURATION_S:
         return False
     # One span, which most rows have, is told first, and by `type`: this runs for each of millions of rows.
     if len(times) == 2 and type(start := times[0]) is float and type(end := times[1]) is float:

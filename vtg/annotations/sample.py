@@ -3,8 +3,8 @@
     {"video": "a.mp4", "duration": 30.0, "timestamp": [2.0, 5.5], "sentence": "a man sits down"}
 
 `duration` and `timestamp` are in seconds of the clip: the whole file, or its part from `video_start` to `video_end`.
-`timestamp` is one [start, end] or a list of them. Optional: `video_start`, `video_end`, `qid`, `difficulty`, `pred`
-(null means absent). Every other key is metadata and is kept.
+`timestamp` is one [start, end] or a list of them, which is empty where the sentence has no moment. Optional:
+`video_start`, `video_end`, `qid`, `difficulty`, `pred` (null means absent). Every other key is metadata and is kept.
 """
 
 import os
@@ -155,10 +155,10 @@ def check_row(raw: bytes, *, path: str, line: int) -> tuple[dict[str, Any] | Non
 
 
 def spans_of(row: dict[str, Any]) -> tuple[Span, ...]:
-    """The spans of a row without errors, in seconds: clipped to the clip where they leave it."""
+    """The spans of a row without errors, in seconds: clipped to the clip where they leave it; none of `[]`."""
     # By no more than `row_checks.clip_tolerance_s`: further out is an error.
     pairs, duration_s = row["timestamp"], float(row["duration"])
-    if not isinstance(pairs[0], list):
+    if pairs and not isinstance(pairs[0], list):
         pairs = [pairs]
     return tuple((max(float(start), 0.0), min(float(end), duration_s)) for start, end in pairs)
 
@@ -219,7 +219,7 @@ def _sample(row: dict[str, Any], *, path: str, line: int) -> Sample:
     return Sample(
         video=row["video"],
         duration_s=float(row["duration"]),
-        target=Spans(spans_of(row)),
+        target=_target(spans_of(row)),
         query=row["sentence"],
         # Of the name and not the folder: a file that is moved keeps its qids.
         qid=f"{_stem(path)}:{line}" if qid is None else str(qid),
@@ -232,15 +232,19 @@ def _sample(row: dict[str, Any], *, path: str, line: int) -> Sample:
     )
 
 
+def _target(spans: tuple[Span, ...]) -> Target:
+    return Spans(spans) if spans else NoMoment()
+
+
 def _clean_sample(row: row_decoder.DecodedRow, metadata: dict[str, Any], *, path: str, line: int) -> Sample:
     """`_sample` of a row without any fault, which has its types already."""
     times, duration_s = row.timestamp, row.duration
-    pairs: Any = (times,) if isinstance(times[0], float) else times
+    pairs: Any = (times,) if times and isinstance(times[0], float) else times
     spans = tuple((max(start, 0.0), min(end, duration_s)) for start, end in pairs)
     return Sample(
         video=row.video,
         duration_s=row.duration,
-        target=Spans(spans),
+        target=_target(spans),
         query=row.sentence,
         qid=f"{_stem(path)}:{line}" if row.qid is None else str(row.qid),
         video_start_s=row.video_start,

@@ -15,27 +15,30 @@ from vtg.video.container import probe
 OPEN = ("duration", "timestamp")
 
 
-def has_open_rows(path: str) -> bool:
-    """Whether a row of the file lacks its duration or its moments. Raises OSError when it cannot be read."""
-    return any(row is not None and _lacks(row) for row in (_row(raw) for _, raw in raw_rows.raw_rows(path)))
+def has_open_rows(path: str, *, takes_sets: bool) -> bool:
+    """Whether a row of the file lacks its duration or its moments. Raises OSError when it cannot be read.
+
+    `takes_sets`: `[]` is the label that there is no moment; otherwise it lacks one.
+    """
+    rows = (_row(raw) for _, raw in raw_rows.raw_rows(path))
+    return any(row is not None and _lacks(row, takes_sets) for row in rows)
 
 
-def read_open_rows(path: str, *, video_dir: str | None) -> Iterator[Sample | Problem]:
+def read_open_rows(path: str, *, video_dir: str | None, takes_sets: bool) -> Iterator[Sample | Problem]:
     """As `vtg.annotations.sample.read_samples`, but a row needs no more than a video and a sentence.
 
-    A row without a timestamp becomes an `Unlabelled` sample; a duration that is missing is that of the part from
-    video_start to video_end, or of the file. Raises OSError when the file cannot be read.
+    A row without a timestamp (or one that is empty, unless `takes_sets`) becomes an `Unlabelled` sample; a duration
+    that is missing is that of the part from video_start to video_end, or of the file. Raises OSError when the file
+    cannot be read.
     """
     empty, durations = True, dict[str, float]()
     for line, raw in raw_rows.raw_rows(path):
         empty = False
         row = _row(raw)
-        lacks = () if row is None else _lacks(row)
+        lacks = () if row is None else _lacks(row, takes_sets)
         if row is None or not lacks:
             yield sample_of(raw, path=path, line=line)
             continue
-        # An empty list is an open row here, and to the checks a fault of its own.
-        row = row | {"timestamp": None if "timestamp" in lacks else row["timestamp"]}
         if fault := _other_fault(row, lacks):
             yield Problem(path, line, fault.field, fault.message, fault.severity, fault.kind)
             continue
@@ -62,8 +65,8 @@ def _row(raw: bytes) -> dict[str, Any] | None:
     return row if isinstance(row, dict) else None
 
 
-def _lacks(row: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(key for key in OPEN if row.get(key) is None or row[key] == [])
+def _lacks(row: dict[str, Any], takes_sets: bool) -> tuple[str, ...]:
+    return tuple(key for key in OPEN if row.get(key) is None or (row[key] == [] and not takes_sets))
 
 
 def _other_fault(row: dict[str, Any], lacks: tuple[str, ...]) -> row_checks.Finding | None:

@@ -20,6 +20,14 @@ class TaskConfig:
             "tokens": "such numbers as the text <12>, of tokens that are there",
         },
     )
+    moments: str = setting(
+        "one",
+        "how many moments an answer may name",
+        choices={
+            "one": "the prompt asks for the moment, and every row has one or more",
+            "set": "it asks for all of them in order of time, or for the answer that there is none",
+        },
+    )
     decimals: int = setting(1, "of seconds, or of percentages where the answer is relative")
     num_bins: int = setting(100, "equal parts of the clip, where the answer is bins or tokens")
     selection: str = setting(

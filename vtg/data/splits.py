@@ -18,19 +18,26 @@ from vtg.annotations.table_cache import read_table, video_stamps
 from vtg.config.data_settings import DataConfig
 from vtg.data.skip_report import Skipped, SkipReport
 from vtg.errors import ConfigError
+from vtg.tasks.span_task import NO_MOMENT_ASKED
 from vtg.video.clip import DecodeError
 from vtg.video.files import stores, video_files
 
 log = logging.getLogger(__name__)
 
 
-def read_split(path: str, *, video_dir: str | None, report: SkipReport, cache_dir: str | None = None) -> SampleTable:
+def read_split(
+    path: str, *, video_dir: str | None, report: SkipReport, takes_sets: bool = True, cache_dir: str | None = None
+) -> SampleTable:
     """The usable samples of an annotation file; unreadable rows and missing video files go to the report.
 
     Videos in a store are taken to be there; one that is not is found when it is fetched.
 
+    Args:
+        takes_sets: rows without a moment can be used (`SpanTask.takes_sets`); otherwise they are unusable ones.
+
     Raises:
-        ConfigError: for a file without any usable row, or addresses for which a package is missing.
+        ConfigError: for a file without any usable row, more rows without a moment than the report's share where none
+            can be used, or addresses for which a package is missing.
         TooManyBadRows: past the report's share.
     """
     table, lost = read_table(path, cache_dir=cache_dir)
@@ -39,27 +46,44 @@ def read_split(path: str, *, video_dir: str | None, report: SkipReport, cache_di
     # Before the first video is decoded: a missing folder shows at once, not hours into the first epoch.
     there = (video_stamps(names, video_dir)[:, 0] >= 0)[which]
     rows = len(table) + len(lost)
-    skipped = _left_out(table, lost, np.flatnonzero(~there), video_dir)
+    unasked = np.zeros(len(table), bool) if takes_sets else table.moments() == 0
+    _check_unasked(table, unasked, most=report.max_bad_share * rows)
+    usable = there & ~unasked
+    skipped = _left_out(table, lost, np.flatnonzero(~usable), unasked, video_dir)
     report.expect(rows)
-    if not there.any():
+    if not usable.any():
         reasons = "; ".join(f"{entry.place}: {entry.reason}" for entry in islice(skipped, 3))
         remedy = "check the file with python -m vtg.validate"
-        if len(table):  # its rows are right, and no video of them is there
+        if len(table) and not there.any():  # its rows are right, and no video of them is there
             folder = "set data.video_dir to the folder of the videos"
             remedy = f"{folder if video_dir is None else f'check data.video_dir = {video_dir!r}'}, or {remedy}"
         raise ConfigError(f"{path}: no usable row among {rows} ({reasons}); {remedy}")
     report.add(list(skipped))
     table.release()
-    return table if there.all() else table.select(np.flatnonzero(there))
+    return table if usable.all() else table.select(np.flatnonzero(usable))
 
 
-def _left_out(table: SampleTable, lost: Sequence[Lost], gone: np.ndarray, video_dir: str | None) -> Iterator[Skipped]:
-    """Rows that are no samples, and samples without a video (numbers `gone`), in the order of the file."""
+def _check_unasked(table: SampleTable, unasked: np.ndarray, *, most: float) -> None:
+    """Raises ConfigError for more than `most` rows without a moment: (N,) bool, where none can be used."""
+    if (count := int(unasked.sum())) > most:
+        first = table[int(np.argmax(unasked))]
+        raise ConfigError(f"{first.place}: {NO_MOMENT_ASKED} ({count} of {len(table)} rows have no moment)")
+
+
+def _left_out(
+    table: SampleTable, lost: Sequence[Lost], gone: np.ndarray, unasked: np.ndarray, video_dir: str | None
+) -> Iterator[Skipped]:
+    """Rows that are no samples, and samples (numbers `gone`) without a video or, (N,) bool `unasked`, without a moment,
+    in the order of the file.
+    """
     broken = ((one.before, 0, one.problem) for one in lost)
     missing = ((at, 1, None) for at in gone.tolist())
     for at, _, problem in merge(broken, missing, key=lambda entry: entry[:2]):
         if problem is not None:
             yield Skipped(f"{problem.path}:{problem.line}", f"{problem.field}: {problem.message}")
+        elif unasked[at]:
+            one = table[at]
+            yield Skipped(one.place, NO_MOMENT_ASKED, one.qid, one.video)
         else:
             one = table[at]
             reason = f"video: {video_files.why_absent(resolve_video(one.video, video_dir))}"
@@ -85,14 +109,16 @@ class Splits:
     test: Sequence[Sample]
 
 
-def read_splits(data: DataConfig, *, seed: int, report: SkipReport) -> Splits:
+def read_splits(data: DataConfig, *, seed: int, report: SkipReport, takes_sets: bool = True) -> Splits:
     """All samples a training run needs, as the data group says. `val_share` parts by video, never by row."""
     assert data.annotation_file is not None
     seen: dict[str, SampleTable] = {}
 
     def split(path: str | None) -> Sequence[Sample]:
         if path is not None and path not in seen:
-            seen[path] = read_split(path, video_dir=data.video_dir, report=report, cache_dir=data.cache_dir)
+            seen[path] = read_split(
+                path, video_dir=data.video_dir, report=report, takes_sets=takes_sets, cache_dir=data.cache_dir
+            )
         return [] if path is None else seen[path]
 
     train, val, test = split(data.annotation_file), split(data.val_file), split(data.test_file)

@@ -28,10 +28,15 @@ MAX_MOMENTS = 256
 TOLERANCE_S = 0.5
 
 
+NO_MOMENT = "no such moment"
+"""What the model writes where a query has no moment in the clip (`task.moments=set`), in every form of answer."""
+
+
 class Status(StrEnum):
-    """What became of an answer. Only `ok` counts as an answer; the share of all others is `parse_failures`."""
+    """What became of an answer. `ok` and `none` are answers; the share of all others is `parse_failures`."""
 
     OK = "ok"
+    NONE = "none"
     MALFORMED = "malformed"
     OUT_OF_RANGE = "out_of_range"
     REVERSED = "reversed"
@@ -42,14 +47,20 @@ class Answer:
     """A parsed answer.
 
     - `ok`: one or more spans in the order written, each 0 <= start < end <= duration (clipped, within the tolerance);
+    - `none`: it says `NO_MOMENT`, where the task lets it (`task.moments=set`); `spans` is empty;
     - `reversed`: some span ends no later than it starts; `spans` are as written, and such a span scores IoU 0;
     - `out_of_range`: some span leaves the clip by more than the tolerance; `spans` are as written, not clipped;
-    - `malformed`: no pair of times was found, or too many; `spans` is empty, and it is empty for no other status.
+    - `malformed`: no pair of times was found, or too many, or times beside `NO_MOMENT`; `spans` is empty.
     """
 
     spans: tuple[Span, ...]
     status: Status
     text: str
+
+
+def is_answer(status: str) -> bool:
+    """Whether a status is that of an answer that could be read: spans, or that there is no moment."""
+    return status in (Status.OK, Status.NONE)
 
 
 class Codec(Protocol):
@@ -128,6 +139,12 @@ def judge(text: str, spans: Sequence[Span], *, duration_s: float, slack_s: float
     if leaves or any(end <= start for start, end in clipped):
         return Answer(as_written, Status.OUT_OF_RANGE, text)
     return Answer(clipped, Status.OK, text)
+
+
+def says_no_moment(text: str) -> bool:
+    """Whether the answer part of a completion holds `NO_MOMENT`, in any case and spacing."""
+    # Split, not matched: white space of any length stays linear in the text.
+    return NO_MOMENT in " ".join(answer_part(text).lower().split())
 
 
 def _check_duration(duration_s: float) -> None:

@@ -9,6 +9,7 @@ from string import Formatter
 from zlib import crc32
 
 from vtg.errors import ConfigError, SampleError
+from vtg.tasks.answer import NO_MOMENT
 
 FIELDS = ("query", "duration", "num_bins", "last_bin")
 """`query`; `duration` in seconds with one decimal; `num_bins` and `last_bin` (`num_bins - 1`) of the answer form."""
@@ -16,6 +17,15 @@ FIELDS = ("query", "duration", "num_bins", "last_bin")
 SELECTIONS = ("fixed", "seeded", "random")
 """`fixed` always takes the pool's first template; `seeded` takes one by the sample's key, the same in
 every epoch and every process; `random` takes one by seed and key, so a seed that changes with the epoch redraws."""
+
+MOMENTS = ("one", "set")
+"""`task.moments`: `one` asks for the moment, `set` for all there are, of which there may be none."""
+
+SET_REQUEST = (
+    "\nIt may happen once, several times or never: give all its moments in order of time, separated by commas. "
+    f"If it never happens, answer: {NO_MOMENT}."
+)
+"""Follows the question where all moments are asked for (`task.moments=set`), whichever template asks it."""
 
 THINK_REQUEST = (
     "\nFirst think inside <think> </think> about what happens in the video and when. "

@@ -1,15 +1,17 @@
-"""The span task: a sentence is asked about, and the answer is one or several moments."""
+"""The span task: a sentence is asked about, and the answer is one moment, several, or (a set's) none."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from vtg.annotations.target import Span
 from vtg.config.task_settings import TaskConfig
-from vtg.errors import ConfigError
-from vtg.tasks.answer import Answer, Codec
+from vtg.errors import ConfigError, SampleError
+from vtg.tasks.answer import NO_MOMENT, Answer, Codec, Status, says_no_moment
 from vtg.tasks.answer_forms import CODECS
 from vtg.tasks.prompts import (
+    MOMENTS,
     SELECTIONS,
+    SET_REQUEST,
     TAGGED_ANSWER,
     THINK_REQUEST,
     check_template,
@@ -17,6 +19,12 @@ from vtg.tasks.prompts import (
     fill,
     normalise_query,
 )
+
+NO_MOMENT_ASKED = (
+    "timestamp: [] says that there is no moment, for which task.moments = 'one' has no answer; set "
+    "task.moments=set, or drop the row"
+)
+"""What is wrong with a row without a moment where one is asked for."""
 
 
 class SpanTask:
@@ -29,17 +37,24 @@ class SpanTask:
     def __init__(self, config: TaskConfig) -> None:
         _check_choice("task.answer", config.answer, CODECS)
         _check_choice("task.selection", config.selection, SELECTIONS)
+        _check_choice("task.moments", config.moments, MOMENTS)
         self.config = config
         self.codec: Codec = CODECS[config.answer].from_config(config)
         own = config.template
         # A template of the user's own stands alone: mixed with ours, most samples would be asked otherwise.
         pool = self.codec.templates if own is None else (check_template(own),)
-        self.pool = tuple(template + THINK_REQUEST for template in pool) if config.think else pool
+        requests = (SET_REQUEST if self.takes_sets else "") + (THINK_REQUEST if config.think else "")
+        self.pool = tuple(template + requests for template in pool)
+
+    @property
+    def takes_sets(self) -> bool:
+        """Whether all moments are asked for, and an answer may be that there is none."""
+        return self.config.moments == "set"
 
     def conversation(
         self, query: str, *, duration_s: float, spans: Sequence[Span] | None = None, key: str = "", seed: int = 0
     ) -> list[dict[str, Any]]:
-        """Messages in Hugging Face's chat form: the video and the question, and the answer where `spans` are given.
+        """Messages in Hugging Face's chat form: the video and the question, and the answer unless `spans` is None.
 
         `key` names the sample (its qid) and `seed` the draw (a number that changes with the epoch); `choose` says what
         they do. The video's place is marked; its frames go to the processor beside the messages.
@@ -54,14 +69,26 @@ class SpanTask:
         return [user, {"role": "assistant", "content": [{"type": "text", "text": answer}]}]
 
     def encode(self, spans: Sequence[Span], *, duration_s: float) -> str:
-        """The text the model is trained to write for these moments; with `think` in answer tags, without a thought."""
-        answer = self.codec.encode(spans, duration_s)
+        """The text the model is trained to write for these moments; with `think` in answer tags, without a thought.
+
+        Raises:
+            SampleError: no moment, unless all are asked for (`task.moments=set`); a span that has no part in the clip.
+        """
+        if not spans and not self.takes_sets:
+            raise SampleError(NO_MOMENT_ASKED)
+        answer = self.codec.encode(spans, duration_s) if spans else NO_MOMENT
         # No <think>: annotations hold no reasoning, and invented reasoning would be learned as it stands.
         return TAGGED_ANSWER.format(answer) if self.config.think else answer
 
     def parse(self, text: str, *, duration_s: float) -> Answer:
-        """The moments that a completion names, in seconds of the clip, and whether it could be parsed."""
-        return self.codec.parse(text, duration_s)
+        """The moments that a completion names, in seconds of the clip, and whether it could be parsed.
+
+        One that names moments and says that there is none answers both ways at once: it is malformed.
+        """
+        answer = self.codec.parse(text, duration_s)
+        if not self.takes_sets or not says_no_moment(text):
+            return answer
+        return Answer((), Status.MALFORMED if answer.spans else Status.NONE, text)
 
     def tokens(self) -> list[str]:
         """Entries the answer form adds to the vocabulary; empty for all forms but `tokens`."""

@@ -71,7 +71,7 @@ class TrainingRun:
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(self.path / "tensorboard")
         ensure_synthetic(config.data)
         self.report = self._begin_report()
-        self.splits = read_splits(config.data, seed=config.seed, report=self.report)
+        self.splits = read_splits(config.data, seed=config.seed, report=self.report, takes_sets=self.task.takes_sets)
         self._check_rows()
         if config.model.attention == "auto" and (
             isinstance(config, RLConfig) or needs_mask(config.batching, config.video)
