@@ -92,7 +92,9 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.training.processes": ("vtg.errors", "vtg.data.lost_worker"),
     "vtg.training.progress": ("vtg.storage", "vtg.progress_bar"),
-    "vtg.evaluation.metrics": ("vtg.tasks",),
+    "vtg.evaluation.presets": (),
+    "vtg.evaluation.set_metrics": ("vtg.tasks", "vtg.evaluation.presets"),
+    "vtg.evaluation.metrics": ("vtg.tasks", "vtg.evaluation.set_metrics"),
     "vtg.report": ("vtg.errors", "vtg.console", "vtg.storage", "vtg.evaluation.metrics"),
     "vtg.export": (
         "vtg.errors", "vtg.console", "vtg.storage", "vtg.logs", "vtg.video.video_window", "vtg.config", "vtg.video",
@@ -108,7 +110,6 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.annotations.sample", "vtg.annotations.formats", "vtg.tasks", "vtg.evaluation.metrics",
         "vtg.evaluation.prediction_rows",
     ),
-    "vtg.evaluation.presets": (),
     "vtg.evaluation.published_predictions": (
         "vtg.annotations.sources", "vtg.evaluation.prediction_rows", "vtg.evaluation.presets",
     ),
@@ -117,7 +118,6 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.evaluation.published_predictions",
     ),
     "vtg.evaluation.intervals": ("vtg.evaluation.metrics",),
-    "vtg.evaluation.set_metrics": ("vtg.evaluation.presets", "vtg.tasks"),
     "vtg.evaluation.ranked_metrics": ("vtg.evaluation.presets",),
     "vtg.evaluation.controls": ("vtg.evaluation.presets",),
     "vtg.evaluation.breakdown": ("vtg.evaluation.presets", "vtg.evaluation.controls"),

@@ -60,13 +60,37 @@ def test_statuses_decide_what_a_parse_failure_is():
     assert metrics["mIoU"] == pytest.approx((10 / 99 + 0.9) / 5 * 100)
 
 
-@given(
-    st.lists(st.tuples(st.lists(spans, max_size=3), st.lists(spans, min_size=1, max_size=3)), min_size=1, max_size=8)
-)
+def test_a_sample_without_a_moment_is_found_by_the_answer_none_alone():
+    truth = [[], [], [], [(0.0, 10.0)], [(0.0, 10.0)], [(0.0, 5.0), (6.0, 9.0)], []]
+    predictions = [[], [(1.0, 2.0)], [], [], [(0.0, 10.0)], [(6.0, 9.0), (0.0, 5.0)], None]
+    statuses = ["none", "ok", "malformed", "none", "ok", "ok", None]
+    assert top1_ious(predictions, truth, statuses=statuses).tolist() == [1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0]
+    metrics = grounding_metrics(predictions, truth, statuses=statuses)
+    third = pytest.approx(100 * 3 / 7)
+    assert [metrics[name] for name in ("mIoU", "R1@0.5", "set_mIoU", "F1@0.5", "count_accuracy")] == [third] * 5
+    assert (metrics["none_recall"], metrics["none_precision"]) == (25.0, 50.0)
+    assert (metrics["parse_failures"], metrics["missing"]) == (pytest.approx(100 / 7), 1)
+
+
+def test_without_a_status_an_empty_prediction_is_none_where_some_sample_has_no_moment():
+    metrics = grounding_metrics([[], []], [[], [(1.0, 2.0)]])
+    assert (metrics["mIoU"], metrics["parse_failures"], metrics["none_recall"]) == (50.0, 0.0, 100.0)
+    assert grounding_metrics([[]], [[(1.0, 2.0)]])["parse_failures"] == 100.0
+    # The status none alone makes sets of them.
+    assert grounding_metrics([[]], [[(1.0, 2.0)]], statuses=["none"]) == {
+        **dict.fromkeys(("R1@0.3", "R1@0.5", "R1@0.7", "mIoU", "set_mIoU", "parse_failures"), 0.0),
+        **dict.fromkeys(("F1@0.3", "F1@0.5", "F1@0.7", "count_accuracy"), 0.0),
+        "missing": 0,
+        "samples": 1,
+    }
+
+
+@given(st.lists(st.tuples(st.lists(spans, max_size=3), st.lists(spans, max_size=3)), min_size=1, max_size=8))
 def test_top1_ious_agree_with_the_single_iou(rows):
     predictions, truths = zip(*rows, strict=True)
     expected = [
-        max(temporal_iou(predicted[0], moment) for moment in truth) if predicted else 0.0 for predicted, truth in rows
+        max((temporal_iou(predicted[0], moment) for moment in truth), default=0.0) if predicted else float(not truth)
+        for predicted, truth in rows
     ]
     assert top1_ious(predictions, truths).tolist() == expected
 
@@ -76,8 +100,6 @@ def test_what_cannot_be_scored_is_refused():
         grounding_metrics([], [])
     with pytest.raises(ValueError, match="1 predictions for 2 samples"):
         grounding_metrics([None], [[(0, 1)], [(0, 1)]])
-    with pytest.raises(ValueError, match="sample 1 has no ground-truth moment"):
-        grounding_metrics([None, None], [[(0, 1)], []])
     with pytest.raises(ValueError, match="2 statuses for 1 predictions"):
         grounding_metrics([None], [[(0, 1)]], statuses=["ok", "ok"])
     with pytest.raises(ValueError, match="preset = 'coco': must be one of vtg, timer1"):

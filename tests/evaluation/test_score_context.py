@@ -112,6 +112,14 @@ def test_sets_are_matched_one_to_one():
     assert set_metrics([[]], [truth]) == {"F1@0.3": 0.0, "F1@0.5": 0.0, "F1@0.7": 0.0, "count_accuracy": 0.0}
 
 
+def test_no_window_where_there_is_none_is_a_right_set_and_no_answer_is_not():
+    truths = [[], [], [], [(0.0, 1.0)]]
+    scores = set_metrics([[], [(0.0, 1.0)], None, []], truths)
+    assert scores["F1@0.5"] == scores["count_accuracy"] == 25.0
+    assert scores["none_recall"] == pytest.approx(100 / 3) and scores["none_precision"] == 50.0
+    assert "none_precision" not in set_metrics([None], [[]])
+
+
 def test_seconds_move_as_far_as_the_window_does():
     assert wasserstein_s([(0.0, 10.0)], [(5.0, 15.0)]) == pytest.approx(5.0)
     assert wasserstein_s([(0.0, 10.0)], [(4.0, 6.0)]) == pytest.approx(2.0)

@@ -17,7 +17,7 @@ from vtg.config.rl_settings import RewardsConfig
 from vtg.config.task_settings import TaskConfig
 from vtg.entry import conf_dir
 from vtg.errors import ConfigError
-from vtg.tasks.answer import Answer, Status
+from vtg.tasks.answer import NO_MOMENT, Answer, Status
 from vtg.tasks.iou import temporal_iou
 from vtg.tasks.span_task import SpanTask
 from vtg.training.rl.rewards import REWARDS, Completion
@@ -221,6 +221,27 @@ def test_no_matching_in_order_of_time_is_worth_more_than_that_of_soft_iou(predic
     sums = (sum(map(signed, fewer, chosen)) for chosen in itertools.combinations(more, len(fewer)))
     expected = (max(sums) - (len(more) - len(fewer))) / len(more)
     assert reward("soft_iou", answered(*predicted, truth=truth)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("think", [False, True])
+def test_where_there_is_no_moment_the_answer_none_gets_the_most_and_any_other_the_least(think):
+    def told(answer: str, truth: tuple[Span, ...]) -> Completion:
+        text = f"<think>so</think><answer>{answer}</answer>" if think else answer
+        return read(text, truth=truth, moments="set", think=think)
+
+    right, false_alarm = told(NO_MOMENT, ()), told("40.0 to 50.0 seconds", ())
+    missed, unreadable = told(NO_MOMENT, TRUTH), told("no idea", ())
+    both = told(f"{NO_MOMENT}, 40.0 to 50.0 seconds", ())
+    for label, (name, _, least, most) in VARIANTS.items():
+        if name in ("format", "parse_penalty"):  # which look at the form alone
+            readable = most if think or label != "format_think" else least
+            assert [reward(label, one) for one in (right, false_alarm, missed)] == [readable] * 3
+        else:
+            assert reward(label, right) == most, label
+            # Moments in order are in order, whatever is true.
+            assert reward(label, false_alarm) == (1.0 if label == "step_consistency" else least), label
+            assert reward(label, missed) == least, label
+        assert reward(label, unreadable) == reward(label, both) == least, label
 
 
 @given(data=st.data(), predicted=moments(), truth=moments())

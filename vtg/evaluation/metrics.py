@@ -1,7 +1,8 @@
 """Grounding metrics. Pure NumPy: lists of spans in, a dict of numbers out; every share is 0 to 100.
 
 Conventions, because published numbers differ in them:
-- a sample's score is the IoU of its first predicted span with the ground-truth moment it overlaps most;
+- a sample's score is the IoU of its first predicted span with the ground-truth moment it overlaps most; that of a
+  sample without a moment is 1 for the answer that there is none, and 0 for any other;
 - a sample without a prediction, or whose first span is reversed, empty or not finite, scores 0 and stays in the mean;
 - nothing is rounded; whether R1@t counts `IoU >= t` or `IoU > t` is the preset's choice.
 """
@@ -13,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vtg.tasks.answer import Status
+from vtg.evaluation.set_metrics import set_metrics
+from vtg.tasks.answer import Status, is_answer
 from vtg.tasks.iou import set_iou, temporal_ious
 
 Spans = Sequence[Sequence[float]]
@@ -63,28 +65,40 @@ def row_spans(value: Any) -> Spans:
 
 
 def row_ious(rows: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
-    """`top1_ious` of rows of predictions.jsonl, by their keys `prediction` and `timestamp`."""
-    return top1_ious([row_spans(row["prediction"]) for row in rows], [row_spans(row["timestamp"]) for row in rows])
+    """`top1_ious` of rows of predictions.jsonl, by their keys `prediction`, `timestamp` and `status`."""
+    return top1_ious(
+        [row_spans(row["prediction"]) for row in rows],
+        [row_spans(row["timestamp"]) for row in rows],
+        statuses=[row.get("status") for row in rows],
+    )
 
 
-def top1_ious(predictions: Sequence[Spans | None], ground_truths: Sequence[Spans]) -> NDArray[np.float64]:
+def top1_ious(
+    predictions: Sequence[Spans | None],
+    ground_truths: Sequence[Spans],
+    *,
+    statuses: Sequence[str | None] | None = None,
+) -> NDArray[np.float64]:
     """IoU of every sample, `(N,)`: its first predicted span against the ground-truth moment it overlaps most.
 
-    None is a sample nothing was predicted for. Raises ValueError for lists of different lengths, and for a sample
-    without a ground-truth moment.
+    A sample without a moment gets 1 for an empty prediction whose status, where there is one, is `none`, else 0. None
+    is a sample nothing was predicted for. Raises ValueError for lists of different lengths.
     """
     if len(predictions) != len(ground_truths):
         raise ValueError(f"{len(predictions)} predictions for {len(ground_truths)} samples: give one or None for each")
     counts = np.array([len(moments) for moments in ground_truths], dtype=np.int64)
-    if not len(counts):
-        return np.zeros(0)
-    if not counts.all():
-        raise ValueError(f"sample {int(np.argmin(counts))} has no ground-truth moment: leave it out")
     nowhere = (np.nan, np.nan)
     first = np.array([spans[0] if spans is not None and len(spans) else nowhere for spans in predictions], np.float64)
-    moments = np.array([moment for moments in ground_truths for moment in moments], dtype=np.float64)
-    ious = temporal_ious(np.repeat(first, counts, axis=0), moments)
-    return np.maximum.reduceat(ious, np.concatenate([[0], np.cumsum(counts)[:-1]]))
+    moments = np.array([moment for moments in ground_truths for moment in moments], dtype=np.float64).reshape(-1, 2)
+    ious = temporal_ious(np.repeat(first.reshape(-1, 2), counts, axis=0), moments)
+    scores = np.zeros(len(counts))
+    if (present := counts > 0).any():
+        # Samples without a moment have no piece of `ious`, and reduceat would give them their neighbour's.
+        scores[present] = np.maximum.reduceat(ious, np.concatenate([[0], np.cumsum(counts)[:-1]])[present])
+    if not present.all():
+        paired = _with_statuses(predictions, statuses)
+        scores[~present] = [_says_none(*paired[at]) for at in np.flatnonzero(~present)]
+    return scores
 
 
 def grounding_metrics(
@@ -96,9 +110,11 @@ def grounding_metrics(
 ) -> dict[str, float | int]:
     """R1 at the preset's thresholds, mIoU, parse_failures (shares), samples and missing (counts).
 
-    parse_failures: the share of samples whose answer has a status other than `ok`; an answer without a status fails if
-    it has no usable first span. A sample nothing was predicted for is `missing`, not a parse failure.
-    set_mIoU is there where some sample has several spans: the mean IoU of all predicted with all true moments.
+    parse_failures: the share of samples whose answer has a status other than `ok` and `none`; an answer without a
+    status fails if it has no usable first span, unless it is empty and some sample has no moment. A sample nothing was
+    predicted for is `missing`, not a parse failure.
+    Where some sample has no moment, or several spans, there are also set_mIoU, the mean IoU of all predicted with all
+    true moments, and what `vtg.evaluation.set_metrics` counts.
     Raises ValueError for no samples, an unknown preset, or lists of different lengths.
     """
     if preset not in PRESETS:
@@ -106,18 +122,18 @@ def grounding_metrics(
     if not len(ground_truths):
         raise ValueError("no samples to evaluate: the file of ground truth, or of predictions, is empty")
     rule = PRESETS[preset]
-    ious = top1_ious(predictions, ground_truths)
+    paired = _with_statuses(predictions, statuses)
+    ious = top1_ious(predictions, ground_truths, statuses=statuses)
     metrics: dict[str, float | int] = {
         f"R1@{threshold}": float(np.mean(rule.hits(ious, threshold))) * 100 for threshold in rule.thresholds
     }
     metrics["mIoU"] = float(np.mean(ious)) * 100
     if rule.average:
         metrics["avg"] = sum(metrics.values()) / len(metrics)
-    if any(len(spans) > 1 for spans in (*ground_truths, *predictions) if spans is not None):
-        pairs = zip(predictions, ground_truths, strict=True)
-        overlaps = [0.0 if spans is None else set_iou(spans, truth) for spans, truth in pairs]
-        metrics["set_mIoU"] = float(np.mean(overlaps)) * 100
-    failed = [_failed(spans, status) for spans, status in _with_statuses(predictions, statuses)]
+    takes_none = any(not len(truth) for truth in ground_truths) or any(status == Status.NONE for _, status in paired)
+    if takes_none or any(len(spans) > 1 for spans in (*ground_truths, *predictions) if spans is not None):
+        metrics |= _of_sets(paired, ground_truths)
+    failed = [_failed(spans, status, takes_none=takes_none) for spans, status in paired]
     metrics["parse_failures"] = float(np.mean(failed)) * 100
     metrics["missing"] = sum(spans is None for spans in predictions)
     metrics["samples"] = len(ious)
@@ -156,9 +172,31 @@ def _with_statuses(
     return list(zip(predictions, given, strict=True))
 
 
-def _failed(spans: Spans | None, status: str | None) -> bool:
+def _of_sets(paired: Sequence[tuple[Spans | None, str | None]], ground_truths: Sequence[Spans]) -> dict[str, float]:
+    """The metrics of answers as sets."""
+    # An answer that cannot be read has no span either, and must not pass for "none".
+    sets = [
+        spans if spans is not None and (len(spans) or _says_none(spans, status)) else None for spans, status in paired
+    ]
+    overlaps = [
+        float(spans is not None and not len(spans)) if not len(truth) else set_iou(spans or (), truth)
+        for spans, truth in zip(sets, ground_truths, strict=True)
+    ]
+    windows = [None if spans is None else [(span[0], span[1]) for span in spans] for spans in sets]
+    truths = [[(span[0], span[1]) for span in truth] for truth in ground_truths]
+    return {"set_mIoU": float(np.mean(overlaps)) * 100} | set_metrics(windows, truths)
+
+
+def _says_none(spans: Spans | None, status: str | None) -> bool:
+    """Whether an answer is that there is no moment."""
+    return spans is not None and not len(spans) and status in (None, Status.NONE)
+
+
+def _failed(spans: Spans | None, status: str | None, *, takes_none: bool) -> bool:
     if spans is None:
         return False  # nobody asked: counted as `missing`
     if status is not None:
-        return status != Status.OK
-    return not len(spans) or not (np.isfinite(spans[0]).all() and spans[0][0] < spans[0][1])
+        return not is_answer(status)
+    if not len(spans):
+        return not takes_none
+    return not (np.isfinite(spans[0]).all() and spans[0][0] < spans[0][1])

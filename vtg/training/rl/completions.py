@@ -45,7 +45,9 @@ def completion_row(
 
 
 def completion_iou(sample: Sample, answer: Answer) -> float:
-    """IoU of an answer's moments with the true ones; 0 for what is not a valid answer."""
+    """IoU of an answer's moments with the true ones, 1 for a right "none"; 0 for what is not a valid answer."""
+    if answer.status is Status.NONE and not sample.spans:
+        return 1.0
     return set_iou(answer.spans, sample.spans) if answer.status is Status.OK else 0.0
 
 
@@ -97,5 +99,5 @@ def set_completions_aside(run_dir: Path, *, since: int, folder: str) -> None:
 
 def _length_s(spans: Any) -> float:
     """Seconds covered by one [start, end], or the sum of several."""
-    pairs = spans if isinstance(spans[0], list) else [spans]
+    pairs = spans if not spans or isinstance(spans[0], list) else [spans]
     return float(sum(end - start for start, end in pairs))

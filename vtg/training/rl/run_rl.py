@@ -18,7 +18,7 @@ from vtg.data.grounding_dataset import GroundingDataset
 from vtg.errors import ConfigError
 from vtg.logs import start_logging
 from vtg.storage.json_files import read_jsonl
-from vtg.tasks.answer import Status
+from vtg.tasks.answer import is_answer
 from vtg.training.batch_log import log_target
 from vtg.training.hf_arguments import training_arguments
 from vtg.training.model_check import check_model
@@ -198,7 +198,7 @@ def _check_start(run: TrainingRun, trainer: VideoGRPOTrainer, min_parsed: float)
     trainer.check_engine()
     answers = run.path / FILES["base"]
     rows = read_jsonl(answers) if answers.is_file() else []
-    parsed = sum(row["status"] == Status.OK for row in rows)
+    parsed = sum(is_answer(row["status"]) for row in rows)
     if rows and parsed < min_parsed * len(rows):
         log.warning(
             "only %d of %d answers of %s could be read (rollout.min_parsed = %s): rewards will mostly be 0; fine-tune "

@@ -1,9 +1,11 @@
 """Rewards of reinforcement learning: what one completion is worth, as plain functions over the parsed answer.
 
 Each family is a file of this folder; `REWARDS` names them all. They use the same parsed answer and the same IoU as the
-metrics. An answer whose status is not `ok` overlaps nothing and gets the least that its reward can give. With several
-moments, overlap is that of the seconds covered. The order in which moments are written counts for `step_consistency`
-alone. Every reward is finite for every text. `mixture` builds the weighted terms of a run from the settings.
+metrics. An answer that names no moment overlaps nothing and gets the least that its reward can give, except for the
+answer that there is none (status `none`) where there is none: it gets the most, and any other answer there the least.
+With several moments, overlap is that of the seconds covered. The order in which moments are written counts for
+`step_consistency` alone. Every reward is finite for every text. `mixture` builds the weighted terms of a run from the
+settings.
 """
 
 from collections.abc import Callable

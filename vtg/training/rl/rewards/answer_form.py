@@ -2,7 +2,7 @@
 
 import re
 
-from vtg.tasks.answer import Status
+from vtg.tasks.answer import is_answer
 from vtg.training.rl.rewards.completion import Completion
 
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
@@ -16,7 +16,7 @@ def answer_format(completion: Completion, *, think: bool = False) -> float:
     With `think` the text must also be `<think>...</think><answer>...</answer>` and nothing else (white space aside),
     each tag once and something in each: the format reward of Time-R1 (arXiv:2503.13377).
     """
-    return float(completion.answer.status == Status.OK and (not think or _thinks_then_answers(completion.text)))
+    return float(is_answer(completion.answer.status) and (not think or _thinks_then_answers(completion.text)))
 
 
 def parse_penalty(completion: Completion) -> float:
@@ -24,7 +24,7 @@ def parse_penalty(completion: Completion) -> float:
 
     With them alone an answer that cannot be read and one that misses the moment are worth the same.
     """
-    return 0.0 if completion.answer.status == Status.OK else -1.0
+    return 0.0 if is_answer(completion.answer.status) else -1.0
 
 
 def _thinks_then_answers(text: str) -> bool:

@@ -14,7 +14,7 @@ class Completion:
     Attributes:
         text: as the model wrote it.
         answer: what the codec of the task parsed; its spans are in seconds of the clip.
-        truth: the annotated spans, at least one, in seconds of the clip.
+        truth: the annotated spans in seconds of the clip; none where the query has no moment.
         duration_s: length of the clip.
     """
 
@@ -24,13 +24,17 @@ class Completion:
     duration_s: float
 
     def __post_init__(self) -> None:
-        # The IoU with no annotated moment is undefined, and rewards must be finite.
-        assert self.truth and self.duration_s > 0, self
+        assert self.duration_s > 0, self
 
     @property
     def predicted(self) -> tuple[Span, ...]:
         """The parsed spans; none where the status is not `ok`, so that such an answer overlaps nothing."""
         return self.answer.spans if self.answer.status == Status.OK else ()
+
+    @property
+    def is_right_none(self) -> bool:
+        """Whether it says that there is no moment, and there is none."""
+        return not self.truth and self.answer.status == Status.NONE
 
 
 def length_s(span: Span) -> float:

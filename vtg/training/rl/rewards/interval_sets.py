@@ -19,8 +19,8 @@ def wasserstein(completion: Completion, *, beta: float = 1.0) -> float:
     grpo/timelens/rewards/metrics.py of github.com/MCG-NJU/TimeLens2), which trains with `beta` 1.
     """
     predicted, truth = union(completion.predicted), union(completion.truth)
-    if not predicted:
-        return 0.0
+    if not predicted or not truth:
+        return float(completion.is_right_none)
     # The true seconds alone: were the predicted ones in it too, a broader answer would be forgiven more.
     return math.exp(-beta * wasserstein_s(predicted, truth) / sum(map(length_s, truth)))
 
@@ -32,8 +32,8 @@ def soft_iou(completion: Completion) -> float:
     (arXiv:2508.07683). For sets (ours): of all matchings in order of time the one with the largest sum; each moment
     without a partner counts as -1, so that to leave one out or to add one is never free.
     """
-    if not completion.predicted:
-        return -1.0
+    if not completion.predicted or not completion.truth:
+        return 1.0 if completion.is_right_none else -1.0
     scores = _signed_ious(completion.predicted, completion.truth)
     fewer, more = sorted(scores.shape)
     best = np.zeros(more + 1)  # of the first j moments of the longer side, once the rows so far have theirs
@@ -48,8 +48,8 @@ def ordered_giou(completion: Completion) -> float:
     The local matching of MUSEG (arXiv:2505.20715; `reward_local_matching` of src/train.py, github.com/THUNLP-MT/MUSEG).
     Here both sides are sorted by start first, as TimeLens2's `ngiou` does; MUSEG takes them as they are written.
     """
-    if not completion.predicted:
-        return 0.0
+    if not completion.predicted or not completion.truth:
+        return float(completion.is_right_none)
     scores = _signed_ious(completion.predicted, completion.truth)
     return float((1 + np.diagonal(scores)).sum()) / 2 / max(scores.shape)
 

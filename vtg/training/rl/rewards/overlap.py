@@ -14,7 +14,7 @@ def temporal_iou(completion: Completion, *, threshold: float = 0.0, binary: bool
 
     No overlap is worth 0 even at threshold 0.
     """
-    iou = set_iou(completion.predicted, completion.truth)
+    iou = 1.0 if completion.is_right_none else set_iou(completion.predicted, completion.truth)
     # Without `iou == 0`, a binary reward at the default threshold 0 would pay for every answer, however wrong.
     if iou == 0 or iou < threshold:
         return 0.0
@@ -26,6 +26,8 @@ def segment_overlap(completion: Completion, *, measure: str = "f1") -> float:
 
     `precision`: as a share of the predicted seconds, `recall`: of the true ones, `f1`: their harmonic mean.
     """
+    if completion.is_right_none:
+        return 1.0
     # Recall alone teaches to answer with the whole video, which has recall 1: `warnings_of` says so.
     predicted, truth = union(completion.predicted), union(completion.truth)
     both_s = sum(max(0.0, min(p[1], t[1]) - max(p[0], t[0])) for p in predicted for t in truth)
