@@ -127,6 +127,7 @@ def build_vtg(case: Case) -> tuple[Any, Begin]:
     from vtg.annotations.sample import Sample
     from vtg.annotations.target import Spans
     from vtg.config.derived import longest_clip_tokens, shares_prompts
+    from vtg.data.encoding import token_cost
     from vtg.data.grounding_dataset import GroundingDataset
     from vtg.data.skip_report import SkipReport
     from vtg.models.adapting import prepare_training
@@ -157,7 +158,7 @@ def build_vtg(case: Case) -> tuple[Any, Begin]:
     loader = RolloutLoader(
         dataset, choose=lambda epoch: [0], plan=lambda chosen, epoch, ranks: plan, rank=0, ranks=1, iterations=1
     )
-    arguments, longest = grpo_arguments(config), longest_clip_tokens(config.video, config.model)
+    arguments, longest = grpo_arguments(config), longest_clip_tokens(config.video, token_cost(case.processor))
     trainer = VideoGRPOTrainer(
         model=prepare_training(copy.deepcopy(case.pristine), config.parts, config.lora),
         args=arguments,

@@ -13,6 +13,7 @@ from sft_runs import ROOT
 from vtg.config.derived import longest_clip_tokens, shares_prompts
 from vtg.config.load import load_config
 from vtg.config.schema import RLConfig
+from vtg.data.encoding import token_cost
 from vtg.entry import conf_dir
 from vtg.training.rl import curriculum
 from vtg.training.rl.grpo_trainer import VideoGRPOTrainer
@@ -78,7 +79,7 @@ def build(words: list[str]) -> VideoGRPOTrainer:
     costs = prompt_costs(
         prompts, arguments, batching=config.batching, data=config.data, video=config.video, shares=True
     )
-    longest = longest_clip_tokens(config.video, config.model)
+    longest = longest_clip_tokens(config.video, token_cost(run.processor))
     size = PromptBatches.of(arguments, config.batching, longest=longest)
     record = curriculum.IoURecord.start(prompts.samples)
     loader = RolloutLoader(

@@ -11,9 +11,9 @@ from vtg.annotations.sample import Sample
 from vtg.annotations.target import Spans
 from vtg.batching.cost import SampleCosts
 from vtg.config.data_settings import BatchingConfig
-from vtg.config.model_settings import ModelConfig
 from vtg.config.video_settings import VideoConfig
 from vtg.errors import ConfigError
+from vtg.models.families import FAMILIES
 from vtg.training.sft.batches import PlannedBatches
 from vtg.training.sft.epoch_position import Position
 from vtg.training.sft.planner import Planner, batch_budget, make_planner, over_budget
@@ -43,7 +43,7 @@ def rows(count: int, *, per_video: int = 1, seed: int = 0) -> tuple[list[Sample]
 def planner_of(
     way: BatchingConfig, samples: list[Sample], costs: SampleCosts, *, batch_size: int = 4, accumulation: int = 1
 ) -> Planner:
-    budget = batch_budget(way, VideoConfig(), ModelConfig())
+    budget = batch_budget(way, VideoConfig(), FAMILIES["qwen3_vl"].token_cost)
     return make_planner(way, samples, costs, budget=budget, batch_size=batch_size, accumulation=accumulation, seed=0)
 
 
@@ -176,7 +176,7 @@ def test_samples_over_the_budget_are_named_left_out_or_alone():
 
 def test_the_budget_without_a_number_is_the_longest_clip():
     video = VideoConfig(max_frames=64, max_pixels=32 * 32 * 10, total_pixels=2**30, min_pixels=1024)
-    assert batch_budget(BatchingConfig(by="tokens"), video, ModelConfig(patch_factor=32)) == 32 * 10 + 32 * 12 + 512
+    assert batch_budget(BatchingConfig(by="tokens"), video, FAMILIES["qwen3_vl"].token_cost) == 32 * 10 + 32 * 12 + 512
 
 
 def test_dropping_the_last_of_too_few_batches_is_an_error():

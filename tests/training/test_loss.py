@@ -6,7 +6,7 @@ from sft_runs import compose, overrides
 from transformers import set_seed
 from transformers.trainer_pt_utils import LabelSmoother
 
-from vtg.data.encoding import IGNORE_INDEX
+from vtg.data.encoding import IGNORE_INDEX, token_cost
 from vtg.data.training_collator import TrainingCollator
 from vtg.models.adapting import prepare_training
 from vtg.training.hf_arguments import training_arguments
@@ -39,7 +39,7 @@ def trainer(demo_dir, tmp_path_factory) -> SFTTrainer:
             batching=config.batching,
             data=config.data,
             video=config.video,
-            budget=batch_budget(config.batching, config.video, config.model),
+            budget=batch_budget(config.batching, config.video, token_cost(run.processor)),
             report=run.report,
         ),
         attention=config.model.attention,

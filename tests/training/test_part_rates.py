@@ -4,6 +4,7 @@ import pytest
 from sft_runs import compose, losses, overrides
 from transformers import set_seed
 
+from vtg.data.encoding import token_cost
 from vtg.data.training_collator import TrainingCollator
 from vtg.models.part_table import grouped_parameters
 from vtg.training.hf_arguments import training_arguments
@@ -21,7 +22,7 @@ def trainer_of(words) -> SFTTrainer:
     run = TrainingRun(config)
     rows = run.dataset(run.splits.train, training=True)
     set_seed(0)
-    budget = batch_budget(config.batching, config.video, config.model)
+    budget = batch_budget(config.batching, config.video, token_cost(run.processor))
     more = {"batching": config.batching, "data": config.data, "video": config.video, "report": run.report}
     return SFTTrainer(
         model=run.model_to_train(arguments.learning_rate),

@@ -1,18 +1,18 @@
 """What follows from several settings together, asked in more than one place."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from vtg.config.data_settings import BatchingConfig
 from vtg.config.model_settings import ModelConfig
 from vtg.config.rl_settings import RolloutConfig
 from vtg.config.video_settings import VideoConfig
+from vtg.models.families import FAMILIES
+from vtg.models.families.token_cost import TokenCost
 
 # Room for prompt and answer: settings are checked before a tokenizer is loaded that could count them.
 TEXT_TOKENS = 512
-
-# At most so many text tokens stand around one temporal patch: `<123.4 seconds>`, start and end of vision.
-STAMP_TOKENS = 12
 
 
 def is_packed(batching: BatchingConfig) -> bool:
@@ -37,7 +37,15 @@ def needs_mask(batching: BatchingConfig, video: VideoConfig) -> bool:
     return batching.share_video or (batching.packing and video.pad)
 
 
-def longest_clip_tokens(video: VideoConfig, model: ModelConfig) -> int:
+def token_cost_of(model: ModelConfig) -> TokenCost:
+    """What clips cost in tokens, as far as settings tell: `vtg.data.encoding.token_cost` asks a processor."""
+    costs = [family.token_cost for family in FAMILIES.values()]
+    # No two families have vision tokens of one size, but Qwen3.5 and Qwen3-VL, which count alike; a size of none is of
+    # a model made for tests, and loading refuses a size that is not the model's.
+    other = replace(costs[0], factor=model.patch_factor)
+    return next((cost for cost in costs if cost.factor == model.patch_factor), other)
+
+
+def longest_clip_tokens(video: VideoConfig, cost: TokenCost) -> int:
     """The most tokens that a sample can have under these settings, prompt and answer included."""
-    vision = min(video.total_pixels, video.max_frames * video.max_pixels) // (2 * model.patch_factor**2)
-    return vision + STAMP_TOKENS * -(-video.max_frames // 2) + TEXT_TOKENS
+    return cost.longest_vision(video) + cost.longest_stamps(video) + TEXT_TOKENS

@@ -10,7 +10,7 @@ from typing import Any
 from vtg.config.argument_values import check_values
 from vtg.config.arguments import check_arguments
 from vtg.config.data_settings import AugmentationConfig, BatchingConfig, DataConfig, GymConfig
-from vtg.config.derived import STAMP_TOKENS, TEXT_TOKENS, longest_clip_tokens, needs_mask
+from vtg.config.derived import TEXT_TOKENS, longest_clip_tokens, needs_mask, token_cost_of
 from vtg.config.foreign_names import VALUES
 from vtg.config.loss_rules import check_loss
 from vtg.config.model_settings import LoraConfig, ModelConfig
@@ -21,6 +21,7 @@ from vtg.config.setting import setting_of
 from vtg.config.task_settings import EvaluationConfig
 from vtg.config.video_settings import VideoConfig
 from vtg.errors import ConfigError
+from vtg.models.families.token_cost import TokenCost
 from vtg.video.files import address
 
 # WebDataset shards: a pattern as `shards/{000..099}.tar` is no file that could be looked for, and may be in a store.
@@ -63,7 +64,7 @@ def check_together(config: Any) -> None:
     if isinstance(config, DoctorConfig):  # which reports on the token budget itself
         check_counts(config, "samples", "probed_clips", "gpus")
     elif isinstance(config, SFTConfig):
-        check_token_budget(config.video, config.model)
+        check_token_budget(config.video, config.model, token_cost_of(config.model))
     if isinstance(config, PredictConfig):
         check_predict(config)
 
@@ -221,20 +222,20 @@ def check_augmentation(augmentation: AugmentationConfig, *, shares_video: bool) 
         raise ConfigError(f"augmentation.color = {augmentation.color}: must be at least 0 and below 1")
 
 
-def check_token_budget(video: VideoConfig, model: ModelConfig) -> None:
+def check_token_budget(video: VideoConfig, model: ModelConfig, cost: TokenCost) -> None:
     """Raises ConfigError where the longest clip these settings allow does not fit into `model.max_length` tokens."""
-    patches = -(-video.max_frames // 2)
-    per_token = 2 * model.patch_factor**2
-    needed = longest_clip_tokens(video, model)
-    # Qwen's temporal patch is two frames: an odd last one is doubled.
-    vision = needed - STAMP_TOKENS * patches - TEXT_TOKENS
+    needed, vision, patches = longest_clip_tokens(video, cost), cost.longest_vision(video), cost.longest_patches(video)
     if needed > model.max_length:
-        room = model.max_length - STAMP_TOKENS * patches - TEXT_TOKENS
-        way = f"set video.total_pixels to at most {room * per_token}" if room > 0 else "lower video.max_frames"
+        room = model.max_length - TEXT_TOKENS
+        way = "lower video.max_frames"
+        if cost.side is not None:  # frames cost the same, whatever the pixel limits
+            way += f" to at most {room // (cost.stamp_tokens + vision // patches)}"
+        elif room > cost.longest_stamps(video):
+            way = f"set video.total_pixels to at most {(room - cost.longest_stamps(video)) * cost.token_pixels}"
         raise ConfigError(
             f"a full clip takes up to {needed} tokens ({vision} vision tokens from video.max_frames = "
             f"{video.max_frames}, video.max_pixels = {video.max_pixels} and video.total_pixels = {video.total_pixels}, "
-            f"{STAMP_TOKENS} around each of {patches} temporal patches, {TEXT_TOKENS} for prompt and answer), but "
+            f"{cost.stamp_tokens} around each of {patches} temporal patches, {TEXT_TOKENS} for prompt and answer), but "
             f"model.max_length = {model.max_length}; {way}, or raise model.max_length"
         )
 

@@ -14,6 +14,7 @@ Padding frames (`clip.pad`) are there in pixels and tokens, so that shapes are t
 what is attended to, its positions and its labels are those of the clip without padding.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from transformers.video_utils import VideoMetadata
 from vtg.errors import SampleError
 from vtg.models.families import family_of
 from vtg.models.families.family import FrameOptions
+from vtg.models.families.token_cost import TokenCost
 from vtg.video.clip import Clip
 
 IGNORE_INDEX = -100
@@ -52,6 +54,11 @@ def patch_factor(processor: ProcessorMixin) -> int:
 def frame_options(processor: ProcessorMixin) -> FrameOptions:
     """How frames are made for this processor's model: keywords of `load_clip`, and of what plans clips."""
     return family_of(processor).frame_options(processor.video_processor)  # type: ignore[attr-defined]
+
+
+def token_cost(processor: ProcessorMixin) -> TokenCost:
+    """What clips cost this processor's model in tokens."""
+    return replace(family_of(processor).token_cost, **frame_options(processor))
 
 
 def encode(

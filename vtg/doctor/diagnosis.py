@@ -14,7 +14,7 @@ from vtg.config.programs import DoctorConfig
 from vtg.config.rules import check_token_budget
 from vtg.config.task_settings import TaskConfig
 from vtg.config.video_settings import VideoConfig
-from vtg.data.encoding import patch_factor
+from vtg.data.encoding import patch_factor, token_cost
 from vtg.doctor.audit import Report, audit_file
 from vtg.doctor.ceiling import Scores, ceilings
 from vtg.doctor.times_read import ClipReading, read_clip
@@ -25,6 +25,7 @@ from vtg.memory.workload import ClipSize, Workload
 from vtg.models.checkpoint import Settings, read_settings, resolve_checkpoint
 from vtg.models.checkpoint_settings import differences
 from vtg.models.families import family_of
+from vtg.models.families.token_cost import TokenCost
 from vtg.models.loading import load_processor, tokens_per_second
 from vtg.progress_bar import ProgressBar, counted
 from vtg.tasks.span_task import SpanTask
@@ -118,7 +119,7 @@ def diagnose(config: DoctorConfig) -> Diagnosis:
     facts = {"path": config.model.path, "family": family_of(processor).name, "patch_factor": patch_factor(processor)}
     diagnosis = Diagnosis(model=facts, rows={name: len(rows) for name, rows in splits.items()})
     # Findings are printed in this order: first those of settings and rows, then what opening the clips shows.
-    diagnosis.findings += [*_settings_findings(config, patch_factor(processor)), *_row_findings(files, config.data)]
+    diagnosis.findings += [*_settings_findings(config, token_cost(processor)), *_row_findings(files, config.data)]
     diagnosis.findings += _shared_findings(splits, files, config.data)
     chosen = _spread_clips(samples, limit=config.probed_clips)
     diagnosis.distinct_clips = len({sample.window(sample.video) for sample in samples})
@@ -148,7 +149,7 @@ def diagnose(config: DoctorConfig) -> Diagnosis:
         *_overlong_span_findings(samples, diagnosis.opened),
     ]
     if diagnosis.opened and is_known(model):
-        diagnosis.memory = _memory(model, config, diagnosis.opened.values())
+        diagnosis.memory = _memory(model, config, token_cost(processor), diagnosis.opened.values())
         diagnosis.findings += _memory_findings(diagnosis.memory, on_gpu=config.device == "gpu")
     return diagnosis
 
@@ -182,21 +183,22 @@ def _frame_times_of_samples(samples: Sequence[Sample], opened: dict[int, ClipRea
     return {at: by_clip[key] for at, key in keys.items() if key in by_clip}
 
 
-def _memory(model: Any, config: DoctorConfig, readings: Iterable[ClipReading]) -> MemoryEstimate:
+def _memory(model: Any, config: DoctorConfig, cost: TokenCost, readings: Iterable[ClipReading]) -> MemoryEstimate:
     """The estimate for the fullest batch of clips such as those opened."""
     clips = [ClipSize(clip.tokens, clip.vision_tokens, clip.end_s - clip.start_s) for clip in readings]
-    workload = Workload(config)
+    workload = Workload(config, cost)
     setup = workload.training_setup(gpu=config.device == "gpu", ranks=config.gpus)
     counts = count(model, config.parts, config.lora, quantization=config.model.quantization)
     return workload.estimate(counts, clips, setup)
 
 
-def _settings_findings(config: DoctorConfig, factor: int) -> Iterable[DiagnosisFinding]:
+def _settings_findings(config: DoctorConfig, cost: TokenCost) -> Iterable[DiagnosisFinding]:
+    factor = cost.factor
     if factor != config.model.patch_factor:
         text = f"model.patch_factor = {config.model.patch_factor}, but {config.model.path} has {factor}"
         yield DiagnosisFinding("error", "model", f"{text}; set model.patch_factor={factor}")
     try:
-        check_token_budget(config.video, config.model)
+        check_token_budget(config.video, config.model, cost)
     except ConfigError as error:
         yield DiagnosisFinding("error", "tokens", f"training refuses these settings: {error}")
     saved = read_settings(resolve_checkpoint(config.model.path))

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import torch
 
-from vtg.config.derived import checkpoints_activations, is_packed, longest_clip_tokens
+from vtg.config.derived import checkpoints_activations, is_packed, longest_clip_tokens, token_cost_of
 from vtg.config.schema import RLConfig, SFTConfig
 from vtg.memory.estimate import MemoryEstimate, estimate
 from vtg.memory.parameters import ParameterCounts
 from vtg.memory.training_load import Batch, TrainingSetup
+from vtg.models.families.token_cost import TokenCost
 from vtg.models.loading import choose_attention
 
 # Many short clips may take more than one long clip (masks, logits), so where only the longest is known, clips of half,
@@ -34,17 +35,28 @@ class ClipSize:
 
 @dataclass(frozen=True)
 class Workload:
-    """What a training with these settings computes at once, as far as memory depends on it."""
+    """What a training with these settings computes at once, as far as memory depends on it.
+
+    `cost`: of clips in tokens; None: as the settings tell it.
+    """
 
     config: SFTConfig
+    cost: TokenCost | None = None
 
     def longest_clips(self) -> list[ClipSize]:
         """The largest conversation that these settings allow, and smaller ones, of which a batch holds more."""
-        video, model = self.config.video, self.config.model
-        tokens = longest_clip_tokens(video, model)
-        vision = min(video.total_pixels, video.max_frames * video.max_pixels) // (2 * model.patch_factor**2)
+        video = self.config.video
+        tokens, vision = self._longest_tokens, self._token_cost.longest_vision(video)
         seconds = video.max_frames / (video.fps or 30.0)
         return [ClipSize(tokens >> by, vision >> by, seconds / 2**by) for by in range(HALVINGS)]
+
+    @property
+    def _token_cost(self) -> TokenCost:
+        return self.cost or token_cost_of(self.config.model)
+
+    @property
+    def _longest_tokens(self) -> int:
+        return longest_clip_tokens(self.config.video, self._token_cost)
 
     def training_setup(self, *, gpu: bool, ranks: int) -> TrainingSetup:
         """Precision, sharding and offload of a training with these settings, on `ranks` devices."""
@@ -94,7 +106,7 @@ class Workload:
         return max(estimates, key=lambda memory: (memory.training_bytes, memory.generation_bytes))
 
     def _sft_batch(self, clip: ClipSize) -> Batch:
-        count = self._fitting(clip, clip.tokens, budget=longest_clip_tokens(self.config.video, self.config.model))
+        count = self._fitting(clip, clip.tokens, budget=self._longest_tokens)
         if is_packed(self.config.batching):
             masked = self.config.model.attention != "flash_attention_2"
             tokens, vision = count * clip.tokens, count * clip.vision_tokens
@@ -110,7 +122,7 @@ class Workload:
         new = int(config.rl.get("max_completion_length", COMPLETION_TOKENS))
         shared = config.rollout.share_prompt and config.model.attention in ("auto", "sdpa")
         each = (1 if shared else group) * clip.tokens + group * new
-        budget = longest_clip_tokens(config.video, config.model) + group * new
+        budget = self._longest_tokens + group * new
         count = self._fitting(clip, each, budget=budget)
         return Batch(
             rows=count,

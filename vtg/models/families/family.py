@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from vtg.models.families.token_cost import TokenCost
+
 if TYPE_CHECKING:  # `--help` and checks of settings come past here, and take no time for what they do not need
     import numpy as np
 
@@ -86,6 +88,7 @@ class ModelFamily:
         empty_thought: what stands between that start and the answer, in the last turn and not in those before; it
             carries no loss, as a model that answers is given it.
         vision_tokens: special tokens that stand for pixels, which a model must not write.
+        token_cost: of its published models; `vtg.data.encoding.token_cost` reads what a processor says.
         tower, projector, language: module names, dotted where needed. What lies in the projector is not of the tower.
         experts, routers: module names of a mixture's, which lie in the language model; dense models have none.
         gated_tower: whether the tower's MLPs have a gate, a second matrix into their middle.
@@ -116,6 +119,7 @@ class ModelFamily:
     assistant_start: str
     turn_end: str
     vision_tokens: tuple[str, ...]
+    token_cost: TokenCost
     tower: tuple[str, ...]
     projector: tuple[str, ...]
     language: tuple[str, ...]

@@ -11,6 +11,7 @@ from typing import Any
 
 from vtg.models.families.family import FrameOptions, ModelFamily, PixelLimits, TimeStamps
 from vtg.models.families.qwen_tokens import ASSISTANT_START, TURN_END
+from vtg.models.families.token_cost import TokenCost
 
 
 def _frame_options(video_processor: Any) -> FrameOptions:
@@ -36,6 +37,8 @@ MOLMO2 = ModelFamily(
         *("<|video|>", "<|image|>", "<im_patch>", "<im_start>", "<im_end>", "<im_col>", "<low_res_im_start>"),
         *("<im_low>", "<frame_start>", "<frame_end>"),
     ),
+    # `12345.6 <frame_start>` and `<frame_end> `: digits and blanks are tokens of their own.
+    token_cost=TokenCost(factor=42, temporal_patch=1, side=378, stamp_tokens=11),
     tower=("vision_tower",),
     projector=("multi_modal_projector",),
     language=("language_model", "lm_head"),

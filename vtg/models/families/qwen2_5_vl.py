@@ -4,6 +4,7 @@ from typing import Any
 
 from vtg.models.families.family import ModelFamily, PixelLimits
 from vtg.models.families.qwen_tokens import ASSISTANT_START, TURN_END, VISION_TOKENS
+from vtg.models.families.token_cost import TokenCost
 
 
 def _limits(clip: PixelLimits) -> dict[str, Any]:
@@ -23,6 +24,7 @@ QWEN2_5_VL = ModelFamily(
     assistant_start=ASSISTANT_START,
     turn_end=TURN_END,
     vision_tokens=VISION_TOKENS,
+    token_cost=TokenCost(factor=28, temporal_patch=2, side=None, stamp_tokens=0),
     tower=("visual",),
     projector=("visual.merger",),
     language=("language_model", "lm_head"),

@@ -20,6 +20,7 @@ QWEN3_5 = ModelFamily(
     empty_thought="<think>\n\n</think>\n\n",
     turn_end=TURN_END,
     vision_tokens=VISION_TOKENS,
+    token_cost=QWEN3_VL.token_cost,
     tower=("visual",),
     projector=("visual.merger",),
     language=("language_model", "lm_head"),

@@ -7,6 +7,7 @@ from typing import Any
 
 from vtg.models.families.family import ModelFamily, PixelLimits, TimeStamps
 from vtg.models.families.qwen_tokens import ASSISTANT_START, TURN_END, VISION_TOKENS
+from vtg.models.families.token_cost import TokenCost
 
 
 def _limits(clip: PixelLimits) -> dict[str, Any]:
@@ -26,6 +27,8 @@ QWEN3_VL = ModelFamily(
     assistant_start=ASSISTANT_START,
     turn_end=TURN_END,
     vision_tokens=VISION_TOKENS,
+    # `<12345.6 seconds>`: 10 tokens, start and end of vision: 2.
+    token_cost=TokenCost(factor=32, temporal_patch=2, side=None, stamp_tokens=12),
     tower=("visual",),
     projector=("visual.merger", "visual.deepstack_merger_list"),
     language=("language_model", "lm_head"),

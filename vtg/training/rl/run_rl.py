@@ -14,6 +14,7 @@ from vtg.config.argument_values import number_of
 from vtg.config.derived import longest_clip_tokens, shares_prompts
 from vtg.config.rl_settings import CurriculumConfig
 from vtg.config.schema import RLConfig
+from vtg.data.encoding import token_cost
 from vtg.data.grounding_dataset import GroundingDataset
 from vtg.errors import ConfigError
 from vtg.logs import start_logging
@@ -65,7 +66,7 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
     costs = prompt_costs(
         prompts, arguments, batching=config.batching, data=config.data, video=config.video, shares=shares
     )
-    longest = longest_clip_tokens(config.video, config.model)
+    longest = longest_clip_tokens(config.video, token_cost(run.processor))
     size = PromptBatches.of(arguments, config.batching, longest=longest)
     if config.batching.oversize == "skip":
         prompts.leave_out(costs > size.budget, run.report, budget=size.budget)

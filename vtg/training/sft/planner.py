@@ -22,9 +22,9 @@ from vtg.batching import (
 from vtg.batching.cost import SampleCosts
 from vtg.config.data_settings import BatchingConfig
 from vtg.config.derived import is_packed, longest_clip_tokens
-from vtg.config.model_settings import ModelConfig
 from vtg.config.video_settings import VideoConfig
 from vtg.errors import ConfigError
+from vtg.models.families.token_cost import TokenCost
 from vtg.training.sft.epoch_position import BatchSize, Position
 from vtg.training.sft.planning_units import Units, samples_by_clip, single_samples
 
@@ -188,12 +188,12 @@ def make_planner(
     )
 
 
-def batch_budget(batching: BatchingConfig, video: VideoConfig, model: ModelConfig) -> float:
+def batch_budget(batching: BatchingConfig, video: VideoConfig, cost: TokenCost) -> float:
     """What a batch may cost, in seconds or tokens; without a number in the settings, the tokens of the longest clip."""
     if batching.by == "duration":
         return batching.target_batch_duration
     # The longest clip has to fit, or the first run with default settings would end in an error about one sample.
-    return float(batching.target_batch_tokens or longest_clip_tokens(video, model))
+    return float(batching.target_batch_tokens or longest_clip_tokens(video, cost))
 
 
 def over_budget(

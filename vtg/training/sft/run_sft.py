@@ -6,6 +6,7 @@ from peft import PeftModel
 from transformers import set_seed
 
 from vtg.config.schema import SFTConfig
+from vtg.data.encoding import token_cost
 from vtg.data.training_collator import TrainingCollator
 from vtg.logs import start_logging
 from vtg.models.checkpoint import Settings, read_settings, resolve_checkpoint
@@ -39,7 +40,7 @@ def train(config: SFTConfig) -> None:
         arguments,
         batching=config.batching,
         data=config.data,
-        budget=batch_budget(config.batching, config.video, config.model),
+        budget=batch_budget(config.batching, config.video, token_cost(run.processor)),
         video=config.video,
         report=run.report,
     )
