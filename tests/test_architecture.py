@@ -162,7 +162,7 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.training.checkpoint_saving", "vtg.training.guard", "vtg.training.trainer_parts", "vtg.training.stopping",
         "vtg.training.zero",
     ),
-    "vtg.training.model_check": ("vtg.errors", "vtg.config", "vtg.memory", "vtg.models"),
+    "vtg.training.model_check": ("vtg.errors", "vtg.config", "vtg.memory", "vtg.tasks", "vtg.models"),
     "vtg.training.hf_arguments": ("vtg.errors", "vtg.config", "vtg.training.zero"),
     "vtg.training.row_identity": (
         "vtg.errors", "vtg.storage", "vtg.config", "vtg.annotations.sample", "vtg.annotations.sample_table",

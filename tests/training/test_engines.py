@@ -239,7 +239,14 @@ def test_clips_are_kept_where_they_are_asked_for(trainer):
 
 def check(config: RLConfig) -> None:
     arguments, path = grpo_arguments(config), config.model.path
-    engines.check(config.rollout.engine, arguments, given=config.rl, pads=config.video.pad, model_path=path)
+    engines.check(
+        config.rollout.engine,
+        arguments,
+        given=config.rl,
+        pads=config.video.pad,
+        answer=config.task.answer,
+        model_path=path,
+    )
 
 
 @pytest.mark.parametrize(
@@ -303,7 +310,7 @@ def test_vllm_is_refused_for_a_family_that_it_does_not_read_as_training_does(nam
         )
 
     def before_weights_load() -> None:
-        engines.check("vllm", nothing, given=(), pads=False, model_path=str(folder))
+        engines.check("vllm", nothing, given=(), pads=False, answer="seconds", model_path=str(folder))
 
     for refuse in (engine, before_weights_load):
         with pytest.raises(ConfigError) as error:

@@ -79,12 +79,16 @@ class PartsConfig:
     )
     experts_lr: float | None = setting(None, "learning rate of the experts; null: trainer.learning_rate; 0: frozen")
     router_lr: float | None = setting(None, "learning rate of the routers; null: trainer.learning_rate; 0: frozen")
+    time_tokens_lr: float | None = setting(
+        None, "learning rate of the temporal tokens that are added beside LoRA; null: trainer.learning_rate; 0: frozen"
+    )
     vision_weight_decay: float | None = setting(None, "null: trainer.weight_decay")
     projector_weight_decay: float | None = setting(None, "null: trainer.weight_decay")
     embedding_weight_decay: float | None = setting(None, "null: trainer.weight_decay")
     head_weight_decay: float | None = setting(None, "null: trainer.weight_decay")
     experts_weight_decay: float | None = setting(None, "null: trainer.weight_decay")
     router_weight_decay: float | None = setting(None, "null: trainer.weight_decay")
+    time_tokens_weight_decay: float | None = setting(None, "null: trainer.weight_decay")
 
 
 @dataclass

@@ -17,7 +17,7 @@ class TaskConfig:
             "seconds": "12.3 to 45.6 seconds",
             "relative": "fractions of the clip",
             "bins": "numbers of its num_bins equal parts",
-            "tokens": "such numbers as the text <12>, of tokens that are there",
+            "tokens": "such numbers as tokens <12> of their own, added to the vocabulary",
         },
     )
     moments: str = setting(
@@ -30,6 +30,16 @@ class TaskConfig:
     )
     decimals: int = setting(1, "of seconds, or of percentages where the answer is relative")
     num_bins: int = setting(100, "equal parts of the clip, where the answer is bins or tokens")
+    token_init: str = setting(
+        "sinusoidal",
+        "what the vectors of new tokens begin as, where the answer is tokens",
+        choices={
+            "sinusoidal": "a position code, so that near times are close",
+            "mean": "all the mean of the known ones",
+            "random": "drawn around that mean",
+            "numbers": "the mean of the digits' own",
+        },
+    )
     selection: str = setting(
         "fixed",
         "of the prompt's wording",

@@ -58,12 +58,14 @@ def _look_at_memory(config: DoctorConfig) -> None:
     from vtg.memory.parameters import count, empty_model
     from vtg.memory.proposals import propose
     from vtg.memory.workload import Workload
+    from vtg.tasks.span_task import SpanTask
 
     start_logging(logging.WARNING)  # counting parameters logs what would be trained, which the report says itself
     on_gpu, workload = config.device == "gpu", Workload(config)
     model = empty_model(config.model.path, workload.weights_dtype(gpu=on_gpu))
     setup = workload.training_setup(gpu=on_gpu, ranks=config.gpus)
-    counts = count(model, config.parts, config.lora, quantization=config.model.quantization)
+    added = len(SpanTask(config.task).tokens())
+    counts = count(model, config.parts, config.lora, quantization=config.model.quantization, time_tokens=added)
     memory = workload.estimate(counts, workload.longest_clips(), setup)
     proposals = propose(config.gpu_gb, gpus=config.gpus)
     if config.json:

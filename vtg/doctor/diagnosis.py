@@ -29,6 +29,7 @@ from vtg.models.families.token_cost import TokenCost
 from vtg.models.loading import load_processor, tokens_per_second
 from vtg.progress_bar import ProgressBar, counted
 from vtg.tasks.span_task import SpanTask
+from vtg.tasks.time_vocabulary import add_time_tokens
 from vtg.video.video_window import VideoWindow
 
 # A ceiling below this is worth a warning: a perfect model would lose ten points to the settings alone.
@@ -108,6 +109,7 @@ def diagnose(config: DoctorConfig) -> Diagnosis:
     """
     task = SpanTask(config.task)
     processor = load_processor(config.model.path)
+    add_time_tokens(processor.tokenizer, config.task, path=config.model.path)  # type: ignore[attr-defined]
     model = empty_model(config.model.path, Workload(config).weights_dtype(gpu=config.device == "gpu"))
     per_second = tokens_per_second(model)
     files = _files(config.data)
@@ -188,7 +190,8 @@ def _memory(model: Any, config: DoctorConfig, cost: TokenCost, readings: Iterabl
     clips = [ClipSize(clip.tokens, clip.vision_tokens, clip.end_s - clip.start_s) for clip in readings]
     workload = Workload(config, cost)
     setup = workload.training_setup(gpu=config.device == "gpu", ranks=config.gpus)
-    counts = count(model, config.parts, config.lora, quantization=config.model.quantization)
+    added = len(SpanTask(config.task).tokens())
+    counts = count(model, config.parts, config.lora, quantization=config.model.quantization, time_tokens=added)
     return workload.estimate(counts, clips, setup)
 
 

@@ -16,6 +16,7 @@ from vtg.models.hub import find_model
 from vtg.models.loading import Model
 from vtg.models.part_table import grouped_parameters
 from vtg.models.quantization import quantized_bytes
+from vtg.models.time_tokens import add_rows
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,18 @@ def is_known(model: PreTrainedModel) -> bool:
 
 
 def count(
-    model: PreTrainedModel, parts: PartsConfig, lora: LoraConfig, *, quantization: str = "none"
+    model: PreTrainedModel,
+    parts: PartsConfig,
+    lora: LoraConfig,
+    *,
+    quantization: str = "none",
+    time_tokens: int = 0,
 ) -> ParameterCounts:
     """Counts the parameters of `model`, to which it adds adapters as training would.
 
     Args:
         model: not quantized; its bytes are counted as `quantization` (`model.quantization`) makes them.
+        time_tokens: how many temporal tokens training adds to it.
 
     Raises:
         ConfigError: if nothing would be trained, or for a family whose layers the estimate does not know.
@@ -78,10 +85,11 @@ def count(
             "its vision tower and projector keep other activations than Qwen-VL's do; measure it in a run of a few "
             "steps (trainer.max_steps=3)"
         )
+    added = add_rows(model, time_tokens)
     shape, dtype = Shape.of(model.config), model.dtype
     part_of = family_of(model.config).part_of
     packed = quantized_bytes(quantization, model)
-    built: Model = prepare_training(model, parts, lora)
+    built: Model = prepare_training(model, parts, lora, time_tokens=added)
     named = list(built.named_parameters())
     trained = [(name, parameter) for name, parameter in named if parameter.requires_grad]
     return ParameterCounts(

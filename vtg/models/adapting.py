@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -17,6 +17,7 @@ from vtg.errors import ConfigError
 from vtg.models.families import family_of
 from vtg.models.loading import Model
 from vtg.models.part_table import GROUPS, grouped_parameters, rates, weight_decays
+from vtg.models.time_tokens import vectors
 
 log = logging.getLogger(__name__)
 
@@ -30,17 +31,22 @@ HOW_TO_TRAIN = {
     "router": "set parts.router=full",
     "embedding": "set parts.embedding=full",
     "head": "set parts.head=full where it is not tied to the embeddings",
+    "time_tokens": "they are with task=tokens and LoRA; trained in full, they learn as parts.embedding and head do",
 }
 
 
-def prepare_training(model: Model, parts: PartsConfig, lora: LoraConfig) -> Model:
+def prepare_training(model: Model, parts: PartsConfig, lora: LoraConfig, *, time_tokens: Sequence[int] = ()) -> Model:
     """Sets what is trained: new LoRA adapters, whole parts, or both.
 
     An adapter that was loaded with the model is trained further as it is, except in groups whose rate is 0.
 
+    Args:
+        time_tokens: ids of the temporal tokens, whose rows in embeddings and head are trained whatever else is.
+
     Raises:
-        ConfigError: if nothing would be trained, or nothing of a group that is chosen or has a rate or weight decay of
-            its own; for parts that the model has not, and layers of LoRA that it has not or that are not to have it.
+        ConfigError: if nothing would be trained, or the rows of temporal tokens would not be, or nothing of a group
+            that is chosen or has a rate or weight decay of its own; for parts that the model has not, and layers of
+            LoRA that it has not or that are not to have it.
     """
     _check_mixture(model, parts)
     if isinstance(model, PeftModel):
@@ -51,19 +57,22 @@ def prepare_training(model: Model, parts: PartsConfig, lora: LoraConfig) -> Mode
     else:
         _check_head(model, parts, lora)
         if lora.enabled:
-            model = _with_adapters(model, parts, lora)
+            model = _with_adapters(model, parts, lora, time_tokens)
         else:
             how, outside = methods(parts, lora), _outside_last_blocks(model, parts)
             for group, name, parameter in grouped_parameters(model):
                 in_full = how[group] == "full" and name.rpartition(".")[0] not in outside
                 parameter.requires_grad_(in_full and parameter.is_floating_point())
+            _check_time_tokens(model, time_tokens)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError(NOTHING)
     _check_groups(model, parts)
     return model
 
 
-def _with_adapters(model: PreTrainedModel, parts: PartsConfig, lora: LoraConfig) -> PeftModel:
+def _with_adapters(
+    model: PreTrainedModel, parts: PartsConfig, lora: LoraConfig, time_tokens: Sequence[int]
+) -> PeftModel:
     """The model with new adapters in the parts with LoRA, and copies that are trained of the layers trained in full."""
     how, outside = methods(parts, lora), _outside_last_blocks(model, parts)
     groups = {name: group for group, name, _ in grouped_parameters(model)}
@@ -86,12 +95,36 @@ def _with_adapters(model: PreTrainedModel, parts: PartsConfig, lora: LoraConfig)
         target_parameters=experts or None,
         # Saved with the adapter. PEFT keeps the layers as they were too, which the reference and the base model need.
         modules_to_save=whole or None,
+        trainable_token_indices=_token_rows(model, whole, time_tokens) or None,
         use_rslora=lora.use_rslora,
         use_dora=lora.use_dora,
         ensure_weight_tying=embeds and _is_tied(model),
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, peft_config)  # type: ignore[arg-type,return-value]
+
+
+def _token_rows(model: PreTrainedModel, whole: list[str], time_tokens: Sequence[int]) -> dict[str, list[int]]:
+    """Name of a layer → the rows of it that are trained; none of those that are `whole`."""
+    if not time_tokens:
+        return {}
+    layers: list[Any] = [model.get_input_embeddings()]
+    if not _is_tied(model):  # PEFT ties the rows of a tied head by itself
+        layers.append(model.get_output_embeddings())
+    names = [name for name, module in model.named_modules() if any(module is layer for layer in layers)]
+    return {name: list(time_tokens) for name in names if name not in whole}
+
+
+def _check_time_tokens(model: PreTrainedModel, time_tokens: Sequence[int]) -> None:
+    """Raises ConfigError where the rows of temporal tokens are not trained, without LoRA."""
+    if not time_tokens:
+        return
+    for part, weight in zip(("embedding", "head"), vectors(model), strict=False):
+        if not weight.requires_grad:
+            raise ConfigError(
+                f"task.answer = 'tokens': parts.{part} is frozen, so that the {len(time_tokens)} temporal tokens would "
+                f"never be learned; set parts.{part}=full, or train with LoRA (lora=default), which trains their rows"
+            )
 
 
 def _own(module: nn.Module) -> list[str]:

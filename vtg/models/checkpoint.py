@@ -29,7 +29,7 @@ ADAPTER_FILE = "adapter_config.json"
 """Of an adapter of PEFT, which alone has it."""
 
 # Of vtg.json; see above for when it is raised.
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,12 @@ def read_settings(folder: str | os.PathLike[str]) -> Settings | None:
         video = {key: value for key, value in values["video"].items() if key not in VIDEO_MEANS}
         # Up to format 1 they said what was trained, which whoever loads the weights need not know.
         model = {key: value for key, value in values["model"].items() if not key.startswith("freeze_")}
+        # Up to format 2 it wrote them in tokens that were there: such a model answers otherwise than it is read now.
+        if values["task"]["answer"] == "tokens" and values.get("format", 0) < 3:
+            raise ConfigError(
+                f"{path}: the checkpoint writes times as the text <12>, which task=tokens did before its tokens were "
+                "added to the vocabulary; train again with task=tokens or task=bins"
+            )
         if values["task"].get("selection") == "first":  # as `fixed` was also called
             values["task"]["selection"] = "fixed"
         return Settings(ModelConfig(**model), VideoConfig(**video), TaskConfig(**values["task"]))

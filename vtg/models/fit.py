@@ -1,5 +1,6 @@
 """Whether what lies in a checkpoint folder belongs together, by headers and configs alone: before weights load."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,20 +9,27 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForImageTextToText, ProcessorMixin
 
 from vtg.errors import ConfigError
+from vtg.models.checkpoint import ADAPTER_FILE
+from vtg.models.part_table import TIME_TOKENS
 
 # What PEFT writes before a base model's names, and after the name of a layer that it adapts.
 PREFIX, SIDES = "base_model.model.", (".lora_A.weight", ".lora_B.weight")
 
+# How the names of whole embeddings and heads end that are trained beside LoRA.
+TABLES = (".embed_tokens.weight", ".lm_head.weight")
 
-def check_tokens(path: str, processor: ProcessorMixin, config: Any) -> None:
+
+def check_tokens(path: str, processor: ProcessorMixin, config: Any, *, rows: int = 0) -> None:
     """Raises ConfigError where a tokenizer has tokens beyond the model's embeddings.
 
     Args:
         path: as the user named the checkpoint.
         config: of the whole model, the base of an adapter.
+        rows: that the embeddings will be grown to.
     """
     text = config.text_config
-    rows = text.vocab_size + getattr(text, "additional_vocab_size", 0)  # Molmo2 keeps its own tokens in a second table
+    # Molmo2 keeps its own tokens in a second table
+    rows = max(rows, text.vocab_size + getattr(text, "additional_vocab_size", 0))
     tokenizer: Any = processor.tokenizer  # type: ignore[attr-defined]
     token, number = max(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
     if number >= rows:
@@ -29,6 +37,29 @@ def check_tokens(path: str, processor: ProcessorMixin, config: Any) -> None:
             f"model {path!r}: its tokenizer has the token {token!r} (id {number}), but the model has {rows} "
             "embeddings; give the tokenizer of the model, or resize the model's embeddings to it and train them"
         )
+
+
+def adapter_tokens(adapter: str) -> list[int]:
+    """The ids of the tokens whose rows an adapter holds, whether those alone or with all others; empty without."""
+    config = json.loads((Path(adapter) / ADAPTER_FILE).read_text(encoding="utf-8"))
+    chosen = config.get("trainable_token_indices") or {}
+    layers = list(chosen.values()) if isinstance(chosen, dict) else [chosen]  # PEFT takes one list too
+    ids = {number for layer in layers for number in layer}
+    file = Path(adapter) / "adapter_model.safetensors"
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            shapes = {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError):
+        return sorted(ids)  # loading says which file is broken
+    for name, shape in shapes.items():
+        if TIME_TOKENS in name and shape[0] not in map(len, layers):
+            raise ConfigError(
+                f"{adapter}: {file.name} has {shape[0]} rows of temporal tokens, {ADAPTER_FILE} names others; copy "
+                "both from the checkpoint again"
+            )
+        if name.endswith(TABLES):
+            ids |= set(range(shape[0]))
+    return sorted(ids)
 
 
 def check_adapter_shapes(adapter: str, config: Any, *, base: str) -> None:

@@ -1,8 +1,9 @@
 """Loading a Qwen-VL model and its processor."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,19 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 
 from vtg.config.model_settings import ModelConfig
 from vtg.config.part_rules import check_bitsandbytes
+from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import patch_factor
 from vtg.errors import ConfigError, RunError
 from vtg.models.chat_template import check_chat_template
 from vtg.models.checkpoint import check_model_type, is_adapter, resolve_base, resolve_checkpoint
 from vtg.models.families import family_of
 from vtg.models.families.family import ModelFamily
-from vtg.models.fit import check_adapter_shapes, check_tokens
+from vtg.models.fit import adapter_tokens, check_adapter_shapes, check_tokens
 from vtg.models.patch_embed import project_patches_by_matmul
 from vtg.models.quantization import quantization_config
 from vtg.models.recurrence import part_sequences
+from vtg.models.time_tokens import digit_ids, initialise, make_room
+from vtg.tasks.time_vocabulary import add_time_tokens, time_vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -44,17 +48,22 @@ def load_model(
     config: ModelConfig,
     processor: ProcessorMixin | None = None,
     *,
+    task: TaskConfig | None = None,
+    seed: int = 0,
     device: str | None = None,
     dequantize: bool = False,
 ) -> tuple[Model, ProcessorMixin]:
     """The model and the processor of `config.path`: a plain model, or an adapter on its base model.
 
     `processor`: the result of `load_processor`, where it was loaded before. `device`: as `choose_device` takes it.
+    `task`: temporal tokens of its answer form that the checkpoint has not are added to the processor's tokenizer and to
+    the model, and begin as `task.token_init` says; what is random of it comes from `seed`.
     `dequantize`: the rounded weights of `model.quantization` in full width, so that an adapter can be merged into them.
 
     Raises:
         ConfigError: for a model of another family or patch factor than the config says, an attention whose package is
-            not installed, tokens that the model has no embeddings for, or an adapter of a model of other sizes.
+            not installed, tokens that the model has no embeddings for, another number of temporal tokens, or an adapter
+            of a model of other sizes.
         ValueError: for a path that holds no model.
         RunError: for an adapter of which a part matches nothing in its base model, and for truncated weight files.
     """
@@ -73,7 +82,8 @@ def load_model(
         )
     with whole_files(path=config.path, folder=base):
         read = AutoConfig.from_pretrained(base, trust_remote_code=False)
-    check_tokens(config.path, processor, read)
+    tokens = _new_tokens(config.path, processor, task, adapter)
+    check_tokens(config.path, processor, read, rows=1 + max(tokens.ids, default=-1))
     # ZeRO-3 would share out the empty model that this compares with.
     if adapter and not is_deepspeed_zero3_enabled():
         check_adapter_shapes(adapter, read, base=base)
@@ -100,6 +110,8 @@ def load_model(
                 "them: checkpoints under ZeRO-3 would get wrong names; pip install -e . -c env/constraints.txt"
             )
         model._weight_conversions = []  # type: ignore[assignment]
+    if tokens.ids:
+        _add_tokens(model, processor, tokens, init=task.token_init if task else "mean", seed=seed)
     project_patches_by_matmul(model)
     part_sequences(model)
     if quantized and dequantize:
@@ -114,6 +126,41 @@ def load_model(
     kind = f"{config.quantization}, " * bool(quantized) + str(dtype).removeprefix("torch.")
     log.info("%s: %s on %s, attention %s", config.path, kind, target, attention)
     return model, processor
+
+
+@dataclass(frozen=True)
+class NewTokens:
+    """Tokens that a model needs rows for; `are_times`: temporal ones that no checkpoint has trained yet."""
+
+    ids: Sequence[int] = ()
+    are_times: bool = False
+
+
+def _new_tokens(path: str, processor: ProcessorMixin, task: TaskConfig | None, adapter: str | None) -> NewTokens:
+    """What is added to the tokenizer for `task`, else what the adapter was trained with.
+
+    Raises:
+        ConfigError: for an adapter without temporal tokens or with another number of them.
+    """
+    tokenizer: Any = processor.tokenizer  # type: ignore[attr-defined]
+    if task is not None and add_time_tokens(tokenizer, task, path=path):
+        if adapter:
+            raise ConfigError(
+                f"task.answer = 'tokens': {path} is an adapter without temporal tokens, and none can be added to it; "
+                f"merge it (python -m vtg.export {path} -o merged) and set model.path=merged, or train its base model"
+            )
+        times = time_vocabulary(tokenizer, task)
+        assert times is not None
+        return NewTokens(times.ids, are_times=True)
+    return NewTokens(adapter_tokens(adapter)) if adapter else NewTokens()
+
+
+def _add_tokens(model: PreTrainedModel, processor: ProcessorMixin, tokens: NewTokens, *, init: str, seed: int) -> None:
+    """Rows for `tokens`; those that an adapter brings stand in for those of the model, whatever they are."""
+    sizes = make_room(model, 1 + max(tokens.ids))
+    if tokens.are_times:
+        digits = digit_ids(processor.tokenizer, len(tokens.ids))  # type: ignore[attr-defined]
+        initialise(model, tokens.ids, sizes=sizes, init=init, seed=seed, digits=digits)
 
 
 def load_processor(path: str) -> ProcessorMixin:

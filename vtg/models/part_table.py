@@ -12,9 +12,12 @@ from vtg.console import aligned
 from vtg.models.families import family_of
 from vtg.models.quantization import size_of
 
-GROUPS = ("vision", "projector", "language", "experts", "router", "embedding", "head")
+GROUPS = ("vision", "projector", "language", "experts", "router", "embedding", "head", "time_tokens")
 """Groups of parameters with a learning rate of their own; those after `language` lie in the language model, and a model
-has those rows of the table of which it has parameters."""
+has those rows of the table of which it has parameters. `time_tokens`: the rows of temporal tokens that LoRA trains."""
+
+# In the names of the rows that PEFT trains of an embedding or a head (`trainable_token_indices`).
+TIME_TOKENS = "trainable_tokens_delta"
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,9 @@ def grouped_parameters(model: Any) -> Iterator[tuple[str, str, nn.Parameter]]:
     head = {id(parameter) for parameter in output.parameters()} if output is not None else set()
     for name, parameter in model.named_parameters():
         group = family.mixture_part_of(name) or family.part_of(name)
-        if id(parameter) in embedding:
+        if TIME_TOKENS in name:
+            group = "time_tokens"
+        elif id(parameter) in embedding:
             group = "embedding"
         elif id(parameter) in head:
             group = "head"
@@ -53,6 +58,7 @@ def rates(parts: PartsConfig) -> dict[str, float | None]:
         "router": parts.router_lr,
         "embedding": parts.embedding_lr,
         "head": parts.head_lr,
+        "time_tokens": parts.time_tokens_lr,
     }
 
 
@@ -66,6 +72,7 @@ def weight_decays(parts: PartsConfig) -> dict[str, float | None]:
         "router": parts.router_weight_decay,
         "embedding": parts.embedding_weight_decay,
         "head": parts.head_weight_decay,
+        "time_tokens": parts.time_tokens_weight_decay,
     }
 
 
@@ -75,20 +82,26 @@ def rate_of(group: str, parts: PartsConfig, learning_rate: float) -> float:
     return learning_rate if own is None else own
 
 
-def part_rows(model: Any, parts: PartsConfig, learning_rate: float) -> list[PartRow]:
+def part_rows(model: Any, parts: PartsConfig, learning_rate: float, *, time_tokens: int = 0) -> list[PartRow]:
     """What of a model is trained, a row for each group that it has; changes nothing.
 
     Args:
         model: as `prepare_training` returns it, on any device (meta too).
         learning_rate: of groups without one of their own (`trainer.learning_rate`).
+        time_tokens: how many temporal tokens there are; trained in full, their rows are counted apart all the same.
     """
-    counts = {group: [0, 0] for group in GROUPS}
+    counts, of_times = {group: [0, 0] for group in GROUPS}, "time_tokens"
     for group, _, parameter in grouped_parameters(model):
-        size = size_of(parameter)
-        counts[group][0] += size
-        counts[group][1] += size if parameter.requires_grad else 0
+        size, own = size_of(parameter), 0
+        if group in ("embedding", "head") and parameter.requires_grad:
+            own = time_tokens * model.config.get_text_config().hidden_size
+            of_times = group  # their rate is that of the table they lie in
+        for name, part in ((group, size - own), ("time_tokens", own)):
+            counts[name][0] += part
+            counts[name][1] += part if parameter.requires_grad else 0
+    rated = {group: of_times if group == "time_tokens" else group for group in GROUPS}
     return [
-        PartRow(group, total, trained, rate_of(group, parts, learning_rate) if trained else None)
+        PartRow(group, total, trained, rate_of(rated[group], parts, learning_rate) if trained else None)
         for group, (total, trained) in counts.items()
         if total
     ]

@@ -9,7 +9,11 @@ from vtg.errors import ConfigError
 from vtg.memory.parameters import empty_model
 from vtg.models.adapting import prepare_training
 from vtg.models.checkpoint import is_adapter, resolve_checkpoint
+from vtg.models.loading import load_processor
 from vtg.models.part_table import grouped_parameters
+from vtg.models.time_tokens import add_rows
+from vtg.tasks.span_task import SpanTask
+from vtg.tasks.time_vocabulary import add_time_tokens
 
 log = logging.getLogger(__name__)
 
@@ -33,5 +37,8 @@ def check_model(config: SFTConfig) -> None:
             "model.quantization = %s: bitsandbytes leaves experts as they are, %.0f %% of this model's parameters",
             *(config.model.quantization, share),
         )
+    tokens = SpanTask(config.task).tokens()
+    if tokens:  # found here: from the adapter's base, weights would load first
+        add_time_tokens(load_processor(config.model.path).tokenizer, config.task, path=config.model.path)  # type: ignore[attr-defined]
     if not is_adapter(resolve_checkpoint(config.model.path)):
-        prepare_training(model, config.parts, config.lora)
+        prepare_training(model, config.parts, config.lora, time_tokens=add_rows(model, len(tokens)))

@@ -30,6 +30,7 @@ from vtg.ranks import is_main_process
 from vtg.report import write_report
 from vtg.storage.json_files import read_jsonl
 from vtg.tasks.span_task import SpanTask
+from vtg.tasks.time_vocabulary import time_vocabulary
 from vtg.training.checkpoint_saving import BEST_BEFORE, STAGING, explain_write_errors, rename_into_place
 from vtg.training.grounding_trainer import GroundingTrainer
 from vtg.training.hf_arguments import has_validation
@@ -49,6 +50,7 @@ class TrainingRun:
         checkpoint: the checkpoint to resume from, None where the run starts from the base weights.
         changes: settings that differ from those of the run's last start, key → (before, now).
         model, processor: as loaded.
+        time_tokens: ids of the temporal tokens, where the answer form has such.
         validation: the prompts to validate on while training, None without validation.
 
     Raises:
@@ -59,11 +61,6 @@ class TrainingRun:
     def __init__(self, config: SFTConfig) -> None:
         self.config = config
         self.task = SpanTask(config.task)
-        if config.task.answer == "tokens":
-            log.info(
-                "task.answer = tokens: times are written as text such as <12>, in several tokens that the model has; "
-                "none is added to its vocabulary"
-            )
         run_dir = RunDir(config)
         self.path = run_dir.path
         self.checkpoint, self.changes = run_dir.open()
@@ -78,7 +75,9 @@ class TrainingRun:
         ):
             # FlashAttention takes no mask of one's own; sdpa takes any, so a prompt runs once for all its completions.
             config.model.attention = "sdpa"
-        self.model, self.processor = load_model(config.model)
+        self.model, self.processor = load_model(config.model, task=config.task, seed=config.seed)
+        times = time_vocabulary(self.processor.tokenizer, config.task)  # type: ignore[attr-defined]
+        self.time_tokens = times.ids if times else ()
         self._provider = make_provider(config.video, self.processor)
         self._tokens_per_second = tokens_per_second(self.model)
         val = self.splits.val[: config.evaluation.max_val_samples or None]
@@ -155,8 +154,9 @@ class TrainingRun:
     def model_to_train(self, learning_rate: float) -> Model:
         """The model with what is trained of it set, after its table is logged; `learning_rate`: the Trainer's."""
         config = self.config
-        model = prepare_training(self.model, config.parts, config.lora)
-        log.info("what is trained:\n%s", part_table(part_rows(model, config.parts, learning_rate)))
+        model = prepare_training(self.model, config.parts, config.lora, time_tokens=self.time_tokens)
+        rows = part_rows(model, config.parts, learning_rate, time_tokens=len(self.time_tokens))
+        log.info("what is trained:\n%s", part_table(rows))
         return model
 
     def train_and_test(

@@ -97,15 +97,23 @@ ENGINES: dict[str, Callable[[Any], Engine]] = {"transformers": _transformers, "v
 """rollout.engine → the engine of a `VideoGRPOTrainer`, which has all its other parts by then."""
 
 
-def check(engine: str, arguments: GRPOConfig, *, given: Collection[str], pads: bool, model_path: str) -> None:
+def check(
+    engine: str, arguments: GRPOConfig, *, given: Collection[str], pads: bool, answer: str, model_path: str
+) -> None:
     """Raises ConfigError for an engine that cannot be on this machine, with these settings or this family of models;
     loads a processor at most.
 
     Args:
         given: keys of `rl` that are set.
         pads: clips end in padding frames (`video.pad`).
+        answer: the form (`task.answer`).
     """
     if engine == "vllm":
+        if answer == "tokens":
+            raise ConfigError(
+                "rollout.engine = 'vllm': it would load the model of model.path, without the temporal tokens that "
+                "task=tokens adds; set rollout.engine=transformers, or task=bins"
+            )
         # Late: rollouts by transformers need nothing of it.
         from vtg.training.rl.vllm_engine import check_family
 

@@ -23,6 +23,7 @@ from vtg.data.encoding import vision_token_ids
 from vtg.data.grounding_dataset import GroundingDataset
 from vtg.errors import ConfigError
 from vtg.models.routing import Routers
+from vtg.models.time_tokens import copy_rows
 from vtg.training.batch_log import BatchSizes
 from vtg.training.grounding_trainer import GroundingTrainer
 from vtg.training.guard import StepBatch
@@ -102,6 +103,7 @@ class VideoGRPOTrainer(ResumableRollouts):
         placeholder = Dataset.from_dict({"prompt": [""]})
         rewarded: Any = reward_functions(terms, train_dataset.task)
         super().__init__(model=model, args=args, reward_funcs=rewarded, train_dataset=placeholder, **kwargs)
+        copy_rows(self.model, "ref")
         self.policy = Policy(
             self.model,
             self.ref_model,

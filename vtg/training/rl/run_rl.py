@@ -50,7 +50,11 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
     check_model(config)
     arguments = grpo_arguments(config)
     engines.check(
-        *(config.rollout.engine, arguments), given=config.rl, pads=config.video.pad, model_path=config.model.path
+        *(config.rollout.engine, arguments),
+        given=config.rl,
+        pads=config.video.pad,
+        answer=config.task.answer,
+        model_path=config.model.path,
     )
     if config.model.attention not in ("auto", "sdpa") and config.rollout.share_prompt:
         log.warning(
