@@ -195,9 +195,9 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.training.sft": (
         "vtg.ranks", "vtg.errors", "vtg.storage", "vtg.logs", "vtg.config", "vtg.annotations.sample", "vtg.video",
-        "vtg.annotations.sample_table", "vtg.data.encoding", "vtg.data.packing", "vtg.batching.cost", "vtg.batching",
-        "vtg.data", "vtg.models", "vtg.training.batch_log", "vtg.training.guard", "vtg.training.trainer_parts",
-        "vtg.training.grounding_trainer", "vtg.training.model_check",
+        "vtg.annotations.sample_table", "vtg.tasks", "vtg.data.encoding", "vtg.data.packing", "vtg.batching.cost",
+        "vtg.batching", "vtg.data", "vtg.models", "vtg.training.batch_log", "vtg.training.guard",
+        "vtg.training.trainer_parts", "vtg.training.grounding_trainer", "vtg.training.model_check",
         "vtg.training.hf_arguments", "vtg.training.run",
     ),
 }

@@ -7,6 +7,12 @@ from vtg.errors import ConfigError
 
 WRONG = {
     "loss.label_smoothing=1": "loss.label_smoothing = 1.0: must be at least 0 and below 1",
+    "loss.soft_time=2": "loss.soft_time = 2.0: must be a share of the target, from 0 to 1",
+    "loss=soft_time loss.soft_time_sigma_s=0": (
+        "loss.soft_time_sigma_s = 0.0: must be over 0 seconds; loss.soft_time=0 is without"
+    ),
+    "loss.boundary_weight=-1": "loss.boundary_weight = -1.0: must be 0 (off) or more",
+    "loss.expected_time_weight=nan": "loss.expected_time_weight = nan: must be 0 (off) or more",
     "loss.token_weights=sqrt": "loss.token_weights = 'sqrt': must be one of mean, sqrt_length",
     "loss=smoothed trainer.label_smoothing_factor=0.2": (
         "trainer.label_smoothing_factor = 0.2 and loss.label_smoothing = 0.1 are both set, and are the same; remove "

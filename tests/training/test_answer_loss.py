@@ -53,9 +53,10 @@ def test_square_root_weights_are_those_of_every_answer_over_all_micro_batches(de
 
 
 def test_a_stand_in_has_a_loss_of_zero_and_a_gradient_of_zeros(demo_dir, tmp_path):
-    trainer = trainer_of(overrides(demo_dir, tmp_path / "run", "loss=smoothed"))
+    trainer = trainer_of(overrides(demo_dir, tmp_path / "run", "loss=combined"))
     (batch,) = micro_batches(trainer, 1)
     batch["labels"] = torch.full_like(batch["labels"], IGNORE_INDEX)
+    batch["answers"] = []
     loss = trainer.compute_loss(trainer.model, batch)
     assert float(loss.detach()) == 0.0 and not gradient_of(trainer, loss).any()
 
@@ -64,9 +65,9 @@ def collated(trainer: Any, rows: list[int], **batching: bool) -> dict:
     return TrainingCollator(0, BatchingConfig(**batching))([trainer.train_dataset[row] for row in rows])
 
 
-@pytest.mark.parametrize("words", ["loss=smoothed", "loss.token_weights=sqrt_length"])
+@pytest.mark.parametrize("words", ["loss=smoothed loss.token_weights=sqrt_length", "loss=combined"])
 def test_packed_and_shared_batches_have_the_loss_and_gradient_of_padded_ones(words, demo_dir, tmp_path):
-    trainer = trainer_of(overrides(demo_dir, tmp_path / "run", "task=bins", words))
+    trainer = trainer_of(overrides(demo_dir, tmp_path / "run", "task=bins", *words.split()))
     trainer.model.eval()
     rows_of: Any = trainer.train_dataset
     videos = [sample.video for sample in rows_of.samples]
@@ -81,3 +82,17 @@ def test_packed_and_shared_batches_have_the_loss_and_gradient_of_padded_ones(wor
     for loss, gradient in found[1:]:
         torch.testing.assert_close(loss, found[0][0], rtol=1e-5, atol=0.0)
         assert (gradient - found[0][1]).norm() <= 1e-4 * found[0][1].norm()
+
+
+def test_the_terms_that_are_logged_are_means_over_updates_and_sum_to_the_loss(demo_dir, tmp_path):
+    accumulates = ("batching=fixed", "trainer.per_device_train_batch_size=2", "trainer.gradient_accumulation_steps=2")
+    words = ("loss=combined", *accumulates, "trainer.logging_steps=2", "trainer.save_strategy=no")
+    trainer = trainer_of(overrides(demo_dir, tmp_path / "run", *words))
+    trainer.train()
+    entries = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert len(entries) == 2
+    for entry in entries:
+        terms = {key: value for key, value in entry.items() if key.startswith("loss/")}
+        assert terms.keys() == {"loss/cross_entropy", "loss/soft_time", "loss/expected_time", "loss/boundary"}
+        assert all(value > 0 for value in terms.values())
+        assert sum(terms.values()) == pytest.approx(entry["loss"], rel=1e-4)

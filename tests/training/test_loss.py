@@ -50,7 +50,7 @@ def trainer(demo_dir, tmp_path_factory) -> SFTTrainer:
 def test_label_smoothing_is_that_of_transformers(trainer, smoothing):
     trainer.model.eval()
     batch = next(iter(trainer.get_train_dataloader()))
-    inputs = {key: value for key, value in batch.items() if key not in ("skipped", "rows", "counts")}
+    inputs = {key: value for key, value in batch.items() if key not in ("skipped", "rows", "counts", "answers")}
     labels = inputs.pop("labels")
     with torch.no_grad():
         logits = trainer.model(**inputs, use_cache=False).logits.float()

@@ -1,5 +1,6 @@
 """Losses that cannot be, alone or with other settings: found before any weights load."""
 
+import math
 from dataclasses import asdict
 
 from vtg.config.loss_settings import LossConfig
@@ -20,6 +21,15 @@ def check_loss(config: SFTConfig) -> None:
                 )
     if not 0 <= loss.label_smoothing < 1:
         raise ConfigError(f"loss.label_smoothing = {loss.label_smoothing}: must be at least 0 and below 1")
+    if not 0 <= loss.soft_time <= 1:
+        raise ConfigError(f"loss.soft_time = {loss.soft_time}: must be a share of the target, from 0 to 1")
+    if not 0 < loss.soft_time_sigma_s < math.inf:
+        raise ConfigError(
+            f"loss.soft_time_sigma_s = {loss.soft_time_sigma_s}: must be over 0 seconds; loss.soft_time=0 is without"
+        )
+    for key in ("expected_time_weight", "boundary_weight"):
+        if not 0 <= (weight := getattr(loss, key)) < math.inf:
+            raise ConfigError(f"loss.{key} = {weight}: must be 0 (off) or more")
     other = config.trainer.get("label_smoothing_factor")
     if other and loss.label_smoothing:
         raise ConfigError(

@@ -32,6 +32,9 @@ from vtg.video.clip import Clip
 IGNORE_INDEX = -100
 """The label of a token that carries no loss, as in `torch.nn.functional.cross_entropy`."""
 
+DURATION = "duration_us"
+"""A feature that batches for training have until they are made: the clip's microseconds, on each of its tokens."""
+
 Features = dict[str, torch.Tensor]
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from vtg.data.encoding import IGNORE_INDEX, Features
+from vtg.data.encoding import DURATION, IGNORE_INDEX, Features
 from vtg.data.pixels import join_videos, vision_inputs
 from vtg.data.token_runs import runs_of
 from vtg.errors import ConfigError
@@ -75,7 +75,7 @@ def pack(features: Sequence[Features]) -> Features:
     """
     batch = {
         key: torch.cat([row[key] for row in features], dim=-1).unsqueeze(-2)
-        for key in TOKENS
+        for key in _tokens(features[0])
         if key != "attention_mask"
     }
     batch |= join_videos(features)
@@ -150,13 +150,17 @@ def attention(
     return inputs
 
 
+def _tokens(features: Features) -> tuple[str, ...]:
+    return (*TOKENS, DURATION) if DURATION in features else TOKENS
+
+
 def _same_clip(one: Features, other: Features) -> bool:
     """Whether two conversations show the same clip after the same words, and neither answers before it ends."""
     end = _video_end(one)
     return (
         end == _video_end(other)
         and end <= min(_room(one), _room(other))
-        and all(torch.equal(one[key][..., :end], other[key][..., :end]) for key in TOKENS)
+        and all(torch.equal(one[key][..., :end], other[key][..., :end]) for key in _tokens(one))
         and all(one[key] is other[key] or torch.equal(one[key], other[key]) for key in reversed(vision_inputs(one)))
     )
 
@@ -178,11 +182,11 @@ def _shared(rows: Sequence[Features]) -> Features:
     first, length = rows[0], min(_room(row) for row in rows)
     same = torch.ones(length, dtype=torch.bool)
     for row in rows[1:]:
-        for key in TOKENS:
+        for key in _tokens(first):
             same &= (row[key][..., :length] == first[key][..., :length]).reshape(-1, length).all(0)
     length = int(same.long().cumprod(0).sum())
-    own = [{key: row[key][..., length:] for key in TOKENS} for row in rows]
-    shared = {key: torch.cat([first[key][..., :length], *(row[key] for row in own)], dim=-1) for key in TOKENS}
+    own = [{key: row[key][..., length:] for key in _tokens(first)} for row in rows]
+    shared = {key: torch.cat([first[key][..., :length], *(row[key] for row in own)], dim=-1) for key in own[0]}
     lengths = torch.tensor([length] + [len(row["input_ids"]) for row in own])
     branches = torch.arange(len(lengths)).repeat_interleave(lengths)
     return shared | {"branches": branches} | {key: first[key] for key in vision_inputs(first)}

@@ -25,6 +25,7 @@ class ChartKeys:
 # Shares have an axis from 0 to 1: of a run where 2 % of answers are cut off, the chart must not look like one of 90 %.
 LEARNING = (
     ChartKeys("Loss", ("loss", "eval_loss")),
+    ChartKeys("Terms of the loss", ("loss/*",), "as they count: their sum is the loss"),
     ChartKeys("Reward", ("reward",), "mean over all completions"),
     ChartKeys("Parts of the reward", ("rewards/*/mean",), "mean of each reward, before its weight"),
     ChartKeys("IoU of completions", ("iou/mean",), "mean temporal IoU of sampled answers", low=0, high=1),

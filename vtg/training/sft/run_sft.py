@@ -11,9 +11,12 @@ from vtg.data.training_collator import TrainingCollator
 from vtg.logs import start_logging
 from vtg.models.checkpoint import Settings, read_settings, resolve_checkpoint
 from vtg.models.checkpoint_settings import differences
+from vtg.models.loading import load_processor
+from vtg.tasks.span_task import SpanTask
 from vtg.training.hf_arguments import training_arguments
 from vtg.training.model_check import check_model
 from vtg.training.run import TrainingRun
+from vtg.training.sft.answer_loss import TIME_TERMS, AnswerLoss
 from vtg.training.sft.batches import plan_batches
 from vtg.training.sft.planner import batch_budget
 from vtg.training.sft.sft_trainer import SFTTrainer
@@ -31,6 +34,7 @@ def train(config: SFTConfig) -> None:
     """
     start_logging()
     check_model(config)
+    check_loss(config)
     arguments = training_arguments(config)
     _warn_of_other_settings(Settings(config.model, config.video, config.task))
     run = TrainingRun(config)
@@ -59,6 +63,13 @@ def train(config: SFTConfig) -> None:
         attention=config.model.attention,
     )
     run.train_and_test(trainer, continued=continued)
+
+
+def check_loss(config: SFTConfig) -> None:
+    """Raises ConfigError for a loss on times that the model's tokenizer cannot tell apart, before weights load."""
+    if any(getattr(config.loss, key) for key in TIME_TERMS):
+        tokenizer = load_processor(config.model.path).tokenizer  # type: ignore[attr-defined]
+        AnswerLoss.of(config.loss, SpanTask(config.task).codec, tokenizer)
 
 
 def _warn_of_other_settings(settings: Settings) -> None:

@@ -4,6 +4,7 @@ import math
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -15,17 +16,20 @@ from transformers.trainer_utils import seed_worker
 
 from vtg.data.encoding import IGNORE_INDEX
 from vtg.data.packing import attention
+from vtg.data.training_collator import LabelledAnswer
 from vtg.data.workers import worker_context
 from vtg.models.families import family_of
 from vtg.models.loading import choose_attention
 from vtg.models.routing import Routers, token_weights
 from vtg.ranks import is_main_process
+from vtg.tasks.span_task import SpanTask
 from vtg.training.batch_log import BatchSizes
 from vtg.training.grounding_trainer import GroundingTrainer
 from vtg.training.guard import StepBatch
-from vtg.training.sft.answer_loss import AnswerLoss, answer_weights
+from vtg.training.sft.answer_loss import AnswerLoss, AnswerTokens, answer_weights
 from vtg.training.sft.batches import PlannedBatches, PlannedLoader
 from vtg.training.sft.epoch_position import Position
+from vtg.training.sft.time_targets import TimeTargets
 
 BATCH_COUNTS = ("samples", "batches", "tokens", "slots")
 """A collator's counts of its batches; `slots` are the tokens that are computed, padding included."""
@@ -56,7 +60,10 @@ class SFTTrainer(GroundingTrainer):
         self.batches, self._kernel = batches, attention
         self.counts: Counter[str] = Counter()
         self.sizes = BatchSizes()
-        self.answer_loss = AnswerLoss(self.parts.loss)
+        tokenizer = self.processing_class.tokenizer  # type: ignore[union-attr]
+        self.answer_loss = AnswerLoss.of(self.parts.loss, SpanTask(self.parts.saved.task).codec, tokenizer)
+        self.loss_terms: dict[str, torch.Tensor] = {}  # of the updates since the last log entry, on this rank
+        self.updates = 0  # so many
         self.routing = Routers(self.model) if self.parts.parts.router_loss else None
         self.router_losses: list[torch.Tensor] = []  # of micro-batches since the last log entry
         self.begin_interval()
@@ -70,7 +77,7 @@ class SFTTrainer(GroundingTrainer):
         """
         self.parts.report.add(inputs.pop("skipped"))
         del inputs["rows"]
-        counts = inputs.pop("counts")
+        counts, answers = inputs.pop("counts"), inputs.pop("answers")
         self.counts += counts
         self.sizes.add(counts["samples"])
         weights = token_weights(inputs) if self.routing else None
@@ -81,28 +88,45 @@ class SFTTrainer(GroundingTrainer):
         keep = (labels != IGNORE_INDEX).any(0).nonzero()[:, 0]
         # A stand-in has no labels, but must run forward and backward as other ranks do, or they wait for its gradients.
         keep = keep if len(keep) else torch.zeros(1, dtype=torch.long, device=labels.device)
-        token_shares = answer_weights(labels, self.parts.loss.token_weights)[:, keep].flatten()
-        # Looked up before the forward pass, which a GPU would otherwise have to finish first.
-        answered = token_shares.nonzero()[:, 0]
-        token_shares, targets = token_shares[answered], labels[:, keep].flatten()[answered]
+        answered, tokens = self._answer_tokens(labels, keep, answers)
         with self.routing.recorded() if self.routing else nullcontext([]) as routed:
             outputs = model(**inputs, logits_to_keep=keep, use_cache=False)
-        total = self.answer_loss(
+        terms = self.answer_loss(
             outputs.logits.flatten(0, 1)[answered].float(),
-            targets,
-            token_shares,
+            tokens,
             label_smoothing=self.args.label_smoothing_factor or self.parts.loss.label_smoothing,
         )
+        total = torch.stack(list(terms.values())).sum()
         if self.routing and weights is not None:
-            total = total + self._router_loss(self.routing.balance(routed, weights), token_shares)
-        items = num_items_in_batch if num_items_in_batch is not None else token_shares.sum()
-        loss = total / max(1.0, float(items))
+            total = total + self._router_loss(self.routing.balance(routed, weights), tokens.weights)
+        scale = 1 / max(1.0, float(tokens.weights.sum() if num_items_in_batch is None else num_items_in_batch))
         if num_items_in_batch is not None and self.args.average_tokens_across_devices:
-            loss = loss * self.accelerator.num_processes  # gradients are averaged over ranks, the count is their sum
+            scale *= self.accelerator.num_processes  # gradients are averaged over ranks, the count is their sum
+        for name, term in terms.items():
+            self.loss_terms[name] = self.loss_terms.get(name, 0) + term.detach() * scale
+        loss = total * scale
         return (loss, outputs) if return_outputs else loss
+
+    def _answer_tokens(
+        self, labels: torch.Tensor, keep: torch.Tensor, answers: Sequence[LabelledAnswer]
+    ) -> tuple[torch.Tensor, AnswerTokens]:
+        """Which of the positions that are projected predict an answer token, (A,) int64, and what is expected there.
+
+        Args:
+            labels: (B, L) of the next token.
+            keep: (K,) the positions of every row that are projected.
+        """
+        weights = answer_weights(labels, self.parts.loss.token_weights)[:, keep].flatten()
+        # Looked up before the forward pass, which a GPU would otherwise have to finish first.
+        answered = weights.nonzero()[:, 0]
+        reader, times = self.answer_loss.reader, None
+        if reader is not None:
+            times = TimeTargets.of(answers, reader, sigma_s=self.parts.loss.soft_time_sigma_s).to(labels.device)
+        return answered, AnswerTokens(labels[:, keep].flatten()[answered], weights[answered], times)
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
         """The micro-batches of an optimizer step, and what their answer tokens weigh together, on all ranks."""
+        self.updates += 1
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         if items is not None and self.parts.loss.token_weights != "mean":  # of which the Trainer's count is the sum
             items = torch.stack([self.answer_loss.items(batch["labels"]) for batch in batches]).sum().to(device)
@@ -111,13 +135,13 @@ class SFTTrainer(GroundingTrainer):
                 items = gathered.sum()
         return batches, items
 
-    def _router_loss(self, balance: torch.Tensor, token_shares: torch.Tensor) -> torch.Tensor:
+    def _router_loss(self, balance: torch.Tensor, token_weights: torch.Tensor) -> torch.Tensor:
         """The router loss of a micro-batch, once for each of its answer tokens: divided by all of them, as the
         cross-entropy is, what accumulation and ranks add up to is a mean. (transformers adds the whole of every
         micro-batch, and so more of it the more are accumulated.)
         """
         self.router_losses.append(balance.detach())
-        return float(self.parts.parts.router_loss or 0) * token_shares.sum() * balance
+        return float(self.parts.parts.router_loss or 0) * token_weights.sum() * balance
 
     def step_batch(self, inputs: dict[str, Any]) -> StepBatch:
         return StepBatch(tuple(inputs["rows"]), inputs["input_ids"].numel())
@@ -198,20 +222,30 @@ class SFTTrainer(GroundingTrainer):
         )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Logs; beside a training loss also sizes, padding, balance and speed of the batches since the last entry, and
-        how many clips of this rank were decoded, or read from memory or the cache.
+        """Logs; beside a training loss also its terms, sizes, padding, balance and speed of the batches since the last
+        entry, and how many clips of this rank were decoded, or read from memory or the cache.
         """
         if "loss" in logs:
             logs |= self._batch_statistics()
             clips = {name: count for name, count in sorted(self.counts.items()) if name not in BATCH_COUNTS}
             logs |= {f"clips/{name}": float(count) for name, count in clips.items()}
             self.counts.clear()
+            logs |= self._mean_terms()
             if self.routing:
                 own = torch.stack(self.router_losses or [torch.zeros((), device=self.args.device)]).mean()
                 gathered: Any = self.accelerator.gather(own[None])
                 logs["router_loss"] = float(gathered.mean())
                 self.router_losses.clear()
         super().log(logs, start_time)
+
+    def _mean_terms(self) -> dict[str, float]:
+        """The terms of the loss, a mean over the updates since the last call; every rank has to call it."""
+        terms, updates, self.loss_terms, self.updates = self.loss_terms, self.updates, {}, 0
+        if len(terms) < 2:  # then the loss says it
+            return {}
+        gathered: Any = self.accelerator.gather(torch.stack(list(terms.values()))[None])
+        means = gathered.mean(0) / max(1, updates)
+        return {f"loss/{name}": value for name, value in zip(terms, means.tolist(), strict=True)}
 
     def _batch_statistics(self) -> dict[str, float]:
         """Means of all ranks' batches since the last call; every rank has to call it."""
