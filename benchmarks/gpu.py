@@ -13,7 +13,8 @@ how fast is a step of SFT, a rollout, an evaluation and a step of GRPO, and how 
     grpo         Qwen3-VL-2B's shape, vtg beside the naive way
     deepspeed    the tiny model under ZeRO-2 and ZeRO-3
     recurrence   packed = unpacked, shared = repeated for Qwen3.5's recurrent layers, by the kernels that are installed
-    adapting     Qwen3-VL-4B's and Qwen3.5-4B's shapes: LoRA, QLoRA, full; rollout and evaluation (needs bitsandbytes)
+    qwen3_vl     Qwen3-VL-4B's shape: LoRA, QLoRA, full; rollout and evaluation (needs bitsandbytes)
+    qwen3_5      Qwen3.5-4B's shape, likewise
 
 A section that fails is recorded, the others go on, and the exit code is 1. Without a GPU the run is a reduced one: the
 same lines on tiny shapes, whose figures mean nothing.
@@ -37,7 +38,19 @@ if TYPE_CHECKING:
 Section = Callable[["Bench", dict[str, Any]], None]
 
 # By value: where the time runs out, the last ones are missing.
-SECTIONS = ("environment", "demo", "equality", "sft", "tower", "decode", "grpo", "deepspeed", "recurrence", "adapting")
+SECTIONS = (
+    "environment",
+    "demo",
+    "equality",
+    "sft",
+    "tower",
+    "decode",
+    "grpo",
+    "deepspeed",
+    "recurrence",
+    "qwen3_vl",
+    "qwen3_5",
+)
 
 # A lent machine is there for a quarter of an hour, its start and a second try included.
 BUDGET_S = 360.0

@@ -3,7 +3,6 @@
 Qwen3.5's recurrent layers run in flash-linear-attention where it is installed, else in PyTorch's own code.
 """
 
-import importlib.util
 import inspect
 import shutil
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from vtg.demo.tiny_model import ready, vision_ids
 from vtg.memory.parameters import count, empty_model
 from vtg.memory.published_shapes import published_config
 from vtg.models.loading import load_model
-from vtg.models.recurrence import RULE, part_sequences
+from vtg.models.recurrence import RULE, kernels_can_train, part_sequences
 
 WAYS = {
     "LoRA": ("none", True),
@@ -59,26 +58,35 @@ SMALL = {
 """For a run without a GPU, and for gradients in float32: config class, and what it has of its own."""
 
 
-def adapting(bench: Bench, found: dict[str, Any]) -> None:
-    """Steps of one long clip by LoRA, QLoRA and full fine-tuning, and rollouts; memory beside the estimate."""
+def qwen3_vl(bench: Bench, found: dict[str, Any]) -> None:
+    """Every way of adapting Qwen3-VL-4B's shape, beside the memory estimate."""
+    _adapting(bench, bench.scale.adapted[0], found)
+
+
+def qwen3_5(bench: Bench, found: dict[str, Any]) -> None:
+    """Every way of adapting Qwen3.5-4B's shape, beside the memory estimate."""
     found["flash-linear-attention"] = _has_kernels()
-    for name in bench.scale.adapted:
-        folder = _saved(bench, name)
-        for way, (quantization, lora) in WAYS.items():
-            if bench.seconds_left() > 0:
-                found[f"{name}, {way}"] = _case(bench, folder, quantization=quantization, lora=lora)
+    _adapting(bench, bench.scale.adapted[1], found)
+
+
+def _adapting(bench: Bench, name: str, found: dict[str, Any]) -> None:
+    """Steps of one long clip by LoRA, QLoRA and full fine-tuning, and rollouts; memory beside the estimate."""
+    folder = _saved(bench, name)
+    for way, (quantization, lora) in WAYS.items():
         if bench.seconds_left() > 0:
-            free()
-            config = settings(bench)
-            model = _loaded(bench, folder, config.model)
-            own = count(empty_model(str(folder), model.dtype), config.parts, config.lora)
-            told = answers(bench, config, model, own)
-            memory, evaluation = told.pop("rollout_memory"), told.pop("evaluation")
-            found[f"{name}, rollout"] = told | memory
-            found[f"{name}, evaluation"] = evaluation
-            del model
+            found[way] = _case(bench, folder, quantization=quantization, lora=lora)
+    if bench.seconds_left() > 0:
         free()
-        shutil.rmtree(folder)
+        config = settings(bench)
+        model = _loaded(bench, folder, config.model)
+        own = count(empty_model(str(folder), model.dtype), config.parts, config.lora)
+        told = answers(bench, config, model, own)
+        memory, evaluation = told.pop("rollout_memory"), told.pop("evaluation")
+        found["rollout"] = told | memory
+        found["evaluation"] = evaluation
+        del model
+    free()
+    shutil.rmtree(folder)
 
 
 def recurrence(bench: Bench, found: dict[str, Any]) -> None:
@@ -104,7 +112,7 @@ def _reference_rule() -> Iterator[None]:
 
 
 def _has_kernels() -> bool:
-    return importlib.util.find_spec("fla") is not None
+    return torch.cuda.is_available() and kernels_can_train()
 
 
 def _case(bench: Bench, folder: Path, *, quantization: str, lora: bool) -> dict[str, Any]:

@@ -54,7 +54,19 @@ def test_every_section_of_the_gpu_run_succeeds_reduced(tmp_path):
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     found = json.loads(out.read_text())
-    names = ["environment", "demo", "equality", "sft", "tower", "decode", "grpo", "deepspeed", "recurrence", "adapting"]
+    names = [
+        "environment",
+        "demo",
+        "equality",
+        "sft",
+        "tower",
+        "decode",
+        "grpo",
+        "deepspeed",
+        "recurrence",
+        "qwen3_vl",
+        "qwen3_5",
+    ]
     assert {name: found["sections"][name]["status"] for name in names} == dict.fromkeys(names, "ok")
     assert found["reduced"] and found["environment"]["matrix_tflops"] > 0
     assert {"sft", "rl", "predict"} <= found["demo"].keys() and all(
@@ -66,7 +78,7 @@ def test_every_section_of_the_gpu_run_succeeds_reduced(tmp_path):
         assert found["sft"][case]["tokens_per_s"] > 0 and found["sft"][case]["predicted_gb"] > 0
     assert found["tower"]["seconds"] > 0
     assert found["decode_ms"] == found["decode"]["ms_a_token"] and found["decode"]["evaluation"]["seconds_a_sample"] > 0
-    assert {"QLoRA, 4 bits", "full"} <= {key.partition(", ")[2] for key in found["adapting"]}
+    assert all({"QLoRA, 4 bits", "full", "rollout"} <= found[name].keys() for name in ("qwen3_vl", "qwen3_5"))
     assert found["recurrence"]["packed"].keys() == {"Qwen3.5, float32", "Qwen3.5, bfloat16"}
     assert found["grpo"]["floor"] > 1 and {"vtg", "naive", "naive_to_vtg_step"} <= found["grpo"].keys()
 

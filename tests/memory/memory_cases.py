@@ -71,6 +71,9 @@ CASES: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "66 M, QLoRA": ("medium", 2, QLORA),
     "66 M, QLoRA, checkpointing": ("medium", 2, (*QLORA, *CHECKPOINTED)),
     "66 M, 8 bit, LoRA": ("medium", 2, EIGHT_BITS),
+    "66 M, 8 bit, LoRA, checkpointing": ("medium", 2, (*EIGHT_BITS, *CHECKPOINTED)),
+    "66 M, 8 bit, LoRA, bf16, checkpointing": ("medium", 2, (*EIGHT_BITS, *HALF, *CHECKPOINTED)),
+    "Qwen3.5 of 14 M, 8 bit, LoRA, checkpointing": ("larger qwen3_5", 2, (*EIGHT_BITS, *CHECKPOINTED)),
     "66 M, LoRA and a full projector": ("medium", 2, ("parts.projector=full",)),
 }
 """Name → model, batch size, overrides. Models: `tiny`, `medium`, types of `tiny_models.BUILDERS`, these made larger."""

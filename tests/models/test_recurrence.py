@@ -1,5 +1,6 @@
 """Recurrent layers keep sequences apart and padding out, where no mask is looked at."""
 
+import functools
 import inspect
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,8 @@ from vtg.data.encoding import Features, encode, patch_factor
 from vtg.data.padding import collate
 from vtg.data.token_runs import TokenRun, runs_of
 from vtg.errors import ConfigError
-from vtg.models.recurrence import CONVOLUTION, RULE, is_recurrent, part_sequences
+from vtg.models import recurrence
+from vtg.models.recurrence import CONVOLUTION, RULE, is_recurrent, kernel_fault, part_sequences
 from vtg.tasks.span_task import SpanTask
 
 TASK = SpanTask(TaskConfig())
@@ -184,3 +186,33 @@ def test_layers_that_are_made_otherwise_are_named_with_what_to_install(qwen3_5, 
 def test_the_layers_still_look_their_functions_up_where_they_are_wrapped():
     source = inspect.getsource(modeling.Qwen3_5GatedDeltaNet.forward)
     assert f"{CONVOLUTION}(" in source and f"{RULE}(" in source and source.count("**kwargs,") >= 2
+
+
+@pytest.mark.parametrize(
+    ("capability", "triton", "has_tilelang", "can"),
+    [
+        ((9, 0), "3.6.0", False, False),  # as seen with torch 2.11 on an H200
+        ((9, 0), "3.6.0", True, True),
+        ((9, 0), "3.3.1", False, True),
+        ((9, 0), "3.7.1", False, True),
+        ((8, 0), "3.6.0", False, True),
+        ((10, 0), "3.6.0", False, True),
+    ],
+)
+def test_kernels_are_refused_where_their_gradients_would_be_wrong(capability, triton, has_tilelang, can):
+    fault = kernel_fault(capability, triton, has_tilelang=has_tilelang)
+    assert (fault is None) == can
+    assert can or "Triton 3.6.0 on a Hopper GPU: 3.7.1 or later is needed, or pip install tilelang" in fault
+
+
+def test_a_kernel_of_the_gpu_is_not_called_on_a_cpu(monkeypatch, qwen3_5):
+    """transformers takes flash-linear-attention's kernel wherever the package is installed."""
+    reference = inspect.unwrap(getattr(modeling, RULE))
+
+    @functools.wraps(reference)
+    def kernel(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("a kernel was called on the CPU")
+
+    monkeypatch.setattr(modeling, RULE, recurrence._parted_rule(kernel))
+    ids = torch.tensor([[1, 2, 3]])
+    assert qwen3_5.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.isfinite().all()

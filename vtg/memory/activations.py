@@ -1,6 +1,6 @@
 """The bytes that a forward and backward pass, and generation, make besides weights; formulas as in `estimate`."""
 
-from vtg.memory.layer_bytes import NumberSizes, kept_bytes, prefill_bytes, state_bytes, work_bytes
+from vtg.memory.layer_bytes import NumberSizes, kept_bytes, prefill_bytes, state_bytes, unfreed_bytes, work_bytes
 from vtg.memory.parameters import ParameterCounts
 from vtg.memory.shape import Shape
 from vtg.memory.training_load import Batch, TrainingSetup
@@ -29,6 +29,7 @@ def training_work(counts: ParameterCounts, setup: TrainingSetup, batch: Batch, g
         # Gradients grow as layer inputs are freed, so only what they exceed those by adds to the peak.
         later = 0 if setup.accumulates else max(0, gradients - kept)
         in_work += tokens * layers.largest + later
+        kept += tokens * unfreed_bytes(counts, size)
         mask = _mask_bytes(batch, length, size.each, 1)
     else:
         kept = tokens * layers.kept

@@ -17,8 +17,9 @@ micro-batch, padding included; s, e bytes of a number of the residual stream and
   of adapters of rank r; and where norms are trained too 2sH + e(Q+K). Eager attention: L a (4+e) more for rows of L.
 - Gated DeltaNet layers and mixtures of experts: `vtg.memory.layer_bytes`. Weights of all experts count, quantized ones
   by their bits.
-- All N layers of it; with gradient checkpointing N times sH and one layer. And what a layer makes meanwhile: eI + 4sH
-  (4I + 8H more where it copies), or the logits. Under autocast float32 weights that learn are copied, 2 bytes each.
+- All N layers of it; with gradient checkpointing N times sH and one layer, and in 8 bits what linear layers read. And
+  what a layer makes meanwhile: eI + 4sH (4I + 8H more where it copies), or the logits. Under autocast float32 weights
+  that learn are copied, 2 bytes each.
 - A mask, where padded rows or packed ones need it: L² a row, 1 byte, and e for every layer that keeps it.
 - Logits of the positions that predict an answer alone, in a padded batch those of any row for every row: 12V each
   (float32: the log-softmax, its gradient, the loss's). TRL's fused head (GRPO): 32 for each of a tile of at

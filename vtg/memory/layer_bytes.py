@@ -36,7 +36,9 @@ class NumberSizes:
     def of(cls, counts: ParameterCounts, setup: TrainingSetup) -> "NumberSizes":
         own = 2 if setup.stage else counts.dtype.itemsize
         each = 2 if setup.mixed else own
-        return cls(own, each, setup.mixed and (counts.rank > 0 or own != each), setup.mixed)
+        # PEFT casts the input of adapters on plain layers to float32 and autocast casts it back; on quantized ones not.
+        adapters_copy = counts.rank > 0 and counts.quantization == "none"
+        return cls(own, each, setup.mixed and (adapters_copy or own != each), setup.mixed)
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,25 @@ def kept_bytes(
         mlps.append((_experts_kept(counts, size, shape.experts), shape.experts.layers))
     total = sum(each * layers for each, layers in (*mixers, *mlps))
     return LayerBytes(total + norms * shape.layers, norms + max(mixers)[0] + max(mlps)[0])
+
+
+def unfreed_bytes(counts: ParameterCounts, size: NumberSizes) -> int:
+    """What all layers keep for their backward pass in spite of gradient checkpointing.
+
+    bitsandbytes' 8-bit layers hold their inputs as plain attributes of the autograd node, which checkpointing does not
+    see (bitsandbytes 0.50, `MatMul8bitLt`): 17 of the 29 GB that an H200 took for 12,500 tokens of Qwen3-VL-4B's shape.
+    """
+    if counts.quantization != "8bit":
+        return 0
+    shape = counts.shape
+    # Queries, keys and values read one input, gate and up another.
+    inputs = shape.layers * shape.hidden + shape.attention_layers * shape.queries
+    inputs += shape.plain_mlps * (shape.hidden + shape.mlp)
+    if shape.recurrence:
+        inputs += shape.recurrence.layers * shape.recurrence.values
+    if shape.experts and shape.experts.shared:
+        inputs += shape.experts.layers * (shape.hidden + shape.experts.shared)
+    return size.each * inputs
 
 
 def _linear_inputs(counts: ParameterCounts, size: NumberSizes, readers: int) -> int:

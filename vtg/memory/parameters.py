@@ -25,6 +25,7 @@ class ParameterCounts:
 
     `rank`: of its LoRA adapters, 0 without. `trained_parts`: those of `ModelFamily.part_of` that are trained;
     `full_parts`: groups (`vtg.models.part_table.GROUPS`) with weights of the model itself and not adapters alone.
+    `quantization`: as `model.quantization`.
     """
 
     shape: Shape
@@ -36,6 +37,7 @@ class ParameterCounts:
     rank: int
     trained_parts: frozenset[str]
     full_parts: frozenset[str]
+    quantization: str = "none"
 
 
 def empty_model(path: str, dtype: torch.dtype) -> PreTrainedModel:
@@ -107,4 +109,5 @@ def count(
             for group, name, parameter in grouped_parameters(built)
             if parameter.requires_grad and ".lora_" not in name
         ),
+        quantization=quantization,
     )

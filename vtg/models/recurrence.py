@@ -8,25 +8,31 @@ is told so by a mask. A convolution over the last tokens and a recurrent state w
 both are called here once for every run, from an empty state, and once for all its branches together, each from the
 convolution's last inputs and the state that the prefix left. The gradient flows back through both. The layer is the
 model's own, with these two functions of it wrapped: projections, gates, norms, LoRA and ZeRO see one forward of all
-tokens, and the kernels of flash-linear-attention and causal-conv1d are used where they are installed.
+tokens, and the kernels of flash-linear-attention and causal-conv1d are used where they are installed and can train.
 
 A padded batch is right as transformers runs it where its padding is at either end. Padding frames lie amid a
 conversation: there the state would fade over them, and the convolution see them. So both functions are given the
 tokens of each row with all padding moved to its beginning, where the state is still empty.
 """
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
-from functools import wraps
-from inspect import signature
+from functools import cache, wraps
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from inspect import signature, unwrap
 from typing import Any
 
 import torch
 import transformers
+from packaging.version import Version
 
 from vtg.data.token_runs import TokenRun
 from vtg.errors import ConfigError
 from vtg.models.families import family_of
+
+log = logging.getLogger(__name__)
 
 # What the layers' forward passes on to both functions, as it does all keywords that it does not know itself.
 RUNS = "runs"
@@ -70,6 +76,38 @@ def is_recurrent(model: Any) -> bool:
     return family_of(model.config).recurrent is not None
 
 
+def kernel_fault(capability: tuple[int, int], triton: str, *, has_tilelang: bool) -> str | None:
+    """Why flash-linear-attention cannot train these layers on a GPU; None where it can.
+
+    Args:
+        capability: compute capability of the GPU.
+        triton: version.
+        has_tilelang: whether TileLang is installed, in which the package has the same kernels.
+    """
+    # Triton compiles a kernel of the backward pass wrongly (fla-org/flash-linear-attention#640); fla-core 0.6 raises.
+    if capability[0] == 9 and Version("3.4.0") <= Version(triton) < Version("3.7.1") and not has_tilelang:
+        return f"Triton {triton} on a Hopper GPU: 3.7.1 or later is needed, or pip install tilelang"
+    return None
+
+
+@cache
+def kernels_can_train() -> bool:
+    """Whether flash-linear-attention can be used on this process's GPU; warns, once, where it is there and cannot."""
+    try:
+        triton, fla = version("triton"), version("fla-core")
+    except PackageNotFoundError:
+        log.warning("Gated DeltaNet layers train several times as fast with flash-linear-attention: pip install it")
+        return False
+    fault = kernel_fault(torch.cuda.get_device_capability(), triton, has_tilelang=find_spec("tilelang") is not None)
+    if fault:
+        log.warning(
+            "fla-core %s cannot train Gated DeltaNet layers here (%s); PyTorch's own, several times as slow, runs them",
+            fla,
+            fault,
+        )
+    return fault is None
+
+
 def _parted_convolution(convolve: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     @wraps(convolve)
     def parted(hidden_states: torch.Tensor, weight: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -97,8 +135,10 @@ def _parted_convolution(convolve: Callable[..., torch.Tensor]) -> Callable[..., 
     return parted
 
 
-def _parted_rule(rule: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(rule)
+def _parted_rule(chosen: Callable[..., Any]) -> Callable[..., Any]:
+    own = unwrap(chosen)
+
+    @wraps(chosen)
     def parted(
         query: torch.Tensor,
         key: torch.Tensor,
@@ -111,6 +151,9 @@ def _parted_rule(rule: Callable[..., Any]) -> Callable[..., Any]:
         """Queries, keys and values (B, L, heads, d), gates (B, L, heads) → (B, L, heads, d), and the last state."""
         runs, order = _asked(kwargs)
         inputs = (query, key, value, g, beta)
+        # transformers chooses at its import, and a Triton kernel runs on no CPU. Prompts of rollouts go through the
+        # same code as training: GRPO compares their probabilities.
+        rule = chosen if query.is_cuda and kernels_can_train() else own
         if order is not None:
             made, state = _call(rule, [_rows(one, order) for one in inputs], kwargs)
             index = order[..., None, None].expand_as(made)
