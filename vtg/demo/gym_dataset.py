@@ -12,6 +12,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.container import OutputContainer
 
 from vtg.config.data_settings import GymConfig
 from vtg.demo.demo_dataset import ENCODING
@@ -125,7 +126,7 @@ def write_variable_rate(path: Path, world: World, *, times_ms: np.ndarray) -> No
             _mux(container, packet, lengths)
 
 
-def _mux(container: av.container.OutputContainer, packet: av.Packet, lengths: dict[int, int]) -> None:
+def _mux(container: OutputContainer, packet: av.Packet, lengths: dict[int, int]) -> None:
     # The encoder knows no rate: without this the last frame would last no time, and the clip be too short.
     assert packet.pts is not None
     packet.duration = lengths[packet.pts]

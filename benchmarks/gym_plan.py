@@ -1,0 +1,131 @@
+"""What gym.py trains: its cases, the settings that all of them share, and the command of one run."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vtg.config.data_settings import GymConfig
+
+ROOT = Path(__file__).parents[1]
+FORMS = ("seconds", "relative", "bins", "tokens")
+INITS = ("sinusoidal", "mean", "random", "numbers")
+LOSSES = ("cross_entropy", "smoothed", "soft_time", "combined")
+
+BEST = "best"
+"""Stands for the initialisation whose runs with cross-entropy scored the highest mean mIoU."""
+
+
+@dataclass(frozen=True, order=True)
+class Case:
+    """A way of training: one row of the table. `init` is empty where no tokens are added."""
+
+    form: str
+    init: str = ""
+    loss: str = "cross_entropy"
+    adapts: str = "full"
+
+    @property
+    def name(self) -> str:
+        parts = (self.form, self.init, self.loss, self.adapts)
+        return "-".join(part for part in parts if part)
+
+    def overrides(self) -> list[str]:
+        """Its settings of train_sft.py."""
+        task = [f"task={self.form}"] + ([f"task.token_init={self.init}"] if self.init else [])
+        # 100 for bins and tokens alike: so many parts are finer than what a clip of 40 frames shows.
+        task += ["task.num_bins=100"] if self.form in ("bins", "tokens") else []
+        # LoRA's own default; full training diverges at the rate that LoRA needs.
+        adapts = {"full": ["lora=none", "trainer.learning_rate=1e-3"], "lora": ["trainer.learning_rate=2e-3"]}
+        return [*task, f"loss={self.loss}", *adapts[self.adapts]]
+
+
+BASELINE = Case("seconds")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is trained and tested."""
+
+    steps: int
+    data: GymConfig
+    overrides: tuple[str, ...] = ()
+
+
+# Clips of 20 to 40 s in training and up to 80 s in the test: what five million weights learn on one core in about a
+# minute. A gym of longer clips shows no differences by then, since nothing has learned to look.
+FULL = Size(
+    steps=100,
+    data=GymConfig(train_videos=160, test_videos=20, long_videos=10, longest_s=40.0, long_s=80.0),
+)
+QUICK = Size(
+    steps=2,
+    data=GymConfig(train_videos=4, test_videos=1, long_videos=1, longest_s=25.0, long_s=30.0),
+)
+
+
+def stages(*, everything: bool, quick: bool) -> tuple[list[Case], list[Case]]:
+    """The cases that are trained first, and those that need to know which initialisation was best.
+
+    All of them is the product of forms and losses, each initialisation being a form of its own, in full, and LoRA with
+    cross-entropy. By default a loss other than cross-entropy is tried on two forms alone: on seconds, and on tokens
+    with the best initialisation; and LoRA likewise.
+    """
+    forms = [Case(form) for form in FORMS[:3]] + [Case("tokens", init) for init in INITS]
+    if quick:
+        return [BASELINE, Case("tokens", "mean")], [Case("tokens", BEST, "combined")]
+    if everything:
+        product = [Case(case.form, case.init, loss) for loss in LOSSES for case in forms]
+        return product + [Case(case.form, case.init, adapts="lora") for case in forms], []
+    first = forms + [Case("seconds", loss=loss) for loss in LOSSES[1:]]
+    then = [Case("tokens", BEST, loss) for loss in LOSSES[1:]]
+    return first, [*then, Case("seconds", adapts="lora"), Case("tokens", BEST, adapts="lora")]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a case with one seed, in `folder`."""
+
+    case: Case
+    seed: int
+    folder: Path = field(compare=False)
+
+    @property
+    def name(self) -> str:
+        return f"{self.case.name}-seed{self.seed}"
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "runs" / self.name
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "logs" / f"{self.name}.txt"
+
+    def command(self, size: Size, more: Sequence[str], *, on_gpu: bool) -> list[str]:
+        """The command line of this run."""
+        folder = self.folder.absolute()
+        gym = [f"data.gym.{key}={value}" for key, value in vars(size.data).items()]
+        shared = [
+            "data=gym",
+            f"data.video_dir={folder}/data",
+            f"data.test_file={folder}/test.jsonl",
+            "data.val_file=null",
+            *gym,
+            "video.max_frames=40",
+            f"video.cache_dir={folder}/cache",
+            "video.cache_format=raw",
+            # All questions of a clip in one sequence: the clip is most of the work, and runs once for seven of them.
+            "batching=packed",
+            "batching.share_video=true",
+            "batching.target_batch_tokens=1300",
+            f"trainer.max_steps={size.steps}",
+            "trainer.eval_strategy=no",
+            "trainer.save_strategy=no",
+            "trainer.report_to=none",
+            f"trainer.use_cpu={'false' if on_gpu else 'true'}",
+            "evaluation.shuffled_video_control=false",
+            "evaluation.max_new_tokens=16",  # the longest answer, of the relative form, has 13
+        ]
+        own = [*self.case.overrides(), f"seed={self.seed}", f"output_dir={self.path.absolute()}"]
+        return [sys.executable, str(ROOT / "train_sft.py"), *shared, *own, *more]
