@@ -16,7 +16,9 @@ from vtg.config.task_settings import TaskConfig
 from vtg.data.training_collator import LabelledAnswer
 from vtg.demo.tiny_model import TINY_QWEN3_VL
 from vtg.errors import ConfigError
+from vtg.tasks.answer_forms import CODECS
 from vtg.tasks.span_task import SpanTask
+from vtg.tasks.time_vocabulary import add_time_tokens
 from vtg.training.sft.answer_loss import AnswerLoss, AnswerTokens, expected_times, generalised_iou
 from vtg.training.sft.run_sft import check_loss
 from vtg.training.sft.time_targets import TimeTargets
@@ -44,7 +46,7 @@ ROWS = ((20.0, [(3.2, 7.5)]), (9.5, [(0.0, 9.5)]), (31.7, [(10.0, 12.4), (19.9, 
 def tokenizer(form: str) -> Any:
     """The tiny model's; for `tokens` with an entry for each time."""
     made = AutoTokenizer.from_pretrained(TINY_QWEN3_VL)
-    made.add_tokens(SpanTask(FORMS[form]).codec.tokens())
+    add_time_tokens(made, FORMS[form], path=TINY_QWEN3_VL.name)
     return made
 
 
@@ -55,7 +57,7 @@ def answer(form: str, duration_s: float, spans: Any) -> LabelledAnswer:
 
 def prepared(form: str, loss: LossConfig, rows: Any = ROWS) -> tuple[AnswerLoss, AnswerTokens]:
     answers = [answer(form, *row) for row in rows]
-    made = AnswerLoss.of(loss, SpanTask(FORMS[form]).codec, tokenizer(form))
+    made = AnswerLoss.of(loss, FORMS[form], tokenizer(form))
     weights = [1.0 if loss.token_weights == "mean" else len(one.ids) ** -0.5 for one in answers for _ in one.ids]
     times = None
     if made.reader is not None:
@@ -176,7 +178,7 @@ def test_a_batch_costs_what_its_answers_cost_one_by_one(form):
 
 
 def test_answers_without_times_and_no_answers_at_all_have_terms_of_zero():
-    made = AnswerLoss.of(LOSSES["combined"], SpanTask(FORMS["seconds"]).codec, tokenizer("seconds"))
+    made = AnswerLoss.of(LOSSES["combined"], FORMS["seconds"], tokenizer("seconds"))
     assert made.reader is not None
     for text in ("no such moment", ""):
         ids = tuple(tokenizer("seconds")(text)["input_ids"])
@@ -202,13 +204,23 @@ def test_a_tokenizer_that_joins_digits_is_refused_by_the_setting_that_needs_them
     )
 
 
-def test_a_form_of_answer_whose_times_are_not_known_is_refused():
+def test_a_form_of_answer_whose_times_are_not_known_is_refused(monkeypatch):
     class Words:
-        pass
+        templates = ("{query}",)
 
+        @classmethod
+        def from_config(cls, config):
+            return cls()
+
+    monkeypatch.setitem(CODECS, "words", Words)
     with pytest.raises(ConfigError) as error:
-        AnswerLoss.of(LossConfig(soft_time=0.5), Words(), tokenizer("seconds"))  # type: ignore[arg-type]
+        AnswerLoss.of(LossConfig(soft_time=0.5), TaskConfig(answer="words"), tokenizer("seconds"))
     assert str(error.value) == (
-        "loss.soft_time = 0.5 needs to know which times an answer can name, and of Words that is not known; set "
-        "task=seconds, relative, bins or tokens, or loss=cross_entropy"
+        "loss.soft_time = 0.5 needs to know which times an answer can name, and of task.answer = 'words' that is not "
+        "known; set task=seconds, relative, bins or tokens, or loss=cross_entropy"
     )
+
+
+def test_temporal_tokens_that_a_tokenizer_lacks_are_missed_by_name():
+    with pytest.raises(ConfigError, match="the tokenizer has no token <0>; load it with task=tokens"):
+        AnswerLoss.of(LossConfig(soft_time=0.5), FORMS["tokens"], tokenizer("seconds"))

@@ -1,14 +1,14 @@
 """The loss on the tokens of answers: each token's, weighed, so that a step's sum is a mean over all of them."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch.nn.functional import cross_entropy, pad, smooth_l1_loss
 
 from vtg.config.loss_settings import LossConfig
+from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import IGNORE_INDEX
-from vtg.tasks.answer import Codec
 from vtg.training.sft.time_targets import TimeTargets
 from vtg.training.sft.written_times import TimeReader
 
@@ -62,12 +62,12 @@ class AnswerLoss:
     reader: TimeReader | None
 
     @classmethod
-    def of(cls, config: LossConfig, codec: Codec, tokenizer: object) -> Self:
+    def of(cls, config: LossConfig, task: TaskConfig, tokenizer: Any) -> Self:
         """Raises ConfigError where a term needs times as tokens that the form of answer or the tokenizer has not."""
         on = [key for key in TIME_TERMS if getattr(config, key)]
         if not on:
             return cls(config, None)
-        return cls(config, TimeReader.of(codec, tokenizer, setting=f"loss.{on[0]} = {getattr(config, on[0])}"))
+        return cls(config, TimeReader.of(task, tokenizer, setting=f"loss.{on[0]} = {getattr(config, on[0])}"))
 
     def items(self, labels: torch.Tensor) -> torch.Tensor:
         """What the tokens of a batch, labels (B, L), weigh together; sums of losses are divided by it."""

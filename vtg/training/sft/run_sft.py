@@ -12,7 +12,7 @@ from vtg.logs import start_logging
 from vtg.models.checkpoint import Settings, read_settings, resolve_checkpoint
 from vtg.models.checkpoint_settings import differences
 from vtg.models.loading import load_processor
-from vtg.tasks.span_task import SpanTask
+from vtg.tasks.time_vocabulary import add_time_tokens
 from vtg.training.hf_arguments import training_arguments
 from vtg.training.model_check import check_model
 from vtg.training.run import TrainingRun
@@ -69,7 +69,8 @@ def check_loss(config: SFTConfig) -> None:
     """Raises ConfigError for a loss on times that the model's tokenizer cannot tell apart, before weights load."""
     if any(getattr(config.loss, key) for key in TIME_TERMS):
         tokenizer = load_processor(config.model.path).tokenizer  # type: ignore[attr-defined]
-        AnswerLoss.of(config.loss, SpanTask(config.task).codec, tokenizer)
+        add_time_tokens(tokenizer, config.task, path=config.model.path)
+        AnswerLoss.of(config.loss, config.task, tokenizer)
 
 
 def _warn_of_other_settings(settings: Settings) -> None:

@@ -22,7 +22,6 @@ from vtg.models.families import family_of
 from vtg.models.loading import choose_attention
 from vtg.models.routing import Routers, token_weights
 from vtg.ranks import is_main_process
-from vtg.tasks.span_task import SpanTask
 from vtg.training.batch_log import BatchSizes
 from vtg.training.grounding_trainer import GroundingTrainer
 from vtg.training.guard import StepBatch
@@ -61,7 +60,7 @@ class SFTTrainer(GroundingTrainer):
         self.counts: Counter[str] = Counter()
         self.sizes = BatchSizes()
         tokenizer = self.processing_class.tokenizer  # type: ignore[union-attr]
-        self.answer_loss = AnswerLoss.of(self.parts.loss, SpanTask(self.parts.saved.task).codec, tokenizer)
+        self.answer_loss = AnswerLoss.of(self.parts.loss, self.parts.saved.task, tokenizer)
         self.loss_terms: dict[str, torch.Tensor] = {}  # of the updates since the last log entry, on this rank
         self.updates = 0  # so many
         self.routing = Routers(self.model) if self.parts.parts.router_loss else None

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from vtg.config.task_settings import TaskConfig
 from vtg.errors import ConfigError
 from vtg.tasks.answer import Codec
 from vtg.tasks.answer_forms.bins import BinsCodec
 from vtg.tasks.answer_forms.relative import RelativeCodec
 from vtg.tasks.answer_forms.seconds import SecondsCodec
+from vtg.tasks.span_task import SpanTask
+from vtg.tasks.time_vocabulary import time_vocabulary
 
 TRIED_S = 123.4
 """A clip of so many seconds is what a tokenizer is tried on: its times have one digit, several, and zeros in them."""
@@ -73,25 +76,25 @@ class TimeReader:
     point: int
 
     @classmethod
-    def of(cls, codec: Codec, tokenizer: Any, *, setting: str) -> Self:
+    def of(cls, task: TaskConfig, tokenizer: Any, *, setting: str) -> Self:
         """The reader of a form of answer.
 
         Args:
+            tokenizer: with the temporal tokens of the form, if it has some.
             setting: what needs it, as an error shall name it.
 
         Raises:
             ConfigError: a form whose times are not known, or a tokenizer that does not write them digit by digit.
         """
+        codec = SpanTask(task).codec
         if not isinstance(codec, SecondsCodec | RelativeCodec | BinsCodec):
             raise ConfigError(
-                f"{setting} needs to know which times an answer can name, and of {type(codec).__name__} that is not "
-                "known; set task=seconds, relative, bins or tokens, or loss=cross_entropy"
+                f"{setting} needs to know which times an answer can name, and of task.answer = {task.answer!r} that is "
+                "not known; set task=seconds, relative, bins or tokens, or loss=cross_entropy"
             )
-        names = codec.tokens()
-        known = tokenizer.get_vocab()
-        times = tuple(known[name] for name in names) if names and all(name in known for name in names) else ()
+        times, known = time_vocabulary(tokenizer, task), tokenizer.get_vocab()
         digits = tuple(known.get(str(digit), -1) for digit in range(10))
-        reader = cls(codec, times, digits, known.get(".", -1))
+        reader = cls(codec, times.ids if times else (), digits, known.get(".", -1))
         text = codec.encode([(0.012 * TRIED_S, 0.083 * TRIED_S), (0.5 * TRIED_S, TRIED_S)], TRIED_S)
         wanted = [int(number.replace(".", "")) for number in re.findall(r"\d+(?:\.\d+)?", text)]
         if [time.steps for time in reader.read(tokenizer(text, add_special_tokens=False)["input_ids"])] != wanted:
