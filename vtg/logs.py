@@ -19,6 +19,8 @@ def start_logging(level: int = logging.INFO) -> None:
     logging.getLogger().setLevel(logging.WARNING)
     logging.getLogger("vtg").setLevel(level if is_main_process() else logging.ERROR)
     _ignore_deprecations()
+    # LLM.int8() warns in every layer of every forward that it rounds its inputs, which is what it is for.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # PyTorch's advice against more workers than cores, at each loader's start: ours also wait for disks and stores.
     warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
     transformers.utils.logging.set_verbosity_error()

@@ -61,6 +61,23 @@ def test_only_the_linear_layers_of_the_language_model_are_quantized_and_the_esti
     assert sum(row.parameters for row in rows) == counts.parameters
 
 
+def test_gradients_are_the_same_before_and_after_an_evaluation(config, make_clip):
+    """On a CPU bitsandbytes changes 4-bit weights in evaluation into a form that has no gradient."""
+    loaded, processor = load_model(config)
+    torch.manual_seed(0)
+    model = prepare_training(loaded, PartsConfig(), LoraConfig(r=4))
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:  # zero at first, so that no gradient would reach the other matrix
+            torch.nn.init.normal_(weight, std=0.02)
+    batch, trained = batch_of(processor, make_clip), [one for one in model.parameters() if one.requires_grad]
+    before = torch.autograd.grad(model.train()(**batch).loss, trained)
+    with torch.no_grad():
+        model.eval()(**batch)
+    after = torch.autograd.grad(model.train()(**batch).loss, trained)
+    assert all(bool(gradient.any()) for gradient in before)
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+
+
 def test_qlora_learns_and_its_adapter_loads_on_the_same_rounded_weights_and_exports(config, make_clip, tmp_path):
     loaded, processor = load_model(config)
     torch.manual_seed(0)

@@ -5,7 +5,8 @@ import math
 import pytest
 import rl_runs
 import torch
-from sft_runs import overrides
+import zero_runs
+from sft_runs import overrides, read
 from test_part_rates import trainer_of
 
 from vtg.data.encoding import IGNORE_INDEX
@@ -59,6 +60,25 @@ def test_a_step_adds_the_router_losses_of_its_micro_batches_by_their_answer_toke
     on.log({"loss": 1.0})
     assert 0.5 < on.state.log_history[-1]["router_loss"] < 8
     assert not on.router_losses
+
+
+@pytest.mark.soak
+@pytest.mark.distributed
+def test_two_ranks_train_and_log_the_mean_that_one_does(tiny_dir, demo_dir, tmp_path):
+    """Of the same micro-batches: one after the other on one rank, one on each of two."""
+    logs = {}
+    for ranks in (2, 1):
+        out = tmp_path / str(ranks)
+        shape = ("trainer.per_device_train_batch_size=2", f"trainer.gradient_accumulation_steps={2 // ranks}")
+        words = (f"model.path={tiny_dir('qwen3_5_moe')}", *TRAINED, "parts.router_loss=0.5", "model.dtype=float32")
+        off = ("data.val_file=null", "data.test_file=null", "trainer.use_cpu=true", "trainer.warmup_steps=0")
+        jobs = [("sft", overrides(demo_dir, out, *words, *shape, *off, "trainer.max_steps=2"))]
+        zero_runs.launch(jobs, processes=ranks, folder=tmp_path)
+        lines = [line for line in read(out / "train_log.jsonl") if "router_loss" in line]
+        logs[ranks] = [[line[name] for name in ("router_loss", "loss", "grad_norm")] for line in lines]
+    assert len(logs[1]) == 2
+    for one, two in zip(logs[1], logs[2], strict=True):
+        assert two == pytest.approx(one, rel=1e-4)
 
 
 def test_off_is_bit_for_bit_without_it(trainer):

@@ -34,7 +34,7 @@ from vtg.models.families import family_of
 from vtg.models.families.family import ModelFamily
 from vtg.models.fit import adapter_tokens, check_adapter_shapes, check_tokens
 from vtg.models.patch_embed import project_patches_by_matmul
-from vtg.models.quantization import quantization_config
+from vtg.models.quantization import keep_gradients, quantization_config
 from vtg.models.recurrence import is_recurrent, kernels_can_train, part_sequences
 from vtg.models.time_tokens import digit_ids, initialise, make_room
 from vtg.tasks.time_vocabulary import add_time_tokens, time_vocabulary
@@ -116,6 +116,8 @@ def load_model(
     part_sequences(model)
     if target.type == "cuda" and is_recurrent(model):
         kernels_can_train()  # what it warns of is told before hours of training
+    if quantized:
+        keep_gradients(model)
     if quantized and dequantize:
         model = model.dequantize()
         model.to(dtype)  # type: ignore[arg-type]

@@ -39,6 +39,17 @@ def quantization_options(kind: str, family: ModelFamily) -> dict[str, Any]:
     return nf4 | {"llm_int8_skip_modules": skipped}
 
 
+def keep_gradients(model: nn.Module) -> None:
+    """Has 4-bit layers on a CPU pass gradients on after they were used in evaluation."""
+    from bitsandbytes.nn.modules import Linear4bit
+
+    # At the first forward in evaluation on a CPU with AVX512-BF16, bitsandbytes 0.50 repacks the weights for a kernel
+    # that has no backward pass, and goes on with it in training: the gradient of all layers before is zero.
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
 def quantized_bytes(kind: str, model: nn.Module) -> dict[int, int]:
     """id of a weight → its bytes once quantized, scales included; `model`: not quantized, without adapters."""
     if kind == "none":

@@ -102,7 +102,13 @@ class VideoGRPOTrainer(ResumableRollouts):
         # TRL refuses any other type, and reads nothing of it: `get_train_dataloader` is ours (docs/decisions.md).
         placeholder = Dataset.from_dict({"prompt": [""]})
         rewarded: Any = reward_functions(terms, train_dataset.task)
+        adapter_weights = [(one, one.data) for one in model.parameters() if one.requires_grad]
         super().__init__(model=model, args=args, reward_funcs=rewarded, train_dataset=placeholder, **kwargs)
+        # TRL rounds the adapter of a quantized model to bfloat16, in which a step of 1e-5 on a weight of 0.01 is lost,
+        # and which PEFT makes float32 again in a run that resumes.
+        for parameter, weight in adapter_weights:
+            if parameter.dtype != weight.dtype:
+                parameter.data = weight
         copy_rows(self.model, "ref")
         self.policy = Policy(
             self.model,

@@ -64,7 +64,8 @@ class SFTTrainer(GroundingTrainer):
         self.loss_terms: dict[str, torch.Tensor] = {}  # of the updates since the last log entry, on this rank
         self.updates = 0  # so many
         self.routing = Routers(self.model) if self.parts.parts.router_loss else None
-        self.router_losses: list[torch.Tensor] = []  # of micro-batches since the last log entry
+        # Of micro-batches since the last log entry, (2,) each: weight of the answer tokens times router loss, weight.
+        self.router_losses: list[torch.Tensor] = []
         self.begin_interval()
         self.model_accepts_loss_kwargs = True  # num_items_in_batch reaches compute_loss, which divides by it
 
@@ -139,8 +140,9 @@ class SFTTrainer(GroundingTrainer):
         cross-entropy is, what accumulation and ranks add up to is a mean. (transformers adds the whole of every
         micro-batch, and so more of it the more are accumulated.)
         """
-        self.router_losses.append(balance.detach())
-        return float(self.parts.parts.router_loss or 0) * token_weights.sum() * balance
+        answers = token_weights.sum()
+        self.router_losses.append(torch.stack([answers * balance.detach(), answers]))
+        return float(self.parts.parts.router_loss or 0) * answers * balance
 
     def step_batch(self, inputs: dict[str, Any]) -> StepBatch:
         return StepBatch(tuple(inputs["rows"]), inputs["input_ids"].numel())
@@ -231,9 +233,10 @@ class SFTTrainer(GroundingTrainer):
             self.counts.clear()
             logs |= self._mean_terms()
             if self.routing:
-                own = torch.stack(self.router_losses or [torch.zeros((), device=self.args.device)]).mean()
+                own = torch.stack(self.router_losses or [torch.zeros(2, device=self.args.device)]).sum(0)
                 gathered: Any = self.accelerator.gather(own[None])
-                logs["router_loss"] = float(gathered.mean())
+                weighted, answers = gathered.sum(0).tolist()
+                logs["router_loss"] = weighted / answers if answers else 0.0
                 self.router_losses.clear()
         super().log(logs, start_time)
 
