@@ -12,8 +12,10 @@ from omegaconf import OmegaConf
 
 import vtg.config.programs
 import vtg.config.schema
+import vtg.config.score_settings
 from vtg.config.programs import DoctorConfig, PredictConfig
 from vtg.config.schema import RLConfig, SFTConfig
+from vtg.config.score_settings import BudgetConfig, ScoreConfig
 
 PROJECT = Path(__file__).parents[1]
 PACKAGE = PROJECT / "vtg"
@@ -129,6 +131,7 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.tasks", "vtg.evaluation.metrics", "vtg.evaluation.presets", "vtg.evaluation.published_predictions",
         "vtg.evaluation.cases", "vtg.evaluation.ranked_metrics", "vtg.evaluation.score_context",
     ),
+    "vtg.evaluation.input_record": ("vtg.storage", "vtg.config", "vtg.tasks"),
     "vtg.evaluation.span_picture": ("vtg.storage", "vtg.evaluation.metrics"),
     "vtg.evaluation": (
         "vtg.errors", "vtg.storage", "vtg.progress_bar", "vtg.logs", "vtg.video.files.address",
@@ -138,6 +141,11 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.demo": (
         "vtg.errors", "vtg.storage", "vtg.progress_bar", "vtg.config", "vtg.annotations.target", "vtg.video",
         "vtg.tasks", "vtg.data.encoding", "vtg.data.padding", "vtg.models",
+    ),
+    "vtg.scoring": (
+        "vtg.errors", "vtg.console", "vtg.storage", "vtg.logs", "vtg.config", "vtg.annotations.sample", "vtg.data",
+        "vtg.models", "vtg.tasks", "vtg.report", "vtg.evaluation.score_context", "vtg.evaluation.published_scores",
+        "vtg.evaluation.input_record", "vtg.evaluation",
     ),
     "vtg.doctor": (
         "vtg.errors", "vtg.progress_bar", "vtg.logs", "vtg.video.files.address", "vtg.video.video_window",
@@ -149,6 +157,7 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.console", "vtg.storage", "vtg.config", "vtg.tasks", "vtg.evaluation.metrics",
         "vtg.evaluation.prediction_rows", "vtg.evaluation.joining", "vtg.evaluation.presets",
         "vtg.evaluation.ranked_metrics", "vtg.evaluation.score_context", "vtg.evaluation.published_scores",
+        "vtg.evaluation.input_record",
     ),
     "vtg.training.batch_log": (),
     "vtg.training.checkpoint_saving": ("vtg.errors", "vtg.storage"),
@@ -217,7 +226,13 @@ COMMANDS_WITHOUT_TORCH = (
     "sft",
     "rl",
 )
-PRIMARY: dict[str, type] = {"sft": SFTConfig, "doctor": DoctorConfig, "predict": PredictConfig, "rl": RLConfig}
+PRIMARY: dict[str, type] = {
+    "sft": SFTConfig,
+    "doctor": DoctorConfig,
+    "predict": PredictConfig,
+    "rl": RLConfig,
+    "score": ScoreConfig,
+}
 """The schema of a primary config. All groups are parts of RLConfig."""
 
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "misc", "base"}
@@ -374,7 +389,7 @@ def config_files() -> list[Path]:
 
 def schema_fields() -> dict[str, list[str]]:
     """Every dataclass of the settings, and its fields."""
-    named = vars(vtg.config.schema) | vars(vtg.config.programs)
+    named = vars(vtg.config.schema) | vars(vtg.config.programs) | vars(vtg.config.score_settings)
     classes = [value for value in named.values() if isinstance(value, type) and is_dataclass(value)]
     return {cls.__name__: [entry.name for entry in fields(cls)] for cls in classes}
 
@@ -423,6 +438,10 @@ def test_every_key_of_a_shipped_config_is_a_setting(path):
     is_global = "# @package _global_" in path.read_text()
     group = path.relative_to(PROJECT / "conf").parts[:-1]
     root = PRIMARY.get(path.stem, RLConfig) if not group else RLConfig
+    if group == ("budget",):  # several are taken at once, so it is no group of a schema
+        assert values.keys() == {entry.name for entry in fields(BudgetConfig)}
+        return
+    root = ScoreConfig if group == ("benchmark",) else root
     assert not unknown_keys(values, [] if is_global else list(group), root)
 
 

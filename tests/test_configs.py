@@ -18,16 +18,25 @@ from vtg.config.load import load_config
 from vtg.config.programs import DoctorConfig, PredictConfig
 from vtg.config.rules import check_data
 from vtg.config.schema import RLConfig, SFTConfig
+from vtg.config.score_settings import ScoreConfig
 from vtg.entry import conf_dir
 from vtg.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
 CONF = conf_dir()
-PRIMARY = {"sft": SFTConfig, "rl": RLConfig, "doctor": DoctorConfig, "predict": PredictConfig}
+PRIMARY = {
+    "sft": SFTConfig,
+    "rl": RLConfig,
+    "doctor": DoctorConfig,
+    "predict": PredictConfig,
+    "score": ScoreConfig,
+}
 TRAINING = ("sft", "rl", "doctor")
 CHOICES = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if path.stem != "defaults")
 RL_GROUPS = ("rl", "rl_model", "rewards", "curriculum", "rollout")
 """Groups that only train_rl.py has."""
+SCORE_GROUPS = ("benchmark", "budget")
+"""Groups that only vtg.score has."""
 GOOD = {"video": "a.mp4", "duration": 30.0, "timestamp": [2.0, 5.5], "sentence": "a man sits down"}
 
 
@@ -80,6 +89,8 @@ def test_a_primary_config_composes_without_overrides(name):
 
 
 def has_group(name: str, choice: str) -> bool:
+    if choice.startswith(tuple(f"{group}=" for group in SCORE_GROUPS)):
+        return False
     if name == "rl":
         return choice != "batching=packed" and (not choice.startswith("loss=") or choice == "loss=cross_entropy")
     return not choice.startswith(tuple(f"{group}=" for group in RL_GROUPS))

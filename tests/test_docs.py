@@ -17,6 +17,7 @@ from vtg.config.arguments import rl_names, trainer_names
 from vtg.config.load import conf_dir
 from vtg.config.programs import DoctorConfig, PredictConfig
 from vtg.config.schema import RLConfig, SFTConfig
+from vtg.config.score_settings import ScoreConfig
 from vtg.config.setting import settings
 from vtg.entry import compose_settings
 
@@ -36,6 +37,7 @@ PROGRAMS = {
     "train_rl.py": ("rl", RLConfig),
     "vtg.doctor": ("doctor", DoctorConfig),
     "vtg.predict": ("predict", PredictConfig),
+    "vtg.score": ("score", ScoreConfig),
 }
 """Programs whose arguments are settings, their primary config and its schema."""
 
@@ -177,7 +179,7 @@ def test_every_command_in_the_docs_can_be_typed(line, parse_only):
 
 
 def test_every_setting_and_choice_that_the_docs_name_exists():
-    known = {key for schema in (RLConfig, DoctorConfig, PredictConfig) for key, *_ in settings(schema)}
+    known = {key for schema in (RLConfig, DoctorConfig, PredictConfig, ScoreConfig) for key, *_ in settings(schema)}
     known |= {key.rpartition(".")[0] for key in known}
     known |= {f"trainer.{name}" for name in trainer_names()} | {f"rl.{name}" for name in rl_names()}
     wrong = []

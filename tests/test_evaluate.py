@@ -284,3 +284,15 @@ def test_the_command_reproduces_the_official_time_r1_scores(tmp_path):
     assert document["mIoU"] == scores["mIoU"]
     assert [document[f"R1@{t}"] for t in (0.3, 0.5, 0.7)] == pytest.approx([scores[t] for t in ("0.3", "0.5", "0.7")])
     assert (document["samples"], document["missing"]) == (2500, 0)
+
+
+def test_the_report_says_what_the_model_was_shown_where_that_is_known(tmp_path, capsys):
+    file = write(tmp_path / "predictions.jsonl", [{"qid": "a", "timestamp": [1, 2], "prediction": [[1, 2]]}])
+    assert main([file, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["input"] is None
+    (tmp_path / "input.json").write_text('{"fps": 4.0, "max_frames": 64, "prompts": ["When?"]}')
+    for words in ([], ["--preset", "time_r1"], ["--statistics"]):
+        assert main([file, "--json", *words]) == 0
+        assert json.loads(capsys.readouterr().out)["input"]["fps"] == 4.0
+    (tmp_path / "input.json").write_text('{"fps": ')  # cut off: the scores do not depend on it
+    assert main([file, "--json"]) == 0

@@ -107,6 +107,9 @@ def test_rows_are_answered_scored_and_drawn_and_bad_ones_reported(run: Run, vide
     assert {"prediction", "text", "status"} <= written[0].keys()
     skipped = (tmp_path / "out" / "skipped.jsonl").read_text().splitlines()
     assert [json.loads(line)["qid"] for line in skipped] == ["gone", "broken"]
+    shown = json.loads((tmp_path / "out" / "input.json").read_text())
+    assert (shown["fps"], shown["max_frames"], shown["max_pixels"], shown["max_new_tokens"]) == (2.0, 64, 4096, 8)
+    assert "{query}" in shown["prompts"][0] and shown["answer"] == "seconds"
     assert all(Path(path).stat().st_size for path in document["files"].values())
     assert (tmp_path / "out" / "predictions.png").read_bytes().startswith(b"\x89PNG")
 

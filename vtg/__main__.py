@@ -12,6 +12,7 @@ COMMANDS = {
     "rl": "reinforcement learning with GRPO on TRL",
     "predict": "a model's answers for a video, or for a file of queries",
     "evaluate": "scores of predictions against annotations",
+    "score": "a checkpoint on a published benchmark, at published budgets of input",
     "report": "one HTML page for a run, or for several compared",
     "export": "a checkpoint as a plain Hugging Face model, its adapter merged",
     "doctor": "what a model will read of a data set, what it costs, and what is wrong",

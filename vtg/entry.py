@@ -113,6 +113,16 @@ def compose_settings(config_name: str, overrides: Sequence[str], schema: type[Sc
     return typed(composed, schema)
 
 
+def config_folders() -> list[Path]:
+    """The folders that a running program's configs come from, the user's `--config-dir` first."""
+    return [Path(one.path) for one in HydraConfig.get().runtime.config_sources if one.schema == "file"]
+
+
+def chosen(group: str) -> str:
+    """Which of a group's files a running program took."""
+    return str(HydraConfig.get().runtime.choices[group])
+
+
 @contextmanager
 def loading(what: str) -> Iterator[None]:
     """Around slow imports: prints what is loaded, and keeps the garbage collector off the objects they make."""

@@ -22,6 +22,7 @@ from typing import Any
 
 from vtg.config.task_settings import TaskConfig
 from vtg.console import aligned, stdout_may_close
+from vtg.evaluation.input_record import read_input
 from vtg.evaluation.joining import Joined, join
 from vtg.evaluation.metrics import PRESETS, grounding_metrics
 from vtg.evaluation.prediction_rows import Placed, needs_parsing, read_rows, with_field
@@ -137,7 +138,7 @@ def _print_published(args: argparse.Namespace, codec: Codec | None) -> None:
         rules = {rule: getattr(preset, rule) for rule in (*RULES, "source")}
         document = {**one.common, **brief, **one.printed, "convention": preset.convention, "rules": rules}
     head = {"report": "vtg.evaluate", "preset": args.preset, "form": read.form, "samples": len(read.cases)}
-    files = {"predictions": args.predictions, "annotations": args.annotations}
+    files = {"predictions": args.predictions, "annotations": args.annotations, "input": read_input(args.predictions)}
     _tell(args, _lines({**head, **document, **files, "findings": _counted(found)}), found, text)
 
 
@@ -161,6 +162,7 @@ def _print_statistics(args: argparse.Namespace, codec: Codec | None) -> None:
     )
     head = {"report": "vtg.evaluate", "preset": args.preset, "form": read.form, "samples": len(read.cases)}
     files = {"predictions": args.predictions, "annotations": args.annotations, "compared_with": args.compare}
+    files["input"] = read_input(args.predictions)
     found = {**read.findings, **scores.findings}
     document = {**head, **scores.common, **scores.printed, "statistics": report, **files, "findings": _counted(found)}
     _tell(args, _lines(document), found, f"preset {args.preset}\n{context_table(scores.common, report)}")
@@ -204,6 +206,7 @@ def _document(args: argparse.Namespace, metrics: dict[str, float | int], joined:
         "convention": PRESETS[_own_name(args.preset)].convention,
         "predictions": args.predictions,
         "annotations": args.annotations,
+        "input": read_input(args.predictions),
         "statuses": dict(Counter(status for status in joined.statuses if status is not None)),
         "findings": _counted(joined.findings),
     }

@@ -14,6 +14,7 @@ from vtg.config.data_settings import DataConfig
 from vtg.config.programs import PredictConfig
 from vtg.entry import hydra_program, loading
 from vtg.errors import ConfigError, RunError, SampleError
+from vtg.evaluation.input_record import input_record, write_input
 from vtg.models.checkpoint import has_weights, save_settings
 from vtg.models.checkpoint_settings import CheckpointSettings, checkpoint_settings
 from vtg.models.hub import find_model
@@ -62,6 +63,8 @@ def _predict(config: PredictConfig) -> None:
         _answer_one(config, grounder, out)
     else:
         save_settings(checkpoint.settings, out)
+        record = {"checkpoint": config.checkpoint, "max_new_tokens": config.max_new_tokens}
+        write_input(out, input_record(checkpoint.settings.video, checkpoint.settings.task, **record))
         _answer_rows(config, grounder, out)
 
 

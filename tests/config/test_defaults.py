@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from vtg.config.library_help import RL_HELP, TRAINER_HELP
 from vtg.config.programs import DoctorConfig, PredictConfig
 from vtg.config.schema import RLConfig, SFTConfig
+from vtg.config.score_settings import ScoreConfig
 from vtg.config.setting import dataclass_of, setting_of
 from vtg.entry import conf_dir
 
@@ -32,7 +33,7 @@ DEFAULTS = {
 """Group → the choice that holds a default for each of its settings. Other choices say only how they differ."""
 
 GROUPS = {entry.name: dataclass_of(entry.type) for entry in fields(RLConfig) if dataclass_of(entry.type)}
-TOP = {"training": SFTConfig, "doctor": DoctorConfig, "predict": PredictConfig}
+TOP = {"training": SFTConfig, "doctor": DoctorConfig, "predict": PredictConfig, "score": ScoreConfig}
 
 
 def test_every_group_has_a_choice_with_its_defaults():

@@ -11,7 +11,7 @@ import pytest
 from vtg.config.help import SETTINGS_BEGIN
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = ("sft", "rl", "doctor", "predict")
+PROGRAMS = ("sft", "rl", "doctor", "predict", "score")
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -179,7 +179,7 @@ def test_the_report_counts_each_place_once_and_writes_it_down(report):
         {"place": "a.jsonl:1", "reason": "video: gone", "qid": "q1", "video": "é.mp4"},
         {"place": "a.jsonl:2", "reason": "sentence: empty", "qid": None, "video": None},
     ]
-    assert list(report.skipped) == ["a.jsonl:1", "a.jsonl:2"]
+    assert [entry.place for entry in report.skipped.values()] == ["a.jsonl:1", "a.jsonl:2"]
 
 
 def test_the_report_stops_a_run_past_the_share_and_lists_what_was_left_out(report):

@@ -15,8 +15,9 @@ SETTINGS_BEGIN = "The settings as composed now"
 # Files that the other choices of their group build on, and that are no choice themselves.
 INTERNAL_CHOICES = {"model": ("defaults",)}
 
-# No part of a schema, because its files set keys of all other groups.
-WITHOUT_SCHEMA = ("experiment",)
+WITHOUT_SCHEMA = {"experiment": "trainer", "budget": "budgets"}
+"""Group that is no part of a schema → the setting of the programs that take it. An experiment's file sets keys of all
+other groups; of budgets several are taken at once."""
 
 OTHERS = {"trainer": "see TrainingArguments of transformers", "rl": "see GRPOConfig of TRL"}
 """Group → what to say of a name of the library's that `vtg.config.library_help` does not explain."""
@@ -55,7 +56,8 @@ def _groups(schema: type, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 def _lines(lines: list[str], schema: type) -> Iterator[str]:
     known = explanations(schema)
-    groups = {entry.name for entry in fields(schema)} | set(WITHOUT_SCHEMA)
+    groups = {entry.name for entry in fields(schema)}
+    groups |= {group for group, setting in WITHOUT_SCHEMA.items() if setting in groups}
     part, parents = "", []
     for line in lines:
         heading = next((title for title in (GROUPS_BEGIN, SETTINGS_BEGIN) if line.startswith(title)), None)

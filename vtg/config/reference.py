@@ -18,6 +18,7 @@ from vtg.config.load import conf_dir
 from vtg.config.programs import DoctorConfig, PredictConfig
 from vtg.config.resume import RL_MEANS, TRAINER_MEANS, may_change_on_resume
 from vtg.config.schema import RLConfig
+from vtg.config.score_settings import BenchmarkConfig, BudgetConfig, ScoreConfig
 from vtg.config.setting import dataclass_of, setting_of, settings
 from vtg.console import stdout_may_close
 
@@ -55,6 +56,17 @@ def reference(conf: Path) -> str:
     parts.append(_section("python -m vtg.predict", text, ""))
     top = [entry.name for entry in fields(PredictConfig) if setting_of(entry) is not None]
     parts.append(_table(_rows(PredictConfig, only=top), resumes=False))
+    text = (
+        "`settings` and `fallback` are those of vtg.predict; the frames and pixels of `settings.video` are set by the "
+        "budgets (conf/budget/). `benchmark.*` is what a file of conf/benchmark/ says."
+    )
+    parts.append(_section("python -m vtg.score", text, ""))
+    top = [entry.name for entry in fields(ScoreConfig) if setting_of(entry) is not None]
+    parts.append(_table(_rows(ScoreConfig, only=top), resumes=False))
+    parts.append(_table([(f"benchmark.{key}", *rest) for key, *rest in _rows(BenchmarkConfig)], resumes=False))
+    rows = [(key, *rest) for key, *rest in _rows(BudgetConfig)]
+    parts.append(_section("budget", _sentence(BudgetConfig), " (conf/budget/)"))
+    parts.append(_table(rows, resumes=False))
     return "\n".join(parts)
 
 

@@ -17,6 +17,8 @@ from vtg.config.model_settings import LoraConfig, ModelConfig
 from vtg.config.part_rules import check_parts
 from vtg.config.programs import DoctorConfig, PredictConfig
 from vtg.config.schema import SFTConfig
+from vtg.config.score_rules import check_score
+from vtg.config.score_settings import ScoreConfig
 from vtg.config.setting import setting_of
 from vtg.config.task_settings import EvaluationConfig
 from vtg.config.video_settings import VideoConfig
@@ -67,6 +69,8 @@ def check_together(config: Any) -> None:
         check_token_budget(config.video, config.model, token_cost_of(config.model))
     if isinstance(config, PredictConfig):
         check_predict(config)
+    if isinstance(config, ScoreConfig):
+        check_score(config)
 
 
 def check_on_nan(config: SFTConfig) -> None:

@@ -32,6 +32,11 @@ class Skipped:
     video: str | None = None
     bad: bool = True
 
+    @property
+    def key(self) -> tuple[str, str | None]:
+        """Tells it from others: many rows may stand on one line of a published file."""
+        return self.place, self.qid
+
     def line(self) -> str:
         """Of skipped.jsonl."""
         row = {key: value for key, value in self.__dict__.items() if key != "bad" or not value}
@@ -47,18 +52,27 @@ class SkipReport:
     Args:
         resumes: the run is resumed, so what is in the file stays.
         is_begun: another rank of the run has begun the file.
+        group: of settings, in which messages name `max_bad_share` and `video_dir`.
     """
 
-    def __init__(self, path: Path, *, max_bad_share: float, resumes: bool = False, is_begun: bool = False) -> None:
-        self.path, self.max_bad_share = path, max_bad_share
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_bad_share: float,
+        resumes: bool = False,
+        is_begun: bool = False,
+        group: str = "data",
+    ) -> None:
+        self.path, self.max_bad_share, self.group = path, max_bad_share, group
         self.total = 0
-        self.skipped: dict[str, Skipped] = {}
+        self.skipped: dict[tuple[str, str | None], Skipped] = {}
         if not is_begun:
             # A line that a kill has cut off would make one of it and the next, which is no JSON.
             write_text(path, "".join(whole_lines(path) if resumes else ()))
         self._read_bytes = 0
         with self.path.open("rb") as file:
-            self._written = {entry.place for entry in self._read_new(file)}
+            self._written = {entry.key for entry in self._read_new(file)}
 
     def expect(self, rows: int) -> None:
         """Adds `rows` to those the share is measured against."""
@@ -70,31 +84,31 @@ class SkipReport:
         Raises:
             TooManyBadRows: when that makes more than the configured share.
         """
-        fresh = [entry for entry in skipped if entry.place not in self.skipped]
+        fresh = [entry for entry in skipped if entry.key not in self.skipped]
         if not fresh:
             return
         # All ranks read the same rows, so several write at once.
         with self.path.open("a+b") as file, locked(file.fileno()):
             for entry in self._read_new(file):
-                self._written.add(entry.place)
+                self._written.add(entry.key)
                 if entry.bad:
-                    self.skipped[entry.place] = entry
-            new = [entry for entry in fresh if entry.place not in self._written]
-            self._written |= {entry.place for entry in new}
+                    self.skipped[entry.key] = entry
+            new = [entry for entry in fresh if entry.key not in self._written]
+            self._written |= {entry.key for entry in new}
             file.write("".join(entry.line() for entry in new).encode())
             file.flush()  # before another rank gets the lock, and reads what is written
         for entry in fresh:
             if entry.bad:
-                self.skipped[entry.place] = entry
+                self.skipped[entry.key] = entry
                 log.warning("skipped %s: %s", entry.place, entry.reason)
         # Against all rows and not those read so far: else one bad row among the first few would end a long run.
         if len(self.skipped) > self.max_bad_share * self.total:
             listed = "\n".join(f"  {entry.place}: {entry.reason}" for entry in list(self.skipped.values())[:20])
             more = f"\n  and {len(self.skipped) - 20} more in {self.path}" if len(self.skipped) > 20 else ""
             raise TooManyBadRows(
-                f"{len(self.skipped)} of {self.total} rows cannot be used, more than data.max_bad_share = "
+                f"{len(self.skipped)} of {self.total} rows cannot be used, more than {self.group}.max_bad_share = "
                 f"{self.max_bad_share}:\n{listed}{more}\nMend or remove them (python -m vtg.validate --probe --fix OUT "
-                "FILE writes the good rows), or raise data.max_bad_share"
+                f"FILE writes the good rows), or raise {self.group}.max_bad_share"
             )
 
     def _read_new(self, file: BinaryIO) -> list[Skipped]:

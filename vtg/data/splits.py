@@ -55,8 +55,9 @@ def read_split(
         reasons = "; ".join(f"{entry.place}: {entry.reason}" for entry in islice(skipped, 3))
         remedy = "check the file with python -m vtg.validate"
         if len(table) and not there.any():  # its rows are right, and no video of them is there
-            folder = "set data.video_dir to the folder of the videos"
-            remedy = f"{folder if video_dir is None else f'check data.video_dir = {video_dir!r}'}, or {remedy}"
+            key = f"{report.group}.video_dir"
+            folder = f"set {key} to the folder of the videos" if video_dir is None else f"check {key} = {video_dir!r}"
+            remedy = f"{folder}, or {remedy}"
         raise ConfigError(f"{path}: no usable row among {rows} ({reasons}); {remedy}")
     report.add(list(skipped))
     table.release()

@@ -11,7 +11,7 @@ from vtg.data.grounding_dataset import GroundingDataset
 from vtg.data.padding import collate
 from vtg.data.skip_report import Skipped, SkipReport
 from vtg.evaluation.metrics import grounding_metrics, row_spans
-from vtg.evaluation.partial_answers import PartialAnswers
+from vtg.evaluation.partial_answers import AnswerLog
 from vtg.evaluation.question_reader import Question, QuestionReader
 from vtg.progress_bar import ProgressBar
 
@@ -28,7 +28,7 @@ def predict(
     world_size: int = 1,
     shuffled_videos: bool = False,
     progress: str | None = None,
-    partial_answers: PartialAnswers | None = None,
+    partial_answers: AnswerLog | None = None,
     report: SkipReport | None = None,
 ) -> tuple[dict[int, dict[str, Any]], list[Skipped]]:
     """Answers to every `world_size`-th sample from `rank` on, by index, and the samples whose video cannot be read.

@@ -38,6 +38,11 @@ class Grounder:
         self.tokens_per_second = tokens_per_second(self.model)
         self.provider = make_provider(settings.video, self.processor)
 
+    def look_with(self, settings: Settings) -> None:
+        """From now on clips are sampled, and prompts limited, by other `settings` of the same checkpoint."""
+        self.settings = settings
+        self.provider = make_provider(settings.video, self.processor)
+
     def dataset(self, samples: Sequence[Sample], *, video_dir: str | None) -> GroundingDataset:
         """The samples as prompts, for `vtg.evaluation.generate.predict`."""
         return GroundingDataset(

@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from vtg.data.skip_report import Skipped
 from vtg.storage.atomic import write_text
@@ -12,6 +12,17 @@ from vtg.storage.file_stamp import file_stamp
 from vtg.storage.json_files import json_text, whole_lines
 
 log = logging.getLogger(__name__)
+
+
+class AnswerLog(Protocol):
+    """What `vtg.evaluation.generate.predict` goes on from, and gives every new batch to."""
+
+    rows: dict[int, dict[str, Any]]
+    skipped: list[Skipped]
+
+    def add(self, rows: Mapping[int, dict[str, Any]], skipped: Sequence[Skipped]) -> None:
+        """Takes the next batch."""
+        ...
 
 
 class PartialAnswers:

@@ -21,11 +21,15 @@ FREE_KEYS = tuple(f"video.{key}" for key in VIDEO_MEANS)
 
 @dataclass(frozen=True)
 class CheckpointSettings:
-    """The settings to use, their source, and how they differ from training, a line each."""
+    """The settings to use, their source, and how they differ from training, a line each.
+
+    `is_plain`: there are none beside it: a model that vtg did not train.
+    """
 
     settings: Settings
     source: str
     differences: tuple[str, ...] = ()
+    is_plain: bool = False
 
 
 def checkpoint_settings(
@@ -49,7 +53,8 @@ def checkpoint_settings(
     )
     check_settings(settings, prefix="settings.")
     if saved is None:
-        return CheckpointSettings(settings, f"{checkpoint} has no {SETTINGS_FILE}: using the `fallback` settings")
+        source = f"{checkpoint} has no {SETTINGS_FILE}: using the `fallback` settings"
+        return CheckpointSettings(settings, source, is_plain=True)
     return CheckpointSettings(settings, str(Path(where) / SETTINGS_FILE), differences(saved, settings))
 
 

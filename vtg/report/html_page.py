@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from vtg.report import curves
+from vtg.report.benchmark_scores import benchmark_tables
 from vtg.report.charts import COLORS, FRAME, format_number
 from vtg.report.differences import difference_lines, differences
 from vtg.report.run_reader import Run, is_number
@@ -73,6 +74,7 @@ def run_page(run: Run) -> str:
                 "remarks": _strings(run.record, "notes"),
             },
         ),
+        Section("Benchmark", "benchmark", {"tables": benchmark_tables([run])}),
         _training_section([run]),
         Section("Sampled answers", "figures", {"figures": curves.share_figures(run)}),
         Section("Reward hacking", "figures", {"figures": curves.hacking_figures([run])}),
@@ -95,6 +97,7 @@ def comparison_page(runs: Sequence[Run]) -> str:
     ]
     sections = [
         Section("Results", "comparison_table", {"table": comparison_table(runs)}),
+        Section("Benchmark", "benchmark", {"tables": benchmark_tables(runs)}),
         _training_section(runs),
         Section("Reward hacking", "figures", {"figures": curves.hacking_figures(runs)}),
         Section("What differs", "differences", {"changes": changes}),

@@ -22,8 +22,8 @@ MetricColumns = dict[str, dict[str, Any]]
 Curve = dict[int, float]
 """Optimizer step → value, in the order of the steps."""
 
-# A folder with one of these files is a run directory, or the output of `vtg.predict`: any one may be missing.
-RUN_FILES = ("config.yaml", "train_log.jsonl", "metrics.json", "predictions.jsonl")
+# A folder with one of these files is a run directory, or of `vtg.predict` or `vtg.score`: any one may be missing.
+RUN_FILES = ("config.yaml", "train_log.jsonl", "metrics.json", "predictions.jsonl", "scores.json")
 
 # Hydra writes it into the folder that holds the runs of a sweep (`--multirun`).
 SWEEP_FILE = "multirun.yaml"
@@ -38,6 +38,7 @@ class Run:
     Attributes:
         record: run.json: notes about the scores, and settings that changed on a resume.
         metrics: metrics.json by column.
+        scores: scores.json of `vtg.score`.
         log: numeric keys of train_log.jsonl, each as a curve over steps.
         base: rows of base_predictions.jsonl that can be scored.
         tuned: rows of predictions.jsonl that can be scored.
@@ -54,6 +55,7 @@ class Run:
     environment: dict[str, Any] = field(default_factory=dict)
     record: dict[str, Any] = field(default_factory=dict)
     metrics: MetricColumns = field(default_factory=dict)
+    scores: dict[str, Any] = field(default_factory=dict)
     log: dict[str, Curve] = field(default_factory=dict)
     base: tuple[JsonRow, ...] = ()
     tuned: tuple[JsonRow, ...] = ()
@@ -95,6 +97,7 @@ def read_run(folder: Path) -> Run:
         environment=_read_object(folder / "environment.json", notes),
         record=_read_object(folder / "run.json", notes),
         metrics=_metric_columns(_read_object(folder / "metrics.json", notes)),
+        scores=_read_scores(folder / "scores.json", notes),
         log=_curves_by_key(read_rows(folder / "train_log.jsonl", notes)),
         base=tuple(_read_scorable_rows(folder / "base_predictions.jsonl", notes)),
         tuned=tuple(_read_scorable_rows(folder / "predictions.jsonl", notes)),
@@ -202,6 +205,36 @@ def _read_object(path: Path, notes: list[str]) -> dict[str, Any]:
         notes.append(f"{path.name}: is not JSON ({error})")
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _read_scores(path: Path, notes: list[str]) -> dict[str, Any]:
+    scores = _read_object(path, notes)
+    if scores and not _are_scores(scores):
+        notes.append(f"{path.name}: is not what vtg.score writes")
+        return {}
+    return scores
+
+
+def _are_scores(document: Mapping[str, Any]) -> bool:
+    """Whether a document has what the tables need: a file may be edited by hand, or be of another program."""
+    budgets, published = document.get("budgets"), document.get("published")
+    if not isinstance(budgets, dict) or not isinstance(published, list):
+        return False
+    rows = [row for row in published if isinstance(row, dict)]
+    numbers = [value for row in rows for name, value in row.items() if name.startswith(("R1@", "mIoU"))]
+    scored = [one for one in budgets.values() if isinstance(one, dict) and _has_scores(one)]
+    return len(rows) == len(published) and len(scored) == len(budgets) and all(map(is_number, numbers))
+
+
+def _has_scores(one: Mapping[str, Any]) -> bool:
+    scores, statistics = one.get("scores"), one.get("statistics")
+    bounds = statistics.get("intervals") if isinstance(statistics, dict) else None
+    return (
+        isinstance(scores, dict)
+        and all(map(is_number, scores.values()))
+        and isinstance(bounds, dict)
+        and all(isinstance(pair, list) and len(pair) == 2 and all(map(is_number, pair)) for pair in bounds.values())
+    )
 
 
 def _metric_columns(metrics: dict[str, Any]) -> MetricColumns:

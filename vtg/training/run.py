@@ -21,6 +21,7 @@ from vtg.data.grounding_dataset import GroundingDataset, make_provider
 from vtg.data.skip_report import SkipReport
 from vtg.data.splits import read_splits
 from vtg.demo.synthetic_data import ensure_synthetic
+from vtg.evaluation.input_record import input_record, write_input
 from vtg.evaluation.partial_answers import PartialAnswers, stamps
 from vtg.models.adapting import prepare_training
 from vtg.models.checkpoint import has_weights
@@ -221,6 +222,8 @@ class TrainingRun:
         if is_main_process():
             with RunRecord.update(self.path) as record:
                 record.notes = [*(record.trained or {}).get("said", []), *results.notes(), *record.notes]
+            shown = input_record(self.config.video, self.config.task, checkpoint=str(self.path))
+            write_input(self.path, shown | {"max_new_tokens": self.config.evaluation.max_new_tokens})
             print(results.finish(title=self.config.run_name, skipped=len(self.report.skipped), notes=record.notes))
 
     def _answer(self, trainer: GroundingTrainer, results: Results, name: str, **options: Any) -> None:
