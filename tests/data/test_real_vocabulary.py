@@ -27,6 +27,8 @@ from vtg.data.encoding import IGNORE_INDEX, encode, patch_factor, turn_end_id, v
 from vtg.models.chat_template import check_chat_template
 from vtg.models.families import FAMILIES, family_of
 from vtg.tasks.span_task import SpanTask
+from vtg.tasks.time_vocabulary import add_time_tokens
+from vtg.training.sft.written_times import TimeReader
 from vtg.video.clip import Clip
 
 # As the published tokenizer_config.json of Qwen2.5-VL and Qwen3-VL, and of Qwen3.5, have them.
@@ -274,3 +276,12 @@ def test_every_question_with_its_answer_fits_into_the_text_tokens_that_are_plann
         features = encode(processor, messages, clip)
         text = int((features["mm_token_type_ids"] == 0).sum())
         assert text - family_of(processor).token_cost.stamp_tokens < TEXT_TOKENS / 2
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_losses_on_times_find_those_of_every_form_of_answer(vocabulary, form):
+    task, named = TaskConfig(answer=form), real_tokenizer(vocabulary)
+    add_time_tokens(named, task, path=vocabulary)
+    reader = TimeReader.of(task, named, setting="loss.soft_time = 1.0")  # which reads two moments, or raises
+    text = SpanTask(task).encode([(9.9, 12.5), (30.0, 120.0)], duration_s=120.0)
+    assert len(reader.read(ids_of(named, f"<answer>{text}</answer><|im_end|>"))) == 4

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 import torch
-from sft_runs import overrides
+from sft_runs import overrides, read, run, run_on_two
+from test_family_runs import of_model
 from test_part_rates import trainer_of
 from torch.nn.functional import cross_entropy
 
@@ -31,6 +32,39 @@ def micro_batches(trainer, count: int) -> list[dict]:
     return [next(loader) for _ in range(count)]
 
 
+@pytest.fixture(scope="module")
+def combined(demo_dir, tmp_path_factory):
+    words = ("task=bins", "loss=combined", "loss.token_weights=sqrt_length", "loss.label_smoothing=0.1")
+    trainer: Any = trainer_of(overrides(demo_dir, tmp_path_factory.mktemp("run"), *words))
+    trainer.model.eval()
+    return trainer
+
+
+def collated(trainer: Any, rows: list[int], **batching: bool) -> dict:
+    return TrainingCollator(0, BatchingConfig(**batching))([trainer.train_dataset[row] for row in rows])
+
+
+def test_packed_and_shared_batches_have_the_loss_and_gradient_of_padded_ones(combined):
+    videos = [sample.video for sample in combined.train_dataset.samples]
+    shared = next(video for video in videos if videos.count(video) > 1)
+    rows = [*[at for at, video in enumerate(videos) if video == shared][:2], videos.index(shared) - 1]
+    found = []
+    for form in ({}, {"packing": True}, {"packing": True, "share_video": True}):
+        batch = collated(combined, rows, **form)
+        assert bool((batch.get("branches", torch.zeros(1)) > 0).any()) == ("share_video" in form)
+        loss = combined.compute_loss(combined.model, batch)
+        found.append((loss.detach(), gradient_of(combined, loss)))
+    for loss, gradient in found[1:]:
+        torch.testing.assert_close(loss, found[0][0], rtol=1e-5, atol=0.0)
+        assert (gradient - found[0][1]).norm() <= 1e-4 * found[0][1].norm()
+
+
+def test_a_stand_in_has_a_loss_of_zero_and_a_gradient_of_zeros(combined):
+    loss = combined.compute_loss(combined.model, collated(combined, [~0]))
+    assert float(loss.detach()) == 0.0 and not gradient_of(combined, loss).any()
+
+
+@pytest.mark.soak
 def test_square_root_weights_are_those_of_every_answer_over_all_micro_batches(demo_dir, tmp_path):
     """Each answer's summed cross-entropy over the root of its length, over the sum of the roots of all lengths."""
     words = overrides(demo_dir, tmp_path / "run", "loss.token_weights=sqrt_length", "task=bins")
@@ -52,38 +86,6 @@ def test_square_root_weights_are_those_of_every_answer_over_all_micro_batches(de
     assert found == pytest.approx(sum(losses) / sum(roots), rel=1e-5)
 
 
-def test_a_stand_in_has_a_loss_of_zero_and_a_gradient_of_zeros(demo_dir, tmp_path):
-    trainer = trainer_of(overrides(demo_dir, tmp_path / "run", "loss=combined"))
-    (batch,) = micro_batches(trainer, 1)
-    batch["labels"] = torch.full_like(batch["labels"], IGNORE_INDEX)
-    batch["answers"] = []
-    loss = trainer.compute_loss(trainer.model, batch)
-    assert float(loss.detach()) == 0.0 and not gradient_of(trainer, loss).any()
-
-
-def collated(trainer: Any, rows: list[int], **batching: bool) -> dict:
-    return TrainingCollator(0, BatchingConfig(**batching))([trainer.train_dataset[row] for row in rows])
-
-
-@pytest.mark.parametrize("words", ["loss=smoothed loss.token_weights=sqrt_length", "loss=combined"])
-def test_packed_and_shared_batches_have_the_loss_and_gradient_of_padded_ones(words, demo_dir, tmp_path):
-    trainer = trainer_of(overrides(demo_dir, tmp_path / "run", "task=bins", *words.split()))
-    trainer.model.eval()
-    rows_of: Any = trainer.train_dataset
-    videos = [sample.video for sample in rows_of.samples]
-    shared = next(video for video in videos if videos.count(video) > 1)
-    rows = [*[at for at, video in enumerate(videos) if video == shared][:2], videos.index(shared) - 1]
-    found = []
-    for form in ({}, {"packing": True}, {"packing": True, "share_video": True}):
-        batch = collated(trainer, rows, **form)
-        assert bool((batch.get("branches", torch.zeros(1)) > 0).any()) == ("share_video" in form)
-        loss = trainer.compute_loss(trainer.model, batch)
-        found.append((loss.detach(), gradient_of(trainer, loss)))
-    for loss, gradient in found[1:]:
-        torch.testing.assert_close(loss, found[0][0], rtol=1e-5, atol=0.0)
-        assert (gradient - found[0][1]).norm() <= 1e-4 * found[0][1].norm()
-
-
 def test_the_terms_that_are_logged_are_means_over_updates_and_sum_to_the_loss(demo_dir, tmp_path):
     accumulates = ("batching=fixed", "trainer.per_device_train_batch_size=2", "trainer.gradient_accumulation_steps=2")
     words = ("loss=combined", *accumulates, "trainer.logging_steps=2", "trainer.save_strategy=no")
@@ -96,3 +98,31 @@ def test_the_terms_that_are_logged_are_means_over_updates_and_sum_to_the_loss(de
         assert terms.keys() == {"loss/cross_entropy", "loss/soft_time", "loss/expected_time", "loss/boundary"}
         assert all(value > 0 for value in terms.values())
         assert sum(terms.values()) == pytest.approx(entry["loss"], rel=1e-4)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl_moe", "qwen3_5", "molmo2"])
+def test_every_family_learns_from_the_times_of_its_answers(family, tiny_dir, demo_dir, tmp_path):
+    words = ["lora=none", "loss=combined", "task=tokens", "task.num_bins=20", "batching=fixed"]
+    trainer: Any = trainer_of(overrides(demo_dir, tmp_path / "run", *of_model(tiny_dir(family)), *words))
+    (batch,) = micro_batches(trainer, 1)
+    gradient = gradient_of(trainer, trainer.compute_loss(trainer.model, batch))
+    assert float(trainer.loss_terms["boundary"]) > 0
+    assert gradient.isfinite().all() and gradient.any()
+
+
+@pytest.mark.soak
+def test_two_ranks_have_the_loss_and_gradient_of_one_that_accumulates_their_batches(demo_dir, tmp_path):
+    rows = (demo_dir / "train.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "rows.jsonl").write_text("".join(rows[:8]), encoding="utf-8")
+    changed = ("loss=combined", "loss.token_weights=sqrt_length", "lora.dropout=0", "batching=fixed")
+    steps = ("trainer.max_steps=1", "trainer.per_device_train_batch_size=2", "trainer.eval_strategy=no")
+    words = (f"data.annotation_file={tmp_path / 'rows.jsonl'}", *changed, *steps, "trainer.save_strategy=no")
+    first = []
+    for name, starts, accumulated in (("one", run, 4), ("two", run_on_two, 2)):
+        more = (*words, f"trainer.gradient_accumulation_steps={accumulated}", "++trainer.use_cpu=true")
+        done = starts(*overrides(demo_dir, tmp_path / name, *more))
+        assert done.returncode == 0, done.stderr
+        first.append(read(tmp_path / name / "train_log.jsonl")[0])
+    for key in ("loss", "grad_norm", "loss/cross_entropy", "loss/soft_time", "loss/expected_time", "loss/boundary"):
+        assert first[1][key] == pytest.approx(first[0][key], rel=1e-5), key
