@@ -90,7 +90,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.memory": ("vtg.errors", "vtg.config", "vtg.models.families", "vtg.models"),
     "vtg.decoding": (
         "vtg.video", "vtg.models.families", "vtg.data.encoding", "vtg.data.pixels", "vtg.data.padding",
-        "vtg.data.token_runs", "vtg.models",
+        "vtg.data.token_runs", "vtg.models", "vtg.tasks",
     ),
     "vtg.training.processes": ("vtg.errors", "vtg.data.lost_worker"),
     "vtg.training.progress": ("vtg.storage", "vtg.progress_bar"),
@@ -136,7 +136,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.evaluation": (
         "vtg.errors", "vtg.storage", "vtg.progress_bar", "vtg.logs", "vtg.video.files.address",
         "vtg.video.video_window", "vtg.config", "vtg.entry", "vtg.annotations.sample", "vtg.video", "vtg.tasks",
-        "vtg.data.encoding", "vtg.data.padding", "vtg.data", "vtg.models", "vtg.evaluation.metrics",
+        "vtg.data.encoding", "vtg.data.padding", "vtg.data", "vtg.models", "vtg.decoding", "vtg.evaluation.metrics",
     ),
     "vtg.demo": (
         "vtg.errors", "vtg.storage", "vtg.progress_bar", "vtg.config", "vtg.annotations.target", "vtg.video",

@@ -48,7 +48,8 @@ def main() -> None:
 def _predict(config: PredictConfig) -> None:
     _check_output_dir(Path(config.output_dir))
     checkpoint = checkpoint_settings(config.checkpoint, overrides=config.settings, fallback=config.fallback)
-    SpanTask(checkpoint.settings.task)  # the answer form is checked before torch is imported
+    # The answer form is checked before torch is imported.
+    SpanTask(checkpoint.settings.task).check_room(config.max_new_tokens, key="max_new_tokens")
     find_model(config.checkpoint, key="checkpoint")
     with loading("torch and transformers"):
         from vtg.evaluation.grounder import Grounder

@@ -38,7 +38,9 @@ def trainer(demo_dir, tmp_path_factory) -> VideoGRPOTrainer:
 @pytest.fixture(scope="module")
 def prompts(trainer) -> dict[str, Prompt]:
     items = [trainer.prompts[index] for index in (0, 5, 9)]
-    encoded = trainer.policy.prompts([item.features for item in items], [item.clip for item in items])
+    encoded = trainer.policy.prompts(
+        [item.features for item in items], [item.sample.duration_s for item in items], [item.clip for item in items]
+    )
     return {f"row {at}": prompt for at, prompt in enumerate(encoded)}
 
 

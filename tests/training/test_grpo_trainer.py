@@ -396,7 +396,7 @@ def test_a_clip_asked_about_twice_is_encoded_once_but_not_taken_for_one_of_anoth
     flat = torch.zeros_like(first["pixel_values_videos"])
     wide = first | {"pixel_values_videos": flat}
     tall = wide | {"video_grid_thw": torch.tensor([[times, 2 * height, width // 2]])}
-    prompts = trainer.policy.prompts([first, wide, second, tall])
+    prompts = trainer.policy.prompts([first, wide, second, tall], [6.0] * 4)
     assert trainer.policy.counts["vision/encoder_calls"] == 3
     assert prompts[0].encoded is prompts[2].encoded
     assert not torch.allclose(prompts[1].encoded, prompts[3].encoded)

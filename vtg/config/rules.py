@@ -16,11 +16,11 @@ from vtg.config.loss_rules import check_loss
 from vtg.config.model_settings import LoraConfig, ModelConfig
 from vtg.config.part_rules import check_parts
 from vtg.config.programs import DoctorConfig, PredictConfig
-from vtg.config.schema import SFTConfig
+from vtg.config.schema import RLConfig, SFTConfig
 from vtg.config.score_rules import check_score
 from vtg.config.score_settings import ScoreConfig
 from vtg.config.setting import setting_of
-from vtg.config.task_settings import EvaluationConfig
+from vtg.config.task_settings import EvaluationConfig, TaskConfig
 from vtg.config.video_settings import VideoConfig
 from vtg.errors import ConfigError
 from vtg.models.families.token_cost import TokenCost
@@ -63,6 +63,7 @@ def check_together(config: Any) -> None:
         check_augmentation(config.augmentation, shares_video=config.batching.share_video)
         check_data(config.data)
         check_on_nan(config)
+        check_constrained(config.task, engine=config.rollout.engine if isinstance(config, RLConfig) else "transformers")
     if isinstance(config, DoctorConfig):  # which reports on the token budget itself
         check_counts(config, "samples", "probed_clips", "gpus")
     elif isinstance(config, SFTConfig):
@@ -129,6 +130,21 @@ def check_settings(settings: Any, *, prefix: str) -> None:
     """Raises ConfigError, naming keys under `prefix`, for settings (`video`, `task`, `model`) that cannot be."""
     check_choices(settings, prefix)
     check_video(settings.video)
+    check_constrained(settings.task, prefix=prefix)
+
+
+def check_constrained(task: TaskConfig, *, prefix: str = "", engine: str = "transformers") -> None:
+    """Raises ConfigError where answers are to be constrained and cannot be."""
+    if task.constrained and task.think:
+        raise ConfigError(
+            f"{prefix}task.constrained = true: what a model thinks before it answers (task.think) can be any text; set "
+            f"{prefix}task.constrained=false, or {prefix}task.think=false"
+        )
+    if task.constrained and engine == "vllm":
+        raise ConfigError(
+            "rollout.engine = 'vllm': it samples what task.constrained does not allow, and its log-probs are of all "
+            "tokens; set rollout.engine=transformers, or task.constrained=false"
+        )
 
 
 def check_video(video: VideoConfig) -> None:

@@ -50,6 +50,9 @@ class TaskConfig:
         },
     )
     template: str | None = setting(None, "your own prompt; {query} is put in; null: the prompts of vtg")
+    constrained: bool = setting(
+        False, "answers are decoded so that they can always be read, each moment in the clip; not with think"
+    )
     think: bool = setting(
         False, "the prompt asks for <think> </think> first, then for the answer in <answer> </answer>"
     )

@@ -11,6 +11,7 @@ from transformers.cache_utils import DynamicLayer
 
 from vtg.data.padding import collate
 from vtg.data.pixels import join_videos
+from vtg.decoding.constrained import Constraint, GrammarProcessor
 from vtg.decoding.shared_prefix import Prompt, plain_model, repeated_batch, shared_batch
 from vtg.models.families import family_of
 
@@ -58,17 +59,29 @@ class PreallocatedLayer(DynamicLayer):
 
 @torch.no_grad()
 def sample(
-    model: Any, prompts: Sequence[Prompt], config: GenerationConfig, *, n: int, pad_token_id: int, share: bool = True
+    model: Any,
+    prompts: Sequence[Prompt],
+    config: GenerationConfig,
+    *,
+    n: int,
+    pad_token_id: int,
+    share: bool = True,
+    constraint: Constraint | None = None,
 ) -> list[list[int]]:
     """n completions of each prompt, in their order, as token ids up to and with the one that ended them.
 
     Args:
         model: a plain Qwen-VL model, or a PeftModel on one, in evaluation mode.
         share: run every prompt once and hand its keys, values and states to its n completions; else run it n times.
+        constraint: what completions are kept to.
     """
     inputs = _generation_inputs(model, prompts, config, n=n, pad_token_id=pad_token_id, share=share)
-    out = model.generate(**inputs, generation_config=config)
-    return [_up_to_end(row, config) for row in out[:, inputs["input_ids"].shape[1] :].tolist()]
+    start, kept = inputs["input_ids"].shape[1], None
+    if constraint is not None:
+        durations_s = [prompt.duration_s for prompt in prompts for _ in range(n)]
+        kept = [GrammarProcessor(constraint, durations_s, start=start, room=config.max_new_tokens or 0)]
+    out = model.generate(**inputs, generation_config=config, logits_processor=kept)
+    return [_up_to_end(row, config) for row in out[:, start:].tolist()]
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ gradient flows through the prompt. The work is that of P + G·R tokens instead o
 recurrent layers a branch goes on from the state that the prompt leaves (`vtg.models.recurrence`).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, wraps
@@ -69,11 +70,13 @@ class Prompt:
 
     `encoded`: what `encode_video` made of its clip, or None where the vision tower is to see the pixels.
     `clip`: what it asks about, kept where another engine than transformers' is to read it.
+    `duration_s`: of that clip, which bounds the times of an answer.
     """
 
     features: Features
     encoded: torch.Tensor | None = None
     clip: Clip | None = None
+    duration_s: float = math.nan
 
     def inputs(self) -> Features:
         """The features, with the clip encoded where it is."""

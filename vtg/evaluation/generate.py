@@ -10,6 +10,7 @@ from vtg.data.encoding import Features, turn_end_id, vision_token_ids
 from vtg.data.grounding_dataset import GroundingDataset
 from vtg.data.padding import collate
 from vtg.data.skip_report import Skipped, SkipReport
+from vtg.decoding.constrained import Constraint, GrammarProcessor
 from vtg.evaluation.metrics import grounding_metrics, row_spans
 from vtg.evaluation.partial_answers import AnswerLog
 from vtg.evaluation.question_reader import Question, QuestionReader
@@ -51,6 +52,7 @@ def predict(
     mine = range(rank, len(dataset), world_size)
     done = len(rows) + len(skipped)
     reader = reader or QuestionReader([dataset])
+    constraint = Constraint.of(dataset.task, dataset.processor)
     questions = reader.read(dataset, mine[done:], most=batch_size, shuffled_videos=shuffled_videos)
     with ProgressBar(len(mine), title=progress or "", unit="sample", initial=done, shown=progress is not None) as bar:
         for batch in _batches(questions, batch_size):
@@ -58,7 +60,9 @@ def predict(
             unreadable = [entry for _, entry in batch if isinstance(entry, Skipped)]
             prompts = list(readable.values())
             # A batch of unreadable videos alone: generate() cannot collate nothing.
-            texts = generate(model, dataset.processor, prompts, max_new_tokens=max_new_tokens) if prompts else []
+            asked = [dataset.samples[index].duration_s for index in readable]
+            own = {"max_new_tokens": max_new_tokens, "constraint": constraint, "durations_s": asked}
+            texts = generate(model, dataset.processor, prompts, **own) if prompts else []
             answered = {index: _row(dataset, index, text) for index, text in zip(readable, texts, strict=True)}
             rows |= answered
             skipped += unreadable
@@ -76,15 +80,31 @@ def _batches(questions: Iterator[Question], size: int) -> Iterator[list[Question
         yield batch
 
 
-def generate(model: Any, processor: Any, features: Sequence[Features], *, max_new_tokens: int) -> list[str]:
-    """Greedy completions of encoded prompts, decoded without special tokens."""
+def generate(
+    model: Any,
+    processor: Any,
+    features: Sequence[Features],
+    *,
+    max_new_tokens: int,
+    constraint: Constraint | None = None,
+    durations_s: Sequence[float] = (),
+) -> list[str]:
+    """Greedy completions of encoded prompts, decoded without special tokens.
+
+    `constraint`: what they are kept to; it needs `durations_s` of the clip of each.
+    """
     tokenizer = processor.tokenizer
     batch = collate(features, pad_token_id=tokenizer.pad_token_id, padding_side="left")  # new tokens follow the prompt
     del batch["labels"]
     inputs = {key: value.to(model.device) for key, value in batch.items()}
     inputs["pixel_values_videos"] = inputs["pixel_values_videos"].to(model.dtype)
+    kept = None
+    if constraint is not None:
+        start = inputs["input_ids"].shape[1]
+        kept = [GrammarProcessor(constraint, durations_s, start=start, room=max_new_tokens)]
     out = model.generate(
         **inputs,
+        logits_processor=kept,
         # All set, so that no generation_config.json of a checkpoint makes answers random.
         do_sample=False,
         num_beams=1,

@@ -7,6 +7,7 @@ from typing import Any
 from vtg.annotations.sample import Sample
 from vtg.data.encoding import encode, patch_factor
 from vtg.data.grounding_dataset import GroundingDataset, make_provider
+from vtg.decoding.constrained import Constraint
 from vtg.evaluation.generate import generate
 from vtg.models.checkpoint import Settings
 from vtg.models.loading import load_model, load_processor, tokens_per_second
@@ -35,6 +36,7 @@ class Grounder:
         model = replace(settings.model, patch_factor=factor)
         self.model, self.processor = load_model(model, processor, task=settings.task, device=device)
         self.model.eval()
+        self.constraint = Constraint.of(self.task, self.processor)
         self.tokens_per_second = tokens_per_second(self.model)
         self.provider = make_provider(settings.video, self.processor)
 
@@ -77,7 +79,8 @@ class Grounder:
         ]
         texts: list[str] = []
         for batch in (encoded[at : at + BATCH_SIZE] for at in range(0, len(encoded), BATCH_SIZE)):
-            texts += generate(self.model, self.processor, batch, max_new_tokens=max_new_tokens)
+            own = {"constraint": self.constraint, "durations_s": [clip.duration_s] * len(batch)}
+            texts += generate(self.model, self.processor, batch, max_new_tokens=max_new_tokens, **own)
         trim = {"video_start": window.start_s, "video_end": window.end_s}
         rows = []
         for query, text in zip(queries, texts, strict=True):

@@ -13,6 +13,7 @@ from vtg.evaluation.grounder import Grounder
 from vtg.logs import deprecations_ignored
 from vtg.models.checkpoint_settings import checkpoint_settings
 from vtg.models.hub import find_model
+from vtg.tasks.span_task import SpanTask
 from vtg.video.files import address
 from vtg.video.files.video_files import is_remote, split_member
 from vtg.video.video_window import VideoWindow
@@ -125,6 +126,7 @@ def load_model_of(
         overrides = [*overrides, f"settings.model.dtype={dtype}"]
     config = compose_settings("predict", overrides, PredictConfig)
     settings = checkpoint_settings(checkpoint, overrides=config.settings, fallback=config.fallback).settings
+    SpanTask(settings.task).check_room(config.max_new_tokens, key="max_new_tokens")
     find_model(checkpoint, key="checkpoint")
     with deprecations_ignored():
         return LoadedModel(Grounder(settings, device=device), max_new_tokens=config.max_new_tokens)

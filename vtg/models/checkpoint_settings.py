@@ -15,8 +15,9 @@ from vtg.models.checkpoint import SETTINGS_FILE, Settings, read_settings, resolv
 # Groups in which training and use must agree: with other sampling or prompts the model gets inputs it never learned.
 TIME_CONTRACT = ("video", "task")
 
-# Keys of these groups that may differ: decoders and caches give the same frames.
-FREE_KEYS = tuple(f"video.{key}" for key in VIDEO_MEANS)
+# Keys of these groups that may differ: decoders and caches give the same frames, what may be decoded is no input, and
+# what temporal tokens began as no longer matters.
+FREE_KEYS = (*(f"video.{key}" for key in VIDEO_MEANS), "task.constrained", "task.token_init")
 
 
 @dataclass(frozen=True)

@@ -159,6 +159,14 @@ def copy_rows(model: Any, copy: str) -> None:
                 place[copy].data.copy_(rows.data)
 
 
+def share_rows(model: PreTrainedModel, other: PreTrainedModel, ids: Sequence[int]) -> None:
+    """Gives `other`, a model loaded from the same path as `model`, the rows `ids` that were added to that one."""
+    make_room(other, 1 + max(ids))
+    with torch.no_grad():
+        for theirs, ours in zip(vectors(other), vectors(model), strict=True):
+            theirs[list(ids)] = ours[list(ids)].to(theirs)
+
+
 def _rows(weight: Any) -> int:
     return int(getattr(weight, "ds_shape", weight.shape)[0])
 

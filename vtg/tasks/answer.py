@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from re import Pattern
-from typing import ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 from vtg.annotations.target import Span
 from vtg.config.task_settings import TaskConfig
 from vtg.errors import ConfigError, SampleError
 from vtg.tasks.answer_numbers import answer_part, read_pairs
+
+if TYPE_CHECKING:
+    from vtg.tasks.answer_grammar import AnswerGrammar
 
 # Between the moments of one answer.
 SEPARATOR = ", "
@@ -84,6 +87,10 @@ class Codec(Protocol):
 
     def parse(self, text: str, duration_s: float) -> Answer:
         """The spans that `text` names, and its status. Never raises on a text."""
+        ...
+
+    def grammar(self, duration_s: float) -> "AnswerGrammar":
+        """What may be written of an answer about a clip so long: what `parse` reads as `ok`, as `encode` writes it."""
         ...
 
     def tokens(self) -> list[str]:

@@ -1,6 +1,7 @@
 """The span task: a sentence is asked about, and the answer is one moment, several, or (a set's) none."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from vtg.annotations.target import Span
@@ -8,6 +9,7 @@ from vtg.config.task_settings import TaskConfig
 from vtg.errors import ConfigError, SampleError
 from vtg.tasks.answer import NO_MOMENT, Answer, Codec, Status, says_no_moment
 from vtg.tasks.answer_forms import CODECS
+from vtg.tasks.answer_grammar import AnswerGrammar
 from vtg.tasks.prompts import (
     MOMENTS,
     SELECTIONS,
@@ -89,6 +91,22 @@ class SpanTask:
         if not self.takes_sets or not says_no_moment(text):
             return answer
         return Answer((), Status.MALFORMED if answer.spans else Status.NONE, text)
+
+    def grammar(self, *, duration_s: float) -> AnswerGrammar:
+        """What may be written of an answer about a clip so long, for decoding that can write nothing else."""
+        return replace(self.codec.grammar(duration_s), may_be_none=self.takes_sets)
+
+    def check_room(self, room: int, *, key: str) -> None:
+        """Raises ConfigError where constrained answers might not fit into `room` tokens, which the setting `key` says.
+
+        They are counted as if written character by character, about a clip of hours.
+        """
+        needed = self.grammar(duration_s=10_000.0).longest + 1
+        if self.config.constrained and room < needed:
+            raise ConfigError(
+                f"{key} = {room}: with task.constrained an answer needs room for up to {needed} tokens; set "
+                f"{key}={needed} or more, or task.constrained=false"
+            )
 
     def tokens(self) -> list[str]:
         """Entries the answer form adds to the vocabulary; empty for all forms but `tokens`."""

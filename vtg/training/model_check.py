@@ -1,12 +1,15 @@
 """What is chosen to be trained, tried on a model without weights before any are read."""
 
 import logging
+from typing import Any
 
 import torch
 
+from vtg.config.part_rules import zero_stage
 from vtg.config.schema import RLConfig, SFTConfig
 from vtg.errors import ConfigError
 from vtg.memory.parameters import empty_model
+from vtg.memory.workload import COMPLETION_TOKENS
 from vtg.models.adapting import prepare_training
 from vtg.models.checkpoint import is_adapter, resolve_checkpoint
 from vtg.models.loading import load_processor
@@ -37,8 +40,26 @@ def check_model(config: SFTConfig) -> None:
             "model.quantization = %s: bitsandbytes leaves experts as they are, %.0f %% of this model's parameters",
             *(config.model.quantization, share),
         )
-    tokens = SpanTask(config.task).tokens()
+    task = SpanTask(config.task)
+    task.check_room(config.evaluation.max_new_tokens, key="evaluation.max_new_tokens")
+    if isinstance(config, RLConfig):
+        task.check_room(int(config.rl.get("max_completion_length", COMPLETION_TOKENS)), key="rl.max_completion_length")
+    tokens = task.tokens()
     if tokens:  # found here: from the adapter's base, weights would load first
-        add_time_tokens(load_processor(config.model.path).tokenizer, config.task, path=config.model.path)  # type: ignore[attr-defined]
+        processor: Any = load_processor(config.model.path)
+        if add_time_tokens(processor.tokenizer, config.task, path=config.model.path):
+            _check_reference(config)
     if not is_adapter(resolve_checkpoint(config.model.path)):
         prepare_training(model, config.parts, config.lora, time_tokens=add_rows(model, len(tokens)))
+
+
+def _check_reference(config: SFTConfig) -> None:
+    """Raises ConfigError where TRL would load a model without the new tokens as the reference, and share it out."""
+    if not isinstance(config, RLConfig) or config.lora.enabled:
+        return
+    if zero_stage(config.deepspeed) and config.rl.get("beta"):
+        raise ConfigError(
+            f"task.answer = 'tokens': {config.model.path} has no temporal tokens yet, and under DeepSpeed the "
+            "reference of rl.beta cannot be given any; train it with train_sft.py first, or set rl.beta=0 or "
+            "deepspeed=none"
+        )

@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 from vtg.annotations.target import Span
 from vtg.config.task_settings import TaskConfig
 from vtg.tasks.answer import SEPARATOR, TOLERANCE_S, Answer, check_int, judge, to_grid, written_pairs
+from vtg.tasks.answer_grammar import AnswerGrammar
 from vtg.tasks.answer_numbers import INTEGERS
 
 
@@ -21,6 +22,7 @@ class BinsCodec:
     num_bins: int = 100
     pattern: ClassVar[Pattern[str]] = INTEGERS
     form: ClassVar[str] = "{} to {}"
+    most_bins: ClassVar[int] = 100_000
     templates: ClassVar[tuple[str, ...]] = (
         "The video is divided into {num_bins} equal parts, numbered 0 to {last_bin}. "
         'In which parts does "{query}" happen? Answer with the first and the last one in the form: FIRST to LAST.',
@@ -33,7 +35,7 @@ class BinsCodec:
     )
 
     def __post_init__(self) -> None:
-        check_int("task.num_bins", self.num_bins, low=2, high=100_000)
+        check_int("task.num_bins", self.num_bins, low=2, high=self.most_bins)
 
     @classmethod
     def from_config(cls, config: TaskConfig) -> Self:
@@ -52,6 +54,9 @@ class BinsCodec:
         width_s = duration_s / self.num_bins
         in_seconds = [(first * width_s, (last + 1) * width_s) for first, last in pairs]
         return judge(text, in_seconds, duration_s=duration_s, slack_s=TOLERANCE_S if exist else 0.0)
+
+    def grammar(self, duration_s: float) -> AnswerGrammar:
+        return AnswerGrammar((None, " to ", None), self.num_bins - 1)
 
     def tokens(self) -> list[str]:
         return []

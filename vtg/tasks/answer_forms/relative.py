@@ -7,6 +7,7 @@ from typing import ClassVar, Self
 from vtg.annotations.target import Span
 from vtg.config.task_settings import TaskConfig
 from vtg.tasks.answer import SEPARATOR, TOLERANCE_S, Answer, check_int, judge, to_grid, written_pairs
+from vtg.tasks.answer_grammar import AnswerGrammar
 from vtg.tasks.answer_numbers import FRACTIONS
 
 
@@ -42,6 +43,10 @@ class RelativeCodec:
     def parse(self, text: str, duration_s: float) -> Answer:
         pairs = [(start * duration_s, end * duration_s) for start, end in written_pairs(text, FRACTIONS)]
         return judge(text, pairs, duration_s=duration_s, slack_s=max(TOLERANCE_S, self.resolution_s(duration_s)))
+
+    def grammar(self, duration_s: float) -> AnswerGrammar:
+        digits = self.decimals + 2
+        return AnswerGrammar((None, " to ", None), 10**digits, decimals=digits, least=1)
 
     def tokens(self) -> list[str]:
         return []

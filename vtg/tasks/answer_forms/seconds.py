@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 from vtg.annotations.target import Span
 from vtg.config.task_settings import TaskConfig
 from vtg.tasks.answer import SEPARATOR, TOLERANCE_S, Answer, check_int, judge, to_grid, written_pairs
+from vtg.tasks.answer_grammar import AnswerGrammar
 from vtg.tasks.answer_numbers import NUMBERS_IN_SECONDS
 
 
@@ -44,6 +45,10 @@ class SecondsCodec:
     def parse(self, text: str, duration_s: float) -> Answer:
         pairs = written_pairs(text, NUMBERS_IN_SECONDS)
         return judge(text, pairs, duration_s=duration_s, slack_s=max(TOLERANCE_S, self.resolution_s(duration_s)))
+
+    def grammar(self, duration_s: float) -> AnswerGrammar:
+        last = math.ceil(duration_s * 10**self.decimals)
+        return AnswerGrammar((None, " to ", None, " seconds"), last, decimals=self.decimals, least=1)
 
     def tokens(self) -> list[str]:
         return []

@@ -5,6 +5,7 @@ from re import Pattern
 from typing import ClassVar
 
 from vtg.tasks.answer_forms.bins import BinsCodec
+from vtg.tasks.answer_grammar import AnswerGrammar
 from vtg.tasks.answer_numbers import TOKENS
 
 
@@ -15,6 +16,8 @@ class TokensCodec(BinsCodec):
     num_bins: int = 1000
     pattern: ClassVar[Pattern[str]] = TOKENS
     form: ClassVar[str] = "<{}><{}>"
+    # Each is a row of embeddings and head that its own answers alone train; finer than 1 s of 2.8 h no data is.
+    most_bins: ClassVar[int] = 10_000
     templates: ClassVar[tuple[str, ...]] = (
         'When does "{query}" happen in the video? Answer with the time tokens of its start and end, '
         "<0> being the beginning and <{last_bin}> the end of the video.",
@@ -23,6 +26,9 @@ class TokensCodec(BinsCodec):
         'Locate the event "{query}" in the video. Answer with two time tokens between <0> and <{last_bin}>.',
         'Query: "{query}". Return the start and end of the matching part of the video as time tokens.',
     )
+
+    def grammar(self, duration_s: float) -> AnswerGrammar:
+        return AnswerGrammar((None, None), self.num_bins - 1, symbols=True)
 
     def tokens(self) -> list[str]:
         return [f"<{bin_}>" for bin_ in range(self.num_bins)]

@@ -16,6 +16,7 @@ from transformers import GenerationConfig
 from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.grpo_config import GRPOConfig
 
+from vtg.decoding.constrained import Constraint
 from vtg.decoding.sampling import answer_greedily, sample
 from vtg.decoding.shared_prefix import Prompt
 from vtg.errors import ConfigError, RunError
@@ -33,6 +34,7 @@ class TransformersEngine:
     kwargs: dict[str, Any]
     pad_token_id: int
     shares: bool
+    constraint: Constraint | None = None
     name: str = "transformers"
     own_model: bool = False
 
@@ -44,7 +46,15 @@ class TransformersEngine:
         with self._unwrapped(model) as plain:
             # The memory of a micro-batch is planned, that of a whole rollout is not.
             for batch in prompts:
-                completions += sample(plain, batch, self.config, n=n, pad_token_id=self.pad_token_id, share=self.shares)
+                completions += sample(
+                    plain,
+                    batch,
+                    self.config,
+                    n=n,
+                    pad_token_id=self.pad_token_id,
+                    share=self.shares,
+                    constraint=self.constraint,
+                )
         return completions, None
 
     def answer_greedily(self, model: Any, prompt: Prompt) -> GreedyCompletion:
@@ -83,6 +93,7 @@ def _transformers(trainer: Any) -> Engine:
         kwargs=trainer.generation_kwargs,
         pad_token_id=trainer.pad_token_id,
         shares=trainer.policy.shares,
+        constraint=trainer.policy.constraint,
     )
 
 

@@ -21,9 +21,11 @@ from trl.trainer.grpo_config import GRPOConfig
 from vtg.config.rl_settings import CurriculumConfig, RolloutConfig
 from vtg.data.encoding import vision_token_ids
 from vtg.data.grounding_dataset import GroundingDataset
+from vtg.decoding.constrained import Constraint
 from vtg.errors import ConfigError
 from vtg.models.routing import Routers
-from vtg.models.time_tokens import copy_rows
+from vtg.models.time_tokens import copy_rows, share_rows
+from vtg.tasks.time_vocabulary import time_vocabulary
 from vtg.training.batch_log import BatchSizes
 from vtg.training.grounding_trainer import GroundingTrainer
 from vtg.training.guard import StepBatch
@@ -110,6 +112,10 @@ class VideoGRPOTrainer(ResumableRollouts):
             if parameter.dtype != weight.dtype:
                 parameter.data = weight
         copy_rows(self.model, "ref")
+        times = time_vocabulary(kwargs["processing_class"].tokenizer, train_dataset.task.config)
+        # Under DeepSpeed no row was added: vtg.training.model_check refuses that, for its parameters are shared out.
+        if times is not None and self.ref_model is not None and not args.deepspeed:
+            share_rows(self.model, self.accelerator.unwrap_model(self.ref_model), times.ids)
         self.policy = Policy(
             self.model,
             self.ref_model,
@@ -117,6 +123,7 @@ class VideoGRPOTrainer(ResumableRollouts):
             args=args,
             pad_token_id=self.pad_token_id,
             shares=shares_prompts,
+            constraint=Constraint.of(train_dataset.task, kwargs["processing_class"]),
         )
         if self.aux_loss_enabled:
             self.policy.routers = Routers(self.policy.plain)

@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 from torch.nn.functional import pad
-from transformers import TrainingArguments
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from trl.trainer.grpo_config import GRPOConfig
 
 from vtg.data.encoding import Features
 from vtg.data.pixels import vision_inputs
+from vtg.decoding.constrained import Constraint
 from vtg.decoding.sampling import forward_log_probs
 from vtg.decoding.shared_prefix import (
     Prompt,
@@ -28,6 +29,7 @@ from vtg.decoding.shared_prefix import (
 )
 from vtg.models.families import family_of
 from vtg.models.routing import Routers
+from vtg.training.rl.constrained_policy import add_constrained_head
 from vtg.training.rl.rollout_batch import MicroBatch
 from vtg.video.clip import Clip
 
@@ -39,6 +41,7 @@ class Policy:
         model: as it is trained: with PEFT around it or not.
         reference: another model that the same forwards are to go through, None without one.
         shares: a prompt is run once for all of its completions; else as often as it has completions.
+        constraint: what completions are kept to, in sampling and so in their log-probs; None: nothing.
 
     Attributes:
         plain: the Qwen-VL model without PEFT around it.
@@ -50,14 +53,24 @@ class Policy:
     """
 
     def __init__(
-        self, model: Any, reference: Any, *, accelerator: Any, args: TrainingArguments, pad_token_id: int, shares: bool
+        self,
+        model: Any,
+        reference: Any,
+        *,
+        accelerator: Any,
+        args: GRPOConfig,
+        pad_token_id: int,
+        shares: bool,
+        constraint: Constraint | None = None,
     ) -> None:
         self.model, self.accelerator, self.args = model, accelerator, args
-        self.pad_token_id, self.shares = pad_token_id, shares
+        self.pad_token_id, self.shares, self.constraint = pad_token_id, shares, constraint
         self.plain = plain_model(accelerator.unwrap_model(model))
         for network in (self.plain, reference and accelerator.unwrap_model(reference)):
             if network is not None:
                 (share_prompts if shares else accept_encoded_videos)(network)
+                if constraint is not None:
+                    add_constrained_head(network, temperature=args.temperature)
         self.in_step = is_deepspeed_zero3_enabled()
         family = family_of(self.plain.config)
         vision = self.plain.model.get_submodule(family.tower[0])
@@ -68,9 +81,13 @@ class Policy:
         # Counted at the module itself, so that no path to the vision tower goes uncounted.
         vision.register_forward_pre_hook(self._count_clips, with_kwargs=True)
 
-    def prompts(self, features: Sequence[Features], clips: Sequence[Clip | None] = ()) -> list[Prompt]:
+    def prompts(
+        self, features: Sequence[Features], durations_s: Sequence[float], clips: Sequence[Clip | None] = ()
+    ) -> list[Prompt]:
         """Prompts on the device, the clip of each encoded where the vision tower is frozen; a clip asked about twice,
         once.
+
+        `durations_s`: of the clip of each.
         """
         prompts: list[Prompt] = []
         for prompt_features in features:
@@ -85,7 +102,8 @@ class Policy:
         if self.encodes_once:  # the pixels are no longer needed, and large
             none = torch.empty(0, device=self.args.device)
             prompts = [Prompt(p.features | {"pixel_values_videos": none}, p.encoded) for p in prompts]
-        return [replace(prompt, clip=clip) for prompt, clip in zip_longest(prompts, clips)]
+        rows = zip_longest(prompts, durations_s, clips)
+        return [replace(prompt, duration_s=seconds, clip=clip) for prompt, seconds, clip in rows]
 
     def log_probs(
         self, model: Any, batch: MicroBatch, completions: torch.Tensor, mask: torch.Tensor
@@ -99,18 +117,36 @@ class Policy:
             inputs: dict[str, Any] = shared_batch(
                 batch.prompts, own, dtype=self._attention_dtype, both_ways=family_of(self.plain.config).both_ways
             )
-            inputs["shift_labels"] = labels
         else:
             inputs = repeated_batch(batch.prompts, own, real, pad_token_id=self.pad_token_id)
+        own_inputs = dict(inputs)
+        if self.constraint is not None:
+            inputs |= self._constrained(batch, completions, mask)
+        elif self.shares:
+            inputs |= {"shift_labels": labels, "fused_lm_head": True}
+        else:
             longest = inputs["input_ids"].shape[1] - completions.shape[1]
-            inputs["labels"] = pad(labels, (longest, 0), value=-100)
+            inputs |= {"labels": pad(labels, (longest, 0), value=-100), "fused_lm_head": True}
         with self.routers.recorded() if self.routers else nullcontext([]) as routed, self.accelerator.autocast():
-            outputs = model(**inputs, fused_lm_head=True)
+            outputs = model(**inputs)
         if self.routers and routed:
-            weights = _shared_weights(batch.prompts, real) if self.shares else _repeated_weights(inputs, mask)
+            weights = _shared_weights(batch.prompts, real) if self.shares else _repeated_weights(own_inputs, mask)
             self.router_loss = self.routers.balance(routed, weights)
+        if self.constraint is not None:
+            return outputs
         entropy = outputs.entropy if outputs.entropy is not None else torch.zeros_like(outputs.log_probs)
         return outputs.log_probs[:, -completions.shape[1] :], entropy[:, -completions.shape[1] :]
+
+    def _constrained(self, batch: MicroBatch, completions: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What `add_constrained_head` is told of completions (rows, C), whose tokens have `mask` 1."""
+        constraint = self.constraint
+        assert constraint is not None
+        columns = torch.tensor(constraint.columns, device=completions.device)
+        durations_s = [prompt.duration_s for prompt in batch.prompts for _ in range(batch.generations)]
+        allowed = constraint.mask(completions, durations_s, room=self.args.max_completion_length or 0)
+        # Padding is no token of an answer: any column will do, for nothing is allowed there.
+        labels_at = torch.searchsorted(columns, completions).clamp(max=len(columns) - 1)
+        return {"columns": columns, "allowed": allowed & (mask > 0)[..., None], "labels_at": labels_at}
 
     def completion_log_probs(self, prompt: Prompt, completion: list[int]) -> list[float]:
         """Of each token of one completion, at temperature 1."""

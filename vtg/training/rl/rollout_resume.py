@@ -112,6 +112,8 @@ class ResumableRollouts(RolloutSampling):
         }
 
         def prompts(indices: list[int]) -> list[Prompt]:
-            return self.policy.prompts([(decoded.get(index) or self.prompts[index]).features for index in indices])
+            items = [decoded.get(index) or self.prompts[index] for index in indices]
+            durations_s = [item.sample.duration_s for item in items]
+            return self.policy.prompts([item.features for item in items], durations_s)
 
         return saved.with_prompts(list(map(len, rollout.indices)), prompts, self.num_generations)

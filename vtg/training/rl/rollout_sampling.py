@@ -83,7 +83,9 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
         rows: list[dict[str, Any]] = []
         for batch_indices, batch_items in zip(indices, items, strict=True):
             clips = [item.clip for item in batch_items]
-            start, prompts = len(rows), self.policy.prompts([item.features for item in batch_items], clips)
+            durations_s = [item.sample.duration_s for item in batch_items]
+            features = [item.features for item in batch_items]
+            start, prompts = len(rows), self.policy.prompts(features, durations_s, clips)
             for index, item in zip(batch_indices, batch_items, strict=True):
                 row = {"index": index, "sample": item.sample, "skipped": item.skipped is not None}
                 # TRL logs the prompt of each row; what the model gets is `_current_batches` (`_tokenize_prompts`).
@@ -212,7 +214,8 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
         chosen = np.linspace(0, len(self.prompts) - 1, min(rollout.parity_samples, len(self.prompts))).astype(int)
         places = [self.prompts.samples[index].place for index in chosen.tolist()]
         items = [self.prompts[index] for index in chosen.tolist()]
-        prompts = self.policy.prompts([item.features for item in items], [item.clip for item in items])
+        durations_s = [item.sample.duration_s for item in items]
+        prompts = self.policy.prompts([item.features for item in items], durations_s, [item.clip for item in items])
         model: Any = self.model
         was_training = model.training
         model.eval()
