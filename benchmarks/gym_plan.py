@@ -104,16 +104,16 @@ class Run:
 
     def command(self, size: Size, more: Sequence[str], *, on_gpu: bool) -> list[str]:
         """The command line of this run."""
-        folder = self.folder.absolute()
+        folder = str(self.folder.absolute())
         gym = [f"data.gym.{key}={value}" for key, value in vars(size.data).items()]
         shared = [
             "data=gym",
-            f"data.video_dir={folder}/data",
-            f"data.test_file={folder}/test.jsonl",
+            f"data.video_dir={quoted(folder + '/data')}",
+            f"data.test_file={quoted(folder + '/test.jsonl')}",
             "data.val_file=null",
             *gym,
             "video.max_frames=40",
-            f"video.cache_dir={folder}/cache",
+            f"video.cache_dir={quoted(folder + '/cache')}",
             "video.cache_format=raw",
             # All questions of a clip in one sequence: the clip is most of the work, and runs once for seven of them.
             "batching=packed",
@@ -127,5 +127,10 @@ class Run:
             "evaluation.shuffled_video_control=false",
             "evaluation.max_new_tokens=16",  # the longest answer, of the relative form, has 13
         ]
-        own = [*self.case.overrides(), f"seed={self.seed}", f"output_dir={self.path.absolute()}"]
+        own = [*self.case.overrides(), f"seed={self.seed}", f"output_dir={quoted(str(self.path.absolute()))}"]
         return [sys.executable, str(ROOT / "train_sft.py"), *shared, *own, *more]
+
+
+def quoted(path: str) -> str:
+    """A path as a value on the command line, where Hydra reads commas and brackets as its own."""
+    return "'" + path.replace("'", "\\'") + "'"
