@@ -20,7 +20,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from gym_plan import BEST, FULL, QUICK, ROOT, Case, Run, Size, stages
+from gym_plan import BEST, FULL, FULL_ON_GPU, QUICK, ROOT, Case, Run, Size, stages
 from gym_tables import blind_scores, result_of, tables
 
 from vtg.demo.gym_dataset import ensure_gym
@@ -36,10 +36,15 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="runs, data and tables go here")
     parser.add_argument("--jobs", type=int, default=None, help="runs at a time (default: the cores)")
     parser.add_argument("--seeds", default="0,1,2", help="comma-separated (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=None, help=f"optimizer steps of a run (default: {FULL.steps})")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=None,
+        help=f"optimizer steps of a run (default: {FULL.steps}; {FULL_ON_GPU.steps} with --gpu)",
+    )
     parser.add_argument("--everything", action="store_true", help="the whole product of forms, initialisations, losses")
     parser.add_argument("--quick", action="store_true", help="three cases of two steps: does it run?")
-    parser.add_argument("--gpu", action="store_true", help="the runs share the GPU")
+    parser.add_argument("--gpu", action="store_true", help="the runs share the GPU, in larger batches")
     parser.add_argument("--deadline-s", type=float, default=None, help="start no run later than this many seconds")
     parser.add_argument("--list", action="store_true", help="show the plan, and do nothing")
     parser.add_argument("overrides", nargs="*", help="further settings of every run, such as video.max_frames=64")
@@ -63,7 +68,8 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options, self.folder = options, options.out
-        size = QUICK if options.quick else FULL
+        full = FULL_ON_GPU if options.gpu else FULL
+        size = QUICK if options.quick else full
         self.size: Size = replace(size, steps=options.steps or size.steps, overrides=tuple(options.overrides))
         self.began_s = time.monotonic()
         self.running: dict[Run, tuple[subprocess.Popen[bytes], float]] = {}
