@@ -11,6 +11,9 @@ WRONG = {
     "loss=soft_time loss.soft_time_sigma_s=0": (
         "loss.soft_time_sigma_s = 0.0: must be over 0 seconds; loss.soft_time=0 is without"
     ),
+    "loss.soft_time_sigma_s=0.5": (
+        "loss.soft_time_sigma_s = 0.5: changes nothing where loss.soft_time = 0; set loss=soft_time, or remove it"
+    ),
     "loss.boundary_weight=-1": "loss.boundary_weight = -1.0: must be 0 (off) or more",
     "loss.expected_time_weight=nan": "loss.expected_time_weight = nan: must be 0 (off) or more",
     "loss.token_weights=sqrt": "loss.token_weights = 'sqrt': must be one of mean, sqrt_length",

@@ -27,6 +27,11 @@ def check_loss(config: SFTConfig) -> None:
         raise ConfigError(
             f"loss.soft_time_sigma_s = {loss.soft_time_sigma_s}: must be over 0 seconds; loss.soft_time=0 is without"
         )
+    if not loss.soft_time and loss.soft_time_sigma_s != plain["soft_time_sigma_s"]:
+        raise ConfigError(
+            f"loss.soft_time_sigma_s = {loss.soft_time_sigma_s}: changes nothing where loss.soft_time = 0; set "
+            "loss=soft_time, or remove it"
+        )
     for key in ("expected_time_weight", "boundary_weight"):
         if not 0 <= (weight := getattr(loss, key)) < math.inf:
             raise ConfigError(f"loss.{key} = {weight}: must be 0 (off) or more")

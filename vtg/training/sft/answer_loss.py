@@ -87,12 +87,13 @@ class AnswerLoss:
         times = tokens.times
         if times is None:
             return terms
-        chosen = logits[times.rows[:, None], times.candidates]  # (T, C): nothing more of the vocabulary is touched
+        # (T, C), looked up once: the gradient of each look is as large as all logits.
+        chosen = logits[times.rows[:, None], times.candidates]
         weights = tokens.weights[times.rows]
         if self.config.soft_time:
             # Cross-entropies of one distribution differ by their targets' logits alone: its normaliser is the same.
             hard = each[times.rows]
-            written = logits[times.rows, tokens.targets[times.rows]]
+            written = chosen.gather(1, times.written[:, None])[:, 0]
             soft = hard + (1 - label_smoothing) * (written - (times.shares * chosen).sum(1))
             terms["soft_time"] = self.config.soft_time * (weights * soft).sum()
             terms["cross_entropy"] = terms["cross_entropy"] - self.config.soft_time * (weights * hard).sum()

@@ -11,6 +11,7 @@ product along the path is the time's own mass, so that both forms have the same 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -23,7 +24,7 @@ END = 10
 """The place, after the ten digits, of the token that ends the whole part of a number: a point, or what follows it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, which have no room for a cached property
 class Neighbours:
     """A time's distribution over the grid.
 
@@ -38,7 +39,7 @@ class Neighbours:
     sigma: float
     low: int = 0
 
-    @property
+    @cached_property
     def window(self) -> tuple[int, int]:
         """The first and the last step that have mass."""
         reach = math.ceil(TRUNCATION * self.sigma)

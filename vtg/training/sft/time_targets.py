@@ -18,6 +18,7 @@ class TimeTargets:
     Attributes:
         rows: (T,) int64: which of the A tokens.
         candidates: (T, C) int64: ids of the tokens that could stand there, C of them.
+        written: (T,) int64: which of the candidates the answer has.
         shares: (T, C) float32: the soft target over these.
         places: (T, D) float32: what each of the first D of them, all that are digits or times, adds to the number that
             is written, in lengths of its clip.
@@ -29,6 +30,7 @@ class TimeTargets:
 
     rows: torch.Tensor
     candidates: torch.Tensor
+    written: torch.Tensor
     shares: torch.Tensor
     places: torch.Tensor
     counts: torch.Tensor
@@ -55,6 +57,7 @@ class TimeTargets:
         return cls(
             rows=torch.tensor(made.rows, dtype=torch.int64),
             candidates=table(made.candidates, times or END + 1).long(),
+            written=torch.tensor(made.written, dtype=torch.int64),
             shares=table(made.shares, times or END + 1),
             places=table(made.places, times or END),
             counts=torch.tensor(made.counts, dtype=torch.bool),
@@ -72,6 +75,7 @@ class _Rows:
         self.all_times = torch.tensor(reader.times)
         self.rows: list[int] = []
         self.candidates: list[torch.Tensor] = []
+        self.written: list[int] = []
         self.shares: list[torch.Tensor] = []
         self.places: list[torch.Tensor] = []
         self.counts: list[bool] = []
@@ -99,7 +103,7 @@ class _Rows:
 
     def _add_token(self, time: WrittenTime, first: int, around: Neighbours, length: float) -> None:
         count = len(self.all_times)
-        self._add_row(first + time.start, True)
+        self._add_row(first + time.start, time.steps, True)
         self.candidates.append(self.all_times)
         self.shares.append(around.over_grid(count))
         self.places.append(torch.arange(count) / length)
@@ -113,12 +117,13 @@ class _Rows:
                 continue
             power -= not ends
             following = ids[at] if ends else ids[min(time.start + whole, len(ids) - 1)]
-            self._add_row(first + at, not ends)
+            self._add_row(first + at, END if ends else self.reader.digits.index(ids[at]), not ends)
             self.candidates.append(torch.tensor([*self.reader.digits, following]))
             self.shares.append(torch.tensor(shares))
             self.places.append(torch.arange(END) * (0.0 if ends else 10**power / length))
 
-    def _add_row(self, row: int, counts: bool) -> None:
+    def _add_row(self, row: int, written: int, counts: bool) -> None:
         self.rows.append(row)
+        self.written.append(written)
         self.counts.append(counts)
         self.time_of.append(len(self.true))
