@@ -72,6 +72,9 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.data.padding": ("vtg.data.encoding", "vtg.data.pixels"),
     "vtg.data.token_runs": (),
     "vtg.data.packing": ("vtg.errors", "vtg.data.encoding", "vtg.data.pixels", "vtg.data.token_runs"),
+    "vtg.data.answer_length": (
+        "vtg.errors", "vtg.annotations.sample", "vtg.annotations.sample_table", "vtg.tasks",
+    ),
     "vtg.batching.cost": (
         "vtg.errors", "vtg.progress_bar", "vtg.config", "vtg.annotations.sample", "vtg.video",
         "vtg.annotations.sample_table", "vtg.annotations.table_cache", "vtg.tasks", "vtg.models.families",
@@ -97,15 +100,15 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.evaluation.presets": (),
     "vtg.evaluation.set_metrics": ("vtg.tasks", "vtg.evaluation.presets"),
     "vtg.evaluation.metrics": ("vtg.tasks", "vtg.evaluation.set_metrics"),
-    "vtg.report": ("vtg.errors", "vtg.console", "vtg.storage", "vtg.evaluation.metrics"),
+    "vtg.report": ("vtg.errors", "vtg.console", "vtg.storage", "vtg.tasks", "vtg.evaluation.metrics"),
     "vtg.export": (
         "vtg.errors", "vtg.console", "vtg.storage", "vtg.logs", "vtg.video.video_window", "vtg.config", "vtg.video",
         "vtg.tasks", "vtg.models.families", "vtg.data.encoding", "vtg.data.padding", "vtg.models", "vtg.report",
     ),
     "vtg.inspect": (
         "vtg.errors", "vtg.console", "vtg.progress_bar", "vtg.video.files.address", "vtg.video.video_window",
-        "vtg.config", "vtg.entry", "vtg.annotations.sample", "vtg.video", "vtg.annotations.formats",
-        "vtg.annotations.table_cache",
+        "vtg.config", "vtg.entry", "vtg.annotations.target", "vtg.annotations.sample", "vtg.video",
+        "vtg.annotations.formats", "vtg.annotations.table_cache",
     ),
     "vtg.evaluation.prediction_rows": ("vtg.annotations.raw_rows", "vtg.tasks", "vtg.evaluation.metrics"),
     "vtg.evaluation.joining": (
@@ -113,7 +116,7 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.evaluation.prediction_rows",
     ),
     "vtg.evaluation.published_predictions": (
-        "vtg.annotations.sources", "vtg.evaluation.prediction_rows", "vtg.evaluation.presets",
+        "vtg.annotations.sources", "vtg.tasks", "vtg.evaluation.prediction_rows", "vtg.evaluation.presets",
     ),
     "vtg.evaluation.cases": (
         "vtg.annotations.sources", "vtg.annotations.conversion", "vtg.evaluation.presets",
@@ -132,7 +135,7 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.evaluation.cases", "vtg.evaluation.ranked_metrics", "vtg.evaluation.score_context",
     ),
     "vtg.evaluation.input_record": ("vtg.storage", "vtg.config", "vtg.tasks"),
-    "vtg.evaluation.span_picture": ("vtg.storage", "vtg.evaluation.metrics"),
+    "vtg.evaluation.span_picture": ("vtg.storage", "vtg.tasks", "vtg.evaluation.metrics"),
     "vtg.evaluation": (
         "vtg.errors", "vtg.storage", "vtg.progress_bar", "vtg.logs", "vtg.video.files.address",
         "vtg.video.video_window", "vtg.config", "vtg.entry", "vtg.annotations.sample", "vtg.video", "vtg.tasks",
@@ -151,7 +154,8 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.errors", "vtg.progress_bar", "vtg.logs", "vtg.video.files.address", "vtg.video.video_window",
         "vtg.config", "vtg.entry", "vtg.annotations.row_checks", "vtg.annotations.row_decoder",
         "vtg.annotations.target", "vtg.annotations.sample", "vtg.video", "vtg.annotations.formats", "vtg.tasks",
-        "vtg.models.families", "vtg.data.encoding", "vtg.models", "vtg.memory", "vtg.evaluation.metrics", "vtg.demo",
+        "vtg.models.families", "vtg.data.encoding", "vtg.data.answer_length", "vtg.models", "vtg.memory",
+        "vtg.evaluation.metrics", "vtg.demo",
     ),
     "vtg.evaluate": (
         "vtg.console", "vtg.storage", "vtg.config", "vtg.tasks", "vtg.evaluation.metrics",
@@ -160,6 +164,7 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.evaluation.input_record",
     ),
     "vtg.training.batch_log": (),
+    "vtg.training.answer_lengths": ("vtg.config", "vtg.tasks", "vtg.data.answer_length", "vtg.data", "vtg.models"),
     "vtg.training.checkpoint_saving": ("vtg.errors", "vtg.storage"),
     "vtg.training.guard": ("vtg.errors", "vtg.config", "vtg.data"),
     "vtg.training.trainer_parts": ("vtg.config", "vtg.data", "vtg.models", "vtg.training.guard"),
@@ -191,8 +196,9 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.training.run": (
         "vtg.ranks", "vtg.storage", "vtg.config", "vtg.annotations.sample", "vtg.annotations.sample_table",
         "vtg.tasks", "vtg.data", "vtg.models", "vtg.training.processes", "vtg.report", "vtg.evaluation", "vtg.demo",
-        "vtg.training.checkpoint_saving", "vtg.training.grounding_trainer", "vtg.training.hf_arguments",
-        "vtg.training.row_identity", "vtg.training.run_record", "vtg.training.run_dir", "vtg.training.run_results",
+        "vtg.training.answer_lengths", "vtg.training.checkpoint_saving", "vtg.training.grounding_trainer",
+        "vtg.training.hf_arguments", "vtg.training.row_identity", "vtg.training.run_record", "vtg.training.run_dir",
+        "vtg.training.run_results",
     ),
     "vtg.training.rl": (
         "vtg.ranks", "vtg.errors", "vtg.storage", "vtg.logs", "vtg.config", "vtg.annotations.target",

@@ -121,6 +121,20 @@ def test_rows_without_a_known_duration_are_written_and_told(tmp_path, capsys):
     assert "duration-unknown  written without `duration`: give --durations" in capsys.readouterr().out
 
 
+def test_an_empty_list_of_spans_says_that_there_is_no_moment_unless_labels_are_withheld(tmp_path, capsys):
+    row = {"qid": 1, "query": "he sits", "vid": "A1", "duration": 9, "relevant_windows": []}
+    lines = [json.dumps(row), json.dumps(row | {"qid": 2, "relevant_windows": None})]
+    published = write(tmp_path / "published.jsonl", "\n".join(lines) + "\n")
+    none, unlabelled = converted("qvhighlights", published, out=tmp_path / "out.jsonl")
+    assert none["timestamp"] == [] and "timestamp" not in unlabelled
+    out = capsys.readouterr().out
+    assert "1  no-moment  written with `timestamp: []`: it says that there is none" in out and "1  unlabelled" in out
+    again = converted(str(tmp_path / "out.jsonl"), "--empty", "unlabelled", out=tmp_path / "again.jsonl")
+    assert all("timestamp" not in one for one in again)
+    kept = converted(str(tmp_path / "out.jsonl"), out=tmp_path / "kept.jsonl")
+    assert [one.get("timestamp") for one in kept] == [[], None]
+
+
 def test_text_in_any_usual_encoding_and_compression_is_read(tmp_path):
     lines = "A1 1 2##él se sienta\r\nA1 2 3##tschüß\r\n"
     out = tmp_path / "out.jsonl"

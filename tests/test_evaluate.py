@@ -77,6 +77,33 @@ def test_text_is_parsed_with_the_form_that_is_named(tmp_path, capsys):
     assert "task.num_bins = 1: must be an integer from 2" in capsys.readouterr().err
 
 
+def test_rows_without_a_moment_are_scored_as_sets(tmp_path, capsys):
+    none = [annotation(qid) | {"timestamp": []} for qid in ("n", "f", "m")]
+    two = annotation("t") | {"timestamp": [[0.0, 2.0], [3.0, 5.0]]}
+    truth = write(tmp_path / "gt.jsonl", [*none, two])
+    texts = ["There is no such moment.", "1.0 to 2.0 seconds", "who knows", "0.0 to 2.0 seconds, 3.0 to 5.0 seconds"]
+    path = write(tmp_path / "p.jsonl", [row | {"text": text} for row, text in zip([*none, two], texts, strict=True)])
+    document = {}
+    for more in ([], ["--annotations", truth]):
+        code, out, err = run(capsys, path, "--answer", "seconds", "--json", *more)
+        assert (code, err) == (0, "")
+        document = json.loads(out)
+        assert [document[name] for name in ("mIoU", "set_mIoU", "F1@0.7", "count_accuracy")] == [50.0] * 4
+        assert (document["none_recall"], document["none_precision"]) == (pytest.approx(100 / 3), 100.0)
+        assert document["statuses"] == {"none": 1, "ok": 2, "malformed": 1}
+    # By the rules of other presets, which read the same answers.
+    code, out, _ = run(capsys, path, "--answer", "seconds", "--statistics", "--json")
+    report = json.loads(out)
+    assert code == 0 and report["mIoU"] == 50.0
+    assert report["statistics"]["sets"]["none_recall"] == pytest.approx(100 / 3)
+    code, _, err = run(capsys, path, "--answer", "seconds", "--preset", "moment_detr")
+    assert code == 1 and "has no true window; leave such rows out of the ground truth" in err
+    # Predictions of a run: an empty one with the status of a failure is no "none".
+    rows = [none[0] | {"prediction": [], "status": "none"}, none[1] | {"prediction": [], "status": "malformed"}]
+    code, out, _ = run(capsys, write(tmp_path / "r.jsonl", rows), "--statistics", "--json")
+    assert json.loads(out)["statistics"]["sets"]["none_recall"] == 50.0
+
+
 def test_the_json_document_goes_to_a_file_and_the_table_stays_on_stdout(tmp_path, capsys):
     rows = [annotation("a") | {"prediction": [[0.0, 5.0]]}]
     target = tmp_path / "out" / "metrics.json"
@@ -122,8 +149,8 @@ def test_an_array_null_nan_and_a_flat_span_are_read(tmp_path, capsys):
         ('{"timestamp": [0, 5], "prediction": [[0, "5"]]}', "p.jsonl:1: prediction: [[0, '5']] must be [[start, end]"),
         ('{"timestamp": [0, 5], "prediction": [[0, true]]}', "must be [[start, end], ...] in seconds, or null"),
         ('{"timestamp": [0, 5], "prediction": 5}', "p.jsonl:1: prediction: 5 must be"),
-        ('{"timestamp": [0, 5], "prediction": [], "status": []}', "p.jsonl:1: status: is [], not one of ok, malformed"),
-        ('{"timestamp": [0, 5], "prediction": [], "status": "OK"}', "p.jsonl:1: status: is 'OK', not one of ok, malf"),
+        ('{"timestamp": [0, 5], "prediction": [], "status": []}', "p.jsonl:1: status: is [], not one of ok, none, ma"),
+        ('{"timestamp": [0, 5], "prediction": [], "status": "OK"}', "p.jsonl:1: status: is 'OK', not one of ok, none"),
         ('{"timestamp": [5, 2], "prediction": [[2, 5]]}', "p.jsonl:1: timestamp: [5, 2] is no moment: it must start"),
         ('{"timestamp": [NaN, 2], "prediction": [[2, 5]]}', "p.jsonl:1: timestamp: [nan, 2] is no moment"),
     ],

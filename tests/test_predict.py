@@ -56,7 +56,7 @@ def video(tmp_path: Path) -> str:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     def run(*words: str) -> tuple[int, str, str]:
-        words = (*words, f"output_dir={tmp_path / 'out'}", "max_new_tokens=8")
+        words = (f"output_dir={tmp_path / 'out'}", "max_new_tokens=8", *words)
         monkeypatch.setattr(sys, "argv", ["vtg.predict", *words])
         code = 0
         try:
@@ -154,6 +154,29 @@ def test_rows_need_neither_timestamp_nor_duration_to_be_answered(run: Run, video
     assert code == 0, err
     assert "1 of 1 rows have no timestamp and are not scored" in out and "mIoU" not in out
     assert not (tmp_path / "out" / "metrics.json").exists() and not (tmp_path / "out" / "predictions.png").exists()
+
+
+def test_rows_without_a_moment_are_scored_where_the_model_answers_sets(run: Run, video: str, tmp_path: Path) -> None:
+    one = {"video": "a.mp4", "duration": 4.0, "timestamp": [1.0, 2.0], "sentence": "red"}
+    rows = [one, one | {"timestamp": []}]
+    given = [f"data.annotation_file={write_rows(tmp_path / 'rows.jsonl', rows)}", f"data.video_dir={tmp_path}"]
+    given += ["num_workers=0", "json=true"]
+    code, out, err = run(*given)
+    assert code == 0, err
+    document = json.loads(out)  # asked for one moment, it is not scored on a row that has none
+    assert (document["rows"], document["scored"]) == (2, 1) and "1 of 2 rows have no timestamp" in err
+    code, out, err = run(*given, "settings.task.moments=set", "max_new_tokens=64")
+    assert code == 0, err
+    document = json.loads(out)
+    assert (document["rows"], document["scored"]) == (2, 2)
+    assert {"none_recall", "F1@0.5", "count_accuracy"} <= document["metrics"].keys()
+    written = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
+    assert written[1]["timestamp"] == []
+    rows.append(one | {"timestamp": [[0.1, 0.2], [0.3, 0.4], [0.5, 0.6], [0.7, 0.8]]})
+    given[0] = f"data.annotation_file={write_rows(tmp_path / 'long.jsonl', rows)}"
+    code, out, err = run(*given, "settings.task.moments=set")
+    assert code == 2 and "max_new_tokens = 8: the answer to " in err
+    assert "long.jsonl:3 (4 moments) takes " in err and "would be cut off" in err
 
 
 def test_rows_without_a_timestamp_are_held_to_the_other_rules(run: Run, video: str, tmp_path: Path) -> None:

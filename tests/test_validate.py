@@ -98,6 +98,21 @@ def test_twenty_of_a_kind_are_shown_and_all_when_asked(tmp_path: Path, capsys: p
     assert len(json.loads(capsys.readouterr().out)["problems"]) == 50
 
 
+def test_rows_are_counted_by_their_moments_and_none_is_no_fault(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [GOOD | {"timestamp": times} for times in ([], [[1, 2], [3, 4]], [[1, 2]], [1, 2], [])]
+    # A warning sends its row through the slow path.
+    path = write(tmp_path, *rows, GOOD | {"timestamp": [], "difficulty": 101})
+    assert main([path]) == 0
+    out = capsys.readouterr().out
+    assert "moments of a row: none 3, one 2, several 1 (rows with none need task.moments=set)" in out
+    assert main([path, "--fix", str(tmp_path / "out.jsonl")]) == 0
+    assert [json.loads(line)["timestamp"] for line in (tmp_path / "out.jsonl").open()].count([]) == 3
+    assert main([write(tmp_path, GOOD, name="one.jsonl")]) == 0
+    assert "moments" not in capsys.readouterr().out.splitlines()[-1]
+
+
 def test_warnings_fail_only_when_strict(tmp_path: Path) -> None:
     path = write(tmp_path, OVER)
     assert main([path]) == 0
@@ -164,6 +179,7 @@ def test_json_is_one_document_alone_on_stdout(tmp_path: Path) -> None:
         "warnings": 0,
         "videos": 1,
         "tables_full": False,
+        "moments": {"none": 0, "one": 1, "several": 0},
         "duration_s": {"min": 30.0, "max": 30.0},
         "kinds": {"error": {"timestamp-reversed": 1}, "warning": {}},
         "problems_of_each_kind": 20,

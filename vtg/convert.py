@@ -94,6 +94,12 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
         "--probe", action="store_true", help="with --video-dir: durations that nothing tells, from videos"
     )
     parser.add_argument(
+        "--empty",
+        choices=("no-moment", "unlabelled"),
+        default="no-moment",
+        help="what an empty list of spans says: there is no moment (default), or nobody has labelled it",
+    )
+    parser.add_argument(
         "--max-dropped", type=float, default=MAX_DROPPED, metavar="X", help="share that may be dropped (default: 0.05)"
     )
     parser.add_argument("--examples", type=int, default=3, metavar="N", help="of each kind in the report (default: 3)")
@@ -153,8 +159,9 @@ def _lookup(options: argparse.Namespace, durations: Durations) -> Lookup:
         if not os.path.isdir(options.video_dir):
             raise ConfigError(f"--video-dir {options.video_dir} is not a folder; name the folder of the videos")
         video_of = from_folder(options.video_dir)
+    is_label = options.empty == "no-moment"
     if not options.probe:
-        return Lookup(duration_of=durations, video_of=video_of)
+        return Lookup(duration_of=durations, video_of=video_of, empty_is_label=is_label)
     from vtg.errors import SampleError
     from vtg.video.container import probe
 
@@ -170,7 +177,7 @@ def _lookup(options: argparse.Namespace, durations: Durations) -> Lookup:
                 probed[file] = probe(os.path.join(options.video_dir, file)).duration_s
         return None if file is None else probed[file]
 
-    return Lookup(duration_of=duration_of, video_of=video_of)
+    return Lookup(duration_of=duration_of, video_of=video_of, empty_is_label=is_label)
 
 
 def _tell(reports: list[FileReport], plan: Plan, options: argparse.Namespace) -> int:

@@ -41,8 +41,8 @@ from vtg.evaluation.published_scores import (
 from vtg.evaluation.ranked_metrics import DEFAULT_IOUS
 from vtg.evaluation.score_context import Sampling, context_table, two_decimals
 from vtg.storage.atomic import begins_with, write_text
-from vtg.tasks.answer import Codec
 from vtg.tasks.answer_forms import CODECS
+from vtg.tasks.span_task import SpanTask
 
 ALL = "all"
 """The name that stands for every preset."""
@@ -61,8 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(fault)
     try:
         bins = TaskConfig.num_bins if args.num_bins is None else args.num_bins
-        codec = None if args.answer is None else CODECS[args.answer].from_config(TaskConfig(num_bins=bins))
-    except ValueError as error:  # a number of bins that no codec takes
+        # Sets, so that a text which says that there is no moment is one.
+        settings = None if args.answer is None else TaskConfig(answer=args.answer, num_bins=bins, moments="set")
+        task = None if settings is None else SpanTask(settings)
+    except ValueError as error:  # a number of bins that no answer form takes
         parser.error(str(error))
     if args.describe:
         with stdout_may_close():
@@ -71,18 +73,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gc.disable()  # a million rows stay until the end; looking through them for cycles is a fifth of the time
     try:
         if _with_statistics(args):
-            _print_statistics(args, codec)
+            _print_statistics(args, task)
             return 0
         if args.preset == ALL or args.preset in PUBLISHED:
-            _print_published(args, codec)
+            _print_published(args, task)
             return 0
         rows = _rows(args)
         place = next((place for place, row in rows if needs_parsing(row)), None)
-        if codec is None and place is not None:
+        if task is None and place is not None:
             parser.error(f"{place}: has text and no prediction; name its form: --answer {{{','.join(CODECS)}}}")
-        if codec is not None and place is None:
+        if task is not None and place is None:
             parser.error(f"--answer {args.answer}: no row of {args.predictions} has text alone; leave it out")
-        joined = join(rows, annotations=args.annotations, codec=codec)
+        joined = join(rows, annotations=args.annotations, task=task)
         metrics = grounding_metrics(
             joined.predictions, joined.ground_truths, statuses=joined.statuses, preset=_own_name(args.preset)
         )
@@ -117,11 +119,11 @@ def _own_name(preset: str) -> str:
     return "vtg" if preset == OWN else preset
 
 
-def _print_published(args: argparse.Namespace, codec: Codec | None) -> None:
+def _print_published(args: argparse.Namespace, task: SpanTask | None) -> None:
     """Scores by one published preset, or by all, to stdout and --json. Raises OSError and ValueError."""
     read = asked(args.predictions, annotations=args.annotations, field=args.field)
     if args.preset == ALL:
-        scores, refused = scores_by_all(read.cases, codec=codec)
+        scores, refused = scores_by_all(read.cases, task=task)
         if not scores:
             raise ValueError("; ".join(f"{name}: {reason}" for name, reason in refused.items()))
         report = {name: one.common for name, one in scores.items()}
@@ -131,7 +133,7 @@ def _print_published(args: argparse.Namespace, codec: Codec | None) -> None:
             print(f"vtg.evaluate: {name}: {reason}", file=sys.stderr)
     else:
         preset = PUBLISHED[args.preset]
-        one = scores_by(preset, read.cases, codec=codec)
+        one = scores_by(preset, read.cases, task=task)
         brief = one.printed.get("brief", one.printed)
         found = {**read.findings, **one.findings}
         text = f"preset {preset.name}: {preset.convention}\n{columns(brief)}"
@@ -146,7 +148,7 @@ def _with_statistics(args: argparse.Namespace) -> bool:
     return args.statistics or any(value is not None for value in (args.train, args.fps, args.compare, args.iou))
 
 
-def _print_statistics(args: argparse.Namespace, codec: Codec | None) -> None:
+def _print_statistics(args: argparse.Namespace, task: SpanTask | None) -> None:
     """Scores and all that stands beside them, to stdout and --json. Raises OSError and ValueError."""
     sampling = None if args.fps is None else Sampling(fps=args.fps, max_frames=args.max_frames)
     read, scores, report = scores_in_context(
@@ -154,7 +156,7 @@ def _print_statistics(args: argparse.Namespace, codec: Codec | None) -> None:
         preset=args.preset,
         annotations=args.annotations,
         field=args.field,
-        codec=codec,
+        task=task,
         train=args.train,
         sampling=sampling,
         compare=args.compare,

@@ -19,6 +19,7 @@ from vtg.models.checkpoint import has_weights, save_settings
 from vtg.models.checkpoint_settings import CheckpointSettings, checkpoint_settings
 from vtg.models.hub import find_model
 from vtg.storage.json_files import json_text, write_json, write_jsonl
+from vtg.tasks.answer import NO_MOMENT, Status
 from vtg.tasks.span_task import SpanTask
 from vtg.video.video_window import VideoWindow
 
@@ -105,7 +106,8 @@ def _answer_one(config: PredictConfig, grounder: "Grounder", out: Path) -> None:
 
 
 def _answer_text(row: AnswerRow, out: Path) -> str:
-    spans = ", ".join(f"{start:.2f} to {end:.2f} s" for start, end in row["prediction"]) or "no answer"
+    spans = ", ".join(f"{start:.2f} to {end:.2f} s" for start, end in row["prediction"])
+    spans = spans or (NO_MOMENT if row["status"] == Status.NONE else "no answer")
     return "\n".join(
         [
             f"{row['video']} ({row['duration']:.2f} s): {row['sentence']}",
@@ -118,6 +120,7 @@ def _answer_text(row: AnswerRow, out: Path) -> str:
 
 
 def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None:
+    from vtg.data.answer_length import check_answer_length
     from vtg.data.lost_worker import worker_lost
     from vtg.data.skip_report import SkipReport
     from vtg.evaluation.generate import predict
@@ -128,6 +131,9 @@ def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None
     report = SkipReport(out / "skipped.jsonl", max_bad_share=config.data.max_bad_share)
     rows_file = _rows_file(config.data, config.split)
     samples = _samples(rows_file, config.data, report, takes_sets=grounder.task.takes_sets)
+    check_answer_length(
+        samples, task=grounder.task, processor=grounder.processor, most=config.max_new_tokens, key="max_new_tokens"
+    )
     # Partial answers of an earlier call are used again only where all of this is as it was.
     asked = {
         "checkpoint": stamps(resolve_checkpoint(config.checkpoint), "*.safetensors"),

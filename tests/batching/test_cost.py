@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from vtg.annotations.sample import Sample
 from vtg.annotations.sample_table import SampleTable
-from vtg.annotations.target import Spans
+from vtg.annotations.target import NoMoment, Spans
 from vtg.batching.cost import VideoFacts, query_tokens, sample_costs, video_facts
 from vtg.config.task_settings import TaskConfig
 from vtg.config.video_settings import VideoConfig
@@ -84,14 +84,16 @@ def test_words_add_up_to_the_tokens_of_a_query(vlm, queries):
 
 
 @pytest.mark.parametrize("answer", [TaskConfig(answer="seconds", decimals=at) for at in (0, 1, 3)] + [
-    TaskConfig(answer="relative"), TaskConfig(answer="bins", num_bins=105), TaskConfig(answer="tokens", num_bins=100)
-], ids=lambda task: f"{task.answer} {task.decimals} {task.num_bins}")  # fmt: skip
+    TaskConfig(answer="relative"), TaskConfig(answer="bins", num_bins=105), TaskConfig(answer="tokens", num_bins=100),
+    TaskConfig(moments="set"),
+], ids=lambda task: f"{task.answer} {task.moments} {task.decimals} {task.num_bins}")  # fmt: skip
 def test_no_answer_has_more_tokens_than_its_cost_counts(qwen3_vl, answer):
     rng, task, tokenizer = np.random.default_rng(0), SpanTask(answer), qwen3_vl.processor.tokenizer
     for duration_s in (0.7, 9.44, 9.5, 9.97, 10.0, 63.2, 99.4, 99.96, 100.0, 950.0, 999.6, 3600.0):
         many = [np.sort(rng.uniform(0, duration_s, 2)).tolist() for _ in range(8)]
         rows = [((start, end),) for start, end in [*many, [0.99 * duration_s, duration_s]]] + [tuple(map(tuple, many))]
         samples = [Sample("a.mp4", duration_s, Spans(tuple(spans)), "x", "q") for spans in rows]
+        samples += [Sample("a.mp4", duration_s, NoMoment(), "x", "q")] * task.takes_sets
         settings = {"task": task, "processor": qwen3_vl.processor, "video": VideoConfig(min_pixels=784)}
         costs = sample_costs(samples, None, **settings)
         for one, cost in zip(samples, (costs.tokens - costs.shared_tokens).tolist(), strict=True):

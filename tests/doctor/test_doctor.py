@@ -210,6 +210,25 @@ def test_errors_are_found_with_remedies_and_exit_code_1(run: Run, folder: Path) 
     assert "1 timestamp-over among 4 rows" in findings["error", "rows"]
 
 
+def test_rows_without_a_moment_are_an_error_unless_sets_are_asked_for(run: Run, folder: Path) -> None:
+    rows = [vfr_row(), long_row(timestamp=[]), vfr_row(timestamp=[[0.5, 1.0], [1.5, 2.0]], qid="w")]
+    code, out, _ = run(rows, "json=true")
+    document = json.loads(out)
+    [finding] = [one for one in document["findings"] if one["topic"] == "rows"]
+    assert code == 1 and finding["severity"] == "error"
+    assert "timestamp: [] says that there is no moment" in finding["message"]
+    assert "set task.moments=set, or drop the row (1 of 3 rows have no moment)" in finding["message"]
+    code, out, _ = run(rows, "json=true", "task.moments=set", "evaluation.max_new_tokens=96")
+    document = json.loads(out)
+    assert code == 0, document["findings"]
+    assert document["moments"] == {"none": 1, "one": 1, "several": 1}
+    assert document["ceiling"]["answer"]["mIoU"] == 100.0
+    words = ("task.moments=set", "evaluation.max_new_tokens=9", f"data.test_file={folder / 'rows.jsonl'}")
+    code, out, _ = run(rows, *words)
+    assert code == 1 and "moments of a row: none 1, one 1, several 1" in out
+    assert "error: tokens: evaluation.max_new_tokens = 9: the answer to" in out
+
+
 def test_testing_on_the_training_rows_is_a_warning(run: Run, folder: Path) -> None:
     code, out, _ = run([vfr_row()], f"data.test_file={folder / 'rows.jsonl'}")
     assert code == 0

@@ -42,6 +42,18 @@ def test_odd_predictions_and_sentences_can_be_drawn(tmp_path):
     assert Image.open(tmp_path / "p.png").size[0] > 1000
 
 
+def test_where_there_is_no_moment_the_lane_says_so(tmp_path):
+    def picture(name, **fields):
+        draw_predictions([row(1, [], timestamp=()) | fields], tmp_path / name)
+        return np.asarray(Image.open(tmp_path / name).convert("RGB")).astype(int)
+
+    none, unread = picture("none.png", status="none"), picture("unread.png", status="malformed")
+    one = picture("one.png", status="malformed", timestamp=[2.0, 8.0])
+    timelines = (slice(None), slice(0, 1200))
+    # The truth's words in one, a band in the other; and of the two without a moment one more answer in blue.
+    assert (unread != one)[timelines].any() and (none != unread)[timelines].any()
+
+
 def test_the_picture_grows_with_the_samples_up_to_the_limit(tmp_path):
     heights = []
     for count in (10, 20, 40):

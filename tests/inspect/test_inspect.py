@@ -132,6 +132,7 @@ def test_an_annotation_file_shows_rows_columns_and_distributions(capsys, tmp_pat
     assert report["columns"]["duration"] == {"rows": 4, "types": {"float": 3, "str": 1}}
     assert report["columns"]["source"]["rows"] == 1
     assert report["span_s"]["max"] == 1.5 and report["spans_per_row"]["max"] == 2
+    assert report["moments"] == {"none": 0, "one": 2, "several": 1}
     assert report["rows_per_video"]["max"] == 2 and report["trimmed_rows"] == 1
     assert report["missing_examples"] == ["absent.mp4"]
     assert any(f"{file}:4: duration:" in problem for problem in report["problems"])

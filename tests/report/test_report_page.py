@@ -18,9 +18,11 @@ from vtg.report.differences import difference_lines, differences
 from vtg.report.html_page import comparison_page, run_page
 from vtg.report.run_reader import read_run
 from vtg.report.score_tables import paired_gains
+from vtg.report.timelines import sample_groups
 
 EVIL = '<script>alert("x")</script> & "quotes"'
 VOID = {"meta"}
+NONE = "no such moment"
 
 
 def row(qid: str, prediction: list[float] | None, *, sentence: str = "a man sits", text: str | None = None) -> dict:
@@ -364,3 +366,20 @@ def test_what_differs_is_found_in_settings_versions_commit_data_and_samples(tmp_
     same = differences(runs[0], runs[0])
     assert not any(same.values())
     assert difference_lines(runs[0], runs[0], same)[-1] == "the same: config, packages, commit, machine, data, samples"
+
+
+def test_timelines_show_every_moment_of_a_set_and_that_there_is_none(tmp_path):
+    folder = write_sft(tmp_path / "sets")
+    several = {"timestamp": [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], "prediction": [[1.0, 2.0], [5.0, 6.0]]}
+    right = {"timestamp": [], "prediction": [], "status": "none", "text": NONE}
+    rows = [row("s", [5.0, 10.0]) | several, row("n", None) | right, row("f", [5.0, 10.0]) | {"timestamp": []}]
+    write_rows(folder / "predictions.jsonl", rows)
+    run = read_run(folder)
+    assert not run.notes
+    timelines = {one.source[-1]: one for group in sample_groups(run) for one in group.timelines}
+    bars = {qid: [len(lane.bars) for lane in one.lanes] for qid, one in timelines.items()}
+    assert bars == {"s": [3, 2], "n": [0, 0], "f": [0, 1]}
+    assert [lane.note for lane in timelines["n"].lanes] == [NONE, NONE]
+    assert [lane.note for lane in timelines["f"].lanes] == [NONE, ""]
+    assert (timelines["n"].lanes[1].cells, timelines["n"].lanes[1].text) == (("1.00",), NONE)
+    assert run_page(run).count(f">{NONE}</b>") == 3

@@ -4,6 +4,8 @@ A further task brings its own kind: one more class here, in `Target` and in `TAR
 `vtg.annotations.sample_table` a column where its content is not spans.
 """
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -49,6 +51,12 @@ Target = Spans | NoMoment | Unlabelled
 TARGETS: dict[str, type[Spans] | type[NoMoment] | type[Unlabelled]] = {
     target.kind: target for target in (Spans, NoMoment, Unlabelled)
 }
+
+
+def moment_counts(targets: Iterable[Target]) -> dict[str, int]:
+    """How many targets have no moment (`none`), `one`, and `several`."""
+    counts = Counter(min(len(target.spans), 2) for target in targets)
+    return {name: counts[number] for number, name in enumerate(("none", "one", "several"))}
 
 
 def stored_target(kind: str, spans: tuple[Span, ...]) -> Target:

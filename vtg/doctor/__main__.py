@@ -80,6 +80,8 @@ def _lines(diagnosis: "Diagnosis", config: DoctorConfig) -> Iterator[str]:
     rows = ", ".join(f"{count} {name}" for name, count in diagnosis.rows.items())
     model = f"{diagnosis.model['path']} ({diagnosis.model['family']})"
     yield f"model {model}; {rows} rows of {diagnosis.distinct_clips} clips"
+    if diagnosis.moments["one"] < sum(diagnosis.moments.values()):
+        yield f"moments of a row: {', '.join(f'{name} {count}' for name, count in diagnosis.moments.items())}"
     yield ""
     yield "Times the model reads, and when the frames are"
     for clip in diagnosis.clips:

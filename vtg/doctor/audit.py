@@ -64,6 +64,8 @@ class Report:
     good: int = 0
     min_duration_s: float = float("inf")
     max_duration_s: float = 0.0
+    without_moment: int = 0
+    with_several: int = 0
     videos: set[int] = field(default_factory=set)  # hashes of their names
     tables_full: bool = False
     errors: Counter[str] = field(default_factory=Counter)
@@ -76,10 +78,13 @@ class Report:
         if self.max_problems is None or counts[problem.kind] <= self.max_problems:
             self.problems.append(problem)
 
-    def count(self, video: str, duration_s: float) -> None:
+    def count(self, video: str, duration_s: float, moments: int) -> None:
         """Counts a good row."""
         self.rows += 1
         self.good += 1
+        if moments != 1:
+            self.without_moment += not moments
+            self.with_several += moments > 1
         if len(self.videos) < MAX_VIDEOS:
             self.videos.add(hash(video))
         # Comparisons rather than min() and max(): this runs for every row of files of millions.
@@ -105,11 +110,18 @@ class Report:
             "warnings": self.warnings.total(),
             "videos": len(self.videos),
             "tables_full": self.tables_full,
+            "moments": self._moments,
             "duration_s": {"min": self.min_duration_s, "max": self.max_duration_s} if self.max_duration_s else None,
             "kinds": {"error": dict(self.errors), "warning": dict(self.warnings)},
             "problems_of_each_kind": self.max_problems,
             "problems": [asdict(problem) for problem in self.problems],
         }
+
+    @property
+    def _moments(self) -> dict[str, int]:
+        """How many of the good rows have no moment, one, and several."""
+        others = self.without_moment + self.with_several
+        return {"none": self.without_moment, "one": self.good - others, "several": self.with_several}
 
     def lines(self) -> Iterator[str]:
         """The report as text: errors, warnings, each kind of them together, and a summary."""
@@ -130,6 +142,10 @@ class Report:
         if self.max_duration_s:
             videos = _counted(len(self.videos), "video")
             yield f"{videos}; durations {self.min_duration_s:.10g} to {self.max_duration_s:.10g} s"
+        if self.without_moment or self.with_several:
+            counts = ", ".join(f"{name} {count}" for name, count in self._moments.items())
+            needs = " (rows with none need task.moments=set)" if self.without_moment else ""
+            yield f"moments of a row: {counts}{needs}"
         for severity, counts in (("error", self.errors), ("warning", self.warnings)):
             yield from (f"  {severity} {kind}: {count}" for kind, count in counts.most_common())
         if self.tables_full:
@@ -171,7 +187,7 @@ def audit_file(path: str, report: Report, *, videos: VideoChecks | None = None, 
             row, clean = None, False
         problems: list[Problem] = []
         if row is not None and clean:
-            video, duration_s, qid = row.video, row.duration, row.qid
+            video, duration_s, qid, times = row.video, row.duration, row.qid, row.timestamp
         else:
             whole, problems = check_row(raw, path=path, line=line)
             if (
@@ -185,6 +201,7 @@ def audit_file(path: str, report: Report, *, videos: VideoChecks | None = None, 
                 continue
             decoder.learn(whole)
             video, duration_s, qid = whole["video"], float(whole["duration"]), whole.get("qid")
+            times = whole["timestamp"]
             if videos is not None:
                 problems += [_as_problem(finding, path, line) for finding in videos.findings(whole)]
         if qid is not None and (first := qids.line_of(str(qid), line)):
@@ -195,7 +212,7 @@ def audit_file(path: str, report: Report, *, videos: VideoChecks | None = None, 
             continue
         for problem in problems:
             report.add(problem)
-        report.count(video, duration_s)
+        report.count(video, duration_s, 1 if times and not isinstance(times[0], list | tuple) else len(times))
         if sink is not None:
             sink.keep(raw, problems)
     if empty:

@@ -2,21 +2,22 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from vtg.annotations.formats import format_of
 from vtg.annotations.sample import Sample, resolve_video
+from vtg.annotations.target import moment_counts
 from vtg.config.data_settings import DataConfig
 from vtg.config.programs import DoctorConfig
 from vtg.config.rules import check_token_budget
 from vtg.config.task_settings import TaskConfig
 from vtg.config.video_settings import VideoConfig
+from vtg.data.answer_length import check_answer_length
 from vtg.data.encoding import patch_factor, token_cost
-from vtg.doctor.audit import Report, audit_file
 from vtg.doctor.ceiling import Scores, ceilings
+from vtg.doctor.row_findings import DiagnosisFinding, named, row_findings, rows_of, shared_findings, unasked_findings
 from vtg.doctor.times_read import ClipReading, read_clip
 from vtg.errors import ConfigError, SampleError
 from vtg.memory.estimate import MemoryEstimate
@@ -35,32 +36,16 @@ from vtg.video.video_window import VideoWindow
 # A ceiling below this is worth a warning: a perfect model would lose ten points to the settings alone.
 LOW_MIOU = 90.0
 
-# Examples named in a finding: it stays one line in a terminal, however many rows share the fault.
-NAMED = 3
-
 # A span may end this much after its file before it is called wrong: containers and annotations round durations
 # differently.
 LATE_S = 0.5
 
 
-@dataclass(frozen=True)
-class DiagnosisFinding:
-    """What is wrong, and the remedy. Errors spoil a training or keep it from starting; warnings may be intended."""
-
-    severity: str
-    topic: str
-    message: str
-
-    def __post_init__(self) -> None:
-        assert self.severity in ("error", "warning"), self.severity
-
-    def __str__(self) -> str:
-        return f"{self.severity}: {self.topic}: {self.message}"
-
-
 @dataclass
 class Diagnosis:
-    """All results. `opened`: every clip whose file was opened, by sample index; `clips`: those also decoded."""
+    """All results. `opened`: every clip whose file was opened, by sample index; `clips`: those also decoded; `moments`:
+    how many rows have none, one and several.
+    """
 
     model: dict[str, Any]
     rows: dict[str, int]
@@ -70,6 +55,7 @@ class Diagnosis:
     ceilings: dict[str, Scores] = field(default_factory=dict)
     memory: MemoryEstimate | None = None
     findings: list[DiagnosisFinding] = field(default_factory=list)
+    moments: dict[str, int] = field(default_factory=dict)
 
     @property
     def is_fine(self) -> bool:
@@ -92,6 +78,7 @@ class Diagnosis:
             "ok": self.is_fine,
             "model": self.model,
             "rows": self.rows,
+            "moments": self.moments,
             "clips": [clip.document() for clip in self.clips],
             "max_error_s": max((clip.max_error_s for clip in self.opened.values()), default=None),
             "tokens": self.tokens(),
@@ -114,15 +101,27 @@ def diagnose(config: DoctorConfig) -> Diagnosis:
     per_second = tokens_per_second(model)
     files = _files(config.data)
     splits = {name: _samples(path) for name, path in files.items()}
+    unasked = list(unasked_findings(splits, files, config.data)) if not task.takes_sets else []
+    if unasked:
+        splits = {name: [sample for sample in rows if sample.spans] for name, rows in splits.items()}
     # One file may serve two splits; its samples are looked at once.
-    samples = [sample for path in dict.fromkeys(files.values()) for sample in _rows_of(splits, files, path)]
+    samples = [sample for path in dict.fromkeys(files.values()) for sample in rows_of(splits, files, path)]
     if not samples:
         raise ConfigError(f"{', '.join(files.values())}: no usable row; check with python -m vtg.validate")
     facts = {"path": config.model.path, "family": family_of(processor).name, "patch_factor": patch_factor(processor)}
     diagnosis = Diagnosis(model=facts, rows={name: len(rows) for name, rows in splits.items()})
+    diagnosis.moments = moment_counts(sample.target for sample in samples)
     # Findings are printed in this order: first those of settings and rows, then what opening the clips shows.
-    diagnosis.findings += [*_settings_findings(config, token_cost(processor)), *_row_findings(files, config.data)]
-    diagnosis.findings += _shared_findings(splits, files, config.data)
+    diagnosis.findings += [*_settings_findings(config, token_cost(processor)), *row_findings(files, config.data)]
+    diagnosis.findings += unasked
+    try:
+        for name in ("val", "test"):
+            check_answer_length(
+                splits.get(name, []), task=task, processor=processor, most=config.evaluation.max_new_tokens
+            )
+    except ConfigError as error:
+        diagnosis.findings.append(DiagnosisFinding("error", "tokens", str(error)))
+    diagnosis.findings += shared_findings(splits, files, config.data)
     chosen = _spread_clips(samples, limit=config.probed_clips)
     diagnosis.distinct_clips = len({sample.window(sample.video) for sample in samples})
     # Every chosen clip is opened, for its times and tokens; decoding is slow, so only `config.samples` of them are.
@@ -163,10 +162,6 @@ def _files(data: DataConfig) -> dict[str, str]:
 
 def _samples(path: str) -> list[Sample]:
     return [row for row in format_of(path).samples(path) if isinstance(row, Sample)]
-
-
-def _rows_of(splits: dict[str, list[Sample]], files: dict[str, str], path: str) -> list[Sample]:
-    return next(splits[name] for name in splits if files[name] == path)
 
 
 def _spread_clips(samples: Sequence[Sample], *, limit: int) -> list[int]:
@@ -214,44 +209,10 @@ def _settings_findings(config: DoctorConfig, cost: TokenCost) -> Iterable[Diagno
             )
 
 
-def _row_findings(files: dict[str, str], data: DataConfig) -> Iterable[DiagnosisFinding]:
-    for path in dict.fromkeys(files.values()):
-        report = Report(max_problems=1)
-        audit_file(path, report)
-        check = f"python -m vtg.validate {path} lists them"
-        for severity, counts in (("error", report.errors), ("warning", report.warnings)):
-            if counts:
-                first = next(problem for problem in report.problems if problem.severity == severity)
-                kinds = ", ".join(f"{count} {kind}" for kind, count in counts.most_common(NAMED))
-                # Training skips bad rows up to max_bad_share, so only more of them is an error here.
-                stops = severity == "error" and counts.total() > data.max_bad_share * report.rows
-                text = f"{path}: {kinds} among {report.rows} rows (first: {first}); {check}"
-                yield DiagnosisFinding("error" if stops else "warning", "rows", text)
-
-
-def _shared_findings(
-    splits: dict[str, list[Sample]], files: dict[str, str], data: DataConfig
-) -> Iterable[DiagnosisFinding]:
-    videos = {
-        name: {Path(resolve_video(sample.video, data.video_dir)) for sample in rows} for name, rows in splits.items()
-    }
-    for name in ("val", "test"):
-        if name not in files:
-            continue
-        if files[name] == files["train"]:
-            text = "are the training rows: they measure the fit, not what is learned"
-            yield DiagnosisFinding(
-                "warning", "splits", f"the {name} rows {text}; hold rows out (data.val_share=0.1, or a file)"
-            )
-        elif shared := sorted(map(str, videos[name] & videos["train"])):
-            text = f"{len(shared)} of the {len(videos[name])} {name} videos are training videos too ({_named(shared)})"
-            yield DiagnosisFinding("error", "splits", f"{text}; remove them from {files[name]} or {files['train']}")
-
-
 def _unreadable_findings(failed: list[str], tried: int, data: DataConfig) -> Iterable[DiagnosisFinding]:
     if failed:
         severity = "error" if len(failed) > data.max_bad_share * tried else "warning"
-        text = f"{len(failed)} of {tried} videos cannot be used ({_named(failed)})"
+        text = f"{len(failed)} of {tried} videos cannot be used ({named(failed)})"
         yield DiagnosisFinding(
             severity, "videos", f"{text}; fetch them again, or drop their rows (vtg.validate --probe)"
         )
@@ -261,7 +222,7 @@ def _reading_findings(readings: Iterable[ClipReading], *, limit: int) -> Iterabl
     readings = list(readings)
     wrong = [f"{clip.path}: {clip.max_error_s:.3f} s" for clip in readings if not clip.is_right]
     if wrong:
-        text = f"{len(wrong)} of {len(readings)} clips are read at wrong times ({_named(wrong)})"
+        text = f"{len(wrong)} of {len(readings)} clips are read at wrong times ({named(wrong)})"
         yield DiagnosisFinding(
             "error", "times", f"{text}; the installed transformers tells times in a way vtg does not know"
         )
@@ -297,11 +258,11 @@ def _overlong_span_findings(samples: Sequence[Sample], opened: dict[int, ClipRea
         f"{sample.place}: {sample.spans[-1][1]:.1f} s of {reading.file_s - reading.start_s:.1f} s"
         for sample in samples
         if (reading := readings.get(sample.window(sample.video)))
-        and max(end for _, end in sample.spans) > reading.file_s - reading.start_s + LATE_S
+        and max((end for _, end in sample.spans), default=0.0) > reading.file_s - reading.start_s + LATE_S
     ]
     if late:
         yield DiagnosisFinding(
-            "warning", "spans", f"{len(late)} rows outlast their video ({_named(late)}); correct them"
+            "warning", "spans", f"{len(late)} rows outlast their video ({named(late)}); correct them"
         )
 
 
@@ -313,8 +274,3 @@ def _memory_findings(memory: MemoryEstimate, *, on_gpu: bool) -> Iterable[Diagno
             text = f"about {memory.peak_bytes / 1e9:.0f} GB are needed, the GPU has {total / 1e9:.0f} GB"
             remedy = "python -m vtg.doctor look=memory proposes settings that fit"
             yield DiagnosisFinding("warning", "memory", f"{text}; {remedy}")
-
-
-def _named(examples: Sequence[str]) -> str:
-    more = f" and {len(examples) - NAMED} more" if len(examples) > NAMED else ""
-    return "; ".join(examples[:NAMED]) + more

@@ -18,8 +18,11 @@ PLACE_EDGES = (0.25, 0.5, 0.75)
 def breakdowns(cases: Sequence[Case], ious: Floats) -> dict[str, dict[str, dict[str, float | int]]]:
     """Kind → bin → samples, mIoU and R1@0.5 (IoU >= .5), in percent; kinds without durations are left out.
 
-    Bins hold values above their lower bound, up to the upper one with it; empty bins are left out.
+    Bins hold values above their lower bound, up to the upper one with it; empty bins are left out, and so are questions
+    without a moment.
     """
+    has_moment = np.array([bool(case.truth) for case in cases], dtype=bool)
+    cases, ious = [case for case in cases if case.truth], ious[has_moment]
     truth = np.array([case.truth[0] for case in cases], dtype=np.float64).reshape(-1, 2)
     kinds: dict[str, tuple[Floats, tuple[float, ...]]] = {
         "moment_length_s": (truth[:, 1] - truth[:, 0], MOMENT_EDGES_S)
@@ -51,7 +54,7 @@ def boundary_errors_s(cases: Sequence[Case]) -> dict[str, float]:
     Positive is too late. The first window counts, against the true one it overlaps most.
     """
     windows = first_windows(cases)
-    has_one = np.array(np.isfinite(windows).all(axis=1))
+    has_one = np.isfinite(windows).all(axis=1) & np.array([bool(case.truth) for case in cases], dtype=bool)
     answered = [case for case, has in zip(cases, has_one, strict=True) if has]
     if not answered:
         return {}

@@ -74,7 +74,7 @@ def _own_cases(predictions: Predictions) -> list[Case]:
     """Cases of rows that hold their own truth; rows with the same question are one case."""
     cases: dict[tuple, Case] = {}
     for given in predictions.rows:
-        if not given.truth:
+        if given.truth is None:
             raise ValueError(f"{given.place}: holds no true window; give the ground truth: --annotations GT")
         if not all(math.isfinite(bound) for window in given.truth for bound in window):
             raise ValueError(f"{given.place}: its true window {list(given.truth[0])} is not finite; mend the row")

@@ -15,7 +15,7 @@ from vtg.annotations.formats import format_of
 from vtg.annotations.sample import Problem, Sample
 from vtg.evaluation.metrics import Spans
 from vtg.evaluation.prediction_rows import Placed, PredictionRow, moments, predicted
-from vtg.tasks.answer import Codec
+from vtg.tasks.span_task import SpanTask
 
 # Rows that an error names: enough to see a pattern, few enough for one line.
 NAMED = 3
@@ -38,7 +38,7 @@ class Joined:
         self.findings.setdefault(finding, []).append(what)
 
 
-def join(rows: Sequence[Placed], *, annotations: str | None = None, codec: Codec | None = None) -> Joined:
+def join(rows: Sequence[Placed], *, annotations: str | None = None, task: SpanTask | None = None) -> Joined:
     """Lays predictions beside their ground truth: the rows' own, or that of the file `annotations`.
 
     A qid is compared as text, so that 12 and "12" are the same. Of several predictions for one question the first
@@ -51,7 +51,7 @@ def join(rows: Sequence[Placed], *, annotations: str | None = None, codec: Codec
     joined = Joined()
     if annotations is None:
         for place, row in _first_of_each(rows, joined):
-            _add(joined, place, row, truth=moments(place, row.get("timestamp")), codec=codec)
+            _add(joined, place, row, truth=moments(place, row.get("timestamp")), task=task)
         return joined
     samples = _samples(annotations, joined)
     if not samples:
@@ -86,7 +86,7 @@ def join(rows: Sequence[Placed], *, annotations: str | None = None, codec: Codec
             joined.ground_truths.append(sample.spans)
         else:
             place, row = match
-            _add(joined, place, row | {"duration": sample.duration_s}, truth=sample.spans, codec=codec)
+            _add(joined, place, row | {"duration": sample.duration_s}, truth=sample.spans, task=task)
     for place, row in left:
         joined.note("extra", _qid(row) or place)
     return joined
@@ -248,8 +248,8 @@ def _named(row: PredictionRow) -> str:
     return repr(row["sentence"][:60] if isinstance(row.get("sentence"), str) else row.get("qid"))
 
 
-def _add(joined: Joined, place: str, row: PredictionRow, *, truth: Spans, codec: Codec | None) -> None:
-    spans, status = predicted(place, row, codec)
+def _add(joined: Joined, place: str, row: PredictionRow, *, truth: Spans, task: SpanTask | None) -> None:
+    spans, status = predicted(place, row, task)
     joined.predictions.append(spans)
     joined.statuses.append(status)
     joined.ground_truths.append(truth)

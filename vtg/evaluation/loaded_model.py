@@ -26,7 +26,8 @@ class Grounding:
     Attributes:
         query: the sentence.
         spans_s: (start, end) of each moment, in seconds of the clip; empty where the answer held none.
-        status: `ok`, or why the text could not be read as moments (`vtg.tasks.answer.Status`).
+        status: `ok`; `none`, the answer that there is no moment (a model of `task.moments=set`); or why the text could
+            not be read as moments (`vtg.tasks.answer.Status`).
         text: the model's answer, word for word.
         duration_s: the length of the clip.
     """

@@ -11,7 +11,8 @@ import msgspec
 
 from vtg.annotations.raw_rows import opened
 from vtg.evaluation.metrics import Spans
-from vtg.tasks.answer import Codec, Status
+from vtg.tasks.answer import Status
+from vtg.tasks.span_task import SpanTask
 
 OTHER_NAMES = ("pred_relevant_windows", "predicted_times", "pred", "predictions", "answer")
 """What others call `prediction`: named in the message about a row without one."""
@@ -77,9 +78,9 @@ def with_field(place: str, row: PredictionRow, field: str) -> PredictionRow:
 
 
 def moments(place: str, value: object) -> Spans:
-    """The true moments under the key `timestamp`. Raises ValueError for none, and for what is no moment."""
+    """The true moments under the key `timestamp`, none of `[]`. Raises ValueError without it, and for a wrong one."""
     spans = _spans(place, "timestamp", value)
-    if not spans:
+    if value is None:
         raise ValueError(f"{place}: timestamp: is missing; add it to the row, or give --annotations")
     for start, end in spans:
         if not (math.isfinite(start) and math.isfinite(end) and start < end):
@@ -87,8 +88,8 @@ def moments(place: str, value: object) -> Spans:
     return spans
 
 
-def predicted(place: str, row: PredictionRow, codec: Codec | None) -> tuple[Spans, str | None]:
-    """A row's spans in seconds, and its status where it has one; `codec` reads rows that have text alone.
+def predicted(place: str, row: PredictionRow, task: SpanTask | None) -> tuple[Spans, str | None]:
+    """A row's spans in seconds, and its status where it has one; `task` reads rows that have text alone.
 
     Raises ValueError, naming the place, for a row without either.
     """
@@ -98,7 +99,7 @@ def predicted(place: str, row: PredictionRow, codec: Codec | None) -> tuple[Span
             raise ValueError(f"{place}: status: is {status!r}, not one of {', '.join(Status)}")
         return _spans(place, "prediction", row["prediction"]), status
     text, duration_s = row.get("text"), row.get("duration")
-    if codec is None or not isinstance(text, str):
+    if task is None or not isinstance(text, str):
         other = next((name for name in OTHER_NAMES if name in row), None)
         remedy = (
             f"; rename {other!r}, which this row has"
@@ -110,7 +111,7 @@ def predicted(place: str, row: PredictionRow, codec: Codec | None) -> tuple[Span
         )
     if isinstance(duration_s, bool) or not isinstance(duration_s, int | float) or not 0 < duration_s < math.inf:
         raise ValueError(f"{place}: duration: is {duration_s!r}; parsing text needs the clip's length in seconds")
-    answer = codec.parse(text, float(duration_s))
+    answer = task.parse(text, duration_s=float(duration_s))
     return answer.spans, answer.status.value
 
 

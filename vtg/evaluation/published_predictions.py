@@ -5,12 +5,14 @@ docs/scoring.md lists the forms. Each reader takes one row, or one member of an 
 
 import csv
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from vtg.annotations.sources.span_values import number_of
 from vtg.evaluation.prediction_rows import Placed, decoded, rows_of, text_of, with_field
 from vtg.evaluation.presets.case import Given, Window
+from vtg.tasks.answer import Status
 
 KEY_SEPARATOR = ">>>"
 """Between video, query and true window in the keys of TimeLens and lmms-eval."""
@@ -120,6 +122,8 @@ def _given(place: str, row: Mapping[str, Any], *, value: Any = None, key: str = 
     truth = None
     if truth_key is not None and row[truth_key] is not None:
         truth = windows_of(place, truth_key, row[truth_key])[0]
+    if windows == [] == truth and row.get("status") not in (None, Status.NONE):
+        windows = [(math.nan, math.nan)]  # an answer that cannot be read: no window would be the right one
     people = row.get("all_worker_windows")
     return Given(
         place=place,

@@ -1,5 +1,6 @@
 """Scores by the rules of published evaluators: one preset, or all of them side by side."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,8 @@ from vtg.evaluation.presets.table import PUBLISHED
 from vtg.evaluation.published_predictions import read_predictions
 from vtg.evaluation.ranked_metrics import DEFAULT_IOUS
 from vtg.evaluation.score_context import Rules, Sampling, context
-from vtg.tasks.answer import Codec
+from vtg.tasks.answer import Status
+from vtg.tasks.span_task import SpanTask
 
 OWN = "default"
 """This project's own rules, among the presets of `scores_by_all`."""
@@ -36,9 +38,9 @@ def asked(predictions: str, *, annotations: str | None, field: str | None) -> As
     return Asked(read.form, cases_of(read, annotations=annotations, findings=findings), findings)
 
 
-def scores_by(preset: PublishedPreset, cases: Sequence[Case], *, codec: Codec | None = None) -> Scores:
-    """The scores of one preset. `codec` reads answers in text instead of the preset's own parser."""
-    return preset.score(with_windows(cases, _parser(preset, codec), preset=preset.name))
+def scores_by(preset: PublishedPreset, cases: Sequence[Case], *, task: SpanTask | None = None) -> Scores:
+    """The scores of one preset. `task` reads answers in text instead of the preset's own parser."""
+    return preset.score(with_windows(cases, _parser(preset, task), preset=preset.name))
 
 
 def scores_in_context(
@@ -47,7 +49,7 @@ def scores_in_context(
     preset: str,
     annotations: str | None,
     field: str | None = None,
-    codec: Codec | None = None,
+    task: SpanTask | None = None,
     train: str | None = None,
     sampling: Sampling | None = None,
     compare: str | None = None,
@@ -70,7 +72,7 @@ def scores_in_context(
 
     def read(path: str) -> tuple[Asked, Scores]:
         one = asked(path, annotations=annotations, field=field)
-        parser = _own_parser(codec) if published is None else _parser(published, codec)
+        parser = _own_parser(task) if published is None else _parser(published, task)
         one.cases = with_windows(one.cases, parser, preset=preset)
         return one, score(one.cases)
 
@@ -89,26 +91,24 @@ def scores_in_context(
     return first, scores, report
 
 
-def scores_by_all(cases: Sequence[Case], *, codec: Codec | None = None) -> tuple[dict[str, Scores], dict[str, str]]:
+def scores_by_all(cases: Sequence[Case], *, task: SpanTask | None = None) -> tuple[dict[str, Scores], dict[str, str]]:
     """The scores of each preset, this project's own first; and for each that refuses the cases, why."""
     scores: dict[str, Scores] = {}
     refused: dict[str, str] = {}
     for name in (OWN, *PUBLISHED):
         try:
-            scores[name] = (
-                own_scores(cases, codec=codec) if name == OWN else scores_by(PUBLISHED[name], cases, codec=codec)
-            )
+            scores[name] = own_scores(cases, task=task) if name == OWN else scores_by(PUBLISHED[name], cases, task=task)
         except ValueError as error:
             refused[name] = str(error)
     return scores, refused
 
 
-def own_scores(cases: Sequence[Case], *, codec: Codec | None = None, preset: str = "vtg") -> Scores:
+def own_scores(cases: Sequence[Case], *, task: SpanTask | None = None, preset: str = "vtg") -> Scores:
     """This project's own rules: the first window of the first row of a question; every question counts.
 
     `preset`: one of `vtg.evaluation.metrics.PRESETS`, whose thresholds count.
     """
-    cases = with_windows(cases, _own_parser(codec), preset=OWN)
+    cases = with_windows(cases, _own_parser(task), preset=OWN)
     predictions = [case.given[0].windows or [] if case.given else None for case in cases]
     truths = [case.truth for case in cases]
     metrics = grounding_metrics(predictions, truths, preset=preset)
@@ -133,19 +133,22 @@ def rules_of(name: str) -> str:
     return f"preset {name}\n{PRESETS['vtg' if name == OWN else name].convention}"
 
 
-def _own_parser(codec: Codec | None) -> Parser | None:
-    return None if codec is None else partial(_coded, codec)
+def _own_parser(task: SpanTask | None) -> Parser | None:
+    return None if task is None else partial(_asked, task)
 
 
-def _parser(preset: PublishedPreset, codec: Codec | None) -> Parser | None:
-    if codec is not None:
-        return partial(_coded, codec)
+def _parser(preset: PublishedPreset, task: SpanTask | None) -> Parser | None:
+    if task is not None:
+        return partial(_asked, task)
     parse = preset.parse
     return None if parse is None else lambda given, case: parse(given.text or "")
 
 
-def _coded(codec: Codec, given: Given, case: Case) -> list[Window]:
+def _asked(task: SpanTask, given: Given, case: Case) -> list[Window]:
     duration_s = given.duration_s if given.duration_s is not None else case.duration_s
     if duration_s is None or not duration_s > 0:
         raise ValueError(f"{given.place}: duration: is {duration_s}; parsing text needs the clip's length in seconds")
-    return list(codec.parse(given.text or "", duration_s).spans)
+    answer = task.parse(given.text or "", duration_s=duration_s)
+    if answer.status == Status.MALFORMED and not case.truth:
+        return [(math.nan, math.nan)]  # no window would be the right answer here
+    return list(answer.spans)

@@ -15,8 +15,11 @@ DEFAULT_IOUS = (0.1, 0.3, 0.5, 0.7, 0.9)
 def ranked_metrics(cases: Sequence[Case], thresholds: Sequence[float] = DEFAULT_IOUS) -> dict[str, float]:
     """R1@t, R5@t (IoU >= t with any true window), and mAP over IoUs .5 to .95, in percent.
 
-    Windows rank by score, or as listed without one; every question counts.
+    Windows rank by score, or as listed without one; every question with a moment counts. Nothing where none has one.
     """
+    cases = [case for case in cases if case.truth]
+    if not cases:
+        return {}
     ranked = [_ranked(case) for case in cases]
     best = {recall: np.array([_best(windows[:recall], case.truth) for windows, case in zip(ranked, cases, strict=True)])
             for recall in RECALLS}  # fmt: skip

@@ -8,6 +8,7 @@ import numpy as np
 
 from vtg.evaluation.metrics import Spans, row_ious, row_spans
 from vtg.storage.atomic import written_beside
+from vtg.tasks.answer import NO_MOMENT, Status
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,11 +68,18 @@ def _draw_timelines(
     for lane, (row, before) in enumerate(zip(rows, befores, strict=True)):
         duration_s = float(row["duration"])
         axes.barh(lane, 1.0, height=0.72, color="#f5f6fa", edgecolor=FAINT, linewidth=0.8, zorder=1)
-        _draw_spans(axes, row_spans(row["timestamp"]), duration_s, y=lane, height=0.72, color=TRUTH, alpha=0.22)
+        truth = row_spans(row["timestamp"])
+        _draw_spans(axes, truth, duration_s, y=lane, height=0.72, color=TRUTH, alpha=0.22)
+        if not truth:
+            # Before the bars: where a wrong answer lies over the words they must still be read.
+            behind = {"facecolor": "#f5f6fa", "edgecolor": "none", "pad": 1.5}
+            axes.text(0.99, lane, NO_MOMENT, ha="right", va="center", fontsize=9, color=TRUTH, zorder=3, bbox=behind)
         tuned_y, thickness = (lane + 0.16, 0.22) if with_base else (lane, 0.3)
         _draw_spans(axes, row_spans(row["prediction"]), duration_s, y=tuned_y, height=thickness, color=TUNED)
         scores = [(row_ious([row])[0], TUNED)]
+        _draw_none(axes, row, y=tuned_y, color=TUNED)
         if before is not None:
+            _draw_none(axes, before, y=lane - 0.16, color=BASE)
             _draw_spans(axes, row_spans(before["prediction"]), duration_s, y=lane - 0.16, height=0.22, color=BASE)
             scores.insert(0, (row_ious([before])[0], BASE))
         for column, (iou, color) in enumerate(scores):
@@ -105,6 +113,11 @@ def _draw_spans(
         left, right = max(start_s / duration_s, 0.0), min(end_s / duration_s, 1.0)
         if left < right:
             axes.barh(y, max(right - left, 0.003), left=left, height=height, color=color, alpha=alpha, zorder=2)
+
+
+def _draw_none(axes: "Axes", row: DrawnRow, *, y: float, color: str) -> None:
+    if row.get("status") == Status.NONE:
+        axes.text(0.01, y, NO_MOMENT, va="center", fontsize=8, color=color, fontweight="bold")
 
 
 def _draw_histogram(axes: "Axes", scores: Mapping[str, np.ndarray]) -> None:

@@ -11,6 +11,7 @@ from vtg.export.run_section import TrainingRun
 from vtg.models.checkpoint import Settings
 from vtg.models.families.family import ModelFamily
 from vtg.models.quantization import quantization_options
+from vtg.tasks.answer import NO_MOMENT
 from vtg.tasks.prompts import choose
 from vtg.tasks.span_task import SpanTask
 
@@ -75,7 +76,7 @@ def model_card(
 
 # {name}
 
-Answers *when*: given a video and a sentence, the start and end of the moment the sentence describes. Exported by
+Answers *when*: given a video and a sentence, {_answers(settings)}. Exported by
 `python -m vtg.export` from `{Path(source).name}`.{told}
 
 ```python
@@ -86,6 +87,16 @@ Answers *when*: given a video and a sentence, the start and end of the moment th
 {_limits(base, settings, family)}"""
 
 
+def _takes_sets(settings: Settings | None) -> bool:
+    return settings is not None and SpanTask(settings.task).takes_sets
+
+
+def _answers(settings: Settings | None) -> str:
+    if _takes_sets(settings):
+        return f"the start and end of every moment the sentence describes, in order of time, or `{NO_MOMENT}`"
+    return "the start and end of the moment the sentence describes"
+
+
 def _limits(base: str | None, settings: Settings | None, family: ModelFamily) -> str:
     lines = ["## Limits and licence", ""]
     if settings is not None:
@@ -94,7 +105,8 @@ def _limits(base: str | None, settings: Settings | None, family: ModelFamily) ->
             lines.append(
                 f"- Videos longer than {seconds:.10g} s are sampled more thinly than {settings.video.fps:g} a second."
             )
-        lines.append("- It answers every question with a moment, also where the video has none.")
+        if not _takes_sets(settings):
+            lines.append("- It answers every question with a moment, also where the video has none.")
     if family.vllm_obstacle:
         lines.append(f"- Do not serve it with vLLM: {family.title} {family.vllm_obstacle}.")
     stated = license_of(base).get("license")
@@ -161,10 +173,15 @@ def _snippet(
             f"    {AS_TRAINED if settings else BY_THE_PROCESSOR},",
             f").to(model.device){POSITIONS if positions else ''}",
             # A model that thinks first needs room for it.
-            f"tokens = model.generate(**inputs, max_new_tokens={1024 if task.think else 48}, do_sample=False)",
+            f"tokens = model.generate(**inputs, max_new_tokens={_room(task)}, do_sample=False)",
             'print(processor.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))',
         ]
     )
+
+
+def _room(task: TaskConfig) -> int:
+    """Tokens that an answer gets: some thinking, a set of some twenty moments, or a moment."""
+    return 1024 if task.think else 384 if SpanTask(task).takes_sets else 48
 
 
 def _loading(base: str | None, quantization: str | None) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from vtg.annotations.formats import format_of
 from vtg.annotations.sample import Problem, Sample, resolve_video
+from vtg.annotations.target import moment_counts
 from vtg.video.files import video_files
 
 # `vtg.validate` lists them all, grouped by kind.
@@ -47,6 +48,7 @@ def inspect_annotations(path: str, *, video_dir: str | None = None) -> Report:
         "duration_s": distribution(sample.duration_s for sample in samples),
         "span_s": distribution(end - start for sample in samples for start, end in sample.spans),
         "span_share": distribution((e - s) / sample.duration_s for sample in samples for s, e in sample.spans),
+        "moments": moment_counts(sample.target for sample in samples),
         "spans_per_row": distribution(len(sample.spans) for sample in samples),
         "rows_per_video": distribution(videos.values()),
         # Rows whose clip is a part of the file.

@@ -64,9 +64,9 @@ HACKING = (
 )
 
 IOU_SHARES = tuple(f"iou/{low:.1f}-{low + 0.2:.1f}" for low in (0.0, 0.2, 0.4, 0.6, 0.8))
-PARSE_SHARES = ("parse/ok", "parse/malformed", "parse/out_of_range", "parse/reversed")
+PARSE_SHARES = ("parse/ok", "parse/none", "parse/malformed", "parse/out_of_range", "parse/reversed")
 # What can be read is pale, so that the failures stand out however few they are.
-PARSE_COLORS = ("#cfe0ee", "#c8385a", "#f0932b", "#7d5ba6")
+PARSE_COLORS = ("#cfe0ee", "#dfe6d2", "#c8385a", "#f0932b", "#7d5ba6")
 STACKS = (
     ("IoU of completions over steps", IOU_SHARES, SHADES, "share of sampled answers in each range of IoU"),
     ("Answers that can be read", PARSE_SHARES, PARSE_COLORS, "share of sampled answers by how they parse"),

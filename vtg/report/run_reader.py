@@ -150,12 +150,12 @@ def read_rows(path: Path, notes: list[str]) -> list[JsonRow]:
 
 
 def is_scorable(row: JsonRow) -> bool:
-    """Whether a row has what an IoU and a timeline need: a duration, ground-truth spans, a list of predicted spans."""
+    """Whether a row has what an IoU and a timeline need: a duration, ground truth, a list of predicted spans."""
     return (
         is_number(row.get("duration"))
         and row["duration"] > 0
         and all(name in row and _are_spans(row[name]) for name in SPAN_FIELDS)
-        and bool(row_spans(row["timestamp"]))
+        and row["timestamp"] is not None  # `[]` is one: the sentence has no moment
     )
 
 

@@ -20,9 +20,12 @@ MIOU_RESAMPLES = 10_000
 HIT_RESAMPLES = 2_000
 
 # The order of papers, which readers compare with; other metrics follow by name.
-METRIC_ORDER = ("R1@0.3", "R1@0.5", "R1@0.7", "mIoU", "set_mIoU", "parse_failures", "samples", "missing")
+METRIC_ORDER = (
+    *("R1@0.3", "R1@0.5", "R1@0.7", "mIoU", "set_mIoU", "F1@0.3", "F1@0.5", "F1@0.7", "count_accuracy"),
+    *("none_recall", "none_precision", "W1_s", "parse_failures", "samples", "missing"),
+)
 
-LESS_IS_BETTER = ("parse_failures", "missing")
+LESS_IS_BETTER = ("W1_s", "parse_failures", "missing")
 
 
 @dataclass(frozen=True)

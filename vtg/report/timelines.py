@@ -8,6 +8,7 @@ import numpy as np
 
 from vtg.evaluation.metrics import Spans, row_ious, row_spans
 from vtg.report.run_reader import JsonRow, Run, is_number, is_scorable, read_rows
+from vtg.tasks.answer import NO_MOMENT, Status, is_answer
 
 # In timelines and in the histogram alike. The ground truth has the color of text, on the light and the dark page.
 BASE_COLOR, TUNED_COLOR = "#f0932b", "#1f77b4"
@@ -34,7 +35,8 @@ class SpanBar:
 class Lane:
     """One line of a timeline. An empty `color` marks the ground truth.
 
-    `cells`: numbers shown after the bars, as text. `text`: the model's answer. `tip`: shown under the pointer.
+    `cells`: numbers shown after the bars, as text. `text`: the model's answer. `tip`: shown under the pointer. `note`:
+    stands where bars would, for a sample or an answer without a moment.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Lane:
     cells: tuple[str, ...] = ()
     text: str = ""
     tip: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,7 @@ def _sample_timeline(row: JsonRow, base: JsonRow | None) -> Timeline:
             color,
             cells=(f"{row_ious([answer])[0]:.2f}",),
             text=_answer_text(answer),
+            note=_answer_note(answer),
         )
         for name, answer, color in answers
     ]
@@ -143,6 +147,7 @@ def _completions_timeline(rows: Sequence[JsonRow]) -> Timeline:
                 cells=tuple(_two_decimals(row.get(key)) for key in ("iou", "reward", "advantage")),
                 text=_answer_text(row),
                 tip="\n".join(f"{name}: {_two_decimals(value)}" for name, value in parts.items()),
+                note=_answer_note(row),
             )
         )
     return _timeline(rows[0], lanes, columns=("IoU", "reward", "adv."))
@@ -150,7 +155,9 @@ def _completions_timeline(rows: Sequence[JsonRow]) -> Timeline:
 
 def _timeline(row: JsonRow, lanes: Sequence[Lane], *, columns: tuple[str, ...]) -> Timeline:
     duration_s = float(row["duration"])
-    truth = Lane("truth", _span_bars(row_spans(row["timestamp"]), duration_s), cells=("",) * len(columns))
+    spans = row_spans(row["timestamp"])
+    note = "" if spans else NO_MOMENT
+    truth = Lane("truth", _span_bars(spans, duration_s), cells=("",) * len(columns), note=note)
     source = " · ".join(str(row[key]) for key in ("video", "qid") if row.get(key) is not None)
     return Timeline(str(row.get("sentence", "")), source, duration_s, columns, [truth, *lanes])
 
@@ -168,11 +175,15 @@ def _span_bars(spans: Spans, duration_s: float) -> list[SpanBar]:
 
 
 def _answer_text(row: JsonRow) -> str:
-    """The model's answer, after its parse status where that is not ok."""
+    """The model's answer, after its parse status where it could not be read."""
     # A completion may be missing or null in files of other tools.
     text, status = str(row.get("text") or ""), row.get("status", "ok")
-    text = text if status == "ok" else f"{status}: {text}"
+    text = text if is_answer(str(status)) else f"{status}: {text}"
     return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
+
+
+def _answer_note(row: JsonRow) -> str:
+    return NO_MOMENT if row.get("status") == Status.NONE else ""
 
 
 def _two_decimals(value: Any) -> str:

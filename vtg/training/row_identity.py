@@ -55,7 +55,7 @@ def answers_match(answers: Path, samples: Sequence[Sample], *, skipped: int) -> 
     rows = read_jsonl(answers)
     for row in rows:
         spans = row.get("timestamp") or []
-        pairs = tuple(map(tuple, spans if spans and isinstance(spans[0], list) else [spans]))
+        pairs = tuple(map(tuple, spans if not spans or isinstance(spans[0], list) else [spans]))
         if asked.get((row.get("qid"), row.get("video"), row.get("sentence"))) != pairs:
             return False
     return len(samples) - skipped <= len(rows) <= len(samples)

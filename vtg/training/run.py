@@ -32,6 +32,7 @@ from vtg.report import write_report
 from vtg.storage.json_files import read_jsonl
 from vtg.tasks.span_task import SpanTask
 from vtg.tasks.time_vocabulary import time_vocabulary
+from vtg.training.answer_lengths import check_answer_lengths
 from vtg.training.checkpoint_saving import BEST_BEFORE, STAGING, explain_write_errors, rename_into_place
 from vtg.training.grounding_trainer import GroundingTrainer
 from vtg.training.hf_arguments import has_validation
@@ -71,6 +72,7 @@ class TrainingRun:
         self.report = self._begin_report()
         self.splits = read_splits(config.data, seed=config.seed, report=self.report, takes_sets=self.task.takes_sets)
         self._check_rows()
+        check_answer_lengths(config, self.splits, self.task)
         if config.model.attention == "auto" and (
             isinstance(config, RLConfig) or needs_mask(config.batching, config.video)
         ):

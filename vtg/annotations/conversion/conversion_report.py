@@ -21,6 +21,7 @@ MEANING = {
     "duration-in-shots": "duration counted shots of 2 s",
     "timestamp-from-text": "times were text",
     "unlabelled": "written without `timestamp`: nobody has labelled it",
+    "no-moment": "written with `timestamp: []`: it says that there is none; if labels are withheld, --empty unlabelled",
     "span-of-most": "of several people's spans the one that agrees best with all; `annotators` keeps each",
     "annotators-merged": "rows of several people became one: the span that agrees best; `annotators` keeps each",
     "spans-from-points": "moments without an end last until the next sample",

@@ -35,11 +35,13 @@ class Lookup:
     Attributes:
         duration_of: the duration in seconds of a video of this name, or None.
         video_of: the name of the file of a video, None where there is none; or no function, and names stay.
+        empty_is_label: an empty list of spans says that there is no moment; otherwise that nobody has labelled it.
         decoder: reads rows back, to check them.
     """
 
     duration_of: Callable[[str], float | None] = _nothing
     video_of: Callable[[str], str | None] | None = None
+    empty_is_label: bool = True
     decoder: row_decoder.RowDecoder = field(default_factory=row_decoder.RowDecoder)
 
 
@@ -62,10 +64,10 @@ def normal_row(found: FoundRow, lookup: Lookup) -> NormalRow | NoRow:
     row: dict[str, Any] = {"video": file}
     if duration_s is not None:
         row["duration"] = duration_s
-    spans = _spans(found, duration_s, changes)
+    spans = _spans(found, duration_s, changes, lookup)
     if isinstance(spans, NoRow):
         return NoRow(spans.kind, f"{video}: {spans.text}: {query[:60]!r}")
-    if spans:
+    if spans is not None:
         row["timestamp"] = spans[0] if len(spans) == 1 else spans
     row["sentence"] = query
     _add_optional(row, found, changes)
@@ -132,10 +134,16 @@ def _duration(found: FoundRow, video: str, changes: list[Change], lookup: Lookup
     return None
 
 
-def _spans(found: FoundRow, duration_s: float | None, changes: list[Change]) -> list[list[float]] | NoRow:
+def _spans(
+    found: FoundRow, duration_s: float | None, changes: list[Change], lookup: Lookup
+) -> list[list[float]] | NoRow | None:
+    """The spans in seconds; none where there is no moment, and None where nobody has labelled the row."""
+    if found.spans == [] and lookup.empty_is_label:
+        changes.append(Change("no-moment", str(found.video)))
+        return []
     if found.spans is None or found.spans == [] or found.spans == "":
         changes.append(Change("unlabelled", str(found.video)))
-        return []
+        return None
     pairs = span_list(found.spans)
     if not pairs:
         return NoRow("timestamp-format", f"timestamp {str(found.spans)[:60]!r} is no span")
