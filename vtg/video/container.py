@@ -9,12 +9,13 @@ hides, frames before the first keyframe and the hidden frames of VP8 are not sho
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import EINVAL
 from typing import IO, Any
 
 import av
 import av.logging
 from av.container import InputContainer
-from av.error import ArgumentError, FFmpegError
+from av.error import FFmpegError
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
@@ -122,7 +123,7 @@ def _container(path: str, source: str | IO[bytes]) -> InputContainer:
     except (FFmpegError, ValueError) as error:
         size = video_files.stamp(path)[0]
         # FFmpeg raises this for a format that is not on the list, but for some damaged files as well.
-        may_be_refused = isinstance(error, ArgumentError)
+        may_be_refused = isinstance(error, FFmpegError) and error.errno == EINVAL
         other = ", or of a format that is not opened, as playlists and still images" if may_be_refused else ""
         size_text = f"; {size} bytes" if size > 0 or not video_files.is_remote(path) else ""
         raise DecodeError(

@@ -23,6 +23,9 @@ LONGEST_S = 1e6
 SHORT_TOLERANCE_S = 1.0
 SHORT_TOLERANCE = 0.05
 
+# PyAV before 17 does not show the demuxer's table, without which a count of frames proves nothing.
+KNOWS_INDEX = hasattr(VideoStream, "index_entries")
+
 
 class StoredFrame(NamedTuple):
     """One packet of the video stream: presentation time and duration in ticks, and what its flags say."""
@@ -173,10 +176,13 @@ class PacketScan:
         stored = len(self.packets)
         # Only MP4 and MOV list every frame in their header; others count loosely. That count includes what an edit list
         # cuts off, the demuxer's own table does not.
-        listed = min(self.stream.frames, len(self.stream.index_entries)) if "mp4" in self.container.format.name else 0
+        listed = self.stream.frames if "mp4" in self.container.format.name else 0
+        if listed and KNOWS_INDEX:
+            listed = min(listed, len(self.stream.index_entries))
+        lacks = KNOWS_INDEX and whole and stored < listed
         short_s = 0.0 if stream_s is None else stream_s - info.duration_s
         is_short = short_s > max(SHORT_TOLERANCE_S, SHORT_TOLERANCE * (stream_s or 0.0))
-        if not (self.fault or (whole and stored < listed) or is_short):
+        if not (self.fault or lacks or is_short):
             return None
         count = f"{stored} of {listed} frames" if whole and listed else "frames"
         length = f" of {stream_s:.2f} s" if stream_s else ""
