@@ -30,6 +30,9 @@ from vtg.storage.json_files import read_jsonl, write_json, write_jsonl
 
 POLL_S = 0.2
 
+ONE_MOMENT = ("once", "nth", "order")
+"""Forms of question with one moment, which the runs answer."""
+
 
 def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python benchmarks/gym.py", description=__doc__.split("\n")[0])
@@ -42,6 +45,9 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
         default=None,
         help=f"optimizer steps of a run (default: {FULL.steps}; {FULL_ON_GPU.steps} with --gpu)",
     )
+    parser.add_argument(
+        "--questions", default=",".join(ONE_MOMENT), help="forms of question that are trained and tested (default: all)"
+    )
     parser.add_argument("--everything", action="store_true", help="the whole product of forms, initialisations, losses")
     parser.add_argument("--quick", action="store_true", help="three cases of two steps: does it run?")
     parser.add_argument("--gpu", action="store_true", help="the runs share the GPU, in larger batches")
@@ -53,6 +59,9 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
         options.seeds = [int(seed) for seed in options.seeds.split(",")]
     except ValueError:
         parser.error(f"--seeds {options.seeds}: give whole numbers, such as 0,1,2")
+    options.questions = options.questions.split(",")
+    if wrong := [name for name in options.questions if name not in ONE_MOMENT]:
+        parser.error(f"--questions {wrong[0]}: there are {', '.join(ONE_MOMENT)}")
     if options.jobs is None:
         options.jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for name in ("jobs", "steps"):
@@ -83,15 +92,21 @@ class Bench:
         Raises:
             ConfigError: the folder holds runs of other settings.
         """
-        kept, now = self.folder / "settings.json", json.loads(json.dumps(asdict(self.size) | {"gpu": self.options.gpu}))
+        kept, now = self.folder / "settings.json", json.loads(json.dumps(self.settings))
         if kept.is_file() and (before := json.loads(kept.read_text(encoding="utf-8"))) != now:
             differs = ", ".join(key for key in now if before.get(key) != now[key])
             raise ConfigError(f"{self.folder}: holds runs of other settings ({differs}); choose another -o")
         ensure_gym(self.folder / "data", self.size.data)
         # As long as in training and longer, in one file: a run has one test.
-        rows = [row for split in ("test", "long") for row in read_jsonl(self.folder / "data" / f"{split}_one.jsonl")]
-        write_jsonl(self.folder / "test.jsonl", rows)
+        for name, splits in {"train": ["train"], "test": ["test", "long"]}.items():
+            rows = [row for split in splits for row in read_jsonl(self.folder / "data" / f"{split}_one.jsonl")]
+            write_jsonl(self.folder / f"{name}.jsonl", [row for row in rows if row["form"] in self.options.questions])
         write_json(kept, now)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a table depends on, beside its cases and seeds."""
+        return asdict(self.size) | {"gpu": self.options.gpu, "questions": self.options.questions}
 
     @property
     def is_late(self) -> bool:
@@ -130,10 +145,10 @@ class Bench:
         results = self.results()
         if not results:
             return "no run is finished"
-        train, test = self.folder / "data" / "train_one.jsonl", self.folder / "test.jsonl"
+        train, test = self.folder / "train.jsonl", self.folder / "test.jsonl"
         blind = blind_scores(train, test)
         table = tables(results, blind, read_jsonl(test))
-        document = {"settings": asdict(self.size), "blind": blind, "failed": self.failed, "seconds": self.seconds}
+        document = {"settings": self.settings, "blind": blind, "failed": self.failed, "seconds": self.seconds}
         write_json(self.folder / "results.json", document | {"runs": results})
         write_text(self.folder / "table.md", table + "\n")
         return table
@@ -203,7 +218,9 @@ def main() -> int:
         bench.stop()
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
-    print(f"\n{bench.write()}\n\n{options.out / 'results.json'}\n{options.out / 'table.md'}")
+    print(f"\n{bench.write()}")
+    if bench.results():
+        print(f"\n{options.out / 'results.json'}\n{options.out / 'table.md'}")
     for name, line in bench.failed.items():
         print(f"failed: {name}: {line}", file=sys.stderr)
     return 1 if bench.failed else 0

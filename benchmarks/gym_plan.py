@@ -112,6 +112,7 @@ class Run:
         shared = [
             "data=gym",
             f"data.video_dir={quoted(folder + '/data')}",
+            f"data.annotation_file={quoted(folder + '/train.jsonl')}",
             f"data.test_file={quoted(folder + '/test.jsonl')}",
             "data.val_file=null",
             *gym,

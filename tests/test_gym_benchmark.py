@@ -40,6 +40,7 @@ def test_the_plan_has_every_form_initialisation_and_loss(tmp_path):
     [
         ((), "required: -o/--out"),
         (("-o", "x", "--seeds", "0,a"), "--seeds 0,a: give whole numbers, such as 0,1,2"),
+        (("-o", "x", "--questions", "once,many"), "--questions many: there are once, nth, order"),
         (("-o", "x", "--jobs", "0"), "--jobs 0: give 1 or more"),
         (("-o", "x", "video.max_frames"), "video.max_frames: is no setting; write key=value"),
     ],
