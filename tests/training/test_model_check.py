@@ -1,12 +1,20 @@
 """What the model's layers do not allow is refused before its weights are read."""
 
 import re
+import shutil
 
 import pytest
 import rl_runs
 import sft_runs
+from transformers import AutoConfig
 
+from vtg.config.model_settings import LoraConfig, ModelConfig, PartsConfig
+from vtg.config.task_settings import TaskConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.errors import ConfigError
+from vtg.models.adapting import prepare_training
+from vtg.models.checkpoint import Settings, resolve_checkpoint, save_settings
+from vtg.models.loading import load_model
 from vtg.training.model_check import check_model
 
 WRONG = {
@@ -29,6 +37,22 @@ def test_what_the_layers_do_not_allow_needs_no_weights_to_be_found(word, tiny_di
     config = sft_runs.compose(sft_runs.overrides(demo_dir, tmp_path / "run", f"model.path={folder}", word))
     with pytest.raises(ConfigError, match=re.escape(WRONG[word])):
         check_model(config)
+
+
+def test_an_adapter_of_a_model_of_another_size_needs_no_weights_to_be_refused(demo_dir, tmp_path):
+    model, processor = load_model(ModelConfig(path="tiny"))
+    adapter, base = tmp_path / "adapter", tmp_path / "base"
+    prepare_training(model, PartsConfig(), LoraConfig(r=4)).save_pretrained(adapter)
+    processor.save_pretrained(adapter)
+    shutil.copytree(resolve_checkpoint("tiny"), base)
+    (base / "model.safetensors").write_bytes(b"")
+    config = AutoConfig.from_pretrained(base)
+    config.text_config.intermediate_size *= 2
+    config.save_pretrained(base)
+    save_settings(Settings(ModelConfig(path=str(base)), VideoConfig(), TaskConfig()), adapter)
+    words = sft_runs.overrides(demo_dir, tmp_path / "run", f"model.path={adapter}")
+    with pytest.raises(ConfigError, match=f"^{adapter}: the adapter does not fit its base model {base}: "):
+        check_model(sft_runs.compose(words))
 
 
 def test_vllm_is_not_given_a_mixture_of_experts(tiny_dir, demo_dir, tmp_path):

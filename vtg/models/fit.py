@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoModelForImageTextToText, ProcessorMixin
+from transformers import AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel, ProcessorMixin
 
 from vtg.errors import ConfigError
 from vtg.models.checkpoint import ADAPTER_FILE
@@ -62,18 +62,22 @@ def adapter_tokens(adapter: str) -> list[int]:
     return sorted(ids)
 
 
-def check_adapter_shapes(adapter: str, config: Any, *, base: str) -> None:
+def empty_model(config: PretrainedConfig, *, dtype: torch.dtype | None = None) -> PreTrainedModel:
+    """The model of a config without weights, on the meta device."""
+    with torch.device("meta"):
+        return AutoModelForImageTextToText.from_config(config, dtype=dtype, trust_remote_code=False)
+
+
+def check_adapter_shapes(adapter: str, model: PreTrainedModel, *, base: str) -> None:
     """Raises ConfigError for an adapter of which a layer is of another size in the base model.
 
     Layers that are not there at all are told once the weights are loaded, by what did not reach the model.
 
     Args:
         adapter: its folder.
-        config: of the model that it is loaded on; `base`: that one's folder or hub name.
+        model: what it is loaded on, with or without weights; `base`: that one's folder or hub name.
     """
     file = Path(adapter) / "adapter_model.safetensors"
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config, trust_remote_code=False)
     layers = {name: module.weight.shape for name, module in model.named_modules() if hasattr(module, "weight")}
     try:
         with safe_open(file, framework="pt") as tensors:

@@ -32,7 +32,7 @@ from vtg.models.chat_template import check_chat_template
 from vtg.models.checkpoint import check_model_type, is_adapter, resolve_base, resolve_checkpoint
 from vtg.models.families import family_of
 from vtg.models.families.family import ModelFamily
-from vtg.models.fit import adapter_tokens, check_adapter_shapes, check_tokens
+from vtg.models.fit import adapter_tokens, check_adapter_shapes, check_tokens, empty_model
 from vtg.models.patch_embed import project_patches_by_matmul
 from vtg.models.quantization import keep_gradients, quantization_config
 from vtg.models.recurrence import is_recurrent, kernels_can_train, part_sequences
@@ -52,6 +52,7 @@ def load_model(
     seed: int = 0,
     device: str | None = None,
     dequantize: bool = False,
+    check_fit: bool = True,
 ) -> tuple[Model, ProcessorMixin]:
     """The model and the processor of `config.path`: a plain model, or an adapter on its base model.
 
@@ -59,6 +60,7 @@ def load_model(
     `task`: temporal tokens of its answer form that the checkpoint has not are added to the processor's tokenizer and to
     the model, and begin as `task.token_init` says; what is random of it comes from `seed`.
     `dequantize`: the rounded weights of `model.quantization` in full width, so that an adapter can be merged into them.
+    `check_fit`: compare the shapes of an adapter with those of its base; False where that was done before.
 
     Raises:
         ConfigError: for a model of another family or patch factor than the config says, an attention whose package is
@@ -84,9 +86,8 @@ def load_model(
         read = AutoConfig.from_pretrained(base, trust_remote_code=False)
     tokens = _new_tokens(config.path, processor, task, adapter)
     check_tokens(config.path, processor, read, rows=1 + max(tokens.ids, default=-1))
-    # ZeRO-3 would share out the empty model that this compares with.
-    if adapter and not is_deepspeed_zero3_enabled():
-        check_adapter_shapes(adapter, read, base=base)
+    if adapter and check_fit:
+        check_adapter_shapes(adapter, empty_model(read), base=base)
     quantized: dict[str, Any] = {}
     if config.quantization != "none":
         check_bitsandbytes(config.quantization)

@@ -1,4 +1,5 @@
-"""What is chosen to be trained, tried on a model without weights before any are read."""
+"""What is chosen to be trained, and an adapter that is trained on, tried on a model without weights: before any are
+read."""
 
 import logging
 from typing import Any
@@ -11,7 +12,8 @@ from vtg.errors import ConfigError
 from vtg.memory.parameters import empty_model
 from vtg.memory.workload import COMPLETION_TOKENS
 from vtg.models.adapting import prepare_training
-from vtg.models.checkpoint import is_adapter, resolve_checkpoint
+from vtg.models.checkpoint import is_adapter, resolve_base, resolve_checkpoint
+from vtg.models.fit import check_adapter_shapes
 from vtg.models.loading import load_processor
 from vtg.models.part_table import grouped_parameters
 from vtg.models.time_tokens import add_rows
@@ -22,7 +24,8 @@ log = logging.getLogger(__name__)
 
 
 def check_model(config: SFTConfig) -> None:
-    """Raises ConfigError for settings that the model's layers do not allow, before its weights are read.
+    """Raises ConfigError for settings that the model's layers do not allow, and for an adapter of another model, before
+    weights are read.
 
     To be called before the Trainer's arguments are made: from then on ZeRO-3 would part the model's parameters.
     """
@@ -49,7 +52,10 @@ def check_model(config: SFTConfig) -> None:
         processor: Any = load_processor(config.model.path)
         if add_time_tokens(processor.tokenizer, config.task, path=config.model.path):
             _check_reference(config)
-    if not is_adapter(resolve_checkpoint(config.model.path)):
+    where = resolve_checkpoint(config.model.path)
+    if is_adapter(where):
+        check_adapter_shapes(where, model, base=resolve_base(config.model.path))
+    else:
         prepare_training(model, config.parts, config.lora, time_tokens=add_rows(model, len(tokens)))
 
 

@@ -78,7 +78,8 @@ class TrainingRun:
         ):
             # FlashAttention takes no mask of one's own; sdpa takes any, so a prompt runs once for all its completions.
             config.model.attention = "sdpa"
-        self.model, self.processor = load_model(config.model, task=config.task, seed=config.seed)
+        # An adapter was compared with its base by `check_model`, before ZeRO-3 parts every model that is built.
+        self.model, self.processor = load_model(config.model, task=config.task, seed=config.seed, check_fit=False)
         times = time_vocabulary(self.processor.tokenizer, config.task)  # type: ignore[attr-defined]
         self.time_tokens = times.ids if times else ()
         self._provider = make_provider(config.video, self.processor)
