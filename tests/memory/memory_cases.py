@@ -18,8 +18,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from tiny_models import save_tiny
+from memory_models import build
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -31,6 +32,7 @@ LARGER = ("video.min_pixels=16384", "video.max_pixels=16384", "video.total_pixel
 HALF = ("trainer.bf16=true", "model.dtype=bfloat16")
 CHECKPOINTED = ("trainer.gradient_checkpointing=true",)
 FULL = ("lora=none",)
+EXPERTS = ("parts.experts=lora",)
 QLORA = ("lora=qlora",)
 EIGHT_BITS = ("model.quantization=8bit",)
 
@@ -68,6 +70,40 @@ CASES: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "Qwen3.5 with experts, larger, LoRA, bf16, checkpointing": ("larger qwen3_5_moe", 2, (*HALF, *CHECKPOINTED)),
     "Qwen3-VL with experts, larger, LoRA": ("larger qwen3_vl_moe", 2, ()),
     "Qwen3-VL with experts, larger, LoRA, bf16, checkpointing": ("larger qwen3_vl_moe", 2, (*HALF, *CHECKPOINTED)),
+    "Molmo2 of 8 M, LoRA": ("larger molmo2", 2, ()),
+    "Molmo2 of 8 M, LoRA, one row": ("larger molmo2", 1, ()),
+    "Molmo2 of 8 M, LoRA, checkpointing": ("larger molmo2", 2, CHECKPOINTED),
+    "Molmo2 of 8 M, LoRA, bf16, checkpointing": ("larger molmo2", 2, (*HALF, *CHECKPOINTED)),
+    "Molmo2 of 8 M, full": ("larger molmo2", 2, FULL),
+    "Molmo2 of 8 M, full, checkpointing": ("larger molmo2", 2, (*FULL, *CHECKPOINTED)),
+    "Molmo2 of 8 M, LoRA, packed": ("larger molmo2", 4, ("batching.packing=true",)),
+    "Molmo2 of 8 M, LoRA on the tower too": ("larger molmo2", 2, ("parts.vision=lora", "parts.projector=lora")),
+    "Molmo2 with a wide tower, LoRA, checkpointing": ("molmo2 with a wide tower", 2, CHECKPOINTED),
+    "Molmo2 with a wide tower, LoRA, bf16, checkpointing": ("molmo2 with a wide tower", 2, (*HALF, *CHECKPOINTED)),
+    "Molmo2 with a wide tower, full projector": ("molmo2 with a wide tower", 2, ("parts.projector=full",)),
+    "Molmo2 with a wide tower, full, tower too": ("molmo2 with a wide tower", 2, (*FULL, "parts.vision=full")),
+    "Molmo2 with a wide tower, full, tower too, checkpointing": (
+        *("molmo2 with a wide tower", 2),
+        (*FULL, *CHECKPOINTED, "parts.vision=full"),
+    ),
+    "Qwen3.5 with experts, larger, LoRA on experts": ("larger qwen3_5_moe", 2, EXPERTS),
+    "Qwen3.5 with experts, larger, LoRA on experts, checkpointing": (
+        *("larger qwen3_5_moe", 2),
+        (*EXPERTS, *CHECKPOINTED),
+    ),
+    "Qwen3.5 with experts, larger, LoRA and full experts": ("larger qwen3_5_moe", 2, ("parts.experts=full",)),
+    "Qwen3-VL with experts, larger, LoRA on experts": ("larger qwen3_vl_moe", 2, EXPERTS),
+    "Qwen3-VL with experts, larger, LoRA on experts, bf16": ("larger qwen3_vl_moe", 2, (*EXPERTS, *HALF)),
+    "Qwen3-VL with experts, larger, LoRA and full experts, checkpointing": (
+        *("larger qwen3_vl_moe", 2),
+        ("parts.experts=full", *CHECKPOINTED),
+    ),
+    "66 M, LoRA and full embeddings": ("medium", 2, ("parts.embedding=full",)),
+    "66 M, LoRA and full embeddings, checkpointing": ("medium", 2, ("parts.embedding=full", *CHECKPOINTED)),
+    "Qwen3.5 with experts, larger, LoRA, full embeddings and head": (
+        *("larger qwen3_5_moe", 2),
+        ("parts.embedding=full", "parts.head=full"),
+    ),
     "66 M, QLoRA": ("medium", 2, QLORA),
     "66 M, QLoRA, checkpointing": ("medium", 2, (*QLORA, *CHECKPOINTED)),
     "66 M, 8 bit, LoRA": ("medium", 2, EIGHT_BITS),
@@ -76,7 +112,20 @@ CASES: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "Qwen3.5 of 14 M, 8 bit, LoRA, checkpointing": ("larger qwen3_5", 2, (*EIGHT_BITS, *CHECKPOINTED)),
     "66 M, LoRA and a full projector": ("medium", 2, ("parts.projector=full",)),
 }
-"""Name → model, batch size, overrides. Models: `tiny`, `medium`, types of `tiny_models.BUILDERS`, these made larger."""
+"""Name → model, batch size, overrides. Models: see `memory_models.build`."""
+
+
+GENERATION: dict[str, tuple[str, int, str]] = {
+    "Qwen3.5": ("larger qwen3_5", 2, "float32"),
+    "Qwen3.5, bf16": ("larger qwen3_5", 1, "bfloat16"),
+    "Qwen3.5 with experts": ("larger qwen3_5_moe", 2, "float32"),
+    "Qwen3-VL": ("medium", 2, "float32"),
+    "Molmo2": ("larger molmo2", 2, "float32"),
+}
+"""Name → model, prompts, dtype of what answers."""
+
+# Of a clip, and of its answer.
+FRAMES, NEW = 48, 6
 
 
 class LiveBytes(TorchDispatchMode):
@@ -103,73 +152,9 @@ class LiveBytes(TorchDispatchMode):
         self.seen.discard(key)
 
 
-def build_medium(folder: Path) -> Path:
-    """A random Qwen3-VL of 66 million parameters, with the tiny one's processor."""
-    from transformers import AutoProcessor, Qwen3VLConfig, Qwen3VLForConditionalGeneration
-
-    from vtg.demo.tiny_model import TINY_QWEN3_VL
-
-    config = Qwen3VLConfig.from_pretrained(TINY_QWEN3_VL).to_dict()
-    config["text_config"] |= {
-        "vocab_size": 16384,
-        "hidden_size": 512,
-        "intermediate_size": 1536,
-        "num_hidden_layers": 10,
-        "num_attention_heads": 8,
-        "num_key_value_heads": 4,
-        "head_dim": 64,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [12, 10, 10]},
-    }
-    config["text_config"].pop("layer_types", None)
-    config["vision_config"] |= {
-        "depth": 8,
-        "hidden_size": 384,
-        "intermediate_size": 1536,
-        "num_heads": 6,
-        "out_hidden_size": 512,
-        "num_position_embeddings": 256,
-        "deepstack_visual_indexes": [1, 3, 5],
-    }
-    torch.manual_seed(0)
-    Qwen3VLForConditionalGeneration(Qwen3VLConfig.from_dict(config)).save_pretrained(folder)
-    AutoProcessor.from_pretrained(TINY_QWEN3_VL).save_pretrained(folder)
-    return folder
-
-
-def build_larger(model_type: str, folder: Path) -> Path:
-    """A random model of a family, wider and deeper than its tiny one, so that activations outweigh the rest."""
-    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
-
-    save_tiny(model_type, folder)
-    config = AutoConfig.from_pretrained(folder)
-    text = config.text_config
-    text.hidden_size = config.vision_config.out_hidden_size = 256
-    text.num_hidden_layers, text.intermediate_size = 8, 768
-    text.num_attention_heads, text.num_key_value_heads, text.head_dim = 8, 2, 32
-    if model_type.startswith("qwen3_5"):
-        text.layer_types = (["linear_attention"] * 3 + ["full_attention"]) * 2
-        text.linear_num_key_heads, text.linear_num_value_heads = 4, 8
-        text.linear_key_head_dim = text.linear_value_head_dim = 32
-    if "moe" in model_type:
-        text.num_experts, text.num_experts_per_tok, text.moe_intermediate_size = 16, 4, 192
-        if model_type == "qwen3_5_moe":
-            text.shared_expert_intermediate_size = 192
-    torch.manual_seed(0)
-    AutoModelForImageTextToText.from_config(config).save_pretrained(folder)
-    AutoProcessor.from_pretrained(folder).save_pretrained(folder)
-    return folder
-
-
-def build(model: str, folder: Path) -> str:
-    """What `model.path` is for a model of `CASES`, built in `folder` where it does not come with the package."""
-    if model == "tiny" or folder.is_dir():
-        return "tiny" if model == "tiny" else str(folder)
-    if model == "medium":
-        return str(build_medium(folder))
-    if model.startswith("larger "):
-        return str(build_larger(model.removeprefix("larger "), folder))
-    save_tiny(model, folder)
-    return str(folder)
+def _patches(pixels: torch.Tensor) -> int:
+    """Patches in what a processor makes of frames: (patches, numbers), or of Molmo2 (frames, patches, numbers)."""
+    return pixels.shape[:-1].numel()
 
 
 def measure(words: list[str]) -> tuple[int, int, int]:
@@ -185,6 +170,8 @@ def measure(words: list[str]) -> tuple[int, int, int]:
     import sft_runs
 
     config = sft_runs.compose(words)
+    empty = empty_model(config.model.path, Workload(config).weights_dtype(gpu=False))
+    counts = count(empty, config.parts, config.lora, quantization=config.model.quantization)
     shapes: list[Batch] = []
     found: list[int] = []
 
@@ -194,7 +181,7 @@ def measure(words: list[str]) -> tuple[int, int, int]:
             Batch(
                 rows=rows,
                 length=length,
-                vision_tokens=int((kwargs["mm_token_type_ids"] == 2).sum()),
+                vision_tokens=_patches(kwargs["pixel_values_videos"]) // counts.shape.patches_per_token,
                 answers=len(kwargs["logits_to_keep"]),
                 masked=rows > 1,
                 packed=config.batching.packing,
@@ -216,11 +203,39 @@ def measure(words: list[str]) -> tuple[int, int, int]:
         sft.train(config)
     finally:
         sft.TrainingRun = before
-    empty = empty_model(config.model.path, Workload(config).weights_dtype(gpu=False))
-    counts = count(empty, config.parts, config.lora, quantization=config.model.quantization)
     setup = replace(Workload(config).training_setup(gpu=False, ranks=1), attention=config.model.attention)
     told = max((estimate(counts, batch, setup) for batch in shapes), key=lambda one: one.training_bytes)
     return found[0], told.training_bytes, told.weights_bytes + told.optimizer_bytes
+
+
+def measure_generation(path: str, rows: int, *, dtype: str) -> tuple[int, int, int]:
+    """Bytes of the peak of answering `rows` prompts, measured and predicted, and those of both that are weights."""
+    from vtg.config.model_settings import LoraConfig, ModelConfig, PartsConfig
+    from vtg.config.task_settings import TaskConfig
+    from vtg.data.encoding import encode
+    from vtg.evaluation.generate import generate
+    from vtg.memory.estimate import estimate
+    from vtg.memory.parameters import count, empty_model
+    from vtg.memory.training_load import Batch, TrainingSetup
+    from vtg.models.loading import load_model
+    from vtg.tasks.span_task import SpanTask
+    from vtg.video.clip import Clip
+
+    model, processor = load_model(ModelConfig(path=path, dtype=dtype), device="cpu")
+    counts = count(empty_model(path, getattr(torch, dtype)), PartsConfig(), LoraConfig(enabled=False))
+    frames = np.random.default_rng(0).integers(0, 256, (FRAMES, 3, 64, 64), dtype=np.uint8)
+    seconds = FRAMES / 2
+    clip = Clip(frames, np.arange(FRAMES) / 2, duration_s=seconds, path="noise", start_s=0.0, end_s=seconds)
+    prompt = encode(processor, SpanTask(TaskConfig()).conversation("a dog", duration_s=seconds), clip)
+    known = [*model.parameters(), *model.buffers(), *prompt.values()]
+    gc.collect()
+    with LiveBytes(known) as mode:
+        generate(model.eval(), processor, [prompt] * rows, max_new_tokens=NEW)
+    weights = sum(one.nbytes for one in model.parameters())
+    vision = rows * _patches(prompt["pixel_values_videos"]) // counts.shape.patches_per_token
+    batch = Batch(rows=rows, length=len(prompt["input_ids"]) + NEW, vision_tokens=vision)
+    told = estimate(counts, batch, TrainingSetup(), generating=batch)
+    return mode.peak + weights, told.weights_bytes + told.answering_bytes, weights
 
 
 def overrides(model: str, batch: int, more: tuple[str, ...], data: Path, out: Path) -> list[str]:

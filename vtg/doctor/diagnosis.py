@@ -21,7 +21,7 @@ from vtg.doctor.row_findings import DiagnosisFinding, named, row_findings, rows_
 from vtg.doctor.times_read import ClipReading, read_clip
 from vtg.errors import ConfigError, SampleError
 from vtg.memory.estimate import MemoryEstimate
-from vtg.memory.parameters import count, empty_model, is_known
+from vtg.memory.parameters import count, empty_model
 from vtg.memory.workload import ClipSize, Workload
 from vtg.models.checkpoint import Settings, read_settings, resolve_checkpoint
 from vtg.models.checkpoint_settings import differences
@@ -149,7 +149,7 @@ def diagnose(config: DoctorConfig) -> Diagnosis:
         *_ceiling_findings(diagnosis.ceilings, config.task, config.video),
         *_overlong_span_findings(samples, diagnosis.opened),
     ]
-    if diagnosis.opened and is_known(model):
+    if diagnosis.opened:
         diagnosis.memory = _memory(model, config, token_cost(processor), diagnosis.opened.values())
         diagnosis.findings += _memory_findings(diagnosis.memory, on_gpu=config.device == "gpu")
     return diagnosis

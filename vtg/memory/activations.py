@@ -1,12 +1,13 @@
 """The bytes that a forward and backward pass, and generation, make besides weights; formulas as in `estimate`."""
 
+from dataclasses import replace
+
 from vtg.memory.layer_bytes import NumberSizes, kept_bytes, prefill_bytes, state_bytes, unfreed_bytes, work_bytes
 from vtg.memory.parameters import ParameterCounts
 from vtg.memory.shape import Shape
+from vtg.memory.tower_bytes import tower_bytes
 from vtg.memory.training_load import Batch, TrainingSetup
 
-# merge_size 2: the projector makes one token of 2 x 2 patches, in both families.
-PATCHES_PER_TOKEN = 4
 # Processors hand pixels over in float32, whatever the model's dtype.
 PIXEL_BYTES = 4
 
@@ -17,22 +18,26 @@ FUSED_POSITIONS, FUSED_VOCABULARY = 4096, 32768
 def training_work(counts: ParameterCounts, setup: TrainingSetup, batch: Batch, gradients: int) -> int:
     """The peak of gradients and of what one forward and backward pass holds, in bytes."""
     shape, size = counts.shape, NumberSizes.of(counts, setup)
-    patches = batch.vision_tokens * PATCHES_PER_TOKEN
+    batch = _with_mask(batch, shape)
+    patches = batch.vision_tokens * shape.patches_per_token
     pixels = patches * shape.patch_numbers * PIXEL_BYTES
     rows, length = _sequences(batch)
     tokens = rows * length
     layers = kept_bytes(counts, setup, size, batch, length)
     in_work = tokens * work_bytes(shape, size)
+    # The tower's come after the language model's whole backward pass.
+    first = gradients - gradients * counts.tower_trained_bytes // counts.trained_bytes
     loss = _loss_bytes(shape, setup, batch)
+    merged = counts.merged_experts * size.each
     if setup.gradient_checkpointing:
         kept = tokens * shape.layers * size.stream * shape.hidden
         # Gradients grow as layer inputs are freed, so only what they exceed those by adds to the peak.
-        later = 0 if setup.accumulates else max(0, gradients - kept)
-        in_work += tokens * layers.largest + later
+        later = 0 if setup.accumulates else max(0, first - kept)
+        in_work += tokens * layers.largest + later + _of_a_layer(merged, shape)
         kept += tokens * unfreed_bytes(counts, size)
         mask = _mask_bytes(batch, length, size.each, 1)
     else:
-        kept = tokens * layers.kept
+        kept = tokens * layers.kept + merged
         mask = _mask_bytes(batch, length, size.each, shape.attention_layers)
     casts = 0  # autocast's copies of float32 weights: kept for the backward pass, with checkpointing for the forward's
     if setup.mixed and counts.dtype.itemsize == 4:
@@ -41,14 +46,25 @@ def training_work(counts: ParameterCounts, setup: TrainingSetup, batch: Batch, g
         language = kept + mask + max(in_work, loss, casts)
     else:
         language = kept + mask + max(in_work, loss) + casts
-    tower, tower_kept = _tower_bytes(counts, setup, size, patches)
+    tower, tower_kept = tower_bytes(counts, setup, size, patches)
     seen = batch.vision_tokens * shape.projections * size.stream * shape.hidden if batch.generations else 0
     language += tower_kept + seen
     head = ("embedding" if shape.tied else "head") in counts.full_parts
     early = shape.vocabulary * shape.hidden * counts.dtype.itemsize if head else 0  # its gradient comes first
     before = gradients if setup.accumulates else 0
     at_end = gradients + (2 * early if shape.tied else 0)  # the two gradients of tied weights, and their sum
-    return pixels + max(before + tower + tower_kept, before + language + early, at_end)
+    last = max(before, first) if "vision" in counts.trained_parts else before  # through the tower, back or forth
+    return pixels + max(last + tower + tower_kept, before + language + early, at_end)
+
+
+def _with_mask(batch: Batch, shape: Shape) -> Batch:
+    """The batch with the mask that vision tokens which attend both ways need, padded or not."""
+    return replace(batch, masked=True) if shape.both_ways and not batch.packed else batch
+
+
+def _of_a_layer(merged: int, shape: Shape) -> int:
+    """Of the bytes of experts with their adapters added, those of one layer."""
+    return merged // shape.experts.layers if shape.experts else 0
 
 
 def _sequences(batch: Batch) -> tuple[int, int]:
@@ -77,24 +93,6 @@ def _loss_bytes(shape: Shape, setup: TrainingSetup, batch: Batch) -> int:
     return 12 * batch.logits * shape.vocabulary
 
 
-def _tower_bytes(counts: ParameterCounts, setup: TrainingSetup, size: NumberSizes, patches: int) -> tuple[int, int]:
-    """Peak of the vision tower and its projections, and what of it is saved for the backward pass."""
-    shape, s, e = counts.shape, size.stream, size.each
-    d, j = shape.tower, shape.tower_mlp
-    copied = 8 if e < 4 else 0
-    attention = (s + 4 + 4 * e + copied + 16) * d
-    work = max(attention, (2 * s + e + 4) * d + 2 * e * j)
-    out = s * shape.projections * shape.hidden // PATCHES_PER_TOKEN
-    work += out + (e * shape.patch_numbers if e < 4 else 0)
-    kept = 0
-    if "vision" in counts.trained_parts:
-        layer = e * (11 * d + 2 * j) + (16 * d if setup.mixed else 0)
-        kept = layer + s * d * shape.tower_layers if setup.gradient_checkpointing else layer * shape.tower_layers
-    if counts.trained_parts & {"vision", "projector"}:
-        kept += 4 * e * d * shape.projections + out
-    return patches * work, patches * kept
-
-
 def generation_work(counts: ParameterCounts, setup: TrainingSetup, batch: Batch) -> int:
     """Peak bytes of the KV cache, the prefill and the logits while answers are generated."""
     shape, size = counts.shape, NumberSizes.of(counts, setup)
@@ -108,10 +106,12 @@ def generation_work(counts: ParameterCounts, setup: TrainingSetup, batch: Batch)
         cache += sequences * shape.recurrence.layers * state_bytes(shape.recurrence, e)
     together = 1 if batch.generations and batch.shared else sequences
     a_token = prefill_bytes(counts, setup, size)
-    patches = batch.vision_tokens * PATCHES_PER_TOKEN
+    patches = batch.vision_tokens * shape.patches_per_token
     # An evaluation's pixels stay with its batch; a rollout's are let go once they are encoded.
     pixels = 0 if batch.generations else patches * shape.patch_numbers * e
-    forward = together * batch.length * a_token + pixels
-    tower = _tower_bytes(counts, setup, size, patches)[0] + patches * shape.patch_numbers * (PIXEL_BYTES + e)
+    # The mask, and the copy that a layer makes of it to add it.
+    mask = batch.rows * batch.length**2 * (1 + e) if shape.both_ways else 0
+    forward = together * batch.length * a_token + pixels + mask + _of_a_layer(counts.merged_experts * e, shape)
+    tower = tower_bytes(counts, setup, size, patches)[0] + patches * shape.patch_numbers * (PIXEL_BYTES + e)
     logits = sequences * shape.vocabulary * 12
     return max(tower, cache + max(forward, one_layer) + logits)

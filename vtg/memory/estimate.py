@@ -20,13 +20,15 @@ micro-batch, padding included; s, e bytes of a number of the residual stream and
 - All N layers of it; with gradient checkpointing N times sH and one layer, and in 8 bits what linear layers read. And
   what a layer makes meanwhile: eI + 4sH (4I + 8H more where it copies), or the logits. Under autocast float32 weights
   that learn are copied, 2 bytes each.
-- A mask, where padded rows or packed ones need it: L² a row, 1 byte, and e for every layer that keeps it.
+- A mask, where padded rows or packed ones need it, and always where vision tokens attend both ways (Molmo2): L² a row,
+  1 byte, and e for every layer that keeps it.
 - Logits of the positions that predict an answer alone, in a padded batch those of any row for every row: 12V each
   (float32: the log-softmax, its gradient, the loss's). TRL's fused head (GRPO): 32 for each of a tile of at
   most 4096 completion tokens x 32768 of V.
 - Vision, a patch (four a token, in pixels 3 x 2 x 16² numbers of 4 bytes): frozen, the one layer in work,
   (s + 4e + 28) D or (2s + e + 4) D + 2eJ (D its width, J its MLP's), and s of the projections; trained, e(11D + 2J) for
-  every layer, once with checkpointing and sD for the others. A frozen tower is done before the language model starts.
+  every layer, once with checkpointing and sD for the others. A frozen tower is done before the language model starts,
+  and the gradients of a trained one come after those of the language model. Molmo2's: `vtg.memory.tower_bytes`.
 - Generation: keys and values, 2eK a token of prompt and answer for each layer of attention, and the state of recurrent
   ones; the prompt's own forward, 2eI + 6sH + e(2Q+2K) each,
   8I more with float32 adapters on half-precision weights, and the pixels of an evaluation.

@@ -8,7 +8,8 @@ tokens (v heads of values, K keys and V values over all of these heads, C = quer
   casts matrix products); 28V + 2eV of values, gate and norm; 32K of queries and keys (38K under autocast, 48K where all
   is float32: copies that are laid out anew); the state after each chunk, 4KV/64v (twice under autocast).
 - A mixture of experts keeps, for each of the k that a token is sent to, eH + 3eI of I its MLP's width (where experts
-  are trained eH + eI more), and of an expert for all tokens eH + 4eI.
+  are trained, adapted too, eH + eI more), and of an expert for all tokens eH + 4eI. Adapters of experts are added to
+  all weights of a layer's experts, for every token alike: once more those weights, in e, for each layer.
 
 flash-linear-attention, where it is installed, keeps less than the delta rule does here.
 """
@@ -136,11 +137,11 @@ def _recurrent_kept(counts: ParameterCounts, size: NumberSizes, layer: Recurrenc
 
 def _experts_kept(counts: ParameterCounts, size: NumberSizes, experts: Experts) -> int:
     h, e = counts.shape.hidden, size.each
-    in_full = "experts" in counts.full_parts
+    learns = "experts" in counts.full_parts or counts.merged_experts > 0
     routed = experts.chosen * e * (h + 3 * experts.mlp)
     # Three indices of 8 bytes for each choice, its weight; what the router made, in float32.
     routed += experts.chosen * 36 + 4 * experts.number
-    if in_full:
+    if learns:
         routed += experts.chosen * e * (h + experts.mlp) + e * h
     if not experts.shared:
         return routed

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from vtg.config.model_settings import LoraConfig, PartsConfig
-from vtg.errors import ConfigError
 from vtg.memory.published_shapes import published_config
 from vtg.memory.shape import Shape
+from vtg.models import fit
 from vtg.models.adapting import prepare_training
 from vtg.models.checkpoint import check_model_type, resolve_base
 from vtg.models.families import family_of
@@ -24,6 +24,7 @@ class ParameterCounts:
     """Parameters of a model as training builds it: all, and those that are trained.
 
     `rank`: of its LoRA adapters, 0 without. `trained_parts`: those of `ModelFamily.part_of` that are trained;
+    `merged_experts`: parameters of experts that have adapters, which PEFT adds to their weights in every forward pass.
     `full_parts`: groups (`vtg.models.part_table.GROUPS`) with weights of the model itself and not adapters alone.
     `quantization`: as `model.quantization`.
     """
@@ -33,6 +34,8 @@ class ParameterCounts:
     trained_parameters: int
     weights_bytes: int
     trained_bytes: int
+    tower_trained_bytes: int
+    merged_experts: int
     dtype: torch.dtype
     rank: int
     trained_parts: frozenset[str]
@@ -55,13 +58,7 @@ def empty_model(path: str, dtype: torch.dtype) -> PreTrainedModel:
         find_model(path)
         check_model_type(path, PretrainedConfig.get_config_dict(where)[0].get("model_type"))
         config = AutoConfig.from_pretrained(where, trust_remote_code=False)
-    with torch.device("meta"):
-        return AutoModelForImageTextToText.from_config(config, dtype=dtype, trust_remote_code=False)
-
-
-def is_known(model: PreTrainedModel) -> bool:
-    """Whether the estimate knows what all layers of this model keep."""
-    return not family_of(model.config).both_ways
+    return fit.empty_model(config, dtype=dtype)
 
 
 def count(
@@ -79,14 +76,8 @@ def count(
         time_tokens: how many temporal tokens training adds to it.
 
     Raises:
-        ConfigError: if nothing would be trained, or for a family whose layers the estimate does not know.
+        ConfigError: if nothing would be trained.
     """
-    if not is_known(model):
-        raise ConfigError(
-            f"model.path = {model.name_or_path!r}: the memory of {family_of(model.config).title} is not estimated, for "
-            "its vision tower and projector keep other activations than Qwen-VL's do; measure it in a run of a few "
-            "steps (trainer.max_steps=3)"
-        )
     added = add_rows(model, time_tokens)
     shape, dtype = Shape.of(model.config), model.dtype
     part_of = family_of(model.config).part_of
@@ -101,6 +92,8 @@ def count(
         # Each by its own dtype: PEFT makes the adapters of a bf16 model in float32.
         weights_bytes=sum(packed.get(id(one), one.numel() * one.element_size()) for _, one in named),
         trained_bytes=sum(parameter.numel() * parameter.element_size() for _, parameter in trained),
+        tower_trained_bytes=sum(one.numel() * one.element_size() for name, one in trained if part_of(name) == "vision"),
+        merged_experts=_merged_experts(built),
         dtype=dtype,
         rank=lora.r if lora.enabled else 0,
         trained_parts=frozenset(part_of(name) for name, _ in trained),
@@ -111,3 +104,10 @@ def count(
         ),
         quantization=quantization,
     )
+
+
+def _merged_experts(model: Model) -> int:
+    experts = [(name, one) for group, name, one in grouped_parameters(model) if group == "experts"]
+    if not any(".lora_" in name and one.requires_grad for name, one in experts):
+        return 0
+    return sum(one.numel() for name, one in experts if ".lora_" not in name)

@@ -50,11 +50,22 @@ class Experts:
 
 
 @dataclass(frozen=True)
+class Pooling:
+    """A projector that pools patches by attention, as Molmo2's: tower layers that it reads, its width, its MLP's."""
+
+    features: int
+    width: int
+    mlp: int
+
+
+@dataclass(frozen=True)
 class Shape:
     """Sizes from a model's config: widths of the language model, `tower_`: of the vision tower.
 
     Attributes:
         mlp: of layers without experts; 0 where all have them.
+        patches_per_token: patches of the tower that become one vision token.
+        both_ways: vision tokens attend to later ones too, so that there is always a mask.
         recurrence: of the layers that are recurrent; the others have attention, which such models multiply by a gate.
     """
 
@@ -72,6 +83,9 @@ class Shape:
     tower_layers: int
     patch_numbers: int
     projections: int
+    patches_per_token: int
+    both_ways: bool = False
+    pooling: Pooling | None = None
     recurrence: Recurrence | None = None
     experts: Experts | None = None
 
@@ -103,12 +117,22 @@ class Shape:
             tied=bool(config.tie_word_embeddings),
             tower=vision.hidden_size,
             tower_mlp=vision.intermediate_size * (2 if family.gated_tower else 1),
-            tower_layers=vision.depth,
-            patch_numbers=3 * vision.temporal_patch_size * vision.patch_size**2,
+            # Molmo2's is named as in language models; its patches are of one frame.
+            tower_layers=getattr(vision, "depth", None) or vision.num_hidden_layers,
+            patch_numbers=3 * getattr(vision, "temporal_patch_size", 1) * vision.patch_size**2,
             projections=1 + len(getattr(vision, "deepstack_visual_indexes", None) or ()),
+            patches_per_token=(family.token_cost.factor // vision.patch_size) ** 2,
+            both_ways=family.both_ways,
+            pooling=_pooling(getattr(config, "adapter_config", None)),
             recurrence=_recurrence(text) if family.recurrent else None,
             experts=experts,
         )
+
+
+def _pooling(adapter: Any) -> Pooling | None:
+    if adapter is None:
+        return None
+    return Pooling(len(adapter.vision_feature_layer), adapter.hidden_size, adapter.intermediate_size)
 
 
 def _recurrence(text: Any) -> Recurrence:
