@@ -19,6 +19,7 @@ from vtg.memory.published_shapes import PUBLISHED_CONFIGS, published_config
 from vtg.memory.shape import Shape
 from vtg.memory.training_load import Batch, TrainingSetup
 from vtg.memory.workload import ClipSize, Workload
+from vtg.models.part_table import grouped_parameters
 
 PUBLISHED = {
     "Qwen/Qwen3.5-0.8B": 873_438_784,
@@ -122,6 +123,22 @@ def test_zero_shares_out_and_offload_takes_away():
     three = estimate(counts, batch, TrainingSetup(stage=3, ranks=4), generating=batch)
     assert three.weights_bytes == 2 * counts.parameters + 2 * counts.parameters // 4
     assert estimate(counts, batch, TrainingSetup(mixed=True, ranks=4)).gradient_bytes == 2 * plain.gradient_bytes
+
+
+def test_adapters_on_experts_copy_the_experts_of_every_layer_or_with_checkpointing_of_one(tiny_dir):
+    path, batch = str(tiny_dir("qwen3_vl_moe")), Batch(rows=1, length=100, vision_tokens=80)
+    model = empty_model(path, torch.float32)
+    experts = sum(one.numel() for group, _, one in grouped_parameters(model) if group == "experts")
+    layers = model.config.text_config.num_hidden_layers
+    plain = count(model, PartsConfig(), LoraConfig())
+    adapted = count(empty_model(path, torch.float32), PartsConfig(experts="lora"), LoraConfig())
+    assert (plain.merged_experts, adapted.merged_experts) == (0, experts)
+    for setup, copies in ((TrainingSetup(), layers), (TrainingSetup(gradient_checkpointing=True), 1)):
+        merged, apart = (
+            estimate(counts, batch, setup).work_bytes for counts in (adapted, replace(adapted, merged_experts=0))
+        )
+        # Beside the copies, what a token keeps for the gradients of adapters on experts.
+        assert 0 <= merged - apart - copies * 4 * experts // layers < 0.1 * apart
 
 
 def test_batching_says_what_a_batch_holds():

@@ -78,7 +78,9 @@ def check_adapter_shapes(adapter: str, model: PreTrainedModel, *, base: str) -> 
         model: what it is loaded on, with or without weights; `base`: that one's folder or hub name.
     """
     file = Path(adapter) / "adapter_model.safetensors"
-    layers = {name: module.weight.shape for name, module in model.named_modules() if hasattr(module, "weight")}
+    layers: dict[str, Any] = {
+        name: module.weight.shape for name, module in model.named_modules() if hasattr(module, "weight")
+    }
     try:
         with safe_open(file, framework="pt") as tensors:
             shapes = {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
