@@ -157,6 +157,10 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.models.families", "vtg.data.encoding", "vtg.data.answer_length", "vtg.models", "vtg.memory",
         "vtg.evaluation.metrics", "vtg.demo",
     ),
+    "vtg.recipes": (
+        "vtg.errors", "vtg.console", "vtg.config", "vtg.entry", "vtg.annotations.sample", "vtg.annotations.formats",
+        "vtg.annotations.table_cache",
+    ),
     "vtg.evaluate": (
         "vtg.console", "vtg.storage", "vtg.config", "vtg.tasks", "vtg.evaluation.metrics",
         "vtg.evaluation.prediction_rows", "vtg.evaluation.joining", "vtg.evaluation.presets",

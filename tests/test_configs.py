@@ -21,6 +21,7 @@ from vtg.config.schema import RLConfig, SFTConfig
 from vtg.config.score_settings import ScoreConfig
 from vtg.entry import conf_dir
 from vtg.errors import ConfigError
+from vtg.recipes import RECIPES
 
 ROOT = Path(__file__).parents[1]
 CONF = conf_dir()
@@ -33,6 +34,12 @@ PRIMARY = {
 }
 TRAINING = ("sft", "rl", "doctor")
 CHOICES = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if path.stem != "defaults")
+EXPERIMENTS = [
+    choice
+    for choice in CHOICES
+    if choice.startswith("experiment=") and choice.removeprefix("experiment=") not in RECIPES
+]
+"""Those of no published training, which tests/recipes/ holds to what was published."""
 RL_GROUPS = ("rl", "rl_model", "rewards", "curriculum", "rollout")
 """Groups that only train_rl.py has."""
 SCORE_GROUPS = ("benchmark", "budget")
@@ -69,7 +76,9 @@ def text_of(choice: str) -> str:
 def needed(choice: str, rows: str) -> list[str]:
     """What a choice cannot know by itself: the rows of `data=jsonl`, and room for real frames in the tiny model."""
     extra = [f"data.annotation_file={rows}"] if choice in ("data=jsonl", "data=real", "data=my_dataset") else []
-    if choice.startswith("data=") and (names := re.findall(r":\$\{data\.root\}/(\S+)", text_of(choice))):
+    data = re.findall(r"override /(data): (\w+)", text_of(choice)) if choice.startswith("experiment=") else []
+    set_of_rows = "=".join(data[0]) if data else choice
+    if set_of_rows.startswith("data=") and (names := re.findall(r":\$\{data\.root\}/(\S+)", text_of(set_of_rows))):
         for name in names:  # a set as published: its files have to be there
             (Path(rows).parent / name).touch()
         (Path(rows).parent / "videos").mkdir(exist_ok=True)
@@ -91,6 +100,9 @@ def test_a_primary_config_composes_without_overrides(name):
 def has_group(name: str, choice: str) -> bool:
     if choice.startswith(tuple(f"{group}=" for group in SCORE_GROUPS)):
         return False
+    recipe = RECIPES.get(choice.removeprefix("experiment="))
+    if recipe is not None and name != "doctor":
+        return recipe.program == f"train_{name}.py"
     if name == "rl":
         return choice != "batching=packed" and (not choice.startswith("loss=") or choice == "loss=cross_entropy")
     return not choice.startswith(tuple(f"{group}=" for group in RL_GROUPS))
@@ -112,7 +124,7 @@ def test_predict_composes_with_every_data_set(choice, rows):
     assert config.checkpoint == "tiny"
 
 
-@pytest.mark.parametrize("experiment", [choice for choice in CHOICES if choice.startswith("experiment=")])
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_changes_settings_and_the_command_line_has_the_last_word(experiment):
     assert sft(experiment) != sft()
     assert sft(experiment, "seed=7", "run_name=mine", "lora.r=3").output_dir == "outputs/mine"
@@ -312,7 +324,7 @@ def test_activation_checkpointing_goes_by_its_old_and_its_new_name_and_without_a
     assert checkpoints_activations(config.trainer)
 
 
-@pytest.mark.parametrize("experiment", [choice for choice in CHOICES if choice.startswith("experiment=")])
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_the_trainer_settings_of_every_experiment_are_training_arguments(experiment, tmp_path):
     from vtg.training.hf_arguments import training_arguments
 

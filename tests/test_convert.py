@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from vtg import convert, validate
+from vtg.annotations.conversion.durations import Durations
 
 CAPTIONS = {
     "v_1": {"duration": 20.0, "timestamps": [[0, 5], [4, 30.5], [7, 6]], "sentences": ["one", " two  words ", "three"]},
@@ -111,6 +112,14 @@ def test_durations_come_from_tables_of_any_form(table, name, tmp_path):
     sta = write(tmp_path / "sta.txt", "A1 1 12##he sits\n")
     told = write(tmp_path / name, table)
     assert converted(sta, "--durations", told, out=tmp_path / "out.jsonl")[0]["timestamp"] == [1.0, 10.0]
+
+
+def test_a_second_table_may_tell_what_the_first_told(tmp_path):
+    durations = Durations()
+    for name in ("train.csv", "test.csv"):
+        (tmp_path / name).write_text("id,length\nA1,9.5\n", encoding="utf-8")
+        durations.read(str(tmp_path / name))
+    assert (durations("A1"), len(durations), durations.contradictions) == (9.5, 1, [])
 
 
 def test_rows_without_a_known_duration_are_written_and_told(tmp_path, capsys):

@@ -22,7 +22,7 @@ from vtg.config.help import explained
 from vtg.config.launcher import set_deepspeed_default
 from vtg.config.load import conf_dir, load_config, typed
 from vtg.config.own_data import check_filled_in, unknown_choice
-from vtg.config.unknown import check_choice, check_flags, unknown_key
+from vtg.config.unknown import RL_ONLY, check_choice, check_flags, unknown_key
 from vtg.console import print_any_text, stdout_may_close
 from vtg.errors import ConfigError, JointRunError, RunError
 from vtg.ranks import is_main_process
@@ -238,6 +238,9 @@ def _explain(error: Exception, schema: type) -> str:
     """Hydra's error in one line; keys and choices that are not there get the nearest that are."""
     text = str(error)
     unknown = re.search(r"Could not override '([\w.]+)'", text)
+    chosen = re.match(r"In '(\w+)/(\w+)'", text)
+    if unknown and chosen and unknown.group(1) in RL_ONLY:
+        return f"{chosen[1]}={chosen[2]}: is for train_rl.py: it sets {unknown.group(1)}, which this program has not"
     if unknown:
         return unknown_key(unknown.group(1), schema)
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:

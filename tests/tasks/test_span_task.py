@@ -60,6 +60,12 @@ def test_with_think_the_same_question_is_followed_by_the_request_to_think(answer
     assert SpanTask(TaskConfig(answer=answer)).pool == CODECS[answer].templates
 
 
+def test_a_template_that_asks_for_the_tags_itself_is_not_followed_by_a_second_request():
+    own = 'When is "{query}"? Reason in <think> </think>, answer in <answer> </answer>.'
+    assert SpanTask(TaskConfig(think=True, template=own)).pool == (own,)
+    assert SpanTask(TaskConfig(think=True, template="When is {query}?")).pool == ("When is {query}?" + THINK_REQUEST,)
+
+
 def test_with_think_the_answer_stands_in_tags_and_no_thought_is_invented():
     messages = SpanTask(TaskConfig(think=True)).conversation("a man runs", duration_s=30.5, spans=[(3.21, 7.5)])
     assert messages[1]["content"] == [{"type": "text", "text": "<answer>3.2 to 7.5 seconds</answer>"}]

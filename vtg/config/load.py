@@ -6,6 +6,7 @@ from typing import TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
+import vtg.config.accumulation
 import vtg.config.run_name  # noqa: F401 - which configs refer to
 from vtg.config.rules import check_choices, check_together
 from vtg.config.unknown import unknown_key

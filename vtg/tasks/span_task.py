@@ -45,7 +45,10 @@ class SpanTask:
         own = config.template
         # A template of the user's own stands alone: mixed with ours, most samples would be asked otherwise.
         pool = self.codec.templates if own is None else (check_template(own),)
-        requests = (SET_REQUEST if self.takes_sets else "") + (THINK_REQUEST if config.think else "")
+        requests = SET_REQUEST if self.takes_sets else ""
+        # A template that asks for the tags itself, as published ones do, is not asked to twice.
+        if config.think and not (own and "<think>" in own):
+            requests += THINK_REQUEST
         self.pool = tuple(template + requests for template in pool)
 
     @property

@@ -62,9 +62,10 @@ class Durations:
             ValueError: naming the place, where the file holds no durations or is broken.
             OSError: it cannot be opened.
         """
-        before = len(self._of)
+        tells = False  # also a file whose videos another one told before
         try:
             for line, video, duration_s in _pairs(path):
+                tells = True
                 place, key = f"{path}:{line}", video_key(video)
                 told = self._of.setdefault(key, Told(duration_s, place))
                 if abs(told.duration_s - duration_s) > clip_tolerance_s(told.duration_s):
@@ -74,7 +75,7 @@ class Durations:
             raise ValueError(f"{path}:{error.line}: {error}") from None
         except CUT_OFF as error:
             raise ValueError(f"{path}: ends in the middle ({error}); fetch it again") from None
-        if len(self._of) == before:
+        if not tells:
             raise ValueError(
                 f"{path}: tells no duration; give a table with a column of videos ({', '.join(IDS[:4])} …) and one of "
                 f"seconds ({', '.join(LENGTHS[:3])} …), or a JSON object of video and seconds"
