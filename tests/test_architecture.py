@@ -115,8 +115,10 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.annotations.sample", "vtg.annotations.formats", "vtg.tasks", "vtg.evaluation.metrics",
         "vtg.evaluation.prediction_rows",
     ),
+    "vtg.evaluation.answer_tables": ("vtg.evaluation.prediction_rows",),
     "vtg.evaluation.published_predictions": (
-        "vtg.annotations.sources", "vtg.tasks", "vtg.evaluation.prediction_rows", "vtg.evaluation.presets",
+        "vtg.annotations.sources", "vtg.tasks", "vtg.evaluation.prediction_rows", "vtg.evaluation.answer_tables",
+        "vtg.evaluation.presets",
     ),
     "vtg.evaluation.cases": (
         "vtg.annotations.sources", "vtg.annotations.conversion", "vtg.evaluation.presets",

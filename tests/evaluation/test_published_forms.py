@@ -1,6 +1,11 @@
 """Predictions and ground truth are read in the forms in which they are published, by the command."""
 
+import csv
+import io
 import json
+import zipfile
+from pathlib import Path
+from xml.sax.saxutils import escape
 
 import pytest
 
@@ -226,3 +231,49 @@ def test_rows_that_are_none_are_named(tmp_path, truth, capsys, name, content, sa
     words = [] if "inf" in said else ["--annotations", truth]
     code, out, err = run(capsys, path, "--preset", "timechat", *words)
     assert (code, out) == (1, "") and said in err
+
+
+def workbook(path: Path, rows: list[list[str | float]], *, inline: bool = False) -> str:
+    """A sheet as Excel and xlsxwriter write one: texts by their number in a part of their own, or in the cells."""
+    space = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+    texts: list[str] = []
+    lines = []
+    for number, row in enumerate(rows, 1):
+        cells = ""
+        for column, value in zip("ABCDEF", row, strict=False):
+            at = f'r="{column}{number}"'
+            if not isinstance(value, str):
+                cells += f"<c {at}><v>{value}</v></c>"
+            elif inline:
+                cells += f'<c {at} t="inlineStr"><is><t>{escape(value)}</t></is></c>'
+            elif value:  # empty cells are not written
+                texts.append(value)
+                cells += f'<c {at} t="s"><v>{len(texts) - 1}</v></c>'
+        lines.append(f'<row r="{number}">{cells}</row>')
+    sheet = f"<worksheet {space}><sheetData>{''.join(lines)}</sheetData></worksheet>"
+    halves = [(escape(text[:3]), escape(text[3:])) for text in texts]
+    runs = "".join(f"<si><r><t>{first}</t></r><r><t>{second}</t></r></si>" for first, second in halves)
+    with zipfile.ZipFile(path, "w") as book:
+        book.writestr("xl/worksheets/sheet1.xml", sheet)
+        book.writestr("xl/sharedStrings.xml", f"<sst {space}>{runs}</sst>")
+    return str(path)
+
+
+@pytest.mark.parametrize("inline", [False, True])
+def test_a_workbook_of_vlmevalkit_scores_as_its_table_does(tmp_path, capsys, inline):
+    rows = list(csv.reader(io.StringIO(VLMEVALKIT), delimiter="\t"))
+    table = write(tmp_path / "p.tsv", VLMEVALKIT)
+    book = workbook(tmp_path / "p.xlsx", rows, inline=inline)
+    outputs = [run(capsys, file, "--preset", "timelens2", "--json") for file in (table, book)]
+    assert [code for code, *_ in outputs] == [0, 0], outputs
+    scores = [json.loads(out) | {"predictions": ""} for _, out, _ in outputs]
+    assert scores[0] == scores[1]
+
+
+def test_a_workbook_that_is_none_ends_in_one_line(tmp_path, capsys):
+    (tmp_path / "p.xlsx").write_text("<html>")
+    code, out, err = run(capsys, tmp_path / "p.xlsx", "--preset", "timelens2")
+    assert (code, out, err.count("\n")) == (1, "", 1) and "is no workbook (File is not a zip file)" in err
+    book = workbook(tmp_path / "q.xlsx", [["index", "video"], [1.0, "a"]])
+    code, _, err = run(capsys, book, "--preset", "timelens2")
+    assert code == 1 and "q.xlsx:1: has no columns question and prediction" in err

@@ -3,13 +3,13 @@
 docs/scoring.md lists the forms. Each reader takes one row, or one member of an object, and gives what it says.
 """
 
-import csv
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from vtg.annotations.sources.span_values import number_of
+from vtg.evaluation.answer_tables import ENDINGS, table_rows
 from vtg.evaluation.prediction_rows import Placed, decoded, rows_of, text_of, with_field
 from vtg.evaluation.presets.case import Given, Window
 from vtg.tasks.answer import Status
@@ -31,7 +31,7 @@ def read_predictions(path: str, *, field: str | None = None) -> Predictions:
 
     Raises OSError, and ValueError naming the place for what cannot be read.
     """
-    if path.endswith((".tsv", ".csv")):
+    if path.endswith(ENDINGS):
         return _rows_of_table(path)
     text = text_of(path)
     document = _one_document(path, text)
@@ -220,14 +220,16 @@ ROWS: tuple[tuple[str, tuple[str, ...], Callable[[str, Mapping[str, Any]], Given
 
 def _rows_of_table(path: str) -> Predictions:
     """VLMEvalKit's table of answers."""
-    csv.field_size_limit(1 << 24)  # a chain of thought is longer than csv's default limit of a field
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, delimiter="\t" if path.endswith(".tsv") else ",")
-        if not {"question", "prediction"} <= set(reader.fieldnames or ()):
+    rows: list[Given] = []
+    for place, row in table_rows(path):
+        if not {"question", "prediction"} <= row.keys():
             raise ValueError(
                 f"{path}:1: has no columns question and prediction, as VLMEvalKit's tables of answers have"
             )
-        return Predictions("vlmevalkit", [_vlmevalkit(f"{path}:{reader.line_num}", row) for row in reader])
+        rows.append(_vlmevalkit(place, row))
+    if not rows:
+        raise ValueError(f"{path}: holds no predictions; check the path and the run that wrote it")
+    return Predictions("vlmevalkit", rows)
 
 
 def _timelens(place: str, document: Mapping[str, Any]) -> Iterator[Given]:
