@@ -93,7 +93,7 @@ def build(words: list[str]) -> VideoGRPOTrainer:
     set_seed(config.seed)
     model: Any = run.model
     trainer = VideoGRPOTrainer(
-        model=prepare_training(model, config.parts, config.lora),
+        model=prepare_training(model, config.parts, config.lora, time_tokens=run.time_tokens),
         args=arguments,
         parts=TrainerParts.of(config, report=run.report),
         rollout=config.rollout,

@@ -72,6 +72,8 @@ def test_log_probs_are_those_of_what_was_sampled_in_policy_and_reference_alike(d
     own, entropy, _ = trainer._get_per_token_logps_and_entropies(trainer.model, ids, every, **more)
     assert_close(own * mask, wanted, 3e-5)
     assert entropy.min() >= 0
+    trained = [name for name, one in trainer.model.named_parameters() if one.requires_grad and "tokens_delta" in name]
+    assert len(trained) == (words == TOKENS)
     if trainer.ref_model is None:
         with trainer.model.disable_adapter():
             assert_close(
@@ -117,3 +119,16 @@ def test_what_cannot_be_constrained_is_said_before_weights_load(demo_dir, tmp_pa
     with pytest.raises(ConfigError) as caught:
         check_model(compose(overrides(demo_dir, tmp_path, *words)))
     assert str(caught.value) == text
+
+
+@torch.no_grad()
+def test_an_adapter_with_temporal_tokens_is_its_own_reference(demo_dir, tmp_path):
+    first = build(overrides(demo_dir, tmp_path / "first", *TOKENS))
+    shift(first, seed=1)
+    first.save_model(str(tmp_path / "adapter"))
+    words = (*TOKENS, *KL, "rl.max_completion_length=6", f"model.path={tmp_path / 'adapter'}")
+    trainer = build(overrides(demo_dir, tmp_path / "second", *words))
+    torch.manual_seed(21)
+    (inputs,) = window(trainer)  # unconstrained, through TRL's own head
+    mask = inputs["completion_mask"]
+    assert_close(inputs["ref_per_token_logps"] * mask, inputs["old_per_token_logps"] * mask)

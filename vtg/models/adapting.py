@@ -17,7 +17,7 @@ from vtg.errors import ConfigError
 from vtg.models.families import family_of
 from vtg.models.loading import Model
 from vtg.models.part_table import GROUPS, grouped_parameters, rates, weight_decays
-from vtg.models.time_tokens import vectors
+from vtg.models.time_tokens import give_heads_a_bias, vectors
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,9 @@ def _with_adapters(
         ensure_weight_tying=embeds and _is_tied(model),
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, peft_config)  # type: ignore[arg-type,return-value]
+    built: Any = get_peft_model(model, peft_config)  # type: ignore[arg-type]
+    give_heads_a_bias(built)
+    return built
 
 
 def _token_rows(model: PreTrainedModel, whole: list[str], time_tokens: Sequence[int]) -> dict[str, list[int]]:

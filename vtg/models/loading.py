@@ -36,7 +36,7 @@ from vtg.models.fit import adapter_tokens, check_adapter_shapes, check_tokens, e
 from vtg.models.patch_embed import project_patches_by_matmul
 from vtg.models.quantization import keep_gradients, quantization_config
 from vtg.models.recurrence import is_recurrent, kernels_can_train, part_sequences
-from vtg.models.time_tokens import digit_ids, initialise, make_room
+from vtg.models.time_tokens import digit_ids, give_heads_a_bias, initialise, make_room
 from vtg.tasks.time_vocabulary import add_time_tokens, time_vocabulary
 
 log = logging.getLogger(__name__)
@@ -126,6 +126,7 @@ def load_model(
         with whole_files(path=config.path, folder=adapter):
             model = PeftModel.from_pretrained(model, adapter, is_trainable=True)
             _check_adapter(model, adapter)
+            give_heads_a_bias(model)
     if not quantized:
         model.to(target)  # type: ignore[arg-type]
     kind = f"{config.quantization}, " * bool(quantized) + str(dtype).removeprefix("torch.")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from peft.utils import TrainableTokensWrapper
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
@@ -145,6 +146,17 @@ def initialise(
         with _whole(weight):
             known = KnownRows(weight[: min(ids[0], before)], digits, draw)
             weight[list(ids)] = INITIAL_ROWS[init](known).to(weight.dtype)
+
+
+def give_heads_a_bias(model: Any) -> None:
+    """Gives heads of which PEFT trains rows the attribute `bias`, None as the head's own, in place.
+
+    PEFT 0.21 hands on `weight` alone, and TRL's fused head reads both.
+    """
+    for module in model.modules():
+        if isinstance(module, TrainableTokensWrapper) and isinstance(module.original_module, nn.Linear):
+            assert module.original_module.bias is None
+            module.bias = None
 
 
 def copy_rows(model: Any, copy: str) -> None:

@@ -38,7 +38,7 @@ def add_constrained_head(model: Any, *, temperature: float) -> None:
         if "shared_prompts" not in kwargs:  # shared, only the states that predict a completion are left
             hidden = hidden[:, -labels_at.shape[1] - 1 : -1]
         head = self.get_output_embeddings()
-        with maybe_gather_lm_head_ctx(head.weight, head.bias):
+        with maybe_gather_lm_head_ctx(head.weight):
             logits = torch.nn.functional.linear(hidden, head.weight[columns])
         return masked_log_probs(logits.float() / temperature, labels_at, allowed)
 

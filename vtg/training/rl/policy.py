@@ -145,7 +145,7 @@ class Policy:
         durations_s = [prompt.duration_s for prompt in batch.prompts for _ in range(batch.generations)]
         allowed = constraint.mask(completions, durations_s, room=self.args.max_completion_length or 0)
         # Padding is no token of an answer: any column will do, for nothing is allowed there.
-        labels_at = torch.searchsorted(columns, completions).clamp(max=len(columns) - 1)
+        labels_at = torch.searchsorted(columns, completions.contiguous()).clamp(max=len(columns) - 1)
         return {"columns": columns, "allowed": allowed & (mask > 0)[..., None], "labels_at": labels_at}
 
     def completion_log_probs(self, prompt: Prompt, completion: list[int]) -> list[float]:
