@@ -157,7 +157,7 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.config", "vtg.entry", "vtg.annotations.row_checks", "vtg.annotations.row_decoder",
         "vtg.annotations.target", "vtg.annotations.sample", "vtg.video", "vtg.annotations.formats", "vtg.tasks",
         "vtg.models.families", "vtg.data.encoding", "vtg.data.answer_length", "vtg.models", "vtg.memory",
-        "vtg.evaluation.metrics", "vtg.demo",
+        "vtg.evaluation.metrics", "vtg.report", "vtg.demo",
     ),
     "vtg.recipes": (
         "vtg.errors", "vtg.console", "vtg.config", "vtg.entry", "vtg.annotations.sample", "vtg.annotations.formats",

@@ -181,7 +181,8 @@ def test_json_is_one_document_alone_on_stdout(tmp_path: Path) -> None:
         "tables_full": False,
         "moments": {"none": 0, "one": 1, "several": 0},
         "duration_s": {"min": 30.0, "max": 30.0},
-        "kinds": {"error": {"timestamp-reversed": 1}, "warning": {}},
+        "notes": 0,
+        "kinds": {"error": {"timestamp-reversed": 1}, "warning": {}, "note": {}},
         "problems_of_each_kind": 20,
         "problems": None,
     }

@@ -11,6 +11,7 @@ import sys
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import msgspec
 
@@ -18,6 +19,7 @@ from vtg.annotations.formats import format_name
 from vtg.annotations.sample import Problem, spans_of
 from vtg.console import stdout_may_close
 from vtg.doctor import audit
+from vtg.doctor.row_facts import RowFacts
 from vtg.doctor.video_checks import VideoChecks
 from vtg.errors import ConfigError
 from vtg.storage.atomic import begins_with, temporary_name, write_text
@@ -94,8 +96,10 @@ def main(argv: list[str] | None = None) -> int:
         with ExitStack() as stack:
             sink = stack.enter_context(FixedFiles(options.fix, strict=options.strict)) if options.fix else None
             videos = _video_checks(options, stack)
+            facts = RowFacts() if options.compare else None
             for path in options.files:
-                audit.audit_file(path, report, videos=videos, sink=sink)
+                audit.audit_file(path, report, videos=videos, sink=sink, facts=facts)
+        more = _compare(facts, report, options) if facts is not None else {}
     except ConfigError as error:
         print(f"vtg.validate: error: {error}", file=sys.stderr)
         return 2
@@ -103,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"vtg.validate: error: {error}; check the path and its permissions", file=sys.stderr)
         return 2
     with stdout_may_close():  # `| head` is how people look at many problems
-        _print(report, options)
+        _print(report, options, more)
     return 0 if report.ok else 1
 
 
@@ -121,6 +125,17 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--json", nargs="?", const="-", metavar="FILE", help="print (or write to FILE) the report as JSON"
     )
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="compare rows: repeated ones, what files share (as training and test sets should not), unusual lengths",
+    )
+    parser.add_argument(
+        "--one-split",
+        action="store_true",
+        help="with --compare: the files are parts of one set and may share videos",
+    )
+    parser.add_argument("--html", metavar="PAGE", help="compare, and write a page with plots of all that was found")
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument(
         "--max-problems",
@@ -141,6 +156,9 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
         options.json = "-"
     if not options.files:
         parser.error("FILE is missing: name at least one annotation file")
+    if options.one_split and not options.compare and options.html is None:
+        parser.error("--one-split says how files are compared: give --compare or --html too")
+    options.compare |= options.html is not None
     if options.max_problems < 0:
         parser.error(f"--max-problems {options.max_problems}: must be 0 or more")
     if fault := _path_fault(options):
@@ -163,6 +181,11 @@ def _path_fault(options: argparse.Namespace) -> str | None:
         return f"--video-dir {options.video_dir} is not a folder; name the folder of the videos"
     if options.json not in (None, "-") and not os.path.isdir(os.path.dirname(options.json) or "."):
         return f"--json {options.json} cannot be written; name a file in a folder that exists"
+    if options.html is not None:
+        if os.path.isdir(options.html) or not os.path.isdir(os.path.dirname(options.html) or "."):
+            return f"--html {options.html} cannot be written; name a file in a folder that exists"
+        if os.path.exists(options.html) and not begins_with(options.html, b"<!DOCTYPE html>"):
+            return f"--html {options.html} is a file that is no page; name another, so that it is not overwritten"
     if options.fix is not None:
         # realpath: a link to an input is that input.
         inputs = {os.path.realpath(path) for path in options.files}
@@ -192,8 +215,23 @@ def _video_checks(options: argparse.Namespace, stack: ExitStack) -> VideoChecks 
     )
 
 
-def _print(report: audit.Report, options: argparse.Namespace) -> None:
-    document = json.dumps(report.document()) if options.json else ""
+def _compare(facts: RowFacts, report: audit.Report, options: argparse.Namespace) -> dict[str, Any]:
+    """Adds to the report what is found between rows, and writes the page; returns what the JSON report has more."""
+    # Imported late: rows are checked one by one without numpy.
+    from vtg.doctor.audit_page import audit_page, comparison_document
+    from vtg.doctor.outliers import outliers
+    from vtg.doctor.repeats import compare
+
+    comparison = compare(facts, between_files=not options.one_split)
+    for problem in (*comparison.problems, *outliers(facts, comparison.words)):
+        report.add(problem)
+    if options.html is not None:
+        write_text(options.html, audit_page(report, facts, comparison))
+    return {"comparison": comparison_document(facts, comparison)}
+
+
+def _print(report: audit.Report, options: argparse.Namespace, more: dict[str, Any]) -> None:
+    document = json.dumps(report.document() | more) if options.json else ""
     if options.json not in (None, "-"):
         write_text(options.json, document + "\n")
     if options.json == "-":
@@ -203,6 +241,8 @@ def _print(report: audit.Report, options: argparse.Namespace) -> None:
         print(line)
     if options.fix:
         print(f"wrote {options.fix} and {rejects_path(options.fix)}")
+    if options.html is not None:
+        print(f"wrote {options.html}")
 
 
 if __name__ == "__main__":

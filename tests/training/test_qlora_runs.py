@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 from shutil import which
+from typing import Any
 
 import pytest
 import rl_runs
@@ -48,7 +49,8 @@ def assert_resumes_exactly(out: Path, train) -> None:
 def test_reinforcement_learning_trains_adapters_in_float32_as_they_were_made(demo_dir, tmp_path):
     """TRL makes bfloat16 of them, a run that resumes float32 again."""
     trainer = rl_runs.build(rl_runs.overrides(demo_dir, tmp_path / "run", *QLORA, "rl.beta=0.1"))
-    trained = {name: one for name, one in trainer.model.named_parameters() if one.requires_grad}
+    model: Any = trainer.model
+    trained = {name: one for name, one in model.named_parameters() if one.requires_grad}
     assert trained and {one.dtype for one in trained.values()} == {torch.float32}
     made = torch.cat([one.flatten() for name, one in trained.items() if "lora_A" in name])
     assert not torch.equal(made, made.bfloat16().float())

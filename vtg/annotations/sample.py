@@ -24,7 +24,8 @@ from vtg.video.video_window import VideoWindow
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with one row (or with the file: field "file"). An error loses the row, a warning does not."""
+    """One thing wrong with one row (or with the file: field "file"). An error loses the row, a warning does not, and
+    a note is no fault: what is unusual, to be looked at."""
 
     path: str
     line: int
@@ -34,7 +35,7 @@ class Problem:
     kind: str
 
     def __post_init__(self) -> None:
-        assert self.severity in ("error", "warning"), self.severity
+        assert self.severity in ("error", "warning", "note"), self.severity
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line}: {self.field}: {self.message}"

@@ -17,7 +17,8 @@ from vtg.annotations import row_decoder
 from vtg.annotations.formats import format_of
 from vtg.annotations.row_checks import Finding
 from vtg.annotations.sample import Problem, check_row, empty_file
-from vtg.doctor.video_checks import VideoChecks
+from vtg.doctor.row_facts import RowFacts
+from vtg.doctor.video_checks import VideoChecks, readable_gap_s
 
 # Hashes of their names in a Python set: some ten megabytes, which no file can make more.
 MAX_VIDEOS = 1 << 17
@@ -66,17 +67,36 @@ class Report:
     max_duration_s: float = 0.0
     without_moment: int = 0
     with_several: int = 0
-    videos: set[int] = field(default_factory=set)  # hashes of their names
+    # Hash of a video's name → its duration where its rows do not trim it (else None), and the first place of that.
+    videos: dict[int, tuple[float | None, str]] = field(default_factory=dict)
     tables_full: bool = False
     errors: Counter[str] = field(default_factory=Counter)
     warnings: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
 
     def add(self, problem: Problem) -> None:
-        counts = self.errors if problem.severity == "error" else self.warnings
+        counts = dict(self.counts())[problem.severity]
         counts[problem.kind] += 1
         if self.max_problems is None or counts[problem.kind] <= self.max_problems:
             self.problems.append(problem)
+
+    def counts(self) -> Iterator[tuple[str, Counter[str]]]:
+        """The number of problems of each kind, by severity."""
+        yield from (("error", self.errors), ("warning", self.warnings), ("note", self.notes))
+
+    def other_duration(self, video: str, duration_s: float, path: str, line: int) -> Problem | None:
+        """What is wrong with the duration of a row without a trim, where an earlier row names the same video."""
+        key = hash(video)
+        first_s, place = self.videos.get(key, (None, ""))
+        if first_s is None:
+            if key in self.videos or len(self.videos) < MAX_VIDEOS:
+                self.videos[key] = duration_s, f"{path}:{line}"
+            return None
+        if abs(first_s - duration_s) <= readable_gap_s(duration_s):
+            return None
+        text = f"is {duration_s:.10g} s, but {first_s:.10g} s in {place} for the same video; correct one of them"
+        return Problem(path, line, "duration", f"{text} (--probe says which)", "error", "duration-two")
 
     def count(self, video: str, duration_s: float, moments: int) -> None:
         """Counts a good row."""
@@ -86,7 +106,7 @@ class Report:
             self.without_moment += not moments
             self.with_several += moments > 1
         if len(self.videos) < MAX_VIDEOS:
-            self.videos.add(hash(video))
+            self.videos.setdefault(hash(video), (None, ""))
         # Comparisons rather than min() and max(): this runs for every row of files of millions.
         if duration_s < self.min_duration_s:
             self.min_duration_s = duration_s
@@ -108,11 +128,12 @@ class Report:
             "good": self.good,
             "errors": self.errors.total(),
             "warnings": self.warnings.total(),
+            "notes": self.notes.total(),
             "videos": len(self.videos),
             "tables_full": self.tables_full,
             "moments": self._moments,
             "duration_s": {"min": self.min_duration_s, "max": self.max_duration_s} if self.max_duration_s else None,
-            "kinds": {"error": dict(self.errors), "warning": dict(self.warnings)},
+            "kinds": {severity: dict(counts) for severity, counts in self.counts()},
             "problems_of_each_kind": self.max_problems,
             "problems": [asdict(problem) for problem in self.problems],
         }
@@ -128,7 +149,7 @@ class Report:
         of_kind: dict[tuple[str, str], list[Problem]] = defaultdict(list)
         for problem in self.problems:
             of_kind[problem.severity, problem.kind].append(problem)
-        for severity, counts in (("error", self.errors), ("warning", self.warnings)):
+        for severity, counts in self.counts():
             if counts:
                 yield f"{_counted(counts.total(), severity)}:"
                 for kind, count in counts.items():
@@ -138,15 +159,17 @@ class Report:
                         yield f"  … and {count - len(shown):,} more of this kind; --all shows every one"
                 yield ""
         totals = f"{_counted(self.errors.total(), 'error')}, {_counted(self.warnings.total(), 'warning')}"
+        if self.notes:
+            totals += f", {_counted(self.notes.total(), 'note')}"
         yield f"{_counted(self.rows, 'row')} in {_counted(len(self.files), 'file')}: {self.good} good, {totals}"
         if self.max_duration_s:
             videos = _counted(len(self.videos), "video")
             yield f"{videos}; durations {self.min_duration_s:.10g} to {self.max_duration_s:.10g} s"
         if self.without_moment or self.with_several:
-            counts = ", ".join(f"{name} {count}" for name, count in self._moments.items())
+            moments = ", ".join(f"{name} {count}" for name, count in self._moments.items())
             needs = " (rows with none need task.moments=set)" if self.without_moment else ""
-            yield f"moments of a row: {counts}{needs}"
-        for severity, counts in (("error", self.errors), ("warning", self.warnings)):
+            yield f"moments of a row: {moments}{needs}"
+        for severity, counts in self.counts():
             yield from (f"  {severity} {kind}: {count}" for kind, count in counts.most_common())
         if self.tables_full:
             limits = f"{FirstSeen.LIMIT} distinct qids of a file, {MAX_VIDEOS} videos"
@@ -164,14 +187,23 @@ class Sink(Protocol):
     def reject(self, raw: bytes, problems: list[Problem]) -> None: ...
 
 
-def audit_file(path: str, report: Report, *, videos: VideoChecks | None = None, sink: Sink | None = None) -> None:
-    """Checks every row of a file of any format into the report.
+def audit_file(
+    path: str,
+    report: Report,
+    *,
+    videos: VideoChecks | None = None,
+    sink: Sink | None = None,
+    facts: RowFacts | None = None,
+) -> None:
+    """Checks every row of a file of any format into the report; `facts` gets the good ones, to be compared.
 
     Raises:
         OSError: the file cannot be read.
         ConfigError: shards that are not there.
     """
     report.files.append(path)
+    if facts is not None:
+        facts.files.append(path)
     decoder, qids, empty = row_decoder.RowDecoder(), FirstSeen(), True
     for item in format_of(path).raw_rows(path):
         empty = False
@@ -187,7 +219,8 @@ def audit_file(path: str, report: Report, *, videos: VideoChecks | None = None, 
             row, clean = None, False
         problems: list[Problem] = []
         if row is not None and clean:
-            video, duration_s, qid, times = row.video, row.duration, row.qid, row.timestamp
+            video, duration_s, qid, is_whole = row.video, row.duration, row.qid, row.video_start is None
+            query, times = row.sentence, row.timestamp
         else:
             whole, problems = check_row(raw, path=path, line=line)
             if (
@@ -201,18 +234,24 @@ def audit_file(path: str, report: Report, *, videos: VideoChecks | None = None, 
                 continue
             decoder.learn(whole)
             video, duration_s, qid = whole["video"], float(whole["duration"]), whole.get("qid")
-            times = whole["timestamp"]
+            query, times, is_whole = whole["sentence"], whole["timestamp"], whole.get("video_start") is None
             if videos is not None:
                 problems += [_as_problem(finding, path, line) for finding in videos.findings(whole)]
         if qid is not None and (first := qids.line_of(str(qid), line)):
             text = f"{str(qid)[:80]!r} is also on line {first}; give every row its own, or scores will mix them up"
             problems.append(Problem(path, line, "qid", text, "warning", "qid-repeated"))
+        # Where files are opened, the file itself says which of two durations is right.
+        asks_file = videos is not None and videos.probes
+        if is_whole and not asks_file and (problem := report.other_duration(video, duration_s, path, line)):
+            problems.append(problem)
         if problems and _has_error(problems):
             _reject(raw, problems, report, sink)
             continue
         for problem in problems:
             report.add(problem)
         report.count(video, duration_s, 1 if times and not isinstance(times[0], list | tuple) else len(times))
+        if facts is not None:
+            facts.add(line, video=video, query=query, duration_s=duration_s, times=times)
         if sink is not None:
             sink.keep(raw, problems)
     if empty:

@@ -36,6 +36,11 @@ class VideoChecks:
         self._paths: dict[str, str] = {}
         self._files: dict[str, Finding | float | None] = {}
 
+    @property
+    def probes(self) -> bool:
+        """Whether videos are opened."""
+        return self._probe is not None
+
     def findings(self, row: dict[str, Any]) -> Iterator[Finding]:
         """What is wrong with the video of a row that has no errors of its own."""
         match self._checked_file(row["video"]):
@@ -83,20 +88,35 @@ class VideoChecks:
             self._progress()
 
 
+def readable_gap_s(duration_s: float) -> float:
+    """How far the duration of a row may be from that of its file, and the file is still read."""
+    # Loading allows this much (`video.clip_loading`): annotations often hold rounded or container durations.
+    return max(1.0, 0.1 * duration_s)
+
+
+def _after_the_end(times: list[Any], file_s: float) -> Iterator[Finding]:
+    """Moments of which no frame is in a file that is a little shorter than its row says."""
+    for start, end in times if times and isinstance(times[0], list) else [times] * bool(times):
+        if start >= file_s:
+            text = f"[{start:.10g}, {end:.10g}] begins after the end of the file, which lasts {file_s:.10g} s"
+            yield Finding("timestamp", "timestamp-after-video", f"{text}; correct it, or drop the row")
+
+
 def _duration_findings(row: dict[str, Any], file_s: float) -> Iterator[Finding]:
     """Whether a file that lasts `file_s` can hold the clip of a row: an error where `video.load` would refuse it."""
     duration_s, start_s, end_s = row["duration"], row.get("video_start"), row.get("video_end")
     lasts = f"the file lasts {file_s:.10g} s"
     if start_s is None or end_s is None:
         gap_s, text = abs(file_s - duration_s), f"{lasts}, not {duration_s:.10g} s"
-        # Loading allows this much (`video.clip_loading`): annotations often hold rounded or container durations.
-        if gap_s > max(1.0, 0.1 * duration_s):
+        if gap_s > readable_gap_s(duration_s):
             text = f"{text}; fetch the right file, or give video_start and video_end if the clip is a part of it"
             yield Finding("duration", "video-duration", text)
         elif gap_s > max(0.5, 0.02 * duration_s):
             yield Finding(
                 "duration", "video-duration-off", f"{text}; it is near enough to be read: correct it", "warning"
             )
+        if gap_s <= readable_gap_s(duration_s):
+            yield from _after_the_end(row["timestamp"], file_s)
         return
     clip_s = end_s - start_s
     # The tolerance of loading: the end of a trimmed clip is often rounded up past its file.

@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -202,19 +202,32 @@ def stacked_chart(shares: Sequence[tuple[str, Mapping[int, float]]], colors: Seq
 
 def histogram(scores: Sequence[tuple[str, NDArray[np.float64], str]]) -> Plot:
     """Percent of IoUs in each tenth from 0 to 1, groups side by side. `scores`: (name, IoUs (N,), color) each."""
-    edges = np.linspace(0, 1, 11)
-    counts = [np.histogram(ious, bins=edges)[0] for _, ious, _ in scores]
-    percents = [100 * count / max(1, len(ious)) for count, (_, ious, _) in zip(counts, scores, strict=True)]
-    axes = _Axes(0.0, 1.0, _round_values(0.0, float(np.max(percents)) or 1.0))
-    width = (axes.x(0.1) - axes.x(0.0) - 4) / len(scores)
+    return distribution(scores, edges=np.linspace(0, 1, 11), name="IoU", number="{:.1f}".format)
+
+
+def distribution(
+    groups: Sequence[tuple[str, NDArray[np.float64], str]],
+    *,
+    edges: NDArray[np.float64],
+    name: str,
+    number: Callable[[float], str] = format_number,
+) -> Plot:
+    """Percent of the values in each of the bins between `edges` (B + 1,), groups side by side; what lies beyond the
+    last edge counts in the last bin. `groups`: (name, values (N,), color) each; `name`: of the values, for tooltips.
+    """
+    last = float(edges[-1])
+    counts = [np.histogram(np.minimum(values, last), bins=edges)[0] for _, values, _ in groups]
+    percents = [100 * count / max(1, len(values)) for count, (_, values, _) in zip(counts, groups, strict=True)]
+    axes = _Axes(float(edges[0]), last, _round_values(0.0, float(np.max(percents)) or 1.0))
+    width = (axes.x(edges[1]) - axes.x(edges[0]) - 4) / len(groups)
     bars = []
-    for column, ((name, _, color), count, percent) in enumerate(zip(scores, counts, percents, strict=True)):
-        for tenth in range(10):
-            x, y = axes.x(edges[tenth]) + 2 + width * column, axes.y(percent[tenth])
-            tip = f"IoU {edges[tenth]:.1f} to {edges[tenth + 1]:.1f}\n{name}: {count[tenth]} ({percent[tenth]:.1f} %)"
-            bars.append(Bar(x, y, width - 1, axes.y(0) - y, color, tip))
-    x_ticks = [Tick(axes.x(value), format_number(value)) for value in (0, 0.2, 0.4, 0.6, 0.8, 1.0)]
-    return Plot(x_ticks, _value_ticks(axes), bars=bars)
+    for column, ((group, _, color), count, percent) in enumerate(zip(groups, counts, percents, strict=True)):
+        for at, (low, high) in enumerate(pairwise(edges.tolist())):
+            x, y = axes.x(low) + 2 + width * column, axes.y(percent[at])
+            tip = f"{name} {number(low)} to {number(high)}\n{group}: {count[at]} ({percent[at]:.1f} %)"
+            bars.append(Bar(x, y, max(width - 1, 0.5), axes.y(0) - y, color, tip))
+    ticks = [value for value in _round_values(axes.x0, axes.x1, 5) if axes.x0 <= value <= axes.x1 * (1 + 1e-9)]
+    return Plot([Tick(axes.x(value), format_number(value)) for value in ticks], _value_ticks(axes), bars=bars)
 
 
 def _downsample(values: Mapping[int, float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -85,7 +85,7 @@ def run_page(run: Run) -> str:
         Section("Environment", "environment", {"facts": _facts(run.environment | curves.logged_totals(run))}),
     ]
     header = {"source": _source(run), "chips": _chips(run), "tiles": _tiles(run, gains)}
-    return _render("run", title=run.name, sections=sections, notes=notes, **header)
+    return render("run", title=run.name, sections=sections, notes=notes, **header)
 
 
 def comparison_page(runs: Sequence[Run]) -> str:
@@ -102,7 +102,7 @@ def comparison_page(runs: Sequence[Run]) -> str:
         Section("Reward hacking", "figures", {"figures": curves.hacking_figures(runs)}),
         Section("What differs", "differences", {"changes": changes}),
     ]
-    return _render(
+    return render(
         "comparison",
         title=f"{len(runs)} runs compared",
         sections=sections,
@@ -116,7 +116,8 @@ def _training_section(runs: Sequence[Run]) -> Section:
     return Section("Training", "training", content)
 
 
-def _render(template: str, *, sections: Iterable[Section], **context: Any) -> str:
+def render(template: str, *, sections: Iterable[Section], **context: Any) -> str:
+    """A page of `templates/`: those of its sections that hold anything."""
     # A run of SFT has no completions, an unfinished one no scores: empty sections are left out with their headings.
     shown = [section for section in sections if any(section.content.values())]
     html = _environment().get_template(f"{template}.html.jinja").render(context, sections=shown)
