@@ -383,3 +383,4 @@ def test_timelines_show_every_moment_of_a_set_and_that_there_is_none(tmp_path):
     assert [lane.note for lane in timelines["f"].lanes] == [NONE, ""]
     assert (timelines["n"].lanes[1].cells, timelines["n"].lanes[1].text) == (("1.00",), NONE)
     assert run_page(run).count(f">{NONE}</b>") == 3
+    assert "Without a moment" in [group.title for group in sample_groups(run)]

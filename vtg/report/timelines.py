@@ -68,7 +68,10 @@ class TimelineGroup:
 
 
 def sample_groups(run: Run) -> list[TimelineGroup]:
-    """The test samples that training changed most, and the worst and the best answers. None is shown twice."""
+    """The test samples that training changed most, some without a moment, and the worst and the best answers.
+
+    None is shown twice.
+    """
     if not run.tuned:
         return []
     rows, tuned_ious = run.tuned, row_ious(run.tuned)
@@ -82,6 +85,8 @@ def sample_groups(run: Run) -> list[TimelineGroup]:
     candidates = {
         "Gained most over the base": [at for at in gained_first if change[at] > 0],
         "Lost most against the base": [at for at in gained_first[::-1] if change[at] < 0],
+        # Else they would drown among all that score 0.
+        "Without a moment": [at for at in best_first if not row_spans(rows[at]["timestamp"])],
         "Worst": list(best_first[::-1]),
         "Best": list(best_first),
     }
