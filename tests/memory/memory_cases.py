@@ -98,6 +98,7 @@ CASES: dict[str, tuple[str, int, tuple[str, ...]]] = {
         *("larger qwen3_vl_moe", 2),
         ("parts.experts=full", *CHECKPOINTED),
     ),
+    "66 M, LoRA and temporal tokens": ("medium", 2, ("task.answer=tokens",)),
     "66 M, LoRA and full embeddings": ("medium", 2, ("parts.embedding=full",)),
     "66 M, LoRA and full embeddings, checkpointing": ("medium", 2, ("parts.embedding=full", *CHECKPOINTED)),
     "Qwen3.5 with experts, larger, LoRA, full embeddings and head": (
@@ -163,6 +164,7 @@ def measure(words: list[str]) -> tuple[int, int, int]:
     from vtg.memory.parameters import count, empty_model
     from vtg.memory.training_load import Batch
     from vtg.memory.workload import Workload
+    from vtg.tasks.span_task import SpanTask
     from vtg.training.run import TrainingRun
     from vtg.training.sft import run_sft as sft
 
@@ -171,7 +173,8 @@ def measure(words: list[str]) -> tuple[int, int, int]:
 
     config = sft_runs.compose(words)
     empty = empty_model(config.model.path, Workload(config).weights_dtype(gpu=False))
-    counts = count(empty, config.parts, config.lora, quantization=config.model.quantization)
+    added = len(SpanTask(config.task).tokens())
+    counts = count(empty, config.parts, config.lora, quantization=config.model.quantization, time_tokens=added)
     shapes: list[Batch] = []
     found: list[int] = []
 

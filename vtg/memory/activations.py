@@ -51,8 +51,10 @@ def training_work(counts: ParameterCounts, setup: TrainingSetup, batch: Batch, g
     language += tower_kept + seen
     head = ("embedding" if shape.tied else "head") in counts.full_parts
     early = shape.vocabulary * shape.hidden * counts.dtype.itemsize if head else 0  # its gradient comes first
+    if counts.token_rows and not head:  # the head's table with its new rows, and the gradient of that
+        early = 2 * shape.vocabulary * shape.hidden * counts.dtype.itemsize
     before = gradients if setup.accumulates else 0
-    at_end = gradients + (2 * early if shape.tied else 0)  # the two gradients of tied weights, and their sum
+    at_end = gradients + (2 * early if shape.tied and head else 0)  # the two gradients of tied weights, and their sum
     last = max(before, first) if "vision" in counts.trained_parts else before  # through the tower, back or forth
     return pixels + max(last + tower + tower_kept, before + language + early, at_end)
 

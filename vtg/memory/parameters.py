@@ -14,7 +14,7 @@ from vtg.models.checkpoint import check_model_type, resolve_base
 from vtg.models.families import family_of
 from vtg.models.hub import find_model
 from vtg.models.loading import Model
-from vtg.models.part_table import grouped_parameters
+from vtg.models.part_table import TIME_TOKENS, grouped_parameters
 from vtg.models.quantization import quantized_bytes
 from vtg.models.time_tokens import add_rows
 
@@ -25,6 +25,7 @@ class ParameterCounts:
 
     `rank`: of its LoRA adapters, 0 without. `trained_parts`: those of `ModelFamily.part_of` that are trained;
     `merged_experts`: parameters of experts that have adapters, which PEFT adds to their weights in every forward pass.
+    `token_rows`: PEFT trains rows of the embeddings and the head alone, and puts them into a copy of the whole table.
     `full_parts`: groups (`vtg.models.part_table.GROUPS`) with weights of the model itself and not adapters alone.
     `quantization`: as `model.quantization`.
     """
@@ -36,6 +37,7 @@ class ParameterCounts:
     trained_bytes: int
     tower_trained_bytes: int
     merged_experts: int
+    token_rows: bool
     dtype: torch.dtype
     rank: int
     trained_parts: frozenset[str]
@@ -94,6 +96,7 @@ def count(
         trained_bytes=sum(parameter.numel() * parameter.element_size() for _, parameter in trained),
         tower_trained_bytes=sum(one.numel() * one.element_size() for name, one in trained if part_of(name) == "vision"),
         merged_experts=_merged_experts(built),
+        token_rows=any(TIME_TOKENS in name for name, _ in trained),
         dtype=dtype,
         rank=lora.r if lora.enabled else 0,
         trained_parts=frozenset(part_of(name) for name, _ in trained),
