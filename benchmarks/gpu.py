@@ -21,6 +21,7 @@ same lines on tiny shapes, whose figures mean nothing.
 """
 
 import argparse
+import dataclasses
 import json
 import logging
 import sys
@@ -78,11 +79,14 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
         "--clip", type=Path, default=None, metavar="FILE.npy", help="frames (T, 3, H, W) uint8; null: random ones"
     )
     parser.add_argument("--reduced", action="store_true", help="tiny shapes on the CPU, as without a GPU")
+    parser.add_argument("--steps", type=int, default=None, metavar="N", help="timed steps of a training (default: 2)")
     parser.add_argument("--budget-s", type=float, default=BUDGET_S, metavar="S", help="no section begins after so long")
     options = parser.parse_args(arguments)
     options.only = options.only.split(",")
     if unknown := set(options.only) - set(SECTIONS):
         parser.error(f"--only: {', '.join(sorted(unknown))}: there are {', '.join(SECTIONS)}")
+    if options.steps is not None and options.steps < 1:
+        parser.error(f"--steps {options.steps}: give 1 or more")
     if options.clip is not None and not options.clip.is_file():
         parser.error(f"--clip {options.clip}: there is no such file; numpy.save writes one")
     return options
@@ -168,6 +172,8 @@ def main() -> None:
 
     on_gpu = torch.cuda.is_available() and not options.reduced
     scale = FULL if on_gpu else REDUCED
+    if options.steps is not None:
+        scale = dataclasses.replace(scale, steps=options.steps)
     document: dict[str, Any] = {"benchmark": "gpu", "reduced": not on_gpu, "sections": {}}
     functions = sections()
     with tempfile.TemporaryDirectory(prefix="vtg-bench-") as folder:

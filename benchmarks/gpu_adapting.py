@@ -28,8 +28,8 @@ from vtg.models.recurrence import RULE, kernels_can_train, part_sequences
 WAYS = {
     "LoRA": ("none", True),
     "QLoRA, 4 bits": ("4bit", True),
-    "QLoRA, 8 bits": ("8bit", True),
     "full": ("none", False),
+    "QLoRA, 8 bits": ("8bit", True),
 }
 """`model.quantization`, and whether there are adapters."""
 
