@@ -67,3 +67,9 @@ def test_that_experts_are_not_quantized_is_said_before_they_are_loaded(tiny_dir,
     words = sft_runs.overrides(demo_dir, tmp_path / "run", f"model.path={tiny_dir('qwen3_vl_moe')}", "lora=qlora")
     check_model(sft_runs.compose(words))
     assert "bitsandbytes leaves experts as they are, 28 % of this model's parameters" in caplog.text
+
+
+def test_rows_that_zero_3_would_share_out_are_refused_beside_lora(tmp_path):
+    words = ["data=demo", "task=tokens", "deepspeed=zero3", f"output_dir={tmp_path}"]
+    with pytest.raises(ConfigError, match="the rows of temporal tokens were not tried under ZeRO-3; set deepspeed"):
+        check_model(sft_runs.compose(words))

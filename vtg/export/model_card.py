@@ -157,7 +157,7 @@ def _snippet(
             "",
             f"folder = {json.dumps(name)}  # this folder",
             *local,
-            *_loading(base, quantization),
+            *_loading(base, quantization, tokens=task.answer == "tokens"),
             "processor = AutoProcessor.from_pretrained(folder)",
             reading,
             f'query = "{QUERY}"',
@@ -184,13 +184,19 @@ def _room(task: TaskConfig) -> int:
     return 1024 if task.think else 384 if SpanTask(task).takes_sets else 48
 
 
-def _loading(base: str | None, quantization: str | None) -> list[str]:
-    """Lines that make `model`."""
+def _loading(base: str | None, quantization: str | None, *, tokens: bool) -> list[str]:
+    """Lines that make `model`. `tokens`: the adapter on `base` has temporal tokens."""
     lines = [f"quantization = {quantization}"] if quantization else []
     options = 'dtype="auto", device_map="auto"' + (", quantization_config=quantization" if quantization else "")
     lines.append(
         f"model = AutoModelForImageTextToText.from_pretrained({json.dumps(base) if base else 'folder'}, {options})"
     )
+    if base and tokens:
+        lines += [
+            "vocabulary = AutoProcessor.from_pretrained(folder).tokenizer.get_vocab()",
+            "rows = max(*vocabulary.values(), model.get_input_embeddings().num_embeddings - 1) + 1",
+            "model.resize_token_embeddings(rows, mean_resizing=False)  # the adapter brings those of temporal tokens",
+        ]
     return [*lines, *(["model = PeftModel.from_pretrained(model, folder)"] if base else [])]
 
 

@@ -153,6 +153,7 @@ def give_heads_a_bias(model: Any) -> None:
 
     PEFT 0.21 hands on `weight` alone, and TRL's fused head reads both.
     """
+    module: Any
     for module in model.modules():
         if isinstance(module, TrainableTokensWrapper) and isinstance(module.original_module, nn.Linear):
             assert module.original_module.bias is None
@@ -171,7 +172,7 @@ def copy_rows(model: Any, copy: str) -> None:
                 place[copy].data.copy_(rows.data)
 
 
-def share_rows(model: PreTrainedModel, other: PreTrainedModel, ids: Sequence[int]) -> None:
+def share_rows(model: Any, other: Any, ids: Sequence[int]) -> None:
     """Gives `other`, a model loaded from the same path as `model`, the rows `ids` that were added to that one."""
     make_room(other, 1 + max(ids))
     with torch.no_grad():

@@ -48,6 +48,12 @@ def check_model(config: SFTConfig) -> None:
     if isinstance(config, RLConfig):
         task.check_room(int(config.rl.get("max_completion_length", COMPLETION_TOKENS)), key="rl.max_completion_length")
     tokens = task.tokens()
+    if tokens and config.lora.enabled and zero_stage(config.deepspeed) == 3:
+        # PEFT 0.21 reads and copies the whole table, of which a rank has its part alone.
+        raise ConfigError(
+            "task.answer = 'tokens': with LoRA, the rows of temporal tokens were not tried under ZeRO-3; set "
+            "deepspeed=zero2, lora=none, or task=bins"
+        )
     if tokens:  # found here: from the adapter's base, weights would load first
         processor: Any = load_processor(config.model.path)
         if add_time_tokens(processor.tokenizer, config.task, path=config.model.path):
