@@ -152,6 +152,10 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.models", "vtg.tasks", "vtg.report", "vtg.evaluation.score_context", "vtg.evaluation.published_scores",
         "vtg.evaluation.input_record", "vtg.evaluation",
     ),
+    "vtg.harness": (
+        "vtg.errors", "vtg.progress_bar", "vtg.config", "vtg.entry", "vtg.video.video_window", "vtg.data.encoding",
+        "vtg.models", "vtg.evaluation", "vtg.scoring",
+    ),
     "vtg.doctor": (
         "vtg.errors", "vtg.progress_bar", "vtg.logs", "vtg.video.files.address", "vtg.video.video_window",
         "vtg.config", "vtg.entry", "vtg.annotations.row_checks", "vtg.annotations.row_decoder",
