@@ -182,7 +182,8 @@ def test_the_commands_about_videos_run_as_they_stand(tmp_path, demo_dir, monkeyp
     for copy in ("videos/one.mp4", "clip.mp4"):
         shutil.copy(demo_dir / "videos" / "train_000.mp4", tmp_path / copy)
     (row, *_) = map(json.loads, (demo_dir / "train.jsonl").read_text(encoding="utf-8").splitlines())
-    (tmp_path / "train.jsonl").write_text(json.dumps({**row, "video": "one.mp4"}) + "\n", encoding="utf-8")
+    for name in ("train.jsonl", "val.jsonl", "test.jsonl"):
+        (tmp_path / name).write_text(json.dumps({**row, "video": "one.mp4"}) + "\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     blocks = [text for blocks in sections("videos.md").values() for language, text in blocks if language == "sh"]
     commands = [shlex.split(line, comments=True) for line in "".join(blocks).splitlines() if " -m vtg." in line]

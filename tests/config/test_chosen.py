@@ -14,6 +14,7 @@ from vtg.config.video_settings import VideoConfig
 from vtg.entry import conf_dir
 from vtg.models.checkpoint import Settings, save_settings
 from vtg.models.checkpoint_settings import adopt
+from vtg.recipes.published_recipes import RECIPES
 
 CONF = conf_dir()
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
@@ -26,17 +27,28 @@ def flat(content: dict, prefix: str = "") -> dict:
     return pairs
 
 
-@pytest.mark.parametrize("program", ["sft", "rl"])
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_key_of_an_experiment_holds_in_both_programs(program, experiment):
+def programs(experiment: str) -> list[str]:
+    """The programs that an experiment is for: a recipe's own, and of others both."""
+    if recipe := RECIPES.get(experiment):
+        return [recipe.program.removeprefix("train_").removesuffix(".py")]
+    return ["sft", "rl"]
+
+
+@pytest.mark.parametrize(
+    ("program", "experiment"), [(program, name) for name in EXPERIMENTS for program in programs(name)]
+)
+def test_every_key_of_an_experiment_holds_in_the_programs_that_it_is_for(program, experiment):
     content = OmegaConf.to_container(OmegaConf.load(CONF / "experiment" / f"{experiment}.yaml"))
     assert isinstance(content, dict)
     defaults = content.pop("defaults")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose(program, overrides=[f"experiment={experiment}"], return_hydra_config=True)
     wanted = flat(content)
-    assert wanted and {key: OmegaConf.select(config, key) for key in wanted} == wanted
-    overridden = {key.removeprefix("override /"): value for entry in defaults for key, value in entry.items()}
+    found = OmegaConf.to_container(OmegaConf.masked_copy(config, list(content)), resolve=False)
+    assert isinstance(found, dict)
+    assert wanted and {key: flat(found)[key] for key in wanted} == wanted
+    groups = (entry for entry in defaults if isinstance(entry, dict))
+    overridden = {key.removeprefix("override /"): value for entry in groups for key, value in entry.items()}
     assert {group: config.hydra.runtime.choices[group] for group in overridden} == overridden
 
 

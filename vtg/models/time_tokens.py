@@ -157,7 +157,7 @@ def give_heads_a_bias(model: Any) -> None:
     for module in model.modules():
         if isinstance(module, TrainableTokensWrapper) and isinstance(module.original_module, nn.Linear):
             assert module.original_module.bias is None
-            module.bias = None
+            module.bias = None  # type: ignore[assignment]
 
 
 def copy_rows(model: Any, copy: str) -> None:
