@@ -134,8 +134,8 @@ def _molmo2(*, hidden: int, ffn: int) -> dict[str, Any]:
 # they were read: Qwen3.5's language models in THUDM/slime (scripts/models/qwen3.5-*.sh) and copies of its config.json
 # in fine-tunes (Chat2Find/Chat2Find-CPT: 4B, KnowledgeXLab/ComActor-9B), its towers in
 # huggingface/pytorch-image-models#2765; Qwen3-VL-32B in quanliang/F1. Qwen3.6 and 3.8 are the same models in size.
-# Qwen2.5-VL-72B: the language model is the default of transformers' first config class for the family, the tower is of
-# the technical report (arXiv:2502.13923, table 1); its count is what these sizes add up to, "73.4B" on its page.
+# Qwen2.5-VL-72B: the language model is the default of transformers' first config class for the family, the tower is
+# that of the 32B; neither was read in its own config.json. Its count is what these sizes add up to.
 # Molmo2-8B: tenstorrent/tt-metal, models/demos/molmo2/ARCHITECTURE.md, after its config.json; Molmo2-4B: the same with
 # Qwen3-4B's widths, of which a loader that counts what it reads of the checkpoint has 439,117,264 parameters of tower
 # and projector and 4,022,795,776 of the language model without its head, as here.
