@@ -301,6 +301,17 @@ def test_processes_share_a_folder_that_is_too_small_for_them(tmp_path, store):
     assert sum(path.stat().st_size for path in (tmp_path / "f" / "vtg-videos").iterdir()) <= 2500
 
 
+def test_a_video_that_is_fetched_twice_keeps_the_file_that_is_read(tmp_path, store):
+    """Another process that began to fetch it before ends later."""
+    (name,) = fill(fsspec.filesystem("memory"), store, 1, 1000)
+    fetched = FetchedVideos(str(tmp_path), max_bytes=1000)
+    with fetched.local(name) as path:
+        before = os.stat(path).st_ino
+        fetched._fetch(name, path)
+        assert os.stat(path).st_ino == before
+        assert [file.name for file in (tmp_path / "vtg-videos").iterdir()] == [Path(path).name]
+
+
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, store):
     (tmp_path / "file").touch()
     with (

@@ -3,9 +3,9 @@
 They lie in a folder of their own, `vtg-videos` in the folder that the user names, under names that only this module
 gives (`NAME`); nothing else is counted, and nothing else is ever removed.
 
-Any number of processes share the folder. Files appear by an atomic rename, so a file under its name is complete. A
-reader holds a shared lock on its file, and a locked file is not removed. Two processes that want one video at once may
-both fetch it; the second rename changes nothing.
+Any number of processes share the folder. Files get their name once they are written, so a file under its name is
+complete. A reader holds a shared lock on its file, and a locked file is not removed. Two processes that want one video
+at once may both fetch it; the first to end names its file, and the other's is dropped.
 """
 
 import os
@@ -64,7 +64,7 @@ class FetchedVideos:
                 continue
             try:
                 with locked(file, shared=True):
-                    if os.fstat(file).st_nlink == 0:  # removed just before it was locked
+                    if not _is_named(file, path):  # removed just before it was locked
                         continue
                     mark_used(path)
                     yield path
@@ -100,7 +100,7 @@ class FetchedVideos:
 
         try:
             stores.with_retries(name, read)
-            os.replace(beside, path)
+            _name(beside, path)
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(beside)
@@ -113,3 +113,22 @@ class FetchedVideos:
         )
         excess = sum(entry.size for entry in entries) - self.max_bytes
         evict(entries, excess=excess, remove=lambda path: path != newest and remove_unless_locked(path))
+
+
+def _name(beside: str, path: str) -> None:
+    """Gives a whole file its name, unless another process has given it to one of its own meanwhile."""
+    # No rename: it would take the name from a file that somebody reads, and nobody's lock would keep the new one.
+    try:
+        os.link(beside, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        os.replace(beside, path)
+
+
+def _is_named(file: int, path: str) -> bool:
+    """Whether an open file is the one under this name."""
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(path))
+    except OSError:
+        return False
