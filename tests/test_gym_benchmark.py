@@ -31,7 +31,7 @@ def test_the_plan_has_every_form_initialisation_and_loss(tmp_path):
     }
     assert done.stdout.splitlines()[-1] == "35 cases x 3 seeds" and not (tmp_path / "out").exists()
     by_default = gym("-o", str(tmp_path / "out"), "--list").stdout
-    assert "15 cases x 3 seeds" in by_default and "tokens-best-combined-full" in by_default
+    assert "19 cases x 3 seeds" in by_default and "tokens-best-combined-full" in by_default
     assert {path.stem for path in (ROOT / "conf" / "loss").glob("*.yaml")} >= set(losses) and LossConfig()
 
 
