@@ -2,10 +2,12 @@
 
 import copy
 import dataclasses
+import sys
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import small_vllm
 import torch
 from peft import LoraConfig, get_peft_model
 from rl_runs import build, compose, overrides, window
@@ -200,6 +202,60 @@ def test_log_probs_of_an_engine_correct_the_loss_as_trl_does_for_vllm(demo_dir, 
     factor = (expected * lengths).sum() / lengths.sum() if whole else expected[0, 0]
     torch.testing.assert_close(corrected / plain, factor, atol=2e-3, rtol=0)
     assert any("sampling_logp_difference" in name for name in trainer._metrics["train"])
+
+
+@pytest.fixture
+def with_vllm(trainer, monkeypatch):
+    """The trainer with the engine `vllm`, whose vLLM is that of `small_vllm`."""
+    monkeypatch.setitem(sys.modules, "vllm", small_vllm)
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "0")  # the engine sets them: put back after the test
+    monkeypatch.setattr(trainer, "engine", engines.ENGINES["vllm"](trainer))
+    monkeypatch.setattr(trainer, "_check_after", None)
+    monkeypatch.setattr(trainer, "_current_batches", [])  # a rollout of no prompt samples nothing
+    monkeypatch.setattr(trainer.state, "global_step", 0)
+    before = copy.deepcopy(trainer.model.state_dict())
+    yield trainer
+    trainer.model.load_state_dict(before)
+
+
+def test_vllm_agrees_with_training_before_and_after_an_update_of_the_tower_as_its_caches_are_emptied(with_vllm, caplog):
+    trainer, calls = with_vllm, with_vllm.engine._llm.calls
+    synced = ["reload_weights", "reset_prefix_cache", "reset_encoder_cache"]
+    with caplog.at_level("INFO", logger="vtg"):
+        trainer.check_engine()
+        assert calls == [*synced, *["generate"] * 4]
+        calls.clear()
+        trainer._generate_single_turn()  # the first rollout: the same weights
+        assert calls == ["generate"]
+        calls.clear()
+        torch.manual_seed(2)
+        for parameter in trainer.policy.plain.model.visual.parameters():
+            parameter.data += parameter.std().nan_to_num() * torch.randn_like(parameter)
+        trainer.state.global_step = 1
+        trainer._generate_single_turn()
+        assert calls == [*synced, *["generate"] * 5]
+        calls.clear()
+        trainer.state.global_step = 2
+        trainer._generate_single_turn()
+        assert calls == [*synced, "generate"]  # compared once after an update, not at each
+    assert caplog.text.count("rollout.engine = vllm agrees with training") == 2
+
+
+def test_vllm_that_keeps_what_the_tower_made_before_an_update_is_refused(with_vllm, monkeypatch):
+    trainer, llm = with_vllm, with_vllm.engine._llm
+    trainer.check_engine()
+    monkeypatch.setattr(llm, "reset_encoder_cache", lambda: None)
+    torch.manual_seed(2)
+    for parameter in trainer.policy.plain.model.visual.parameters():
+        parameter.data += parameter.std().nan_to_num() * torch.randn_like(parameter)
+    trainer.state.global_step = 1
+    with pytest.raises(RunError, match=r"rollout.engine = 'vllm' does not agree with training about .*train\.jsonl:1"):
+        trainer.check_engine()
+    monkeypatch.setattr(llm, "reset_prefix_cache", lambda: False)
+    trainer.state.global_step = 2
+    with pytest.raises(RunError, match=r"vLLM kept the keys and values of the weights before \(reset_prefix_cache\)"):
+        trainer._generate_single_turn()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

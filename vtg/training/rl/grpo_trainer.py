@@ -133,6 +133,7 @@ class VideoGRPOTrainer(ResumableRollouts):
         self._sampled: SampledRollout | None = None
         self._saved: SavedRollout | None = None
         self._rollout_logged = False
+        self._check_after: float | None = None
         self._sampled_of: Rollout | None = None
         self._current_batches: list[MicroBatch] = []
         self._window: list[MicroStep] = []

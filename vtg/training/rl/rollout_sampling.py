@@ -4,6 +4,7 @@ Methods that TRL calls are overridden where its own would leave out the video.
 """
 
 import logging
+import math
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,8 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
     """Micro-batches that the next forward or generation is about: TRL passes on texts, which hold no video."""
     _scores: dict[str, Any]
     """`texts` and `rewards` of the completions just scored: TRL returns neither with its tensors."""
+    _check_after: float | None
+    """The optimizer step after which the engine is compared again: that of the first rollout, then infinity."""
     _rollout_logged: bool
     """Whether rows of this rollout are written already; those of resampled prompts go into the same file."""
 
@@ -197,9 +200,22 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
         if not self.engine.own_model:
             for batch in self._current_batches:
                 self.policy.count(batch)
+        self._check_updated_engine()
         self.engine.sync(self.model, self.state.global_step)
         prompts = [batch.prompts for batch in self._current_batches]
         return self.engine.sample(self.model_wrapped, prompts, n=self.num_generations)
+
+    def _check_updated_engine(self) -> None:
+        """Compares the engine once more, at the first rollout after an update.
+
+        Before training it has seen one set of weights. What it keeps of those shows with the second.
+        """
+        step = self.state.global_step
+        if self._check_after is None:
+            self._check_after = step
+        elif step > self._check_after:
+            self._check_after = math.inf
+            self.check_engine()
 
     def check_engine(self) -> None:
         """Compares an engine that holds its own copy of the model with the training forward.

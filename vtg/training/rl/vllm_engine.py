@@ -19,7 +19,7 @@ from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import frames_as_they_are, video_metadata, vision_token_ids
 from vtg.decoding.adapter_merging import iter_merged_weights
 from vtg.decoding.shared_prefix import Prompt
-from vtg.errors import ConfigError
+from vtg.errors import ConfigError, RunError
 from vtg.models.families import FAMILIES, either, family_of
 from vtg.training.rl.engine_protocol import Completions, GreedyCompletion
 
@@ -50,6 +50,7 @@ class VLLMEngine:
 
     Raises:
         ConfigError: for a model whose times vLLM does not read as training does.
+        RunError: new weights (`sync`) do not empty its caches.
     """
 
     name, own_model = "vllm", True
@@ -143,8 +144,13 @@ class VLLMEngine:
             self._llm.wake_up(tags=["weights"])
         gather = DistributedBackend(self._accelerator).gather_params
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter_merged_weights(model, gather)})
-        self._llm.reset_prefix_cache()
-        self._llm.llm_engine.reset_encoder_cache()  # else what the vision tower made of a clip before is used again
+        # vLLM keeps both by content, whatever the weights: keys of a prompt, and what the tower made of a clip.
+        if not self._llm.reset_prefix_cache():
+            raise RunError(
+                "rollout.engine = 'vllm': vLLM kept the keys and values of the weights before (reset_prefix_cache), so "
+                "it would answer with those; set rollout.engine=transformers"
+            )
+        self._llm.llm_engine.reset_encoder_cache()  # `LLM` itself has no such call in vLLM 0.31
         self._has_weights = True
 
     def _generate(self, prompts: Sequence[Prompt], sampling: list[Any]) -> list[Any]:
@@ -170,7 +176,6 @@ class VLLMEngine:
 
     def _sampling(self, *, n: int = 1, seed: int | None = None, greedy: bool = False) -> Any:
         from vllm import SamplingParams  # type: ignore[import-not-found]
-        from vllm.sampling_params import StructuredOutputsParams  # type: ignore[import-not-found]
 
         args = self._args
         kwargs: dict[str, Any] = {
@@ -183,6 +188,8 @@ class VLLMEngine:
         if greedy:
             return SamplingParams(temperature=0.0, **kwargs)
         if args.vllm_structured_outputs_regex is not None:
+            from vllm.sampling_params import StructuredOutputsParams  # type: ignore[import-not-found]
+
             kwargs["structured_outputs"] = StructuredOutputsParams(regex=args.vllm_structured_outputs_regex)
         kwargs |= {
             "temperature": args.temperature,
