@@ -105,6 +105,10 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.errors", "vtg.console", "vtg.storage", "vtg.logs", "vtg.video.video_window", "vtg.config", "vtg.video",
         "vtg.tasks", "vtg.models.families", "vtg.data.encoding", "vtg.data.padding", "vtg.models", "vtg.report",
     ),
+    "vtg.download": (
+        "vtg.errors", "vtg.console", "vtg.storage", "vtg.progress_bar", "vtg.annotations.sample",
+        "vtg.annotations.formats",
+    ),
     "vtg.inspect": (
         "vtg.errors", "vtg.console", "vtg.progress_bar", "vtg.video.files.address", "vtg.video.video_window",
         "vtg.config", "vtg.entry", "vtg.annotations.target", "vtg.annotations.sample", "vtg.video",

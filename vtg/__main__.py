@@ -17,7 +17,8 @@ COMMANDS = {
     "recipes": "published trainings: their settings with sources, scores, hardware and hours",
     "export": "a checkpoint as a plain Hugging Face model, its adapter merged",
     "doctor": "what a model will read of a data set, what it costs, and what is wrong",
-    "inspect": "what is in a video or an annotation file",
+    "download": "published data sets: rows, checked and resumed, and where their videos are",
+    "inspect": "what is in a video, an annotation file, a folder of videos or a data set",
     "convert": "annotations as benchmarks publish them, as JSONL rows",
     "validate": "every problem of annotation files, by line",
 }
