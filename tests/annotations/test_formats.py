@@ -83,6 +83,15 @@ def test_a_file_that_its_reader_refuses_is_one_error(labels, capsys):
     assert len(table) == 0 and lost.problem.kind == "file-broken"
 
 
+def test_a_row_that_its_reader_fails_at_ends_the_file_in_one_error_and_keeps_those_before(labels, capsys):
+    Path(labels).write_text(LABELS.replace("7,3", "seven,3"), encoding="utf-8")
+    assert validate.main([labels]) == 1
+    said = f"{labels}:3: file: cannot be read from here on (ValueError: could not convert string to float: 'seven')"
+    assert said in capsys.readouterr().out
+    table, (lost,) = read_table(labels)
+    assert [sample.query for sample in table] == ["a man sits down"] and lost.problem.kind == "file-broken"
+
+
 def test_a_missing_file_of_any_format_is_wrong_usage(labels, capsys):
     Path(labels).unlink()
     assert validate.main([labels]) == 2

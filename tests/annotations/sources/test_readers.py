@@ -318,6 +318,23 @@ def test_next_gqa_joins_its_questions_from_the_table_beside_it(tmp_path, capsys)
     assert "100_5: put val.csv or test.csv, which has the questions, beside the file" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("bad", "kind"),
+    [
+        ({"video": "a.mp4", "QA": 5}, "entry-format"),
+        ({"video": 10**400, "QA": [{"q": "x", "a": "1 - 2 seconds"}]}, "video-missing"),
+    ],
+)
+def test_an_entry_that_its_reader_fails_at_is_lost_alone(bad, kind, tmp_path, capsys):
+    good = {"video": "a.mp4", "QA": [{"q": "x", "a": "1 - 2 seconds"}]}
+    path = write(tmp_path / "c.json", [good, bad, good])
+    out = tmp_path / "out.jsonl"
+    assert convert.main([path, "-o", str(out), "--json"]) == 1  # a third is more than may be dropped
+    (report,) = json.loads(capsys.readouterr().out)["files"]
+    assert (report["written"], list(report["dropped_by_kind"])) == (2, [kind])
+    assert report["dropped_by_kind"][kind]["examples"][0].startswith(f"{path}:1: ")
+
+
 def test_steps_of_hirest_are_read_where_they_are_named(tmp_path):
     step = {"index": 0, "heading": "fold", "absolute_bounds": [1, 2]}
     path = write(tmp_path / "h.json", {"P": {"a.mp4": {"v_duration": 9.0, "bounds": [1, 5], "steps": [step]}}})

@@ -11,7 +11,7 @@ from vtg.annotations.conversion.plan import Plan
 from vtg.annotations.sources.annotators import merged
 from vtg.annotations.sources.file_entries import CUT_OFF, entries
 from vtg.annotations.sources.json_elements import BrokenFile
-from vtg.annotations.sources.source_row import BadEntry, Change, Found, NoRow, Source
+from vtg.annotations.sources.source_row import MISREAD, BadEntry, Change, Found, NoRow, Source
 from vtg.progress_bar import ProgressBar
 from vtg.storage.atomic import written_beside
 
@@ -55,8 +55,12 @@ def _found_rows(path: str, source: Source, beside: Mapping[str, Any]) -> Iterato
         if isinstance(entry, BadEntry):
             yield entry.line, NoRow(entry.kind, entry.text)
             continue
-        for found in source.rows(entry._replace(beside=beside) if beside else entry):
-            yield entry.line, found
+        try:
+            for found in source.rows(entry._replace(beside=beside) if beside else entry):
+                yield entry.line, found
+        except MISREAD as error:
+            at = f"{entry.value if entry.key is None else entry.key!s:.60}"
+            yield entry.line, NoRow("entry-format", f"{at} is not as the form has it ({type(error).__name__}: {error})")
 
 
 def convert(plan: Plan, lookup: Lookup, out: str, *, examples: int, bar: ProgressBar) -> list[FileReport]:

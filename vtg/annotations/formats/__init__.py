@@ -17,6 +17,7 @@ from vtg.annotations.formats.published import is_published, published_files, rea
 from vtg.annotations.formats.webdataset import is_shards, read_shards, shards_of
 from vtg.annotations.raw_rows import raw_rows
 from vtg.annotations.sample import Problem, Sample, read_samples, sample_of
+from vtg.annotations.sources.source_row import MISREAD
 from vtg.errors import SampleError
 
 
@@ -65,6 +66,9 @@ class RowFormat:
                 yield line, raw
         except SampleError as error:
             yield Problem(path, line + 1, "file", str(error), "error", "file-broken")
+        except MISREAD as error:
+            text = f"cannot be read from here on ({type(error).__name__}: {error}); correct the row, or its reader"
+            yield Problem(path, line + 1, "file", text, "error", "file-broken")
 
 
 FORMATS: dict[str, RowFormat] = {

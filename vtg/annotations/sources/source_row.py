@@ -4,12 +4,16 @@ Readers are pure: they open no file and check no value. What a value has to be, 
 the business of `vtg.annotations.conversion`, the same for every format.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, NamedTuple
 
 NOTHING_BESIDE: Mapping[str, Any] = {}
+
+MISREAD = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
+"""What a reader raises at an entry that is not as it takes it to be: the entry is lost then, and not the file."""
 
 
 class Entry(NamedTuple):
@@ -167,8 +171,10 @@ def of_objects(rows: Callable[..., Iterator[Found]]) -> Callable[..., Iterator[F
 
 
 def is_number(value: object) -> bool:
-    """Whether a JSON value is a number: to Python a bool is one too."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether a JSON value is a number that a float can hold: to Python a bool is one too, and 400 digits are."""
+    if isinstance(value, float):
+        return True
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def others(value: Mapping[str, Any], *known: str) -> dict[str, Any]:

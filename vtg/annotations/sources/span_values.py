@@ -18,10 +18,7 @@ _PAIR = re.compile(
 def number_of(value: object) -> float | None:
     """Seconds from a JSON number, a number in text, or a clock time; None for what is none, NaN among it."""
     if is_number(value):
-        try:
-            number = float(value)  # type: ignore[arg-type]
-        except OverflowError:
-            return None
+        number = float(value)  # type: ignore[arg-type]
     elif isinstance(value, str):
         text = value.strip().removesuffix("s").removesuffix(" ")
         if clock := _CLOCK.fullmatch(text):
