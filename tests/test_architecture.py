@@ -100,7 +100,10 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.evaluation.presets": (),
     "vtg.evaluation.set_metrics": ("vtg.tasks", "vtg.evaluation.presets"),
     "vtg.evaluation.metrics": ("vtg.tasks", "vtg.evaluation.set_metrics"),
-    "vtg.report": ("vtg.errors", "vtg.console", "vtg.storage", "vtg.tasks", "vtg.evaluation.metrics"),
+    "vtg.report": (
+        "vtg.errors", "vtg.console", "vtg.storage", "vtg.config", "vtg.video.video_window", "vtg.annotations.sample",
+        "vtg.video", "vtg.tasks", "vtg.evaluation.metrics",
+    ),
     "vtg.export": (
         "vtg.errors", "vtg.console", "vtg.storage", "vtg.logs", "vtg.video.video_window", "vtg.config", "vtg.video",
         "vtg.tasks", "vtg.models.families", "vtg.data.encoding", "vtg.data.padding", "vtg.models", "vtg.report",

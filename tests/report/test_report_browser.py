@@ -62,3 +62,18 @@ def test_the_page_follows_the_theme_of_the_reader(tmp_path):
         browse(page, tmp_path / theme, f"--blink-settings=preferredColorScheme={code}", f"--screenshot={picture}")
         brightness[theme] = sum(Image.open(picture).convert("RGB").getpixel((2, 2)))  # type: ignore[arg-type]
     assert brightness["dark"] < 3 * 64 < 3 * 192 < brightness["light"]
+
+
+def test_a_click_on_a_moment_plays_it_from_a_second_before(tmp_path, write_mp4):
+    video = Path(write_mp4(range(0, 10_000, 250)))
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text(json.dumps({"video": {"fps": 2.0}, "data": {"video_dir": str(video.parent)}}))
+    row = {"video": video.name, "qid": "a", "duration": 10.0, "timestamp": [3.0, 5.0], "sentence": "it is grey"}
+    (run / "predictions.jsonl").write_text(json.dumps(row | {"prediction": [[6.0, 8.0]], "text": "6 to 8"}) + "\n")
+    page = write_report(run)
+    html, click = page.read_text(encoding="utf-8"), 'document.querySelector("article [data-start]").click();'
+    page.write_text(html.replace("</body>", f"<script>{click}</script></body>"), encoding="utf-8")
+    dom = browse(page, tmp_path / "profile", "--dump-dom")
+    assert 'data-from="2"' in dom and 'data-until="5"' in dom and "3.00 to 5.00 s, in a loop" in dom
+    assert 'role="button" aria-label="play 3.00 to 5.00 s"' in dom

@@ -15,6 +15,7 @@ from vtg.errors import ConfigError
 from vtg.report import write_report
 from vtg.report.charts import FRAME, MAX_POINTS, Plot, Series, histogram, line_chart, stacked_chart
 from vtg.report.differences import difference_lines, differences
+from vtg.report.film_strips import FilmStrips
 from vtg.report.html_page import comparison_page, run_page
 from vtg.report.run_reader import read_run
 from vtg.report.score_tables import paired_gains
@@ -131,7 +132,7 @@ def check(html: str) -> Page:
     """The page, well formed, in one file, with one script of its own."""
     page = Page(html)
     assert page.scripts == 1
-    assert all(reference.startswith("#") for reference in page.references)
+    assert all(reference.startswith(("#", "data:image/webp;base64,")) for reference in page.references)
     assert not re.search(r"https?://|@import|url\(", html)
     for drawing in re.findall(r"<svg.*?</svg>", html, re.DOTALL):
         ElementTree.fromstring(drawing)
@@ -176,12 +177,12 @@ def test_the_gain_is_the_paired_one_and_its_interval_is_shown(tmp_path):
 def test_samples_are_the_ones_that_changed_most_the_worst_and_the_best(tmp_path):
     html = run_page(read_run(write_sft(tmp_path / "run")))
     samples = html[html.index("<h2>Samples") : html.index("<h2>Skipped")]
-    order = re.findall(r'<h3>(.*?)</h3>|<p class="where">\w.mp4 · (\w)</p>', samples)
+    order = re.findall(r'<h3>(.*?)</h3>|<p class="where">\w.mp4 · (\w)', samples)
     assert [title or qid for title, qid in order] == [
         "Gained most over the base", "c", "b", "Lost most against the base", "a", "Worst", "d"
     ]  # fmt: skip
     of_b = samples[samples.index("b.mp4") :]
-    bars = re.findall(r'<i style="left:([\d.]+)%;width:([\d.]+)%.*?" title="(.*?)">', of_b)[:3]
+    bars = re.findall(r'<i style="left:([\d.]+)%;width:([\d.]+)%.*?" title="(.*?)" data', of_b)[:3]
     assert bars[:3] == [
         ("25.00", "25.00", "5.00 to 10.00 s"),
         ("0.00", "100.00", "0.00 to 20.00 s"),
@@ -376,11 +377,12 @@ def test_timelines_show_every_moment_of_a_set_and_that_there_is_none(tmp_path):
     write_rows(folder / "predictions.jsonl", rows)
     run = read_run(folder)
     assert not run.notes
-    timelines = {one.source[-1]: one for group in sample_groups(run) for one in group.timelines}
+    films = FilmStrips(run.config, page_folder=tmp_path)
+    timelines = {one.source[-1]: one for group in sample_groups(run, films) for one in group.timelines}
     bars = {qid: [len(lane.bars) for lane in one.lanes] for qid, one in timelines.items()}
     assert bars == {"s": [3, 2], "n": [0, 0], "f": [0, 1]}
     assert [lane.note for lane in timelines["n"].lanes] == [NONE, NONE]
     assert [lane.note for lane in timelines["f"].lanes] == [NONE, ""]
     assert (timelines["n"].lanes[1].cells, timelines["n"].lanes[1].text) == (("1.00",), NONE)
     assert run_page(run).count(f">{NONE}</b>") == 3
-    assert "Without a moment" in [group.title for group in sample_groups(run)]
+    assert "Without a moment" in [group.title for group in sample_groups(run, films)]

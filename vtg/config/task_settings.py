@@ -73,3 +73,6 @@ class EvaluationConfig:
         "also test with every video replaced by another: what the text alone gives",
         on_resume="may_change",
     )
+    report_frames: bool = setting(
+        True, "report.html shows frames of the clips that its samples are about", on_resume="may_change"
+    )

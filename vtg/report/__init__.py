@@ -16,12 +16,14 @@ def report_sweep(run_dirs: Sequence[Path]) -> None:
 
     runs = [read_run(folder) for folder in run_dirs]
     page = run_dirs[0].parent / REPORT
-    write_text(page, comparison_page(runs))
+    write_text(page, comparison_page(runs, folder=page.parent))
     print(f"\n{comparison_text(runs)}\n\n{page}")
 
 
-def write_report(run_dir: Path) -> Path:
+def write_report(run_dir: Path, *, frames: bool = True) -> Path:
     """Writes `report.html` into the directory of a run, finished or not, and returns its path.
+
+    `frames`: with film strips of what the model saw, which takes decoding some clips again.
 
     Raises:
         ConfigError: the folder is no run directory.
@@ -30,5 +32,5 @@ def write_report(run_dir: Path) -> Path:
     from vtg.report.run_reader import read_run
 
     path = run_dir / REPORT
-    write_text(path, run_page(read_run(run_dir)))
+    write_text(path, run_page(read_run(run_dir), frames=frames))
     return path

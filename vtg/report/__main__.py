@@ -4,11 +4,12 @@
     python -m vtg.report outputs/sft_tiny_demo outputs/rl_sft_tiny_demo_demo_rl -o compare.html
     python -m vtg.report --diff outputs/sft_tiny_demo outputs/sft_lr5e-5
 
-One RUN: RUN/report.html with its metrics and the gain over the base, training curves, samples as timelines, completions
-(GRPO), skipped rows, settings and versions. Several, or the folder of a sweep: a table on stdout, and report.html with
-their metrics side by side and their curves in shared charts; files among them are passed over (FOLDER/*). The page is
-one file that needs no network; a run that is not finished can be shown too. --diff: what differs in settings, versions,
-commit, machine, data files and test samples, on stdout.
+One RUN: RUN/report.html with its metrics and the gain over the base, training curves, samples as timelines over frames
+that the model saw, completions (GRPO), skipped rows, settings and versions. A click on a moment plays it, where the
+page lies beside the videos. Several, or the folder of a sweep: a table on stdout, and report.html with their metrics
+side by side, their curves in shared charts and the samples that they answer most differently; files among them are
+passed over (FOLDER/*). The page is one file that needs no network; a run that is not finished can be shown too. --diff:
+what differs in settings, versions, commit, machine, data files and test samples, on stdout.
 
 Exit code 0: written, or compared (whether runs differ or not); 1: the page cannot be written; 2: wrong usage, or a RUN
 that is no run directory.
@@ -54,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Of several runs no directory is the natural place: the page goes to the current folder.
     page = Path(options.out) if options.out else folders[0] / REPORT if len(runs) == 1 else Path(REPORT)
     try:
-        write_text(page, run_page(runs[0]) if len(runs) == 1 else comparison_page(runs))
+        layout = {"folder": page.parent, "frames": options.frames}
+        write_text(page, run_page(runs[0], **layout) if len(runs) == 1 else comparison_page(runs, **layout))
     except OSError as error:
         print(f"error: {page}: cannot be written ({error.strerror}); give -o FILE", file=sys.stderr)
         return 1
@@ -114,6 +116,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run directories (the output_dir of a training)")
     parser.add_argument(
         "-o", "--out", metavar="FILE", help="the page (default: RUN/report.html; of several: report.html)"
+    )
+    parser.add_argument(
+        "--no-frames", dest="frames", action="store_false", help="no film strips: no video is read, the page is small"
     )
     parser.add_argument("--diff", action="store_true", help="print what differs between two runs; no page")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")

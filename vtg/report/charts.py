@@ -38,7 +38,7 @@ class Frame:
 
 
 # Left: room for a label such as `-2.5e-07`; right: half of the last step's label.
-FRAME = Frame(width=460, height=230, left=52, right=440, top=10, bottom=202)
+FRAME = Frame(width=460, height=240, left=58, right=440, top=10, bottom=196)
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,11 @@ class HoverStrip:
 
 @dataclass(frozen=True)
 class Plot:
-    """All shapes of one chart, back to front."""
+    """All shapes of one chart, back to front. `x_name`: what the x axis counts."""
 
     x_ticks: Sequence[Tick]
     y_ticks: Sequence[Tick]
+    x_name: str = "step"
     areas: Sequence[Area] = ()
     lines: Sequence[Line] = ()
     bars: Sequence[Bar] = ()
@@ -218,7 +219,7 @@ def distribution(
     last = float(edges[-1])
     counts = [np.histogram(np.minimum(values, last), bins=edges)[0] for _, values, _ in groups]
     percents = [100 * count / max(1, len(values)) for count, (_, values, _) in zip(counts, groups, strict=True)]
-    axes = _Axes(float(edges[0]), last, _round_values(0.0, float(np.max(percents)) or 1.0))
+    axes = _Axes(float(edges[0]), last, round_values(0.0, float(np.max(percents)) or 1.0))
     width = (axes.x(edges[1]) - axes.x(edges[0]) - 4) / len(groups)
     bars = []
     for column, ((group, _, color), count, percent) in enumerate(zip(groups, counts, percents, strict=True)):
@@ -226,8 +227,8 @@ def distribution(
             x, y = axes.x(low) + 2 + width * column, axes.y(percent[at])
             tip = f"{name} {number(low)} to {number(high)}\n{group}: {count[at]} ({percent[at]:.1f} %)"
             bars.append(Bar(x, y, max(width - 1, 0.5), axes.y(0) - y, color, tip))
-    ticks = [value for value in _round_values(axes.x0, axes.x1, 5) if axes.x0 <= value <= axes.x1 * (1 + 1e-9)]
-    return Plot([Tick(axes.x(value), format_number(value)) for value in ticks], _value_ticks(axes), bars=bars)
+    ticks = [value for value in round_values(axes.x0, axes.x1, 5) if axes.x0 <= value <= axes.x1 * (1 + 1e-9)]
+    return Plot([Tick(axes.x(value), format_number(value)) for value in ticks], _value_ticks(axes), name, bars=bars)
 
 
 def _downsample(values: Mapping[int, float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -246,10 +247,10 @@ def _step_axes(steps: NDArray[np.float64], low: float, high: float) -> _Axes:
     first, last = float(steps.min()), float(steps.max())
     if first == last:
         first, last = first - 1, last + 1
-    return _Axes(first, last, _round_values(low, high))
+    return _Axes(first, last, round_values(low, high))
 
 
-def _round_values(low: float, high: float, wanted: int = 4) -> list[float]:
+def round_values(low: float, high: float, wanted: int = 4) -> list[float]:
     """About `wanted` + 1 evenly spaced round numbers, from `low` or below to `high` or above."""
     if high - low <= 1e-9 * max(abs(low), abs(high)):  # a constant curve: an axis needs a height
         margin = abs(high) / 10 or 1.0
@@ -268,7 +269,7 @@ def _value_ticks(axes: _Axes) -> list[Tick]:
 
 def _step_ticks(axes: _Axes) -> list[Tick]:
     """Round steps within the plot. A run of few steps has no ticks at halves."""
-    steps = [value for value in _round_values(axes.x0, axes.x1, 5) if axes.x0 <= value <= axes.x1]
+    steps = [value for value in round_values(axes.x0, axes.x1, 5) if axes.x0 <= value <= axes.x1]
     return [Tick(axes.x(step), f"{step:,.0f}") for step in steps if step == int(step)]
 
 

@@ -7,12 +7,14 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtg.report import curves
 from vtg.report.benchmark_scores import benchmark_tables
 from vtg.report.charts import COLORS, FRAME, format_number
 from vtg.report.differences import difference_lines, differences
+from vtg.report.film_strips import BUDGET_BYTES, FilmStrips
 from vtg.report.run_reader import Run, is_number
 from vtg.report.score_tables import (
     Gain,
@@ -22,7 +24,7 @@ from vtg.report.score_tables import (
     metric_table,
     paired_gains,
 )
-from vtg.report.timelines import completion_groups, sample_groups
+from vtg.report.timelines import compared_groups, completion_groups, sample_groups
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -59,11 +61,19 @@ class Tile:
     detail: str = ""
 
 
-def run_page(run: Run) -> str:
-    """The page of one run, as HTML."""
+def run_page(run: Run, *, folder: Path | None = None, frames: bool = True) -> str:
+    """The page of one run, as HTML. `folder`: where it will lie (default: the run's). `frames`: with film strips."""
     gains = paired_gains(run.base, run.tuned)
     notes = list(run.notes)
-    completions = completion_groups(run, notes)  # before the page is made: it adds notes of broken lines
+    films = FilmStrips(run.config, page_folder=folder or run.folder, budget_bytes=BUDGET_BYTES if frames else 0)
+    # Before the page is made: they add notes of broken lines and of clips that cannot be read. Samples come first, for
+    # the budget of strips may be short.
+    samples = sample_groups(run, films)
+    completions = completion_groups(run, films, notes)
+    if frames and films.note:
+        notes.append(films.note)
+    if not (run.log or run.tuned or run.base or run.metrics or run.scores):
+        notes.append("nothing is logged or answered yet: the page fills as the run goes on; make it again then")
     sections = [
         Section(
             "Results",
@@ -79,7 +89,7 @@ def run_page(run: Run) -> str:
         Section("Sampled answers", "figures", {"figures": curves.share_figures(run)}),
         Section("Reward hacking", "figures", {"figures": curves.hacking_figures([run])}),
         Section("Completions", "completions", {"groups": completions}),
-        Section("Samples", "samples", {"groups": sample_groups(run)}),
+        Section("Samples", "samples", {"groups": samples}),
         Section("Skipped rows", "skipped_rows", {"rows": run.skipped[:MAX_SKIPPED_ROWS], "total": len(run.skipped)}),
         Section("Settings", "settings", {"config": run.config_text.rstrip(), "changes": _changed_settings(run)}),
         Section("Environment", "environment", {"facts": _facts(run.environment | curves.logged_totals(run))}),
@@ -88,9 +98,14 @@ def run_page(run: Run) -> str:
     return render("run", title=run.name, sections=sections, notes=notes, **header)
 
 
-def comparison_page(runs: Sequence[Run]) -> str:
-    """The page of several runs, as HTML: their metrics side by side, their curves in shared charts, what differs."""
+def comparison_page(runs: Sequence[Run], *, folder: Path = Path(), frames: bool = True) -> str:
+    """The page of several runs, as HTML: their metrics side by side, their curves in shared charts, what differs.
+
+    `folder`: where the page will lie. `frames`: with film strips.
+    """
     first, *others = runs
+    films = FilmStrips(first.config, page_folder=folder, budget_bytes=BUDGET_BYTES if frames else 0)
+    samples = compared_groups(runs, films)
     changes = [
         (f"{run.name} against {first.name}", "\n".join(difference_lines(first, run, differences(first, run))))
         for run in others
@@ -100,20 +115,22 @@ def comparison_page(runs: Sequence[Run]) -> str:
         Section("Benchmark", "benchmark", {"tables": benchmark_tables(runs)}),
         _training_section(runs),
         Section("Reward hacking", "figures", {"figures": curves.hacking_figures(runs)}),
+        Section("Samples", "samples", {"groups": samples}),
         Section("What differs", "differences", {"changes": changes}),
     ]
+    about_films = [films.note] if frames and films.note else []
     return render(
         "comparison",
         title=f"{len(runs)} runs compared",
         sections=sections,
-        notes=[f"{run.name}: {note}" for run in runs for note in run.notes],
+        notes=[f"{run.name}: {note}" for run in runs for note in run.notes] + about_films,
         runs=[(run.name, COLORS[at % len(COLORS)], f"{run.folder} · {_state(run)}") for at, run in enumerate(runs)],
     )
 
 
 def _training_section(runs: Sequence[Run]) -> Section:
-    content = {"figures": curves.learning_figures(runs), "others": curves.other_figures(runs)}
-    return Section("Training", "training", content)
+    content = {"figures": curves.learning_figures(runs), "relative": curves.relative_figures(runs)}
+    return Section("Training", "training", content | {"others": curves.other_figures(runs)})
 
 
 def render(template: str, *, sections: Iterable[Section], **context: Any) -> str:
@@ -190,10 +207,14 @@ def _tiles(run: Run, gains: Mapping[str, Gain]) -> list[Tile]:
 
 
 def _last_value_tile(run: Run, key: str, name: str) -> Tile | None:
+    """The end of a curve beside its beginning: means over a tenth of the logged steps, since batches are noisy."""
     if key not in run.log:
         return None
     values = list(run.log[key].values())
-    return Tile(name, format_number(values[-1]), f"{format_number(values[0])} at the first step")
+    count = max(1, len(values) // 10)
+    first, last = sum(values[:count]) / count, sum(values[-count:]) / count
+    over = f"mean of {count} logged steps; " if count > 1 else ""
+    return Tile(name, format_number(last), f"{over}{format_number(first)} at the start")
 
 
 def _strings(record: Mapping[str, Any], key: str) -> list[str]:

@@ -186,7 +186,7 @@ class TrainingRun:
             print(f"saved {self.path / 'best'}; nothing was tested: there is no data.test_file, and no validation rows")
         trainer.stop_readers()
         if is_main_process():
-            print(write_report(self.path))
+            print(write_report(self.path, frames=self.config.evaluation.report_frames))
 
     def _has_base_answers(self, results: Results) -> bool:
         """Whether the base model has answered these very test questions before; the same on every rank."""
