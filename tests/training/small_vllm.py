@@ -1,4 +1,4 @@
-"""vLLM as far as `VLLMEngine` calls it, around a real tiny model on a CPU: greedy answers, and a cache of encoded clips.
+"""vLLM as far as `VLLMEngine` calls it, around a real tiny model on a CPU: greedy answers, a cache of encoded clips.
 
 It is by the content of a clip and outlives new weights until it is cleared, as that of vLLM 0.31 does.
 """
