@@ -130,6 +130,13 @@ def test_texts_are_read_as_each_evaluator_reads_them(parser, text, windows):
     assert getattr(answer_parsers, parser)(text) == windows
 
 
+@pytest.mark.parametrize("parser", ("time_r1", "timelens", "timelens2", "lmms_eval"))
+def test_a_model_that_repeats_a_digit_is_read_in_no_time(parser):
+    # Each doubling of such a text made the scripts' own patterns eight times as slow: hours for this one.
+    assert getattr(answer_parsers, parser)("9" * 20_000) == []
+    assert getattr(answer_parsers, parser)("<answer>" + " " * 20_000) == []
+
+
 def test_rows_without_an_answer_leave_the_mean_of_timelens2_alone():
     rows = [case([(0.0, 10.0)], [(0.0, 10.0)]), case([(0.0, 10.0)])]
     assert printed("timelens2", *rows) == {

@@ -25,8 +25,10 @@ _AFTER_COLON = re.compile(
 _MARKS = re.compile(r"<\|?/?(?:video|image|VIDEO_CONTEXT|vision_start|vision_end|video_pad)[^>]*>\s*")
 _TIME = r"\d+(?::\d{1,2})*(?:\.\d+)?"
 # The times of an event in "90.0 - 102.0 seconds, spread margarine on bread."; its text lasts until the next one's.
-_EVENT = re.compile(rf"({_TIME})\s*(?:s|seconds)?\s*(?:-|to)\s*({_TIME})\s*(?:s|secs?|seconds)?\s*[,:](?!\d)\s*", re.I)
-_POINTS = re.compile(rf"((?:{_TIME}\s*,\s*)+{_TIME})\s*seconds?", re.IGNORECASE)
+_EVENT = re.compile(
+    rf"(?<!\d)({_TIME})\s*(?:s|seconds)?\s*(?:-|to)\s*({_TIME})\s*(?:s|secs?|seconds)?\s*[,:](?!\d)\s*", re.I
+)
+_POINTS = re.compile(rf"(?<!\d)((?:{_TIME}\s*,\s*)+{_TIME})\s*seconds?", re.IGNORECASE)
 
 
 def fits(head: Head) -> bool:

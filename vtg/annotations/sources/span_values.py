@@ -10,7 +10,7 @@ _CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
 _TIME = r"\d+(?::\d{1,2}){1,2}(?:\.\d+)?|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
 # "3.5-7", "3.5 to 7 s", "[3.5, 7]", "(3.5, 7)", "0:03 - 0:07", "from 3.5s to 7s".
 _PAIR = re.compile(
-    rf"(?P<start>{_TIME})\s*(?:s|sec|seconds)?\s*(?:-|\u2013|\u2014|~|,|;|\bto\b|\band\b)\s*(?P<end>{_TIME})",
+    rf"(?<!\d)(?P<start>{_TIME})\s*(?:s|sec|seconds)?\s*(?:-|\u2013|\u2014|~|,|;|\bto\b|\band\b)\s*(?P<end>{_TIME})",
     re.IGNORECASE,
 )
 

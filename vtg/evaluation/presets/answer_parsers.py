@@ -6,12 +6,16 @@ import re
 
 Windows = list[tuple[float, float]]
 
-_TIME_R1 = re.compile(r"(\d+\.?\d*) (?:to|and) (\d+\.?\d*)")
+# The scripts' `\d+\.?\d*`, which finds the same numbers: possessive (`++`), and never from within one, because a model
+# that repeats a digit a thousand times would keep theirs for minutes.
+_NUMBER = r"(?<!\d)(\d++(?:\.\d*+)?+)"
+
+_TIME_R1 = re.compile(rf"{_NUMBER} (?:to|and) {_NUMBER}")
 _CLOCK = re.compile(r"\b(\d{1,2}:\d{2}:\d{2}(?:\.\d+)?|\d{1,2}:\d{2}(?:\.\d+)?)\b")
-_PAIRS = (re.compile(r"(\d+\.?\d*)\s*-\s*(\d+\.?\d*)"), re.compile(r"(\d+\.?\d*)\s+to\s+(\d+\.?\d*)"))
+_PAIRS = (re.compile(rf"{_NUMBER}\s*-\s*{_NUMBER}"), re.compile(rf"{_NUMBER}\s+to\s+{_NUMBER}"))
 _TIMELENS_NUMBER = re.compile(r"\b(\d+\.\d+|\d+)\b")
-_LMMS_EVAL_NUMBER = re.compile(r"\b\d+\.?\d*\b")
-_ANSWER = re.compile(r"<answer>\s*(.*?)\s*</answer>", re.DOTALL | re.IGNORECASE)
+_LMMS_EVAL_NUMBER = re.compile(r"\b\d++(?:\.\d*+\b|\b)")
+_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 
 
 def time_r1(text: str) -> Windows:
