@@ -386,3 +386,14 @@ def test_timelines_show_every_moment_of_a_set_and_that_there_is_none(tmp_path):
     assert (timelines["n"].lanes[1].cells, timelines["n"].lanes[1].text) == (("1.00",), NONE)
     assert run_page(run).count(f">{NONE}</b>") == 3
     assert "Without a moment" in [group.title for group in sample_groups(run, films)]
+
+
+def test_a_noisy_curve_is_drawn_faint_under_its_running_mean():
+    noisy = {step: float(step % 2) for step in range(100)}
+    raw, mean = drawn(line_chart([Series("x", noisy, "#000")])).lines
+    assert raw.is_faint and not mean.is_faint
+    heights = points(raw.points)[:, 1]
+    assert np.ptp(points(mean.points)[:, 1]) < 0.2 * np.ptp(heights)
+    # What is smooth, or short, stays as it is.
+    for calm in ({step: float(step) for step in range(100)}, {step: float(step % 2) for step in range(10)}):
+        assert [line.is_faint for line in drawn(line_chart([Series("x", calm, "#000")])).lines] == [False]

@@ -18,6 +18,9 @@ MAX_POINTS = 200
 # Up to so many points are marked by dots: without them a curve of a single point would be invisible.
 MAX_DOTS = 12
 
+# A noisy curve of at least so many points is drawn faint, under its running mean.
+SMOOTHED_FROM = 24
+
 # Line colors, by the position of a series in its chart. Mid-tones: readable on the light and on the dark page.
 COLORS = ("#1f77b4", "#f0932b", "#2a9d6f", "#c8385a", "#7d5ba6", "#8c6d46", "#17a2b8", "#6b7785")
 
@@ -60,11 +63,12 @@ class Tick:
 
 @dataclass(frozen=True)
 class Line:
-    """A polyline in SVG's `points` syntax; `dots` are its points where they are few."""
+    """A polyline in SVG's `points` syntax; `dots` are its points where they are few. A smoothed one is over a faint."""
 
     points: str
     color: str
     dots: tuple[tuple[float, float], ...] = ()
+    is_faint: bool = False
 
 
 @dataclass(frozen=True)
@@ -167,12 +171,31 @@ def line_chart(series: Sequence[Series], *, low: float | None = None, high: floa
         if len(steps) < len(curve.values):
             areas.append(Area(axes.between(steps, lowest, highest), curve.color, is_band=True))
         dots = tuple((axes.x(x), axes.y(y)) for x, y in zip(steps, mean, strict=True)) if len(steps) <= MAX_DOTS else ()
-        lines.append(Line(axes.points(steps, mean), curve.color, dots))
+        # A longer curve is one of means already, with the band behind it.
+        is_noisy = SMOOTHED_FROM <= len(steps) == len(curve.values) and _is_noisy(mean)
+        lines.append(Line(axes.points(steps, mean), curve.color, dots, is_faint=is_noisy))
+        if is_noisy:
+            lines.append(Line(axes.points(steps, _smoothed(mean)), curve.color))
         for step, value in zip(steps.tolist(), mean.tolist(), strict=True):
             label = format_number(value)
             labels.setdefault(step, []).append(f"{curve.name}: {label}" if curve.name else label)
     tips = {step: "\n".join([f"step {step:.0f}", *entries]) for step, entries in labels.items()}
     return Plot(_step_ticks(axes), _value_ticks(axes), areas=areas, lines=lines, strips=_hover_strips(axes, tips))
+
+
+def _is_noisy(values: NDArray[np.float64]) -> bool:
+    """Whether a curve turns at most of its points."""
+    turns = np.diff(np.sign(np.diff(values)))
+    return bool(np.count_nonzero(turns) > 0.4 * len(turns))
+
+
+def _smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean (P,) of a tenth of the points around each; at the ends of those that are there."""
+    reach = max(1, len(values) // 20)
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    places = np.arange(len(values))
+    low, high = np.maximum(places - reach, 0), np.minimum(places + reach + 1, len(values))
+    return (sums[high] - sums[low]) / (high - low)
 
 
 def stacked_chart(shares: Sequence[tuple[str, Mapping[int, float]]], colors: Sequence[str]) -> Plot | None:
