@@ -67,6 +67,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.tasks": ("vtg.errors", "vtg.config", "vtg.annotations.target"),
     "vtg.data.encoding": ("vtg.errors", "vtg.video", "vtg.models.families"),
+    "vtg.data.question_encoding": ("vtg.errors", "vtg.video", "vtg.models.families", "vtg.data.encoding"),
     "vtg.data.lost_worker": (),
     "vtg.data.pixels": ("vtg.models.families", "vtg.data.encoding"),
     "vtg.data.padding": ("vtg.data.encoding", "vtg.data.pixels"),
@@ -144,6 +145,7 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.evaluation.cases", "vtg.evaluation.ranked_metrics", "vtg.evaluation.score_context",
     ),
     "vtg.evaluation.input_record": ("vtg.storage", "vtg.config", "vtg.tasks"),
+    "vtg.evaluation.question_plan": ("vtg.config", "vtg.annotations.sample", "vtg.annotations.sample_table"),
     "vtg.evaluation.span_picture": ("vtg.storage", "vtg.tasks", "vtg.evaluation.metrics"),
     "vtg.evaluation": (
         "vtg.errors", "vtg.storage", "vtg.progress_bar", "vtg.logs", "vtg.video.files.address",

@@ -2,6 +2,7 @@
 
 import json
 from copy import copy
+from itertools import chain
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from vtg.data.grounding_dataset import GroundingDataset, make_provider
 from vtg.data.skip_report import Skipped, SkipReport
 from vtg.data.splits import read_split
 from vtg.demo.demo_dataset import ensure_demo
-from vtg.evaluation.generate import predict
+from vtg.evaluation.generate import _batches, generate, predict
+from vtg.evaluation.partial_answers import PartialAnswers
+from vtg.evaluation.question_plan import plan_questions
 from vtg.evaluation.question_reader import QuestionReader
 from vtg.models.loading import tokens_per_second
 from vtg.tasks.span_task import SpanTask
@@ -47,8 +50,8 @@ def questions(folder, qwen3_vl, tmp_path) -> GroundingDataset:
 
 
 @pytest.mark.parametrize("shuffled_videos", [False, True])
-def test_answers_are_the_same_with_workers_that_read_clips_ahead(qwen3_vl, questions, shuffled_videos):
-    told = {"batch_size": 3, "max_new_tokens": 12, "shuffled_videos": shuffled_videos}
+def test_answers_are_those_of_one_question_after_the_other_whoever_reads_clips(qwen3_vl, questions, shuffled_videos):
+    told = {"batch_size": 3, "max_new_tokens": 8, "shuffled_videos": shuffled_videos}
     torch.manual_seed(5)
     rows, skipped = predict(qwen3_vl.model, questions, **told)
     drawn = torch.rand(2)
@@ -57,9 +60,56 @@ def test_answers_are_the_same_with_workers_that_read_clips_ahead(qwen3_vl, quest
     assert torch.equal(torch.rand(2), drawn)  # training goes on with the same random numbers
     assert ahead == rows and skipped_ahead == skipped
     assert len(rows) + len(skipped) == len(questions) and rows and skipped
+    samples, texts = list(questions.samples), {}
+    for index in rows:
+        later = (*range(index, len(samples)), *range(index))
+        clip = next(at for at in later if samples[at].video != samples[index].video) if shuffled_videos else index
+        prompt = questions.features(samples[index], questions.clip(samples[clip]))
+        (texts[index],) = generate(qwen3_vl.model, qwen3_vl.processor, [prompt], max_new_tokens=8)
+    assert {index: row["text"] for index, row in rows.items()} == texts and len(set(texts.values())) > 1
     reader = QuestionReader([questions], num_workers=1)
     halves = [predict(qwen3_vl.model, questions, **told, reader=reader, rank=rank, world_size=2) for rank in (0, 1)]
     assert halves[0][0] | halves[1][0] == rows and len(halves[0][1]) + len(halves[1][1]) == len(skipped)
+    assert all(part[0] or part[1] for part in halves) and not halves[0][0].keys() & halves[1][0].keys()
+
+
+def test_what_was_answered_before_is_not_asked_again_in_whatever_order(qwen3_vl, questions, tmp_path):
+    told = {"batch_size": 2, "max_new_tokens": 8}
+    whole, skipped = predict(qwen3_vl.model, questions, **told)
+    before = PartialAnswers(tmp_path / "part", {})
+    kept = dict(list(whole.items())[1::3])
+    before.add(kept, skipped[:1])
+    again = PartialAnswers(before.path, {})
+    asked = []
+    again.add = lambda rows, skipped: asked.extend([*rows, *skipped])  # type: ignore[method-assign]
+    assert predict(qwen3_vl.model, questions, **told, partial_answers=again) == (whole, skipped)
+    assert len(asked) == len(questions) - len(kept) - 1 and not kept.keys() & set(asked)
+
+
+def test_the_tower_sees_a_clip_once_for_all_questions_of_a_batch(qwen3_vl, questions):
+    clips = []
+    hook = qwen3_vl.model.model.visual.register_forward_pre_hook(
+        lambda module, args, kwargs: clips.append(len(kwargs["grid_thw"])), with_kwargs=True
+    )
+    try:
+        rows, _ = predict(qwen3_vl.model, questions, batch_size=len(questions), max_new_tokens=2)
+    finally:
+        hook.remove()
+    assert clips == [1] * len({row["video"] for row in rows.values()}) and len(clips) < len(rows)
+
+
+def test_short_questions_are_answered_at_once_where_they_take_no_more_than_long_ones():
+    def asked(*lengths: int) -> list:
+        return [[(at, {"input_ids": torch.zeros(length)})] for at, length in enumerate(lengths)]
+
+    def sizes(read: list) -> list[int]:
+        return [len(batch) for batch in _batches(iter(read), 2, new_tokens=10)]
+
+    assert sizes(asked(90, 90, 90)) == [2, 1]
+    assert sizes(asked(90, 91, 90, 40, 40, 40, 40, 40)) == [2, 2, 4]  # 200, then 4 rows of 50
+    assert sizes(asked(*[990, 990], *[10] * 40)) == [2, 32, 8]  # no more than 16 times as many
+    unread = [[(0, Skipped("rows.jsonl:1", "broken"))]]
+    assert sizes([*unread * 3, *asked(90, 90)]) == [3, 2]
 
 
 def test_a_reader_starts_its_workers_once_whatever_it_is_asked_and_ends_them_with_itself(questions):
@@ -67,24 +117,26 @@ def test_a_reader_starts_its_workers_once_whatever_it_is_asked_and_ends_them_wit
     reader = QuestionReader([questions, other := copy(questions)], num_workers=2)
     alone = QuestionReader([questions, other])
     assert set(active_children()) <= before  # nothing was asked yet
+    plan = plan_questions(questions.samples, questions.provider.config)
+    shuffled = plan_questions(other.samples, other.provider.config, shuffled_videos=True)
     started = []
-    for dataset, indices, shuffled in ((questions, [0, 2, 3], False), (other, range(5), True), (questions, [1], False)):
-        for asked in (reader, alone):
-            part = asked.read(dataset, indices, most=2, shuffled_videos=shuffled)
-            assert next(part)[0] == indices[0]
+    for dataset, asked in ((questions, plan), (other, shuffled), (questions, plan[1:2])):
+        for one in (reader, alone):
+            part = one.read(dataset, asked)
+            assert [index for index, _ in next(part)] == list(asked[0].asked)
             del part  # given up in the middle
-        found, same = (
-            list(asked.read(dataset, indices, most=2, shuffled_videos=shuffled)) for asked in (reader, alone)
-        )
-        assert [index for index, _ in found] == list(indices)
-        for (_, ours), (_, theirs) in zip(found, same, strict=True):
+        found, same = (list(one.read(dataset, asked)) for one in (reader, alone))
+        assert [tuple(index for index, _ in clip) for clip in found] == [clip.asked for clip in asked]
+        for (_, ours), (_, theirs) in zip(chain(*found), chain(*same), strict=True):
             if isinstance(theirs, Skipped):
                 assert ours == theirs
             else:
                 assert not isinstance(ours, Skipped) and ours.keys() == theirs.keys()
                 assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+        for clip in found:  # sent between processes once
+            assert len({id(one["pixel_values_videos"]) for _, one in clip if not isinstance(one, Skipped)}) <= 1
         started.append(set(active_children()) - before)
     assert len(started[0]) == 2 and started[0] == started[1] == started[2]
-    assert not list(reader.read(questions, [], most=2))
+    assert not list(reader.read(questions, []))
     del reader
     assert set(active_children()) <= before

@@ -89,7 +89,10 @@ class PredictConfig:
         choices={"test": "data.test_file, else data.annotation_file", "val": "", "train": ""},
     )
     output_dir: str = setting("outputs/predict", "folder of the answers")
-    batch_size: int = setting(8, "questions that are answered at once")
+    batch_size: int = setting(
+        8,
+        "questions about the longest clips that are answered at once; of others, as many as take no more room",
+    )
     max_new_tokens: int = setting(48, "of an answer")
     num_workers: int = setting(4, "processes that read the clips of later rows while the model answers; 0: none")
     json: bool = setting(False, "one JSON document on stdout")

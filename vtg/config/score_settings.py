@@ -55,7 +55,10 @@ class ScoreConfig:
     )
     output_dir: str | None = setting(None, "folder of the answers and scores; null: outputs/score/CHECKPOINT/BENCHMARK")
     processes: int = setting(0, "that answer, each with a whole model; 0: one for each GPU")
-    batch_size: int = setting(8, "questions that are answered at once")
+    batch_size: int = setting(
+        8,
+        "questions about the longest clips that are answered at once; of others, as many as take no more room",
+    )
     num_workers: int = setting(4, "processes that read the clips of later questions, for each that answers; 0: none")
     json: bool = setting(False, "one JSON document on stdout")
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)

@@ -62,7 +62,11 @@ class TaskConfig:
 class EvaluationConfig:
     """Evaluation by generation: greedy answers, scored in temporal IoU."""
 
-    batch_size: int = setting(8, "questions that are answered at once", on_resume="may_change")
+    batch_size: int = setting(
+        8,
+        "questions about the longest clips that are answered at once; of others, as many as take no more room",
+        on_resume="may_change",
+    )
     max_new_tokens: int = setting(48, "of an answer")
     max_val_samples: int = setting(0, "of the validation while training; 0: all")
     early_stopping_patience: int = setting(

@@ -93,12 +93,7 @@ def encode(
         SampleError: text that holds special tokens, or on which the chat template fails; more than `max_length` tokens
             (nothing is ever truncated).
     """
-    _refuse_special_tokens(processor, messages)
-    family = family_of(processor)
-    try:
-        text = conversation_text(processor, messages)
-    except TemplateError as error:
-        raise SampleError(f"{clip.path}: the model's chat template fails on its conversation ({error})") from error
+    family, text = family_of(processor), checked_text(processor, messages, clip)
     frames, timestamps_s, is_real = clip.padded()
     options = frame_options(processor)
     # A processor of one size would resize other frames itself, without a word.
@@ -112,11 +107,6 @@ def encode(
         **frames_as_they_are(processor),
     )
     ids, kinds, grid = out["input_ids"][0], out["mm_token_type_ids"][0].long(), out[family.vision_inputs[-1]]
-    if max_length is not None and len(ids) > max_length:
-        raise SampleError(
-            f"{clip.path}: {len(ids)} tokens ({int((kinds > 0).sum())} of them vision), but the limit is {max_length} "
-            "(model.max_length); lower video.max_frames, video.max_pixels or video.total_pixels, or raise the limit"
-        )
     per_patch = options["temporal_patch"]
     real_times_s = timestamps_s[::per_patch][is_real[::per_patch]]  # a patch with a real frame begins with one
     attended = padding_mask(kinds, patches=int(grid[0, 0]), real_patches=len(real_times_s))
@@ -131,7 +121,7 @@ def encode(
         )
     else:
         positions[:, attended] = torch.arange(int(attended.sum()))
-    return {
+    features = {
         "input_ids": ids,
         "labels": answer_labels(processor, ids),
         "attention_mask": attended.long(),
@@ -139,6 +129,27 @@ def encode(
         "position_ids": positions if family.mrope else positions[0],
         **{name: out[name] for name in family.vision_inputs},
     }
+    check_length(features, clip, max_length)
+    return features
+
+
+def checked_text(processor: ProcessorMixin, messages: list[dict[str, Any]], clip: Clip) -> str:
+    """`conversation_text` of messages about a clip. Raises SampleError as `encode` does."""
+    _refuse_special_tokens(processor, messages)
+    try:
+        return conversation_text(processor, messages)
+    except TemplateError as error:
+        raise SampleError(f"{clip.path}: the model's chat template fails on its conversation ({error})") from error
+
+
+def check_length(features: Features, clip: Clip, max_length: int | None) -> None:
+    """Raises SampleError for a conversation of more than `max_length` tokens."""
+    ids, kinds = features["input_ids"], features["mm_token_type_ids"]
+    if max_length is not None and len(ids) > max_length:
+        raise SampleError(
+            f"{clip.path}: {len(ids)} tokens ({int((kinds > 0).sum())} of them vision), but the limit is {max_length} "
+            "(model.max_length); lower video.max_frames, video.max_pixels or video.total_pixels, or raise the limit"
+        )
 
 
 def conversation_text(processor: ProcessorMixin, messages: list[dict[str, Any]]) -> str:

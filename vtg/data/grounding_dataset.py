@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -18,6 +19,7 @@ from vtg.annotations.sample_table import SampleTable
 from vtg.config.video_settings import VideoConfig
 from vtg.data.augmentation import Augmentation
 from vtg.data.encoding import IGNORE_INDEX, Features, encode, frame_options
+from vtg.data.question_encoding import encode_questions
 from vtg.data.skip_report import Skipped, SkipReport, TooManyBadRows
 from vtg.errors import ConfigError, SampleError
 from vtg.tasks.span_task import SpanTask
@@ -184,24 +186,33 @@ class GroundingDataset(Dataset[GroundingItem]):
         return self.provider.clip(sample.window(resolve_video(sample.video, self.video_dir)), seed=drawn)
 
     def features(self, sample: Sample, clip: Clip | None = None) -> Features:
-        """The encoded conversation of a sample, about `clip` if one is given (a control shows another video).
+        """The encoded conversation of a sample, about `clip` if one is given (as augmented).
 
         Raises:
             SampleError: if its video cannot be decoded, or it cannot be encoded.
         """
         if self.answers and not sample.is_labelled:
             raise SampleError(f"{sample.place}: timestamp: is missing, so it cannot be trained on; annotate it")
-        messages = self.task.conversation(
+        clip = self.clip(sample) if clip is None else clip
+        return encode(self.processor, self._conversation(sample), clip, **self._limits)
+
+    def questions(self, samples: Sequence[Sample], clip: Clip) -> list[Features | SampleError]:
+        """The encoded conversations of samples, all about one clip, whose pixels they share; or why one has none."""
+        conversations = [self._conversation(sample) for sample in samples]
+        return encode_questions(self.processor, conversations, clip, **self._limits)
+
+    def _conversation(self, sample: Sample) -> list[dict[str, Any]]:
+        return self.task.conversation(
             sample.query,
             duration_s=sample.duration_s,
             spans=sample.spans if self.answers else None,
             key=sample.qid,
             seed=self.seed + self.epoch if self.training else 0,
         )
-        clip = self.clip(sample) if clip is None else clip
-        return encode(
-            self.processor, messages, clip, tokens_per_second=self.tokens_per_second, max_length=self.max_length
-        )
+
+    @property
+    def _limits(self) -> dict[str, Any]:
+        return {"tokens_per_second": self.tokens_per_second, "max_length": self.max_length}
 
     def _skipped(self, sample: Sample, error: SampleError) -> Skipped:
         # Told apart, because what to do differs: fetch the file, or change the row or the limits.

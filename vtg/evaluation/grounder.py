@@ -5,9 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 from vtg.annotations.sample import Sample
-from vtg.data.encoding import encode, patch_factor
+from vtg.data.encoding import Features, patch_factor
 from vtg.data.grounding_dataset import GroundingDataset, make_provider
+from vtg.data.question_encoding import encode_questions
 from vtg.decoding.constrained import Constraint
+from vtg.errors import SampleError
 from vtg.evaluation.generate import generate
 from vtg.models.checkpoint import Settings
 from vtg.models.loading import load_model, load_processor, tokens_per_second
@@ -67,16 +69,17 @@ class Grounder:
             SampleError: if the video cannot be read (DecodeError), or a prompt is too long or holds special tokens.
         """
         clip = self.provider.clip(window)
-        encoded = [
-            encode(
-                self.processor,
-                self.task.conversation(query, duration_s=clip.duration_s),
-                clip,
-                tokens_per_second=self.tokens_per_second,
-                max_length=self.settings.model.max_length,
-            )
-            for query in queries
-        ]
+        encoded: list[Features] = []
+        for made in encode_questions(
+            self.processor,
+            [self.task.conversation(query, duration_s=clip.duration_s) for query in queries],
+            clip,
+            tokens_per_second=self.tokens_per_second,
+            max_length=self.settings.model.max_length,
+        ):
+            if isinstance(made, SampleError):
+                raise made
+            encoded.append(made)
         texts: list[str] = []
         for batch in (encoded[at : at + BATCH_SIZE] for at in range(0, len(encoded), BATCH_SIZE)):
             own = {"constraint": self.constraint, "durations_s": [clip.duration_s] * len(batch)}

@@ -2,7 +2,6 @@
 
 import signal
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, groupby
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -12,30 +11,38 @@ from vtg.data.grounding_dataset import GroundingDataset
 from vtg.data.skip_report import Skipped
 from vtg.data.workers import worker_context
 from vtg.errors import SampleError
-from vtg.video.clip import Clip
+from vtg.evaluation.question_plan import ClipQuestions
+
+MOST_AT_ONCE = 64
+"""Questions of a clip that are read together: some clips have hundreds, and the first need not wait for the last."""
 
 Question = tuple[int, Features | Skipped]
 """A sample's index, and its encoded prompt or why there is none."""
 
-Key = tuple[int, int, bool]
-"""Which data set, which of its samples, and whether that is asked about another video."""
+Key = tuple[int, int, int]
+"""Which data set, the sample whose query is asked, and the one whose clip it is asked about."""
 
 
 class Questions(Dataset[Question]):
-    """The encoded prompts of several data sets, by `Key`."""
+    """The encoded prompts of several data sets, those about one clip together."""
 
     def __init__(self, datasets: Sequence[GroundingDataset]) -> None:
         self.datasets = datasets
 
-    def __getitem__(self, key: Key) -> Question:
-        at, index, shuffled_videos = key
-        dataset = self.datasets[at]
-        sample = dataset.samples[index]
+    def __getitems__(self, keys: Sequence[Key]) -> list[Question]:
+        """The questions of keys with one clip, all of which have the same pixels. A DataLoader calls it."""
+        at, _, shown = keys[0]
+        dataset, asked = self.datasets[at], [index for _, index, _ in keys]
+        samples = [dataset.samples[index] for index in asked]
+        made: Sequence[Features | SampleError]
         try:
-            clip = other_clip(dataset, index) if shuffled_videos else None
-            return index, dataset.features(sample, clip)
-        except SampleError as error:
-            return index, Skipped(sample.place, str(error), sample.qid, sample.video)
+            made = dataset.questions(samples, dataset.clip(dataset.samples[shown]))
+        except SampleError as error:  # the clip cannot be read
+            made = [error] * len(asked)
+        return [
+            (index, Skipped(sample.place, str(one), sample.qid, sample.video) if isinstance(one, SampleError) else one)
+            for index, sample, one in zip(asked, samples, made, strict=True)
+        ]
 
 
 class QuestionReader:
@@ -64,28 +71,18 @@ class QuestionReader:
             generator=torch.Generator(),  # nothing is drawn of what training goes on with
         )
 
-    def read(
-        self, dataset: GroundingDataset, indices: Iterable[int], *, most: int, shuffled_videos: bool = False
-    ) -> Iterator[Question]:
-        """In their order; those of a clip come from one worker, at most `most` at once.
+    def read(self, dataset: GroundingDataset, questions: Iterable[ClipQuestions]) -> Iterator[list[Question]]:
+        """The prompts about one clip after the other, in their order; at most `MOST_AT_ONCE` of a clip together.
 
         `dataset`: one of those that this reader was made with.
         """
         at = next(at for at, known in enumerate(self.datasets) if known is dataset)
-        of_a_clip = (list(group) for _, group in groupby(indices, key=lambda index: dataset.samples[index].video))
-        together = (group[start : start + most] for group in of_a_clip for start in range(0, len(group), most))
-        self._keys[:] = [[(at, index, shuffled_videos) for index in group] for group in together]
-        return chain.from_iterable(self._loader) if self._keys else iter(())
-
-
-def other_clip(dataset: GroundingDataset, index: int) -> Clip:
-    """The clip of the nearest later sample of another video."""
-    own = dataset.samples[index].video
-    for step in range(1, len(dataset)):
-        other = dataset.samples[(index + step) % len(dataset)]
-        if other.video != own:
-            return dataset.clip(other)
-    raise SampleError("the shuffled-video control needs at least two videos")
+        self._keys[:] = [
+            [(at, index, one.clip) for index in one.asked[start : start + MOST_AT_ONCE]]
+            for one in questions
+            for start in range(0, len(one.asked), MOST_AT_ONCE)
+        ]
+        return iter(self._loader) if self._keys else iter(())
 
 
 def _leave_signals_to_the_run(worker: int) -> None:

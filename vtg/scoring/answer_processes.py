@@ -10,13 +10,13 @@ import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from queue import Empty
 from typing import Any
 
 from vtg.annotations.sample import Sample
 from vtg.data.skip_report import Skipped
 from vtg.errors import ConfigError, RunError
+from vtg.evaluation.question_plan import plan_questions, share
 from vtg.models.checkpoint import Settings
 
 # Seconds between two looks whether the processes that answer are still there.
@@ -87,15 +87,16 @@ def answer(rounds: Sequence[Round], asking: Asking, keep: Callable[[Batch], None
 
 
 def _parts(rounds: Sequence[Round], count: int) -> list[list[Round]]:
-    """The rounds of each process. The questions about a video stay together: its clip is decoded once."""
+    """The rounds of each process, of equal cost. The questions about a clip stay together: it is decoded once."""
     parts: list[list[Round]] = [[] for _ in range(count)]
     for one in rounds:
-        shares: list[dict[int, Sample]] = [{} for _ in range(count)]
-        for _, group in groupby(one.samples.items(), key=lambda item: item[1].video):
-            min(shares, key=len).update(group)
-        for part, share in zip(parts, shares, strict=True):
-            if share:
-                part.append(Round(one.name, one.settings, share))
+        indices, samples = list(one.samples), list(one.samples.values())
+        # The process with least in the first round gets most in the second, and so on.
+        parts.reverse()
+        for part, mine in zip(parts, share(plan_questions(samples, one.settings.video), count), strict=True):
+            asked = [at for clip in mine for at in clip.asked]
+            if asked:
+                part.append(Round(one.name, one.settings, {indices[at]: samples[at] for at in asked}))
     return parts
 
 
@@ -177,14 +178,18 @@ def _ask(rounds: Sequence[Round], asking: Asking, keep: Callable[[Batch], None])
     from vtg.evaluation.question_reader import QuestionReader
 
     grounder = Grounder(rounds[0].settings)
+    datasets = []
     for one in rounds:
         grounder.look_with(one.settings)
-        dataset = grounder.dataset(list(one.samples.values()), video_dir=asking.video_dir)
+        datasets.append(grounder.dataset(list(one.samples.values()), video_dir=asking.video_dir))
+    # One for all rounds: where processes are not forked, starting those of another costs seconds.
+    reader = QuestionReader(datasets, num_workers=asking.num_workers)
+    for one, dataset in zip(rounds, datasets, strict=True):
         predict(
             grounder.model,
             dataset,
             batch_size=asking.batch_size,
             max_new_tokens=asking.max_new_tokens,
-            reader=QuestionReader([dataset], num_workers=asking.num_workers),
+            reader=reader,
             partial_answers=_Sink(one.name, list(one.samples), keep),
         )
