@@ -5,13 +5,15 @@ how fast is a step of SFT, a rollout, an evaluation and a step of GRPO, and how 
 `look=memory` says. Models of released shapes have random weights, made on the device.
 
     environment  the card, its driver and packages, and the rate of a matrix product
+    tests        the project's tests that need a GPU (pytest -m gpu)
     demo         train_sft.py, train_rl.py and python -m vtg.predict on the tiny model
     equality     packed = unpacked, shared = repeated, decoded tokens; each against float32 on the CPU
     sft          Qwen3-VL-4B's shape, a clip of 12,500 tokens: LoRA, full; alone, padded, packed
     tower        the vision tower over 256 frames
     decode       8 completions of a prompt of 12,500 tokens, and an evaluation's batch of 8
+    evaluation   8 clips of 12,500 tokens with a question each, and 4 with four questions, from pixels to answers
     grpo         Qwen3-VL-2B's shape, vtg beside the naive way
-    deepspeed    the tiny model under ZeRO-2 and ZeRO-3
+    deepspeed    the tiny model under ZeRO-2 and ZeRO-3, also with offload
     recurrence   packed = unpacked, shared = repeated for Qwen3.5's recurrent layers, by the kernels that are installed
     qwen3_vl     Qwen3-VL-4B's shape: LoRA, QLoRA, full; rollout and evaluation (needs bitsandbytes)
     qwen3_5      Qwen3.5-4B's shape, likewise
@@ -41,12 +43,14 @@ Section = Callable[["Bench", dict[str, Any]], None]
 # By value: where the time runs out, the last ones are missing.
 SECTIONS = (
     "environment",
-    "demo",
+    "tests",
     "equality",
     "sft",
-    "tower",
     "decode",
+    "evaluation",
+    "tower",
     "grpo",
+    "demo",
     "deepspeed",
     "recurrence",
     "qwen3_vl",
@@ -64,10 +68,11 @@ def sections() -> dict[str, Section]:
     import gpu_adapting
     import gpu_answers
     import gpu_equality
+    import gpu_evaluation
     import gpu_programs
     import gpu_training
 
-    modules = (gpu_programs, gpu_equality, gpu_training, gpu_answers, gpu_adapting)
+    modules = (gpu_programs, gpu_equality, gpu_training, gpu_answers, gpu_evaluation, gpu_adapting)
     return {name: next(getattr(one, name) for one in modules if hasattr(one, name)) for name in SECTIONS}
 
 

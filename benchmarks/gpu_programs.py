@@ -21,11 +21,14 @@ PACKAGES = (
     *("liger-kernel", "triton", "av", "torchcodec", "hydra-core", "numpy"),
 )
 
-LAST_LINES = 12
+LAST_LINES = 30
 
 # A demo's program imports for some 10 s and trains for some 20; one that hangs must not take the other sections' time.
 # On a CPU DeepSpeed first builds a C++ extension, for minutes where others compute too.
 PROGRAM_S, PROGRAM_ON_CPU_S = 150.0, 400.0
+
+# On a CPU everything is in main memory.
+OFFLOADED = ("zero2_offload", "zero3_offload")
 
 SHORT_RUN = (
     *("trainer.eval_strategy=no", "trainer.save_strategy=steps", "trainer.save_steps=1000", "trainer.logging_steps=1"),
@@ -78,13 +81,31 @@ def demo(bench: Bench, found: dict[str, Any]) -> None:
         raise RuntimeError(_told(found))
 
 
+def tests(bench: Bench, found: dict[str, Any]) -> None:
+    """The project's tests that need a GPU; without one they are collected alone."""
+    if importlib.util.find_spec("pytest") is None:
+        found["note"] = "pytest is not installed"
+        return
+    # By the files that name the marker: collecting all others takes longer than these take.
+    files = [str(file) for file in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in file.read_text("utf-8")]
+    if not files:
+        found["note"] = "no test needs a GPU"
+        return
+    plugins = ["-p", "no:cacheprovider", "-p", "no:xdist", "-o", "addopts=--strict-markers"]
+    words = ["-m", "pytest", "-q", "-m", "gpu", "-rfEs", "--tb=short", *plugins, *files]
+    done = _run(bench, found, "gpu", words + ([] if bench.on_gpu else ["--collect-only"]))
+    done["summary"] = done["last_lines"][-1] if done["last_lines"] else ""
+    if done["returncode"]:
+        raise RuntimeError(_told(found))
+
+
 def deepspeed(bench: Bench, found: dict[str, Any]) -> None:
-    """SFT of the tiny model under ZeRO-2 and ZeRO-3, on one device."""
+    """SFT of the tiny model under ZeRO-2 and ZeRO-3, and with what they keep in main memory, on one device."""
     if importlib.util.find_spec("deepspeed") is None:
         found["note"] = "deepspeed is not installed"
         return
     data = f"data.video_dir={bench.folder / 'demo' / 'data'}"
-    for name in ("zero2", "zero3"):
+    for name in ("zero2", "zero3", *(OFFLOADED if bench.on_gpu else ())):
         out = f"output_dir={bench.folder / name}"
         more = ("trainer.max_steps=4", *bench.scale.demo, *SHORT_RUN)
         _run(bench, found, name, ["train_sft.py", f"deepspeed={name}", out, data, *more])

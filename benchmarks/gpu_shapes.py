@@ -18,6 +18,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from vtg.annotations.sample import Sample
 from vtg.annotations.target import Spans
 from vtg.config.task_settings import TaskConfig
+from vtg.config.video_settings import VideoConfig
 from vtg.data.grounding_dataset import GroundingDataset, GroundingItem
 from vtg.demo.tiny_model import TINY_QWEN3_VL
 from vtg.memory.estimate import MemoryEstimate
@@ -110,7 +111,7 @@ class ArrayClips:
     """A `ClipProvider` of frames that are in memory, so that no decoder is timed: `frames-N` is the first N of them."""
 
     def __init__(self, frames: np.ndarray) -> None:
-        self.frames = frames
+        self.frames, self.config = frames, VideoConfig(fps=FPS)
 
     def clip(self, window: VideoWindow, *, seed: int = 0) -> Clip:
         frames = self.frames[: int(window.path.rpartition("-")[2])]

@@ -56,12 +56,14 @@ def test_every_section_of_the_gpu_run_succeeds_reduced(tmp_path):
     found = json.loads(out.read_text())
     names = [
         "environment",
-        "demo",
+        "tests",
         "equality",
         "sft",
-        "tower",
         "decode",
+        "evaluation",
+        "tower",
         "grpo",
+        "demo",
         "deepspeed",
         "recurrence",
         "qwen3_vl",
@@ -78,6 +80,8 @@ def test_every_section_of_the_gpu_run_succeeds_reduced(tmp_path):
         assert found["sft"][case]["tokens_per_s"] > 0 and found["sft"][case]["predicted_gb"] > 0
     assert found["tower"]["seconds"] > 0
     assert found["decode_ms"] == found["decode"]["ms_a_token"] and found["decode"]["evaluation"]["seconds_a_sample"] > 0
+    asked = found["evaluation"]
+    assert asked["four"]["questions"] == 4 * asked["four"]["clips"] and asked["four"]["seconds_a_sample"] > 0
     assert all({"QLoRA, 4 bits", "full", "rollout"} <= found[name].keys() for name in ("qwen3_vl", "qwen3_5"))
     assert found["recurrence"]["packed"].keys() == {"Qwen3.5, float32", "Qwen3.5, bfloat16"}
     assert found["grpo"]["floor"] > 1 and {"vtg", "naive", "naive_to_vtg_step"} <= found["grpo"].keys()
@@ -86,7 +90,7 @@ def test_every_section_of_the_gpu_run_succeeds_reduced(tmp_path):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--only", "sft,towre"), "--only: towre: there are environment, demo, equality, sft, tower"),
+        (("--only", "sft,towre"), "--only: towre: there are environment, tests, equality, sft, decode"),
         (("--clip", "missing.npy"), "--clip missing.npy: there is no such file"),
         (("--reduced", "--clip", "pyproject.toml"), "--clip pyproject.toml: no array"),
     ],
