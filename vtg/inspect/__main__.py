@@ -22,9 +22,7 @@ import json
 import math
 import os
 import sys
-from dataclasses import asdict, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 from vtg.annotations.formats import format_name
 from vtg.annotations.sample import resolve_video
@@ -35,17 +33,14 @@ from vtg.console import stdout_may_close
 from vtg.entry import compose_settings
 from vtg.errors import ConfigError
 from vtg.inspect.annotation_report import inspect_annotations
-from vtg.inspect.decoder_agreement import EXACT, WRONG, Agreement, comparison
+from vtg.inspect.decoder_table import compare_decoders
+from vtg.inspect.report_lines import report_lines
+from vtg.inspect.video_facts import index_videos
 from vtg.inspect.video_report import inspect_video
-from vtg.progress_bar import ProgressBar, counted
-from vtg.video.clip import DecodeError
-from vtg.video.decoders import DECODERS
 from vtg.video.files import address, video_files
 from vtg.video.frame_sampling import POLICIES
 
 ANNOTATION_ENDINGS = (".jsonl", ".json")
-# At either end of a list: two lines of a terminal, where an hour of video has 100,000 times.
-SHOWN_TIMES = 6
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -89,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
             print(json.dumps(report, allow_nan=False))
         else:
             error = report.pop("error", None)  # what could be read is shown even so, and the error on stderr
-            print("\n".join(_lines(report)))
+            print("\n".join(report_lines(report)))
             if error:
                 print(f"error: {error}", file=sys.stderr)
     return 1 if failed else 0
@@ -127,101 +122,6 @@ def _wrong_usage(options: argparse.Namespace) -> str | None:
     if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
         return f"--sheet {options.sheet}: {folder} is no folder to write to"
     return None
-
-
-def compare_decoders(path: str, *, as_json: bool) -> int:
-    """Prints the table of files x decoders for a video, or the files of a folder; returns the exit code."""
-    files = sorted(file for file in Path(path).glob("*") if file.is_file()) if os.path.isdir(path) else [Path(path)]
-    if not files or not all(file.is_file() for file in files):
-        print(f"error: {path}: no such file, and no folder of files; give a video or a folder", file=sys.stderr)
-        return 2
-    # In one child process for all files: a decoder that crashes on a file costs its verdict, not the comparison.
-    with comparison() as compared:
-        bar = ProgressBar(len(files), title="comparing decoders", unit="file")
-        agreements = [compared.of(str(file)) for file in counted(files, bar)]
-    wrong = [verdict for agreement in agreements for verdict in agreement.verdicts if verdict.verdict == WRONG]
-    unread = [
-        agreement for agreement in agreements if not any(verdict.verdict == EXACT for verdict in agreement.verdicts)
-    ]
-    with stdout_may_close():
-        if as_json:
-            documents = [
-                {"file": agreement.path, "decoders": [asdict(verdict) for verdict in agreement.verdicts]}
-                for agreement in agreements
-            ]
-            print(json.dumps({"files": documents, "wrong": len(wrong), "unreadable": len(unread)}))
-        else:
-            print("\n".join(_table(agreements)))
-    return 1 if wrong or unread else 0
-
-
-def _table(agreements: list[Agreement]) -> list[str]:
-    width = max(len(os.path.basename(agreement.path)) for agreement in agreements)
-    lines = [" ".join([f"{'file':{width}}", *(f"{name:>13}" for name in DECODERS), "  frames compared"])]
-    reasons = []
-    for agreement in agreements:
-        name = os.path.basename(agreement.path)
-        times_s = [] if agreement.clip is None else agreement.clip.timestamps_s.tolist()
-        compared = f"  {len(times_s)} from {times_s[0]:.3f} to {times_s[-1]:.3f} s" if times_s else "  none"
-        lines.append(" ".join([f"{name:{width}}", *(f"{v.verdict:>13}" for v in agreement.verdicts), compared]))
-        reasons += [f"{name}: {v.decoder} {v.verdict}: {v.reason}" for v in agreement.verdicts if v.reason]
-    return [*lines, "", *reasons]
-
-
-def index_videos(path: str, out: str | None, *, video_dir: str | None, as_json: bool) -> int:
-    """Makes or brings up to date the index of the videos of an annotation file; returns the exit code."""
-    from vtg.annotations.table_cache import read_table, video_stamps
-    from vtg.video.video_index import ENDING, make_index
-
-    out = path + ENDING if out is None else out
-    if "://" in out or any(mark in out for mark in "{*?["):
-        print(f"error: {out}: cannot be written to; name a local file with -o", file=sys.stderr)
-        return 2
-    try:
-        table, broken = read_table(path)
-        videos, _ = table.videos()
-        with ProgressBar(len(videos), title="opening videos", unit="video") as bar:
-            stamps = video_stamps(videos, video_dir)
-            index = make_index(
-                videos, stamps, out, resolve=lambda name: resolve_video(name, video_dir), progress=bar.update
-            )
-    except (OSError, ConfigError, DecodeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    # The index keeps videos of other annotation files too: their errors are no concern of these rows.
-    asked = set(videos.to_pylist())
-    bad = [(video, reason) for video, reason in index.errors() if video in asked]
-    report = {"kind": "index", "path": path, "index": out, "rows": len(table), "broken_rows": len(broken)}
-    report |= {"videos": len(videos), "unreadable": len(bad)}
-    with stdout_may_close():
-        if as_json:
-            print(json.dumps(report | {"unreadable_videos": [{"video": video, "reason": why} for video, why in bad]}))
-        else:
-            print("\n".join([*_lines(report), *(f"unreadable: {why}" for _, why in bad)]))
-    return 1 if bad else 0
-
-
-def _lines(report: dict[str, Any]) -> list[str]:
-    """The report for a terminal: one `key: value` a line, long lists shortened."""
-    lines = []
-    for key, value in report.items():
-        if isinstance(value, dict):
-            lines.append(f"{key}:")
-            lines += [f"  {name}: {_shown(entry)}" for name, entry in value.items()]
-        else:
-            lines.append(f"{key}: {_shown(value)}")
-    return lines
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, list):
-        items = [str(item) for item in value]
-        if len(items) > 2 * SHOWN_TIMES:
-            items = [*items[:SHOWN_TIMES], "...", *items[-SHOWN_TIMES:]]
-        return ", ".join(items) or "none"
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_shown(entry)}" for name, entry in value.items())
-    return "unknown" if value is None else str(value)
 
 
 def _sampling(options: argparse.Namespace) -> tuple[VideoConfig, int]:
