@@ -114,9 +114,9 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.annotations.formats",
     ),
     "vtg.inspect": (
-        "vtg.errors", "vtg.console", "vtg.progress_bar", "vtg.video.files.address", "vtg.video.video_window",
-        "vtg.config", "vtg.entry", "vtg.annotations.target", "vtg.annotations.sample", "vtg.video",
-        "vtg.annotations.formats", "vtg.annotations.table_cache",
+        "vtg.errors", "vtg.console", "vtg.storage", "vtg.progress_bar", "vtg.video.files.address",
+        "vtg.video.video_window", "vtg.config", "vtg.entry", "vtg.annotations.target", "vtg.annotations.sample",
+        "vtg.video", "vtg.annotations.formats", "vtg.annotations.table_cache", "vtg.report", "vtg.download",
     ),
     "vtg.evaluation.prediction_rows": ("vtg.annotations.raw_rows", "vtg.tasks", "vtg.evaluation.metrics"),
     "vtg.evaluation.joining": (

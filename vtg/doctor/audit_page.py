@@ -13,11 +13,7 @@ from vtg.doctor.repeats import Comparison
 from vtg.doctor.row_facts import RowFacts
 from vtg.report.charts import COLORS, Figure, distribution
 from vtg.report.html_page import Section, Tile, render
-
-BINS = 16
-
-# Beyond it lie the few values that would squeeze all others into one bin: they count in the last.
-LAST_PERCENTILE = 99.0
+from vtg.report.value_bins import value_edges
 
 QUANTILES = (0, 5, 25, 50, 75, 95, 100)
 
@@ -120,17 +116,6 @@ def _figures(facts: RowFacts, comparison: Comparison) -> list[Figure]:
         named = {"all files": everything} if together else parts
         groups: Groups = [(path, values, COLORS[at]) for at, (path, values) in enumerate(named.items())]
         legend = [(path, color) for path, _, color in groups] if len(groups) > 1 else []
-        plot = distribution(groups, edges=_edges(name, everything), name=name)
+        plot = distribution(groups, edges=value_edges(name, everything), name=name)
         figures.append(Figure(name, plot, "percent of rows", legend))
     return figures
-
-
-def _edges(name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    if "share" in name:
-        return np.linspace(0.0, 1.0, BINS + 1)
-    low, high = float(values.min()), float(np.percentile(values, LAST_PERCENTILE))
-    if not np.any(values % 1):  # counts: bins of whole numbers
-        step = max(1.0, np.ceil((high - low + 1) / BINS))
-        return np.arange(low, high + 1 + step, step)
-    low = 0.0 if low < high / 2 else low
-    return np.linspace(low, high if high > low else low + 1.0, BINS + 1)

@@ -21,6 +21,7 @@ def contact_sheet(
     frames: np.ndarray | Sequence[np.ndarray],
     timestamps_s: np.ndarray | Sequence[float],
     *,
+    labels: Sequence[str] | None = None,
     columns: int | None = None,
     width: int = 1280,
 ) -> Image.Image:
@@ -29,6 +30,7 @@ def contact_sheet(
     Args:
         frames: (T, 3, H, W) uint8 RGB.
         timestamps_s: (T,) what is written on them.
+        labels: (T,) what is written instead; cut where it is wider than its frame.
         columns: frames a row; None chooses a number that makes the sheet about 4:3.
 
     Raises:
@@ -52,17 +54,27 @@ def contact_sheet(
     rows = -(-count // columns)
     sheet = Image.new("RGB", (width, GAP + rows * (cell_h + GAP)), GROUND)
     draw = ImageDraw.Draw(sheet)
-    labels = [f"{float(time_s):.1f} s" for time_s in timestamps_s]
-    font = _font(labels, cell_w, cell_h)
-    for at, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
+    texts = labels or [f"{float(time_s):.1f} s" for time_s in timestamps_s]
+    # Names may be of any length: they are cut, and times never are.
+    font = ImageFont.load_default(max(SMALLEST_FONT, cell_w // 18)) if labels else _font(texts, cell_w, cell_h)
+    for at, (picture, label) in enumerate(zip(pictures, texts, strict=True)):
         x, y = GAP + at % columns * (cell_w + GAP), GAP + at // columns * (cell_h + GAP)
         image = Image.fromarray(picture.transpose(1, 2, 0)).resize((cell_w, cell_h), Image.Resampling.LANCZOS)
         sheet.paste(image, (x, y))
-        _write(draw, (x, y), label, font)
+        _write(draw, (x, y), _fitting(label, font, cell_w), font)
     return sheet
 
 
-def _font(labels: list[str], cell_w: int, cell_h: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def _fitting(label: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """The label, without its middle where it is wider than its frame: names begin alike, and times stand at the end."""
+    text, kept = label, len(label)
+    while kept > 4 and _box(text, font)[2] > width:
+        kept -= 1
+        text = f"{label[: kept // 2]}…{label[len(label) - kept // 2 :]}"
+    return text
+
+
+def _font(labels: Sequence[str], cell_w: int, cell_h: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """The default font, as large as suits the cell and as the longest label fits into it."""
     size = min(max(round(min(cell_w / 9, cell_h / 6)), SMALLEST_FONT), LARGEST_FONT)
     longest = max(labels, key=len)

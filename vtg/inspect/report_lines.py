@@ -1,9 +1,12 @@
 """Reports as lines for a terminal."""
 
+import json
 from typing import Any
 
 # At either end of a list: two lines of a terminal, where an hour of video has 100,000 times.
 SHOWN_TIMES = 6
+# Items of a list that are longer get a line each.
+LONG = 40
 
 
 def report_lines(report: dict[str, Any]) -> list[str]:
@@ -13,6 +16,9 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         if isinstance(value, dict):
             lines.append(f"{key}:")
             lines += [f"  {name}: {_shown(entry)}" for name, entry in value.items()]
+        elif isinstance(value, list) and any(isinstance(one, dict) or len(str(one)) > LONG for one in value):
+            lines.append(f"{key}:")
+            lines += [f"  {one if isinstance(one, str) else json.dumps(one, ensure_ascii=False)}" for one in value]
         else:
             lines.append(f"{key}: {_shown(value)}")
     return lines

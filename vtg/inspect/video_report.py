@@ -1,18 +1,16 @@
 """What is in a video: the facts of its container, the true time of every frame, and what sampling takes of it."""
 
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 
 from vtg.config.video_settings import VideoConfig
 from vtg.inspect.contact_sheet import contact_sheet
+from vtg.inspect.inspection import Inspection, Report
 from vtg.video.clip import DecodeError
 from vtg.video.clip_loading import decode_frames, plan_clip
 from vtg.video.container import read_index
 from vtg.video.video_window import VideoWindow
-
-Report = dict[str, Any]
 
 
 def inspect_video(
@@ -23,22 +21,33 @@ def inspect_video(
     temporal_patch: int = 2,
     decodes: bool = True,
     sheet: str | None = None,
-) -> Report:
+) -> Inspection:
     """Facts, frame times and sampling of a video; for one that cannot be read, the key `error` says why."""
+    report, spreads = _report(path, config, factor, temporal_patch, decodes=decodes, sheet=sheet)
+    return Inspection(report, spreads, failed="error" in report)
+
+
+def _report(
+    path: str, config: VideoConfig, factor: int, temporal_patch: int, *, decodes: bool, sheet: str | None
+) -> tuple[Report, dict[str, np.ndarray]]:
     report: Report = {"kind": "video", "path": path}
     # A file that cannot be read is a result of an inspection, not a failure of it.
     try:
         index = read_index(path)
     except DecodeError as error:
-        return report | {"error": str(error)}
+        return report | {"error": str(error)}, {}
     report |= asdict(index.info)
+    spreads = {
+        "time between frames (ms)": 1000 * np.diff(index.times_s),
+        "time between keyframes (s)": np.diff(index.times_s[index.is_key]),
+    }
     report |= {
         "shown_frames": len(index.times_s),
         "timestamps_s": _seconds(index.times_s),
         "keyframes_s": _seconds(index.times_s[index.is_key]),
     }
     if index.fault:
-        return report | {"error": f"{path}: {index.fault}"}
+        return report | {"error": f"{path}: {index.fault}"}, spreads
     # The very plan of training, so that what is shown is what a model would be given.
     plan = plan_clip(index, VideoWindow(path), config, factor=factor, temporal_patch=temporal_patch)
     report["sampling"] = {
@@ -58,11 +67,11 @@ def inspect_video(
         try:
             frames = decode_frames(index, plan.chosen, size=size, decoder=config.decoder, exact=False)
         except DecodeError as error:
-            return report | {"error": str(error)}
+            return report | {"error": str(error)}, spreads
         if sheet:
             contact_sheet(frames, plan.timestamps_s).save(sheet)
             report["sheet"] = sheet
-    return report
+    return report, spreads
 
 
 def _seconds(times_s: np.ndarray) -> list[float]:

@@ -13,8 +13,13 @@ from vtg.errors import ConfigError
 
 def column_names(path: Path) -> list[str]:
     """The columns of a file, without reading them. Raises ConfigError where there is no such file, or it is damaged."""
+    return list(column_types(path))
+
+
+def column_types(path: str | Path) -> dict[str, str]:
+    """Column → type, as `column_names`."""
     try:
-        return pq.read_schema(path).names
+        return {one.name: str(one.type) for one in pq.read_schema(path)}
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; fetch it, or the whole data set again") from None
     except pa.ArrowException as error:

@@ -29,7 +29,8 @@ _NAMES = frozenset(names())
 
 def is_published(path: str) -> bool:
     """Whether a path begins with the name of a published form. Without it a file is of vtg's own rows."""
-    return path.partition(":")[0] in _NAMES and not is_address(path)
+    name, colon, _ = path.partition(":")
+    return bool(colon) and name in _NAMES and not is_address(path)
 
 
 def published_files(path: str) -> list[tuple[str, int, int]]:
