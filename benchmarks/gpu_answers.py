@@ -19,13 +19,13 @@ from gpu_shapes import (
     step_flops,
 )
 from gpu_training import settings
-from transformers import GenerationConfig
 from transformers.video_utils import VideoMetadata
 
 from vtg.config.schema import SFTConfig
 from vtg.data.encoding import vision_token_ids
-from vtg.decoding.sampling import sample
+from vtg.decoding.engine import DecodingEngine
 from vtg.decoding.shared_prefix import Prompt, encode_video, plain_model, share_prompts
+from vtg.decoding.token_choice import Sampling
 from vtg.evaluation.generate import generate
 from vtg.memory.estimate import estimate
 from vtg.memory.parameters import ParameterCounts
@@ -35,6 +35,9 @@ from vtg.memory.workload import Workload
 from vtg.models.adapting import prepare_training
 
 GRPO_WAYS = ("vtg", "naive")
+
+PROMPTS = (4,)
+"""That completions are sampled of at once, beside one alone."""
 
 # One way after the other, where grpo.py lets them take turns: a card's times are steady, and 80 GB do not hold the
 # weights, moments and activations of both.
@@ -67,25 +70,9 @@ def answers(bench: Bench, config: SFTConfig, model: Any, own: ParameterCounts) -
     prompt = Prompt(features | {"pixel_values_videos": torch.empty(0, device=bench.device)}, encoded)
     del features
     free()
-    tokenizer = bench.processor.tokenizer
-
-    def rollout(tokens: int) -> None:
-        sampling = GenerationConfig(
-            max_new_tokens=tokens,
-            min_new_tokens=tokens,
-            do_sample=True,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            suppress_tokens=vision_token_ids(bench.processor),
-            disable_compile=True,
-        )
-        rows = sample(model, [prompt], sampling, n=scale.group, pad_token_id=tokenizer.pad_token_id)
-        assert all(len(row) == tokens for row in rows)
-
-    whole_s, first_s = (median_s(lambda n=n: rollout(n), times=1) for n in (scale.new_tokens, 1))
-    found |= {"rollout_s": whole_s, "first_token_s": first_s}
-    found["ms_a_token"] = 1000 * (whole_s - first_s) / (scale.new_tokens - 1)
-    found["completion_tokens_per_s"] = scale.group * scale.new_tokens / whole_s
+    found |= rollouts(bench, model, [prompt])
+    found["prompts_at_once"] = {f"{count} prompts": rollouts(bench, model, [prompt] * count) for count in PROMPTS}
+    found["without_graphs"] = rollouts(bench, model, [prompt], graphs=False)
     group = Batch(1, length, vision, generations=scale.group, completion=scale.new_tokens)
     expected = estimate(own, group, setup)
     # Nothing is trained here: the estimate's moments are not there.
@@ -104,6 +91,36 @@ def answers(bench: Bench, config: SFTConfig, model: Any, own: ParameterCounts) -
         **compared(expected.generation_bytes - expected.optimizer_bytes, expected),
     }
     return found
+
+
+def rollouts(bench: Bench, model: Any, prompts: list[Prompt], *, graphs: bool | None = None) -> dict[str, float]:
+    """A group of completions of every prompt, each as long as it may be."""
+    scale, seconds = bench.scale, []
+    for tokens in (scale.new_tokens, 1):
+        sampling = Sampling(
+            max_new_tokens=tokens,
+            min_new_tokens=tokens,
+            ends=(bench.processor.tokenizer.eos_token_id,),
+            temperature=1.0,
+            suppressed=tuple(vision_token_ids(bench.processor)),
+        )
+        engine = DecodingEngine(model, sampling, graphs=graphs)
+
+        def rollout(engine: DecodingEngine = engine, tokens: int = tokens) -> None:
+            with torch.autocast(bench.device, dtype=torch.bfloat16, enabled=bench.on_gpu):
+                groups = engine.complete(prompts, n=scale.group)
+            assert all(len(one.tokens) == tokens for group in groups for one in group)
+
+        seconds.append(median_s(rollout, times=1))
+        del engine, rollout
+        free()
+    whole_s, first_s = seconds
+    return {
+        "rollout_s": whole_s,
+        "first_token_s": first_s,
+        "ms_a_token": 1000 * (whole_s - first_s) / (scale.new_tokens - 1),
+        "completion_tokens_per_s": len(prompts) * scale.group * scale.new_tokens / whole_s,
+    }
 
 
 def grpo(bench: Bench, found: dict[str, Any]) -> None:

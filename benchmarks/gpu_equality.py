@@ -5,7 +5,7 @@ float32 on the CPU, with the same weights: what is right is as far from it as th
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,8 +19,10 @@ from transformers import AutoModelForImageTextToText, GenerationConfig
 from trl.trainer.utils import add_fused_lm_head
 
 from vtg.data.encoding import vision_token_ids
-from vtg.decoding.sampling import answer_greedily
-from vtg.decoding.shared_prefix import Prompt, share_prompts
+from vtg.decoding.engine import DecodingEngine
+from vtg.decoding.sampling import sample
+from vtg.decoding.shared_prefix import Prompt
+from vtg.decoding.token_choice import Sampling
 from vtg.demo.tiny_model import TINY_QWEN3_VL
 from vtg.models.patch_embed import project_patches_by_matmul
 from vtg.training.rl.policy import Policy
@@ -165,29 +167,27 @@ def _prompts(bench: Bench) -> list[Any]:
 
 
 def _greedy(bench: Bench, model: Any, dtype: torch.dtype) -> tuple[int, int]:
-    """How many greedy tokens of the shared way on the device are those of the plain way in float32 on the CPU, of how
-    many.
-    """
-    tokenizer = bench.processor.tokenizer
+    """How many greedy tokens of the engine on the device are those of `generate` in float32 on the CPU, of how many."""
+    end = bench.processor.tokenizer.eos_token_id
     config = GenerationConfig(
         max_new_tokens=ANSWER_TOKENS,
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=end,
+        pad_token_id=end,
         suppress_tokens=vision_token_ids(bench.processor),
     )
-    same = total = 0
-    plain, own = model.eval(), _copy(model, bench.device, dtype).eval()
-    share_prompts(own)
-    for item in _prompts(bench):
-        wanted, got = (_answer(one, item.features, config, share=one is own) for one in (plain, own))
-        same += sum(a == b for a, b in zip(wanted, got, strict=False))
-        total += len(wanted)
-    return same, total
+    own, known = _copy(model, bench.device, dtype).eval(), Sampling.of(config)
+    assert known is not None
+    items = [item.features for item in _prompts(bench)]
+    wanted = sample(model.eval(), [Prompt(features) for features in items], config, n=1, pad_token_id=end)
+    found = DecodingEngine(own, known).complete([_prompt(own, features) for features in items])
+    pairs = [pair for row, [got] in zip(wanted, found, strict=True) for pair in zip(row, got.tokens, strict=False)]
+    return sum(a == b for a, b in pairs), sum(map(len, wanted))
 
 
-def _answer(model: Any, features: dict[str, torch.Tensor], config: GenerationConfig, *, share: bool) -> Sequence[int]:
+def _prompt(model: Any, features: dict[str, torch.Tensor]) -> Prompt:
     inputs = {key: value.to(model.device) for key, value in features.items()}
     inputs["pixel_values_videos"] = inputs["pixel_values_videos"].to(model.dtype)
-    return answer_greedily(model, Prompt(inputs), config, pad_token_id=int(config.eos_token_id or 0), share=share)[0]
+    return Prompt(inputs)
 
 
 def _distances(ours: Gradients, theirs: Gradients, wanted: Gradients) -> dict[str, float]:

@@ -59,12 +59,12 @@ def test_every_private_name_of_a_trainer_that_vtg_uses_is_in_the_table():
 
 
 def vtg_class(one: PrivateName, kind: str) -> type:
-    from vtg.decoding.sampling import PreallocatedLayer
+    from vtg.decoding.key_pool import OwnKeys
     from vtg.training.rl.grpo_trainer import VideoGRPOTrainer
     from vtg.training.sft.sft_trainer import SFTTrainer
 
     if not one.owner.endswith("Trainer"):
-        return PreallocatedLayer
+        return OwnKeys
     return VideoGRPOTrainer if kind == "rl" else SFTTrainer
 
 

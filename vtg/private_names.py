@@ -126,8 +126,8 @@ PRIVATE_NAMES = (
             "update",
             ("key_states", "value_states", "args", "kwargs"),
         ),
-        why="a layer of the cache that leaves room for a completion (vtg.decoding.sampling.PreallocatedLayer)",
-        breaks="rollouts copy all keys and values at every token, or fail",
+        why="a layer of the cache that holds what each row has written (vtg.decoding.key_pool.OwnKeys)",
+        breaks="rollouts and answers cannot be decoded",
         overrides=True,
     ),
     # GRPO on video: TRL's trainer knows images, not videos, so each step that touches the prompt is replaced.

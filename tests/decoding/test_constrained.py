@@ -1,6 +1,4 @@
-"""Decoding kept to answers, with real tokenizers and models: greedy, sampled, with and without a shared prompt."""
-
-import copy
+"""Decoding kept to answers, with real tokenizers and models: greedy and sampled."""
 
 import pytest
 import torch
@@ -10,8 +8,10 @@ from vtg.config.model_settings import ModelConfig
 from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import encode, frame_options, patch_factor
 from vtg.decoding.constrained import Constraint
+from vtg.decoding.engine import DecodingEngine
 from vtg.decoding.sampling import sample
-from vtg.decoding.shared_prefix import Prompt, share_prompts
+from vtg.decoding.shared_prefix import Prompt
+from vtg.decoding.token_choice import Sampling
 from vtg.evaluation.generate import generate
 from vtg.models.loading import load_model, load_processor
 from vtg.tasks.answer import Status
@@ -81,12 +81,8 @@ def test_a_model_that_knows_no_answers_writes_nothing_else(model_type, tiny_dir,
 
 
 @forms
-@pytest.mark.parametrize("share", [True, False])
-def test_sampled_completions_of_shared_and_repeated_prompts_are_answers(config, share, make_clip):
+def test_sampled_completions_are_answers(config, make_clip):
     model, processor = loaded("tiny", config)
-    model = copy.deepcopy(model).eval()
-    if share:
-        share_prompts(model)
     task, clips = SpanTask(config), [make_clip([0.0, 1.0]), make_clip([0.0, 2.0, 4.0, 6.0])]
     prompts = [
         Prompt(
@@ -94,19 +90,32 @@ def test_sampled_completions_of_shared_and_repeated_prompts_are_answers(config, 
         )
         for clip in clips
     ]
-    pad = processor.tokenizer.pad_token_id
+    pad, constraint = processor.tokenizer.pad_token_id, Constraint(task, processor)
     settings = GenerationConfig(
-        max_new_tokens=ROOM,
-        do_sample=True,
-        temperature=3.0,
-        pad_token_id=pad,
-        eos_token_id=Constraint(task, processor).end,
+        max_new_tokens=ROOM, do_sample=True, temperature=3.0, pad_token_id=pad, eos_token_id=constraint.end
     )
     torch.manual_seed(0)
-    options = {"pad_token_id": pad, "share": share, "constraint": Constraint(task, processor)}
-    completions = sample(model, prompts, settings, n=4, **options)
+    rows = sample(model.eval(), prompts, settings, n=4, pad_token_id=pad, constraint=constraint)
+    known = Sampling.of(settings)
+    assert known is not None
+    groups = DecodingEngine(model.eval(), known, constraint=constraint).complete(prompts, n=4)
+    assert all(log_prob > -torch.inf for group in groups for one in group for log_prob in one.log_probs)
     durations_s = [clip.duration_s for clip in clips for _ in range(4)]
-    texts = [processor.tokenizer.decode(one, skip_special_tokens=True) for one in completions]
-    for text, duration_s in zip(texts, durations_s, strict=True):
-        assert task.parse(text, duration_s=duration_s).status in (Status.OK, Status.NONE), text
-    assert len(set(texts)) > 2
+    for completions in (rows, [one.tokens for group in groups for one in group]):
+        texts = [processor.tokenizer.decode(one, skip_special_tokens=True) for one in completions]
+        for text, duration_s in zip(texts, durations_s, strict=True):
+            assert task.parse(text, duration_s=duration_s).status in (Status.OK, Status.NONE), text
+        assert len(set(texts)) > 2
+
+
+def test_a_greedy_answer_under_a_constraint_is_that_of_generate(make_clip):
+    model, processor = loaded("tiny", FORMS[0])
+    task, clip = SpanTask(FORMS[0]), make_clip([0.0, 2.0, 4.0, 6.0])
+    prompt = Prompt(encode(processor, task.conversation("a ball", duration_s=6.5), clip), duration_s=6.5)
+    pad, constraint = processor.tokenizer.pad_token_id, Constraint(task, processor)
+    settings = GenerationConfig(max_new_tokens=ROOM, pad_token_id=pad, eos_token_id=constraint.end)
+    expected = sample(model.eval(), [prompt], settings, n=1, pad_token_id=pad, constraint=constraint)
+    known = Sampling.of(settings)
+    assert known is not None
+    [[found]] = DecodingEngine(model.eval(), known, constraint=constraint).complete([prompt])
+    assert [found.tokens] == expected

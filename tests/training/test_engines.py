@@ -1,4 +1,4 @@
-"""Engines: the default one is `sample`, and no other is used unless it reads and answers what is trained."""
+"""Engines: the default one is `DecodingEngine`, and no other is used unless it reads and answers what is trained."""
 
 import copy
 import dataclasses
@@ -16,8 +16,10 @@ from vtg.config.schema import RLConfig
 from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import encode
 from vtg.decoding.adapter_merging import iter_merged_weights
+from vtg.decoding.engine import DecodingEngine
 from vtg.decoding.sampling import forward_log_probs, sample
 from vtg.decoding.shared_prefix import Prompt, encode_video
+from vtg.decoding.token_choice import Sampling
 from vtg.errors import ConfigError, RunError
 from vtg.training.rl import engines
 from vtg.training.rl.engine_protocol import Completions, Engine, GreedyCompletion
@@ -74,24 +76,36 @@ def parity(trainer: VideoGRPOTrainer, engine: Engine, prompts: dict[str, Prompt]
     return check_parity(engine, trainer.model, trainer.policy.completion_log_probs, prompts, tolerance=tolerance)
 
 
-def test_the_default_engine_samples_what_sample_samples(trainer, prompts):
+@pytest.mark.parametrize("shares", [True, False])
+def test_the_default_engine_writes_completions_of_all_micro_batches(trainer, prompts, shares):
     assert isinstance(trainer.engine, TransformersEngine) and not trainer.use_vllm
-    some = list(prompts.values())
+    some, engine = list(prompts.values()), replace(trainer.engine, shares=shares)
     torch.manual_seed(7)
-    found, log_probs = trainer.engine.sample(trainer.model_wrapped, [some[:2], some[2:]], n=3)
+    found, log_probs = engine.sample(trainer.model_wrapped, [some[:2], some[2:]], n=3)
     torch.manual_seed(7)
-    kwargs = {"n": 3, "pad_token_id": trainer._tokenizer.pad_token_id}
-    expected = [
-        row for part in (some[:2], some[2:]) for row in sample(trainer.model, part, trainer.generation_config, **kwargs)
-    ]
-    assert found == expected and len(found) == 9 and len(set(map(tuple, found))) > 3
+    seed = int(torch.randint(2**62, ()))
+    sampling = Sampling.of(trainer.generation_config)
+    assert sampling is not None and sampling.temperature == 1.0
+    expected = DecodingEngine(trainer.model, sampling).complete(some, n=3, seed=seed)
+    assert found == [one.tokens for group in expected for one in group]
+    assert len(found) == 9 and len(set(map(tuple, found))) > 3
     assert log_probs is None
 
 
-@pytest.mark.parametrize("shares", [True, False])
-def test_what_generate_decodes_has_the_log_probs_of_the_forward_that_is_trained(trainer, prompts, shares):
-    engine = replace(trainer.engine, shares=shares)
-    found = parity(trainer, engine, prompts, tolerance=1e-3)
+def test_what_the_decoding_engine_does_not_know_is_for_generate(trainer, prompts):
+    config = copy.deepcopy(trainer.generation_config)
+    config.repetition_penalty = 1.3
+    engine = replace(trainer.engine, config=config)
+    some, pad = list(prompts.values()), trainer.engine.pad_token_id
+    torch.manual_seed(7)
+    found, _ = engine.sample(trainer.model_wrapped, [some[:2], some[2:]], n=2)
+    torch.manual_seed(7)
+    parts = (some[:2], some[2:])
+    assert found == [row for part in parts for row in sample(trainer.model, part, config, n=2, pad_token_id=pad)]
+
+
+def test_greedy_answers_have_the_log_probs_of_the_forward_that_is_trained(trainer, prompts):
+    found = parity(trainer, trainer.engine, prompts, tolerance=1e-3)
     assert found.prompts == 3 and found.tokens >= 9 and found.mean <= found.largest
 
 

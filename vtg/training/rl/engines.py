@@ -1,4 +1,4 @@
-"""What samples the completions of GRPO: transformers' `generate`, or another engine once it was seen to agree with it.
+"""What samples the completions of GRPO: the model that is trained, or another engine once it was seen to agree with it.
 
 An engine is an entry of `ENGINES`. One that holds a model of its own is compared before training (`check_parity`): the
 token ids it reads and the log-probs it finds must be those of the forward that is trained.
@@ -7,7 +7,7 @@ token ids it reads and the log-probs it finds must be those of the forward that 
 import importlib.util
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
 
@@ -17,8 +17,10 @@ from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.grpo_config import GRPOConfig
 
 from vtg.decoding.constrained import Constraint
-from vtg.decoding.sampling import answer_greedily, sample
+from vtg.decoding.engine import DecodingEngine
+from vtg.decoding.sampling import sample
 from vtg.decoding.shared_prefix import Prompt
+from vtg.decoding.token_choice import Sampling
 from vtg.errors import ConfigError, RunError
 from vtg.models.loading import load_processor
 from vtg.training.rl.engine_protocol import Completions, Engine, GreedyCompletion
@@ -26,7 +28,11 @@ from vtg.training.rl.engine_protocol import Completions, Engine, GreedyCompletio
 
 @dataclass(frozen=True)
 class TransformersEngine:
-    """`generate` of the model that is trained, a micro-batch at a time: as much memory as its loss has."""
+    """The model that is trained, by `DecodingEngine`; by `generate` where that cannot be (`decoder`).
+
+    Attributes:
+        in_step: every forward of one rank must be one of all ranks (ZeRO-3).
+    """
 
     accelerator: Any
     args: GRPOConfig
@@ -34,35 +40,53 @@ class TransformersEngine:
     kwargs: dict[str, Any]
     pad_token_id: int
     shares: bool
+    in_step: bool = False
     constraint: Constraint | None = None
     name: str = "transformers"
     own_model: bool = False
+    _decoders: list[DecodingEngine | None] = field(default_factory=list, init=False)
 
     def sync(self, model: Any, step: int) -> None:
         """Nothing: the model is the one that is trained."""
 
     def sample(self, model: Any, prompts: Sequence[Sequence[Prompt]], *, n: int) -> Completions:
-        completions: list[list[int]] = []
         with self._unwrapped(model) as plain:
+            decoder = self.decoder(plain)
+            if decoder is not None:
+                # Of the global generator, whose state a checkpoint holds.
+                seed = int(torch.randint(2**62, ()))
+                flat = [prompt for batch in prompts for prompt in batch]
+                # A row draws by its number, so that completions are the same either way.
+                once = flat if self.shares else [prompt for prompt in flat for _ in range(n)]
+                every = decoder.complete(once, n=n if self.shares else 1, seed=seed)
+                return [completion.tokens for group in every for completion in group], None
+            completions: list[list[int]] = []
             # The memory of a micro-batch is planned, that of a whole rollout is not.
             for batch in prompts:
-                completions += sample(
-                    plain,
-                    batch,
-                    self.config,
-                    n=n,
-                    pad_token_id=self.pad_token_id,
-                    share=self.shares,
-                    constraint=self.constraint,
-                )
+                own = {"n": n, "pad_token_id": self.pad_token_id, "constraint": self.constraint}
+                completions += sample(plain, batch, self.config, **own)
         return completions, None
 
     def answer_greedily(self, model: Any, prompt: Prompt) -> GreedyCompletion:
         with self._unwrapped(model) as plain:
-            tokens, log_probs = answer_greedily(
-                plain, prompt, self.config, pad_token_id=self.pad_token_id, share=self.shares
+            ends: Any = self.config.eos_token_id
+            greedy = Sampling(
+                max_new_tokens=self.config.max_new_tokens or 0,
+                ends=(ends,) if isinstance(ends, int) else tuple(ends),
+                suppressed=tuple(self.config.suppress_tokens or ()),
             )
-        return GreedyCompletion(prompt.features["input_ids"].tolist(), tokens, log_probs)
+            [[found]] = DecodingEngine(plain, greedy).complete([prompt])
+        return GreedyCompletion(prompt.features["input_ids"].tolist(), found.tokens, found.log_probs)
+
+    def decoder(self, plain: Any) -> DecodingEngine | None:
+        """What decodes with `plain`, kept from one rollout to the next for its graphs; None where `generate` must."""
+        if not self._decoders:
+            sampling = Sampling.of(self.config)
+            known = sampling if self.args.ds3_gather_for_generation or not self.in_step else None
+            # Weights that are gathered lie elsewhere each time, where a graph does not look.
+            own: dict[str, Any] = {"constraint": self.constraint, "graphs": False if self.in_step else None}
+            self._decoders.append(DecodingEngine(plain, known, **own) if known else None)
+        return self._decoders[0]
 
     @contextmanager
     def _unwrapped(self, model: Any) -> Iterator[Any]:
@@ -76,6 +100,7 @@ class TransformersEngine:
                 generation_kwargs=self.kwargs,
                 gradient_checkpointing_kwargs=checkpointing,
             ) as plain,
+            self.accelerator.autocast(),  # as the loss is computed
             torch.no_grad(),
         ):
             was_training = plain.training
@@ -93,6 +118,7 @@ def _transformers(trainer: Any) -> Engine:
         kwargs=trainer.generation_kwargs,
         pad_token_id=trainer.pad_token_id,
         shares=trainer.policy.shares,
+        in_step=trainer.policy.in_step,
         constraint=trainer.policy.constraint,
     )
 

@@ -1,0 +1,289 @@
+"""Which rows are decoded together: they enter as there is room for their keys, and leave when they end."""
+
+import itertools
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+import torch
+
+from vtg.decoding.constrained import Constraint
+from vtg.decoding.key_pool import PAGE
+from vtg.decoding.paged_attention import Shape
+from vtg.decoding.prefill import Layers
+from vtg.decoding.shared_prefix import Prompt
+from vtg.decoding.stepper import Stepper
+from vtg.decoding.token_choice import uniforms
+from vtg.tasks.answer_grammar import BEGIN, AnswerGrammar, State
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Continuation `continuation` of prompt `request`: token ids up to and with the one that ended it.
+
+    `log_probs`: of each token, in nats, in the distribution that it was drawn from (temperature, top_p, … applied); in
+    the model's own where it was chosen greedily.
+    """
+
+    request: int
+    continuation: int
+    tokens: list[int]
+    log_probs: list[float]
+
+
+@dataclass(eq=False)
+class Row:
+    """A continuation in flight, at row `place` of a step; None before its first."""
+
+    continuation: int
+    place: int | None = None
+    state: State | None = BEGIN
+    tokens: list[int] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Slot:
+    """A prompt in flight: its pages, and the continuations of it that wait for room.
+
+    Attributes:
+        length: tokens that are attended to.
+        prefilled: what it leaves in a cache, until that is in pages; states: in recurrent layers.
+    """
+
+    request: int
+    prompt: Prompt
+    length: int
+    waiting: deque[int]
+    grammar: AnswerGrammar | None
+    pages: list[int] = field(default_factory=list)
+    prefilled: Layers = ()
+    states: Sequence[dict[str, torch.Tensor]] = ()
+    rows: list[Row] = field(default_factory=list)
+
+
+@dataclass
+class Peak:
+    """The most that was held and in flight at once, and how many steps it took."""
+
+    bytes: int = 0
+    rows: int = 0
+    steps: int = 0
+
+
+class Flight:
+    """One call of `DecodingEngine.decode`.
+
+    Args:
+        rounded: sizes of steps are rounded up to few, each worth a graph; else they are what is needed.
+    """
+
+    def __init__(
+        self,
+        stepper: Stepper,
+        prompts: Iterator[Prompt],
+        *,
+        n: int,
+        seed: int,
+        constraint: Constraint | None,
+        key_bytes: int,
+        rounded: bool,
+    ) -> None:
+        self.stepper, self.prompts, self.n, self.seed = stepper, prompts, n, seed
+        self.constraint, self.key_bytes, self.rounded = constraint, key_bytes, rounded
+        self.peak = Peak()
+        self._live: list[Slot] = []
+        self._next: Slot | None = None
+        self._requests = 0
+        # Of the step as it is laid out: slot i has the rows i * width to (i + 1) * width.
+        self._order: list[Slot | None] = []
+        self._width = 0
+        self._laid_out: tuple[int, int, int] | None = None
+
+    def completions(self) -> Iterator[Completion]:
+        while True:
+            entered = self._admit()
+            if not self._live:
+                return
+            self._prefill(entered)
+            self._place_rows()
+            yield from self._step()
+
+    # Who is in flight.
+
+    def _admit(self) -> list[Slot]:
+        """Lets continuations and prompts enter, as long as there is room; the slots that are new."""
+        begins, entered = not self._live, []
+        for slot in self._live:
+            # One row at least, or nothing would ever be written.
+            while slot.waiting and (self._room(self._live, more={slot: 1}) or not any(one.rows for one in self._live)):
+                slot.rows.append(Row(slot.waiting.popleft()))
+        while (slot := self._following()) is not None:
+            slot.pages, slots = self._free_pages(-(-slot.length // PAGE)), [*self._live, slot]
+            count = len(slot.waiting)
+            if self._live and self._room(slots, more={slot: count}, begins=begins) is None:
+                break  # whole or not at all: half a group would hold its prompt's keys for longer
+            while count > 1 and self._room(slots, more={slot: count}, begins=begins) is None:
+                count -= 1
+            slot.rows = [Row(slot.waiting.popleft()) for _ in range(count)]
+            self._live, self._next = slots, None
+            entered.append(slot)
+        if self._live:
+            room = self._room(self._live, begins=begins) or self._needed(self._live)
+            self.stepper.reserve(pages=room[0], rows=room[1])
+        return entered
+
+    def _following(self) -> Slot | None:
+        """The next prompt that waits."""
+        if self._next is None:
+            prompt = next(self.prompts, None)
+            if prompt is None:
+                return None
+            length = int(prompt.features["attention_mask"][:-1].sum())
+            grammar = self.constraint.grammar(prompt.duration_s) if self.constraint else None
+            self._next = Slot(self._requests, prompt, length, deque(range(self.n)), grammar)
+            self._requests += 1
+            if self.stepper.pool is None:  # what a token takes is seen at the first prompt
+                self._next.prefilled = self.stepper.prefill(prompt)
+        return self._next
+
+    def _room(
+        self, slots: Sequence[Slot], *, more: Mapping[Slot, int] = MappingProxyType({}), begins: bool = False
+    ) -> tuple[int, int] | None:
+        """Pages and rows to hold for these slots, where they fit; `more`: rows that some would have beside theirs.
+
+        `begins`: nothing was in flight, so what is held for others can be given back.
+        """
+        pool = self.stepper.pool
+        assert pool is not None
+        pages, rows = self._needed(slots, more)
+        held = max(pages, pool.pages), max(rows, pool.rows)
+        for room in (held, (pages, rows)) if begins else (held,):
+            if pool.bytes_of(pages=room[0], rows=room[1]) <= self.key_bytes:
+                return room
+        return None
+
+    def _needed(self, slots: Sequence[Slot], more: Mapping[Slot, int] = MappingProxyType({})) -> tuple[int, int]:
+        width = max(len(slot.rows) + more.get(slot, 0) for slot in slots)
+        highest = max(page for slot in slots for page in (0, *slot.pages))
+        return self._pages(highest + 1), self._rows(len(slots)) * self._rows(width)
+
+    def _free_pages(self, count: int) -> list[int]:
+        """The first pages that no prompt in flight has; page 0 stays empty."""
+        taken = {page for slot in self._live for page in slot.pages}
+        free = (page for page in itertools.count(1) if page not in taken)
+        return list(itertools.islice(free, count))
+
+    def _rows(self, count: int) -> int:
+        """A number of slots or of rows to a slot, rounded up."""
+        return 1 << (count - 1).bit_length() if self.rounded else count
+
+    def _pages(self, count: int) -> int:
+        """A number of pages, rounded up by at most a quarter."""
+        step = max(8, 1 << max(0, count.bit_length() - 3)) if self.rounded else 1
+        return -(-count // step) * step
+
+    # Where they are.
+
+    def _prefill(self, entered: Sequence[Slot]) -> None:
+        pool = self.stepper.pool
+        assert pool is not None
+        for slot in entered:
+            layers = slot.prefilled or self.stepper.prefill(slot.prompt)
+            slot.prefilled, attended = (), slot.prompt.features["attention_mask"][:-1].bool()
+            pool.write_prompt(layers, attended, torch.tensor(slot.pages, device=attended.device))
+            slot.states = pool.states_of(layers)
+
+    def _place_rows(self) -> None:
+        """Gives every row a place, and writes the beginning of those that are new."""
+        slots, width = self._rows(len(self._live)), self._rows(max(len(slot.rows) for slot in self._live))
+        if (slots, width) != (len(self._order), self._width):
+            self._rearrange(slots, width)
+        for slot in self._live:
+            if slot not in self._order:
+                self._order[self._order.index(None)], self._laid_out = slot, None
+            first = self._order.index(slot) * width
+            free = sorted(set(range(first, first + width)) - {row.place for row in slot.rows})
+            fresh = [row for row in slot.rows if row.place is None]
+            for row, place in zip(fresh, free, strict=False):
+                row.place = place
+            if fresh:
+                self._begin(slot, fresh)
+
+    def _rearrange(self, slots: int, width: int) -> None:
+        """Moves the rows that are there to where they are in a step of other sizes."""
+        self._order = [*self._live, *[None] * (slots - len(self._live))]
+        sources = [0] * (slots * width)
+        for at, slot in enumerate(self._live):
+            for place, row in enumerate((row for row in slot.rows if row.place is not None), start=at * width):
+                assert row.place is not None
+                sources[place], row.place = row.place, place
+        self._width, self._laid_out = width, None
+        if sources != list(range(len(sources))):
+            self.stepper.move_rows(sources, used=self._used())
+
+    def _begin(self, slot: Slot, rows: Sequence[Row]) -> None:
+        room, features = self.stepper.room, slot.prompt.features
+        draws = [uniforms(self.seed, slot.request * self.n + row.continuation, room) for row in rows]
+        places = [row.place for row in rows if row.place is not None]
+        last = features["input_ids"][-1:], features["position_ids"][..., -1:].view(-1, 1)
+        self.stepper.enter(places, *last, torch.from_numpy(np.stack(draws)), slot.states)
+
+    def _used(self) -> int:
+        """How many tokens the longest row has."""
+        return max((len(row.tokens) for slot in self._live for row in slot.rows), default=0)
+
+    # What they write.
+
+    def _step(self) -> Iterator[Completion]:
+        shape, tensors = self._shape(), self.stepper.tensors
+        sizes = (shape.slots, shape.pages, shape.longest)
+        if self._laid_out != sizes:
+            tensors.lay_out(shape, [(slot.pages, slot.length) if slot else ([], 0) for slot in self._order])
+            self._laid_out = sizes
+        if self.constraint is not None:
+            tensors.allowed[: shape.rows] = torch.from_numpy(self._allowed(self.constraint, shape.rows))
+        tokens, log_probs = self.stepper.step(shape)
+        self._watch()
+        for slot in list(self._live):
+            for row in list(slot.rows):
+                assert row.place is not None
+                row.tokens.append(int(tokens[row.place]))
+                row.log_probs.append(log_probs[row.place])
+                if self.constraint is not None and slot.grammar is not None:
+                    row.state = self.constraint.after(slot.grammar, row.state, row.tokens[-1])
+                if row.tokens[-1] in self.stepper.sampling.ends or len(row.tokens) == self.stepper.room:
+                    slot.rows.remove(row)
+                    yield Completion(slot.request, row.continuation, row.tokens, row.log_probs)
+            if not slot.rows and not slot.waiting:
+                self._live.remove(slot)
+                self._order[self._order.index(slot)] = None
+
+    def _shape(self) -> Shape:
+        pages = self._pages(1 + max(page for slot in self._live for page in (0, *slot.pages)))
+        longest = self._pages(max(1, *(len(slot.pages) for slot in self._live), 1))
+        own = 1 + max(len(row.tokens) for slot in self._live for row in slot.rows)
+        if self.rounded:
+            own = min(self.stepper.room, -(-own // PAGE) * PAGE)
+        return Shape(len(self._order), self._width, pages, longest, own)
+
+    def _allowed(self, constraint: Constraint, rows: int) -> np.ndarray:
+        """(rows, columns) float32, 0 for what each may write next, else -inf."""
+        allowed = np.full((rows, len(constraint.columns)), -np.inf, dtype=np.float32)
+        allowed[:, 0] = 0  # a place without a row: a softmax over nothing is NaN
+        for slot in self._live:
+            assert slot.grammar is not None
+            for row in slot.rows:
+                ids = constraint.allowed(slot.grammar, row.state, room=self.stepper.room - len(row.tokens))
+                allowed[row.place] = -np.inf
+                allowed[row.place, np.searchsorted(constraint.columns, ids)] = 0
+        return allowed
+
+    def _watch(self) -> None:
+        pool = self.stepper.pool
+        assert pool is not None
+        self.peak.bytes = max(self.peak.bytes, pool.bytes_of(pages=pool.pages, rows=pool.rows))
+        self.peak.rows = max(self.peak.rows, sum(len(slot.rows) for slot in self._live))
+        self.peak.steps += 1

@@ -1,0 +1,145 @@
+"""Attention of one new token a row over the keys of its prompt, held once for all rows, and over the row's own.
+
+Keys of prompts lie in pages of a fixed number of tokens, so that prompts of any length share one buffer. A page is
+attended to by all rows of its prompt together, its keys read once; so are the tokens that a row has written itself. The
+softmax is over both: every part gives its sum under its own highest score, and the parts are added under the highest of
+all (as split attention does: Dao et al., FlashDecoding; shared prefixes: Juravsky et al., arXiv:2402.05099). No size
+depends on what the tensors hold, so that a step can be captured as a CUDA graph.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+ATTENTION = "paged_prompt"
+"""The name of the attention function, as `DecodingEngine` sets it while it decodes."""
+
+LOWEST = torch.finfo(torch.float32).min
+"""The score of what is not attended to. Not -inf, of which differences are NaN."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a step: `slots` prompts of `width` rows each, so many pages, at most `longest` to a prompt, and so many
+    tokens of a row's own."""
+
+    slots: int
+    width: int
+    pages: int
+    longest: int
+    own: int
+
+    @property
+    def rows(self) -> int:
+        return self.slots * self.width
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which keys the rows of a step attend to; row r is of slot r // width.
+
+    Attributes:
+        slot_of_page: (pages,) int64.
+        pages_of_slot: (slots, longest) int64; 0, the empty page, where a prompt has fewer.
+        page_bias: (pages, 1, 1, tokens) float32, 0 for tokens that are there, else LOWEST.
+        own_bias: (rows, 1, 1, own) likewise, of the tokens a row has written.
+        layers: of each decoder layer, pages of keys and of values (pages, heads, tokens, d); None where it has none.
+    """
+
+    shape: Shape
+    slot_of_page: torch.Tensor
+    pages_of_slot: torch.Tensor
+    page_bias: torch.Tensor
+    own_bias: torch.Tensor
+    layers: tuple[tuple[torch.Tensor, torch.Tensor] | None, ...]
+
+
+@contextmanager
+def paged_attention(language_model: Any) -> Iterator[None]:
+    """Within it the layers of a language model attend by `Layout`s, given as the keyword `paged`; else by SDPA."""
+    AttentionInterface.register(ATTENTION, _attention)
+    AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+    config = language_model.config
+    before, config._attn_implementation = config._attn_implementation, ATTENTION
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+def _attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    paged: Layout | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention of (rows, heads, 1, d), of rows with own keys (rows, key heads, own, d), → (rows, 1, heads, d)."""
+    if paged is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    pages = paged.layers[module.layer_idx]
+    assert pages is not None
+    # Scores and sums are float32 whatever autocast makes of products.
+    with torch.autocast(query.device.type, enabled=False):
+        return _attend(query, key, value, paged, pages, module.scaling), None
+
+
+def _attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    paged: Layout,
+    pages: tuple[torch.Tensor, torch.Tensor],
+    scaling: float,
+) -> torch.Tensor:
+    shape, (rows, heads, _, d), kv = paged.shape, query.shape, key.shape[1]
+    group = heads // kv
+    query = query.view(rows, kv, group, d)
+    # All queries of a slot that share a head of keys are one matrix.
+    together = query.view(shape.slots, shape.width, kv, group, d).transpose(1, 2)
+    together = together.reshape(shape.slots, kv, shape.width * group, d)
+    keys, values = (states[: shape.pages] for states in pages)
+    prompt = _partial(together[paged.slot_of_page], keys, values, paged.page_bias, scaling)
+    own = _partial(query, key, value, paged.own_bias, scaling)
+
+    def by_slot(part: torch.Tensor) -> torch.Tensor:
+        """(rows, heads, group, x) → (slots, 1, heads, width · group, x)."""
+        part = part.view(shape.slots, shape.width, kv, group, -1).transpose(1, 2)
+        return part.reshape(shape.slots, 1, kv, shape.width * group, -1)
+
+    parts = [torch.cat([one[paged.pages_of_slot], by_slot(mine)], dim=1) for one, mine in zip(prompt, own, strict=True)]
+    tops, sums, totals = parts
+    weights = (tops - tops.amax(1, keepdim=True)).exp()
+    out = (weights * totals).sum(1) / (weights * sums).sum(1)
+    out = out.view(shape.slots, kv, shape.width, group, d).transpose(1, 2)
+    return out.reshape(rows, 1, heads, d).to(query.dtype)
+
+
+def _partial(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor, scaling: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Highest score (b, heads, q, 1) of queries (b, heads, q, d), the sum of their weights under it, alike, and
+    the weighted sum of values (b, heads, q, d); all float32."""
+    scores = torch.add(bias, _product(query, key.transpose(-1, -2)), alpha=scaling)
+    top = scores.amax(-1, keepdim=True)
+    weights = (scores - top).exp()
+    return top, weights.sum(-1, keepdim=True), _product(weights.to(value.dtype), value)
+
+
+def _product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """The matrix product of (b, heads, …) in float32, of numbers as they are."""
+    if a.dtype is torch.float32:
+        return a @ b
+    if not a.is_cuda:
+        return a.float() @ b.float()
+    # The products of a tensor core are summed in float32; rounding them again would cost scores their digits.
+    out = torch.bmm(a.flatten(0, 1), b.flatten(0, 1), out_dtype=torch.float32)
+    return out.view(*a.shape[:-1], b.shape[-1])

@@ -1,0 +1,86 @@
+"""What one step of decoding reads and writes beside keys: of every row its last token, position, place and draws."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from vtg.decoding.key_pool import PAGE
+from vtg.decoding.paged_attention import LOWEST, Layout, Shape
+
+
+class StepTensors:
+    """Buffers for `rows` rows of at most `room` tokens and for `pages` pages; a step looks at the first of them.
+
+    Attributes:
+        ids: (rows,) the last token of each, which the next step is given.
+        at: (rows,) how many tokens each has written.
+        positions: (4 or 1, rows) of its last token.
+        draws: (rows, room) float64, for every token to come.
+        allowed: (rows, columns) float32, 0 for what a constrained row may write, else -inf.
+        written: (2, rows) float64: the token that the step wrote, and its log-prob.
+    """
+
+    def __init__(self, *, rows: int, pages: int, room: int, columns: int, mrope: bool, device: torch.device) -> None:
+        self.rows, self.pages = rows, pages
+        whole: dict[str, Any] = {"dtype": torch.int64, "device": device}
+        self.ids, self.at = torch.zeros(rows, **whole), torch.zeros(rows, **whole)
+        self.positions = torch.zeros(4 if mrope else 1, rows, **whole)
+        self.draws = torch.ones(rows, room, dtype=torch.float64, device=device)
+        self.allowed = torch.zeros(rows, columns, device=device)
+        self.written = torch.zeros(2, rows, dtype=torch.float64, device=device)
+        self._slot_of_page, self._page_lengths = torch.zeros(pages, **whole), torch.zeros(pages, **whole)
+        self._pages_of_slot = torch.zeros(rows * pages, **whole)
+
+    def move_rows(self, sources: torch.Tensor) -> None:
+        """Row r becomes what row `sources[r]` was."""
+        count = len(sources)
+        for buffer in (self.ids, self.at, self.draws):
+            buffer[:count] = buffer[sources]
+        self.positions[:, :count] = self.positions[:, sources]
+
+    def take(self, old: "StepTensors") -> None:
+        """What the rows of other buffers are becomes what the first of these are."""
+        rows = min(self.rows, old.rows)
+        for name in ("ids", "at", "draws"):
+            getattr(self, name)[:rows] = getattr(old, name)[:rows]
+        self.positions[:, :rows] = old.positions[:, :rows]
+
+    def enter(self, places: torch.Tensor, *, last: torch.Tensor, position: torch.Tensor, draws: torch.Tensor) -> None:
+        """Rows begin, at `places` (n,), with the last token of their prompt (1,), its position (4 or 1, 1), and draws
+        (n, room)."""
+        self.ids[places], self.at[places] = last, 0
+        self.positions[:, places], self.draws[places] = position, draws.to(self.draws.device)
+
+    def lay_out(self, shape: Shape, slots: Sequence[tuple[Sequence[int], int]]) -> None:
+        """Which pages hold the prompt of each slot, and how many tokens it has."""
+        slot_of_page, page_lengths = [0] * shape.pages, [0] * shape.pages
+        pages_of_slot = [[0] * shape.longest for _ in range(shape.slots)]
+        for slot, (own, length) in enumerate(slots):
+            pages_of_slot[slot][: len(own)] = own
+            for at, page in enumerate(own):
+                slot_of_page[page], page_lengths[page] = slot, min(PAGE, length - at * PAGE)
+        device = self.ids.device
+        self._slot_of_page[: shape.pages] = torch.tensor(slot_of_page, device=device)
+        self._page_lengths[: shape.pages] = torch.tensor(page_lengths, device=device)
+        self._pages_of_slot[: shape.slots * shape.longest] = torch.tensor(pages_of_slot, device=device).flatten()
+
+    def layout(self, shape: Shape, layers: Sequence[tuple[torch.Tensor, torch.Tensor] | None]) -> Layout:
+        """What attention is told in a step; `layers`: keys and values of prompts (pages, heads, PAGE, d) in each."""
+        ticks = torch.arange(max(PAGE, shape.own), device=self.ids.device)
+        own = ticks[: shape.own] <= self.at[: shape.rows, None]
+        there = ticks[:PAGE] < self._page_lengths[: shape.pages, None]
+        return Layout(
+            shape=shape,
+            slot_of_page=self._slot_of_page[: shape.pages],
+            pages_of_slot=self._pages_of_slot[: shape.slots * shape.longest].view(shape.slots, shape.longest),
+            page_bias=_bias(there),
+            own_bias=_bias(own),
+            layers=tuple(layers),
+        )
+
+
+def _bias(attended: torch.Tensor) -> torch.Tensor:
+    """(n, tokens) bool → (n, 1, 1, tokens) float32: 0 where it is true, else LOWEST."""
+    bias = torch.zeros(attended.shape, device=attended.device)
+    return bias.masked_fill(~attended, LOWEST)[:, None, None]

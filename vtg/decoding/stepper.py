@@ -1,0 +1,117 @@
+"""One token of every row: the model's own forward over the keys of a `KeyPool`, and the choice of what is written."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from vtg.decoding.captured_step import StepGraphs
+from vtg.decoding.key_pool import KeyPool, OwnKeys
+from vtg.decoding.paged_attention import Shape, paged_attention
+from vtg.decoding.prefill import CACHE, Layers, cache_of, prefill
+from vtg.decoding.shared_prefix import Prompt
+from vtg.decoding.step_tensors import StepTensors
+from vtg.decoding.token_choice import Sampling, TokenChoice
+from vtg.models.families import family_of
+
+
+class Stepper:
+    """Prompts and rows of a plain model in evaluation mode.
+
+    Args:
+        columns: ids that a constrained row may write.
+        captured: run steps as CUDA graphs.
+
+    Attributes:
+        pool: keys, values and states; None before the first prompt, which says what they are.
+    """
+
+    def __init__(self, plain: Any, choose: TokenChoice, *, columns: int, captured: bool) -> None:
+        self.plain, self.choose, self.columns = plain, choose, columns
+        self.language: Any = plain.model.language_model
+        self.mrope = family_of(plain.config).mrope
+        self.pool: KeyPool | None = None
+        self.tensors = self._tensors(rows=0, pages=0)
+        self.graphs = StepGraphs() if captured else None
+
+    @property
+    def sampling(self) -> Sampling:
+        return self.choose.sampling
+
+    @property
+    def room(self) -> int:
+        return self.sampling.max_new_tokens
+
+    def prefill(self, prompt: Prompt) -> Layers:
+        layers = prefill(self.plain, prompt)
+        self.pool = self.pool or KeyPool(layers, room=self.room)
+        return layers
+
+    def reserve(self, *, pages: int, rows: int) -> None:
+        """Makes room for so many pages, the empty one included, and rows; what the first of them hold stays."""
+        assert self.pool is not None
+        if (pages, rows) == (self.pool.pages, self.pool.rows):
+            return
+        self.pool.resize(pages=pages, rows=rows)
+        old, self.tensors = self.tensors, self._tensors(rows=rows, pages=pages)
+        self.tensors.take(old)
+        if self.graphs:
+            self.graphs.forget()
+
+    def enter(
+        self,
+        places: Sequence[int],
+        last: torch.Tensor,
+        position: torch.Tensor,
+        draws: torch.Tensor,
+        states: Sequence[dict[str, torch.Tensor]],
+    ) -> None:
+        """Rows of one prompt begin: its last token (1,), the position of that (4 or 1, 1), draws (n, room), states."""
+        assert self.pool is not None
+        where = torch.tensor(places, device=self.plain.device)
+        self.tensors.enter(where, last=last, position=position, draws=draws)
+        self.pool.write_states(states, where)
+
+    def move_rows(self, sources: list[int], *, used: int) -> None:
+        """Row r becomes what row `sources[r]` was, in its first `used` tokens."""
+        assert self.pool is not None
+        where = torch.tensor(sources, device=self.plain.device)
+        self.pool.move_rows(where, used=used)
+        self.tensors.move_rows(where)
+
+    def step(self, shape: Shape) -> list[list[float]]:
+        """Writes a token of every row; its id and its log-prob, (2, rows)."""
+        if self.graphs:
+            self.graphs.run(shape, lambda: self._step(shape))
+        else:
+            self._step(shape)
+        return self.tensors.written[:, : shape.rows].tolist()
+
+    def _step(self, shape: Shape) -> None:
+        assert self.pool is not None
+        tensors, rows = self.tensors, shape.rows
+        at = tensors.at[:rows]
+        self.pool.look_at(rows=rows, used=shape.own, at=at)
+        positions = tensors.positions[:, :rows, None]
+        layers = [tuple(layer.pages) if isinstance(layer, OwnKeys) else None for layer in self.pool.layers]
+        with paged_attention(self.language):
+            hidden = self.language(
+                inputs_embeds=self.plain.get_input_embeddings()(tensors.ids[:rows, None]),
+                attention_mask=torch.zeros(1, 1, 1, 1, device=at.device),  # of four axes: the model makes none itself
+                position_ids=positions if self.mrope else positions[0],
+                use_cache=True,
+                paged=tensors.layout(shape, layers),
+                **{CACHE: cache_of(self.plain, self.pool.layers)},
+            ).last_hidden_state[:, -1]
+        logits = self.plain.get_output_embeddings()(hidden)
+        draws = tensors.draws[:rows].gather(1, at[:, None])[:, 0]
+        tokens, log_probs = self.choose(logits, uniforms=draws, written=at, allowed=tensors.allowed[:rows])
+        tensors.ids[:rows] = tokens
+        tensors.written[0, :rows], tensors.written[1, :rows] = tokens, log_probs
+        # Within the room: a row that has ended stays in its place, and goes on writing, until others need it.
+        at.add_(1).clamp_(max=self.room - 1)
+        tensors.positions[:, :rows] += 1
+
+    def _tensors(self, *, rows: int, pages: int) -> StepTensors:
+        sizes = {"rows": rows, "pages": pages, "room": self.room, "columns": self.columns}
+        return StepTensors(**sizes, mrope=self.mrope, device=self.plain.device)
