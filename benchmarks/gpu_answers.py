@@ -71,13 +71,13 @@ def answers(bench: Bench, config: SFTConfig, model: Any, own: ParameterCounts) -
     del features
     free()
     found |= rollouts(bench, model, [prompt])
-    found["prompts_at_once"] = {f"{count} prompts": rollouts(bench, model, [prompt] * count) for count in PROMPTS}
-    found["without_graphs"] = rollouts(bench, model, [prompt], graphs=False)
     group = Batch(1, length, vision, generations=scale.group, completion=scale.new_tokens)
     expected = estimate(own, group, setup)
     # Nothing is trained here: the estimate's moments are not there.
     found["rollout_memory"] = compared(expected.generation_bytes - expected.optimizer_bytes, expected)
 
+    found["prompts_at_once"] = {f"{count} prompts": rollouts(bench, model, [prompt] * count) for count in PROMPTS}
+    found["without_graphs"] = rollouts(bench, model, [prompt], graphs=False)
     free()
     rows = Batch(scale.evaluated, length + scale.new_tokens, scale.evaluated * vision)
     expected = estimate(own, Batch(1, length, vision), setup, generating=rows)
@@ -96,7 +96,8 @@ def answers(bench: Bench, config: SFTConfig, model: Any, own: ParameterCounts) -
 def rollouts(bench: Bench, model: Any, prompts: list[Prompt], *, graphs: bool | None = None) -> dict[str, float]:
     """A group of completions of every prompt, each as long as it may be."""
     scale, seconds = bench.scale, []
-    for tokens in (scale.new_tokens, 1):
+    for tokens in (1, scale.new_tokens):
+        free()
         sampling = Sampling(
             max_new_tokens=tokens,
             min_new_tokens=tokens,
@@ -113,8 +114,7 @@ def rollouts(bench: Bench, model: Any, prompts: list[Prompt], *, graphs: bool | 
 
         seconds.append(median_s(rollout, times=1))
         del engine, rollout
-        free()
-    whole_s, first_s = seconds
+    first_s, whole_s = seconds
     return {
         "rollout_s": whole_s,
         "first_token_s": first_s,

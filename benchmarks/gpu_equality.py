@@ -148,7 +148,8 @@ def _shared(bench: Bench, model: Any, shares: bool, dtype: torch.dtype, *, on_gp
         pad_token_id=pad_token_id,
         shares=shares,
     )
-    prompts = policy.prompts([item.features for item in _prompts(bench)])
+    items = _prompts(bench)
+    prompts = policy.prompts([item.features for item in items], [item.sample.duration_s for item in items])
     rows = GROUP * len(prompts)
     random = torch.Generator().manual_seed(0)
     # Byte tokens of text: none of them means an end or a frame.

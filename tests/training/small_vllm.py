@@ -10,11 +10,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from vtg.data.encoding import mrope_positions
-from vtg.decoding.sampling import answer_greedily
+from vtg.decoding.engine import DecodingEngine
 from vtg.decoding.shared_prefix import Prompt, encode_video, share_prompts
+from vtg.decoding.token_choice import Sampling
 
 
 @dataclass
@@ -61,12 +62,13 @@ class LLM:
         seen = hash(features["pixel_values_videos"].numpy().tobytes())
         if seen not in self.encoded:
             self.encoded[seen] = encode_video(self.model, features)
-        config = GenerationConfig(
-            max_new_tokens=how.max_tokens, eos_token_id=list(how.stop_token_ids), suppress_tokens=list(how.logit_bias)
+        greedy = Sampling(
+            max_new_tokens=how.max_tokens, ends=tuple(how.stop_token_ids), suppressed=tuple(how.logit_bias)
         )
-        tokens, log_probs = answer_greedily(self.model, Prompt(features, self.encoded[seen]), config, pad_token_id=0)
-        by_token = [{token: SimpleNamespace(logprob=value)} for token, value in zip(tokens, log_probs, strict=True)]
-        row = SimpleNamespace(token_ids=tokens, logprobs=by_token)
+        [[found]] = DecodingEngine(self.model, greedy).complete([Prompt(features, self.encoded[seen])])
+        pairs = zip(found.tokens, found.log_probs, strict=True)
+        by_token = [{token: SimpleNamespace(logprob=value)} for token, value in pairs]
+        row = SimpleNamespace(token_ids=found.tokens, logprobs=by_token)
         return SimpleNamespace(prompt_token_ids=features["input_ids"].tolist(), outputs=[row])
 
     def _features(self, request: dict[str, Any]) -> dict[str, torch.Tensor]:
