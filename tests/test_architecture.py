@@ -71,8 +71,8 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.data.lost_worker": (),
     "vtg.data.pixels": ("vtg.models.families", "vtg.data.encoding"),
     "vtg.data.padding": ("vtg.data.encoding", "vtg.data.pixels"),
-    "vtg.data.token_runs": (),
-    "vtg.data.packing": ("vtg.errors", "vtg.data.encoding", "vtg.data.pixels", "vtg.data.token_runs"),
+    "vtg.data.layout": (),
+    "vtg.data.packing": ("vtg.errors", "vtg.data.encoding", "vtg.data.pixels", "vtg.data.layout"),
     "vtg.data.answer_length": (
         "vtg.errors", "vtg.annotations.sample", "vtg.annotations.sample_table", "vtg.tasks",
     ),
@@ -89,12 +89,12 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.models": (
         "vtg.errors", "vtg.console", "vtg.storage", "vtg.config", "vtg.video", "vtg.tasks", "vtg.models.families",
-        "vtg.data.encoding", "vtg.data.token_runs",
+        "vtg.data.encoding", "vtg.data.layout",
     ),
     "vtg.memory": ("vtg.errors", "vtg.config", "vtg.models.families", "vtg.models"),
     "vtg.decoding": (
         "vtg.video", "vtg.models.families", "vtg.data.encoding", "vtg.data.pixels", "vtg.data.padding",
-        "vtg.data.token_runs", "vtg.models", "vtg.tasks",
+        "vtg.data.layout", "vtg.models", "vtg.tasks",
     ),
     "vtg.training.processes": ("vtg.errors", "vtg.data.lost_worker"),
     "vtg.training.progress": ("vtg.storage", "vtg.progress_bar"),

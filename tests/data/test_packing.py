@@ -17,9 +17,11 @@ from transformers.modeling_flash_attention_utils import prepare_fa_kwargs_from_p
 
 from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import IGNORE_INDEX, encode, patch_factor
+from vtg.data.layout import ATTENTIONS
 from vtg.data.packing import attention, pack, share
-from vtg.data.padding import collate
+from vtg.data.padding import collate, without_padding_mask
 from vtg.errors import ConfigError
+from vtg.models.attention import attend_in_layouts, attention_of
 from vtg.models.recurrence import is_recurrent
 from vtg.tasks.span_task import SpanTask
 
@@ -61,18 +63,28 @@ def rows(vlm, make_clip):
     }
 
 
-@pytest.fixture(scope="module", params=["sdpa", "eager"])
-def setting(request, vlm, rows):
-    """A model under either attention, and what it makes of every row alone."""
-    model = copy.deepcopy(vlm.model)
-    model.set_attn_implementation(request.param)
+@pytest.fixture(scope="module")
+def plain(vlm, rows):
+    """What the model as transformers loads it makes of every row alone, and of padded batches."""
     pad = vlm.processor.tokenizer.pad_token_id
+    model = copy.deepcopy(vlm.model)
     alone = {name: loss_and_gradients(model, collate([row], pad_token_id=pad)) for name, row in rows.items()}
     padded = {
         label: loss_and_gradients(model, collate([rows[name] for name in names], pad_token_id=pad))
         for label, names in BATCHES.items()
     }
-    return SimpleNamespace(model=model, implementation=request.param, rows=rows, alone=alone, padded=padded)
+    return SimpleNamespace(rows=rows, alone=alone, padded=padded)
+
+
+@pytest.fixture(scope="module", params=["eager", *ATTENTIONS])
+def setting(request, vlm, plain):
+    """A model under each attention."""
+    model = copy.deepcopy(vlm.model)
+    if request.param in ATTENTIONS:
+        attend_in_layouts(model, request.param)
+    else:
+        model.set_attn_implementation(request.param)
+    return SimpleNamespace(model=model, implementation=attention_of(model), **vars(plain))
 
 
 def loss_and_gradients(model, batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -109,6 +121,19 @@ def test_loss_and_gradients_are_the_sums_of_those_of_the_rows_alone(setting, bat
         assert (gradients - wanted).norm() <= 5e-5 * wanted.norm()  # single precision, sums in another order
     unlike = setting.alone["circle" if "circle" not in names else "end"][1]
     assert (unlike - alone[1]).norm() > 0.1 * alone[1].norm()  # the bound tells one batch from another
+
+
+def test_padding_at_the_end_of_a_row_needs_no_mask_and_amid_it_does(vlm, plain):
+    model, names = vlm.model, BATCHES["different clips"][::2]
+    batch = collate([plain.rows[name] for name in names], pad_token_id=0)
+    unmasked = without_padding_mask(batch)
+    assert "attention_mask" not in unmasked and (batch["attention_mask"] == 0).any()
+    loss, gradients = loss_and_gradients(model, unmasked)
+    wanted_loss, wanted = (torch.stack(part).sum(0) for part in zip(*(plain.alone[n] for n in names), strict=True))
+    assert abs(loss - wanted_loss) <= 1e-5 * wanted_loss
+    assert (gradients - wanted).norm() <= 5e-5 * wanted.norm()
+    amid = collate([plain.rows[name] for name in ("short", "dog")], pad_token_id=0)
+    assert torch.equal(without_padding_mask(amid)["attention_mask"], amid["attention_mask"])
 
 
 def test_every_part_of_the_model_gets_its_gradient_from_the_shared_clip(setting):
@@ -210,7 +235,7 @@ def test_one_conversation_is_left_to_the_models_own_causal_attention(vlm, rows, 
             r"for queries that share a clip; set model\.attention=sdpa, or batching\.share_video=false",
         ),
         (["dog", "short"], "flash_attention_2", r"video\.pad = true.*set model\.attention=sdpa, or video\.pad=false"),
-        (["dog", "long"], "paged", r"model\.attention = 'paged'.*use flash_attention_2, sdpa or eager"),
+        (["dog", "long"], "paged", r"model\.attention = 'paged'.*use sdpa, varlen, flash_attention_2 or eager"),
     ],
 )
 def test_attention_that_cannot_do_it_is_named_with_what_can(rows, names, implementation, message):

@@ -137,7 +137,7 @@ def test_sampled_log_probs_are_those_of_the_forward_that_is_trained(vlm, model, 
                 padded[at, row, : len(one.tokens)] = torch.tensor(one.tokens)
                 expected[at, row, : len(one.tokens)] = torch.tensor(one.log_probs)
                 real[at, row, : len(one.tokens)] = True
-        inputs = shared_batch(prompts, list(padded), dtype=torch.float32)
+        inputs = shared_batch(prompts, list(padded))
         hidden = model.get_base_model().model(**inputs).last_hidden_state
         logits = model.get_base_model().lm_head(hidden).float() / temperature
         logits[..., vision_token_ids(vlm.processor)] = -torch.inf

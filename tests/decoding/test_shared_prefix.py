@@ -20,7 +20,6 @@ from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import IGNORE_INDEX, Features, encode, patch_factor
 from vtg.data.padding import collate
 from vtg.decoding.shared_prefix import (
-    ATTENTION,
     Prompt,
     accept_encoded_videos,
     encode_video,
@@ -29,6 +28,7 @@ from vtg.decoding.shared_prefix import (
     share_prompts,
     shared_batch,
 )
+from vtg.models.attention import attention_of
 from vtg.tasks.span_task import SpanTask
 
 TASK = SpanTask(TaskConfig())
@@ -180,8 +180,7 @@ def inputs_of(
     mask = torch.cat(real)
     labels = torch.cat(own).masked_fill(mask == 0, IGNORE_INDEX)
     if way == "shared":
-        dtype = next(model.parameters()).dtype
-        return shared_batch(prompts, own, dtype=dtype) | {"shift_labels": labels}, mask
+        return shared_batch(prompts, own) | {"shift_labels": labels}, mask
     batch = repeated_batch(prompts, own, real, pad_token_id=0)
     before = batch["input_ids"].shape[1] - length
     return batch | {"labels": torch.nn.functional.pad(labels, (before, 0), value=IGNORE_INDEX)}, mask
@@ -271,7 +270,7 @@ def test_a_completion_is_blind_to_the_other_completions(vlm, questions):
     share_prompts(model)
     inputs, mask = inputs_of(model, questions, {"dog": 3, "short": 2}, way="shared")
     before = model(**inputs, fused_lm_head=True).log_probs
-    shared = len(questions["dog"].prompt["input_ids"]) - 1
+    shared = sum(len(questions[name].prompt["input_ids"]) - 1 for name in ("dog", "short"))
     second = shared + mask.shape[1]
     ids = inputs["input_ids"].clone()
     ids[0, second + 2] += 1  # a token in the middle of the second completion
@@ -299,7 +298,7 @@ def test_a_plain_call_is_bitwise_what_it_was(vlm, questions):
     before = outputs()
     assert not is_sharing(model)
     share_prompts(model)
-    assert is_sharing(model) and ATTENTION in AttentionInterface()
+    assert is_sharing(model) and attention_of(model) in AttentionInterface()
     assert all(torch.equal(now, was) for now, was in zip(outputs(), before, strict=True))
 
 

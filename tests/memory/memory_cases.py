@@ -180,14 +180,16 @@ def measure(words: list[str]) -> tuple[int, int, int]:
 
     def note(module: Any, args: Any, kwargs: Any) -> None:
         rows, length = kwargs["input_ids"].shape
+        layout, mask = kwargs.get("layout"), kwargs.get("attention_mask")
         shapes.append(
             Batch(
                 rows=rows,
                 length=length,
                 vision_tokens=_patches(kwargs["pixel_values_videos"]) // counts.shape.patches_per_token,
                 answers=len(kwargs["logits_to_keep"]),
-                masked=rows > 1,
+                masked=rows > 1 and mask is not None and bool((mask == 0).any()),
                 packed=config.batching.packing,
+                conversations=None if layout is None else len(layout.segments),
             )
         )
 
@@ -207,8 +209,11 @@ def measure(words: list[str]) -> tuple[int, int, int]:
     finally:
         sft.TrainingRun = before
     setup = replace(Workload(config).training_setup(gpu=False, ranks=1), attention=config.model.attention)
-    told = max((estimate(counts, batch, setup) for batch in shapes), key=lambda one: one.training_bytes)
-    return found[0], told.training_bytes, told.weights_bytes + told.optimizer_bytes
+    told = [estimate(counts, batch, setup) for batch in shapes]
+    # The optimizer makes its moments at the end of the first step.
+    held = [one.weights_bytes + bool(at) * one.optimizer_bytes for at, one in enumerate(told)]
+    predicted = [one.training_bytes - (not at) * one.optimizer_bytes for at, one in enumerate(told)]
+    return found[0], *max(zip(predicted, held, strict=True))
 
 
 def measure_generation(path: str, rows: int, *, dtype: str) -> tuple[int, int, int]:

@@ -83,9 +83,7 @@ def test_a_shared_prompt_is_run_once_and_gives_the_states_of_one_that_is_repeate
     both_ways = family_of(model.config).both_ways
     in_prompt = int((prompt["input_ids"] == vision_id).sum())
     own = torch.stack([rows[0]["input_ids"][start : start + 8], rows[0]["input_ids"][start : start + 8].flip(0)])
-    shared = model.model(
-        **shared_batch([Prompt(prompt)], [own], dtype=torch.float32, both_ways=both_ways)
-    ).last_hidden_state
+    shared = model.model(**shared_batch([Prompt(prompt)], [own], both_ways=both_ways)).last_hidden_state
     repeated = repeated_batch([Prompt(prompt)], [own], [torch.ones_like(own)], pad_token_id=0)
     wanted = model.model(**repeated).last_hidden_state[:, start - 1 : -1]
     assert passes == [in_prompt, 2 * in_prompt]

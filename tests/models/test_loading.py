@@ -19,11 +19,11 @@ from vtg.data.padding import collate
 from vtg.demo.tiny_model import TINY_QWEN3_VL
 from vtg.errors import ConfigError, RunError
 from vtg.models.adapting import prepare_training
+from vtg.models.attention import choose_attention
 from vtg.models.checkpoint import Settings, save_settings
 from vtg.models.families import family_of
 from vtg.models.loading import (
     base_weights,
-    choose_attention,
     choose_dtype,
     load_model,
     load_processor,

@@ -12,8 +12,8 @@ from transformers.models.qwen3_5 import modeling_qwen3_5 as modeling
 
 from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import Features, encode, patch_factor
+from vtg.data.layout import Layout, TokenRun
 from vtg.data.padding import collate
-from vtg.data.token_runs import TokenRun, runs_of
 from vtg.errors import ConfigError
 from vtg.models import recurrence
 from vtg.models.recurrence import CONVOLUTION, RULE, is_recurrent, kernel_fault, part_sequences
@@ -83,12 +83,13 @@ BRANCHES = torch.tensor([0, 1, 2, 2] + [0] * 3 + [0] * 70 + [1] * 7 + [2] * 2 + 
 
 
 @pytest.fixture(scope="module")
-def runs(qwen3_5) -> tuple[TokenRun, ...]:
+def layout(qwen3_5) -> Layout:
     assert is_recurrent(qwen3_5.model)
-    return runs_of(SEGMENTS, BRANCHES)
+    return Layout.of(SEGMENTS, BRANCHES)
 
 
-def test_every_run_and_branch_has_its_tokens(runs):
+def test_every_run_and_branch_has_its_tokens(layout):
+    runs = layout.runs
     assert [[row.tolist() for row in row_indices(run)] for run in runs[:1]] == [[[0], [0, 1], [0, 2, 3]]]
     assert [len(run.tokens) for run in runs] == [1, 70, 5, 1]
     assert [run.branches.shape for run in runs] == [(2, 2), (3, 7), (0, 0), (0, 0)]
@@ -113,7 +114,7 @@ def compared(found: torch.Tensor, alone: list[tuple[torch.Tensor, torch.Tensor]]
         assert (mine - theirs).norm() < 1e-5 * theirs.norm()
 
 
-def test_the_state_of_a_prefix_is_what_its_branches_go_on_from(runs):
+def test_the_state_of_a_prefix_is_what_its_branches_go_on_from(layout):
     tensors, gates = random_inputs(len(SEGMENTS))
     rule = getattr(modeling, RULE)
     more: Any = {"use_qk_l2norm_in_kernel": True, "output_final_state": False, "initial_state": None}
@@ -122,23 +123,23 @@ def test_the_state_of_a_prefix_is_what_its_branches_go_on_from(runs):
         own = {name: one[:, indices] for name, one in gates.items()}
         return rule(*(one[:, indices] for one in tensors), **own, **more)[0][0]
 
-    found, state = rule(*tensors, **gates, **more, runs=runs)
+    found, state = rule(*tensors, **gates, **more, layout=layout)
     assert state is None
-    alone = [(indices, run_alone(indices)) for run in runs for indices in row_indices(run)]
+    alone = [(indices, run_alone(indices)) for run in layout.runs for indices in row_indices(run)]
     compared(found[0], alone, [*tensors, *gates.values()])
     unparted = rule(*tensors, **gates, **more)[0]
     assert (unparted[0, -1] - found[0, -1]).abs().max() > 0.01  # as it would be in silence
 
 
-def test_the_convolution_of_a_branch_sees_the_end_of_its_prefix_and_no_other(runs):
+def test_the_convolution_of_a_branch_sees_the_end_of_its_prefix_and_no_other(layout):
     torch.manual_seed(0)
     states = torch.randn(1, WIDTH, len(SEGMENTS), requires_grad=True)
     weight = torch.randn(WIDTH, KERNEL, requires_grad=True)
     convolve = getattr(modeling, CONVOLUTION)
-    found = convolve(states, weight, None, activation="silu", runs=runs)
+    found = convolve(states, weight, None, activation="silu", layout=layout)
     alone = [
         (indices, convolve(states[..., indices], weight, None, activation="silu")[0].T)
-        for run in runs
+        for run in layout.runs
         for indices in row_indices(run)
     ]
     compared(found[0].T, alone, [states, weight])
@@ -154,7 +155,7 @@ def test_padding_amid_a_row_is_read_before_its_first_token(qwen3_5):
     gates = {"g": -torch.rand(3, tokens, 2), "beta": torch.rand(3, tokens, 2)}
     parts[1] = parts[1] * masks[..., None, None]  # no key, and no value, as where hidden states are zero
     parts[2] = parts[2] * masks[..., None, None]
-    found, states = getattr(modeling, RULE)(*parts, **gates, runs=order, output_final_state=True)
+    found, states = getattr(modeling, RULE)(*parts, **gates, token_order=order, output_final_state=True)
     for row, mask in enumerate(masks.bool()):
         own = {name: one[row : row + 1, mask] for name, one in gates.items()}
         wanted, state = getattr(modeling, RULE)(

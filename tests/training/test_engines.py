@@ -112,8 +112,7 @@ def test_greedy_answers_have_the_log_probs_of_the_forward_that_is_trained(traine
 def test_the_training_forward_is_the_same_whether_prompts_are_shared_or_not(trainer, prompts):
     prompt = prompts["row 1"]
     shared, alone = (
-        forward_log_probs(trainer.model, prompt, [40, 41, 42], pad_token_id=0, dtype=torch.float32, share=share)
-        for share in (True, False)
+        forward_log_probs(trainer.model, prompt, [40, 41, 42], pad_token_id=0, share=share) for share in (True, False)
     )
     assert shared == pytest.approx(alone, abs=1e-4) and len(shared) == 3
 

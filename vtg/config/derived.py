@@ -15,6 +15,10 @@ from vtg.models.families.token_cost import TokenCost
 TEXT_TOKENS = 512
 
 
+# What attends as a layout of segments and branches says, and so to prompts and clips that are shared.
+LAYOUT_ATTENTIONS = ("sdpa", "varlen")
+
+
 def is_packed(batching: BatchingConfig) -> bool:
     """Whether batches are one sequence of samples end to end."""
     return batching.packing or batching.share_video
@@ -22,7 +26,7 @@ def is_packed(batching: BatchingConfig) -> bool:
 
 def shares_prompts(rollout: RolloutConfig, model: ModelConfig) -> bool:
     """Whether a prompt runs once for all of its completions, once `model.attention` is no longer `auto`."""
-    return rollout.share_prompt and model.attention == "sdpa"
+    return rollout.share_prompt and model.attention in LAYOUT_ATTENTIONS
 
 
 def checkpoints_activations(trainer: Mapping[str, Any]) -> bool:

@@ -25,7 +25,8 @@ class ModelConfig:
         choices={
             "auto": "flash_attention_2 on a GPU where it is installed, else sdpa",
             "flash_attention_2": "",
-            "sdpa": "",
+            "sdpa": "PyTorch's, a call for each sample of a packed batch",
+            "varlen": "PyTorch's for samples of any length in one call; its kernel: GPUs, half precision",
             "eager": "",
         },
         on_resume="may_change",

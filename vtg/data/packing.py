@@ -9,9 +9,9 @@ the tokens before it of its own conversation and to no other, with the positions
 shared clip is one prefix, encoded and attended to by every query about it, the queries not seeing each other.
 
 What it costs: the model's work grows with the tokens that are there instead of with B times the longest conversation.
-FlashAttention reads where conversations begin off the positions and makes no mask. SDPA and eager attention need one
-of L x L numbers for a sequence of L tokens, and compute all L x L scores, so under them the work of attention grows
-with the square of the packed length; `attention` says what the mask takes.
+Attention is told by a `Layout` (`vtg.data.layout`), or reads where conversations begin off the positions
+(FlashAttention), and makes no mask of all tokens by all tokens. Eager attention, and the SDPA of a model that takes no
+layout, need one of L x L numbers for a sequence of L tokens and compute all L x L scores.
 """
 
 from collections.abc import Sequence
@@ -20,15 +20,12 @@ from typing import Any
 import torch
 
 from vtg.data.encoding import DURATION, IGNORE_INDEX, Features
+from vtg.data.layout import ATTENTIONS, LAYOUT, Layout, no_mask, whole_mask
 from vtg.data.pixels import join_videos, vision_inputs
-from vtg.data.token_runs import runs_of
 from vtg.errors import ConfigError
 
 TOKENS = ("input_ids", "labels", "attention_mask", "mm_token_type_ids", "position_ids")
 """The features whose last axis is the tokens of a conversation."""
-
-MASK_ALIGNMENT = 16
-"""Rows of a mask start at multiples of so many numbers: what PyTorch's memory-efficient kernel would copy it for."""
 
 
 def share(features: Sequence[Features]) -> list[Features]:
@@ -97,22 +94,17 @@ def attention(
     """A packed batch as the model's forward takes it: `segments` and `branches` become what says who attends to whom.
 
     - A single conversation needs nothing said: causal attention is the model's own.
+    - ATTENTIONS: a `Layout`, by which attention is computed a segment at a time.
     - flash_attention_2: position_ids that start anew say where conversations begin (transformers 5 looks at their first
       row where there is no mask; `cu_seq_lens_q` and its like cannot be given, the vision tower takes them for its
       own). There is no way to say that queries share a clip or that a token is nobody's.
-    - sdpa, eager: attention_mask (1, 1, L, L), 0 where query i attends to key j, else -inf. i attends to j if j <= i,
-      both are of one segment, and j is of the shared part or of i's own branch; every token attends to itself. With
-      `both_ways` also if j > i, where both are vision tokens of one segment.
+    - sdpa, eager: attention_mask (1, 1, L, L), of L² numbers of `dtype`, once for all layers: `whole_mask`.
 
-    The mask takes L² numbers of `dtype`, once for all layers: 2 GiB of bfloat16 at 32k tokens. (A bool mask takes half,
-    but PyTorch makes a copy of it in the queries' dtype in every layer, and without gradient checkpointing keeps all of
-    them.) It is built in blocks of rows, so that making it takes little more.
-
-    Recurrent layers look at no mask: for a model that has them, `runs` say the same to `vtg.models.recurrence`.
+    Recurrent layers look at no mask: a model that has them is always told the `Layout`.
 
     Args:
         batch: a result of `pack`; not changed.
-        implementation: the `attn_implementation` the model was loaded with.
+        implementation: the attention of the model, as transformers calls it.
         dtype: in which attention is computed: the model's, or that of autocast where it is on.
         recurrent: whether the model has recurrent layers.
         both_ways: whether the vision tokens of a clip attend to later ones of it.
@@ -125,8 +117,11 @@ def attention(
     is_shared, is_padded = bool((branches > 0).any()), bool((segments < 0).any())
     if not is_shared and not is_padded and bool((segments == segments[0]).all()):
         return inputs
-    if recurrent:
-        inputs["runs"] = runs_of(segments, branches)
+    is_vision = batch["mm_token_type_ids"][0] > 0 if both_ways else None
+    if recurrent or implementation in ATTENTIONS.values():
+        inputs[LAYOUT] = Layout.of(segments, branches, is_vision)
+    if implementation in ATTENTIONS.values():
+        return inputs | {"attention_mask": no_mask(segments.device)}
     # position_ids tell FlashAttention where conversations begin, and nothing else: no mask is passed on.
     if implementation == "flash_attention_2":
         if is_shared or is_padded:
@@ -143,10 +138,9 @@ def attention(
     if implementation not in ("sdpa", "eager"):
         raise ConfigError(
             f"model.attention = {implementation!r}: cannot attend within a packed batch; "
-            "use flash_attention_2, sdpa or eager"
+            "use sdpa, varlen, flash_attention_2 or eager"
         )
-    is_vision = batch["mm_token_type_ids"][0] > 0 if both_ways else None
-    inputs["attention_mask"] = _mask(segments, branches, dtype=dtype, both_ways=is_vision)
+    inputs["attention_mask"] = whole_mask(segments, branches, dtype=dtype, both_ways=is_vision)
     return inputs
 
 
@@ -190,30 +184,3 @@ def _shared(rows: Sequence[Features]) -> Features:
     lengths = torch.tensor([length] + [len(row["input_ids"]) for row in own])
     branches = torch.arange(len(lengths)).repeat_interleave(lengths)
     return shared | {"branches": branches} | {key: first[key] for key in vision_inputs(first)}
-
-
-def _mask(
-    segments: torch.Tensor,
-    branches: torch.Tensor,
-    *,
-    dtype: torch.dtype,
-    both_ways: torch.Tensor | None = None,
-    rows: int = 512,
-) -> torch.Tensor:
-    """The additive mask (1, 1, L, L) of `attention`, of segments and branches (L,), `rows` rows at a time; `both_ways`:
-    (L,) bool of the tokens that attend to later ones of their kind."""
-    length = len(segments)
-    room = -(-length // MASK_ALIGNMENT) * MASK_ALIGNMENT
-    # In blocks: all L x L booleans at once would take as much again as the mask itself.
-    mask = torch.zeros(length, room, dtype=dtype, device=segments.device)[:, :length]
-    at = torch.arange(length, device=segments.device)
-    keys = torch.where(segments < 0, -2, segments)  # equal to no query's
-    for start in range(0, length, rows):
-        here = slice(start, start + rows)
-        allowed = segments[here, None] == keys
-        allowed &= (branches == 0) | (branches[here, None] == branches)
-        earlier = at <= at[here, None]
-        allowed &= earlier if both_ways is None else earlier | (both_ways[here, None] & both_ways)
-        allowed |= at == at[here, None]
-        mask[here].masked_fill_(~allowed, -torch.inf)
-    return mask[None, None]

@@ -1,6 +1,7 @@
 """Encoded conversations → a padded batch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -37,3 +38,18 @@ def collate(features: Sequence[Features], *, pad_token_id: int, padding_side: st
 
     batch = {key: torch.stack([pad(row[key], value) for row in features], dim=-2) for key, value in fill.items()}
     return batch | join_videos(features)
+
+
+def without_padding_mask(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """A batch of `collate`, for models with M-RoPE, as causal attention takes it without a mask.
+
+    No token sees what comes after it, and so none sees padding at the end of its row: attention is the same without the
+    mask, for which kernels are slower, and the padding's own output is no one's. Where tokens amid a row are padding
+    (padding frames) it is returned as it is.
+    """
+    mask = batch["attention_mask"]
+    if bool((mask[:, 1:] > mask[:, :-1]).any()):
+        return dict(batch)
+    kept = {key: value for key, value in batch.items() if key != "attention_mask"}
+    # Without the first row, positions in the text: in those of padding, all 0, transformers sees packed sequences.
+    return kept | {"position_ids": batch["position_ids"][1:]}

@@ -41,17 +41,14 @@ def sample(
 
 @torch.no_grad()
 def forward_log_probs(
-    model: Any, prompt: Prompt, completion: Sequence[int], *, pad_token_id: int, dtype: torch.dtype, share: bool = True
+    model: Any, prompt: Prompt, completion: Sequence[int], *, pad_token_id: int, share: bool = True
 ) -> list[float]:
-    """The log-prob of each token of a completion at temperature 1, in the forward that training runs.
-
-    `dtype`: in which attention is computed.
-    """
+    """The log-prob of each token of a completion at temperature 1, in the forward that training runs."""
     plain = plain_model(model)
     own = torch.tensor([list(completion)], device=prompt.features["input_ids"].device)
     if share:
         both_ways = family_of(plain.config).both_ways
-        inputs = shared_batch([prompt], [own], dtype=dtype, both_ways=both_ways)
+        inputs = shared_batch([prompt], [own], both_ways=both_ways)
     else:
         inputs = repeated_batch([prompt], [own], [torch.ones_like(own)], pad_token_id=pad_token_id)
     hidden = plain.model(**inputs).last_hidden_state

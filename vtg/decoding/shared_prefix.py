@@ -5,12 +5,13 @@
     batch = shared_batch([prompt], [completions], …)     # the prompt once, then every completion
     hidden = backbone(**batch).last_hidden_state         # (rows, C, H): what predicts each completion token
 
-The prompt and its G completions are one sequence: the prompt without its last token, then G branches, each the prompt's
-last token and the completion without its last. A branch attends to the prompt and to itself, with the positions it has
-alone. Everything but attention works on tokens one by one, so it is the model's own forward in which only the attention
-function is another: gradient checkpointing, LoRA, a trainable vision tower, DDP and ZeRO see nothing unusual, and the
-gradient flows through the prompt. The work is that of P + G·R tokens instead of G·(P + R); no kernel of our own. In
-recurrent layers a branch goes on from the state that the prompt leaves (`vtg.models.recurrence`).
+Prompts and their completions are one sequence: the prompts without their last token, then for each prompt G branches,
+each the prompt's last token and the completion without its last. A branch attends to the prompt and to itself, with the
+positions it has alone: `vtg.data.layout`. Everything but attention works on tokens one by one, so it is the model's own
+forward in which only the attention function is another (`vtg.models.attention`): gradient checkpointing, LoRA, a
+trainable vision tower, DDP and ZeRO see nothing unusual, and the gradient flows through the prompt. The work is that of
+P + G·R tokens instead of G·(P + R); no kernel of our own. In recurrent layers a branch goes on from the state that the
+prompt leaves (`vtg.models.recurrence`).
 """
 
 import math
@@ -22,46 +23,19 @@ from types import MethodType
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from vtg.data.encoding import Features
+from vtg.data.layout import LAYOUT, Layout, no_mask
 from vtg.data.padding import collate
 from vtg.data.pixels import join_videos
-from vtg.data.token_runs import TokenRun
+from vtg.models.attention import attend_in_layouts, takes_layouts
 from vtg.models.families import family_of
 from vtg.models.recurrence import part_sequences
 from vtg.video.clip import Clip
 
-ATTENTION = "shared_prompt_sdpa"
-"""The name of the attention function: SDPA, and SDPA over shared prompts where a forward has a `Layout`."""
-
-
-@dataclass(frozen=True)
-class Segment:
-    """One prompt and its branches in the packed sequence: tokens start to branches are shared, branches to end own.
-
-    Branches are looked at in chunks of some: each attends to [prompt, chunk] under its mask (1, 1, b·C, P + b·C).
-    `prompt_mask` (1, 1, P, P) is None where every prompt token attends to all before it and to no other. Masks hold 0
-    for what is attended to, else the lowest number.
-    """
-
-    start: int
-    branches: int
-    end: int
-    prompt_mask: torch.Tensor | None
-    chunks: tuple[tuple[slice, torch.Tensor], ...]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where prompts and branches stand in a packed sequence; the completions are (rows, length) tokens."""
-
-    segments: tuple[Segment, ...]
-    rows: int
-    length: int
+SHARED = "shared_prompts"
+"""The keyword of the model's forward that says (rows, length) of the completions of a `shared_batch`."""
 
 
 @dataclass(frozen=True)
@@ -93,56 +67,60 @@ def share_prompts(model: Any) -> None:
 
     Its other calls stay as they were; attention is SDPA in them.
     """
-    AttentionInterface.register(ATTENTION, _attention)
-    AttentionMaskInterface.register(ATTENTION, sdpa_mask)
-    inner = model.model
-    # Through the registry of attention functions: the layers themselves stay the model's own.
-    inner.language_model.config._attn_implementation = ATTENTION
-    inner.register_forward_hook(_keep_branches, with_kwargs=True)
+    if not takes_layouts(model):
+        attend_in_layouts(model, "sdpa")
+    model.model.register_forward_hook(_keep_branches, with_kwargs=True)
     part_sequences(model)
     accept_encoded_videos(model)
 
 
 def is_sharing(model: Any) -> bool:
     """Whether `share_prompts` was called with this plain Qwen-VL model."""
-    return model.model.language_model.config._attn_implementation == ATTENTION
+    return _keep_branches in model.model._forward_hooks.values()
 
 
 def shared_batch(
-    prompts: Sequence[Prompt], completions: Sequence[torch.Tensor], *, dtype: torch.dtype, both_ways: bool = False
+    prompts: Sequence[Prompt], completions: Sequence[torch.Tensor], *, both_ways: bool = False
 ) -> dict[str, Any]:
-    """One sequence of prompts, each with its completions (n, C) int64 padded at the end, for the model's forward.
+    """One sequence of prompts and then, prompt by prompt, their completions (n, C) int64 padded at the end, for the
+    model's forward.
 
-    `dtype`: in which attention is computed. `both_ways`: whether the vision tokens of a clip attend to later ones of it
-    (`ModelFamily.both_ways`). The backbone's last_hidden_state becomes (rows, C, H), rows being those of
-    all prompts one after the other: hidden state [r, t] predicts completion token t of row r.
+    `both_ways`: whether the vision tokens of a clip attend to later ones of it (`ModelFamily.both_ways`). The
+    backbone's last_hidden_state becomes (rows, C, H), rows being those of all prompts one after the other: hidden state
+    [r, t] predicts completion token t of row r.
     """
     length = completions[0].shape[1]
-    tokens, kinds, positions, segments, runs, start = [], [], [], [], [], 0
-    for prompt, own in zip(prompts, completions, strict=True):
-        features, n, device = prompt.features, len(own), own.device
-        shared = len(features["input_ids"]) - 1
-        branches = torch.cat([features["input_ids"][-1:].expand(n, 1), own[:, :-1]], dim=1)
-        after = features["position_ids"][..., -1:] + torch.arange(length, device=device)
-        tokens += [features["input_ids"][:-1], branches.flatten()]
-        kinds += [features["mm_token_type_ids"][:-1], torch.zeros(n * length, dtype=torch.int64, device=device)]
-        positions += [features["position_ids"][..., :-1], *[after] * n]
-        middle, end = start + shared, start + shared + n * length
-        attended = features["attention_mask"][:-1].bool()
-        chunks = _chunks(attended, n, length, middle, dtype)
-        is_vision = features["mm_token_type_ids"][:-1] > 0 if both_ways else None
-        segments.append(Segment(start, middle, end, _prompt_mask(attended, is_vision, dtype), chunks))
-        indices = torch.arange(start, end, device=device)
-        runs.append(TokenRun(indices[:shared][attended], indices[shared:].view(n, length)))
-        start = end
+    heads: list[dict[str, torch.Tensor]] = []
+    branches: list[dict[str, torch.Tensor]] = []
+    for at, (prompt, own) in enumerate(zip(prompts, completions, strict=True)):
+        features, n = prompt.features, len(own)
+        ids = torch.cat([features["input_ids"][-1:].expand(n, 1), own[:, :-1]], dim=1).flatten()
+        after = features["position_ids"][..., -1:] + torch.arange(length, device=own.device)
+        kept = ("input_ids", "mm_token_type_ids", "position_ids")
+        attended, zeros = features["attention_mask"][:-1].bool(), torch.zeros_like(ids)
+        heads.append(
+            {key: features[key][..., :-1] for key in kept}
+            | {"segments": torch.where(attended, at, -1), "branches": attended.long() * 0}
+        )
+        branches.append(
+            {
+                "input_ids": ids,
+                "mm_token_type_ids": zeros,
+                "position_ids": torch.cat([after] * n, dim=-1),
+                "segments": zeros + at,
+                "branches": torch.arange(1, n + 1, device=own.device).repeat_interleave(length),
+            }
+        )
+    parts = [*heads, *branches]
+    batch = {key: torch.cat([part[key] for part in parts], dim=-1) for key in parts[0]}
+    is_vision = batch["mm_token_type_ids"] > 0 if both_ways else None
+    layout = Layout.of(batch.pop("segments"), batch.pop("branches"), is_vision)
     return {
-        "input_ids": torch.cat(tokens)[None],
-        "mm_token_type_ids": torch.cat(kinds)[None],
-        "position_ids": torch.cat(positions, dim=-1).unsqueeze(-2),
-        "attention_mask": torch.zeros(1, 1, 1, 1, device=tokens[0].device),  # of four axes: the model makes none itself
+        **{key: value.unsqueeze(-2) for key, value in batch.items()},
+        "attention_mask": no_mask(layout.device),
         **join_videos([prompt.inputs() for prompt in prompts]),
-        "shared_prompts": Layout(tuple(segments), sum(map(len, completions)), length),
-        "runs": tuple(runs),
+        LAYOUT: layout,
+        SHARED: (sum(map(len, completions)), length),
     }
 
 
@@ -231,83 +209,10 @@ def _parts_deepstack(inner: type) -> bool:
     return "deepstack_features" in getsource(inner.get_image_features)  # type: ignore[attr-defined]
 
 
-def _attention(
-    module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    shared_prompts: Layout | None = None,
-    **kwargs: Any,
-) -> tuple[torch.Tensor, None]:
-    """Attention of (1, heads, L, d) → (1, L, heads, d); plain SDPA without a layout."""
-    if shared_prompts is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    pieces = []
-    for segment in shared_prompts.segments:
-        prompt = slice(segment.start, segment.branches)
-        for queries, mask in ((prompt, segment.prompt_mask), *segment.chunks):
-            if queries.start < queries.stop:
-                q, k, v = query[:, :, queries], _attended(key, prompt, queries), _attended(value, prompt, queries)
-                pieces.append(sdpa_attention_forward(module, q, k, v, mask, **kwargs)[0])
-    return torch.cat(pieces, dim=1), None
-
-
-def _attended(states: torch.Tensor, prompt: slice, queries: slice) -> torch.Tensor:
-    """Keys or values of a prompt and of the queries after it; copied only where the two are not adjacent."""
-    if queries.start <= prompt.stop:
-        return states[:, :, prompt.start : queries.stop]
-    return torch.cat([states[:, :, prompt], states[:, :, queries]], dim=2)
-
-
-def _chunks(
-    attended: torch.Tensor, n: int, length: int, start: int, dtype: torch.dtype
-) -> tuple[tuple[slice, torch.Tensor], ...]:
-    """The chunks of a `Segment` whose prompt has the tokens `attended` (P,) bool and whose branches begin at `start`.
-
-    Branches that are looked at together are computed against each other, masked. Where they are longer than the prompt,
-    all together, that is most of the work, and chunks a quarter of the prompt long are worth the copies they need.
-    """
-    # Chunks a quarter of the prompt long balance masked-out work against copies of the prompt's keys.
-    size = n if n * length <= len(attended) else max(1, len(attended) // (4 * length))
-    # At most two sizes of chunk occur, so masks are made once for each.
-    masks = {count: _branch_mask(attended, count, length, dtype) for count in {min(size, n), n % size or size}}
-    chunks = []
-    for first in range(0, n, size):
-        count = min(size, n - first)
-        chunks.append((slice(start + first * length, start + (first + count) * length), masks[count]))
-    return tuple(chunks)
-
-
-def _branch_mask(attended: torch.Tensor, count: int, length: int, dtype: torch.dtype) -> torch.Tensor:
-    causal = torch.ones(length, length, dtype=torch.bool, device=attended.device).tril()
-    branches = torch.block_diag(*[causal] * count).bool()
-    return _additive(torch.cat([attended.expand(count * length, -1), branches], dim=1), dtype)
-
-
-def _prompt_mask(attended: torch.Tensor, both_ways: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
-    """(1, 1, P, P) of the tokens of a prompt, (P,) bool: those attended to, and those that see later ones of theirs."""
-    if bool(attended.all()) and both_ways is None:
-        return None
-    allowed = torch.ones(len(attended), len(attended), dtype=torch.bool, device=attended.device).tril()
-    if both_ways is not None:
-        allowed |= both_ways[:, None] & both_ways
-    allowed &= attended
-    # The diagonal stays on: a row that attends to nothing gives NaN in softmax.
-    return _additive(allowed | torch.eye(len(attended), dtype=torch.bool, device=attended.device), dtype)
-
-
-def _additive(allowed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """(1, 1, …) of `allowed` (…) bool: 0 where it is true, else the lowest number."""
-    mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
-    # The lowest number and not -inf, whose sums can become NaN.
-    return mask.masked_fill(~allowed, torch.finfo(dtype).min)[None, None]
-
-
 def _keep_branches(module: Any, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
     """A forward hook: of a shared batch only the hidden states of completions are left, (rows, C, H)."""
-    layout = kwargs.get("shared_prompts")
-    if layout is not None:
-        kept = [output.last_hidden_state[0, segment.branches : segment.end] for segment in layout.segments]
-        output.last_hidden_state = torch.cat(kept).view(layout.rows, layout.length, -1)
+    sizes = kwargs.get(SHARED)
+    if sizes is not None:
+        rows, length = sizes
+        output.last_hidden_state = output.last_hidden_state[0, -rows * length :].view(rows, length, -1)
     return output

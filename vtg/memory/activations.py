@@ -2,7 +2,15 @@
 
 from dataclasses import replace
 
-from vtg.memory.layer_bytes import NumberSizes, kept_bytes, prefill_bytes, state_bytes, unfreed_bytes, work_bytes
+from vtg.memory.layer_bytes import (
+    NumberSizes,
+    is_masked,
+    kept_bytes,
+    prefill_bytes,
+    state_bytes,
+    unfreed_bytes,
+    work_bytes,
+)
 from vtg.memory.parameters import ParameterCounts
 from vtg.memory.shape import Shape
 from vtg.memory.tower_bytes import tower_bytes
@@ -35,10 +43,10 @@ def training_work(counts: ParameterCounts, setup: TrainingSetup, batch: Batch, g
         later = 0 if setup.accumulates else max(0, first - kept)
         in_work += tokens * layers.largest + later + _of_a_layer(merged, shape)
         kept += tokens * unfreed_bytes(counts, size)
-        mask = _mask_bytes(batch, length, size.each, 1)
+        mask = _mask_bytes(batch, setup, shape, length, size.each, 1)
     else:
         kept = tokens * layers.kept + merged
-        mask = _mask_bytes(batch, length, size.each, shape.attention_layers)
+        mask = _mask_bytes(batch, setup, shape, length, size.each, shape.attention_layers)
     casts = 0  # autocast's copies of float32 weights: kept for the backward pass, with checkpointing for the forward's
     if setup.mixed and counts.dtype.itemsize == 4:
         casts = 2 * (counts.parameters if counts.rank else counts.trained_parameters)
@@ -78,13 +86,15 @@ def _sequences(batch: Batch) -> tuple[int, int]:
     return batch.rows * batch.generations, batch.length + batch.completion
 
 
-def _mask_bytes(batch: Batch, length: int, each: int, layers: int) -> int:
+def _mask_bytes(batch: Batch, setup: TrainingSetup, shape: Shape, length: int, each: int, layers: int) -> int:
     if batch.generations and batch.shared:
         own = batch.generations * batch.completion
         return batch.rows * own * (batch.length + own) * each
-    if batch.packed:
-        return length**2 * each  # made once, as it is added
-    return batch.rows * length**2 * (1 + each * layers) if batch.masked else 0
+    if batch.packed and (is_masked(batch, setup) or shape.both_ways):
+        # Made once, as it is added; where vision tokens see each other both ways, of every conversation alone.
+        parts = 1 if setup.attention == "eager" else batch.conversations or 1
+        return parts * (length // parts) ** 2 * each
+    return batch.rows * length**2 * (1 + each * layers) if is_masked(batch, setup) else 0
 
 
 def _loss_bytes(shape: Shape, setup: TrainingSetup, batch: Batch) -> int:

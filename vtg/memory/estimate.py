@@ -21,8 +21,8 @@ micro-batch, padding included; s, e bytes of a number of the residual stream and
   what a layer makes meanwhile: eI + 4sH (4I + 8H more where it copies), or the logits. Under autocast float32 weights
   that learn are copied, 2 bytes each.
 - Temporal tokens beside LoRA: the head's table with their rows put in, and its gradient, 2VH in the weights' type.
-- A mask, where padded rows or packed ones need it, and always where vision tokens attend both ways (Molmo2): L² a row,
-  1 byte, and e for every layer that keeps it.
+- A mask, where rows hold padding frames, in eager attention, and where vision tokens attend both ways (Molmo2): L² a
+  row, 1 byte, and e for every layer that keeps it; of a packed row once, e (Molmo2: L of each sample).
 - Logits of the positions that predict an answer alone, in a padded batch those of any row for every row: 12V each
   (float32: the log-softmax, its gradient, the loss's). TRL's fused head (GRPO): 32 for each of a tile of at
   most 4096 completion tokens x 32768 of V.

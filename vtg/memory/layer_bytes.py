@@ -72,6 +72,13 @@ def kept_bytes(
     return LayerBytes(total + norms * shape.layers, norms + max(mixers)[0] + max(mlps)[0])
 
 
+def is_masked(batch: Batch, setup: TrainingSetup) -> bool:
+    """Whether attention is told by a mask of all tokens of a row by all of them."""
+    if setup.attention == "eager":
+        return batch.masked or batch.packed or batch.rows > 1
+    return batch.masked and setup.attention != "flash_attention_2"
+
+
 def unfreed_bytes(counts: ParameterCounts, size: NumberSizes) -> int:
     """What all layers keep for their backward pass in spite of gradient checkpointing.
 
@@ -111,7 +118,7 @@ def _attention_kept(counts: ParameterCounts, setup: TrainingSetup, size: NumberS
             total += 4 * q  # queries are seen where they were projected, beside their gate
     is_shared = batch.generations > 0 and batch.shared
     # transformers uses SDPA's grouped keys without a mask alone: with one it repeats them to the number of query heads.
-    repeats = (batch.masked or batch.packed or is_shared) and setup.attention != "flash_attention_2"
+    repeats = is_masked(batch, setup) or is_shared or (shape.both_ways and batch.packed)
     total += e * (2 * q + 2 * (q if repeats else k)) + 4 * shape.heads
     if is_shared:
         total += e * (2 * k + q)  # the prompt's own, and the pieces put together

@@ -16,8 +16,8 @@ class Batch:
         spread: by how many tokens the rows of a padded batch differ: logits are made for every position at which any
             row answers.
         answers: positions of a row that logits are made for, where they are known; None: 24 of each conversation.
-        masked: attention needs a padding mask.
-        packed: samples share one row, and attention needs a block-diagonal mask.
+        masked: attention needs a padding mask, but for FlashAttention's.
+        packed: samples share one row.
         generations, completion: GRPO's group: G completions of R tokens for each row, which is then a prompt.
         shared: the prompt is a shared prefix: it runs once for the whole group.
     """

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import torch
 
-from vtg.config.derived import checkpoints_activations, is_packed, longest_clip_tokens, token_cost_of
+from vtg.config.derived import LAYOUT_ATTENTIONS, checkpoints_activations, is_packed, longest_clip_tokens, token_cost_of
 from vtg.config.schema import RLConfig, SFTConfig
 from vtg.memory.estimate import MemoryEstimate, estimate
 from vtg.memory.parameters import ParameterCounts
 from vtg.memory.training_load import Batch, TrainingSetup
+from vtg.models.attention import choose_attention
 from vtg.models.families.token_cost import TokenCost
-from vtg.models.loading import choose_attention
 
 # Many short clips may take more than one long clip (masks, logits), so where only the longest is known, clips of half,
 # a quarter … of its tokens are estimated too.
@@ -108,19 +108,19 @@ class Workload:
     def _sft_batch(self, clip: ClipSize) -> Batch:
         count = self._fitting(clip, clip.tokens, budget=self._longest_tokens)
         if is_packed(self.config.batching):
-            masked = self.config.model.attention != "flash_attention_2"
             tokens, vision = count * clip.tokens, count * clip.vision_tokens
-            return Batch(rows=1, length=tokens, vision_tokens=vision, conversations=count, packed=masked)
+            return Batch(rows=1, length=tokens, vision_tokens=vision, conversations=count, packed=True)
         spread = clip.tokens if self.config.batching.by == "fixed" else round(NEAR * clip.tokens) + TEXT_SPREAD
         vision = count * clip.vision_tokens
-        return Batch(rows=count, length=clip.tokens, vision_tokens=vision, masked=count > 1, spread=spread)
+        masked = count > 1 and self.config.video.pad  # padding at the end of a row needs no mask
+        return Batch(rows=count, length=clip.tokens, vision_tokens=vision, masked=masked, spread=spread)
 
     def _grpo_batch(self, clip: ClipSize) -> Batch:
         config = self.config
         assert isinstance(config, RLConfig)
         group = int(config.rl.get("num_generations", GENERATIONS))
         new = int(config.rl.get("max_completion_length", COMPLETION_TOKENS))
-        shared = config.rollout.share_prompt and config.model.attention in ("auto", "sdpa")
+        shared = config.rollout.share_prompt and config.model.attention in ("auto", *LAYOUT_ATTENTIONS)
         each = (1 if shared else group) * clip.tokens + group * new
         budget = self._longest_tokens + group * new
         count = self._fitting(clip, each, budget=budget)

@@ -21,17 +21,17 @@ from transformers import (
     ProcessorMixin,
 )
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
-from transformers.utils.import_utils import is_flash_attn_2_available
 
 from vtg.config.model_settings import ModelConfig
 from vtg.config.part_rules import check_bitsandbytes
 from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import patch_factor
+from vtg.data.layout import ATTENTIONS
 from vtg.errors import ConfigError, RunError
+from vtg.models.attention import attend_in_layouts, choose_attention
 from vtg.models.chat_template import check_chat_template
 from vtg.models.checkpoint import check_model_type, is_adapter, resolve_base, resolve_checkpoint
 from vtg.models.families import family_of
-from vtg.models.families.family import ModelFamily
 from vtg.models.fit import adapter_tokens, check_adapter_shapes, check_tokens, empty_model
 from vtg.models.patch_embed import project_patches_by_matmul
 from vtg.models.quantization import keep_gradients, quantization_config
@@ -93,10 +93,11 @@ def load_model(
         check_bitsandbytes(config.quantization)
         quantized["quantization_config"] = quantization_config(config.quantization, read, dtype)
         quantized["device_map"] = {"": target}  # weights are quantized where they are read to, and do not move later
+    named = "sdpa" if attention in ATTENTIONS else attention
     try:
         with whole_files(path=config.path, folder=base):
             model = AutoModelForImageTextToText.from_pretrained(
-                base, dtype=dtype, attn_implementation=attention, trust_remote_code=False, **quantized
+                base, dtype=dtype, attn_implementation=named, trust_remote_code=False, **quantized
             )
     except ImportError as error:  # transformers asks for the package of an attention when the model is built
         raise ConfigError(
@@ -115,6 +116,8 @@ def load_model(
         _add_tokens(model, processor, tokens, init=task.token_init if task else "mean", seed=seed)
     project_patches_by_matmul(model)
     part_sequences(model)
+    if attention in ATTENTIONS:
+        attend_in_layouts(model, attention)
     if target.type == "cuda" and is_recurrent(model):
         kernels_can_train()  # what it warns of is told before hours of training
     if quantized:
@@ -259,24 +262,6 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     return getattr(torch, name)
-
-
-def choose_attention(name: str, device: torch.device, *, family: ModelFamily | None = None) -> str:
-    """`auto` is FlashAttention 2 on a GPU where it is installed and the family allows it, else PyTorch's SDPA.
-
-    Raises:
-        ConfigError: FlashAttention 2 is asked for, and the family needs a mask that it does not take.
-    """
-    both_ways = family is not None and family.both_ways
-    if name == "flash_attention_2" and family is not None and both_ways:
-        raise ConfigError(
-            f"model.attention = {name!r}: the vision tokens of a {family.title} attend to each other both ways, for "
-            "which FlashAttention 2 has no mask; set model.attention=sdpa"
-        )
-    if name == "auto":
-        can = device.type == "cuda" and not both_ways and is_flash_attn_2_available()
-        return "flash_attention_2" if can else "sdpa"
-    return name
 
 
 def tokens_per_second(model: Model) -> float:

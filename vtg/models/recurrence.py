@@ -1,7 +1,7 @@
 """Recurrent layers (Gated DeltaNet) that keep sequences apart, where a mask cannot: it is not looked at there.
 
     part_sequences(model)                # once, after loading
-    model(**inputs, runs=runs)           # a packed batch: `vtg.data.token_runs`
+    model(**inputs, layout=layout)       # a packed batch: `vtg.data.layout`
 
 A packed batch holds several conversations one after the other, and branches that all go on from one prefix. Attention
 is told so by a mask. A convolution over the last tokens and a recurrent state would run on from one into the next, so
@@ -28,14 +28,14 @@ import torch
 import transformers
 from packaging.version import Version
 
-from vtg.data.token_runs import TokenRun
+from vtg.data.layout import LAYOUT, Layout, TokenRun
 from vtg.errors import ConfigError
 from vtg.models.families import family_of
 
 log = logging.getLogger(__name__)
 
-# What the layers' forward passes on to both functions, as it does all keywords that it does not know itself.
-RUNS = "runs"
+# Beside LAYOUT: what the layers' forward passes on to both functions, as it does all keywords that it does not know.
+ORDER = "token_order"
 
 CONVOLUTION, RULE = "causal_conv1d_fn", "torch_chunk_gated_delta_rule"
 
@@ -72,7 +72,7 @@ def part_sequences(model: Any) -> None:
 
 
 def is_recurrent(model: Any) -> bool:
-    """Whether a plain model has layers for which packed batches need `runs`."""
+    """Whether a plain model has layers that are told of a packed batch by its `Layout` alone."""
     return family_of(model.config).recurrent is not None
 
 
@@ -179,8 +179,8 @@ def _parted_rule(chosen: Callable[..., Any]) -> Callable[..., Any]:
 
 def _asked(kwargs: dict[str, Any]) -> tuple[Sequence[TokenRun] | None, torch.Tensor | None]:
     """The runs, or the order of the tokens of padded rows, taken out of the keywords of a function."""
-    runs = kwargs.pop(RUNS, None)
-    return (None, runs) if isinstance(runs, torch.Tensor) else (runs, None)
+    layout: Layout | None = kwargs.pop(LAYOUT, None)
+    return layout and layout.runs, kwargs.pop(ORDER, None)
 
 
 def _call(rule: Callable[..., Any], inputs: Sequence[torch.Tensor], kwargs: dict[str, Any]) -> Any:
@@ -201,7 +201,7 @@ def _indices(runs: Sequence[TokenRun]) -> torch.Tensor:
 
 def _prepare(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """A forward pre-hook of the language model: no cache of runs; the order of tokens where padding lies amid a row."""
-    if RUNS in kwargs:
+    if kwargs.get(LAYOUT) is not None:
         # Runs end in many states, and nothing goes on from them: a cache has no place for more than one a row.
         return args, kwargs | {"use_cache": False}
     mask, length = kwargs.get("attention_mask"), kwargs["inputs_embeds"].shape[1]
@@ -211,4 +211,4 @@ def _prepare(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[
     starts = attended[:, :1].sum(1) + (attended[:, 1:] & ~attended[:, :-1]).sum(1)
     if bool((starts <= 1).all()):
         return args, kwargs
-    return args, kwargs | {RUNS: attended.long().argsort(dim=1, stable=True)}
+    return args, kwargs | {ORDER: attended.long().argsort(dim=1, stable=True)}

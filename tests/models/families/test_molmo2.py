@@ -6,18 +6,17 @@ import torch
 from vtg.config.video_settings import VideoConfig
 from vtg.errors import ConfigError
 from vtg.models import checkpoint
+from vtg.models.attention import choose_attention
 from vtg.models.families import FAMILIES
-from vtg.models.loading import choose_attention
 from vtg.video.clip_cost import clip_cost
 
 MOLMO2 = FAMILIES["molmo2"]
 
 
-def test_flash_attention_is_refused_and_auto_is_sdpa():
-    with pytest.raises(
-        ConfigError, match=r"^model.attention = 'flash_attention_2': .* a Molmo2 .*set model.attention=sdpa$"
-    ):
-        choose_attention("flash_attention_2", torch.device("cuda"), family=MOLMO2)
+@pytest.mark.parametrize("name", ["flash_attention_2", "varlen"])
+def test_kernels_without_masks_are_refused_and_auto_is_sdpa(name):
+    with pytest.raises(ConfigError, match=rf"^model.attention = '{name}': .* a Molmo2 .*set model.attention=sdpa$"):
+        choose_attention(name, torch.device("cuda"), family=MOLMO2)
     assert choose_attention("auto", torch.device("cuda"), family=MOLMO2) == "sdpa"
 
 

@@ -114,9 +114,8 @@ class Policy:
         labels = completions.masked_fill(mask == 0, -100)
         self.count(batch)
         if self.shares:
-            inputs: dict[str, Any] = shared_batch(
-                batch.prompts, own, dtype=self._attention_dtype, both_ways=family_of(self.plain.config).both_ways
-            )
+            both_ways = family_of(self.plain.config).both_ways
+            inputs: dict[str, Any] = shared_batch(batch.prompts, own, both_ways=both_ways)
         else:
             inputs = repeated_batch(batch.prompts, own, real, pad_token_id=self.pad_token_id)
         own_inputs = dict(inputs)
@@ -150,7 +149,7 @@ class Policy:
 
     def completion_log_probs(self, prompt: Prompt, completion: list[int]) -> list[float]:
         """Of each token of one completion, at temperature 1."""
-        more: Any = {"pad_token_id": self.pad_token_id, "dtype": self._attention_dtype, "share": self.shares}
+        more: Any = {"pad_token_id": self.pad_token_id, "share": self.shares}
         with self.accelerator.autocast():
             return forward_log_probs(self.model, prompt, completion, **more)
 
@@ -164,12 +163,6 @@ class Policy:
         # Towers that see frames one by one are not told where a clip ends.
         self.counts["vision/encoder_calls"] += len(kwargs.get("grid_thw", [None]))
 
-    @property
-    def _attention_dtype(self) -> torch.dtype:
-        if self.args.bf16:
-            return torch.bfloat16
-        return torch.float16 if self.args.fp16 else self.plain.dtype
-
 
 def _shared_weights(prompts: Sequence[Prompt], real: Sequence[torch.Tensor]) -> torch.Tensor:
     """(L,) how often each token of a `shared_batch` counts in the router loss; `real`: (n, C) of each prompt.
@@ -177,12 +170,8 @@ def _shared_weights(prompts: Sequence[Prompt], real: Sequence[torch.Tensor]) -> 
     As it would without sharing: a prompt's tokens for each of its completions. A completion's last token, from which
     nothing is predicted, never does.
     """
-    parts = [
-        part
-        for prompt, own in zip(prompts, real, strict=True)
-        for part in (prompt.features["attention_mask"][:-1] * len(own), own.flatten())
-    ]
-    return torch.cat(parts)
+    heads = [prompt.features["attention_mask"][:-1] * len(own) for prompt, own in zip(prompts, real, strict=True)]
+    return torch.cat([*heads, *(own.flatten() for own in real)])
 
 
 def _repeated_weights(inputs: Features, mask: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ from trl.trainer.grpo_config import GRPOConfig
 
 from vtg.annotations.sample_table import SampleTable
 from vtg.config.argument_values import number_of
-from vtg.config.derived import longest_clip_tokens, shares_prompts
+from vtg.config.derived import LAYOUT_ATTENTIONS, longest_clip_tokens, shares_prompts
 from vtg.config.rl_settings import CurriculumConfig
 from vtg.config.schema import RLConfig
 from vtg.data.encoding import token_cost
@@ -56,7 +56,7 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
         answer=config.task.answer,
         model_path=config.model.path,
     )
-    if config.model.attention not in ("auto", "sdpa") and config.rollout.share_prompt:
+    if config.model.attention not in ("auto", *LAYOUT_ATTENTIONS) and config.rollout.share_prompt:
         log.warning(
             "model.attention = %s cannot share prompts: each is run %d times, once a completion; set "
             "model.attention=sdpa to run it once",

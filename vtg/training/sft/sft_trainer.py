@@ -15,11 +15,13 @@ import torch
 from transformers.trainer_utils import seed_worker
 
 from vtg.data.encoding import IGNORE_INDEX
+from vtg.data.layout import ATTENTIONS
 from vtg.data.packing import attention
+from vtg.data.padding import without_padding_mask
 from vtg.data.training_collator import LabelledAnswer
 from vtg.data.workers import worker_context
+from vtg.models.attention import attention_of, choose_attention
 from vtg.models.families import family_of
-from vtg.models.loading import choose_attention
 from vtg.models.routing import Routers, token_weights
 from vtg.ranks import is_main_process
 from vtg.training.batch_log import BatchSizes
@@ -208,19 +210,17 @@ class SFTTrainer(GroundingTrainer):
         )
 
     def _attention(self, model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
-        """The inputs, of a packed batch with the mask or boundaries that keep its samples apart."""
-        if "segments" not in inputs:
-            return inputs
+        """The inputs, of a packed batch with what keeps its samples apart, of a padded one without a needless mask."""
         plain: Any = self.accelerator.unwrap_model(model)
+        family, kernel = family_of(plain.config), attention_of(plain)
+        if kernel not in ATTENTIONS.values():
+            kernel = choose_attention(self._kernel, self.args.device, family=family)
+        if "segments" not in inputs:
+            skips = kernel in ATTENTIONS.values() and family.mrope and not family.both_ways
+            return without_padding_mask(inputs) if skips else inputs
         dtype = torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else plain.dtype
-        family = family_of(plain.config)
-        return attention(
-            inputs,
-            dtype=dtype,
-            implementation=choose_attention(self._kernel, self.args.device, family=family),
-            recurrent=family.recurrent is not None,
-            both_ways=family.both_ways,
-        )
+        recurrent = family.recurrent is not None
+        return attention(inputs, dtype=dtype, implementation=kernel, recurrent=recurrent, both_ways=family.both_ways)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Logs; beside a training loss also its terms, sizes, padding, balance and speed of the batches since the last

@@ -1,0 +1,263 @@
+"""Attention as a `Layout` says who sees whom, without a mask of all tokens by all tokens: a function of transformers'.
+
+    attend_in_layouts(model, "sdpa")      # once, after loading
+    model(**inputs, layout=layout)        # a packed batch, or prompts with their completions
+
+`sdpa`: PyTorch's scaled_dot_product_attention, a call for each segment, causal, and one for some branches of it at once
+under a mask of these alone. Everywhere, in every type.
+
+`varlen`: `torch.nn.attention.varlen` (from PyTorch 2.11), one call for all segments and one for all branches, whose
+keys are gathered, each with its segment before it, and again in the backward pass, so that no layer keeps them. Its
+kernel runs on a GPU in half precision; elsewhere SDPA takes its place, a call for each sequence. (Its log-sum-exp
+carries no gradient, or branches could see their segment's keys where they are.)
+
+Vision towers of Qwen-VL see frames, or windows of them, one by one. transformers runs SDPA once for each: for 128 of
+them in 24 layers 3,072 times; `frames_attention` runs it once for all of one size.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from inspect import signature
+from typing import Any
+
+import torch
+from torch.nn.attention.varlen import varlen_attn
+from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.checkpoint import checkpoint
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+from transformers.utils.import_utils import is_flash_attn_2_available
+
+from vtg.data.layout import ATTENTIONS, LAYOUT, Bounds, Layout
+from vtg.errors import ConfigError
+from vtg.models.families import family_of
+from vtg.models.families.family import ModelFamily
+
+# To an implementation that has "flash" in its name towers hand all frames at once, with their bounds; for all others
+# they cut them apart (transformers.utils.generic.is_flash_attention_requested).
+FRAMES = "frames_flash"
+
+# Not before PyTorch 2.12: keys are repeated to the number of query heads instead.
+_GROUPED: dict[str, Any] = {"enable_gqa": True} if "enable_gqa" in signature(varlen_attn).parameters else {}
+
+# Of the kernel behind varlen_attn: sizes of a head, and types.
+_HEAD_MULTIPLE, _HEAD_MOST, _HALF = 8, 256, (torch.bfloat16, torch.float16)
+
+
+# What `auto` is where FlashAttention 2 is not installed, or the family needs what it does not do.
+AUTO = "sdpa"
+
+
+def choose_attention(name: str, device: torch.device, *, family: ModelFamily | None = None) -> str:
+    """`auto` is FlashAttention 2 on a GPU where it is installed and the family allows it, else PyTorch's SDPA.
+
+    Raises:
+        ConfigError: a kernel is asked for that has no mask, and the family needs one.
+    """
+    both_ways = family is not None and family.both_ways
+    if name in ("flash_attention_2", "varlen") and family is not None and both_ways:
+        kernel = "FlashAttention 2" if name == "flash_attention_2" else "varlen"
+        raise ConfigError(
+            f"model.attention = {name!r}: the vision tokens of a {family.title} attend to each other both ways, for "
+            f"which {kernel} has no mask; set model.attention=sdpa"
+        )
+    if name == "auto":
+        can = device.type == "cuda" and not both_ways and is_flash_attn_2_available()
+        return "flash_attention_2" if can else AUTO
+    return name
+
+
+def attend_in_layouts(model: Any, kernel: str) -> None:
+    """Lets a plain Qwen-VL model, in place, take layouts; its vision tower sees all frames of a size at once.
+
+    `kernel`: one of ATTENTIONS. Calls without a layout stay as they were.
+    """
+    for name, function in ((ATTENTIONS["sdpa"], segments_by_sdpa), (ATTENTIONS["varlen"], segments_by_varlen)):
+        AttentionInterface.register(name, function)
+        AttentionMaskInterface.register(name, sdpa_mask)
+    AttentionInterface.register(FRAMES, frames_attention)
+    # Through the registry of attention functions: the layers themselves stay the model's own.
+    model.model.language_model.config._attn_implementation = ATTENTIONS[kernel]
+    tower = model.model.get_submodule(family_of(model.config).tower[0])
+    if any("cu_seqlens" in signature(module.forward).parameters for module in tower.modules()):
+        tower.config._attn_implementation = FRAMES
+
+
+def takes_layouts(model: Any) -> bool:
+    """Whether this plain model's attention is told by a `Layout`."""
+    return attention_of(model) in ATTENTIONS.values()
+
+
+def attention_of(model: Any) -> str:
+    """The name of the attention function of a model's language model, with PEFT around it or not."""
+    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return plain.model.language_model.config._attn_implementation
+
+
+def segments_by_sdpa(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    layout: Layout | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention of (1, heads, L, d) → (1, L, heads, d), in pieces; transformers' SDPA without a layout."""
+    if layout is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    query, key, value = (_ordered(states, layout.order) for states in (query, key, value))
+    dtype, pieces, start = _attention_dtype(query), [], 0
+    for length in layout.heads:
+        own = slice(start, start + length)
+        mask = layout.segment_mask(own, dtype)
+        queries, keys, values = (one[:, :, own] for one in (query, key, value))
+        pieces.append(sdpa_attention_forward(module, queries, keys, values, mask, **kwargs)[0])
+        start += length
+    for chunk in layout.chunks:
+        keys, values = (_attended(one, chunk.segment, chunk.own) for one in (key, value))
+        mask = layout.chunk_mask(chunk, dtype)
+        pieces.append(sdpa_attention_forward(module, query[:, :, chunk.own], keys, values, mask, **kwargs)[0])
+    made = torch.cat(pieces, dim=1)
+    return (made if layout.inverse is None else made[:, layout.inverse]), None
+
+
+def segments_by_varlen(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    layout: Layout | None = None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """The same in two calls, of heads and of branches; as `sdpa` for what only a mask can say, and with dropout."""
+    if layout is None or layout.both_ways is not None or dropout:
+        more = kwargs | {LAYOUT: layout, "scaling": scaling, "dropout": dropout}
+        return segments_by_sdpa(module, query, key, value, attention_mask, **more)
+    # (L, heads, d), as the layer's projections made them
+    query, key, value = (_ordered(one, layout.order)[0].transpose(0, 1) for one in (query, key, value))
+    before = sum(layout.heads)
+    pieces = [_sequences(query[:before], key[:before], value[:before], layout.head_bounds, scaling)]
+    if before < len(query):
+        own: Any = (query[before:], key, value, layout, scaling)
+        # Computed again in the backward pass: gathered, a segment's keys stand there once for each of its branches.
+        pieces.append(checkpoint(_branches, *own, use_reentrant=False, preserve_rng_state=False))
+    made = torch.cat(pieces)
+    return (made if layout.inverse is None else made[layout.inverse])[None], None
+
+
+def _branches(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, scale: float | None
+) -> torch.Tensor:
+    """Attention of the queries of all branches to their segments and themselves."""
+    gather = layout.key_gather
+    keys, values = (states.index_select(0, gather.keys) for states in (key, value))
+    return _sequences(query, keys, values, gather.bounds, scale)
+
+
+def _sequences(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bounds: Bounds, scale: float | None
+) -> torch.Tensor:
+    """Causal attention of sequences (L, heads, d) one after the other; the last query of each sees all keys of it."""
+    dtype, size = _attention_dtype(query), query.shape[-1]
+    if not (query.is_cuda and dtype in _HALF and size % _HEAD_MULTIPLE == 0 and size <= _HEAD_MOST):
+        return sequences_by_sdpa(query, key, value, bounds, scale)
+    query, key, value = (states.to(dtype) for states in (query, key, value))
+    if not _GROUPED:
+        each = query.shape[1] // key.shape[1]
+        key, value = (states.repeat_interleave(each, dim=1) for states in (key, value))
+    at = (bounds.queries, bounds.keys, bounds.most_queries, bounds.most_keys)
+    made: Any = varlen_attn(query, key, value, *at, scale=scale, window_size=(-1, 0), **_GROUPED)
+    return made
+
+
+def sequences_by_sdpa(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bounds: Bounds, scale: float | None
+) -> torch.Tensor:
+    """What `varlen_attn` computes, where it has no kernel: a call for each sequence."""
+    pieces = []
+    states = zip((query, key, value), bounds.sizes, strict=True)
+    for q, k, v in zip(*(one.split(sizes) for one, sizes in states), strict=True):
+        seen = torch.ones(len(q), len(k), dtype=torch.bool, device=q.device).tril(len(k) - len(q))
+        mask = None if len(q) == len(k) else seen
+        q, k, v = (one.transpose(0, 1)[None] for one in (q, k, v))
+        made = scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None, scale=scale, enable_gqa=True)
+        pieces.append(made[0].transpose(0, 1))
+    return torch.cat(pieces)
+
+
+def frames_attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    cu_seq_lens_q: torch.Tensor | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention of (1, heads, L, d) → (1, L, heads, d) within frames that begin at `cu_seq_lens_q` (n + 1,).
+
+    One call for all frames of a size. Where sizes alternate, as those of windows do, frames are put in their order.
+    """
+    assert cu_seq_lens_q is not None
+    order, inverse, groups = _same_sizes(cu_seq_lens_q)
+    # (L, heads, d), as the tower's projection made them: cut into frames without a copy.
+    query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
+    if order is not None:
+        query, key, value = (states[order] for states in (query, key, value))
+    made, start = [], 0
+    for size, count in groups:
+        frames = [
+            states[start : start + size * count].unflatten(0, (count, size)).transpose(1, 2)
+            for states in (query, key, value)
+        ]
+        states = scaled_dot_product_attention(*frames, dropout_p=dropout, scale=scaling)
+        made.append(states.transpose(1, 2).flatten(0, 1))
+        start += size * count
+    joined = made[0] if len(made) == 1 else torch.cat(made)
+    return (joined if inverse is None else joined[inverse])[None], None
+
+
+# By the tensor itself, which all layers of a tower are given: on a GPU each look at its numbers would wait for all work
+# that was queued. Two, as windows take turns with whole frames.
+@lru_cache(maxsize=2)
+def _same_sizes(bounds: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, Sequence[tuple[int, int]]]:
+    """The order (L,) in which frames that begin at `bounds` stand by size, its inverse, and (size, how many) of each.
+
+    The orders are None where frames of a size stand together already.
+    """
+    starts = bounds.cpu().long()
+    sizes = starts.diff()
+    changes = int((sizes.diff() != 0).sum())
+    groups = Counter(sizes.tolist())
+    if changes < len(groups):
+        return None, None, [(size, count) for size, count in groups.items() if size]
+    frames = sizes.argsort(stable=True)
+    tokens = torch.repeat_interleave(starts[:-1][frames], sizes[frames])
+    within = torch.arange(len(tokens)) - torch.repeat_interleave(sizes[frames].cumsum(0) - sizes[frames], sizes[frames])
+    order = tokens + within
+    return order.to(bounds.device), order.argsort().to(bounds.device), sorted(groups.items())
+
+
+def _attention_dtype(query: torch.Tensor) -> torch.dtype:
+    """The type that attention is computed in: autocast casts what SDPA takes, and no kernel that it does not know."""
+    kind = query.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
+
+
+def _ordered(states: torch.Tensor, order: torch.Tensor | None) -> torch.Tensor:
+    return states if order is None else states.index_select(2, order)
+
+
+def _attended(states: torch.Tensor, segment: slice, own: slice) -> torch.Tensor:
+    """Keys or values of a segment and of branches after it; copied only where the two are not adjacent."""
+    if own.start == segment.stop:
+        return states[:, :, segment.start : own.stop]
+    return torch.cat([states[:, :, segment], states[:, :, own]], dim=2)
