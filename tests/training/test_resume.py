@@ -265,6 +265,22 @@ def test_a_run_of_before_formats_resumes(begun, tmp_path, capsys):
     assert losses(tmp_path / "run").keys() == {1, 2, 3}
 
 
+def test_a_run_of_before_a_setting_resumes_with_its_default_alone(begun, tmp_path, capsys):
+    words = resumed(begun, tmp_path / "run")
+    path = tmp_path / "run" / "config.yaml"
+    saved = yaml.safe_load(path.read_text())
+    del saved["loss"], saved["task"]["moments"]
+    path.write_text(yaml.safe_dump(saved))
+    for more, told in (
+        ("loss=smoothed", r"loss.label_smoothing: 0.0 there, 0.1 here"),
+        ("task.moments=set", r"task.moments: one there, set here"),
+    ):
+        with pytest.raises(ConfigError, match=rf"holds a run with other settings:\n  {told}\nset it back, or choose"):
+            RunDir(compose([*words, more])).check()
+    said = run([*words, "trainer.max_steps=3"], capsys)
+    assert "loss." not in said and losses(tmp_path / "run").keys() == {1, 2, 3}
+
+
 def test_a_run_of_a_newer_format_ends_in_one_line_that_says_what_to_install(begun, tmp_path):
     words = resumed(begun, tmp_path / "run")
     record = tmp_path / "run" / "run.json"

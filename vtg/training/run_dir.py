@@ -172,9 +172,11 @@ class RunDir:
         if not before:
             return {}
         is_older = RunRecord.read(self.path).format == 0
+        # A run of a vtg that had not yet a setting did what is its default now.
+        defaults = settings_of(type(self.config)())
         changes = {}
         for key in sorted(before.keys() | now.keys()):
-            pair = before.get(key, ABSENT), now.get(key, ABSENT)
+            pair = before.get(key, defaults.get(key, ABSENT)), now.get(key, ABSENT)
             if pair[0] == pair[1] or key == "resume":
                 continue
             if is_older and ABSENT in pair and key.partition(".")[0] not in FREE_FORM:
