@@ -88,6 +88,18 @@ def test_a_part_of_a_video_is_asked_about_in_its_own_time(run: Run, video: str) 
     assert "  status: " in out
 
 
+def test_an_answer_is_kept_to_a_form_and_to_tokens_that_the_checkpoint_has(run: Run, video: str) -> None:
+    ask = (f"video={video}", "query=red", "max_new_tokens=27", "json=true")
+    form = "settings.task.answer=relative"  # in which the tiny model has never answered
+    statuses = [json.loads(run(*ask, form, f"settings.task.constrained={kept}")[1])["status"] for kept in (False, True)]
+    assert statuses[0] != statuses[1] == "ok"
+    code, _, err = run(*ask, "settings.task.answer=tokens")
+    assert code == 2 and err.splitlines()[-1] == (
+        "error: task.answer = 'tokens': tiny has no temporal tokens, so that it never learned any; ask for the form "
+        "that it was trained with, or train it first (train_sft.py task=tokens)"
+    )
+
+
 def test_rows_are_answered_scored_and_drawn_and_bad_ones_reported(run: Run, video: str, tmp_path: Path) -> None:
     good = {"video": "a.mp4", "duration": 4.0, "timestamp": [1.0, 2.0], "sentence": "red", "qid": "q1", "place": "x"}
     rows = [good, good | {"qid": "q2", "video_start": 1.0, "video_end": 3.0, "duration": 2.0, "timestamp": [0, 1.5]}]
@@ -165,13 +177,15 @@ def test_rows_without_a_moment_are_scored_where_the_model_answers_sets(run: Run,
     assert code == 0, err
     document = json.loads(out)  # asked for one moment, it is not scored on a row that has none
     assert (document["rows"], document["scored"]) == (2, 1) and "1 of 2 rows have no timestamp" in err
-    code, out, err = run(*given, "settings.task.moments=set", "max_new_tokens=64")
+    code, out, err = run(*given, "settings.task.moments=set", "max_new_tokens=null")
     assert code == 0, err
     document = json.loads(out)
     assert (document["rows"], document["scored"]) == (2, 2)
     assert {"none_recall", "F1@0.5", "count_accuracy"} <= document["metrics"].keys()
     written = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
     assert written[1]["timestamp"] == []
+    shown = json.loads((tmp_path / "out" / "input.json").read_text())
+    assert shown["max_new_tokens"] == 384  # a set has room for some twenty moments, whether or not rows tell how many
     rows.append(one | {"timestamp": [[0.1, 0.2], [0.3, 0.4], [0.5, 0.6], [0.7, 0.8]]})
     given[0] = f"data.annotation_file={write_rows(tmp_path / 'long.jsonl', rows)}"
     code, out, err = run(*given, "settings.task.moments=set")

@@ -50,7 +50,9 @@ def _predict(config: PredictConfig) -> None:
     _check_output_dir(Path(config.output_dir))
     checkpoint = checkpoint_settings(config.checkpoint, overrides=config.settings, fallback=config.fallback)
     # The answer form is checked before torch is imported.
-    SpanTask(checkpoint.settings.task).check_room(config.max_new_tokens, key="max_new_tokens")
+    task = SpanTask(checkpoint.settings.task)
+    room = config.max_new_tokens or task.room
+    task.check_room(room, key="max_new_tokens")
     find_model(config.checkpoint, key="checkpoint")
     with loading("torch and transformers"):
         from vtg.evaluation.grounder import Grounder
@@ -62,12 +64,12 @@ def _predict(config: PredictConfig) -> None:
     out.mkdir(parents=True, exist_ok=True)
     grounder = Grounder(checkpoint.settings)
     if config.video_file is not None:
-        _answer_one(config, grounder, out)
+        _answer_one(config, grounder, out, room=room)
     else:
         save_settings(checkpoint.settings, out)
-        record = {"checkpoint": config.checkpoint, "max_new_tokens": config.max_new_tokens}
+        record = {"checkpoint": config.checkpoint, "max_new_tokens": room}
         write_input(out, input_record(checkpoint.settings.video, checkpoint.settings.task, **record))
-        _answer_rows(config, grounder, out)
+        _answer_rows(config, grounder, out, room=room)
 
 
 def _check_output_dir(out: Path) -> None:
@@ -91,11 +93,11 @@ def _log_settings(checkpoint: CheckpointSettings) -> None:
         log.warning("%s: answers may be worse than the checkpoint can give", line)
 
 
-def _answer_one(config: PredictConfig, grounder: "Grounder", out: Path) -> None:
+def _answer_one(config: PredictConfig, grounder: "Grounder", out: Path, *, room: int) -> None:
     assert config.video_file is not None and config.query is not None
     try:
         window = VideoWindow(config.video_file, start_s=config.video_start, end_s=config.video_end)
-        [row] = grounder.ask([config.query], window, max_new_tokens=config.max_new_tokens)
+        [row] = grounder.ask([config.query], window, max_new_tokens=room)
     except SampleError as error:
         raise RunError(str(error)) from error
     row |= {"checkpoint": config.checkpoint}
@@ -119,7 +121,7 @@ def _answer_text(row: AnswerRow, out: Path) -> str:
     )
 
 
-def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None:
+def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path, *, room: int) -> None:
     from vtg.data.answer_length import check_answer_length
     from vtg.data.lost_worker import worker_lost
     from vtg.data.skip_report import SkipReport
@@ -131,16 +133,14 @@ def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None
     report = SkipReport(out / "skipped.jsonl", max_bad_share=config.data.max_bad_share)
     rows_file = _rows_file(config.data, config.split)
     samples = _samples(rows_file, config.data, report, takes_sets=grounder.task.takes_sets)
-    check_answer_length(
-        samples, task=grounder.task, processor=grounder.processor, most=config.max_new_tokens, key="max_new_tokens"
-    )
+    check_answer_length(samples, task=grounder.task, processor=grounder.processor, most=room, key="max_new_tokens")
     # Partial answers of an earlier call are used again only where all of this is as it was.
     asked = {
         "checkpoint": stamps(resolve_checkpoint(config.checkpoint), "*.safetensors"),
         "settings": asdict(grounder.settings),
         "rows": stamps(rows_file),
         "video_dir": config.data.video_dir,
-        "asked": [config.split, config.data.max_samples, config.batch_size, config.max_new_tokens],
+        "asked": [config.split, config.data.max_samples, config.batch_size, room],
     }
     partial = PartialAnswers(out / "predictions.jsonl.part", asked)
     report.add(partial.skipped)
@@ -150,7 +150,7 @@ def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None
             grounder.model,
             dataset,
             batch_size=config.batch_size,
-            max_new_tokens=config.max_new_tokens,
+            max_new_tokens=room,
             reader=QuestionReader([dataset], num_workers=config.num_workers),
             progress="answering",
             partial_answers=partial,

@@ -40,7 +40,8 @@ def _score(config: ScoreConfig) -> None:
     if benchmark.prompt is not None:
         config.fallback.task = replace(config.fallback.task, template=benchmark.prompt)
     checkpoint = checkpoint_settings(config.checkpoint, overrides=config.settings, fallback=config.fallback)
-    SpanTask(checkpoint.settings.task)  # the answer form is checked before torch is imported
+    # The answer form is checked before torch is imported.
+    SpanTask(checkpoint.settings.task).check_room(benchmark.max_new_tokens, key="benchmark.max_new_tokens")
     find_model(config.checkpoint, key="checkpoint")
     out = _output_dir(config)
     with loading("torch and transformers"):

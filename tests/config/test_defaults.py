@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from vtg.config.library_help import RL_HELP, TRAINER_HELP
-from vtg.config.programs import DoctorConfig, PredictConfig
+from vtg.config.programs import DoctorConfig, PredictConfig, SettingsOverrides
 from vtg.config.schema import RLConfig, SFTConfig
 from vtg.config.score_settings import ScoreConfig
 from vtg.config.setting import dataclass_of, setting_of
@@ -65,6 +65,12 @@ def test_the_defaults_of_a_program_are_the_same_in_the_schema_and_in_its_file(pr
     for key, value in written.items():
         if key in expected and not isinstance(value, dict) and key not in ("run_name", "output_dir"):
             assert value == expected[key], key
+
+
+@pytest.mark.parametrize("program", ["predict", "score"])
+def test_every_setting_of_a_checkpoint_can_be_overridden_and_is_not_unless_asked(program):
+    written = OmegaConf.load(CONF / f"{program}.yaml").settings
+    assert OmegaConf.to_container(written) == asdict(SettingsOverrides())
 
 
 @pytest.mark.parametrize("group", DEFAULTS)

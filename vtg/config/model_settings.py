@@ -73,7 +73,9 @@ class PartsConfig:
     vision_lr: float | None = setting(None, "learning rate of the tower; null: trainer.learning_rate; 0: frozen")
     projector_lr: float | None = setting(None, "learning rate of the projector; null: trainer.learning_rate; 0: frozen")
     embedding_lr: float | None = setting(
-        None, "learning rate of the token embeddings; null: trainer.learning_rate; 0: frozen"
+        None,
+        "learning rate of all token embeddings, with lora=none temporal tokens too; null: trainer.learning_rate; "
+        "0: frozen",
     )
     head_lr: float | None = setting(
         None, "learning rate of an output head of its own; null: trainer.learning_rate; 0: frozen"

@@ -41,8 +41,8 @@ class VideoOverrides:
     """`VideoConfig`, each key null where the checkpoint's own setting holds."""
 
 
-# Without `name`: a checkpoint of one task answers no other.
-@overrides_of(TaskConfig, without=["name"])
+# Without `name`: a checkpoint of one task answers no other. What its tokens began as no longer matters.
+@overrides_of(TaskConfig, without=["name", "token_init"])
 class TaskOverrides:
     """`TaskConfig`, each key null where the checkpoint's own setting holds."""
 
@@ -93,7 +93,9 @@ class PredictConfig:
         8,
         "questions about the longest clips that are answered at once; of others, as many as take no more room",
     )
-    max_new_tokens: int = setting(48, "of an answer")
+    max_new_tokens: int | None = setting(
+        None, "of an answer; null: 48, for a set of moments (task.moments) 384, with task.think 1024"
+    )
     num_workers: int = setting(4, "processes that read the clips of later rows while the model answers; 0: none")
     json: bool = setting(False, "one JSON document on stdout")
     data: DataConfig = field(default_factory=DataConfig)

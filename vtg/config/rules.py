@@ -120,10 +120,10 @@ def check_predict(config: PredictConfig) -> None:
 
 
 def check_counts(config: Any, *keys: str) -> None:
-    """Raises ConfigError where one of these settings is below 1."""
+    """Raises ConfigError where one of these settings is below 1; null is none."""
     for key in keys:
-        if getattr(config, key) < 1:
-            raise ConfigError(f"{key} = {getattr(config, key)}: must be at least 1")
+        if (count := getattr(config, key)) is not None and count < 1:
+            raise ConfigError(f"{key} = {count}: must be at least 1")
 
 
 def check_settings(settings: Any, *, prefix: str) -> None:

@@ -9,11 +9,12 @@ from vtg.data.encoding import Features, patch_factor
 from vtg.data.grounding_dataset import GroundingDataset, make_provider
 from vtg.data.question_encoding import encode_questions
 from vtg.decoding.constrained import Constraint
-from vtg.errors import SampleError
+from vtg.errors import ConfigError, SampleError
 from vtg.evaluation.generate import generate
 from vtg.models.checkpoint import Settings
 from vtg.models.loading import load_model, load_processor, tokens_per_second
 from vtg.tasks.span_task import SpanTask
+from vtg.tasks.time_vocabulary import add_time_tokens
 from vtg.video.video_window import VideoWindow
 
 # Queries of one clip that are answered at once, as predict's batch_size: each holds the clip's tokens in its KV cache.
@@ -27,13 +28,19 @@ class Grounder:
         device: where the model is put; None: the GPU where there is one.
 
     Raises:
-        ConfigError: for a checkpoint that cannot be loaded, an answer form that cannot be, or a device that is absent.
+        ConfigError: for a checkpoint that cannot be loaded, an answer form that cannot be, temporal tokens that it has
+            not, or a device that is absent.
     """
 
     def __init__(self, settings: Settings, *, device: str | None = None) -> None:
         self.settings = settings
         self.task = SpanTask(settings.task)
         processor = load_processor(settings.model.path)
+        if add_time_tokens(processor.tokenizer, settings.task, path=settings.model.path):  # type: ignore[attr-defined]
+            raise ConfigError(
+                f"task.answer = 'tokens': {settings.model.path} has no temporal tokens, so that it never learned any; "
+                "ask for the form that it was trained with, or train it first (train_sft.py task=tokens)"
+            )
         factor = patch_factor(processor)
         model = replace(settings.model, patch_factor=factor)
         self.model, self.processor = load_model(model, processor, task=settings.task, device=device)

@@ -127,7 +127,9 @@ def load_model_of(
         overrides = [*overrides, f"settings.model.dtype={dtype}"]
     config = compose_settings("predict", overrides, PredictConfig)
     settings = checkpoint_settings(checkpoint, overrides=config.settings, fallback=config.fallback).settings
-    SpanTask(settings.task).check_room(config.max_new_tokens, key="max_new_tokens")
+    task = SpanTask(settings.task)
+    room = config.max_new_tokens or task.room
+    task.check_room(room, key="max_new_tokens")
     find_model(checkpoint, key="checkpoint")
     with deprecations_ignored():
-        return LoadedModel(Grounder(settings, device=device), max_new_tokens=config.max_new_tokens)
+        return LoadedModel(Grounder(settings, device=device), max_new_tokens=room)

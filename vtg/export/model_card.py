@@ -173,15 +173,10 @@ def _snippet(
             f"    {AS_TRAINED if settings else BY_THE_PROCESSOR},",
             f").to(model.device){POSITIONS if positions else ''}",
             # A model that thinks first needs room for it.
-            f"tokens = model.generate(**inputs, max_new_tokens={_room(task)}, do_sample=False)",
+            f"tokens = model.generate(**inputs, max_new_tokens={SpanTask(task).room}, do_sample=False)",
             'print(processor.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))',
         ]
     )
-
-
-def _room(task: TaskConfig) -> int:
-    """Tokens that an answer gets: some thinking, a set of some twenty moments, or a moment."""
-    return 1024 if task.think else 384 if SpanTask(task).takes_sets else 48
 
 
 def _loading(base: str | None, quantization: str | None, *, tokens: bool) -> list[str]:
@@ -220,7 +215,7 @@ def _card_of_settings(name: str, settings: Settings, family: ModelFamily) -> str
         f"It was trained on {_range(video.min_frames, video.max_frames)} frames of "
         f"{_range(video.min_pixels, video.max_pixels)} pixels each (all of a clip together at most "
         f"{video.total_pixels}), sampled by `{video.sampling}` at {video.fps:g} a second; the form of its answers is "
-        f"`{settings.task.answer}`. `frames.py` gives just these frames, with their times.",
+        f"`{settings.task.answer}`{_reading(settings.task)}. `frames.py` gives just these frames, with their times.",
         '`{"type": "video", "video": "video.mp4"}` has transformers read the file itself, which needs torchcodec and '
         "FFmpeg's libraries. The processor is set to what it was trained on as far as its settings go. Answers may "
         f"differ a little, because it {_differences(video, family)}.",
@@ -234,6 +229,16 @@ def _card_of_settings(name: str, settings: Settings, family: ModelFamily) -> str
 python -m vtg.predict checkpoint={name} video=video.mp4 query="{QUERY}"
 ```
 """
+
+
+def _reading(task: TaskConfig) -> str:
+    """How an answer that is not in seconds is read without vtg."""
+    if task.answer == "relative":
+        return ": `0.2 to 0.5` is from 0.2 to 0.5 of the video's length"
+    if task.answer not in ("bins", "tokens"):
+        return ""
+    text, parts = "<2><5>" if task.answer == "tokens" else "2 to 5", task.num_bins
+    return f": `{text}` is from 2/{parts} to 6/{parts} of the video's length, its last part included"
 
 
 def _range(low: int, high: int) -> str:

@@ -99,6 +99,12 @@ class SpanTask:
         """What may be written of an answer about a clip so long, for decoding that can write nothing else."""
         return replace(self.codec.grammar(duration_s), may_be_none=self.takes_sets)
 
+    @property
+    def room(self) -> int:
+        """Tokens that an answer gets where nobody says how many: some thinking, a set of some twenty moments, or a
+        moment."""
+        return 1024 if self.config.think else 384 if self.takes_sets else 48
+
     def check_room(self, room: int, *, key: str) -> None:
         """Raises ConfigError where constrained answers might not fit into `room` tokens, which the setting `key` says.
 
