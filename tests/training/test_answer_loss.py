@@ -32,9 +32,15 @@ def micro_batches(trainer, count: int) -> list[dict]:
     return [next(loader) for _ in range(count)]
 
 
-@pytest.fixture(scope="module")
-def combined(demo_dir, tmp_path_factory):
-    words = ("task=bins", "loss=combined", "loss.token_weights=sqrt_length", "loss.label_smoothing=0.1")
+@pytest.fixture(scope="module", params=["task=bins", "task=tokens"])
+def combined(request, demo_dir, tmp_path_factory):
+    words = (
+        request.param,
+        "task.num_bins=40",
+        "loss=combined",
+        "loss.token_weights=sqrt_length",
+        "loss.label_smoothing=0.1",
+    )
     trainer: Any = trainer_of(overrides(demo_dir, tmp_path_factory.mktemp("run"), *words))
     trainer.model.eval()
     return trainer

@@ -47,6 +47,7 @@ def trained(request, demo_dir, tmp_path, adapter) -> Any:
         "continued adapter": [f"model.path={adapter}"],
         "full": ["lora=none"],
         "trained vision tower": ["parts.vision=lora", "parts.projector=lora"],
+        "temporal tokens": ["task=tokens", "task.num_bins=20"],
     }
 
     def built(way: str, *words: str) -> VideoGRPOTrainer:
@@ -174,7 +175,7 @@ def gradients(model: Any) -> torch.Tensor:
     return torch.cat([one.flatten() for one in found])
 
 
-@pytest.mark.parametrize("way", ["lora", "trained vision tower"])
+@pytest.mark.parametrize("way", ["lora", "trained vision tower", "temporal tokens"])
 def test_sharing_prompts_changes_neither_completions_nor_loss_nor_gradients(trained, way):
     words = (*KL, "rl.temperature=2.0", "rl.num_generations=3")
     trainers = [trained(way, *words, f"rollout.share_prompt={share}") for share in ("true", "false")]

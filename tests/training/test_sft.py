@@ -249,22 +249,3 @@ def test_two_processes_train_like_one_with_the_same_global_batch(demo, tmp_path)
     for step, loss in losses(tmp_path / "two").items():
         assert loss == pytest.approx(expected[step], rel=1e-3)
     assert len(read(tmp_path / "two" / "predictions.jsonl")) == len(read(tmp_path / "one" / "predictions.jsonl"))
-
-
-@pytest.mark.soak
-def test_rows_of_no_one_and_several_moments_train_and_are_scored_and_shown_as_sets(demo_dir, tmp_path):
-    for split in ("train", "val", "test"):
-        rows = read(demo_dir / f"{split}.jsonl")
-        for at, one in enumerate(rows):
-            several = [[0.5, 1.0], one["timestamp"]] if one["timestamp"][0] > 1.0 else [one["timestamp"], [4.5, 4.9]]
-            one["timestamp"] = [[], one["timestamp"], several][at % 3]
-        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
-    sets = [f"data.video_dir={demo_dir}", "evaluation.max_new_tokens=40"]
-    refused = run(*overrides(tmp_path, tmp_path / "one", *sets))
-    assert refused.returncode == 2 and refused.stderr.strip().splitlines()[-1].count("set task.moments=set") == 1
-    result = run(*overrides(tmp_path, tmp_path / "out", *sets, "task.moments=set"))
-    assert result.returncode == 0, result.stderr
-    scores = json.loads((tmp_path / "out" / "metrics.json").read_text())["tuned"]
-    assert {"F1@0.5", "count_accuracy", "none_recall", "set_mIoU"} <= scores.keys()
-    assert "no such moment</b>" in (tmp_path / "out" / "report.html").read_text()
-    assert [row["timestamp"] for row in read(tmp_path / "out" / "predictions.jsonl")].count([]) > 0

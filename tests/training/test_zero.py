@@ -21,6 +21,11 @@ from torch.nn.functional import pad
 from transformers import TrainerState
 from zero_runs import copy_to
 
+from vtg.config.model_settings import ModelConfig
+from vtg.config.task_settings import TaskConfig
+from vtg.models.loading import load_model
+from vtg.models.time_tokens import vectors
+from vtg.tasks.time_vocabulary import time_vocabulary
 from vtg.training.sft.run_sft import train
 
 pytest.importorskip("deepspeed", reason="is not installed")
@@ -258,6 +263,31 @@ def of_one_rank(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor])
             one, other = (pad(part, (0, width - part.shape[1])) for part in (one, other))
         merged[name] = one if one.ndim == 0 or name == "live_rows" else torch.cat([one, other])
     return merged
+
+
+@pytest.mark.soak
+def test_temporal_tokens_are_made_trained_and_saved_under_zero_as_without(demo_dir, rows, tmp_path):
+    """In full under both stages, and beside LoRA under the one that leaves weights whole."""
+    tokens = ("task=tokens", "task.num_bins=20", "task.token_init=random")
+    ways = {"": FULL, "_lora": EPOCH}
+    runs = [("none", ""), ("zero2", ""), ("zero3", ""), ("none", "_lora"), ("zero2", "_lora")]
+    jobs: list[zero_runs.Job] = []
+    for stage, way in runs:
+        words = sft_words(demo_dir, rows, tmp_path / f"{stage}{way}", *ways[way], *tokens, batch=2)
+        jobs.append(("sft", [*words, f"deepspeed={stage}"]))
+    zero_runs.launch(jobs, processes=2, folder=tmp_path)
+    task = TaskConfig(answer="tokens", num_bins=20, token_init="random")
+    model, processor = load_model(ModelConfig(path="tiny", dtype="float32"), task=task)
+    times = time_vocabulary(processor.tokenizer, task)
+    assert times is not None
+    began = vectors(model)[0][list(times.ids)].detach()
+    for stage, way in runs:
+        out = tmp_path / f"{stage}{way}"
+        if stage != "none":
+            assert_trained_alike(out, tmp_path / f"none{way}")
+        loaded, _ = load_model(ModelConfig(path=str(out), dtype="float32"))
+        whole = loaded.merge_and_unload() if way else loaded
+        assert (vectors(whole)[0][list(times.ids)] != began).any(1).all()
 
 
 def test_zero3_does_not_wait_for_ranks_with_other_clips_batches_and_answers(runs):
