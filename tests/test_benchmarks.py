@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+DATA = ROOT.parent / "shared" / "data"
 
 
 @pytest.mark.soak
@@ -21,6 +22,7 @@ ROOT = Path(__file__).parents[1]
         ("evaluate.py", "--rows", "1000"),
         ("busy.py", "--busy", "1", "--steps", "1", "--rounds", "1"),
         ("startup.py", "--only", "^vtg", "--repeats", "1"),
+        pytest.param(("presets.py", str(DATA)), marks=pytest.mark.skipif(not DATA.is_dir(), reason=f"needs {DATA}")),
     ],
 )
 def test_a_benchmark_runs_and_prints_its_table(words):

@@ -139,7 +139,7 @@ def test_all_presets_stand_side_by_side_with_what_rules_alone_move(tmp_path, tru
 def test_rules_are_printed_without_a_file(capsys):
     code, out, _ = run(capsys, "--preset", "time_r1", "--describe")
     assert code == 0 and out.startswith("preset time_r1\nthreshold:   >\n")
-    assert run(capsys, "--preset", "all", "--describe")[1].count("\n\npreset ") == 12
+    assert run(capsys, "--preset", "all", "--describe")[1].count("\n\npreset ") == 15
     with pytest.raises(SystemExit, match="2"):
         main(["--preset", "time_r1"])
     assert "PRED is missing: name the file of predictions, or give --describe" in capsys.readouterr().err

@@ -27,7 +27,7 @@ from vtg.errors import ConfigError, RunError
 from vtg.evaluation.presets.table import PUBLISHED
 from vtg.models.checkpoint import Settings
 from vtg.report.__main__ import main as report
-from vtg.report.benchmark_scores import score_rows
+from vtg.report.benchmark_scores import COLUMNS, score_rows
 from vtg.scoring.answer_processes import Batch, Round, _check_alive, _parts
 from vtg.scoring.questions import Questions
 
@@ -72,15 +72,18 @@ def test_a_shipped_benchmark_composes_with_a_known_preset_budgets_that_exist_and
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         words = [f"benchmark={name}", f"benchmark.root={tmp_path}", f"benchmark.video_dir={tmp_path}"]
         composed = compose("score", overrides=words)
-    file = str(composed.benchmark.annotation_file or "").partition(":")[2]
+    file = str(composed.benchmark.annotation_file or "").rpartition(":")[2]
     (Path(file) if file else tmp_path / "rows.jsonl").touch()
     if composed.benchmark.annotation_file is None:
         composed.benchmark.annotation_file = str(tmp_path / "rows.jsonl")
     benchmark = load_config(composed, ScoreConfig).benchmark
     budgets = read_budgets(benchmark.budgets)
     assert benchmark.preset in {"default", *PUBLISHED}
-    assert {row["budget"] for row in benchmark.published} <= budgets.keys()
-    assert all(0 < row.get("mIoU", row.get("R1@0.3")) < 100 for row in benchmark.published)
+    assert {row["budget"] for row in benchmark.published if "budget" in row} <= budgets.keys()
+    for row in benchmark.published:
+        numbers = {key: value for key, value in row.items() if key not in ("model", "budget", "source")}
+        assert row["model"] and row["source"] and numbers.keys() <= set(COLUMNS)
+        assert all(0 < number < 100 for number in numbers.values())
 
 
 @pytest.mark.parametrize(
@@ -201,13 +204,18 @@ def test_the_table_has_a_row_for_each_budget_and_below_it_what_others_have_publi
         "left_out": 0,
         "statistics": {"intervals": {"mIoU": [30.0, 32.5]}},
     }
-    published = [{"model": "A", "budget": "own", "mIoU": 50.0}, {"model": "B", "budget": "4fps_128k", "R1@0.5": 60.0}]
+    published = [
+        {"model": "A", "budget": "own", "mIoU": 50.0, "source": "its paper"},
+        {"model": "B", "budget": "4fps_128k", "R1@0.5": 60.0},
+        {"model": "C", "mIoU": 10.0, "source": "a table"},
+    ]
     heads, rows = score_rows({"budgets": {"own": scored}, "published": published})
-    assert heads == ["budget", "questions", "R1@0.5", "mIoU"]
+    assert heads == ["budget", "questions", "R1@0.5", "mIoU", "source"]
     assert rows == [
-        ["own", "12", "40.0", "31.2 [30.0, 32.5]"],
-        ["  A, published at own", "", "-", "50.0"],
-        ["  B, published at 4fps_128k", "", "60.0", "-"],
+        ["own", "12", "40.0", "31.2 [30.0, 32.5]", "measured"],
+        ["  A, published at own", "", "-", "50.0", "its paper"],
+        ["  B, published at 4fps_128k", "", "60.0", "-", "not said"],
+        ["  C, published", "", "-", "10.0", "a table"],
     ]
 
 

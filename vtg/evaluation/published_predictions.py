@@ -127,8 +127,8 @@ def _given(place: str, row: Mapping[str, Any], *, value: Any = None, key: str = 
     people = row.get("all_worker_windows")
     return Given(
         place=place,
-        qid=_name(row.get("qid", row.get("annotation_id"))),
-        video=_text(row.get("video", row.get("vid"))),
+        qid=_name(row.get("qid", row.get("annotation_id", row.get("query_id")))),
+        video=_text(row.get("video", row.get("vid", row.get("video_id")))),
         query=_text(row.get("sentence", row.get("query"))),
         windows=windows,
         scores=scores,
@@ -203,6 +203,11 @@ def _vlmevalkit(place: str, row: Mapping[str, Any]) -> Given:
     )
 
 
+def _vue_tr(place: str, row: Mapping[str, Any]) -> Given:
+    answer = row["answer"]
+    return _given(place, row, value=[] if answer == [[]] else answer, key="answer")
+
+
 def _ranking(place: str, row: Mapping[str, Any]) -> Given:
     return _given(place, row, value=row.get("segments"), key="segments")
 
@@ -213,6 +218,7 @@ ROWS: tuple[tuple[str, tuple[str, ...], Callable[[str, Mapping[str, Any]], Given
     ("vlmevalkit", ("question",), _vlmevalkit),
     ("rows", ("prediction", "text"), _own),
     ("time_r1", ("pred", "output_text"), _time_r1),
+    ("vue_tr", ("answer",), _vue_tr),
     ("rankings", ("segments",), _ranking),
 )
 """(form, keys that tell it, reader) of files of rows; the first that fits."""

@@ -5,8 +5,11 @@ from typing import Any
 
 from vtg.report.run_reader import Run
 
-COLUMNS = ("R1@0.3", "R1@0.5", "R1@0.7", "mIoU")
-"""In the order of papers."""
+COLUMNS = ("R1@0.1", "R1@0.3", "R1@0.5", "R1@0.7", "mIoU", "Precision", "Recall", "IoU")
+"""In the order of papers; the last three are the areas that VUE-TR is measured by."""
+
+MEASURED = "measured"
+"""The source of what a checkpoint scored here, among those of what others have published."""
 
 
 def benchmark_tables(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -35,10 +38,10 @@ def score_rows(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]
     for name, one in budgets.items():
         bounds = one["statistics"]["intervals"]
         cells = [_with_interval(one["scores"].get(column), bounds.get(column)) for column in columns]
-        rows.append([name, str(one["questions"]), *cells])
+        rows.append([name, str(one["questions"]), *cells, MEASURED])
         rows += [_published(row, columns) for row in published if row.get("budget") == name]
     rows += [_published(row, columns) for row in published if row.get("budget") not in budgets]
-    return ["budget", "questions", *columns], rows
+    return ["budget", "questions", *columns, "source"], rows
 
 
 def _with_interval(value: float | None, bounds: Sequence[float] | None) -> str:
@@ -49,7 +52,8 @@ def _with_interval(value: float | None, bounds: Sequence[float] | None) -> str:
 
 def _published(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
     cells = [f"{row[column]:.1f}" if column in row else "-" for column in columns]
-    return [f"  {row.get('model')}, published at {row.get('budget')}", "", *cells]
+    at = f" at {row['budget']}" if "budget" in row else ""
+    return [f"  {row.get('model')}, published{at}", "", *cells, str(row.get("source", "not said"))]
 
 
 def _input(record: Any) -> str:

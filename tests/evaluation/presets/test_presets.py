@@ -23,7 +23,7 @@ def printed(preset, *cases):
 def test_every_preset_states_all_its_rules():
     assert set(PUBLISHED) == {
         "moment_detr", "univtg", "lighthouse", "time_r1", "timelens", "timelens2", "lmms_eval", "timechat",
-        "charades_sta", "tacos", "activitynet", "didemo",
+        "charades_sta", "tacos", "activitynet", "didemo", "vue_tr", "vue_tr_v2", "timelens2_sets",
     }  # fmt: skip
     for preset in PUBLISHED.values():
         lines = preset.describe().splitlines()
@@ -113,6 +113,44 @@ def test_videos_are_scored_by_all_their_events():
     assert scores["n_preds"] == 2.0
 
 
+def test_sets_are_scored_by_the_seconds_that_they_cover_in_whole_seconds():
+    # [0.4, 2.2] becomes [0, 3], and touches [3, 5]: 5 s are predicted, 4 of 8 true ones among them.
+    half = case([(1.0, 5.0), (10.0, 14.0)], [(3.0, 5.0), (0.4, 2.2)])
+    assert printed("timelens2_sets", half)["mIoU"] == pytest.approx(4 / 9)
+    scores = PUBLISHED["vue_tr"].score([half]).printed
+    # Areas of a lone IoU of 4/9 and precision of 4/5: hits at 0 to .44 and at 0 to .8, and half a step.
+    assert (scores["IoU"], scores["Precision"]) == (44.5, 80.5)
+
+
+def test_precision_and_recall_of_vue_tr_go_through_the_moments_as_they_are_listed():
+    # Out of order, [1, 5] is never reached: 2 of 5 predicted seconds are found, not 4.
+    windows = [(0.0, 3.0), (12.0, 14.0)]
+    precisions = [
+        printed("vue_tr", case(truth, windows))["Precision"]
+        for truth in ([(1.0, 5.0), (10.0, 14.0)], [(10.0, 14.0), (1.0, 5.0)])
+    ]
+    assert precisions == [80.5, 40.5]
+
+
+def test_questions_without_a_moment_count_in_vue_trs_second_version_alone():
+    rightly, answered = case([], []), case([(0.0, 4.0)], [(0.0, 4.0)])
+    assert printed("vue_tr", rightly)["Precision"] is None and printed("vue_tr_v2", rightly)["Precision"] == 100.0
+    scores = printed("vue_tr", rightly, answered, case([(0.0, 4.0)], []))
+    assert (scores["Precision"], scores["Recall"], scores["IoU"]) == (100.0, 50.2, 66.3)
+
+
+def test_vue_tr_is_broken_down_by_what_its_annotations_say():
+    rows = [
+        case([(0.0, 4.0)], [(0.0, 4.0)], metadata={"query_format": "phrase"}),
+        case([(0.0, 4.0)], [(5.0, 6.0)], metadata={"query_format": "keyword"}),
+    ]
+    groups = printed("vue_tr_v2", *rows)["query_format"]
+    assert groups == {
+        "phrase": {"Precision": 100.0, "Recall": 100.0, "IoU": 99.5, "samples": 1},
+        "keyword": {"Precision": 0.5, "Recall": 0.5, "IoU": 0.0, "samples": 1},
+    }
+
+
 @pytest.mark.parametrize(
     ("parser", "text", "windows"),
     [
@@ -124,13 +162,16 @@ def test_videos_are_scored_by_all_their_events():
         ("timelens", "3 to 5, 7 - 9", [(7.0, 9.0)]),
         ("timelens2", "<thinking>1 - 2</thinking><answer>3 - 4</answer>", [(3.0, 4.0)]),
         ("lmms_eval", "none", []),
+        ("timelens2_sets", "[[0, 3.5], [10, 12]], not 1 - 2", [(0.0, 3.5), (10.0, 12.0)]),
+        ("timelens2_sets", "From 1.5 TO 2 and 7-9-11", [(1.5, 2.0), (7.0, 9.0)]),
+        ("timelens2_sets", "at 3 s and -4 s, or 5", [(3.0, -4.0)]),
     ],
 )
 def test_texts_are_read_as_each_evaluator_reads_them(parser, text, windows):
     assert getattr(answer_parsers, parser)(text) == windows
 
 
-@pytest.mark.parametrize("parser", ("time_r1", "timelens", "timelens2", "lmms_eval"))
+@pytest.mark.parametrize("parser", ("time_r1", "timelens", "timelens2", "lmms_eval", "timelens2_sets"))
 def test_a_model_that_repeats_a_digit_is_read_in_no_time(parser):
     # Each doubling of such a text made the scripts' own patterns eight times as slow: hours for this one.
     assert getattr(answer_parsers, parser)("9" * 20_000) == []

@@ -15,6 +15,13 @@ _CLOCK = re.compile(r"\b(\d{1,2}:\d{2}:\d{2}(?:\.\d+)?|\d{1,2}:\d{2}(?:\.\d+)?)\
 _PAIRS = (re.compile(rf"{_NUMBER}\s*-\s*{_NUMBER}"), re.compile(rf"{_NUMBER}\s+to\s+{_NUMBER}"))
 _TIMELENS_NUMBER = re.compile(r"\b(\d+\.\d+|\d+)\b")
 _LMMS_EVAL_NUMBER = re.compile(r"\b\d++(?:\.\d*+\b|\b)")
+# Numbers may have a sign where TimeLens2 reads sets.
+_SIGNED = r"((?:-|(?<!\d))\d++(?:\.\d++)?+)"
+_SETS = (
+    re.compile(r"\[\s*(-?\d++(?:\.\d++)?+)\s*,\s*(-?\d++(?:\.\d++)?+)\s*\]"),
+    re.compile(rf"{_SIGNED}\s*(?:-|to)\s*{_SIGNED}"),
+)
+_SIGNED_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 
 
@@ -38,6 +45,15 @@ def timelens2(text: str) -> Windows:
     """As `timelens`, in the last answer tag where there is one."""
     answers = _ANSWER.findall(text)
     return timelens(answers[-1].strip() if answers else text)
+
+
+def timelens2_sets(text: str) -> Windows:
+    """All `[A, B]`; else all `A - B` and `A to B`; else all numbers in pairs: TimeLens2's for VUE-TR and other sets."""
+    text = text.lower()
+    for pattern in _SETS:
+        if found := pattern.findall(text):
+            return [(float(start), float(end)) for start, end in found]
+    return _in_pairs([float(value) for value in _SIGNED_NUMBER.findall(text)])
 
 
 def _timelens(text: str, number: re.Pattern[str]) -> Windows:
