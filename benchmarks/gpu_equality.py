@@ -19,6 +19,7 @@ from transformers import AutoModelForImageTextToText, GenerationConfig
 from trl.trainer.utils import add_fused_lm_head
 
 from vtg.data.encoding import vision_token_ids
+from vtg.data.layout import ATTENTIONS
 from vtg.decoding.engine import DecodingEngine
 from vtg.decoding.sampling import sample
 from vtg.decoding.shared_prefix import Prompt
@@ -101,8 +102,10 @@ def compare_ways(
             with reference():
                 wanted = way(bench, model, False, torch.float32, on_gpu=False)
             for dtype_name, dtype in DTYPES.items():
-                ours, theirs = (way(bench, model, one, dtype, on_gpu=bench.on_gpu) for one in (True, False))
-                found[key][f"{name}, {dtype_name}"] = _distances(ours, theirs, wanted)
+                theirs = way(bench, model, False, dtype, on_gpu=bench.on_gpu)
+                for kernel in ATTENTIONS:
+                    ours = way(bench, model, True, dtype, on_gpu=bench.on_gpu, attention=kernel)
+                    found[key][f"{name}, {dtype_name}, {kernel}"] = _distances(ours, theirs, wanted)
 
 
 def _tiny() -> Any:
@@ -111,11 +114,9 @@ def _tiny() -> Any:
     return model
 
 
-def _trainer(bench: Bench, model: Any, dtype: torch.dtype, *, packing: bool, on_gpu: bool) -> Any:
+def _trainer(bench: Bench, model: Any, dtype: torch.dtype, *, on_gpu: bool, **more: Any) -> Any:
     """SFT of all of the language model, on one batch of clips of unlike lengths."""
-    config = settings(
-        bench, rows=len(FRAMES), lora=False, packing=packing, checkpointing=False, dtype=dtype, on_gpu=on_gpu
-    )
+    config = settings(bench, rows=len(FRAMES), lora=False, checkpointing=False, dtype=dtype, on_gpu=on_gpu, **more)
     dataset = bench.dataset(FRAMES, training=True, clip=random_clip(max(FRAMES), SIZE))
     return sft_trainer(bench, config, dataset, _copy(model, "cuda" if on_gpu else "cpu", dtype))
 
@@ -128,16 +129,16 @@ def _copy(model: Any, device: str, dtype: torch.dtype) -> Any:
     return own
 
 
-def _packed(bench: Bench, model: Any, packing: bool, dtype: torch.dtype, *, on_gpu: bool) -> Gradients:
-    trainer = _trainer(bench, model, dtype, packing=packing, on_gpu=on_gpu)
+def _packed(bench: Bench, model: Any, packing: bool, dtype: torch.dtype, **more: Any) -> Gradients:
+    trainer = _trainer(bench, model, dtype, packing=packing, **more)
     inputs = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
     with trainer.compute_loss_context_manager():
         loss = trainer.compute_loss(trainer.model, inputs)
     return Gradients.of(loss, trainer.model)
 
 
-def _shared(bench: Bench, model: Any, shares: bool, dtype: torch.dtype, *, on_gpu: bool) -> Gradients:
-    trainer = _trainer(bench, model, dtype, packing=False, on_gpu=on_gpu)
+def _shared(bench: Bench, model: Any, shares: bool, dtype: torch.dtype, **more: Any) -> Gradients:
+    trainer = _trainer(bench, model, dtype, **more)
     add_fused_lm_head(trainer.model, outputs=("log_probs", "entropy"))
     pad_token_id = bench.processor.tokenizer.pad_token_id
     policy = Policy(

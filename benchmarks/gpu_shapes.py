@@ -25,6 +25,7 @@ from vtg.memory.estimate import MemoryEstimate
 from vtg.memory.parameters import ParameterCounts, count
 from vtg.memory.published_shapes import published_config
 from vtg.memory.shape import Shape
+from vtg.models.attention import attend_in_layouts
 from vtg.tasks.span_task import SpanTask
 from vtg.video.clip import Clip
 from vtg.video.video_window import VideoWindow
@@ -156,6 +157,7 @@ class Bench:
     def model(self, size: str) -> Any:
         """Random weights, made on the device; of a released size, its published shape is checked."""
         model = build_model(size, self.processor.tokenizer, self.device)
+        attend_in_layouts(model, "sdpa")  # as loading does
         if size in PUBLISHED:
             assert Shape.of(model.config) == Shape.of(published_config(PUBLISHED[size])), size
         return model

@@ -16,6 +16,7 @@ from vtg.config.model_settings import LoraConfig, ModelConfig
 from vtg.config.schema import SFTConfig
 from vtg.data.encoding import IGNORE_INDEX
 from vtg.data.grounding_dataset import GroundingDataset
+from vtg.data.layout import ATTENTIONS
 from vtg.data.skip_report import SkipReport
 from vtg.data.training_collator import TrainingCollator
 from vtg.decoding.shared_prefix import encode_video, plain_model
@@ -26,6 +27,7 @@ from vtg.memory.shape import Shape
 from vtg.memory.training_load import Batch
 from vtg.memory.workload import Workload
 from vtg.models.adapting import prepare_training
+from vtg.models.attention import attend_in_layouts
 from vtg.training.hf_arguments import training_arguments
 from vtg.training.progress import Progress
 from vtg.training.sft.batches import PlannedBatches
@@ -58,6 +60,7 @@ def settings(
     steps: int = 1,
     dtype: torch.dtype | None = None,
     on_gpu: bool | None = None,
+    attention: str = "sdpa",
 ) -> SFTConfig:
     """SFT on fixed batches of `rows`; elsewise the defaults, among them bf16 autocast on a GPU.
 
@@ -67,8 +70,8 @@ def settings(
     half = on_gpu if dtype is None else dtype == torch.bfloat16
     return SFTConfig(
         output_dir=str(bench.folder),
-        # As rollouts and packed batches have it. FlashAttention is beside it in `environment`, as there or not.
-        model=ModelConfig(attention="sdpa", max_length=2**20, dtype="bfloat16" if half else "float32"),
+        # FlashAttention is beside it in `environment`, as there or not.
+        model=ModelConfig(attention=attention, max_length=2**20, dtype="bfloat16" if half else "float32"),
         lora=LoraConfig(enabled=lora),
         batching=BatchingConfig(packing=packing),
         trainer={
@@ -94,6 +97,7 @@ def sft_trainer(bench: Bench, config: SFTConfig, dataset: GroundingDataset, mode
         accumulation=1,
         seed=0,
     )
+    attend_in_layouts(model, config.model.attention)
     trainer = SFTTrainer(
         model=prepare_training(model, config.parts, config.lora),
         args=arguments,
@@ -116,7 +120,8 @@ def sft(bench: Bench, found: dict[str, Any]) -> None:
     found["one clip, LoRA, all activations kept"] = _case(bench, large, [frames], checkpointing=False)
     found["half a clip, LoRA, all activations kept"] = _case(bench, large, [frames // 2], checkpointing=False)
     found["mixed lengths, LoRA, padded"] = _case(bench, large, mixed)
-    found["mixed lengths, LoRA, packed"] = _case(bench, large, mixed, packing=True)
+    for kernel in ATTENTIONS:
+        found[f"mixed lengths, LoRA, packed, {kernel}"] = _case(bench, large, mixed, packing=True, attention=kernel)
     found["one clip, full"] = _case(bench, large, [frames], lora=False)
     if "skipped" in found["one clip, full"] and bench.scale.models[1] != large:
         found[f"one clip, full, {second}"] = _case(bench, second, [frames], lora=False)
@@ -130,11 +135,13 @@ def _case(
     lora: bool = True,
     packing: bool = False,
     checkpointing: bool = True,
+    attention: str = "sdpa",
 ) -> dict[str, Any]:
     """Clips of these many frames as one batch, trained for some steps by a model of `grpo_ways.SIZES`."""
     free()
     steps = 1 + bench.scale.steps
-    config = settings(bench, rows=len(counts), lora=lora, packing=packing, checkpointing=checkpointing, steps=steps)
+    more: Any = {"packing": packing, "checkpointing": checkpointing, "attention": attention}
+    config = settings(bench, rows=len(counts), lora=lora, steps=steps, **more)
     model = bench.model(size)
     own, flops = counts_of(model.config, model.dtype, config), partial(step_flops, Shape.of(model.config))
     found = timed_steps(bench, config, model, own, counts)
@@ -188,8 +195,8 @@ def _as_batch(trainer: SFTTrainer, *, packing: bool) -> Batch:
         vision_tokens=int((read["mm_token_type_ids"] == 2).sum()),
         # The positions that any row answers at, as the loss keeps them.
         answers=int((read["labels"][:, 1:] != IGNORE_INDEX).any(0).sum()),
-        masked=rows > 1,
-        packed=packing and int(read["segments"].max()) > 0,
+        conversations=int(read["segments"].max()) + 1 if packing else None,
+        packed=packing,
     )
 
 

@@ -15,6 +15,7 @@ Vision towers of Qwen-VL see frames, or windows of them, one by one. transformer
 them in 24 layers 3,072 times; `frames_attention` runs it once for all of one size.
 """
 
+import copy
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
@@ -82,7 +83,12 @@ def attend_in_layouts(model: Any, kernel: str) -> None:
     model.model.language_model.config._attn_implementation = ATTENTIONS[kernel]
     tower = model.model.get_submodule(family_of(model.config).tower[0])
     if any("cu_seqlens" in signature(module.forward).parameters for module in tower.modules()):
-        tower.config._attn_implementation = FRAMES
+        # A copy of its own: of the model's config others are built, and transformers looks for a package of that name.
+        before, own = tower.config, copy.deepcopy(tower.config)
+        own._attn_implementation = FRAMES
+        for module in tower.modules():
+            if getattr(module, "config", None) is before:
+                module.config = own
 
 
 def takes_layouts(model: Any) -> bool:
