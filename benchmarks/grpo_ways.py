@@ -182,7 +182,7 @@ def trl_trainer(case: Case, kind: type) -> Any:
     """A trainer of TRL's with the same settings; completions hold no tokens of pictures, as in vtg."""
     from datasets import Dataset
 
-    from vtg.evaluation.generate import vision_token_ids
+    from vtg.data.encoding import vision_token_ids
     from vtg.models.adapting import prepare_training
     from vtg.training.rl.run_rl import grpo_arguments
 

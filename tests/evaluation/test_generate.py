@@ -8,15 +8,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from vtg.config.data_settings import DemoConfig
 from vtg.config.task_settings import TaskConfig
 from vtg.config.video_settings import VideoConfig
+from vtg.data.encoding import turn_end_id, vision_token_ids
 from vtg.data.grounding_dataset import GroundingDataset, make_provider
 from vtg.data.skip_report import Skipped, SkipReport
 from vtg.data.splits import read_split
+from vtg.decoding.sampling import sample
+from vtg.decoding.shared_prefix import Prompt
 from vtg.demo.demo_dataset import ensure_demo
-from vtg.evaluation.generate import _batches, generate, predict
+from vtg.evaluation.generate import predict
 from vtg.evaluation.partial_answers import PartialAnswers
 from vtg.evaluation.question_plan import plan_questions
 from vtg.evaluation.question_reader import QuestionReader
@@ -49,6 +53,20 @@ def questions(folder, qwen3_vl, tmp_path) -> GroundingDataset:
     )
 
 
+def generated(vlm, features, *, max_new_tokens: int) -> str:
+    """The greedy answer to one question, by transformers."""
+    pad = vlm.processor.tokenizer.pad_token_id
+    config = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        pad_token_id=pad,
+        eos_token_id=turn_end_id(vlm.processor),
+        suppress_tokens=vision_token_ids(vlm.processor),
+    )
+    (tokens,) = sample(vlm.model, [Prompt(features)], config, n=1, pad_token_id=pad)
+    return vlm.processor.tokenizer.decode(tokens, skip_special_tokens=True)
+
+
 @pytest.mark.parametrize("shuffled_videos", [False, True])
 def test_answers_are_those_of_one_question_after_the_other_whoever_reads_clips(qwen3_vl, questions, shuffled_videos):
     told = {"batch_size": 3, "max_new_tokens": 8, "shuffled_videos": shuffled_videos}
@@ -65,7 +83,7 @@ def test_answers_are_those_of_one_question_after_the_other_whoever_reads_clips(q
         later = (*range(index, len(samples)), *range(index))
         clip = next(at for at in later if samples[at].video != samples[index].video) if shuffled_videos else index
         prompt = questions.features(samples[index], questions.clip(samples[clip]))
-        (texts[index],) = generate(qwen3_vl.model, qwen3_vl.processor, [prompt], max_new_tokens=8)
+        texts[index] = generated(qwen3_vl, prompt, max_new_tokens=8)
     assert {index: row["text"] for index, row in rows.items()} == texts and len(set(texts.values())) > 1
     reader = QuestionReader([questions], num_workers=1)
     halves = [predict(qwen3_vl.model, questions, **told, reader=reader, rank=rank, world_size=2) for rank in (0, 1)]
@@ -86,7 +104,7 @@ def test_what_was_answered_before_is_not_asked_again_in_whatever_order(qwen3_vl,
     assert len(asked) == len(questions) - len(kept) - 1 and not kept.keys() & set(asked)
 
 
-def test_the_tower_sees_a_clip_once_for_all_questions_of_a_batch(qwen3_vl, questions):
+def test_the_tower_sees_a_clip_once_for_all_questions_about_it(qwen3_vl, questions):
     clips = []
     hook = qwen3_vl.model.model.visual.register_forward_pre_hook(
         lambda module, args, kwargs: clips.append(len(kwargs["grid_thw"])), with_kwargs=True
@@ -96,20 +114,6 @@ def test_the_tower_sees_a_clip_once_for_all_questions_of_a_batch(qwen3_vl, quest
     finally:
         hook.remove()
     assert clips == [1] * len({row["video"] for row in rows.values()}) and len(clips) < len(rows)
-
-
-def test_short_questions_are_answered_at_once_where_they_take_no_more_than_long_ones():
-    def asked(*lengths: int) -> list:
-        return [[(at, {"input_ids": torch.zeros(length)})] for at, length in enumerate(lengths)]
-
-    def sizes(read: list) -> list[int]:
-        return [len(batch) for batch in _batches(iter(read), 2, new_tokens=10)]
-
-    assert sizes(asked(90, 90, 90)) == [2, 1]
-    assert sizes(asked(90, 91, 90, 40, 40, 40, 40, 40)) == [2, 2, 4]  # 200, then 4 rows of 50
-    assert sizes(asked(*[990, 990], *[10] * 40)) == [2, 32, 8]  # no more than 16 times as many
-    unread = [[(0, Skipped("rows.jsonl:1", "broken"))]]
-    assert sizes([*unread * 3, *asked(90, 90)]) == [3, 2]
 
 
 def test_a_reader_starts_its_workers_once_whatever_it_is_asked_and_ends_them_with_itself(questions):

@@ -12,10 +12,10 @@ from rl_runs import build, log_probs, overrides, window
 from transformers import AutoModelForImageTextToText
 from trl import GRPOConfig, GRPOTrainer
 
+from vtg.data.encoding import vision_token_ids
 from vtg.data.padding import collate
 from vtg.decoding.shared_prefix import Prompt, encode_video
 from vtg.demo.tiny_model import TINY_QWEN3_VL
-from vtg.evaluation.generate import vision_token_ids
 from vtg.training.rl.grpo_trainer import VideoGRPOTrainer
 from vtg.training.rl.rollout_batch import MicroBatch, SampledRollout
 from vtg.training.rl.rollouts import MicroStep, Rollout

@@ -31,6 +31,7 @@ class DecodingEngine:
         model: a plain model of a family, or a PeftModel on one; it stays as it is.
         constraint: what completions are kept to.
         key_bytes: the most that keys, values and states may take, one row excepted; None: `default_key_bytes`.
+        at_once: in place of `key_bytes`: what so many rows of the first prompt of a call take.
         graphs: run steps as CUDA graphs; None: where the model can (`is_capturable`).
 
     Attributes:
@@ -44,10 +45,12 @@ class DecodingEngine:
         *,
         constraint: Constraint | None = None,
         key_bytes: int | None = None,
+        at_once: int | None = None,
         graphs: bool | None = None,
     ) -> None:
         plain, columns = plain_model(model), constraint.columns if constraint else []
-        self.constraint, self.key_bytes = constraint, key_bytes or default_key_bytes(plain.device)
+        self.constraint, self.at_once = constraint, at_once
+        self.key_bytes = key_bytes or default_key_bytes(plain.device)
         self.captured = is_capturable(plain) if graphs is None else graphs
         head = plain.get_output_embeddings()
         choose = TokenChoice(
@@ -70,11 +73,15 @@ class DecodingEngine:
             n=n,
             seed=seed,
             constraint=self.constraint,
-            key_bytes=self.key_bytes,
+            key_bytes=self.key_bytes if self.at_once is None else None,
+            at_once=self.at_once or 0,
             rounded=self.captured,
         )
         self.peak = flight.peak
-        yield from flight.completions()
+        try:
+            yield from flight.completions()
+        finally:
+            self._stepper.prompts.forget()  # made by these weights, which may be others at the next call
 
     def complete(self, prompts: Sequence[Prompt], *, n: int = 1, seed: int = 0) -> list[list[Completion]]:
         """The completions of every prompt, in their order."""

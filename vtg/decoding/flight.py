@@ -77,6 +77,7 @@ class Flight:
     """One call of `DecodingEngine.decode`.
 
     Args:
+        key_bytes: the most that may be held; None: what `at_once` rows of the first prompt take, each with its own.
         rounded: sizes of steps are rounded up to few, each worth a graph; else they are what is needed.
     """
 
@@ -88,11 +89,13 @@ class Flight:
         n: int,
         seed: int,
         constraint: Constraint | None,
-        key_bytes: int,
+        key_bytes: int | None,
+        at_once: int,
         rounded: bool,
     ) -> None:
         self.stepper, self.prompts, self.n, self.seed = stepper, prompts, n, seed
-        self.constraint, self.key_bytes, self.rounded = constraint, key_bytes, rounded
+        self.constraint, self.rounded = constraint, rounded
+        self.key_bytes, self.at_once = key_bytes, at_once
         self.peak = Peak()
         self._live: list[Slot] = []
         self._next: Slot | None = None
@@ -147,6 +150,8 @@ class Flight:
             self._requests += 1
             if self.stepper.pool is None:  # what a token takes is seen at the first prompt
                 self._next.prefilled = self.stepper.prefill(prompt)
+            if self.key_bytes is None:
+                self.key_bytes = self._bytes_of_rows(self.at_once, length)
         return self._next
 
     def _room(
@@ -157,7 +162,7 @@ class Flight:
         `begins`: nothing was in flight, so what is held for others can be given back.
         """
         pool = self.stepper.pool
-        assert pool is not None
+        assert pool is not None and self.key_bytes is not None
         pages, rows = self._needed(slots, more)
         held = max(pages, pool.pages), max(rows, pool.rows)
         for room in (held, (pages, rows)) if begins else (held,):
@@ -169,6 +174,12 @@ class Flight:
         width = max(len(slot.rows) + more.get(slot, 0) for slot in slots)
         highest = max(page for slot in slots for page in (0, *slot.pages))
         return self._pages(highest + 1), self._rows(len(slots)) * self._rows(width)
+
+    def _bytes_of_rows(self, count: int, length: int) -> int:
+        """What so many rows take, each of its own prompt of `length` tokens."""
+        assert self.stepper.pool is not None
+        pages = self._pages(1 + count * -(-length // PAGE))
+        return self.stepper.pool.bytes_of(pages=pages, rows=self._rows(count))
 
     def _free_pages(self, count: int) -> list[int]:
         """The first pages that no prompt in flight has; page 0 stays empty."""

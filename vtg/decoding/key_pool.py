@@ -7,10 +7,10 @@ import torch
 from torch.nn.functional import pad
 from transformers.cache_utils import DynamicLayer, LinearAttentionLayer
 
+from vtg.decoding.prefill import CONV, RECURRENT
+
 PAGE = 128
 """Tokens of a page: few enough that a prompt's last one wastes little, enough for a matrix product."""
-
-CONV, RECURRENT = "conv_states", "recurrent_states"
 
 
 class OwnKeys(DynamicLayer):

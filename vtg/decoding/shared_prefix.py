@@ -45,12 +45,14 @@ class Prompt:
     `encoded`: what `encode_video` made of its clip, or None where the vision tower is to see the pixels.
     `clip`: what it asks about, kept where another engine than transformers' is to read it.
     `duration_s`: of that clip, which bounds the times of an answer.
+    `common`: its first tokens that other prompts have too, whose `encoded` is the same tensor; 0: nobody else's.
     """
 
     features: Features
     encoded: torch.Tensor | None = None
     clip: Clip | None = None
     duration_s: float = math.nan
+    common: int = 0
 
     def inputs(self) -> Features:
         """The features, with the clip encoded where it is."""

@@ -8,7 +8,7 @@ import torch
 from vtg.decoding.captured_step import StepGraphs
 from vtg.decoding.key_pool import KeyPool, OwnKeys
 from vtg.decoding.paged_attention import Shape, paged_attention
-from vtg.decoding.prefill import CACHE, Layers, cache_of, prefill
+from vtg.decoding.prefill import CACHE, Layers, Prefill, cache_of
 from vtg.decoding.shared_prefix import Prompt
 from vtg.decoding.step_tensors import StepTensors
 from vtg.decoding.token_choice import Sampling, TokenChoice
@@ -30,6 +30,7 @@ class Stepper:
         self.plain, self.choose, self.columns = plain, choose, columns
         self.language: Any = plain.model.language_model
         self.mrope = family_of(plain.config).mrope
+        self.prompts = Prefill(plain)
         self.pool: KeyPool | None = None
         self.tensors = self._tensors(rows=0, pages=0)
         self.graphs = StepGraphs() if captured else None
@@ -43,7 +44,7 @@ class Stepper:
         return self.sampling.max_new_tokens
 
     def prefill(self, prompt: Prompt) -> Layers:
-        layers = prefill(self.plain, prompt)
+        layers = self.prompts(prompt)
         self.pool = self.pool or KeyPool(layers, room=self.room)
         return layers
 

@@ -17,7 +17,7 @@ from vtg.tasks.span_task import SpanTask
 from vtg.tasks.time_vocabulary import add_time_tokens
 from vtg.video.video_window import VideoWindow
 
-# Queries of one clip that are answered at once, as predict's batch_size: each holds the clip's tokens in its KV cache.
+# As predict's batch_size: queries of one clip that are answered at once, as each holds the clip's keys.
 BATCH_SIZE = 8
 
 
@@ -87,10 +87,10 @@ class Grounder:
             if isinstance(made, SampleError):
                 raise made
             encoded.append(made)
-        texts: list[str] = []
-        for batch in (encoded[at : at + BATCH_SIZE] for at in range(0, len(encoded), BATCH_SIZE)):
-            own = {"constraint": self.constraint, "durations_s": [clip.duration_s] * len(batch)}
-            texts += generate(self.model, self.processor, batch, max_new_tokens=max_new_tokens, **own)
+        own = {"constraint": self.constraint, "durations_s": [clip.duration_s] * len(encoded)}
+        texts = generate(
+            self.model, self.processor, encoded, max_new_tokens=max_new_tokens, batch_size=BATCH_SIZE, **own
+        )
         trim = {"video_start": window.start_s, "video_end": window.end_s}
         rows = []
         for query, text in zip(queries, texts, strict=True):
