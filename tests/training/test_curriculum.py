@@ -155,16 +155,17 @@ def test_gaussian_draws_follow_the_gaussian_though_most_samples_are_hard(mean: f
 
 
 def test_without_levelling_a_gaussian_draws_more_where_there_are_more():
-    iou = [0.3] * 900 + [0.5] * 100  # at the mean, and one std from it
+    record = record_of([0.3] * 900 + [0.5] * 100)  # at the mean, and one std from it
     config = CurriculumConfig(select="gaussian", mean=0.7, std=0.2, level=False, size=0.001)
-    drawn = [choose(record_of(iou), config, epoch=epoch, seed=0).indices for epoch in range(2000)]
+    drawn = [choose(record, config, epoch=epoch, seed=0).indices for epoch in range(2000)]
     far = np.mean([indices[0] >= 900 for indices in drawn])
     assert far == pytest.approx(100 * math.exp(-0.5) / (900 + 100 * math.exp(-0.5)), abs=0.02)  # 0.063
 
 
 def test_hard_draws_by_the_square_of_what_is_missing_to_a_right_answer():
     config = CurriculumConfig(select="hard", size=0.25)  # one of four
-    drawn = [choose(record_of([0.0, 0.5, 1.0, math.nan]), config, epoch=epoch, seed=0).indices for epoch in range(4000)]
+    record = record_of([0.0, 0.5, 1.0, math.nan])
+    drawn = [choose(record, config, epoch=epoch, seed=0).indices for epoch in range(4000)]
     shares = np.bincount(np.concatenate(drawn), minlength=4) / 4000
     assert shares == pytest.approx([1 / 2.25, 0.25 / 2.25, 0.0, 1 / 2.25], abs=0.02)
 
