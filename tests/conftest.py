@@ -1,6 +1,7 @@
 """Real models, real videos and real data, small enough for every test to use them."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import cache
@@ -29,6 +30,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("search", max_examples=1000, deadline=None)
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with the most slow tests come first: what is left for the end are short ones, which two processes share."""
+    slow = Counter(
+        item.path for item in items if item.get_closest_marker("slow") and not item.get_closest_marker("soak")
+    )
+    items.sort(key=lambda item: -slow[item.path])
 
 
 class VLM(NamedTuple):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -36,8 +37,7 @@ def test_a_benchmark_runs_and_prints_its_table(words):
 def test_the_gpu_run_still_fits_the_trainers_that_it_builds(tmp_path):
     out = tmp_path / "gpu.json"
     words = ("--reduced", "--only", "sft,decode", "--budget-s", "600", "--json", str(out))
-    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=ROOT)
+    done = forked.run("benchmarks/gpu.py", *words, timeout_s=600)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     found = json.loads(out.read_text())
     assert found["decode_ms"] == found["decode"]["ms_a_token"] and "| one clip, LoRA |" in done.stdout
@@ -98,6 +98,5 @@ def test_every_section_of_the_gpu_run_succeeds_reduced(tmp_path):
     ],
 )
 def test_the_gpu_run_names_an_option_it_cannot_take(words, told):
-    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    done = forked.run("benchmarks/gpu.py", *words, timeout_s=60)
     assert done.returncode == 2 and told in done.stderr, done.stderr

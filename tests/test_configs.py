@@ -8,6 +8,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import forked
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
@@ -64,8 +65,7 @@ def sft(*overrides: str) -> SFTConfig:
 
 
 def run(*arguments: str, script: str = "train_sft.py") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, script, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    return forked.run(script, *arguments)
 
 
 def text_of(choice: str) -> str:
@@ -108,9 +108,14 @@ def has_group(name: str, choice: str) -> bool:
     return not choice.startswith(tuple(f"{group}=" for group in RL_GROUPS))
 
 
-@pytest.mark.parametrize(
-    ("name", "choice"), [pair for pair in itertools.product(TRAINING, CHOICES) if has_group(*pair)]
-)
+def pairs() -> list[tuple[str, str]]:
+    """Each choice with the programs that train and have it; experiments, which choose much, with doctor too."""
+    trained = [pair for pair in itertools.product(("sft", "rl"), CHOICES) if has_group(*pair)]
+    known = {choice for _, choice in trained if not choice.startswith("experiment=")}
+    return trained + [("doctor", choice) for choice in CHOICES if has_group("doctor", choice) and choice not in known]
+
+
+@pytest.mark.parametrize(("name", "choice"), pairs())
 def test_every_choice_of_every_group_composes_and_is_possible(name, choice, rows):
     if choice.endswith("=qlora"):
         pytest.importorskip("bitsandbytes", reason="quantized weights are refused without bitsandbytes")

@@ -9,6 +9,7 @@ import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
+import forked
 import pytest
 from packaging.version import Version
 
@@ -21,8 +22,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "vtg", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    return forked.run("vtg", *arguments)
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])

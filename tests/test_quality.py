@@ -13,7 +13,11 @@ COMMAND = "python3 -m venv .venv && . .venv/bin/activate && pip install -e '.[te
 
 @pytest.mark.parametrize(
     ("tool", "arguments"),
-    [("ruff", ["check", "."]), ("ruff", ["format", "--check", "."]), ("pyright", ["--pythonpath", sys.executable])],
+    [
+        ("ruff", ["check", "."]),
+        ("ruff", ["format", "--check", "."]),
+        pytest.param("pyright", ["--pythonpath", sys.executable], marks=pytest.mark.slow),
+    ],
     ids=["ruff check", "ruff format", "pyright"],
 )
 def test_nothing_is_found_in_the_whole_tree(tool, arguments):

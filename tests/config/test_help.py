@@ -4,23 +4,18 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from forked import ROOT, run
 
 from vtg.config.help import SETTINGS_BEGIN
 
-ROOT = Path(__file__).parents[2]
 PROGRAMS = ("sft", "rl", "doctor", "predict", "score")
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, check=False)
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_help_explains_every_setting_in_one_line(program):
-    done = run("-m", f"vtg.{program}", "--help")
+    done = run(f"vtg.{program}", "--help")
     assert (done.returncode, done.stderr) == (0, "")
     shown = done.stdout[done.stdout.index(SETTINGS_BEGIN) :].splitlines()[2:]
     block = shown[: shown.index("")]

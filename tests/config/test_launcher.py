@@ -7,6 +7,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import forked
 import pytest
 
 from vtg.config.launcher import launched_by_deepspeed
@@ -20,14 +21,8 @@ TORCHRUN = RANK | {"TORCHELASTIC_RUN_ID": "none", "GROUP_RANK": "0", "LOCAL_WORL
 
 def stage_of(environment: dict[str, str], *overrides: str, script: str = "train_rl.py") -> int:
     """The ZeRO stage that a run would have."""
-    done = subprocess.run(
-        [sys.executable, script, "--cfg", "job", *overrides],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | environment,
-        check=True,
-    )
+    done = forked.run(script, "--cfg", "job", *overrides, env=os.environ | environment)
+    assert done.returncode == 0, done.stderr
     return stages(done.stdout)[0]
 
 

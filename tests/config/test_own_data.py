@@ -2,17 +2,15 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked import ROOT, run
 
 import vtg
 from vtg.config.own_data import unknown_choice
 from vtg.entry import conf_dir
 
-ROOT = Path(__file__).parents[2]
 TEMPLATE = conf_dir() / "data" / "my_dataset.yaml"
 OPEN_LINE = (
     TEMPLATE.read_text(encoding="utf-8")
@@ -21,10 +19,6 @@ OPEN_LINE = (
         next(line for line in TEMPLATE.read_text(encoding="utf-8").splitlines() if line.startswith("annotation_file:"))
     )
 )
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, check=False)
 
 
 @pytest.mark.parametrize("program", ["train_sft.py", "train_rl.py"])

@@ -1,15 +1,10 @@
 """What a run is called that was given no name."""
 
-import subprocess
-import sys
-from pathlib import Path
-
+import forked
 import pytest
 import yaml
 
 from vtg.config.run_name import name_of
-
-ROOT = Path(__file__).parents[2]
 
 
 def named(kind: str = "sft", *, file: str | None = None, path: str | None = None, **choices: str) -> str:
@@ -45,8 +40,7 @@ def test_a_model_of_ones_own_and_a_run_to_start_from_are_in_the_name():
 )
 def test_the_config_that_is_shown_has_the_name_and_its_folder(command, name):
     script, *words = command.split()
-    done = subprocess.run(
-        [sys.executable, str(ROOT / script), *words, "--cfg", "job"], capture_output=True, text=True, check=True
-    )
+    done = forked.run(script, *words, "--cfg", "job")
+    assert done.returncode == 0, done.stderr
     shown = yaml.safe_load(done.stdout)
     assert (shown["run_name"], shown["output_dir"]) == (name, f"outputs/{name}")

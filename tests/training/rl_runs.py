@@ -1,14 +1,12 @@
 """How the tests of reinforcement learning start a run, or build its trainer, and read what it leaves."""
 
-import os
 import shutil
 import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sft_runs import ROOT
+import forked
 
 from vtg.config.derived import longest_clip_tokens, shares_prompts
 from vtg.config.load import load_config
@@ -132,22 +130,8 @@ def log_probs(trainer: VideoGRPOTrainer, model: Any, batches: list[MicroBatch], 
         return trainer._get_per_token_logps_and_entropies(model, ids, mask, ids.shape[1])[0]
 
 
-def run(*words: str) -> subprocess.CompletedProcess:
-    return _ended([str(ROOT / "train_rl.py"), *words])
-
-
-def run_on_two_and_go_on(out: Path, *words: str) -> subprocess.CompletedProcess:
-    """A run of two processes (gloo), which then lose all that came after their first checkpoint and go on.
-
-    What the run left the first time is in `out` with `_whole` to its name.
-    """
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    return _ended([*launcher, __file__, str(out), *words])
-
-
-def _ended(command: list[str]) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=400, env=environment)
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return forked.run("train_rl.py", *words)
 
 
 def cut_back(out: Path, *, step: int) -> None:
@@ -156,23 +140,3 @@ def cut_back(out: Path, *, step: int) -> None:
     for folder in out.glob("checkpoint-*"):
         if int(folder.name.rpartition("-")[2]) > step:
             shutil.rmtree(folder)
-
-
-def _train_twice(out: Path, words: list[str]) -> None:
-    import torch
-
-    from vtg.ranks import is_main_process
-    from vtg.training.processes import processes_exit_together
-
-    with processes_exit_together():
-        train(words)
-        torch.distributed.barrier()
-        if is_main_process():
-            shutil.copytree(out, f"{out}_whole")
-            cut_back(out, step=1)
-        torch.distributed.barrier()
-        train(words)
-
-
-if __name__ == "__main__":
-    _train_twice(Path(sys.argv[1]), sys.argv[2:])

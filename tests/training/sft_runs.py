@@ -1,10 +1,10 @@
 """How the tests of training start a run and read what it leaves."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
+
+import forked
 
 from vtg.config.load import load_config
 from vtg.config.schema import SFTConfig
@@ -43,10 +43,8 @@ def compose(words: list[str]) -> SFTConfig:
         return load_config(compose("sft", overrides=words), SFTConfig)
 
 
-def run(*words: str, **kwargs) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "train_sft.py"), *words], capture_output=True, text=True, timeout=400, **kwargs
-    )
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return forked.run("train_sft.py", *words)
 
 
 def losses(out: Path) -> dict[int, float]:
@@ -58,13 +56,6 @@ def read(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def run_on_two(*words: str) -> subprocess.CompletedProcess:
+def run_on_two(*words: str) -> subprocess.CompletedProcess[str]:
     """A run of two processes (gloo)."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    return subprocess.run(
-        [*launcher, str(ROOT / "train_sft.py"), *words],
-        capture_output=True,
-        text=True,
-        timeout=500,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    return forked.run("train_sft.py", *words, ranks=2)

@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from multiprocessing import active_children
 from pathlib import Path
 
+import forked
 import pytest
 import rl_runs
 import sft_runs
@@ -96,19 +98,23 @@ def test_all_evaluations_of_a_run_have_the_same_data_workers(script, demo_dir, t
     assert not active_children()
 
 
-@pytest.mark.slow
-@pytest.mark.distributed
-@pytest.mark.parametrize("script", ["sft", "rl"])
-def test_a_rank_that_is_killed_ends_the_others_in_one_line(script, demo_dir, tmp_path):
-    words = words_of(script, demo_dir, tmp_path, "trainer.per_device_train_batch_size=1", "trainer.use_cpu=true")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    done = subprocess.run(
-        [*launcher, str(Path(__file__).with_name("faults.py")), "killed", "1", "2", script, *words],
+def under_torchrun(program: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(program), *words],
         capture_output=True,
         text=True,
         timeout=240,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
     )
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+@pytest.mark.parametrize("script", ["sft", "rl"])
+def test_a_rank_that_is_killed_ends_the_others_in_one_line(script, demo_dir, tmp_path):
+    words = words_of(script, demo_dir, tmp_path, "trainer.per_device_train_batch_size=1", "trainer.use_cpu=true")
+    program = (Path(__file__).with_name("faults.py"), "killed", "1", "2", script, *words)
+    done = under_torchrun(*program) if script == "sft" else forked.run(*program, ranks=2)
     assert done.returncode == 1
     said = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert len(said) == 1 and "rank 0: another process of this run has ended, or does not answer" in said[0]
@@ -118,7 +124,7 @@ def test_a_rank_that_is_killed_ends_the_others_in_one_line(script, demo_dir, tmp
 
 def small_files(limit: int) -> Callable[[], None]:
     """Before a program starts: no file of it can grow over the limit, as on a disk that is full."""
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    return partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit))
 
 
 @pytest.mark.slow
@@ -130,21 +136,14 @@ def test_a_disk_that_is_full_when_a_checkpoint_is_written_ends_the_run_and_leave
     train(script, words)
     whole = (tmp_path / "checkpoint-1" / "adapter_model.safetensors").read_bytes()
     again = words_of(script, demo_dir, tmp_path / "full", "trainer.max_steps=1")
-    done = subprocess.run(
-        [sys.executable, str(ROOT / f"train_{script}.py"), *again],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        preexec_fn=small_files(len(whole) // 2),
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    program, before = f"train_{script}.py", small_files(len(whole) // 2)
+    done = forked.run(program, *again, before=before)
     assert done.returncode == 1, done.stderr
     said = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert len(said) == 1 and f"checkpoint-1 could not be written to {tmp_path / 'full'}" in said[0]
     assert "GB are free there" in said[0] and "Traceback" not in done.stderr
     assert last_checkpoint(tmp_path / "full") is None and not (tmp_path / "full" / "best").exists()
-    done = subprocess.run([sys.executable, str(ROOT / f"train_{script}.py"), *again], capture_output=True, timeout=240)
-    assert done.returncode == 0
+    assert forked.run(program, *again).returncode == 0
     assert (tmp_path / "full" / "checkpoint-1" / "adapter_model.safetensors").read_bytes() == whole
 
 

@@ -4,9 +4,10 @@ import json
 import shutil
 from pathlib import Path
 
+import joint_runs
 import pytest
 import torch
-from rl_runs import cut_back, overrides, run, run_on_two_and_go_on, train
+from rl_runs import cut_back, overrides, run, train
 from safetensors.torch import load_file
 from sft_runs import compose as compose_sft
 from sft_runs import losses, read
@@ -198,9 +199,8 @@ def test_an_sft_run_is_continued_with_its_adapter_and_its_settings(finished, tun
 def test_two_processes_share_prompts_log_once_and_go_on_in_the_middle_of_a_rollout(demo_dir, tmp_path):
     out = tmp_path / "run"
     words = ("trainer.per_device_train_batch_size=1", "curriculum=dapo", "rl.num_iterations=2", "rl.beta=0.04")
-    done = run_on_two_and_go_on(out, *overrides(demo_dir, out, *words))
-    assert done.returncode == 0, done.stderr
-    whole = out.with_name("run_whole")
+    whole, once = tmp_path / "whole", ("rl", overrides(demo_dir, out, *words))
+    said = joint_runs.launch([once, ("cut", [str(out), str(whole), "1"]), once], processes=2, folder=tmp_path)
     lines, kept = entries(whole), completions(whole)
     assert [line["step"] for line in lines] == [1, 2]
     assert list(kept) == ["step_000000.jsonl"]
@@ -215,7 +215,7 @@ def test_two_processes_share_prompts_log_once_and_go_on_in_the_middle_of_a_rollo
     assert sum(record["met"]) == 2 * rounds
     saved = {file.name for file in (whole / "checkpoint-1").glob("rollout_*")}
     assert saved == {"rollout_0.safetensors", "rollout_1.safetensors"}
-    assert "going on from" in done.stderr
+    assert "going on from" in said
     assert learned(out) == learned(whole) and completions(out) == kept
     found, wanted = weights(out / "best"), weights(whole / "best")
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)

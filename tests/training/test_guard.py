@@ -2,12 +2,11 @@
 
 import json
 import math
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 import rl_runs
 import sft_runs
@@ -160,19 +159,8 @@ def test_more_than_twenty_updates_in_a_row_are_not_left_out():
 def test_a_nan_of_one_process_is_the_business_of_both(demo_dir, tmp_path):
     words = ("on_nan=skip", "trainer.use_cpu=true", "trainer.max_steps=30", "trainer.per_device_train_batch_size=1")
     bad = ",".join(map(str, [1, *range(3, 31)]))
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    done = subprocess.run(
-        [
-            *launcher,
-            str(Path(__file__).with_name("faults.py")),
-            *("nan", "1", bad, "sft"),
-            *sft_runs.overrides(demo_dir, tmp_path, *ALONE, *words),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    words = sft_runs.overrides(demo_dir, tmp_path, *ALONE, *words)
+    done = forked.run(Path(__file__).with_name("faults.py"), "nan", "1", bad, "sft", *words, ranks=2)
     assert done.returncode == 1
     lines = [line for line in read(tmp_path / "train_log.jsonl") if "loss" in line]
     assert [line["skipped_updates"] for line in lines] == [1, 0, *[1] * MAX_SKIPPED]

@@ -1,18 +1,16 @@
 """SIGKILL at any moment: the same command goes on, and all that it leaves is what it leaves undisturbed."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 import rl_runs
 import sft_runs
 import torch
 from safetensors.torch import load_file
-from sft_runs import ROOT, read
+from sft_runs import read
 
 from vtg.config.data_settings import DemoConfig
 from vtg.demo.demo_dataset import ensure_demo
@@ -77,13 +75,8 @@ def left(out: Path) -> dict[str, str]:
 def test_a_run_killed_at_random_moments_leaves_what_it_leaves_undisturbed(kind, kills, data, tmp_path):
     more = list(EVERY_STEP)
     more += [*TWO_ON_A_ROLLOUT] if kind == "rl" else []
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("kills.py")), kind, str(kills), "0", str(tmp_path), *data, *more],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        timeout=600 + 120 * kills,
-    )
+    words = (kind, str(kills), "0", str(tmp_path), *data, *more)
+    done = forked.run(Path(__file__).with_name("kills.py"), *words, timeout_s=600 + 120 * kills)
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["code"] == 0 and len(told["kills"]) == kills, (told, (tmp_path / "output.txt").read_text()[-3000:])

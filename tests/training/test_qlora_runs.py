@@ -5,11 +5,11 @@ from pathlib import Path
 from shutil import which
 from typing import Any
 
+import joint_runs
 import pytest
 import rl_runs
 import sft_runs
 import torch
-import zero_runs
 from safetensors.torch import load_file
 
 from vtg.training.sft.run_sft import train as train_sft
@@ -84,14 +84,14 @@ def test_a_run_in_8_bits_is_as_quiet_as_any(demo_dir, tmp_path):
 @pytest.mark.skipif(which("c++") is None, reason="DeepSpeed compiles its operations on a CPU, and there is no c++")
 def test_both_ways_of_training_rounded_weights_under_zero2_are_those_without(demo_dir, tmp_path):
     pytest.importorskip("deepspeed", reason="is not installed")
-    jobs: list[zero_runs.Job] = []
+    jobs: list[joint_runs.Job] = []
     for stage in ("none", "zero2"):
         shape = (f"deepspeed={stage}", "trainer.per_device_train_batch_size=1")
         words = sft_runs.overrides(demo_dir, tmp_path / f"sft_{stage}", *QLORA, *EVALUATED, *ALONE, *shape)
         cut = [str(tmp_path / f"sft_{stage}"), str(tmp_path / f"sft_{stage}_whole"), "1"]
         jobs += [("sft", words), ("cut", cut), ("sft", words)]
         jobs.append(("rl", rl_runs.overrides(demo_dir, tmp_path / f"rl_{stage}", *QLORA, *shape)))
-    zero_runs.launch(jobs, processes=2, folder=tmp_path)
+    joint_runs.launch(jobs, processes=2, folder=tmp_path)
     assert learned(tmp_path / "sft_zero2") == learned(tmp_path / "sft_zero2_whole")
     for kind in ("sft", "rl"):
         pairs = list(zip(*(learned(tmp_path / f"{kind}_{stage}") for stage in ("zero2", "none")), strict=True))

@@ -2,10 +2,10 @@
 
 import math
 
+import joint_runs
 import pytest
 import rl_runs
 import torch
-import zero_runs
 from sft_runs import overrides, read
 from test_part_rates import trainer_of
 
@@ -73,7 +73,7 @@ def test_two_ranks_train_and_log_the_mean_that_one_does(tiny_dir, demo_dir, tmp_
         words = (f"model.path={tiny_dir('qwen3_5_moe')}", *TRAINED, "parts.router_loss=0.5", "model.dtype=float32")
         off = ("data.val_file=null", "data.test_file=null", "trainer.use_cpu=true", "trainer.warmup_steps=0")
         jobs = [("sft", overrides(demo_dir, out, *words, *shape, *off, "trainer.max_steps=2"))]
-        zero_runs.launch(jobs, processes=ranks, folder=tmp_path)
+        joint_runs.launch(jobs, processes=ranks, folder=tmp_path)
         lines = [line for line in read(out / "train_log.jsonl") if "router_loss" in line]
         logs[ranks] = [[line[name] for name in ("router_loss", "loss", "grad_norm")] for line in lines]
     assert len(logs[1]) == 2

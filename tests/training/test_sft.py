@@ -2,14 +2,14 @@ import json
 import signal
 import stat
 import subprocess
-import sys
 import time
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from safetensors.torch import load_file
-from sft_runs import ROOT, compose, losses, overrides, read, run, run_on_two
+from sft_runs import compose, losses, overrides, read, run, run_on_two
 
 from vtg.config.data_settings import DemoConfig
 from vtg.data.skip_report import TooManyBadRows
@@ -94,16 +94,15 @@ def test_another_config_in_the_same_directory_is_refused_with_the_way_out(finish
 def test_a_run_stopped_by_sigterm_and_resumed_equals_the_undisturbed_one(finished, demo, tmp_path):
     whole, _ = finished
     out = tmp_path / "stopped"
-    words = [sys.executable, str(ROOT / "train_sft.py"), *overrides(demo, out)]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    program = forked.Program("train_sft.py", *overrides(demo, out))
     deadline = time.monotonic() + 300
     log = out / "train_log.jsonl"
     while time.monotonic() < deadline and not (log.exists() and log.read_text()):
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 128 + signal.SIGTERM, err
-    assert "start the same command again to go on" in err
+    program.send_signal(signal.SIGTERM)
+    stopped = program.ended(timeout_s=300)
+    assert stopped.returncode == 128 + signal.SIGTERM, stopped.stderr
+    assert "start the same command again to go on" in stopped.stderr
     assert list(out.glob("checkpoint-*"))
     resumed = run(*overrides(demo, out))
     assert resumed.returncode == 0, resumed.stderr

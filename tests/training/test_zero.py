@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from shutil import which
 
+import joint_runs
 import pytest
 import torch
-import zero_runs
+from joint_runs import copy_to
 from rl_runs import cut_back
 from rl_runs import overrides as rl_overrides
 from rl_runs import train as train_rl
@@ -19,7 +20,6 @@ from safetensors.torch import load_file, save_file
 from sft_runs import compose, overrides, read
 from torch.nn.functional import pad
 from transformers import TrainerState
-from zero_runs import copy_to
 
 from vtg.config.model_settings import ModelConfig
 from vtg.config.task_settings import TaskConfig
@@ -77,7 +77,7 @@ def uneven_rows(demo: Path, folder: Path) -> Path:
 def runs(demo_dir, rows, tmp_path_factory) -> Path:
     """The runs of two processes, all in the same two; then those of one that goes on from them."""
     folder = tmp_path_factory.mktemp("zero")
-    jobs: list[zero_runs.Job] = []
+    jobs: list[joint_runs.Job] = []
     for stage in ("none", *STAGES):
         words = sft_words(demo_dir, rows, folder / stage, f"deepspeed={stage}", *FULL, batch=2)
         jobs += [("sft", words), ("cut", [str(folder / stage), str(folder / f"{stage}_whole"), "1"])]
@@ -88,16 +88,16 @@ def runs(demo_dir, rows, tmp_path_factory) -> Path:
         jobs.append(("rl", rl_words(demo_dir, folder / f"rl_{stage}", f"deepspeed={stage}", prompts=1)))
     uneven = ("sft", uneven_words(demo_dir, folder, folder / "uneven"))
     jobs += [uneven, ("copy", [str(folder / "uneven"), str(folder / "uneven_first")]), uneven]
-    zero_runs.launch(jobs, processes=2, folder=folder)
+    joint_runs.launch(jobs, processes=2, folder=folder)
 
-    alone: list[zero_runs.Job] = []
+    alone: list[joint_runs.Job] = []
     for stage in (*STAGES, *OFFLOADED):
         whole, way = (f"{stage}_whole", FULL) if stage in STAGES else (stage, EPOCH)
         out = folder / f"{stage}_on_one"
         copy_to(folder / whole, out, {str(folder / stage): str(out)})
         cut_back(out, step=1)
         alone.append(("sft", sft_words(demo_dir, rows, out, f"deepspeed={stage}", *way, batch=2)))
-    zero_runs.launch(alone, processes=1, folder=folder)
+    joint_runs.launch(alone, processes=1, folder=folder)
     return folder
 
 
@@ -271,11 +271,11 @@ def test_temporal_tokens_are_made_trained_and_saved_under_zero_as_without(demo_d
     tokens = ("task=tokens", "task.num_bins=20", "task.token_init=random")
     ways = {"": FULL, "_lora": EPOCH}
     runs = [("none", ""), ("zero2", ""), ("zero3", ""), ("none", "_lora"), ("zero2", "_lora")]
-    jobs: list[zero_runs.Job] = []
+    jobs: list[joint_runs.Job] = []
     for stage, way in runs:
         words = sft_words(demo_dir, rows, tmp_path / f"{stage}{way}", *ways[way], *tokens, batch=2)
         jobs.append(("sft", [*words, f"deepspeed={stage}"]))
-    zero_runs.launch(jobs, processes=2, folder=tmp_path)
+    joint_runs.launch(jobs, processes=2, folder=tmp_path)
     task = TaskConfig(answer="tokens", num_bins=20, token_init="random")
     model, processor = load_model(ModelConfig(path="tiny", dtype="float32"), task=task)
     times = time_vocabulary(processor.tokenizer, task)

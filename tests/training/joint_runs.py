@@ -1,37 +1,31 @@
-"""How the tests of DeepSpeed start runs: several, one after the other, in the same processes."""
+"""How tests start runs of several processes: one run after the other in the same ones, which saves starts."""
 
 import gc
 import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import rl_runs
 import sft_runs
-from sft_runs import ROOT
 
 Job = tuple[str, list[str]]
 """`sft` or `rl` and the settings of a run; or `copy` and two folders; or `cut`, two folders and a step: the same, and
 what came after the checkpoint of that step is lost in the first."""
 
 
-def launch(jobs: list[Job], *, processes: int, folder: Path, limit_s: float = 900) -> None:
-    """Runs these jobs on `processes` processes (gloo). Raises AssertionError with what was said where they fail."""
+def launch(jobs: list[Job], *, processes: int, folder: Path, limit_s: float = 900) -> str:
+    """Runs these jobs on `processes` processes (gloo); returns what they said on stderr.
+
+    Raises AssertionError with that where they fail.
+    """
     listed = folder / f"jobs_on_{processes}.json"
     listed.write_text(json.dumps(jobs))
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    command = [sys.executable, *(launcher if processes > 1 else []), __file__, str(listed)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True) as run:
-        try:
-            said = run.communicate(timeout=limit_s)[1]
-        except subprocess.TimeoutExpired:
-            os.killpg(run.pid, signal.SIGKILL)  # the processes too, which wait for each other
-            raise
-    assert run.returncode == 0, said[-5000:]
+    done = forked.run(Path(__file__), str(listed), ranks=processes, timeout_s=limit_s)
+    assert done.returncode == 0, done.stderr[-5000:]
+    return done.stderr
 
 
 def copy_to(run: Path, other: Path, replaced: dict[str, str]) -> None:
@@ -76,10 +70,6 @@ def _run(kind: str, words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    import deepspeed  # noqa: F401
-
-    import vtg.training.rl.run_rl
-    import vtg.training.sft.run_sft  # noqa: F401
     from vtg.training.processes import processes_exit_together
 
     gc.freeze()  # what is imported stays: DeepSpeed and Accelerate collect garbage again and again
