@@ -327,6 +327,7 @@ def check(config: RLConfig) -> None:
         (["rl.vllm_tensor_parallel_size=2"], "rl.vllm_tensor_parallel_size = 2: every process has a whole vLLM"),
         (["rl.vllm_model_impl=transformers"], "set rl.vllm_model_impl=vllm"),
         (["video.pad=true"], "vLLM cannot mask the padding frames of video.pad; set video.pad=false"),
+        (["task=tokens"], "without the temporal tokens that task=tokens adds; set rollout.engine=transformers, or"),
         (["rl.loss_type=vespo"], "set rl.vllm_importance_sampling_mode=token_truncate or token_mask"),
         (["rollout.engine=transformers", "rl.vllm_mode=server"], "rl.vllm_mode is set, but rollout.engine = 'transf"),
     ],
