@@ -116,7 +116,7 @@ def _tiny() -> Any:
 
 def _trainer(bench: Bench, model: Any, dtype: torch.dtype, *, on_gpu: bool, **more: Any) -> Any:
     """SFT of all of the language model, on one batch of clips of unlike lengths."""
-    config = settings(bench, rows=len(FRAMES), lora=False, checkpointing=False, dtype=dtype, on_gpu=on_gpu, **more)
+    config = settings(bench, rows=len(FRAMES), lora=False, checkpointing="none", dtype=dtype, on_gpu=on_gpu, **more)
     dataset = bench.dataset(FRAMES, training=True, clip=random_clip(max(FRAMES), SIZE))
     return sft_trainer(bench, config, dataset, _copy(model, "cuda" if on_gpu else "cpu", dtype))
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from gpu_shapes import PUBLISHED, Bench, compared, counts_of, free, median_s, now, peak_bytes, step_flops, tower_flops
+from peft.tuners.lora import LoraLayer
 from transformers import TrainerCallback, TrainingArguments
 
 from vtg.batching.cost import SampleCosts
@@ -26,8 +27,11 @@ from vtg.memory.parameters import ParameterCounts
 from vtg.memory.shape import Shape
 from vtg.memory.training_load import Batch
 from vtg.memory.workload import Workload
+from vtg.models.adapter_precision import AdapterMatrix
 from vtg.models.adapting import prepare_training
 from vtg.models.attention import attend_in_layouts
+from vtg.models.compiled_layers import compile_layers
+from vtg.models.fused_kernels import fuse, unfuse, uses_liger
 from vtg.training.hf_arguments import training_arguments
 from vtg.training.progress import Progress
 from vtg.training.sft.batches import PlannedBatches
@@ -56,28 +60,33 @@ def settings(
     rows: int = 1,
     lora: bool = True,
     packing: bool = False,
-    checkpointing: bool = True,
+    checkpointing: str = "full",
+    kernels: str = "auto",
+    autocast: bool | None = None,
     steps: int = 1,
     dtype: torch.dtype | None = None,
     on_gpu: bool | None = None,
     attention: str = "sdpa",
 ) -> SFTConfig:
-    """SFT on fixed batches of `rows`; elsewise the defaults, among them bf16 autocast on a GPU.
+    """SFT on fixed batches of `rows`; elsewise the defaults.
 
-    `dtype`: of the arithmetic; None: what the machine's default is.
+    `dtype`: of the arithmetic; None: what the machine's default is. `autocast`: to bf16; None: what the default is.
     """
     on_gpu = bench.on_gpu if on_gpu is None else on_gpu
     half = on_gpu if dtype is None else dtype == torch.bfloat16
+    bf16 = autocast if autocast is not None or half else False
     return SFTConfig(
         output_dir=str(bench.folder),
         # FlashAttention is beside it in `environment`, as there or not.
-        model=ModelConfig(attention=attention, max_length=2**20, dtype="bfloat16" if half else "float32"),
+        model=ModelConfig(
+            attention=attention, max_length=2**20, dtype="bfloat16" if half else "float32", kernels=kernels
+        ),
         lora=LoraConfig(enabled=lora),
         batching=BatchingConfig(packing=packing),
         trainer={
             "per_device_train_batch_size": rows, "gradient_accumulation_steps": 1, "max_steps": steps,
             "gradient_checkpointing": checkpointing, "learning_rate": 1e-5, "report_to": "none", "save_strategy": "no",
-            "use_cpu": not on_gpu, "bf16": half,
+            "use_cpu": not on_gpu, **({} if bf16 is None else {"bf16": bf16}),
         },
     )  # fmt: skip
 
@@ -116,9 +125,17 @@ def sft(bench: Bench, found: dict[str, Any]) -> None:
     """Steps of LoRA and of full fine-tuning, alone, padded and packed, beside what `look=memory` says of them."""
     large, second, _ = bench.scale.models
     frames, mixed = bench.scale.frames, bench.scale.mixed
+    found["one clip, LoRA, as PEFT and autocast have it"] = _case(bench, large, [frames], ours=False)
+    found["one clip, LoRA, adapters in the compute type"] = _case(bench, large, [frames], kernels="torch")
+    # And Liger's kernels, where they are installed.
     found["one clip, LoRA"] = _case(bench, large, [frames])
-    found["one clip, LoRA, all activations kept"] = _case(bench, large, [frames], checkpointing=False)
-    found["half a clip, LoRA, all activations kept"] = _case(bench, large, [frames // 2], checkpointing=False)
+    found["one clip, LoRA, compiled"] = _case(bench, large, [frames], compiled=True)
+    found["one clip, LoRA, selective checkpointing"] = _case(bench, large, [frames], checkpointing="selective")
+    found["one clip, LoRA, all activations kept"] = _case(bench, large, [frames], checkpointing="none")
+    found["one clip, LoRA, compiled, all activations kept"] = _case(
+        bench, large, [frames], checkpointing="none", compiled=True
+    )
+    found["half a clip, LoRA, all activations kept"] = _case(bench, large, [frames // 2], checkpointing="none")
     found["mixed lengths, LoRA, padded"] = _case(bench, large, mixed)
     for kernel in ATTENTIONS:
         found[f"mixed lengths, LoRA, packed, {kernel}"] = _case(bench, large, mixed, packing=True, attention=kernel)
@@ -134,17 +151,36 @@ def _case(
     *,
     lora: bool = True,
     packing: bool = False,
-    checkpointing: bool = True,
     attention: str = "sdpa",
+    checkpointing: str = "full",
+    kernels: str = "auto",
+    compiled: bool = False,
+    ours: bool = True,
 ) -> dict[str, Any]:
-    """Clips of these many frames as one batch, trained for some steps by a model of `grpo_ways.SIZES`."""
+    """Clips of these many frames as one batch, trained for some steps by a model of `grpo_ways.SIZES`.
+
+    `ours`: False: adapters read float32 copies under autocast, as PEFT makes them, and kernels are the model's own.
+    """
     free()
-    steps = 1 + bench.scale.steps
-    more: Any = {"packing": packing, "checkpointing": checkpointing, "attention": attention}
-    config = settings(bench, rows=len(counts), lora=lora, steps=steps, **more)
+    config = settings(
+        bench,
+        rows=len(counts),
+        lora=lora,
+        packing=packing,
+        checkpointing=checkpointing,
+        attention=attention,
+        kernels=kernels if ours else "torch",
+        autocast=None if ours else bench.on_gpu,
+        steps=1 + bench.scale.steps,
+    )
+    config.trainer["torch_compile"] = compiled
     model = bench.model(size)
+    if uses_liger(config.model.kernels, on_gpu=bench.on_gpu):
+        fuse(model)
+    else:
+        unfuse(model)  # the rotation, which an earlier case may have replaced
     own, flops = counts_of(model.config, model.dtype, config), partial(step_flops, Shape.of(model.config))
-    found = timed_steps(bench, config, model, own, counts)
+    found = timed_steps(bench, config, model, own, counts, ours=ours)
     if "step_ms" in found:
         lengths = found.pop("lengths")
         found["model_tflops_per_s"] = flops(lengths, trained=not lora) / found["step_ms"] * 1000 / 1e12
@@ -152,12 +188,17 @@ def _case(
 
 
 def timed_steps(
-    bench: Bench, config: SFTConfig, model: Any, own: ParameterCounts, counts: Sequence[int]
+    bench: Bench, config: SFTConfig, model: Any, own: ParameterCounts, counts: Sequence[int], *, ours: bool = True
 ) -> dict[str, Any]:
     """Clips of these many frames as one batch, trained by `model` for some steps; `own`: what is counted of it."""
     dataset = bench.dataset(counts, training=True)
     packing = config.batching.packing
     trainer = sft_trainer(bench, config, dataset, model)
+    if config.trainer.get("torch_compile"):
+        # Inductor takes minutes on a CPU, where its figures would mean nothing.
+        compile_layers(trainer.model, backend="inductor" if bench.on_gpu else "eager")
+    if not ours:
+        _as_peft_has_it(trainer.model)
     batch = _as_batch(trainer, packing=packing)
     expected = estimate(own, batch, Workload(config).training_setup(gpu=bench.on_gpu, ranks=1))
     lengths = [len(dataset[at].features["input_ids"]) for at in range(len(counts))]
@@ -183,6 +224,15 @@ def timed_steps(
         **compared(expected.training_bytes, expected),
         "reserved_gb": torch.cuda.max_memory_reserved() / 1e9 if bench.on_gpu else None,
     }
+
+
+def _as_peft_has_it(model: Any) -> None:
+    """Adapters that copy what they read to float32, in place."""
+    for layer in model.modules():
+        if isinstance(layer, AdapterMatrix):
+            layer.__class__ = torch.nn.Linear
+        elif isinstance(layer, LoraLayer):
+            layer.cast_input_dtype_enabled = True
 
 
 def _as_batch(trainer: SFTTrainer, *, packing: bool) -> Batch:

@@ -222,7 +222,8 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.training.rl": (
         "vtg.ranks", "vtg.errors", "vtg.storage", "vtg.logs", "vtg.config", "vtg.annotations.target",
         "vtg.annotations.sample", "vtg.video", "vtg.annotations.sample_table", "vtg.tasks", "vtg.models.families",
-        "vtg.data.encoding", "vtg.batching.cost", "vtg.batching", "vtg.data", "vtg.models", "vtg.decoding",
+        "vtg.data.encoding", "vtg.batching.cost", "vtg.batching", "vtg.data", "vtg.models", "vtg.memory",
+        "vtg.decoding",
         "vtg.training.progress", "vtg.training.batch_log", "vtg.training.guard", "vtg.training.trainer_parts",
         "vtg.training.grounding_trainer", "vtg.training.model_check",
         "vtg.training.hf_arguments", "vtg.training.run_record", "vtg.training.run",
@@ -230,7 +231,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.training.sft": (
         "vtg.ranks", "vtg.errors", "vtg.storage", "vtg.logs", "vtg.config", "vtg.annotations.sample", "vtg.video",
         "vtg.annotations.sample_table", "vtg.tasks", "vtg.data.encoding", "vtg.data.packing", "vtg.batching.cost",
-        "vtg.batching", "vtg.data", "vtg.models", "vtg.training.batch_log", "vtg.training.guard",
+        "vtg.batching", "vtg.data", "vtg.models", "vtg.memory", "vtg.training.batch_log", "vtg.training.guard",
         "vtg.training.trainer_parts", "vtg.training.grounding_trainer", "vtg.training.model_check",
         "vtg.training.hf_arguments", "vtg.training.run",
     ),

@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from vtg.config.data_settings import DataConfig
-from vtg.config.derived import checkpoints_activations
+from vtg.config.derived import activation_checkpointing, autocasts
 from vtg.config.load import load_config
 from vtg.config.programs import DoctorConfig, PredictConfig
 from vtg.config.rules import check_data
@@ -326,7 +326,32 @@ def test_activation_checkpointing_goes_by_its_old_and_its_new_name_and_without_a
     known = vars(arguments)
     newest = [new if new in known else old for old, new in NEWER.items()]
     assert [known[one] for one in newest] == [True, {"use_reentrant": True}]
-    assert checkpoints_activations(config.trainer)
+    assert activation_checkpointing(config.trainer) == "full"
+
+
+@pytest.mark.parametrize("way", ["none", "selective", "full"])
+def test_ways_of_checkpointing_are_on_or_off_to_the_trainer(way, tmp_path):
+    from vtg.training.hf_arguments import NEWER, training_arguments
+
+    arguments = training_arguments(SFTConfig(output_dir=str(tmp_path), trainer={"gradient_checkpointing": way}))
+    known = vars(arguments)
+    assert next(known.get(new, known.get(old)) for old, new in NEWER.items()) is (way != "none")
+
+
+@pytest.mark.parametrize(
+    ("words", "needs"),
+    [
+        ((), False),
+        (("lora=qlora",), False),
+        (("parts.projector=full",), False),
+        (("lora=dora",), True),
+        (("parts.experts=lora",), True),
+        (("model.dtype=float32", "lora=none"), True),
+        (("deepspeed=zero2",), True),
+    ],
+)
+def test_autocast_is_for_what_computes_with_float32_weights(words, needs):
+    assert autocasts(sft("model=qwen3_vl_4b", *words)) is needs
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

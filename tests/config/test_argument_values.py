@@ -19,6 +19,9 @@ WRONG = {
     "trainer.learning_rate = 'fast': must be a number": SFTConfig(trainer={"learning_rate": "fast"}),
     "trainer.max_steps = 1.5: must be a whole number": SFTConfig(trainer={"max_steps": 1.5}),
     "trainer.bf16 = 2: must be true or false": SFTConfig(trainer={"bf16": 2}),
+    "trainer.gradient_checkpointing = 'half': must be one of none, selective, full, auto (true is full, false none)": (
+        SFTConfig(trainer={"gradient_checkpointing": "half"})
+    ),
     "trainer.eval_strategy = 'always': must be one of no, steps, epoch": SFTConfig(trainer={"eval_strategy": "always"}),
     "trainer.per_device_train_batch_size = 0: must be at least 1": SFTConfig(
         trainer={"per_device_train_batch_size": 0}

@@ -66,7 +66,6 @@ def test_a_package_that_is_not_there_is_named_with_what_installs_it(monkeypatch)
     for word, install in {
         "trainer.report_to=wandb": "wandb is not installed; pip install 'vtg[wandb]', or set trainer.report_to=",
         "trainer.report_to=[tensorboard,mlflow]": "tensorboard is not installed; pip install tensorboard, or set ",
-        "trainer.use_liger_kernel=true": "liger-kernel is not installed; pip install 'vtg[gpu]', or remove it",
         "video.decoder=decord": "decord is not installed; pip install 'vtg[video]', or set video.decoder=auto",
         "video.decoder=torchcodec": "torchcodec is not installed; pip install 'vtg[video]', or set video.decoder=auto",
     }.items():

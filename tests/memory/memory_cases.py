@@ -30,7 +30,9 @@ LARGER = ("video.min_pixels=16384", "video.max_pixels=16384", "video.total_pixel
 """Four times the pixels of a frame of the tiny model."""
 
 HALF = ("trainer.bf16=true", "model.dtype=bfloat16")
-CHECKPOINTED = ("trainer.gradient_checkpointing=true",)
+BFLOAT16 = ("model.dtype=bfloat16",)
+CHECKPOINTED = ("trainer.gradient_checkpointing=full",)
+SELECTIVE = ("trainer.gradient_checkpointing=selective",)
 FULL = ("lora=none",)
 EXPERTS = ("parts.experts=lora",)
 QLORA = ("lora=qlora",)
@@ -46,6 +48,9 @@ CASES: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "66 M, full": ("medium", 2, FULL),
     "66 M, full, checkpointing": ("medium", 2, (*FULL, *CHECKPOINTED)),
     "66 M, full, 2 micro-batches": ("medium", 2, (*FULL, "trainer.gradient_accumulation_steps=2")),
+    "66 M, LoRA, selective checkpointing": ("medium", 2, SELECTIVE),
+    "66 M, LoRA, bf16 without autocast": ("medium", 2, BFLOAT16),
+    "66 M, LoRA, bf16 without autocast, selective checkpointing": ("medium", 2, (*BFLOAT16, *SELECTIVE)),
     "66 M, LoRA, bf16": ("medium", 2, HALF),
     "66 M, LoRA, bf16, checkpointing": ("medium", 2, (*HALF, *CHECKPOINTED)),
     "66 M, full, bf16": ("medium", 2, (*HALF, *FULL)),

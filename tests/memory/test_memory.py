@@ -12,6 +12,7 @@ from vtg.config.load import load_config
 from vtg.config.model_settings import DeepspeedConfig, LoraConfig, PartsConfig
 from vtg.config.programs import DoctorConfig
 from vtg.entry import conf_dir
+from vtg.memory.checkpointing import choose, settle_checkpointing, training_bytes
 from vtg.memory.estimate import estimate
 from vtg.memory.parameters import count, empty_model
 from vtg.memory.proposals import GB, MODELS, SHARE, estimated, propose, settings
@@ -133,12 +134,28 @@ def test_adapters_on_experts_copy_the_experts_of_every_layer_or_with_checkpointi
     plain = count(model, PartsConfig(), LoraConfig())
     adapted = count(empty_model(path, torch.float32), PartsConfig(experts="lora"), LoraConfig())
     assert (plain.merged_experts, adapted.merged_experts) == (0, experts)
-    for setup, copies in ((TrainingSetup(), layers), (TrainingSetup(gradient_checkpointing=True), 1)):
+    for setup, copies in ((TrainingSetup(), layers), (TrainingSetup(gradient_checkpointing="full"), 1)):
         merged, apart = (
             estimate(counts, batch, setup).work_bytes for counts in (adapted, replace(adapted, merged_experts=0))
         )
         # Beside the copies, what a token keeps for the gradients of adapters on experts.
         assert 0 <= merged - apart - copies * 4 * experts // layers < 0.1 * apart
+
+
+def test_fewer_activations_are_computed_again_the_more_memory_there_is():
+    needed = training_bytes(doctor("model=qwen3_vl_4b"), gpu=True, ranks=1, time_tokens=0)
+    assert list(needed) == ["none", "selective", "full"]
+    none, selective, full = needed.values()
+    assert none > 1.5 * selective > 1.5 * full
+    for memory, chosen in ((none, "selective"), (2 * none, "none"), (selective, "full"), (0, "full")):
+        assert choose(needed, memory) == chosen
+
+
+def test_without_a_gpu_auto_keeps_all_activations():
+    config = doctor("++trainer.gradient_checkpointing=auto", "++trainer.use_cpu=true")
+    assert Workload(config).training_setup(gpu=False, ranks=1).gradient_checkpointing == "full"
+    settle_checkpointing(config, time_tokens=0)
+    assert config.trainer["gradient_checkpointing"] == "none"
 
 
 def test_batching_says_what_a_batch_holds():
@@ -179,7 +196,7 @@ def test_a_preset_fits_into_nine_tenths_of_its_gpu(size):
     config = doctor(f"experiment={PRESETS[size]}")
     choice = next(choice for choice, path in MODELS.items() if path == config.model.path)
     found = estimated(config, choice, gpus=1)
-    assert config.trainer["gradient_checkpointing"] and config.lora.enabled and config.batching.by == "tokens"
+    assert config.trainer["gradient_checkpointing"] == "full" and config.lora.enabled and config.batching.by == "tokens"
     assert config.batching.largest_first
     assert found.peak_bytes <= SHARE * size * GB
     bits = config.model.quantization

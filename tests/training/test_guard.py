@@ -58,7 +58,7 @@ def test_memory_that_runs_out_is_told_with_the_batch_and_what_to_lower(way, demo
     assert "torch: CUDA out of memory. Tried to allocate 2.00 GiB." in message
     assert "  1. trainer.per_device_train_batch_size (now " in message
     assert (
-        "  2. set trainer.gradient_checkpointing=true\n  3. video.total_pixels (now 262144), in a run of another name\n"
+        "  2. set trainer.gradient_checkpointing=full\n  3. video.total_pixels (now 262144), in a run of another name\n"
         in message
     )
     assert "  4. set deepspeed=zero3 on several GPUs, or deepspeed=zero2_offload, in a run of another name\n" in message

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from vtg.config.derived import CHECKPOINTING
 from vtg.config.schema import RLConfig, SFTConfig
 from vtg.errors import ConfigError
 
@@ -75,6 +76,11 @@ def check_values(config: SFTConfig) -> None:
 
 def _check(group: str, given: Mapping[str, Any], known: Mapping[str, str]) -> None:
     for key, value in given.items():
+        if group == "trainer" and key in ("gradient_checkpointing", "activation_checkpointing"):
+            if not isinstance(value, bool) and value not in CHECKPOINTING:
+                ways = ", ".join(CHECKPOINTING)
+                raise ConfigError(f"trainer.{key} = {value!r}: must be one of {ways} (true is full, false none)")
+            continue
         fault = _fault(value, [option.strip() for option in known[key].split("|")]) if key in known else None
         if fault is not None:
             raise ConfigError(f"{group}.{key} = {value!r}: must be {fault}")

@@ -31,6 +31,9 @@ REPLACED = {
     "logging_nan_inf_filter": "on_nan",
     "load_best_model_at_end": "data.val_file or data.val_share (the best mIoU is kept where there is validation)",
     "per_device_eval_batch_size": "evaluation.batch_size",
+    **dict.fromkeys(("torch_compile_backend", "torch_compile_mode"), "trainer.torch_compile"),
+    "use_liger_kernel": "model.kernels=liger",
+    "liger_kernel_config": "model.kernels=liger",
     "bf16_full_eval": "model.dtype",
     "fp16_full_eval": "model.dtype",
 }
@@ -147,10 +150,6 @@ def check_arguments(config: SFTConfig) -> None:
             of="TrainingArguments of transformers",
         )
     _check_reporters(config.trainer.get("report_to"))
-    if config.trainer.get("use_liger_kernel") and find_spec("liger_kernel") is None:
-        raise ConfigError(
-            "trainer.use_liger_kernel = true: liger-kernel is not installed; pip install 'vtg[gpu]', or remove it"
-        )
     if is_rl and isinstance(config, RLConfig) and config.rl.get("sync_ref_model"):
         if config.lora.enabled:
             raise ConfigError(

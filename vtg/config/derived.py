@@ -14,6 +14,14 @@ from vtg.models.families.token_cost import TokenCost
 # Room for prompt and answer: settings are checked before a tokenizer is loaded that could count them.
 TEXT_TOKENS = 512
 
+CHECKPOINTING = {
+    "none": "all are kept",
+    "selective": "half of the layers keep theirs",
+    "full": "one layer at a time has its own",
+    "auto": "the first of these that fits the GPU's memory, by the estimate",
+}
+"""Values of `trainer.gradient_checkpointing`; true is full, false none."""
+
 
 # What attends as a layout of segments and branches says, and so to prompts and clips that are shared.
 LAYOUT_ATTENTIONS = ("sdpa", "varlen")
@@ -29,11 +37,23 @@ def shares_prompts(rollout: RolloutConfig, model: ModelConfig) -> bool:
     return rollout.share_prompt and model.attention in LAYOUT_ATTENTIONS
 
 
-def checkpoints_activations(trainer: Mapping[str, Any]) -> bool:
-    """Whether a training recomputes activations in the backward pass, to hold fewer."""
+def activation_checkpointing(trainer: Mapping[str, Any]) -> str:
+    """What a training recomputes in the backward pass, to hold less: one of CHECKPOINTING."""
     # transformers 5.24 renamed gradient_checkpointing; the older name counts where the newer one is not set.
     newer = trainer.get("activation_checkpointing")
-    return bool(trainer.get("gradient_checkpointing", False) if newer is None else newer)
+    asked = trainer.get("gradient_checkpointing", False) if newer is None else newer
+    return str({True: "full", False: "none"}.get(asked, asked))
+
+
+def autocasts(config: Any) -> bool:
+    """Whether a training on a GPU in bfloat16 needs autocast: something besides plain adapters computes with float32
+    weights. Plain ones compute in the type of what they read (`vtg.models.adapter_precision`).
+    """
+    parts, lora = config.parts, config.lora
+    in_float32 = lora.enabled and (lora.use_dora or parts.experts == "lora")
+    # DeepSpeed autocasts nothing, but takes its own type of the weights from this setting.
+    deepspeed = config.deepspeed.stage > 0 or config.deepspeed.file is not None
+    return config.model.dtype == "float32" or in_float32 or deepspeed
 
 
 def needs_mask(batching: BatchingConfig, video: VideoConfig) -> bool:

@@ -1,11 +1,15 @@
 """One line on each setting of transformers and TRL that conf/ sets; what others mean stands in their documentation."""
 
+from vtg.config.derived import CHECKPOINTING
+
 TRAINER_HELP = {
     "num_train_epochs": "passes over the training samples, unless max_steps is set",
     "max_steps": "optimizer steps; -1: as many as num_train_epochs takes",
     "per_device_train_batch_size": "samples of a batch on each GPU with batching=fixed; in RL prompts",
     "gradient_accumulation_steps": "batches of each GPU in an optimizer step",
-    "gradient_checkpointing": "activations are computed again in the backward pass: slower, in far less memory",
+    "gradient_checkpointing": "which activations are computed again in the backward pass: slower, in less memory; "
+    + " | ".join(f"{name}: {meaning}" for name, meaning in CHECKPOINTING.items()),
+    "torch_compile": "decoder layers are compiled for training: the first step waits for it, the others are faster",
     "learning_rate": "the highest of the schedule",
     "lr_scheduler_type": "how the learning rate falls: cosine, linear, constant_with_warmup, ...",
     "lr_scheduler_kwargs": "what the schedule takes besides, such as min_lr_rate: the share of the rate it ends at",

@@ -31,6 +31,16 @@ class ModelConfig:
         },
         on_resume="may_change",
     )
+    kernels: str = setting(
+        "auto",
+        "of norms, rotary positions and MLPs",
+        choices={
+            "auto": "liger on a GPU where liger-kernel is installed, else torch",
+            "liger": "fused, the same sums",
+            "torch": "",
+        },
+        on_resume="may_change",
+    )
     quantization: str = setting(
         "none",
         "of the linear layers of the language model, which are frozen then; needs bitsandbytes",

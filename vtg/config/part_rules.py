@@ -58,6 +58,11 @@ def check_parts(config: SFTConfig) -> None:
         )
     check_mixture(config, how)
     check_quantization(config, how)
+    if config.trainer.get("torch_compile") and zero_stage(config.deepspeed) == 3:
+        raise ConfigError(
+            "trainer.torch_compile = true: ZeRO-3 gathers the weights of a layer around it, which was not tried with "
+            "compiled layers; set deepspeed=zero2 or none, or trainer.torch_compile=false"
+        )
 
 
 def check_mixture(config: SFTConfig, how: dict[str, str]) -> None:

@@ -12,7 +12,7 @@ from vtg.config.setting import settings
 TRAINER_MEANS = frozenset(
     (
         *("activation_checkpointing", "activation_checkpointing_kwargs", "gradient_checkpointing"),
-        *("gradient_checkpointing_kwargs", "torch_empty_cache_steps", "use_cpu", "debug"),
+        *("gradient_checkpointing_kwargs", "torch_compile", "torch_empty_cache_steps", "use_cpu", "debug"),
         *("skip_memory_metrics", "logging_strategy", "logging_steps", "logging_first_step"),
         *("log_on_each_node", "log_level", "log_level_replica", "report_to", "run_name", "project"),
         *("trackio_space_id", "trackio_bucket_id", "trackio_static_space_id", "include_num_input_tokens_seen"),

@@ -136,12 +136,13 @@ def _memory_lines(memory: "MemoryEstimate") -> Iterator[str]:
     rows = f"{batch.rows} x {batch.length} tokens" if not batch.packed else f"{batch.length} tokens packed"
     if batch.generations:
         rows = f"{batch.rows} prompts of {batch.length} tokens, {batch.generations} x {batch.completion} more each"
-    checkpointing = "with" if setup.gradient_checkpointing else "without"
+    kinds = {"none": "without", "selective": "with selective", "full": "with"}
+    checkpointing = f"{kinds[setup.gradient_checkpointing]} gradient checkpointing"
     zero = f", ZeRO-{setup.stage} on {setup.ranks} GPUs" if setup.stage else ""
     offload = " with offload" if setup.offload_optimizer or setup.offload_parameters else ""
     yield (
-        f"Memory of {'a GPU' if setup.cuda else 'a CPU'}, estimated: {memory.dtype}, {rows}, {checkpointing} gradient "
-        f"checkpointing{zero}{offload}; {memory.trained_parameters:,} of {memory.parameters:,} parameters trained"
+        f"Memory of {'a GPU' if setup.cuda else 'a CPU'}, estimated: {memory.dtype}, {rows}, "
+        f"{checkpointing}{zero}{offload}; {memory.trained_parameters:,} of {memory.parameters:,} parameters trained"
     )
     parts = {
         "weights": memory.weights_bytes,

@@ -37,20 +37,25 @@ def training_work(counts: ParameterCounts, setup: TrainingSetup, batch: Batch, g
     first = gradients - gradients * counts.tower_trained_bytes // counts.trained_bytes
     loss = _loss_bytes(shape, setup, batch)
     merged = counts.merged_experts * size.each
-    if setup.gradient_checkpointing:
-        kept = tokens * shape.layers * size.stream * shape.hidden
+    again = setup.recomputed(shape.layers)
+    inputs = tokens * again * size.stream * shape.hidden
+    if again == shape.layers:
+        kept = inputs
         # Gradients grow as layer inputs are freed, so only what they exceed those by adds to the peak.
         later = 0 if setup.accumulates else max(0, first - kept)
         in_work += tokens * layers.largest + later + _of_a_layer(merged, shape)
         kept += tokens * unfreed_bytes(counts, size)
         mask = _mask_bytes(batch, setup, shape, length, size.each, 1)
     else:
-        kept = tokens * layers.kept + merged
-        mask = _mask_bytes(batch, setup, shape, length, size.each, shape.attention_layers)
+        # Layers that are computed again come after those that keep their activations have given them back.
+        share = 1 - again / shape.layers
+        kept = inputs + round(share * (tokens * layers.kept + merged))
+        kept += round((1 - share) * tokens * unfreed_bytes(counts, size))
+        mask = _mask_bytes(batch, setup, shape, length, size.each, round(share * shape.attention_layers))
     casts = 0  # autocast's copies of float32 weights: kept for the backward pass, with checkpointing for the forward's
     if setup.mixed and counts.dtype.itemsize == 4:
         casts = 2 * (counts.parameters if counts.rank else counts.trained_parameters)
-    if setup.gradient_checkpointing:
+    if again == shape.layers:
         language = kept + mask + max(in_work, loss, casts)
     else:
         language = kept + mask + max(in_work, loss) + casts
@@ -117,7 +122,7 @@ def generation_work(counts: ParameterCounts, setup: TrainingSetup, batch: Batch)
     if shape.recurrence:
         cache += sequences * shape.recurrence.layers * state_bytes(shape.recurrence, e)
     together = 1 if batch.generations and batch.shared else sequences
-    a_token = prefill_bytes(counts, setup, size)
+    a_token = prefill_bytes(counts, size)
     patches = batch.vision_tokens * shape.patches_per_token
     # An evaluation's pixels stay with its batch; a rollout's are let go once they are encoded.
     pixels = 0 if batch.generations else patches * shape.patch_numbers * e

@@ -12,12 +12,14 @@ micro-batch, padding included; s, e bytes of a number of the residual stream and
   in that type; DeepSpeed: 12 bytes a trained parameter (master copy, moments in float32) / ranks, 0 where offloaded,
   and its buckets of 5e8 numbers (two, ZeRO-3: one).
 - What a decoder layer keeps for the backward pass, a token: 8H of its two norms (which keep float32), 2sH that its
-  linear layers read (5eH where adapters or autocast copy it for each), 4(Q+K) of the norms of queries and keys,
-  e(2Q+2K) + 4a of attention (K counts as Q where there is a mask, eH more with adapters that copy), 4eI of the MLP, 7er
+  linear layers read (5eH where autocast copies it for each), 4(Q+K) of the norms of queries and keys,
+  e(2Q+2K) + 4a of attention (K counts as Q where there is a mask), 4eI of the MLP, 7er
   of adapters of rank r; and where norms are trained too 2sH + e(Q+K). Eager attention: L a (4+e) more for rows of L.
+  With Liger's kernels (`model.kernels`): 2sH of the norms, e(Q+K) of those of queries and keys, 3eI of the MLP.
 - Gated DeltaNet layers and mixtures of experts: `vtg.memory.layer_bytes`. Weights of all experts count, quantized ones
   by their bits.
-- All N layers of it; with gradient checkpointing N times sH and one layer, and in 8 bits what linear layers read. And
+- All N layers of it; with gradient checkpointing N times sH and one layer, and in 8 bits what linear layers read; with
+  selective checkpointing half of each. And
   what a layer makes meanwhile: eI + 4sH (4I + 8H more where it copies), or the logits. Under autocast float32 weights
   that learn are copied, 2 bytes each.
 - Temporal tokens beside LoRA: the head's table with their rows put in, and its gradient, 2VH in the weights' type.
@@ -32,7 +34,7 @@ micro-batch, padding included; s, e bytes of a number of the residual stream and
   and the gradients of a trained one come after those of the language model. Molmo2's: `vtg.memory.tower_bytes`.
 - Generation: keys and values, 2eK a token of prompt and answer for each layer of attention, and the state of recurrent
   ones; the prompt's own forward, 2eI + 6sH + e(2Q+2K) each,
-  8I more with float32 adapters on half-precision weights, and the pixels of an evaluation.
+  and the pixels of an evaluation.
 - GRPO: one sequence of P + GR tokens a prompt (P tokens, G completions of R), keys and values of attention repeated to
   Q twice; without sharing G rows of P + R. Its rollouts hold the cache of G (P + R) tokens for every prompt.
 - On a GPU 0.7e9 bytes of CUDA's own. Fragmentation is not counted: keep a tenth free.

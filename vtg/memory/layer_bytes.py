@@ -4,9 +4,9 @@ H is the hidden size, s and e the bytes of a number of the residual stream and o
 and MLP are in `vtg.memory.estimate`. A Gated DeltaNet layer computes PyTorch's delta rule in float32, in chunks of 64
 tokens (v heads of values, K keys and V values over all of these heads, C = queries, keys and values as projected):
 
-- kept: 2eC of the convolution; 20v64 of products of a chunk's tokens with one another (14v64 under autocast, which
-  casts matrix products); 28V + 2eV of values, gate and norm; 32K of queries and keys (38K under autocast, 48K where all
-  is float32: copies that are laid out anew); the state after each chunk, 4KV/64v (twice under autocast).
+- kept: 2eC of the convolution; 20v64 of products of a chunk's tokens with one another (14v64 in half precision, which
+  casts matrix products); 28V + 2eV of values, gate and norm; 38K of queries and keys (48K where all
+  is float32: copies that are laid out anew); the state after each chunk, 4KV/64v (twice in half precision).
 - A mixture of experts keeps, for each of the k that a token is sent to, eH + 3eI of I its MLP's width (where experts
   are trained, adapted too, eH + eI more), and of an expert for all tokens eH + 4eI. Adapters of experts are added to
   all weights of a layer's experts, for every token alike: once more those weights, in e, for each layer.
@@ -37,9 +37,7 @@ class NumberSizes:
     def of(cls, counts: ParameterCounts, setup: TrainingSetup) -> "NumberSizes":
         own = 2 if setup.stage else counts.dtype.itemsize
         each = 2 if setup.mixed else own
-        # PEFT casts the input of adapters on plain layers to float32 and autocast casts it back; on quantized ones not.
-        adapters_copy = counts.rank > 0 and counts.quantization == "none"
-        return cls(own, each, setup.mixed and (adapters_copy or own != each), setup.mixed)
+        return cls(own, each, setup.mixed and own != each, setup.mixed)
 
 
 @dataclass(frozen=True)
@@ -56,8 +54,8 @@ def kept_bytes(
     """What the decoder layers save for their backward pass."""
     shape, h = counts.shape, counts.shape.hidden
     in_full = "language" in counts.full_parts
-    norms = 8 * h
-    if in_full:
+    norms = (2 * size.stream if setup.fused else 8) * h
+    if in_full and not setup.fused:
         norms += 8 * h if shape.recurrence else 2 * size.stream * h  # Qwen3.5 multiplies by its weights in float32
     mixers = [(_attention_kept(counts, setup, size, batch, length), shape.attention_layers)]
     mlps = []
@@ -65,7 +63,8 @@ def kept_bytes(
         mixers.append((_recurrent_kept(counts, size, shape.recurrence), shape.recurrence.layers))
     if shape.plain_mlps:
         adapters = 3 * size.each * counts.rank
-        mlps.append((_linear_inputs(counts, size, 2) + adapters + 4 * size.each * shape.mlp, shape.plain_mlps))
+        wide = (3 if setup.fused else 4) * size.each * shape.mlp
+        mlps.append((_linear_inputs(counts, size, 2) + adapters + wide, shape.plain_mlps))
     if shape.experts:
         mlps.append((_experts_kept(counts, size, shape.experts), shape.experts.layers))
     total = sum(each * layers for each, layers in (*mixers, *mlps))
@@ -109,8 +108,8 @@ def _attention_kept(counts: ParameterCounts, setup: TrainingSetup, size: NumberS
     q, k = shape.queries, shape.keys
     total = _linear_inputs(counts, size, 3)
     if shape.norms_queries:
-        total += 4 * (q + k)
-        if "language" in counts.full_parts:
+        total += (e if setup.fused else 4) * (q + k)
+        if "language" in counts.full_parts and not setup.fused:
             total += 4 * (q + k) if shape.recurrence else e * (q + k)
     if shape.recurrence:  # the gate, what attention made as it is multiplied, and the product
         total += 3 * e * q
@@ -123,19 +122,19 @@ def _attention_kept(counts: ParameterCounts, setup: TrainingSetup, size: NumberS
     if is_shared:
         total += e * (2 * k + q)  # the prompt's own, and the pieces put together
     if counts.rank:
-        total += 4 * e * counts.rank + (e * q if size.copies and not shape.recurrence else 0)
+        total += 4 * e * counts.rank
     if setup.attention == "eager":
         total += length * shape.heads * (4 + (e if e < 4 else 0))
     return total
 
 
 def _recurrent_kept(counts: ParameterCounts, size: NumberSizes, layer: Recurrence) -> int:
-    e, product = size.each, 2 if size.mixed else 4
-    each_key = 38 if size.mixed else 48 if e == 4 else 32
+    e, is_half = size.each, size.each == 2  # then products are autocast (`vtg.models.recurrence`)
+    product, each_key = (2, 38) if is_half else (4, 48)
     total = _linear_inputs(counts, size, 4) + 2 * e * layer.mixed
     total += layer.value_heads * CHUNK * (8 + 3 * product)
-    total += layer.values * (20 + 2 * e + product * (2 if size.mixed else 1))
-    total += layer.keys * each_key + layer.state // CHUNK * (8 if size.mixed else 4)
+    total += layer.values * (20 + 2 * e + product * (2 if is_half else 1))
+    total += layer.keys * each_key + layer.state // CHUNK * (8 if is_half else 4)
     if "language" in counts.full_parts:
         total += e * layer.values
     # Gates and decays, sums of squares and their like: a dozen numbers a head.
@@ -169,14 +168,11 @@ def work_bytes(shape: Shape, size: NumberSizes) -> int:
     return work
 
 
-def prefill_bytes(counts: ParameterCounts, setup: TrainingSetup, size: NumberSizes) -> int:
+def prefill_bytes(counts: ParameterCounts, size: NumberSizes) -> int:
     """What the forward pass of a prompt makes at most where nothing is kept for a backward pass."""
     shape, s = counts.shape, size.stream
-    # Answers are generated without autocast: the adapters of a half-precision model compute in float32 beside it (which
-    # explains 8 of the 43 GB that an H200 took for 8 prompts of 12,500 tokens).
-    in_float32 = counts.rank > 0 and s < 4 and not setup.stage
     wide = shape.mlp if shape.plain_mlps else 0
-    work = 2 * s * wide + (8 * wide if in_float32 else 0)
+    work = 2 * s * wide
     if shape.experts:
         work = max(work, s * shape.experts.chosen * (shape.hidden + 3 * shape.experts.mlp))
     work += 6 * s * shape.hidden + s * 2 * (shape.queries + shape.keys)

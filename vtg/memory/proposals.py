@@ -169,7 +169,7 @@ def settings(
         batching=BatchingConfig(by="tokens"),
         evaluation=EvaluationConfig(batch_size=evaluated),
         deepspeed=replace(DEEPSPEED[deepspeed]),
-        trainer={"gradient_checkpointing": True, "gradient_accumulation_steps": 8},
+        trainer={"gradient_checkpointing": "full", "gradient_accumulation_steps": 8},
     )
 
 

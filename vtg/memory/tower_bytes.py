@@ -26,7 +26,8 @@ def tower_bytes(counts: ParameterCounts, setup: TrainingSetup, size: NumberSizes
     kept = 0
     if "vision" in counts.trained_parts:
         layer = e * (11 * d + 2 * j) + (16 * d if setup.mixed else 0)
-        kept = layer + s * d * shape.tower_layers if setup.gradient_checkpointing else layer * shape.tower_layers
+        again = setup.recomputed(shape.tower_layers)
+        kept = layer * max(1, shape.tower_layers - again) + s * d * again
     if counts.trained_parts & {"vision", "projector"}:
         kept += 4 * e * d * shape.projections + out
     return patches * work, patches * kept
@@ -46,7 +47,7 @@ def _pooled_tower_bytes(
     kept = 0
     if "vision" in counts.trained_parts:
         layer = e * (7 * d + 2 * j + 6 * counts.rank) + (16 * d if setup.mixed else 0)
-        kept = outputs + (layer if setup.gradient_checkpointing else layer * shape.tower_layers)
+        kept = outputs + layer * max(1, shape.tower_layers - setup.recomputed(shape.tower_layers))
     else:
         work += outputs
     if counts.trained_parts & {"vision", "projector"}:

@@ -51,6 +51,8 @@ class TrainingSetup:
 
     Attributes:
         mixed: autocast to bf16 or fp16 by the Trainer.
+        gradient_checkpointing: none, selective or full, as `trainer.gradient_checkpointing`.
+        fused: norms and MLPs keep what Liger's kernels do.
         accumulates: gradient accumulation: gradients are held while a micro-batch runs.
         stage, offload_optimizer, offload_parameters: DeepSpeed ZeRO's; stage 0: no DeepSpeed.
         ranks: the world size, one GPU each.
@@ -60,7 +62,8 @@ class TrainingSetup:
 
     # Not with DeepSpeed, which casts the weights themselves and autocasts nothing.
     mixed: bool = False
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: str = "none"
+    fused: bool = False
     accumulates: bool = False
     attention: str = "sdpa"
     stage: int = 0
@@ -69,3 +72,7 @@ class TrainingSetup:
     ranks: int = 1
     reference: bool = False
     cuda: bool = False
+
+    def recomputed(self, layers: int) -> int:
+        """How many of so many layers keep their input alone; they come before the others."""
+        return {"none": 0, "selective": layers // 2, "full": layers}[self.gradient_checkpointing]

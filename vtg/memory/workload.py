@@ -5,13 +5,21 @@ from dataclasses import dataclass
 
 import torch
 
-from vtg.config.derived import LAYOUT_ATTENTIONS, checkpoints_activations, is_packed, longest_clip_tokens, token_cost_of
+from vtg.config.derived import (
+    LAYOUT_ATTENTIONS,
+    activation_checkpointing,
+    autocasts,
+    is_packed,
+    longest_clip_tokens,
+    token_cost_of,
+)
 from vtg.config.schema import RLConfig, SFTConfig
 from vtg.memory.estimate import MemoryEstimate, estimate
 from vtg.memory.parameters import ParameterCounts
 from vtg.memory.training_load import Batch, TrainingSetup
 from vtg.models.attention import choose_attention
 from vtg.models.families.token_cost import TokenCost
+from vtg.models.fused_kernels import uses_liger
 
 # Many short clips may take more than one long clip (masks, logits), so where only the longest is known, clips of half,
 # a quarter … of its tokens are estimated too.
@@ -61,11 +69,14 @@ class Workload:
     def training_setup(self, *, gpu: bool, ranks: int) -> TrainingSetup:
         """Precision, sharding and offload of a training with these settings, on `ranks` devices."""
         config, trainer, deepspeed = self.config, self.config.trainer, self.config.deepspeed
-        is_half = bool(trainer.get("bf16", gpu) or trainer.get("fp16", False))
+        is_half = bool(trainer.get("bf16", gpu and autocasts(config)) or trainer.get("fp16", False))
+        asked = activation_checkpointing(trainer)
         device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
         return TrainingSetup(
             mixed=is_half and not deepspeed.stage,
-            gradient_checkpointing=checkpoints_activations(trainer),
+            # What `auto` comes to depends on the GPU: `vtg.memory.checkpointing`.
+            gradient_checkpointing="full" if asked == "auto" else asked,
+            fused=uses_liger(config.model.kernels, on_gpu=gpu),
             accumulates=int(trainer.get("gradient_accumulation_steps", 1)) > 1,
             # A shared prefix needs SDPA and a mask; GRPO that shares none is estimated alike.
             attention="sdpa" if self.is_grpo else choose_attention(config.model.attention, device),

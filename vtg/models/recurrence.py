@@ -18,6 +18,7 @@ tokens of each row with all padding moved to its beginning, where the state is s
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import cache, wraps
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -185,7 +186,10 @@ def _asked(kwargs: dict[str, Any]) -> tuple[Sequence[TokenRun] | None, torch.Ten
 
 def _call(rule: Callable[..., Any], inputs: Sequence[torch.Tensor], kwargs: dict[str, Any]) -> Any:
     query, key, value, g, beta = inputs
-    return rule(query, key, value, g=g, beta=beta, **kwargs)
+    # PyTorch's own makes its products in float32, where training is slow; kernels have types of their own.
+    is_half = query.dtype != torch.float32 and torch.is_grad_enabled()
+    with torch.autocast(query.device.type, query.dtype) if is_half else nullcontext():
+        return rule(query, key, value, g=g, beta=beta, **kwargs)
 
 
 def _rows(values: torch.Tensor, order: torch.Tensor) -> torch.Tensor:

@@ -19,6 +19,7 @@ from vtg.data.grounding_dataset import GroundingDataset
 from vtg.evaluation.generate import predict, score
 from vtg.evaluation.partial_answers import PartialAnswers
 from vtg.evaluation.question_reader import QuestionReader
+from vtg.models.activation_checkpointing import keep_last_half
 from vtg.models.checkpoint import save_settings
 from vtg.models.loading import whole_files
 from vtg.private_names import check_private_names
@@ -104,6 +105,8 @@ class GroundingTrainer(ZeroTrainer):
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """One micro-batch; remembers what it holds, for errors."""
         batch = self._current_batch = self.step_batch(inputs)
+        if self.parts.checkpointing == "selective":
+            keep_last_half(model)  # each time: sampling switches checkpointing off and on again, in all layers
         return self.guard.add(super().training_step(model, inputs, num_items_in_batch), batch)
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:

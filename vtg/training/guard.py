@@ -15,7 +15,7 @@ import transformers
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, gather_object
 
-from vtg.config.derived import checkpoints_activations
+from vtg.config.derived import activation_checkpointing
 from vtg.config.schema import SFTConfig
 from vtg.config.task_settings import EvaluationConfig
 from vtg.config.video_settings import VideoConfig
@@ -85,8 +85,8 @@ def training_remedies(config: SFTConfig) -> list[str]:
     }
     by_rows = f"trainer.per_device_train_batch_size (now {trainer.get('per_device_train_batch_size', 8)})"
     remedies = [by_budget.get(batching.by, by_rows)]
-    if not checkpoints_activations(trainer):
-        remedies.append("set trainer.gradient_checkpointing=true")
+    if activation_checkpointing(trainer) != "full":
+        remedies.append("set trainer.gradient_checkpointing=full")
     remedies.append(f"video.total_pixels (now {config.video.total_pixels}){ANOTHER_RUN}")
     if not config.lora.enabled:
         remedies.append(f"set lora=default{ANOTHER_RUN}")

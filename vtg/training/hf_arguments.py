@@ -10,6 +10,7 @@ from transformers import TrainingArguments
 
 from vtg.config.argument_values import number_of
 from vtg.config.data_settings import DataConfig
+from vtg.config.derived import activation_checkpointing, autocasts
 from vtg.config.launcher import launched_by_deepspeed
 from vtg.config.schema import SFTConfig
 from vtg.errors import ConfigError
@@ -52,10 +53,15 @@ def training_arguments(
     given.setdefault("use_cpu", not torch.accelerator.is_available())
     on_gpu = torch.cuda.is_available() and not given.get("use_cpu", False)
     given.setdefault("dataloader_pin_memory", on_gpu)
-    given.setdefault("bf16", on_gpu and config.model.dtype != "float16")
+    given.setdefault("bf16", on_gpu and config.model.dtype != "float16" and autocasts(config))
     given.setdefault("fp16", on_gpu and config.model.dtype == "float16")
     # Reentrant checkpointing gives no gradients where the inputs need none, as of a frozen embedding under LoRA.
-    given = _renamed({"gradient_checkpointing_kwargs": {"use_reentrant": False}} | given, known.keys())
+    given.pop("torch_compile", None)  # the Trainer would compile all of the model (see vtg.models.compiled_layers)
+    given = {"gradient_checkpointing_kwargs": {"use_reentrant": False}} | given
+    for name in ("activation_checkpointing", "gradient_checkpointing"):
+        if name in given:
+            given[name] = activation_checkpointing(config.trainer) != "none"
+    given = _renamed(given, known.keys())
     given.setdefault("ddp_find_unused_parameters", False)  # every batch has a video, and so uses all of them
     settings = deepspeed_settings(config.deepspeed)
     if settings is not None:

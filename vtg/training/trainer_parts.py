@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from vtg.config.derived import activation_checkpointing
 from vtg.config.loss_settings import LossConfig
 from vtg.config.model_settings import PartsConfig
 from vtg.config.schema import SFTConfig
@@ -21,6 +22,7 @@ class TrainerParts:
         evaluation: how validation and test generate.
         saved: settings written beside every checkpoint; their model is the one that an adapter was trained on.
         on_nan: what a loss or gradient that is not finite does, as the setting of that name.
+        checkpointing: which layers compute activations again: none, selective (half of them) or full.
         remedies: what lowers the memory of a training step, the least harm first.
         loss: of supervised fine-tuning.
         parts: learning rates and weight decays of the model's parts.
@@ -30,6 +32,7 @@ class TrainerParts:
     evaluation: EvaluationConfig
     saved: Settings
     on_nan: str
+    checkpointing: str
     remedies: Sequence[str]
     loss: LossConfig
     parts: PartsConfig
@@ -42,6 +45,7 @@ class TrainerParts:
             evaluation=config.evaluation,
             saved=Settings(base_model(config.model), config.video, config.task),
             on_nan=config.on_nan,
+            checkpointing=activation_checkpointing(config.trainer),
             remedies=training_remedies(config),
             loss=config.loss,
             parts=config.parts,

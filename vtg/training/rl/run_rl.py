@@ -18,8 +18,11 @@ from vtg.data.encoding import token_cost
 from vtg.data.grounding_dataset import GroundingDataset
 from vtg.errors import ConfigError
 from vtg.logs import start_logging
+from vtg.memory.checkpointing import settle_checkpointing
+from vtg.models.compiled_layers import compile_layers
 from vtg.storage.json_files import read_jsonl
 from vtg.tasks.answer import is_answer
+from vtg.tasks.span_task import SpanTask
 from vtg.training.batch_log import log_target
 from vtg.training.hf_arguments import training_arguments
 from vtg.training.model_check import check_model
@@ -48,6 +51,7 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
     # Before any model loads: what is wrong with versions or settings should show within seconds.
     check_trl()
     check_model(config)
+    settle_checkpointing(config, time_tokens=len(SpanTask(config.task).tokens()))
     arguments = grpo_arguments(config)
     engines.check(
         *(config.rollout.engine, arguments),
@@ -88,6 +92,8 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
     set_seed(config.seed)
     continued = isinstance(run.model, PeftModel)
     model = run.model_to_train(arguments.learning_rate)
+    if config.trainer.get("torch_compile"):
+        compile_layers(model)
     if arguments.sync_ref_model and isinstance(model, PeftModel):
         raise ConfigError(
             f"rl.sync_ref_model = true: {config.model.path} is an adapter, whose reference is the model without it and "

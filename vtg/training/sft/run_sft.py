@@ -9,9 +9,12 @@ from vtg.config.schema import SFTConfig
 from vtg.data.encoding import token_cost
 from vtg.data.training_collator import TrainingCollator
 from vtg.logs import start_logging
+from vtg.memory.checkpointing import settle_checkpointing
 from vtg.models.checkpoint import Settings, read_settings, resolve_checkpoint
 from vtg.models.checkpoint_settings import differences
+from vtg.models.compiled_layers import compile_layers
 from vtg.models.loading import load_processor
+from vtg.tasks.span_task import SpanTask
 from vtg.tasks.time_vocabulary import add_time_tokens
 from vtg.training.hf_arguments import training_arguments
 from vtg.training.model_check import check_model
@@ -35,6 +38,7 @@ def train(config: SFTConfig) -> None:
     start_logging()
     check_model(config)
     check_loss(config)
+    settle_checkpointing(config, time_tokens=len(SpanTask(config.task).tokens()))
     arguments = training_arguments(config)
     _warn_of_other_settings(Settings(config.model, config.video, config.task))
     run = TrainingRun(config)
@@ -51,8 +55,11 @@ def train(config: SFTConfig) -> None:
     # After reading and planning, so that no number they may draw changes the weights of LoRA.
     set_seed(config.seed)
     continued = isinstance(run.model, PeftModel)
+    model = run.model_to_train(arguments.learning_rate)
+    if config.trainer.get("torch_compile"):
+        compile_layers(model)
     trainer = SFTTrainer(
-        model=run.model_to_train(arguments.learning_rate),
+        model=model,
         args=arguments,
         train_dataset=train_set,
         eval_dataset=run.validation,
