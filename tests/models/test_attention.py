@@ -147,3 +147,29 @@ def test_on_a_gpu_a_layout_is_as_near_to_float32_as_the_mask_is(kernel, dtype):
     for one, other, right in zip(found, plain, wanted, strict=True):
         ours, theirs = (float((part.cpu().double() - right).norm() / right.norm()) for part in (one, other))
         assert ours <= 2 * theirs + 1e-6, (ours, theirs)
+
+
+@pytest.mark.parametrize("kernel", FUNCTIONS)
+def test_another_layout_is_no_new_compilation(kernel):
+    """Layers that are compiled for any length stay so: attention by a layout is left out of the program."""
+    programs: list[Any] = []
+
+    def backend(program: Any, inputs: Any) -> Any:
+        programs.append(program)
+        return program.forward
+
+    module = torch.nn.Module()
+    module.num_key_value_groups, module.is_causal = HEADS // KEY_HEADS, True
+
+    def layer(given: list[torch.Tensor], layout: Layout) -> torch.Tensor:
+        query, key, value = (2 * one for one in given)
+        return 3 * FUNCTIONS[kernel](module, query, key, value, None, layout=layout)[0]
+
+    compiled, counts = torch.compile(layer, dynamic=True, backend=backend), []
+    for first, second in ((5, 9), (7, 20), (3, 11)):
+        segments = torch.tensor([0] * first + [1] * second)
+        branches = torch.tensor([0] * first + [0] * (second - 2) + [1] * 2)
+        *given, _ = states(len(segments))
+        assert torch.equal(compiled(given, Layout.of(segments, branches)), layer(given, Layout.of(segments, branches)))
+        counts.append(len(programs))
+    assert counts == [counts[0]] * 3 and counts[0]

@@ -114,6 +114,14 @@ def segments_by_sdpa(
     """Attention of (1, heads, L, d) → (1, L, heads, d), in pieces; transformers' SDPA without a layout."""
     if layout is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    return _by_calls(module, query, key, value, layout, **kwargs), None
+
+
+# Not compiled with the layers around it: how many calls there are, and of what sizes, differs by the batch.
+@torch.compiler.disable
+def _by_calls(
+    module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, **kwargs: Any
+) -> torch.Tensor:
     query, key, value = (_ordered(states, layout.order) for states in (query, key, value))
     dtype, pieces, start = _attention_dtype(query), [], 0
     for length in layout.heads:
@@ -127,7 +135,7 @@ def segments_by_sdpa(
         mask = layout.chunk_mask(chunk, dtype)
         pieces.append(sdpa_attention_forward(module, query[:, :, chunk.own], keys, values, mask, **kwargs)[0])
     made = torch.cat(pieces, dim=1)
-    return (made if layout.inverse is None else made[:, layout.inverse]), None
+    return made if layout.inverse is None else made[:, layout.inverse]
 
 
 def segments_by_varlen(
@@ -145,6 +153,13 @@ def segments_by_varlen(
     if layout is None or layout.both_ways is not None or dropout:
         more = kwargs | {LAYOUT: layout, "scaling": scaling, "dropout": dropout}
         return segments_by_sdpa(module, query, key, value, attention_mask, **more)
+    return _in_two_calls(query, key, value, layout, scaling), None
+
+
+@torch.compiler.disable
+def _in_two_calls(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, scaling: float | None
+) -> torch.Tensor:
     # (L, heads, d), as the layer's projections made them
     query, key, value = (_ordered(one, layout.order)[0].transpose(0, 1) for one in (query, key, value))
     before = sum(layout.heads)
@@ -154,7 +169,7 @@ def segments_by_varlen(
         # Computed again in the backward pass: gathered, a segment's keys stand there once for each of its branches.
         pieces.append(checkpoint(_branches, *own, use_reentrant=False, preserve_rng_state=False))
     made = torch.cat(pieces)
-    return (made if layout.inverse is None else made[layout.inverse])[None], None
+    return (made if layout.inverse is None else made[layout.inverse])[None]
 
 
 def _branches(
