@@ -78,6 +78,8 @@ def answers(bench: Bench, config: SFTConfig, model: Any, own: ParameterCounts) -
 
     found["prompts_at_once"] = {f"{count} prompts": rollouts(bench, model, [prompt] * count) for count in PROMPTS}
     found["without_graphs"] = rollouts(bench, model, [prompt], graphs=False)
+    for count in (1, *PROMPTS) if bench.on_gpu else ():  # compiling takes a CPU long, and serves it little
+        found["prompts_at_once"][f"{count}, compiled"] = rollouts(bench, model, [prompt] * count, compiled_after=1)
     free()
     rows = Batch(scale.evaluated, length + scale.new_tokens, scale.evaluated * vision)
     expected = estimate(own, Batch(1, length, vision), setup, generating=rows)
@@ -93,7 +95,7 @@ def answers(bench: Bench, config: SFTConfig, model: Any, own: ParameterCounts) -
     return found
 
 
-def rollouts(bench: Bench, model: Any, prompts: list[Prompt], *, graphs: bool | None = None) -> dict[str, float]:
+def rollouts(bench: Bench, model: Any, prompts: list[Prompt], **engine_options: Any) -> dict[str, float]:
     """A group of completions of every prompt, each as long as it may be."""
     scale, seconds = bench.scale, []
     for tokens in (1, scale.new_tokens):
@@ -105,7 +107,7 @@ def rollouts(bench: Bench, model: Any, prompts: list[Prompt], *, graphs: bool | 
             temperature=1.0,
             suppressed=tuple(vision_token_ids(bench.processor)),
         )
-        engine = DecodingEngine(model, sampling, graphs=graphs)
+        engine = DecodingEngine(model, sampling, **engine_options)
 
         def rollout(engine: DecodingEngine = engine, tokens: int = tokens) -> None:
             with torch.autocast(bench.device, dtype=torch.bfloat16, enabled=bench.on_gpu):

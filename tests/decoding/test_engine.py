@@ -1,6 +1,7 @@
 """The engine writes what `generate` writes, with every prompt's keys held once, and no more of them than it may."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from torch._dynamo.utils import counters
 from transformers import GenerationConfig
 from trl.trainer.utils import add_fused_lm_head
 
@@ -15,6 +17,7 @@ from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import encode, patch_factor, turn_end_id, vision_token_ids
 from vtg.decoding.engine import Completion, DecodingEngine
 from vtg.decoding.key_pool import OwnStates
+from vtg.decoding.paged_attention import Shape
 from vtg.decoding.sampling import sample
 from vtg.decoding.shared_prefix import Prompt, encode_video, share_prompts, shared_batch
 from vtg.decoding.token_choice import Sampling
@@ -184,3 +187,24 @@ def test_a_model_is_left_as_it_was(vlm, model, prompts):
     some = DecodingEngine(model, sampling(vlm)).decode(prompts)
     next(some)
     assert config._attn_implementation == before
+
+
+class Compiled:
+    """Runs every step with compiled layers, as graphs record them on a GPU."""
+
+    def run(self, shape: Shape, step: Callable[[bool], None]) -> None:
+        step(True)
+
+    def forget(self) -> None: ...
+
+
+@pytest.mark.soak
+def test_compiled_layers_write_what_plain_ones_write_and_are_compiled_once_for_all(vlm, model, prompts):
+    asked = sampling(vlm, min_new_tokens=LENGTH)
+    plain, compiled = (DecodingEngine(model, asked) for _ in range(2))
+    compiled.captured, compiled._stepper.graphs = True, Compiled()  # type: ignore[assignment]
+    counters.clear()
+    expected, found = (tokens_of(engine.complete(prompts[2:], n=2)) for engine in (plain, compiled))
+    assert found == expected
+    kinds = set(getattr(model.get_base_model().config.get_text_config(), "layer_types", ["full_attention"]))
+    assert counters["stats"]["unique_graphs"] == len(kinds) and not counters["graph_break"]

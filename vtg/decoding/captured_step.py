@@ -1,47 +1,70 @@
 """Steps of decoding as CUDA graphs: one launch instead of several thousand, which take longer than the work itself."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from vtg.decoding.paged_attention import Shape
 
+COMPILED_AFTER = 1000
+"""Steps of one shape after which compiling its layers, which takes some ten seconds, will have paid for itself."""
+
+
+@dataclass
+class Recorded:
+    """The graph of one shape, once it was run plainly, and how often it was replayed."""
+
+    graph: torch.cuda.CUDAGraph | None = None
+    was_run: bool = False
+    replays: int = 0
+    compiled: bool = False
+
 
 class StepGraphs:
     """Runs steps, each recorded at its second time in a shape, and replayed from then on.
 
     A step reads and writes the same tensors every time, and needs no look at what a tensor on the GPU holds.
+
+    Args:
+        compiled_after: steps of a shape after which it is recorded anew, of compiled layers; None: never.
     """
 
-    def __init__(self) -> None:
-        self._graphs: dict[Shape, torch.cuda.CUDAGraph | None] = {}
+    def __init__(self, *, compiled_after: int | None = COMPILED_AFTER) -> None:
+        self._compiled_after = compiled_after
+        self._shapes: dict[Shape, Recorded] = {}
         self._pool: Any = None
 
-    def run(self, shape: Shape, step: Callable[[], None]) -> None:
-        graph = self._graphs.get(shape)
-        if graph is not None:
-            graph.replay()
-            return
-        if shape not in self._graphs:
+    def run(self, shape: Shape, step: Callable[[bool], None]) -> None:
+        """Runs a step of this shape; `step` is told whether its layers are to be compiled."""
+        one = self._shapes.setdefault(shape, Recorded())
+        if not one.was_run:
             # Plainly, on a stream of its own, as a graph needs it to be before: kernels are chosen and made here.
             stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
-                step()
+                step(one.compiled)
             torch.cuda.current_stream().wait_stream(stream)
-            self._graphs[shape] = None
+            one.was_run = True
             return
+        if one.graph is None:
+            one.graph = self._record(step, compiled=one.compiled)
+        one.graph.replay()
+        one.replays += 1
+        if one.replays == self._compiled_after:
+            self._shapes[shape] = Recorded(replays=one.replays, compiled=True)
+
+    def _record(self, step: Callable[[bool], None], *, compiled: bool) -> torch.cuda.CUDAGraph:
         # No two graphs run at once, so what they compute with is one memory.
         self._pool = self._pool or torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
         kind = {"dtype": torch.get_autocast_dtype("cuda"), "enabled": torch.is_autocast_enabled("cuda")}
         # Without its cache: weights that were cast before would not be cast anew, once they are trained.
         with torch.autocast("cuda", cache_enabled=False, **kind), torch.cuda.graph(graph, pool=self._pool):
-            step()
-        self._graphs[shape] = graph
-        graph.replay()
+            step(compiled)
+        return graph
 
     def forget(self) -> None:
         """Lets all graphs go: the tensors they are about are others now."""
-        self._graphs, self._pool = {}, None
+        self._shapes, self._pool = {}, None

@@ -80,12 +80,13 @@ def _attention(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     paged: Layout | None = None,
+    pages: tuple[torch.Tensor, torch.Tensor] | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention of (rows, heads, 1, d), of rows with own keys (rows, key heads, own, d), → (rows, 1, heads, d)."""
     if paged is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    pages = paged.layers[module.layer_idx]
+    pages = pages or paged.layers[module.layer_idx]
     assert pages is not None
     # Scores and sums are float32 whatever autocast makes of products.
     with torch.autocast(query.device.type, enabled=False):

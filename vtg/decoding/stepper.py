@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from vtg.decoding.captured_step import StepGraphs
+from vtg.decoding.compiled_layers import compiled_layers
 from vtg.decoding.key_pool import KeyPool, OwnKeys
 from vtg.decoding.paged_attention import Shape, paged_attention
 from vtg.decoding.prefill import CACHE, Layers, Prefill, cache_of
@@ -20,20 +21,20 @@ class Stepper:
 
     Args:
         columns: ids that a constrained row may write.
-        captured: run steps as CUDA graphs.
+        graphs: what runs steps; None: they are run plainly.
 
     Attributes:
         pool: keys, values and states; None before the first prompt, which says what they are.
     """
 
-    def __init__(self, plain: Any, choose: TokenChoice, *, columns: int, captured: bool) -> None:
+    def __init__(self, plain: Any, choose: TokenChoice, *, columns: int, graphs: StepGraphs | None) -> None:
         self.plain, self.choose, self.columns = plain, choose, columns
         self.language: Any = plain.model.language_model
         self.mrope = family_of(plain.config).mrope
         self.prompts = Prefill(plain)
         self.pool: KeyPool | None = None
         self.tensors = self._tensors(rows=0, pages=0)
-        self.graphs = StepGraphs() if captured else None
+        self.graphs = graphs
 
     @property
     def sampling(self) -> Sampling:
@@ -83,26 +84,27 @@ class Stepper:
     def step(self, shape: Shape) -> list[list[float]]:
         """Writes a token of every row; its id and its log-prob, (2, rows)."""
         if self.graphs:
-            self.graphs.run(shape, lambda: self._step(shape))
+            self.graphs.run(shape, lambda compiled: self._step(shape, compiled=compiled))
         else:
             self._step(shape)
         return self.tensors.written[:, : shape.rows].tolist()
 
-    def _step(self, shape: Shape) -> None:
+    def _step(self, shape: Shape, *, compiled: bool = False) -> None:
         assert self.pool is not None
         tensors, rows = self.tensors, shape.rows
         at = tensors.at[:rows]
         self.pool.look_at(rows=rows, used=shape.own, at=at)
         positions = tensors.positions[:, :rows, None]
         layers = [tuple(layer.pages) if isinstance(layer, OwnKeys) else None for layer in self.pool.layers]
-        with paged_attention(self.language):
+        layout, own = tensors.layout(shape, layers), self.pool.layers
+        with paged_attention(self.language), compiled_layers(self.language, own, layout, on=compiled):
             hidden = self.language(
                 inputs_embeds=self.plain.get_input_embeddings()(tensors.ids[:rows, None]),
                 attention_mask=torch.zeros(1, 1, 1, 1, device=at.device),  # of four axes: the model makes none itself
                 position_ids=positions if self.mrope else positions[0],
                 use_cache=True,
-                paged=tensors.layout(shape, layers),
-                **{CACHE: cache_of(self.plain, self.pool.layers)},
+                paged=layout,
+                **{CACHE: cache_of(self.plain, own)},
             ).last_hidden_state[:, -1]
         logits = self.plain.get_output_embeddings()(hidden)
         draws = tensors.draws[:rows].gather(1, at[:, None])[:, 0]
