@@ -84,13 +84,13 @@ def _exception(official: Mapping[str, Any]) -> str:
 def other_lines(data: Path) -> Iterator[Line]:
     """Time-R1's, TimeChat's and people's answers."""
     predictions, annotations = data / "predictions", data / "annotations"
-    names = {"0.3": "R1@0.3", "0.5": "R1@0.5", "0.7": "R1@0.7"}
+    names = {"mIoU": "mIoU", "avg": "avg", "0.3": "R1@0.3", "0.5": "R1@0.5", "0.7": "R1@0.7"}
     human, base = predictions / "hiddenmr__human_charades.json", annotations / "timer1__train_2k5.json"
     of_base = _read(predictions / "official" / "timer1_eval__train_2k5_pred.json")["scores"]
     for file, official in ((base, of_base), (human, _read(human)["official_time_r1_scores"])):
         ours = printed("time_r1", file, None)
         for metric, theirs in official.items():
-            yield Line(file.name, "time_r1", metric, float(theirs), float(ours[names.get(metric, metric)]))
+            yield Line(file.name, "time_r1", metric, float(theirs), float(ours[names[metric]]))
     # The three numbers that the manifest tells of TimeChat's moments.
     moments = predictions / "timechat__tvg_example_pred_file.json"
     ours = printed("timechat", moments, annotations / "timeit__charades_test_coco.json")

@@ -1,6 +1,7 @@
 """`python -m vtg.convert`: what is written, what is told, and which code it exits with."""
 
 import gzip
+import hashlib
 import json
 import subprocess
 import sys
@@ -69,6 +70,20 @@ def test_half_a_file_is_named_with_its_line_and_the_rows_before_are_kept(caption
     )
 
 
+def test_lines_that_were_cut_off_are_a_broken_file_and_those_before_are_kept(tmp_path, capsys):
+    rows = [json.dumps({"qid": n, "vid": f"v{n}", "query": "x", "relevant_windows": [[1, 2]]}) for n in range(3)]
+    cut = write(tmp_path / "cut.jsonl", "\n".join(rows)[:-9])
+    # Random names, which gzip cannot shorten: a tenth is enough to lose the end.
+    names = (hashlib.sha256(bytes([n % 256, n // 256])).hexdigest() for n in range(9000))
+    whole = gzip.compress("".join(f"{name} 0 9##x\n" for name in names).encode())
+    (tmp_path / "cut.txt.gz").write_bytes(whole[: len(whole) * 9 // 10])
+    for file, kept in ((cut, range(2, 3)), (str(tmp_path / "cut.txt.gz"), range(8000, 9000))):
+        out = tmp_path / "out.jsonl"
+        assert convert.main([file, "-o", str(out)]) == 1
+        assert f"{file}:" in (error := capsys.readouterr().err) and "ends in the middle" in error
+        assert len(out.read_text().splitlines()) in kept
+
+
 def test_where_no_row_can_be_made_the_old_file_stays(tmp_path, capsys):
     out = tmp_path / "out.jsonl"
     out.write_text("old\n")
@@ -86,7 +101,7 @@ def test_two_durations_of_one_video_are_a_failure_that_names_both(tmp_path, caps
     out = tmp_path / "out.jsonl"
     assert convert.main([path, "-o", str(out), "--max-dropped", "1"]) == 1
     shown = capsys.readouterr()
-    assert f"{path}:3: a lasts 60 s here and 20 s at {path}:1; 1 rows with a second duration are dropped" in shown.err
+    assert f"{path}:3: a lasts 60 s here and 20 s at {path}:1; rows with a second duration are dropped (1)" in shown.err
     assert f"{path}:2: a lasts 20.4 s here and 20 s at {path}:1" in shown.out  # rounding: told, and kept
     assert [json.loads(line)["qid"] for line in out.read_text().splitlines()] == [1, 2, 4]
 

@@ -210,7 +210,7 @@ def _failures(reports: list[FileReport], durations: Durations, options: argparse
         yield from (f"{fault} (the rows before it are written)" for fault in report.faults)
         if count := report.dropped.counts["duration-contradicts"]:
             first = report.dropped.examples.get("duration-contradicts", ["see the report"])[0]
-            yield f"{first}; {count} rows with a second duration are dropped: correct the file, or --durations"
+            yield f"{first}; rows with a second duration are dropped ({count}): correct the file, or --durations"
         if report.rows and report.dropped_share > options.max_dropped:
             most = report.dropped.counts.most_common(1)[0][0]
             yield (

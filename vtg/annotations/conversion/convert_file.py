@@ -27,7 +27,7 @@ def convert_file(
     path: str, source: Source, lookup: Lookup, durations: Durations, *, beside: Mapping[str, Any] | None = None
 ) -> Iterator[Converted]:
     """Streams the rows of a file in their order. Raises OSError when it cannot be opened."""
-    comparison = Comparison(path, durations)
+    comparison, line = Comparison(path, durations), 1
     try:
         for line, found in found_rows(path, source, beside=beside or {}):
             item = found if isinstance(found, NoRow) else normal_row(found, lookup)
@@ -41,7 +41,7 @@ def convert_file(
     except BrokenFile as error:
         yield error.line, error
     except (*CUT_OFF, UnicodeError) as error:  # of gzip and UTF-16 that were cut off
-        yield 1, BrokenFile(1, f"ends in the middle ({error}); fetch it again")
+        yield line, BrokenFile(line, f"ends in the middle ({error}); fetch it again")
 
 
 def found_rows(path: str, source: Source, *, beside: Mapping[str, Any]) -> Iterator[tuple[int, Found]]:

@@ -8,8 +8,9 @@ import json
 import os
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import chain, islice
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import msgspec
 
@@ -69,7 +70,11 @@ def entries(path: str, *, inside: tuple[str, ...] = ()) -> Iterator[Entry | BadE
                 yield Entry(line, None, text.rstrip("\r\n"))
     elif shape == "lines":
         for line, raw in _raw_lines(path):
-            yield _decoded(line, None, raw)
+            yield (entry := _decoded(line, None, raw))
+            # A row without its end is one bad row among others; without a line break after it the file ends there.
+            is_cut = isinstance(entry, BadEntry) and entry.kind == "row-truncated"
+            if is_cut and not raw.endswith(b"\n") and len(raw) < raw_rows.MAX_ROW_BYTES:
+                raise BrokenFile(line, "ends in the middle of a row (cut off?); fetch it again")
     else:
         with opened(path) as file:
             for line, key, raw in JsonElements(file).elements(inside):
@@ -91,8 +96,9 @@ def head_of(path: str) -> Head:
                 (entry.key, entry.value) for entry in (_decoded(1, *pair) for pair in raw) if isinstance(entry, Entry)
             ]
         else:
-            found = islice(entries(path), HEAD_ENTRIES)
-            first = [(None, entry.value) for entry in found if isinstance(entry, Entry)]
+            for entry in islice(entries(path), HEAD_ENTRIES):
+                if isinstance(entry, Entry):
+                    first.append((None, entry.value))
     except (BrokenFile, *CUT_OFF):
         pass
     if shape in ("table", "parquet"):
@@ -106,7 +112,7 @@ def shape_of(path: str) -> str:
     if name.endswith(".parquet"):
         return "parquet"
     with opened(path) as file:
-        begin = file.read(raw_rows.CHUNK_BYTES).lstrip()
+        begin = _begin(file).lstrip()
     if begin.startswith(b"["):
         # A line such as `[5.0, 7.0]` is an array as well; no published format has one.
         return "array"
@@ -116,6 +122,15 @@ def shape_of(path: str) -> str:
     if ending in TABLES or (b"##" not in begin.split(b"\n", 1)[0] and b"," in begin.split(b"\n", 1)[0]):
         return "table"
     return "text"
+
+
+def _begin(file: io.BufferedReader) -> bytes:
+    """As much as tells a file's shape; of one that was cut off before, what there is."""
+    begin = b""
+    with suppress(*CUT_OFF):
+        while len(begin) < raw_rows.CHUNK_BYTES and (more := file.read1(raw_rows.CHUNK_BYTES)):
+            begin += more
+    return begin
 
 
 def _ends_on_its_line(begin: bytes) -> bool:
@@ -142,18 +157,47 @@ def _is_row(raw: bytes) -> bool:
     return bool(ROW_KEYS & set(value)) or (has_text and not holds_rows)
 
 
-def opened(path: str) -> BinaryIO:
+def opened(path: str) -> io.BufferedReader:
     """A file's text in UTF-8 without a byte order mark, from gzip and UTF-16 too. Raises OSError."""
     file: Any = raw_rows.opened(path)
     if file.peek(2)[:2] == b"\x1f\x8b":
-        file = io.BufferedReader(cast(Any, gzip.GzipFile(fileobj=file)), raw_rows.CHUNK_BYTES)
+        file = io.BufferedReader(_Unzipped(gzip.GzipFile(fileobj=file)), raw_rows.CHUNK_BYTES)
     begin = file.peek(3)[:3]
     if begin.startswith(codecs.BOM_UTF8):
         file.read(len(codecs.BOM_UTF8))
     elif begin[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         text = io.TextIOWrapper(file, encoding="utf-16", newline="")
-        return cast(BinaryIO, io.BufferedReader(_Recoded(text), raw_rows.CHUNK_BYTES))
+        return io.BufferedReader(_Recoded(text), raw_rows.CHUNK_BYTES)
     return file
+
+
+class _Unzipped(io.RawIOBase):
+    """What a gzip file holds, also that before the place where it was cut off, which `GzipFile.read` keeps back."""
+
+    def __init__(self, file: gzip.GzipFile) -> None:
+        self._file = file
+        self._fault: Exception | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        if self._fault is not None:
+            raise self._fault
+        size = 0
+        try:
+            while size < len(buffer) and (found := self._file.read1(len(buffer) - size)):
+                buffer[size : size + len(found)] = found
+                size += len(found)
+        except CUT_OFF as error:
+            if not size:
+                raise
+            self._fault = error  # told when what came before it has been read
+        return size
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 class _Recoded(io.RawIOBase):

@@ -7,8 +7,8 @@ docs/decisions.md.
 
 from collections.abc import Collection, Iterator
 from contextlib import suppress
+from io import BufferedReader
 from itertools import islice
-from typing import BinaryIO
 
 import msgspec
 
@@ -32,7 +32,7 @@ class JsonElements:
         file: UTF-8 bytes without a byte order mark.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BufferedReader) -> None:
         self.line = 1
         self._file, self._buffer, self._at = file, b"", 0
 
@@ -124,7 +124,7 @@ class JsonElements:
             if pending > MAX_ROW_BYTES:
                 raise BrokenFile(self.line, f"has an element of more than {MAX_ROW_BYTES >> 20} MiB; part it")
             # As much again each time: the element is searched anew from its start.
-            more = self._file.read(max(CHUNK_BYTES, pending))
+            more = self._file.read1(max(CHUNK_BYTES, pending))
             if not more:
                 # A number at the very end of the document has nothing after it to end at.
                 raise BrokenFile(self.line, "ends in the middle (cut off?); fetch it again")
@@ -144,7 +144,7 @@ class JsonElements:
             if stripped:
                 return stripped[:1]
             if self._at >= len(self._buffer):
-                self._buffer, self._at = self._file.read(CHUNK_BYTES), 0
+                self._buffer, self._at = self._file.read1(CHUNK_BYTES), 0
                 if not self._buffer:
                     return b""
 
