@@ -1,5 +1,7 @@
 """Real models, real videos and real data, small enough for every test to use them."""
 
+import atexit
+import gc
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -30,6 +32,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("search", max_examples=1000, deadline=None)
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Modules that tests import stay: no collection of garbage goes through their objects, now or while tests run."""
+    gc.disable()
+    atexit.register(gc.unfreeze)  # bindings complain at the end of what was never freed
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -58,7 +59,10 @@ def test_a_deepspeed_file_brings_its_own_stage(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed")
 def test_the_launcher_itself_is_known():
-    command = [str(BIN / "deepspeed"), "--num_gpus=2", "--master_port=29613", "train_rl.py", "--cfg", "job"]
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    command = [str(BIN / "deepspeed"), "--num_gpus=2", f"--master_port={port}", "train_rl.py", "--cfg", "job"]
     environment = os.environ | {"DS_ACCELERATOR": "cpu"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=True)
     assert stages(done.stdout) == [2, 2]
