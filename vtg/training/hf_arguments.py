@@ -25,6 +25,9 @@ NEWER = {
 }
 """Names until and since transformers 5.24; version 6 removes the former. Either may be set, whichever is installed."""
 
+CHECKPOINTING = ("gradient_checkpointing", "activation_checkpointing")
+"""The setting that holds `full`, `selective`, `none` or `auto` here, and a bool in the Trainer (which 5.17 checks)."""
+
 
 def has_validation(data: DataConfig) -> bool:
     """Whether there are samples to validate on while training."""
@@ -43,6 +46,9 @@ def training_arguments(
     """
     known = {field.name: field for field in dataclasses.fields(TrainingArguments) if field.init}
     given = _renamed(dict(config.trainer), known.keys())
+    for name in CHECKPOINTING:
+        if name in given:
+            given[name] = activation_checkpointing(config.trainer) != "none"
     for key, value in given.items():
         if isinstance(known[key].default, (int, float)) and isinstance(value, str):
             given[key] = number_of(f"trainer.{key}", value)
@@ -58,9 +64,6 @@ def training_arguments(
     # Reentrant checkpointing gives no gradients where the inputs need none, as of a frozen embedding under LoRA.
     given.pop("torch_compile", None)  # the Trainer would compile all of the model (see vtg.models.compiled_layers)
     given = {"gradient_checkpointing_kwargs": {"use_reentrant": False}} | given
-    for name in ("activation_checkpointing", "gradient_checkpointing"):
-        if name in given:
-            given[name] = activation_checkpointing(config.trainer) != "none"
     given = _renamed(given, known.keys())
     given.setdefault("ddp_find_unused_parameters", False)  # every batch has a video, and so uses all of them
     settings = deepspeed_settings(config.deepspeed)
