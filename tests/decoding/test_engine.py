@@ -100,7 +100,10 @@ def test_greedy_tokens_are_those_of_generate(vlm, model, prompts, encoded):
     expected = sample(model, prompts, config, n=2, pad_token_id=pad)
     known = Sampling.of(config)
     assert known is not None and known == sampling(vlm)
-    assert tokens_of(DecodingEngine(model, known).complete(prompts, n=2)) == expected
+    for page in (128, 16):
+        engine = DecodingEngine(model, known)
+        engine._stepper.page = page
+        assert tokens_of(engine.complete(prompts, n=2)) == expected
     assert len({tuple(one) for one in expected}) == len(prompts)
 
 
@@ -147,6 +150,16 @@ def test_sampled_log_probs_are_those_of_the_forward_that_is_trained(vlm, model, 
         found = logits.log_softmax(-1).gather(2, padded.view(-1, longest, 1))[..., 0].view(padded.shape)
         torch.testing.assert_close(found[real], expected[real], rtol=0, atol=1e-4)
         assert real.sum() > 30
+
+
+def test_under_autocast_log_probs_are_near_those_in_float32(vlm, model, prompts):
+    exact, rounded = DecodingEngine(model, sampling(vlm)), DecodingEngine(model, sampling(vlm))
+    expected = exact.complete(prompts)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = rounded.complete(prompts)
+    assert held_bytes(rounded) < held_bytes(exact)
+    for [one], [other] in zip(found, expected, strict=True):
+        assert one.log_probs[0] == pytest.approx(other.log_probs[0], abs=0.1) and one.log_probs != other.log_probs
 
 
 def test_another_video_makes_other_completions(vlm, model, prompts):

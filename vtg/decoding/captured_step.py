@@ -8,9 +8,6 @@ import torch
 
 from vtg.decoding.paged_attention import Shape
 
-COMPILED_AFTER = 1000
-"""Steps of one shape after which compiling its layers, which takes some ten seconds, will have paid for itself."""
-
 
 @dataclass
 class Recorded:
@@ -31,7 +28,7 @@ class StepGraphs:
         compiled_after: steps of a shape after which it is recorded anew, of compiled layers; None: never.
     """
 
-    def __init__(self, *, compiled_after: int | None = COMPILED_AFTER) -> None:
+    def __init__(self, *, compiled_after: int | None = None) -> None:
         self._compiled_after = compiled_after
         self._shapes: dict[Shape, Recorded] = {}
         self._pool: Any = None

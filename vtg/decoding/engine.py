@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from vtg.decoding.captured_step import COMPILED_AFTER, StepGraphs
+from vtg.decoding.captured_step import StepGraphs
 from vtg.decoding.constrained import Constraint
 from vtg.decoding.flight import Completion, Flight, Peak
 from vtg.decoding.shared_prefix import Prompt, plain_model
@@ -34,7 +34,8 @@ class DecodingEngine:
         key_bytes: the most that keys, values and states may take, one row excepted; None: `default_key_bytes`.
         at_once: in place of `key_bytes`: what so many rows of the first prompt of a call take.
         graphs: run steps as CUDA graphs; None: where the model can (`is_capturable`).
-        compiled_after: steps of one shape after which its graph is made of compiled layers; None: never.
+        compiled_after: steps of one shape after which its graph is of compiled layers, which no GPU has run yet;
+            None: never.
 
     Attributes:
         peak: of the last call of `decode`.
@@ -49,7 +50,7 @@ class DecodingEngine:
         key_bytes: int | None = None,
         at_once: int | None = None,
         graphs: bool | None = None,
-        compiled_after: int | None = COMPILED_AFTER,
+        compiled_after: int | None = None,
     ) -> None:
         plain, columns = plain_model(model), constraint.columns if constraint else []
         self.constraint, self.at_once = constraint, at_once

@@ -10,13 +10,15 @@ import numpy as np
 import torch
 
 from vtg.decoding.constrained import Constraint
-from vtg.decoding.key_pool import PAGE
 from vtg.decoding.paged_attention import Shape
 from vtg.decoding.prefill import Layers
 from vtg.decoding.shared_prefix import Prompt
 from vtg.decoding.stepper import Stepper
 from vtg.decoding.token_choice import uniforms
 from vtg.tasks.answer_grammar import BEGIN, AnswerGrammar, State
+
+OWN_STEP = 128
+"""Where sizes of steps are rounded up: by so many tokens of a row's own."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class Flight:
             while slot.waiting and (self._room(self._live, more={slot: 1}) or not any(one.rows for one in self._live)):
                 slot.rows.append(Row(slot.waiting.popleft()))
         while (slot := self._following()) is not None:
-            slot.pages, slots = self._free_pages(-(-slot.length // PAGE)), [*self._live, slot]
+            slot.pages, slots = self._free_pages(-(-slot.length // self.stepper.page)), [*self._live, slot]
             count = len(slot.waiting)
             if self._live and self._room(slots, more={slot: count}, begins=begins) is None:
                 break  # whole or not at all: half a group would hold its prompt's keys for longer
@@ -178,7 +180,7 @@ class Flight:
     def _bytes_of_rows(self, count: int, length: int) -> int:
         """What so many rows take, each of its own prompt of `length` tokens."""
         assert self.stepper.pool is not None
-        pages = self._pages(1 + count * -(-length // PAGE))
+        pages = self._pages(1 + count * -(-length // self.stepper.page))
         return self.stepper.pool.bytes_of(pages=pages, rows=self._rows(count))
 
     def _free_pages(self, count: int) -> list[int]:
@@ -193,7 +195,7 @@ class Flight:
 
     def _pages(self, count: int) -> int:
         """A number of pages, rounded up by at most a quarter."""
-        step = max(8, 1 << max(0, count.bit_length() - 3)) if self.rounded else 1
+        step = max(2, 1 << max(0, count.bit_length() - 3)) if self.rounded else 1
         return -(-count // step) * step
 
     # Where they are.
@@ -277,7 +279,7 @@ class Flight:
         longest = self._pages(max(1, *(len(slot.pages) for slot in self._live), 1))
         own = 1 + max(len(row.tokens) for slot in self._live for row in slot.rows)
         if self.rounded:
-            own = min(self.stepper.room, -(-own // PAGE) * PAGE)
+            own = min(self.stepper.room, -(-own // OWN_STEP) * OWN_STEP)
         return Shape(len(self._order), self._width, pages, longest, own)
 
     def _allowed(self, constraint: Constraint, rows: int) -> np.ndarray:

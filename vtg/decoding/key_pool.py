@@ -9,8 +9,11 @@ from transformers.cache_utils import DynamicLayer, LinearAttentionLayer
 
 from vtg.decoding.prefill import CONV, RECURRENT
 
+PAGES = {"cuda": 512}
+"""Tokens of a page, by the kind of device: few enough that a prompt's last one wastes little, and enough that a GPU's
+time does not go to adding up what its pages gave; else `PAGE`."""
+
 PAGE = 128
-"""Tokens of a page: few enough that a prompt's last one wastes little, enough for a matrix product."""
 
 
 class OwnKeys(DynamicLayer):
@@ -18,7 +21,7 @@ class OwnKeys(DynamicLayer):
 
     Attributes:
         own: keys and values (rows, heads, room, d).
-        pages: those of prompts (pages, heads, PAGE, d).
+        pages: those of prompts (pages, heads, tokens, d).
         at: (rows,) how many tokens each row has, shared by all layers.
         used: how many tokens of `own` are looked at.
     """
@@ -26,7 +29,8 @@ class OwnKeys(DynamicLayer):
     def __init__(self, states: tuple[torch.Tensor, torch.Tensor]) -> None:
         super().__init__()
         self.dtype, self.device, self.is_initialized = states[0].dtype, states[0].device, True
-        self.heads = [(one.shape[1], one.shape[3]) for one in states]
+        # Under autocast keys, which were rotated, are of another type than values.
+        self.kinds = [(one.shape[1], one.shape[3], one.dtype) for one in states]
         self.own: list[Any] = [None, None]
         self.pages: list[Any] = [None, None]
         self.at = torch.empty(0)
@@ -34,7 +38,7 @@ class OwnKeys(DynamicLayer):
 
     @property
     def token_bytes(self) -> int:
-        return sum(heads * d for heads, d in self.heads) * self.dtype.itemsize
+        return sum(heads * d * dtype.itemsize for heads, d, dtype in self.kinds)
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
@@ -42,7 +46,7 @@ class OwnKeys(DynamicLayer):
         rows = len(key_states)
         each, at = torch.arange(rows, device=key_states.device), self.at[:rows]
         for states, new in zip(self.own, (key_states, value_states), strict=True):
-            states[each, :, at] = new[:, :, 0]
+            states[each, :, at] = new[:, :, 0].to(states.dtype)
         keys, values = (states[:rows, :, : self.used] for states in self.own)
         return keys, values
 
@@ -74,17 +78,18 @@ class KeyPool:
     Args:
         prompt: the cache layers of any prompt of the model, which say what they hold.
         room: the most tokens that a row writes.
+        page: tokens of a page.
     """
 
-    def __init__(self, prompt: Sequence[Any], *, room: int) -> None:
+    def __init__(self, prompt: Sequence[Any], *, room: int, page: int) -> None:
         self.layers: list[OwnKeys | OwnStates] = [
             OwnStates(layer) if hasattr(layer, RECURRENT) else OwnKeys((layer.keys, layer.values)) for layer in prompt
         ]
-        self.room, self.pages, self.rows = room, 0, 0
+        self.room, self.page, self.pages, self.rows = room, page, 0, 0
 
     @property
     def page_bytes(self) -> int:
-        return PAGE * sum(layer.token_bytes for layer in self._attention())
+        return self.page * sum(layer.token_bytes for layer in self._attention())
 
     @property
     def row_bytes(self) -> int:
@@ -103,11 +108,11 @@ class KeyPool:
                     old = layer.whole.get(name)
                     layer.whole[name] = _resized(old, (rows, *shape), dtype=dtype, device=layer.device)
                 continue
-            for buffers, count, tokens in ((layer.pages, pages, PAGE), (layer.own, rows, self.room)):
+            for buffers, count, tokens in ((layer.pages, pages, self.page), (layer.own, rows, self.room)):
                 # One after the other, so that never more than one of all buffers is there twice.
-                for at, (heads, d) in enumerate(layer.heads):
+                for at, (heads, d, dtype) in enumerate(layer.kinds):
                     shape = (count, heads, tokens, d)
-                    buffers[at] = _resized(buffers[at], shape, dtype=layer.dtype, device=layer.device)
+                    buffers[at] = _resized(buffers[at], shape, dtype=dtype, device=layer.device)
         self.pages, self.rows = pages, rows
 
     def write_prompt(self, prompt: Sequence[Any], attended: torch.Tensor, pages: torch.Tensor) -> None:
@@ -117,8 +122,8 @@ class KeyPool:
                 for buffer, states in zip(layer.pages, (made.keys, made.values), strict=True):
                     states = states[0, :, attended]
                     # The last page's rest too: what lay there could be no number, and 0 times that is none either.
-                    states = pad(states, (0, 0, 0, len(pages) * PAGE - states.shape[1]))
-                    buffer[pages] = states.unflatten(1, (len(pages), PAGE)).transpose(0, 1)
+                    states = pad(states, (0, 0, 0, len(pages) * self.page - states.shape[1]))
+                    buffer[pages] = states.unflatten(1, (len(pages), self.page)).transpose(0, 1)
 
     def states_of(self, prompt: Sequence[Any]) -> list[dict[str, torch.Tensor]]:
         """The states that a prompt leaves in every recurrent layer, (1, …) each."""

@@ -5,12 +5,11 @@ from typing import Any
 
 import torch
 
-from vtg.decoding.key_pool import PAGE
 from vtg.decoding.paged_attention import LOWEST, Layout, Shape
 
 
 class StepTensors:
-    """Buffers for `rows` rows of at most `room` tokens and for `pages` pages; a step looks at the first of them.
+    """Buffers for `rows` rows of at most `room` tokens and `pages` pages of `page`; a step looks at the first of them.
 
     Attributes:
         ids: (rows,) the last token of each, which the next step is given.
@@ -21,8 +20,10 @@ class StepTensors:
         written: (2, rows) float64: the token that the step wrote, and its log-prob.
     """
 
-    def __init__(self, *, rows: int, pages: int, room: int, columns: int, mrope: bool, device: torch.device) -> None:
-        self.rows, self.pages = rows, pages
+    def __init__(
+        self, *, rows: int, pages: int, page: int, room: int, columns: int, mrope: bool, device: torch.device
+    ) -> None:
+        self.rows, self.pages, self.page = rows, pages, page
         whole: dict[str, Any] = {"dtype": torch.int64, "device": device}
         self.ids, self.at = torch.zeros(rows, **whole), torch.zeros(rows, **whole)
         self.positions = torch.zeros(4 if mrope else 1, rows, **whole)
@@ -59,17 +60,17 @@ class StepTensors:
         for slot, (own, length) in enumerate(slots):
             pages_of_slot[slot][: len(own)] = own
             for at, page in enumerate(own):
-                slot_of_page[page], page_lengths[page] = slot, min(PAGE, length - at * PAGE)
+                slot_of_page[page], page_lengths[page] = slot, min(self.page, length - at * self.page)
         device = self.ids.device
         self._slot_of_page[: shape.pages] = torch.tensor(slot_of_page, device=device)
         self._page_lengths[: shape.pages] = torch.tensor(page_lengths, device=device)
         self._pages_of_slot[: shape.slots * shape.longest] = torch.tensor(pages_of_slot, device=device).flatten()
 
     def layout(self, shape: Shape, layers: Sequence[tuple[torch.Tensor, torch.Tensor] | None]) -> Layout:
-        """What attention is told in a step; `layers`: keys and values of prompts (pages, heads, PAGE, d) in each."""
-        ticks = torch.arange(max(PAGE, shape.own), device=self.ids.device)
+        """What attention is told in a step; `layers`: keys and values of prompts (pages, heads, page, d) in each."""
+        ticks = torch.arange(max(self.page, shape.own), device=self.ids.device)
         own = ticks[: shape.own] <= self.at[: shape.rows, None]
-        there = ticks[:PAGE] < self._page_lengths[: shape.pages, None]
+        there = ticks[: self.page] < self._page_lengths[: shape.pages, None]
         return Layout(
             shape=shape,
             slot_of_page=self._slot_of_page[: shape.pages],

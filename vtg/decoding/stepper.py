@@ -7,7 +7,7 @@ import torch
 
 from vtg.decoding.captured_step import StepGraphs
 from vtg.decoding.compiled_layers import compiled_layers
-from vtg.decoding.key_pool import KeyPool, OwnKeys
+from vtg.decoding.key_pool import PAGE, PAGES, KeyPool, OwnKeys
 from vtg.decoding.paged_attention import Shape, paged_attention
 from vtg.decoding.prefill import CACHE, Layers, Prefill, cache_of
 from vtg.decoding.shared_prefix import Prompt
@@ -30,6 +30,7 @@ class Stepper:
     def __init__(self, plain: Any, choose: TokenChoice, *, columns: int, graphs: StepGraphs | None) -> None:
         self.plain, self.choose, self.columns = plain, choose, columns
         self.language: Any = plain.model.language_model
+        self.page = PAGES.get(plain.device.type, PAGE)
         self.mrope = family_of(plain.config).mrope
         self.prompts = Prefill(plain)
         self.pool: KeyPool | None = None
@@ -46,7 +47,7 @@ class Stepper:
 
     def prefill(self, prompt: Prompt) -> Layers:
         layers = self.prompts(prompt)
-        self.pool = self.pool or KeyPool(layers, room=self.room)
+        self.pool = self.pool or KeyPool(layers, room=self.room, page=self.page)
         return layers
 
     def reserve(self, *, pages: int, rows: int) -> None:
@@ -116,5 +117,5 @@ class Stepper:
         tensors.positions[:, :rows] += 1
 
     def _tensors(self, *, rows: int, pages: int) -> StepTensors:
-        sizes = {"rows": rows, "pages": pages, "room": self.room, "columns": self.columns}
+        sizes = {"rows": rows, "pages": pages, "page": self.page, "room": self.room, "columns": self.columns}
         return StepTensors(**sizes, mrope=self.mrope, device=self.plain.device)
