@@ -188,7 +188,7 @@ def test_grpo_takes_a_cache_for_every_completion():
     a_completion = (4000 + 64) * 28 * 2 * 1024 * 2
     assert many.answering_bytes - few.answering_bytes >= 8 * a_completion
     alone = replace(many.batch, shared=False)
-    assert estimate(counts, alone, setup).training_bytes > 3 * many.training_bytes
+    assert estimate(counts, alone, setup).training_bytes > 2.5 * many.training_bytes
 
 
 @pytest.mark.parametrize("size", [8, 16, 24, 40, 80, 141])
