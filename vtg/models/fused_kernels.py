@@ -4,7 +4,8 @@
 
 RMSNorm, the product of an MLP's gate, and the rotation of queries and keys are bound by memory on a GPU: PyTorch's own
 write every step of them out, several of them in float32. The loss is left alone: answers are a few dozen tokens, whose
-positions alone are projected (`vtg.training.sft.sft_trainer`). What is on a CPU is computed as before.
+positions alone are projected (`vtg.training.sft.sft_trainer`). What is on a CPU is computed as before, and so is what
+torch.compile traces: it fuses the model's own as well, and its tracing of Liger's failed on torch 2.11.
 """
 
 import sys
@@ -78,6 +79,10 @@ def unfuse(model: Any) -> None:
             module.__class__ = type(module).plain
 
 
+def _runs_liger(states: torch.Tensor) -> bool:
+    return states.is_cuda and not torch.compiler.is_compiling()
+
+
 def _named_as(plain: type, forward: Callable[..., torch.Tensor]) -> type:
     """A subclass that stands where `plain` does and computes by `forward`."""
     return type(
@@ -90,7 +95,7 @@ def _fused_norm(plain: type, offset: float, rounding: str) -> type:
     from liger_kernel.transformers.functional import liger_rms_norm  # type: ignore[import-not-found]
 
     def forward(self: Any, hidden_states: torch.Tensor) -> torch.Tensor:
-        if not hidden_states.is_cuda:
+        if not _runs_liger(hidden_states):
             return plain.forward(self, hidden_states)  # type: ignore[attr-defined]
         epsilon = self.eps if rounding == "gemma" else self.variance_epsilon
         # In place, Liger would write the gradient of its input over that of its output, which others may read.
@@ -104,7 +109,7 @@ def _fused_mlp(plain: type) -> type:
     from liger_kernel.transformers.functional import liger_swiglu  # type: ignore[import-not-found]
 
     def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
-        if not x.is_cuda:
+        if not _runs_liger(x):
             return plain.forward(self, x)  # type: ignore[attr-defined]
         return self.down_proj(liger_swiglu(self.gate_proj(x), self.up_proj(x)))
 
@@ -119,7 +124,7 @@ def _fused_rotation(plain: Callable[..., Any]) -> Callable[..., Any]:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Queries and keys (B, heads, L, d), by cosines and sines (B, L, d)."""
         # A part of a head alone (Qwen3.5) is beyond older versions of Liger, which would not say so.
-        if not q.is_cuda or unsqueeze_dim != 1 or cos.shape[-1] != q.shape[-1]:
+        if not _runs_liger(q) or unsqueeze_dim != 1 or cos.shape[-1] != q.shape[-1]:
             return plain(q, k, cos, sin, unsqueeze_dim=unsqueeze_dim)
         return liger_rope(q, k, cos, sin)
 
