@@ -118,6 +118,10 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.video.video_window", "vtg.config", "vtg.entry", "vtg.annotations.target", "vtg.annotations.sample",
         "vtg.video", "vtg.annotations.formats", "vtg.annotations.table_cache", "vtg.report", "vtg.download",
     ),
+    "vtg.annotate": (
+        "vtg.errors", "vtg.console", "vtg.storage", "vtg.progress_bar", "vtg.annotations.formats", "vtg.video",
+        "vtg.inspect",
+    ),
     "vtg.evaluation.prediction_rows": ("vtg.annotations.raw_rows", "vtg.tasks", "vtg.evaluation.metrics"),
     "vtg.evaluation.joining": (
         "vtg.annotations.sample", "vtg.annotations.formats", "vtg.tasks", "vtg.evaluation.metrics",

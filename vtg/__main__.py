@@ -19,6 +19,7 @@ COMMANDS = {
     "doctor": "what a model will read of a data set, what it costs, and what is wrong",
     "download": "published data sets: rows, checked and resumed, and where their videos are",
     "inspect": "what is in a video, an annotation file, a folder of videos or a data set",
+    "annotate": "rows for videos by a vision-language model behind an endpoint",
     "convert": "annotations as benchmarks publish them, as JSONL rows",
     "validate": "every problem of annotation files, by line",
 }

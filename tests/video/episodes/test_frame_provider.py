@@ -16,6 +16,7 @@ from vtg.video.clip import DecodeError
 from vtg.video.clip_loading import load_clip
 from vtg.video.episodes import frame_provider
 from vtg.video.episodes.frame_provider import FrameProvider, Frames, NullFrameProvider
+from vtg.video.episodes.frame_providers import make_frame_provider
 from vtg.video.episodes.records import FilePart, VideoRecord
 from vtg.video.video_window import VideoWindow
 
@@ -270,3 +271,23 @@ def test_no_video_is_told_by_the_same_methods(make_video):
             provider.video_for_episode(asked, 4)
         with pytest.raises(DecodeError, match="has no video"):
             provider.episode_clip_path(asked)
+
+
+def test_a_provider_has_a_camera_of_its_own_and_shows_a_first_frame_early(make_video, frame_numbers, tmp_path: Path):
+    path = make_video(STEADY_MS)
+    record = VideoRecord({"top": FilePart(path), "wrist": FilePart(path, 1.05, 2.0)}, "episode_000000")
+    for kept in (FrameProvider(camera_key="wrist"), FrameProvider(camera_key="wrist", tolerance_s=0.06)):
+        provider = pickle.loads(pickle.dumps(kept))
+        early = [None, None] if kept.tolerance_s == 0 else [11, 11]  # the part starts between the frames 10 and 11
+        assert seen(provider.frames_at(record, [0.0, 0.04, 0.06, -0.1]), frame_numbers) == [*early, 11, None]
+        assert seen(provider.frames_at(record, [0.0], "top"), frame_numbers) == [0]
+        assert provider.video_for_episode(record, 1).start_s == 1.05
+
+
+def test_the_provider_suits_the_records(make_video):
+    record = record_of(make_video(STEADY_MS))
+    made = make_frame_provider([VideoRecord({}), record], camera_key="top", tolerance_s=0.1)
+    assert isinstance(made, FrameProvider) and (made.camera_key, made.tolerance_s) == ("top", 0.1)
+    assert isinstance(make_frame_provider([VideoRecord({})]), NullFrameProvider)
+    with pytest.raises(ConfigError, match="camera_key = 'wrist': no such camera; there are top"):
+        make_frame_provider([record], camera_key="wrist")

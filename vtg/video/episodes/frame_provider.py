@@ -99,6 +99,8 @@ class FrameProvider:
         clip_dir: where `episode_clip_path` keeps its clips; needed only there.
         decoder: as in `video.decoder`.
         cache_bytes: limit of what is kept.
+        camera_key: the camera that is meant where none is named; None for a record's first.
+        tolerance_s: where a record starts between two frames, its first frame is shown this much early.
 
     Attributes:
         faults: path → why frames of it came back as None, the last reason of each file.
@@ -106,15 +108,22 @@ class FrameProvider:
     """
 
     def __init__(
-        self, *, clip_dir: str | os.PathLike[str] | None = None, decoder: str = "auto", cache_bytes: int = CACHE_BYTES
+        self,
+        *,
+        clip_dir: str | os.PathLike[str] | None = None,
+        decoder: str = "auto",
+        cache_bytes: int = CACHE_BYTES,
+        camera_key: str | None = None,
+        tolerance_s: float = 0.0,
     ) -> None:
         self.clip_dir = None if clip_dir is None else os.fspath(clip_dir)
         self.decoder, self.cache_bytes = decoder, cache_bytes
+        self.camera_key, self.tolerance_s = camera_key, tolerance_s
         self.faults: dict[str, str] = {}
         self.memory: RecentlyUsed[tuple, Any] = RecentlyUsed(cache_bytes, size=_bytes)
 
     def camera_keys(self, record: VideoRecord) -> list[str]:
-        """The record's cameras; the first is the one that is meant where none is named."""
+        """The record's cameras; the first is the one that is meant where none is named, here or in `camera_key`."""
         return list(record.cameras)
 
     def frames_at(
@@ -129,7 +138,7 @@ class FrameProvider:
 
         Args:
             timestamps: seconds relative to the record's start, in any order, any of them repeated.
-            camera_key: None for the first camera.
+            camera_key: None for the provider's, else the first camera.
             size: (height, width) to which frames are resized; None leaves them as they are.
 
         Returns:
@@ -140,7 +149,7 @@ class FrameProvider:
             ConfigError: a camera that the record does not have, or an unknown decoder.
         """
         # An annotator asks for many times at once: a bad file costs it those frames, not the episode.
-        part = record.part(camera_key)
+        part = record.part(camera_key or self.camera_key)
         if part is None or not len(timestamps):
             return [None] * len(timestamps)
         try:
@@ -148,7 +157,7 @@ class FrameProvider:
         except DecodeError as error:
             self._note(part.path, error)
             return [None] * len(timestamps)
-        numbers = [shown.number_at(float(time_s)) for time_s in timestamps]
+        numbers = [shown.number_at(float(time_s), early_s=self.tolerance_s) for time_s in timestamps]
         pictures = self._pictures(shown.index, [at for at in numbers if at is not None], size)
         return [None if at is None else pictures.get(at) for at in numbers]
 
@@ -171,7 +180,7 @@ class FrameProvider:
         """
         if max_frames < 1:
             raise ConfigError(f"max_frames = {max_frames}: must be at least 1")
-        part = _part(record, camera_key)
+        part = _part(record, camera_key or self.camera_key)
         shown = self._whole(record, part)
         # By time, not by number: with a variable rate every n-th frame would crowd where the rate is high.
         chosen = even_frames(shown.times_s, min(max_frames, len(shown.times_s)), duration_s=shown.duration_s)
@@ -201,6 +210,7 @@ class FrameProvider:
         """
         if self.clip_dir is None:
             raise ConfigError("clip_dir: is not set; make it FrameProvider(clip_dir=FOLDER) to write episode clips")
+        camera_key = camera_key or self.camera_key
         part = _part(record, camera_key)
         return episode_clip(
             part,
@@ -264,7 +274,8 @@ class FrameProvider:
 
     def __getstate__(self) -> dict[str, Any]:
         """Spawned workers start with an empty cache and locks of their own."""
-        return {"clip_dir": self.clip_dir, "decoder": self.decoder, "cache_bytes": self.cache_bytes}
+        names = ("clip_dir", "decoder", "cache_bytes", "camera_key", "tolerance_s")
+        return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)

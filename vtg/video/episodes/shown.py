@@ -65,8 +65,11 @@ class ShownFrames:
         """(N,) int64 their numbers in `index`."""
         return np.arange(self.first, self.first + len(self.times_s))
 
-    def number_at(self, time_s: float) -> int | None:
-        """The number in `index` of the frame shown at `time_s`; None where there is none."""
+    def number_at(self, time_s: float, *, early_s: float = 0.0) -> int | None:
+        """The number in `index` of the frame shown at `time_s`; None where there is none. The first one counts as shown
+        `early_s` before its time."""
+        if len(self.times_s) and 0 <= self.times_s[0] - time_s <= early_s and time_s >= -self.tolerance_s:
+            return self.first
         if not -self.tolerance_s <= time_s < self.seen_s - self.tolerance_s:
             return None
         at = int(np.searchsorted(self.times_s, time_s + self.tolerance_s, side="right")) - 1
