@@ -1,28 +1,20 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+from commands import called, write
 
 from vtg.evaluate import main
 
+run = partial(called, main)
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 
 
 def annotation(qid, start=0.0, end=5.0):
     return {"video": "a.mp4", "duration": 10.0, "timestamp": [start, end], "sentence": "a man sits", "qid": qid}
-
-
-def write(path, rows):
-    path.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
-    return str(path)
-
-
-def run(capsys, *arguments):
-    code = main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 @pytest.fixture

@@ -4,31 +4,20 @@ import csv
 import io
 import json
 import zipfile
+from functools import partial
 from pathlib import Path
 from xml.sax.saxutils import escape
 
 import pytest
+from commands import called, write
 
 from vtg.evaluate import main
 
+run = partial(called, main)
 TRUTH = [
     {"qid": 1, "query": "a man sits", "duration": 30, "vid": "a", "relevant_windows": [[0, 10]]},
     {"qid": 2, "query": "he stands", "duration": 30, "vid": "a", "relevant_windows": [[10, 20]]},
 ]
-
-
-def write(path, content):
-    if path.suffix == ".jsonl":
-        path.write_text("\n".join(json.dumps(row) for row in content) + "\n")
-    else:
-        path.write_text(content if isinstance(content, str) else json.dumps(content, indent=2))
-    return str(path)
-
-
-def run(capsys, *arguments):
-    code = main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 @pytest.fixture

@@ -5,10 +5,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from commands import called
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -26,6 +28,7 @@ from vtg.models.checkpoint import Settings, adapter_base, base_model, read_setti
 from vtg.models.loading import load_model, load_processor
 from vtg.tasks.span_task import SpanTask
 
+run = partial(called, main)
 ROOT = Path(__file__).parents[1]
 VIDEO = VideoConfig(max_frames=8, min_pixels=4096, max_pixels=4096, fps=1.5)
 
@@ -69,12 +72,6 @@ def logits_of(model, processor, make_clip) -> torch.Tensor:
     batch = collate([features], pad_token_id=processor.tokenizer.pad_token_id)
     with torch.no_grad():
         return model.eval()(**{key: value.to(model.device) for key, value in batch.items()}).logits.cpu()
-
-
-def run(capsys, *words: object) -> tuple[int, str, str]:
-    code = main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 @pytest.mark.parametrize("lora", [{}, {"use_dora": True, "target_modules": r"language_model.*[qv]_proj$"}])

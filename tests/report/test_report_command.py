@@ -1,12 +1,15 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+from commands import called
 
 from vtg.report.__main__ import main
 
+run = partial(called, main)
 ROOT = Path(__file__).parents[1]
 
 
@@ -19,12 +22,6 @@ def write_run(folder: Path, *, rate: float = 0.1) -> Path:
     for name, span in (("base_predictions", [0.0, 10.0]), ("predictions", [0.0, 5.0])):
         (folder / f"{name}.jsonl").write_text(json.dumps(truth | {"prediction": [span], "text": ""}) + "\n")
     return folder
-
-
-def run(capsys, *words: object) -> tuple[int, str, str]:
-    code = main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 def test_a_run_gets_its_page_and_several_get_one_here(tmp_path, monkeypatch, capsys):
