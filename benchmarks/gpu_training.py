@@ -251,7 +251,7 @@ def _as_batch(trainer: SFTTrainer, *, packing: bool) -> Batch:
 
 
 def tower(bench: Bench, found: dict[str, Any]) -> None:
-    """The vision tower and its projections over the long clip, as a rollout encodes it."""
+    """The vision tower and its projections over the long clip, as a rollout of plain adapters encodes it."""
     free()
     model = bench.model(bench.scale.models[0])
     plain = plain_model(model)
@@ -259,8 +259,7 @@ def tower(bench: Bench, found: dict[str, Any]) -> None:
     features = {key: value.to(bench.device) for key, value in item.features.items()}
 
     def encoded() -> torch.Tensor:
-        with torch.autocast(bench.device, dtype=torch.bfloat16, enabled=bench.on_gpu):
-            return encode_video(plain, features)
+        return encode_video(plain, features)
 
     seconds = median_s(encoded, times=bench.scale.steps + 1)
     grid, peak = features["video_grid_thw"][0].tolist(), peak_bytes()

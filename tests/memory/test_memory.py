@@ -189,6 +189,10 @@ def test_grpo_takes_a_cache_for_every_completion():
     assert many.answering_bytes - few.answering_bytes >= 8 * a_completion
     alone = replace(many.batch, shared=False)
     assert estimate(counts, alone, setup).training_bytes > 2.5 * many.training_bytes
+    # Keys and values of 8 completions that a layer gathers, and their gradients, less what a mask takes otherwise.
+    gathered = replace(setup, attention="varlen")
+    more = estimate(counts, few.batch, gathered).training_bytes - few.training_bytes
+    assert 8 * a_completion // 28 < more < 2 * 8 * a_completion // 28
 
 
 @pytest.mark.parametrize("size", [8, 16, 24, 40, 80, 141])

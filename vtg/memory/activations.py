@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from vtg.memory.layer_bytes import (
     NumberSizes,
+    gathered_bytes,
     is_masked,
     kept_bytes,
     prefill_bytes,
@@ -32,7 +33,7 @@ def training_work(counts: ParameterCounts, setup: TrainingSetup, batch: Batch, g
     rows, length = _sequences(batch)
     tokens = rows * length
     layers = kept_bytes(counts, setup, size, batch, length)
-    in_work = tokens * work_bytes(shape, size)
+    in_work = tokens * work_bytes(shape, size) + gathered_bytes(counts, setup, size, batch)
     # The tower's come after the language model's whole backward pass.
     first = gradients - gradients * counts.tower_trained_bytes // counts.trained_bytes
     loss = _loss_bytes(shape, setup, batch)
@@ -92,6 +93,8 @@ def _sequences(batch: Batch) -> tuple[int, int]:
 
 
 def _mask_bytes(batch: Batch, setup: TrainingSetup, shape: Shape, length: int, each: int, layers: int) -> int:
+    if batch.generations and batch.shared and setup.attention == "varlen":
+        return 0
     if batch.generations and batch.shared:
         own = batch.generations * batch.completion
         return batch.rows * own * (batch.length + own) * each

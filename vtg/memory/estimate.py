@@ -36,7 +36,8 @@ micro-batch, padding included; s, e bytes of a number of the residual stream and
   ones; the prompt's own forward, 2eI + 6sH + e(2Q+2K) each,
   and the pixels of an evaluation.
 - GRPO: one sequence of P + GR tokens a prompt (P tokens, G completions of R), keys and values of attention repeated to
-  Q twice; without sharing G rows of P + R. Its rollouts hold the cache of G (P + R) tokens for every prompt.
+  Q twice (varlen: 4eK for each of G (P + R) that one layer gathers); without sharing G rows of P + R. Its rollouts hold
+  the cache of G (P + R) tokens for every prompt.
 - On a GPU 0.7e9 bytes of CUDA's own. Fragmentation is not counted: keep a tenth free.
 
 tests/memory/test_memory.py holds it to what is measured on a CPU; `python tests/memory/memory_cases.py` prints a table.

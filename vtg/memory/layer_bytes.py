@@ -78,6 +78,14 @@ def is_masked(batch: Batch, setup: TrainingSetup) -> bool:
     return batch.masked and setup.attention != "flash_attention_2"
 
 
+def gathered_bytes(counts: ParameterCounts, setup: TrainingSetup, size: NumberSizes, batch: Batch) -> int:
+    """Keys and values of prompts as one layer gathers them under varlen, for each completion, and their gradients."""
+    if setup.attention != "varlen" or not batch.generations or not batch.shared:
+        return 0
+    keys = batch.rows * batch.generations * (batch.length + batch.completion)
+    return 2 * 2 * size.each * counts.shape.keys * keys
+
+
 def unfreed_bytes(counts: ParameterCounts, size: NumberSizes) -> int:
     """What all layers keep for their backward pass in spite of gradient checkpointing.
 
@@ -117,7 +125,8 @@ def _attention_kept(counts: ParameterCounts, setup: TrainingSetup, size: NumberS
             total += 4 * q  # queries are seen where they were projected, beside their gate
     is_shared = batch.generations > 0 and batch.shared
     # transformers uses SDPA's grouped keys without a mask alone: with one it repeats them to the number of query heads.
-    repeats = is_masked(batch, setup) or is_shared or (shape.both_ways and batch.packed)
+    in_chunks = is_shared and setup.attention != "varlen"
+    repeats = is_masked(batch, setup) or in_chunks or (shape.both_ways and batch.packed)
     total += e * (2 * q + 2 * (q if repeats else k)) + 4 * shape.heads
     if is_shared:
         total += e * (2 * k + q)  # the prompt's own, and the pieces put together

@@ -78,8 +78,7 @@ class Workload:
             gradient_checkpointing="full" if asked == "auto" else asked,
             fused=uses_liger(config.model.kernels, on_gpu=gpu),
             accumulates=int(trainer.get("gradient_accumulation_steps", 1)) > 1,
-            # A shared prefix needs SDPA and a mask; GRPO that shares none is estimated alike.
-            attention="sdpa" if self.is_grpo else choose_attention(config.model.attention, device),
+            attention=self._attention(device),
             stage=deepspeed.stage,
             offload_optimizer=deepspeed.offload_optimizer,
             offload_parameters=deepspeed.offload_parameters,
@@ -88,6 +87,11 @@ class Workload:
             reference=isinstance(config, RLConfig) and bool(config.rl.get("beta", 0)) and not config.lora.enabled,
             cuda=gpu,
         )
+
+    def _attention(self, device: torch.device) -> str:
+        # GRPO shares prompts by a layout, and where it shares none it is estimated alike.
+        own = self.config.model.attention
+        return (own if own == "varlen" else "sdpa") if self.is_grpo else choose_attention(own, device)
 
     def weights_dtype(self, *, gpu: bool) -> torch.dtype:
         """The dtype in which weights are loaded on that device."""

@@ -40,8 +40,11 @@ from vtg.models.families.family import ModelFamily
 # they cut them apart (transformers.utils.generic.is_flash_attention_requested).
 FRAMES = "frames_flash"
 
-# Not before PyTorch 2.12: keys are repeated to the number of query heads instead.
+# From PyTorch 2.12. 2.11 takes fewer heads of keys unasked: on an H200 with the numbers and gradients of repeated ones.
 _GROUPED: dict[str, Any] = {"enable_gqa": True} if "enable_gqa" in signature(varlen_attn).parameters else {}
+
+# Left out where layers are compiled: how many calls there are, and of what sizes, differs by the batch.
+_uncompiled: Any = torch.compiler.disable
 
 # Of the kernel behind varlen_attn: sizes of a head, and types.
 _HEAD_MULTIPLE, _HEAD_MOST, _HALF = 8, 256, (torch.bfloat16, torch.float16)
@@ -117,8 +120,7 @@ def segments_by_sdpa(
     return _by_calls(module, query, key, value, layout, **kwargs), None
 
 
-# Not compiled with the layers around it: how many calls there are, and of what sizes, differs by the batch.
-@torch.compiler.disable
+@_uncompiled
 def _by_calls(
     module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, **kwargs: Any
 ) -> torch.Tensor:
@@ -156,7 +158,7 @@ def segments_by_varlen(
     return _in_two_calls(query, key, value, layout, scaling), None
 
 
-@torch.compiler.disable
+@_uncompiled
 def _in_two_calls(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, scaling: float | None
 ) -> torch.Tensor:
@@ -189,9 +191,6 @@ def _sequences(
     if not (query.is_cuda and dtype in _HALF and size % _HEAD_MULTIPLE == 0 and size <= _HEAD_MOST):
         return sequences_by_sdpa(query, key, value, bounds, scale)
     query, key, value = (states.to(dtype) for states in (query, key, value))
-    if not _GROUPED:
-        each = query.shape[1] // key.shape[1]
-        key, value = (states.repeat_interleave(each, dim=1) for states in (key, value))
     at = (bounds.queries, bounds.keys, bounds.most_queries, bounds.most_keys)
     made: Any = varlen_attn(query, key, value, *at, scale=scale, window_size=(-1, 0), **_GROUPED)
     return made
