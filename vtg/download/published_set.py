@@ -37,7 +37,6 @@ class PublishedSet:
         licence: as the publisher states it, None where that was not seen; the hub is asked again before it is fetched.
         size: bytes of a hub repository, None where that was not seen.
         tables: its rows are tables (Parquet, JSON, CSV) that `datasets` reads, and become one Parquet file a split.
-        gated: the hub wants its terms accepted first.
         videos: what its rows need that is not in it, or that must be unpacked, and what to do.
         rows: FORM:FILE of its annotation files, which every command of vtg reads as they stand.
         data: the choice of `data` that reads its folder.
@@ -50,7 +49,6 @@ class PublishedSet:
     licence: str | None = None
     size: int | None = None
     tables: bool = False
-    gated: bool = False
     videos: str = ""
     rows: tuple[str, ...] = ()
     data: str | None = None
