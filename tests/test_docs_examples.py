@@ -7,7 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -195,28 +195,60 @@ def test_the_commands_about_videos_run_as_they_stand(tmp_path, demo_dir, monkeyp
     assert (tmp_path / "sheet.png").is_file()
 
 
+def followed(page: str, folder: Path, files: Sequence[str], *, may_fail: Callable[[str], bool], steps: str = "") -> str:
+    """Writes the files of a page where it says and types its commands in order; what they printed to stdout.
+
+    `steps`: in place of trainer.max_steps of its commands.
+    """
+    shutil.copytree(ROOT / "conf", folder / "conf")
+    (folder / "vtg").symlink_to(ROOT / "vtg")
+    for script in ("train_sft.py", "train_rl.py"):
+        shutil.copy(ROOT / script, folder)
+    environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run([sys.executable, "-m", "vtg.doctor"], cwd=folder, env=environment, check=True)
+    written, said = iter(files), ""
+    for language, text in (block for blocks in sections(page).values() for block in blocks):
+        if language in ("python", "yaml"):
+            (folder / next(written)).write_text(text, encoding="utf-8")
+        for command in text.splitlines() if language == "sh" else ():
+            command = re.sub(r"(?<=trainer\.max_steps=)\d+", steps, command) if steps else command
+            done = subprocess.run(
+                command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == may_fail(command), f"{command}\n{done.stdout}{done.stderr}"
+            said += done.stdout
+    return said
+
+
 @pytest.mark.soak
 def test_the_tutorial_can_be_followed_from_its_first_line_to_its_last(tmp_path):
-    """Its files are written where it says, its commands typed in order; those that find errors are meant to."""
-    shutil.copytree(ROOT / "conf", tmp_path / "conf")
-    (tmp_path / "vtg").symlink_to(ROOT / "vtg")
-    for script in ("train_sft.py", "train_rl.py"):
-        shutil.copy(ROOT / script, tmp_path)
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    files = iter(("standin.py", "rows.py", "conf/data/shapes.yaml"))
-    subprocess.run([sys.executable, "-m", "vtg.doctor"], cwd=tmp_path, env=environment, check=True)
-    said = ""
-    for language, text in (block for blocks in sections("tutorial.md").values() for block in blocks):
-        if language in ("python", "yaml"):
-            (tmp_path / next(files)).write_text(text, encoding="utf-8")
-        for command in text.splitlines() if language == "sh" else ():
-            done = subprocess.run(
-                command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-            )
-            finds_errors = "vtg.validate" in command and "test.jsonl --video-dir mine/videos --probe" not in command
-            assert done.returncode == finds_errors, f"{command}\n{done.stdout}{done.stderr}"
-            said += done.stdout
+    """Commands that find errors are meant to."""
+
+    def finds_errors(command: str) -> bool:
+        return "vtg.validate" in command and "test.jsonl --video-dir mine/videos --probe" not in command
+
+    files = ("standin.py", "rows.py", "conf/data/shapes.yaml")
+    said = followed("tutorial.md", tmp_path, files, may_fail=finds_errors)
     assert "wrote mine/train.good.jsonl" in said
     assert "nothing is wrong" in said
     assert (tmp_path / "exported" / "model.safetensors").is_file()
+
+
+@pytest.mark.soak
+def test_a_published_file_goes_through_a_recipe_to_a_page_beside_published_numbers(tmp_path):
+    said = followed(
+        "walkthrough.md", tmp_path, ["standin.py"], may_fail=lambda command: "--check published" in command, steps="2"
+    )
+    assert "128 rows read, 127 written, 1 dropped" in said and "639 rows to train on (published: 100,000" in said
+    assert "1 of 128 questions could not be asked" in said and "moved by rules alone" in said
+    for name, model, source in (
+        ("charades_timelens", "TimeLens-8B, published at 2fps_14k", "README of TencentARC/TimeLens"),
+        ("charades_sta", "Time-R1-7B, fine-tuned, published at 2fps_3584", "README of xiaomi-research/time-r1"),
+    ):
+        folder = tmp_path / "outputs" / "score" / "story" / name
+        (own,) = json.loads((folder / "scores.json").read_text())["budgets"].values()
+        assert own["questions"] + own["left_out"] == 128
+        page = (folder / "report.html").read_text()
+        assert f'<tr class="published"><th>  {model}</th>' in page and f"<td>{source}</td>" in page
+        assert page.count("<td>measured</td>") == 1

@@ -67,10 +67,10 @@ def score_text(document: Mapping[str, Any]) -> str:
         if told:
             lines.append(f"{name}: mIoU of answers that know nothing of the video: {', '.join(told)}")
         if one["left_out"]:
-            asked = one["questions"]
-            share = asked / (asked + one["left_out"])
+            there = one["questions"] + one["left_out"]
+            share = one["questions"] / there
             lines.append(
-                f"{name}: {one['left_out']} questions could not be asked and are left out; counted 0, mIoU were "
+                f"{name}: {one['left_out']} of {there} questions could not be asked and are left out; counted 0, mIoU were "
                 f"{one['scores'].get('mIoU', 0.0) * share:.1f}"
             )
     return "\n".join(lines)
