@@ -70,7 +70,7 @@ def score_text(document: Mapping[str, Any]) -> str:
             there = one["questions"] + one["left_out"]
             share = one["questions"] / there
             lines.append(
-                f"{name}: {one['left_out']} of {there} questions could not be asked and are left out; counted 0, mIoU were "
-                f"{one['scores'].get('mIoU', 0.0) * share:.1f}"
+                f"{name}: {one['left_out']} of {there} questions could not be asked and are left out; counted 0, mIoU "
+                f"were {one['scores'].get('mIoU', 0.0) * share:.1f}"
             )
     return "\n".join(lines)
