@@ -78,6 +78,7 @@ def load_model(
     if processor is None:
         processor = load_processor(config.path)
     attention = choose_attention(config.attention, target, family=family_of(processor))
+    fused = uses_liger(config.kernels, on_gpu=target.type == "cuda")
     # Batches are planned from model.patch_factor before any model loads: a wrong one would plan wrong sizes.
     if patch_factor(processor) != config.patch_factor:
         raise ConfigError(
@@ -122,7 +123,6 @@ def load_model(
         attend_in_layouts(model, attention)
     if target.type == "cuda" and is_recurrent(model):
         kernels_can_train()  # what it warns of is told before hours of training
-    fused = uses_liger(config.kernels, on_gpu=target.type == "cuda")
     if fused:
         fuse(model)
     if quantized:
