@@ -23,6 +23,7 @@ DATA = ROOT.parent / "shared" / "data"
         ("evaluate.py", "--rows", "1000"),
         ("busy.py", "--busy", "1", "--steps", "1", "--rounds", "1"),
         ("startup.py", "--only", "^vtg", "--repeats", "1"),
+        ("rollouts.py", "--prompts", "1", "--tokens", "2", "--frames", "4", "--rounds", "1"),
         pytest.param(("presets.py", str(DATA)), marks=pytest.mark.skipif(not DATA.is_dir(), reason=f"needs {DATA}")),
     ],
 )

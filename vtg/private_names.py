@@ -132,7 +132,7 @@ PRIVATE_NAMES = (
     ),
     PrivateName(
         *("torch", "torch._dynamo.config", "patch", ("arg1", "arg2", "kwargs")),
-        why="allow_unspec_int_on_nn_module: all layers run one compiled function (vtg.decoding.compiled_layers)",
+        why="allow_unspec_int_on_nn_module: all layers run one compiled function (vtg.decoding.compiled_step)",
         breaks="on a GPU a layer is compiled as often as there are layers, or decoding fails after a thousand steps",
     ),
     # GRPO on video: TRL's trainer knows images, not videos, so each step that touches the prompt is replaced.

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from vtg.decoding.captured_step import StepGraphs
-from vtg.decoding.compiled_layers import compiled_layers
+from vtg.decoding.compiled_step import compiled_layers
 from vtg.decoding.key_pool import PAGE, PAGES, KeyPool, OwnKeys
 from vtg.decoding.paged_attention import Shape, paged_attention
 from vtg.decoding.prefill import CACHE, Layers, Prefill, cache_of
