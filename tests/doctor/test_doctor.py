@@ -178,7 +178,7 @@ def test_memory_alone_needs_no_data_and_no_hub(
     doctor.main()
     out = capsys.readouterr().out
     assert "model Qwen/Qwen3.5-0.8B; the largest batch that the settings allow" in out
-    assert "  training             6.66 GB" in out
+    assert "  training             6.48 GB" in out
     assert "    8 GB  LoRA       6.7     0  model=qwen3_5_0_8b video.max_frames=256 video.total_pixels=16777216" in out
 
 

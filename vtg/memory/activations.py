@@ -20,6 +20,9 @@ from vtg.memory.training_load import Batch, TrainingSetup
 # Processors hand pixels over in float32, whatever the model's dtype.
 PIXEL_BYTES = 4
 
+# As in `vtg.decoding.key_pool`, which needs torch.
+PAGE = 128
+
 # The tile of logits that TRL's fused head holds at a time: its chunk sizes, so completions of any length cost the same.
 FUSED_POSITIONS, FUSED_VOCABULARY = 4096, 32768
 
@@ -114,24 +117,34 @@ def _loss_bytes(shape: Shape, setup: TrainingSetup, batch: Batch) -> int:
 
 
 def generation_work(counts: ParameterCounts, setup: TrainingSetup, batch: Batch) -> int:
-    """Peak bytes of the KV cache, the prefill and the logits while answers are generated."""
+    """Peak bytes while answers are written: keys of every prompt and row, and the one prompt that is being read."""
     shape, size = counts.shape, NumberSizes.of(counts, setup)
-    e = size.stream
-    copies = max(batch.generations, 1)
-    sequences = batch.rows * copies
-    one_layer = sequences * (batch.length + batch.completion) * 2 * shape.keys * e
-    # A layer's cache grows by concatenation: old and new are there at once.
-    cache = one_layer * shape.attention_layers
+    e, generations = size.stream, max(batch.generations, 1)
+    rows = batch.rows * generations
+    prompts = batch.rows if batch.shared or not batch.generations else rows
+    a_token = 2 * shape.keys * e * shape.attention_layers
+    # An evaluation's length counts the answer.
+    written = rows * batch.completion if batch.generations else 0
+    held = (_paged(prompts, batch.length, rounded=setup.cuda) + written) * a_token
+    read = batch.length * a_token
     if shape.recurrence:
-        cache += sequences * shape.recurrence.layers * state_bytes(shape.recurrence, e)
-    together = 1 if batch.generations and batch.shared else sequences
-    a_token = prefill_bytes(counts, size)
-    patches = batch.vision_tokens * shape.patches_per_token
-    # An evaluation's pixels stay with its batch; a rollout's are let go once they are encoded.
-    pixels = 0 if batch.generations else patches * shape.patch_numbers * e
-    # The mask, and the copy that a layer makes of it to add it.
-    mask = batch.rows * batch.length**2 * (1 + e) if shape.both_ways else 0
-    forward = together * batch.length * a_token + pixels + mask + _of_a_layer(counts.merged_experts * e, shape)
+        state = shape.recurrence.layers * state_bytes(shape.recurrence, e)
+        held, read = held + rows * state, read + state
+    # Until its last row has ended, a prompt has its clip as the tower made it.
+    held += batch.vision_tokens * shape.projections * e * shape.hidden
+    mask = batch.length**2 * (1 + e) if shape.both_ways else 0  # and the copy that a layer makes of it to add it
+    forward = batch.length * prefill_bytes(counts, size) + mask + _of_a_layer(counts.merged_experts * e, shape)
+    patches = batch.vision_tokens // batch.rows * shape.patches_per_token
     tower = tower_bytes(counts, setup, size, patches)[0] + patches * shape.patch_numbers * (PIXEL_BYTES + e)
-    logits = sequences * shape.vocabulary * 12
-    return max(tower, cache + max(forward, one_layer) + logits)
+    logits = rows * shape.vocabulary * 16
+    return held + max(tower, read + forward, logits)
+
+
+def _paged(prompts: int, length: int, *, rounded: bool) -> int:
+    """Tokens that keys are held for in the pages of so many prompts, as `vtg.decoding.flight` asks for them.
+
+    `rounded`: steps are CUDA graphs, of few sizes.
+    """
+    pages = 1 + prompts * -(-length // PAGE)
+    step = max(8, 1 << max(0, pages.bit_length() - 3)) if rounded else 1
+    return -(-pages // step) * step * PAGE
