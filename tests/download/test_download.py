@@ -61,6 +61,8 @@ def download(hub: StandIn, capsys: pytest.CaptureFixture[str]) -> Callable[..., 
 def in_a_process(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "vtg.download", *arguments]
     environment = os.environ | {"HF_HUB_OFFLINE": "0"}
+    # A shell's background job ignores Ctrl-C, and so does what it starts.
+    options = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)} | options
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
     )
@@ -129,7 +131,10 @@ def test_an_interrupted_download_says_so_and_keeps_what_is_whole(hub: StandIn, t
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    hub.let_go.set()
+    assert process.stderr is not None
+    while "interrupted: ending" not in (line := process.stderr.readline()):
+        assert line, process.communicate()
+    hub.let_go.set()  # not before: what is left of the file is read in no time
     out, errors = process.communicate()
     assert process.returncode == 130
     assert "not tried: interrupted" in out

@@ -1,6 +1,7 @@
 """Downloads sets: several files at a time, on from where it stopped, and on with the rest where one fails."""
 
 import errno
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -145,6 +146,8 @@ class Downloading:
                 self._collect({pool.submit(self._fetch, one, file, bar): (one, file) for one, file in tasks})
             except KeyboardInterrupt:
                 self.interrupted = True
+                # At once: a server that does not answer keeps what is being read from ending for a while.
+                print("interrupted: ending what is being fetched", file=sys.stderr, flush=True)
             finally:
                 self._ending.set()
                 pool.shutdown(cancel_futures=True)
