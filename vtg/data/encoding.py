@@ -93,7 +93,7 @@ def encode(
         SampleError: text that holds special tokens, or on which the chat template fails; more than `max_length` tokens
             (nothing is ever truncated).
     """
-    family, text = family_of(processor), checked_text(processor, messages, clip)
+    family, text = family_of(processor), checked_text(processor, messages, clip.path)
     frames, timestamps_s, is_real = clip.padded()
     options = frame_options(processor)
     # A processor of one size would resize other frames itself, without a word.
@@ -133,13 +133,13 @@ def encode(
     return features
 
 
-def checked_text(processor: ProcessorMixin, messages: list[dict[str, Any]], clip: Clip) -> str:
-    """`conversation_text` of messages about a clip. Raises SampleError as `encode` does."""
+def checked_text(processor: ProcessorMixin, messages: list[dict[str, Any]], path: str) -> str:
+    """`conversation_text` of messages about what is at `path`. Raises SampleError as `encode` does."""
     _refuse_special_tokens(processor, messages)
     try:
         return conversation_text(processor, messages)
     except TemplateError as error:
-        raise SampleError(f"{clip.path}: the model's chat template fails on its conversation ({error})") from error
+        raise SampleError(f"{path}: the model's chat template fails on its conversation ({error})") from error
 
 
 def check_length(features: Features, clip: Clip, max_length: int | None) -> None:

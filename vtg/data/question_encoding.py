@@ -28,7 +28,7 @@ def encode_questions(
     known: tuple[str, Features] | None = None
     for messages in conversations:
         try:
-            text = checked_text(processor, messages, clip)
+            text = checked_text(processor, messages, clip.path)
             features = None if known is None else _asked_of(processor, text, *known)
             if features is None:
                 features = encode(processor, messages, clip, tokens_per_second=tokens_per_second, max_length=max_length)

@@ -72,7 +72,7 @@ class AnswerGrammar:
         if self.symbols:
             value = int(symbol[1:-1]) if symbol[:1] == "<" and symbol[1:-1].isdecimal() else -1
             return (moments, piece + 1, "", value) if low <= value <= high else None
-        if self._reaches(longer, low, high):
+        if reaches(longer, low, high, decimals=self.decimals):
             return moments, piece, longer, start
         value = self._value(written, low, high)
         return None if value is None else self.step((moments, piece + 1, "", value), symbol, more=more)
@@ -92,28 +92,29 @@ class AnswerGrammar:
         is_start = None not in self.pieces[:piece]
         return (0, self.last - self.least) if is_start else (start + self.least, self.last)
 
-    def _reaches(self, text: str, low: int, high: int) -> bool:
-        """Whether some number from `low` to `high` grid steps is written as `text` and what may follow."""
-        whole, point, rest = text.partition(".")
-        digits = whole + rest
-        if not (whole and digits.isascii() and digits.isdecimal()) or (whole[0] == "0" and len(whole) > 1):
-            return False
-        if point:
-            unit = 10 ** (self.decimals - len(rest)) if len(rest) <= self.decimals else 0
-            return bool(unit and self.decimals) and int(digits) * unit <= high and (int(digits) + 1) * unit > low
-        number, unit = int(whole), 10**self.decimals
-        while number * unit <= high:  # more digits before the point: each makes the number ten times as large
-            if (number + 1) * unit > low:
-                return True
-            if number == 0:
-                break
-            unit *= 10
-        return False
-
     def _value(self, text: str, low: int, high: int) -> int | None:
         """The number that `text` is, where it is whole and from `low` to `high` grid steps."""
         _, _, rest = text.partition(".")
-        if not self._reaches(text, low, high) or len(rest) != self.decimals:
+        if not reaches(text, low, high, decimals=self.decimals) or len(rest) != self.decimals:
             return None
         value = int(text.replace(".", ""))
         return value if low <= value <= high else None
+
+
+def reaches(text: str, low: int, high: int, *, decimals: int) -> bool:
+    """Whether some number from `low` to `high` steps of 10^-decimals is written as `text` and what may follow."""
+    whole, point, rest = text.partition(".")
+    digits = whole + rest
+    if not (whole and digits.isascii() and digits.isdecimal()) or (whole[0] == "0" and len(whole) > 1):
+        return False
+    if point:
+        unit = 10 ** (decimals - len(rest)) if len(rest) <= decimals else 0
+        return bool(unit and decimals) and int(digits) * unit <= high and (int(digits) + 1) * unit > low
+    number, unit = int(whole), 10**decimals
+    while number * unit <= high:  # more digits before the point: each makes the number ten times as large
+        if (number + 1) * unit > low:
+            return True
+        if number == 0:
+            break
+        unit *= 10
+    return False
