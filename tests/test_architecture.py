@@ -68,6 +68,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.tasks": ("vtg.errors", "vtg.config", "vtg.annotations.target"),
     "vtg.data.encoding": ("vtg.errors", "vtg.video", "vtg.models.families"),
     "vtg.data.question_encoding": ("vtg.errors", "vtg.video", "vtg.models.families", "vtg.data.encoding"),
+    "vtg.data.picture_encoding": ("vtg.errors", "vtg.models.families", "vtg.data.encoding"),
     "vtg.data.lost_worker": (),
     "vtg.data.pixels": ("vtg.models.families", "vtg.data.encoding"),
     "vtg.data.padding": ("vtg.data.encoding", "vtg.data.pixels"),
@@ -118,10 +119,6 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.video.video_window", "vtg.config", "vtg.entry", "vtg.annotations.target", "vtg.annotations.sample",
         "vtg.video", "vtg.annotations.formats", "vtg.annotations.table_cache", "vtg.report", "vtg.download",
     ),
-    "vtg.annotate": (
-        "vtg.errors", "vtg.console", "vtg.storage", "vtg.progress_bar", "vtg.annotations.formats", "vtg.video",
-        "vtg.inspect",
-    ),
     "vtg.evaluation.prediction_rows": ("vtg.annotations.raw_rows", "vtg.tasks", "vtg.evaluation.metrics"),
     "vtg.evaluation.joining": (
         "vtg.annotations.sample", "vtg.annotations.formats", "vtg.tasks", "vtg.evaluation.metrics",
@@ -155,6 +152,11 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.errors", "vtg.storage", "vtg.progress_bar", "vtg.logs", "vtg.video.files.address",
         "vtg.video.video_window", "vtg.config", "vtg.entry", "vtg.annotations.sample", "vtg.video", "vtg.tasks",
         "vtg.data.encoding", "vtg.data.padding", "vtg.data", "vtg.models", "vtg.decoding", "vtg.evaluation.metrics",
+    ),
+    "vtg.annotate": (
+        "vtg.errors", "vtg.console", "vtg.storage", "vtg.progress_bar", "vtg.logs", "vtg.config", "vtg.entry",
+        "vtg.annotations.formats", "vtg.video.video_window", "vtg.video", "vtg.tasks", "vtg.data.encoding", "vtg.data",
+        "vtg.models", "vtg.inspect", "vtg.decoding", "vtg.evaluation",
     ),
     "vtg.demo": (
         "vtg.errors", "vtg.storage", "vtg.progress_bar", "vtg.config", "vtg.annotations.target", "vtg.video",

@@ -327,6 +327,18 @@ def test_wrong_usage_is_told(options: list[str], said: str, videos: Path, capsys
     assert said in capsys.readouterr().err
 
 
-def test_a_server_must_be_named(videos: Path, capsys):
-    assert main([str(videos), "-o", "out.jsonl", "--model", "m"]) == 2
-    assert capsys.readouterr().err == "error: which server? Give --endpoint URL, or --servers N to start some\n"
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--model", "m"], "which model? Give --endpoint URL, --servers N to start some, or --checkpoint RUN"),
+        (["--endpoint", "http://localhost/v1"], "which model of the endpoint? Give --model NAME"),
+        (
+            ["--checkpoint", "tiny", "--servers", "1"],
+            "--checkpoint answers in this process: give it, or --endpoint or --servers, not both",
+        ),
+        (["--checkpoint", "tiny", "--retries", "1"], "--retries is of endpoints: leave it out beside --checkpoint"),
+    ],
+)
+def test_one_model_must_be_named(options: list[str], said: str, videos: Path, capsys):
+    assert main([str(videos), "-o", "out.jsonl", *options]) == 2
+    assert capsys.readouterr().err == f"error: {said}\n"

@@ -24,8 +24,11 @@ from transformers import (
 from vtg.config.derived import TEXT_TOKENS
 from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import IGNORE_INDEX, encode, patch_factor, turn_end_id, vision_token_ids
+from vtg.decoding.form_constraint import FormConstraint, Spelling
 from vtg.models.chat_template import check_chat_template
 from vtg.models.families import FAMILIES, family_of
+from vtg.tasks.answer_grammar import BEGIN
+from vtg.tasks.json_form import spans_form
 from vtg.tasks.span_task import SpanTask
 from vtg.tasks.time_vocabulary import add_time_tokens
 from vtg.training.sft.written_times import TimeReader
@@ -282,6 +285,17 @@ def test_every_question_with_its_answer_fits_into_the_text_tokens_that_are_plann
         features = encode(processor, messages, clip)
         text = int((features["mm_token_type_ids"] == 0).sum())
         assert text - family_of(processor).token_cost.stamp_tokens < TEXT_TOKENS / 2
+
+
+def test_json_of_a_form_may_be_cut_into_tokens_as_the_tokenizer_does(processor, tokenizer):
+    texts = ("He picks up a cup.", "Er trägt die Tasse: 把杯子放下")
+    items = [f'{{"start": {at}.0, "end": {at}.5, "text": "{text}"}}' for at, text in enumerate(texts)]
+    constraint = FormConstraint(spans_form(0.0, 60.0, least_s=0.1), Spelling(processor))
+    state, tokens = BEGIN, ids_of(tokenizer, f"[{', '.join(items)}]<|im_end|>")
+    for at, token in enumerate(tokens):
+        assert token in constraint.allowed(constraint.form, state, room=1000 - at)
+        state = constraint.after(constraint.form, state, token)
+    assert state is None
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -1,8 +1,9 @@
-"""Annotates videos with a vision-language model behind an endpoint that speaks OpenAI's chat protocol.
+"""Annotates videos with a vision-language model: an endpoint of OpenAI's chat protocol, or a checkpoint.
 
     python -m vtg.annotate VIDEO|FOLDER|LEROBOT ... -o OUT.jsonl --endpoint http://HOST:PORT/v1 ... --model NAME
         [--modules segments,plan,memory,vqa,interjections] [--show sheets|frames|video] [--write-back]
     python -m vtg.annotate ... --model NAME --servers N [--tensor-parallel-size T]
+    python -m vtg.annotate ... --checkpoint RUN
 
 Segments (what happens when) become annotation rows in OUT.jsonl, which `vtg.validate` checks and training reads; all
 that was found becomes rows of role, style and time in OUT.language.jsonl. Answers are checked: inside their window, in
@@ -10,28 +11,32 @@ order, put on the times of real frames, none empty; one that cannot be read is a
 Every module of every video leaves a file in OUT.stages: run the same command again to go on after an interruption;
 a change of the model, the prompts, the settings or a video asks again. A video that fails costs only itself, and is
 listed. Several endpoints are asked in turn; --servers starts as many (vLLM, or --serve-command) on T GPUs each, and
-stops them at the end. --write-back writes into the language columns of the LeRobot data sets that were given, too.
+stops them at the end. --checkpoint takes what `vtg.predict` does, and answers in this process, on one GPU or the CPU,
+kept to the form that is asked for. --write-back writes into the language columns of the LeRobot data sets that were
+given, too.
 
-Exit code 0: all were annotated. 1: some failed, or the endpoint is not there. 2: wrong usage. 130: interrupted.
+Exit code 0: all were annotated. 1: some failed, or the model cannot be asked. 2: wrong usage. 130: interrupted.
 """
 
 import argparse
 import sys
 import threading
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from vtg.annotate.annotating import MODULES, NEED_SEGMENTS, SHOWN, AnnotateSettings, Work, annotate
 from vtg.annotate.annotation_rows import grounding_rows, language_rows
+from vtg.annotate.chat_model import ChatModel
 from vtg.annotate.endpoint import Endpoint
 from vtg.annotate.episode_sources import Source, sources_of
 from vtg.annotate.lerobot_columns import write_back
 from vtg.annotate.servers import COMMAND, servers
 from vtg.console import stdout_may_close
+from vtg.entry import loading
 from vtg.errors import ConfigError, RunError, SampleError
 from vtg.progress_bar import ProgressBar
 from vtg.storage.json_files import write_jsonl
@@ -42,21 +47,24 @@ DEFAULTS = AnnotateSettings()
 
 def main(argv: list[str] | None = None) -> int:
     """Parses, annotates, prints; returns the exit code."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
     try:
-        settings, endpoint = _settings(options)
-        sources = sources_of(options.sources)
-        run = AnnotationRun(sources, settings, endpoint, options.output, parallel=options.parallel)
-    except ConfigError as error:
+        settings = _settings(options)
+        _check_model(options, parser)
+        if not options.output.endswith(".jsonl"):
+            raise ConfigError(f"-o {options.output}: the name must end in .jsonl")
+        run = AnnotationRun(sources_of(options.sources), settings, options.output, parallel=options.parallel)
+        local = _loaded(options.checkpoint, settings) if options.checkpoint else None
+    except (ConfigError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
-    if not options.output.endswith(".jsonl"):
-        print(f"error: -o {options.output}: the name must end in .jsonl", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, ConfigError) else 1
     try:
-        with _serving(options) as addresses:
-            run.endpoint = replace(endpoint, addresses=(*endpoint.addresses, *addresses))
-            run.run()
+        if local is not None:
+            run.run(local)
+        else:
+            with _endpoint(options) as endpoint:
+                run.run(endpoint)
         written = run.write()
         if options.write_back:
             written += [f"{root}: {files} data files" for root, files in run.write_back().items()]
@@ -76,13 +84,11 @@ class AnnotationRun:
     Attributes:
         done: the work of sources that went well, in the order of the sources.
         failed: key → why.
-        stopped: why the endpoint could not be asked any further; None where it could.
+        stopped: why the model could not be asked any further; None where it could.
     """
 
-    def __init__(
-        self, sources: list[Source], settings: AnnotateSettings, endpoint: Endpoint, output: str, *, parallel: int
-    ) -> None:
-        self.sources, self.settings, self.endpoint, self.parallel = sources, settings, endpoint, parallel
+    def __init__(self, sources: list[Source], settings: AnnotateSettings, output: str, *, parallel: int) -> None:
+        self.sources, self.settings, self.parallel = sources, settings, parallel
         self.output, self.stem = output, output.removesuffix(".jsonl")
         self.done: dict[str, tuple[Work, list[dict[str, Any]], list[dict[str, Any]]]] = {}
         self.failed: dict[str, str] = {}
@@ -93,14 +99,14 @@ class AnnotationRun:
         records = [source.record for source in sources]
         self._provider = make_frame_provider(records, camera_key=settings.camera, clip_dir=self._stages / "clips")
 
-    def run(self) -> None:
-        """Annotates; raises OSError where OUT.stages cannot be written."""
+    def run(self, model: ChatModel) -> None:
+        """Annotates by what a model answers; raises OSError where OUT.stages cannot be written."""
         bar = ProgressBar(len(self.sources), title="annotating", unit="video")
 
         def work_on(source: Source) -> None:
             if self._ending.is_set():
                 return
-            work = Work(source, self.settings, self.endpoint, self._provider)
+            work = Work(source, self.settings, model, self._provider)
             try:
                 annotate(work, self._stages)
                 self.done[source.key] = (work, grounding_rows(work), language_rows(work))
@@ -152,7 +158,7 @@ class AnnotationRun:
         return lines
 
 
-def _settings(options: argparse.Namespace) -> tuple[AnnotateSettings, Endpoint]:
+def _settings(options: argparse.Namespace) -> AnnotateSettings:
     """Raises ConfigError for values that cannot be."""
     asked = tuple(options.modules.split(","))
     if unknown := [name for name in asked if name not in MODULES]:
@@ -166,7 +172,7 @@ def _settings(options: argparse.Namespace) -> tuple[AnnotateSettings, Endpoint]:
     for name in ("retries", "servers"):
         if getattr(options, name) < 0:
             raise ConfigError(f"--{name} {getattr(options, name)}: must be at least 0")
-    settings = AnnotateSettings(
+    return AnnotateSettings(
         modules=tuple(name for name in MODULES if name in asked),
         show=options.show,
         fps=options.fps,
@@ -175,23 +181,54 @@ def _settings(options: argparse.Namespace) -> tuple[AnnotateSettings, Endpoint]:
         keyframes_per_episode=options.keyframes_per_episode,
         camera=options.camera,
     )
-    if not (options.endpoint or options.servers):
-        raise ConfigError("which server? Give --endpoint URL, or --servers N to start some")
-    return settings, Endpoint(tuple(options.endpoint), options.model, options.timeout_s, options.retries)
 
 
-def _serving(options: argparse.Namespace) -> AbstractContextManager[list[str]]:
-    """The servers that are to be started, their addresses inside; none where none are."""
+def _check_model(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Raises ConfigError where it is not said, or said twice, what is asked."""
+    if options.checkpoint is None:
+        if not (options.endpoint or options.servers):
+            raise ConfigError("which model? Give --endpoint URL, --servers N to start some, or --checkpoint RUN")
+        if options.model is None:
+            raise ConfigError("which model of the endpoint? Give --model NAME")
+        _endpoint_at(options, options.endpoint)
+        return
+    if options.endpoint or options.servers:
+        raise ConfigError("--checkpoint answers in this process: give it, or --endpoint or --servers, not both")
+    of_servers = ("model", "timeout_s", "retries", "tensor_parallel_size", "serve_command", "start_timeout_s")
+    for name in of_servers:
+        if getattr(options, name) != parser.get_default(name):
+            raise ConfigError(f"--{name.replace('_', '-')} is of endpoints: leave it out beside --checkpoint")
+
+
+def _loaded(checkpoint: str, settings: AnnotateSettings) -> ChatModel:
+    """Raises ConfigError or RunError for a checkpoint that cannot be loaded."""
+    with loading("torch and transformers"):
+        from vtg.annotate.local_model import LocalModel
+        from vtg.logs import start_logging
+
+    start_logging()
+    return LocalModel(checkpoint, pictures=settings.show != "video" or "vqa" in settings.modules)
+
+
+def _endpoint_at(options: argparse.Namespace, addresses: Sequence[str]) -> Endpoint:
+    return Endpoint(tuple(addresses), options.model, options.timeout_s, options.retries)
+
+
+@contextmanager
+def _endpoint(options: argparse.Namespace) -> Iterator[Endpoint]:
+    """The endpoint, with the servers that are to be started, which end with the block."""
     if not options.servers:
-        return nullcontext([])
-    return servers(
+        yield _endpoint_at(options, options.endpoint)
+        return
+    with servers(
         options.servers,
         model=options.model,
         tensor_parallel_size=options.tensor_parallel_size,
         command=options.serve_command,
         logs=Path(f"{options.output.removesuffix('.jsonl')}.servers"),
         start_timeout_s=options.start_timeout_s,
-    )
+    ) as addresses:
+        yield _endpoint_at(options, [*options.endpoint, *addresses])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -208,7 +245,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="URL",
         help="of servers, up to and with /v1; $OPENAI_API_KEY is sent",
     )
-    add("--model", required=True, metavar="NAME", help="the model's name at the endpoint")
+    add("--model", metavar="NAME", help="the model's name at the endpoint")
+    add(
+        "--checkpoint",
+        metavar="RUN",
+        help="instead of an endpoint: a run directory, a checkpoint or model folder, a hub name, or tiny",
+    )
     add(
         "--modules",
         default=",".join(DEFAULTS.modules),

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from vtg.annotate.answers import SLACK_S, BadAnswer, Segment, json_of, question_of, segments_of
-from vtg.annotate.endpoint import Endpoint
+from vtg.annotate.answers import SLACK_S, BadAnswer, Segment, json_of, question_of, segments_form, segments_of
+from vtg.annotate.chat_model import ChatModel
 from vtg.annotate.episode_sources import Source
 from vtg.annotate.window import Show, Window, image_block, shown_as, windows_of
 from vtg.errors import SampleError
 from vtg.storage.file_stamp import file_stamp
 from vtg.storage.json_files import write_json
+from vtg.tasks.json_form import JsonForm, text_form
 from vtg.video.episodes.frame_provider import Frames
 
 # Tries at an answer that can be read; each further one is told what was wrong with the last.
@@ -81,7 +82,7 @@ class Work:
 
     source: Source
     settings: AnnotateSettings
-    endpoint: Endpoint
+    model: ChatModel
     provider: Frames
     found: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
@@ -93,8 +94,10 @@ class Work:
     def task(self) -> str:
         return f" The task: {'; '.join(self.source.tasks)}." if self.source.tasks else ""
 
-    def ask(self, blocks: Sequence[dict[str, Any]], prompt: str, read: Callable[[Any], Any]) -> Any:
-        """What `read` makes of the JSON in the answer.
+    def ask(
+        self, blocks: Sequence[dict[str, Any]], prompt: str, read: Callable[[Any], Any], form: JsonForm | None = None
+    ) -> Any:
+        """What `read` makes of the JSON in the answer, which is of the form where the model can be kept to it.
 
         Raises:
             SampleError: no answer can be read.
@@ -102,7 +105,7 @@ class Work:
         messages: list[dict[str, Any]] = [{"role": "user", "content": [*blocks, {"type": "text", "text": prompt}]}]
         fault = ""
         for _ in range(ANSWERS):
-            text = self.endpoint.complete(messages)
+            text = self.model.complete(messages, form)
             try:
                 return read(json_of(text))
             except BadAnswer as error:
@@ -127,7 +130,10 @@ def segments(work: Work) -> list[dict[str, Any]]:
         start_s, end_s = window.start_s - zero_s, window.end_s - zero_s
         prompt = SEGMENTS.format(shown=SHOWN[work.settings.show], start=start_s, end=end_s, task=work.task)
         new = work.ask(
-            blocks, prompt, lambda value, window=window, zero_s=zero_s: segments_of(value, window, zero_s=zero_s)
+            blocks,
+            prompt,
+            lambda value, window=window, zero_s=zero_s: segments_of(value, window, zero_s=zero_s),
+            segments_form(window, zero_s=zero_s),
         )
         # What goes on over the edge of two windows is told by both.
         touch = bool(found and new) and new[0].start_s - found[-1].end_s <= SLACK_S
@@ -140,20 +146,20 @@ def segments(work: Work) -> list[dict[str, Any]]:
 def plan(work: Work) -> list[dict[str, Any]]:
     """The plan, at the start; without a video it is of the task alone."""
     if not work.source.record.cameras:
-        return [{"time_s": 0.0, "text": work.ask([], PLAN_OF_TASK.format(task=work.task), _text_under("plan"))}]
+        return [{"time_s": 0.0, "text": _ask_text(work, [], PLAN_OF_TASK.format(task=work.task), "plan")}]
     window = windows_of(work.source.record, work.camera, window_s=np.inf)[0]
     blocks, _ = _shown(work, window)
     prompt = PLAN.format(
         shown=SHOWN[work.settings.show], start=0.0, end=window.end_s, task=work.task, segments=_told(work, np.inf)
     )
-    return [{"time_s": float(window.times_s[0]), "text": work.ask(blocks, prompt, _text_under("plan"))}]
+    return [{"time_s": float(window.times_s[0]), "text": _ask_text(work, blocks, prompt, "plan")}]
 
 
 def memory(work: Work) -> list[dict[str, Any]]:
     """What has been done by the end of each segment but the last."""
     ends_s = [one["end_s"] for one in work.found["segments"][:-1]]
     return [
-        {"time_s": end_s, "text": work.ask([], MEMORY.format(segments=_told(work, end_s)), _text_under("memory"))}
+        {"time_s": end_s, "text": _ask_text(work, [], MEMORY.format(segments=_told(work, end_s)), "memory")}
         for end_s in ends_s
     ]
 
@@ -179,7 +185,7 @@ def interjections(work: Work) -> list[dict[str, Any]]:
     return [
         {
             "time_s": start_s,
-            "text": work.ask([], INTERJECTION.format(segments=_told(work, start_s), time=start_s), _text_under("text")),
+            "text": _ask_text(work, [], INTERJECTION.format(segments=_told(work, start_s), time=start_s), "text"),
         }
         for start_s in starts_s
     ]
@@ -202,7 +208,7 @@ def annotate(work: Work, stages: Path) -> dict[str, list[dict[str, Any]]]:
 
     Raises:
         SampleError: the video cannot be read, or no answer can be; what is done stays.
-        RunError: the endpoint is not there.
+        RunError: the model cannot be asked.
         OSError: `stages` cannot be written.
     """
     for name in work.settings.modules:
@@ -223,7 +229,7 @@ def provenance_of(work: Work) -> dict[str, Any]:
     shown = {key: value for key, value in asdict(work.settings).items() if key != "modules"}
     parts = work.source.record.cameras.values()
     files = {os.path.basename(part.path): list(file_stamp(part.path)) for part in parts}
-    return {"model": work.endpoint.model, "prompts": prompts, "files": files} | shown
+    return work.model.identity | {"prompts": prompts, "files": files} | shown
 
 
 def _kept(path: Path, provenance: dict[str, Any]) -> list[dict[str, Any]] | None:
@@ -247,11 +253,13 @@ def _told(work: Work, until_s: float) -> str:
     return "; ".join(before) or "nothing"
 
 
-def _text_under(key: str) -> Callable[[Any], str]:
+def _ask_text(work: Work, blocks: Sequence[dict[str, Any]], prompt: str, key: str) -> str:
+    """The text under a key of the answer."""
+
     def read(value: Any) -> str:
         text = value.get(key) if isinstance(value, dict) else None
         if not isinstance(text, str) or not text.strip():
             raise BadAnswer(f'it must be {{"{key}": "…"}} with a text that is not empty')
         return text.strip()
 
-    return read
+    return work.ask(blocks, prompt, read, text_form(key))

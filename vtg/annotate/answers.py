@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from vtg.annotate.window import Window
+from vtg.tasks.json_form import JsonForm, spans_form
 
 # A model reads the time from a label of one decimal, and rounds; further out it means another window.
 SLACK_S = 1.0
@@ -63,6 +66,14 @@ def segments_of(value: Any, window: Window, *, zero_s: float = 0.0) -> list[Segm
             late_s, early_s = before.start_s - zero_s, after.start_s - zero_s
             raise BadAnswer(f"segments must be in order, but {early_s:.1f} comes after {late_s:.1f}")
     return found
+
+
+def segments_form(window: Window, *, zero_s: float = 0.0) -> JsonForm:
+    """The form in which `segments_of` takes every answer: one segment after another, each on two frames at least."""
+    inside = window.times_s[(window.times_s >= window.start_s) & (window.times_s < window.end_s)]
+    apart_s = np.diff([window.start_s, *inside, window.end_s]).max()
+    # Half as much again: what comes before the first frame is put on it too.
+    return spans_form(window.start_s - zero_s, window.end_s - zero_s, least_s=1.5 * float(apart_s))
 
 
 def _segment(entry: Any, window: Window, zero_s: float) -> Segment:

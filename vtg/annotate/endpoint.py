@@ -5,12 +5,13 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
 from vtg.errors import ConfigError, RunError, SampleError
+from vtg.tasks.json_form import JsonForm
 
 # Where a hosted endpoint's key is looked for; a server of one's own needs none.
 KEY = "OPENAI_API_KEY"
@@ -46,8 +47,12 @@ class Endpoint:
             if not address.startswith(("http://", "https://")):
                 raise ConfigError(f"--endpoint {address}: must be an address, http://HOST:PORT/v1 for example")
 
-    def complete(self, messages: list[dict[str, Any]]) -> str:
-        """The answer to a conversation, at temperature 0.
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"model": self.model}
+
+    def complete(self, messages: Sequence[dict[str, Any]], form: JsonForm | None = None) -> str:
+        """The answer to a conversation, at temperature 0. The prompt says its form: not every server takes one.
 
         Raises:
             RunError: nobody is there, or the server refuses what every further question would be.

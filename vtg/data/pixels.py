@@ -7,7 +7,10 @@ import torch
 from vtg.data.encoding import Features
 from vtg.models.families import FAMILIES
 
-NAMES = tuple(dict.fromkeys(name for family in FAMILIES.values() for name in family.vision_inputs))
+# Of still pictures, as Qwen-VL has them: they are asked about, and not trained on.
+PICTURES = ("pixel_values", "image_grid_thw")
+
+NAMES = (*dict.fromkeys(name for family in FAMILIES.values() for name in family.vision_inputs), *PICTURES)
 
 # Their numbers count patches from the first of the batch, so those of a later clip are moved by what is before it.
 COUNTED = {family.pooling for family in FAMILIES.values()} - {None}

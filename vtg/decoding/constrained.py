@@ -6,8 +6,9 @@ trie, so that what may follow is found by walking both at once. Every way of cut
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
+import numpy as np
 import torch
 from transformers import LogitsProcessor, ProcessorMixin
 
@@ -22,6 +23,18 @@ BLANK = "\u0120"
 
 Trie = dict[str, Any]
 """Symbol → the trie of what follows it; under the empty text the id of the token that ends there."""
+
+
+class TokenConstraint(Protocol):
+    """What completions are kept to, as the engine asks it: see `Constraint`, whose methods these are."""
+
+    columns: list[int]
+
+    def grammar(self, duration_s: float, /) -> Any: ...
+
+    def allowed(self, grammar: Any, state: State | None, *, room: int) -> Sequence[int] | np.ndarray: ...
+
+    def after(self, grammar: Any, state: State | None, token: int) -> State | None: ...
 
 
 class Constraint:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from vtg.decoding.captured_step import StepGraphs
-from vtg.decoding.constrained import Constraint
+from vtg.decoding.constrained import TokenConstraint
 from vtg.decoding.flight import Completion, Flight, Peak
 from vtg.decoding.shared_prefix import Prompt, plain_model
 from vtg.decoding.stepper import Stepper
@@ -46,7 +46,7 @@ class DecodingEngine:
         model: Any,
         sampling: Sampling,
         *,
-        constraint: Constraint | None = None,
+        constraint: TokenConstraint | None = None,
         key_bytes: int | None = None,
         at_once: int | None = None,
         graphs: bool | None = None,

@@ -5,17 +5,18 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
 
-from vtg.decoding.constrained import Constraint
+from vtg.decoding.constrained import TokenConstraint
 from vtg.decoding.paged_attention import Shape
 from vtg.decoding.prefill import Layers
 from vtg.decoding.shared_prefix import Prompt
 from vtg.decoding.stepper import Stepper
 from vtg.decoding.token_choice import uniforms
-from vtg.tasks.answer_grammar import BEGIN, AnswerGrammar, State
+from vtg.tasks.answer_grammar import BEGIN, State
 
 OWN_STEP = 128
 """Where sizes of steps are rounded up: by so many tokens of a row's own."""
@@ -59,7 +60,7 @@ class Slot:
     prompt: Prompt
     length: int
     waiting: deque[int]
-    grammar: AnswerGrammar | None
+    grammar: Any
     pages: list[int] = field(default_factory=list)
     prefilled: Layers = ()
     states: Sequence[dict[str, torch.Tensor]] = ()
@@ -90,7 +91,7 @@ class Flight:
         *,
         n: int,
         seed: int,
-        constraint: Constraint | None,
+        constraint: TokenConstraint | None,
         key_bytes: int | None,
         at_once: int,
         rounded: bool,
@@ -282,16 +283,17 @@ class Flight:
             own = min(self.stepper.room, -(-own // OWN_STEP) * OWN_STEP)
         return Shape(len(self._order), self._width, pages, longest, own)
 
-    def _allowed(self, constraint: Constraint, rows: int) -> np.ndarray:
+    def _allowed(self, constraint: TokenConstraint, rows: int) -> np.ndarray:
         """(rows, columns) float32, 0 for what each may write next, else -inf."""
         allowed = np.full((rows, len(constraint.columns)), -np.inf, dtype=np.float32)
+        columns = np.asarray(constraint.columns)
         allowed[:, 0] = 0  # a place without a row: a softmax over nothing is NaN
         for slot in self._live:
             assert slot.grammar is not None
             for row in slot.rows:
                 ids = constraint.allowed(slot.grammar, row.state, room=self.stepper.room - len(row.tokens))
                 allowed[row.place] = -np.inf
-                allowed[row.place, np.searchsorted(constraint.columns, ids)] = 0
+                allowed[row.place, np.searchsorted(columns, ids)] = 0
         return allowed
 
     def _watch(self) -> None:

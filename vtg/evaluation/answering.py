@@ -11,14 +11,14 @@ import torch
 
 from vtg.data.encoding import Features, turn_end_id, vision_token_ids
 from vtg.data.pixels import vision_inputs
-from vtg.decoding.constrained import Constraint
+from vtg.decoding.constrained import TokenConstraint
 from vtg.decoding.engine import DecodingEngine
 from vtg.decoding.shared_prefix import Prompt, accept_encoded_videos, encode_video, plain_model
 from vtg.decoding.token_choice import Sampling
 
 
 def answering_engine(
-    model: Any, processor: Any, *, max_new_tokens: int, at_once: int, constraint: Constraint | None = None
+    model: Any, processor: Any, *, max_new_tokens: int, at_once: int, constraint: TokenConstraint | None = None
 ) -> DecodingEngine:
     """Writes greedy answers of a model in evaluation mode.
 
