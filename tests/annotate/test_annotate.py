@@ -333,6 +333,10 @@ def test_wrong_usage_is_told(options: list[str], said: str, videos: Path, capsys
         (["--model", "m"], "which model? Give --endpoint URL, --servers N to start some, or --checkpoint RUN"),
         (["--endpoint", "http://localhost/v1"], "which model of the endpoint? Give --model NAME"),
         (
+            ["--endpoint", "http://localhost/v1", "--model", "m", "--tensor-parallel-size", "2"],
+            "--tensor-parallel-size is of servers that are started: add --servers N",
+        ),
+        (
             ["--checkpoint", "tiny", "--servers", "1"],
             "--checkpoint answers in this process: give it, or --endpoint or --servers, not both",
         ),

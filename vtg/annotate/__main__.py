@@ -44,6 +44,9 @@ from vtg.video.episodes.frame_providers import make_frame_provider
 
 DEFAULTS = AnnotateSettings()
 
+OF_SERVERS = ("tensor_parallel_size", "serve_command", "start_timeout_s")
+"""Options of servers that this command starts."""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Parses, annotates, prints; returns the exit code."""
@@ -190,12 +193,14 @@ def _check_model(options: argparse.Namespace, parser: argparse.ArgumentParser) -
             raise ConfigError("which model? Give --endpoint URL, --servers N to start some, or --checkpoint RUN")
         if options.model is None:
             raise ConfigError("which model of the endpoint? Give --model NAME")
+        for name in OF_SERVERS if not options.servers else ():
+            if getattr(options, name) != parser.get_default(name):
+                raise ConfigError(f"--{name.replace('_', '-')} is of servers that are started: add --servers N")
         _endpoint_at(options, options.endpoint)
         return
     if options.endpoint or options.servers:
         raise ConfigError("--checkpoint answers in this process: give it, or --endpoint or --servers, not both")
-    of_servers = ("model", "timeout_s", "retries", "tensor_parallel_size", "serve_command", "start_timeout_s")
-    for name in of_servers:
+    for name in ("model", "timeout_s", "retries", *OF_SERVERS):
         if getattr(options, name) != parser.get_default(name):
             raise ConfigError(f"--{name.replace('_', '-')} is of endpoints: leave it out beside --checkpoint")
 
