@@ -14,6 +14,7 @@ Padding frames (`clip.pad`) are there in pixels and tokens, so that shapes are t
 what is attended to, its positions and its labels are those of the clip without padding.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -225,6 +226,22 @@ def mrope_positions(
     """
     _, rows, columns = (int(size) for size in grid)
     rows, columns = rows // merge_size, columns // merge_size
+
+    def axes_of(length: int) -> tuple[torch.Tensor, int, int]:
+        if tokens_per_second is None:
+            return torch.zeros(length // (rows * columns)), rows, columns
+        return torch.round(patch_times_s * tokens_per_second), rows, columns
+
+    return run_positions(kinds, axes_of)
+
+
+def run_positions(kinds: torch.Tensor, axes_of: Callable[[int], tuple[torch.Tensor, int, int]]) -> torch.Tensor:
+    """M-RoPE positions (4, L) of text and of vision tokens in runs between it.
+
+    Args:
+        kinds: (L,) 0 for text.
+        axes_of: of each run of other tokens, by its length and in their order: temporal ids (t,), rows and columns.
+    """
     runs = torch.unique_consecutive(kinds, return_counts=True)
     pieces, start = [], 0
     for kind, length in zip(*(part.tolist() for part in runs), strict=True):
@@ -232,10 +249,7 @@ def mrope_positions(
             pieces.append(torch.arange(length).expand(3, -1) + start)
             start += length
             continue
-        if tokens_per_second is None:
-            temporal = torch.zeros(length // (rows * columns))
-        else:
-            temporal = torch.round(patch_times_s * tokens_per_second)
+        temporal, rows, columns = axes_of(length)
         axes = torch.meshgrid(temporal.long(), torch.arange(rows), torch.arange(columns), indexing="ij")
         pieces.append(torch.stack(axes).reshape(3, -1) + start)
         start += max(rows, columns)

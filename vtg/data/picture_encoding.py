@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from transformers import ProcessorMixin
 
-from vtg.data.encoding import Features, checked_text
+from vtg.data.encoding import Features, checked_text, run_positions
 from vtg.errors import SampleError
 from vtg.models.families import family_of
 
@@ -54,23 +54,16 @@ def encode_pictures(
 
 
 def _positions(kinds: torch.Tensor, grids: torch.Tensor | None, *, merge_size: int) -> torch.Tensor:
-    """M-RoPE positions (4, L), as `vtg.data.encoding.mrope_positions` makes them of one clip.
+    """M-RoPE positions (4, L), of pictures, which have no time.
 
     Args:
         kinds: (L,) 0 for text, which parts every two pictures.
         grids: (pictures, 3): 1, and patch rows and columns before merging.
     """
     left = iter([] if grids is None else grids.tolist())
-    runs = torch.unique_consecutive(kinds, return_counts=True)
-    pieces, start = [], 0
-    for kind, length in zip(*(part.tolist() for part in runs), strict=True):
-        if kind == 0:
-            pieces.append(torch.arange(length).expand(3, -1) + start)
-            start += length
-            continue
+
+    def axes_of(length: int) -> tuple[torch.Tensor, int, int]:
         _, rows, columns = next(left)
-        rows, columns = rows // merge_size, columns // merge_size
-        axes = torch.meshgrid(torch.zeros(1).long(), torch.arange(rows), torch.arange(columns), indexing="ij")
-        pieces.append(torch.stack(axes).reshape(3, -1) + start)
-        start += max(rows, columns)
-    return torch.cat([torch.arange(len(kinds))[None], torch.cat(pieces, dim=1)])
+        return torch.zeros(1), rows // merge_size, columns // merge_size
+
+    return run_positions(kinds, axes_of)
