@@ -18,7 +18,7 @@ from vtg.report.miss_reasons import why_wrong
 # As `write_mp4` paints frame k.
 FIRST_GREY, GREY_STEP = 20, 4
 
-GREYS = 4 * GREY_STEP / 4  # half a frame's step, and what two lossy codecs add
+GREYS = GREY_STEP  # of one frame: what two lossy codecs add stays below
 
 
 def config(folder: Path, **video: object) -> dict:

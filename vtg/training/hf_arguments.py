@@ -25,9 +25,6 @@ NEWER = {
 }
 """Names until and since transformers 5.24; version 6 removes the former. Either may be set, whichever is installed."""
 
-CHECKPOINTING = ("gradient_checkpointing", "activation_checkpointing")
-"""The setting that holds `full`, `selective`, `none` or `auto` here, and a bool in the Trainer (which 5.17 checks)."""
-
 
 def has_validation(data: DataConfig) -> bool:
     """Whether there are samples to validate on while training."""
@@ -46,8 +43,9 @@ def training_arguments(
     """
     known = {field.name: field for field in dataclasses.fields(TrainingArguments) if field.init}
     given = _renamed(dict(config.trainer), known.keys())
-    for name in CHECKPOINTING:
+    for name in ("gradient_checkpointing", "activation_checkpointing"):
         if name in given:
+            # A word here, a bool in the Trainer; first, since 5.17 has a default that is taken for a number's below.
             given[name] = activation_checkpointing(config.trainer) != "none"
     for key, value in given.items():
         if isinstance(known[key].default, (int, float)) and isinstance(value, str):
@@ -61,8 +59,8 @@ def training_arguments(
     given.setdefault("dataloader_pin_memory", on_gpu)
     given.setdefault("bf16", on_gpu and config.model.dtype != "float16" and autocasts(config))
     given.setdefault("fp16", on_gpu and config.model.dtype == "float16")
-    # Reentrant checkpointing gives no gradients where the inputs need none, as of a frozen embedding under LoRA.
     given.pop("torch_compile", None)  # the Trainer would compile all of the model (see vtg.models.compiled_layers)
+    # Reentrant checkpointing gives no gradients where the inputs need none, as of a frozen embedding under LoRA.
     given = {"gradient_checkpointing_kwargs": {"use_reentrant": False}} | given
     given = _renamed(given, known.keys())
     given.setdefault("ddp_find_unused_parameters", False)  # every batch has a video, and so uses all of them
