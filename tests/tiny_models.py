@@ -10,8 +10,9 @@ import torch
 from tiny_molmo2 import build_molmo2
 from tiny_qwen3_5 import build_qwen3_5
 from tiny_qwen3_vl_moe import build_qwen3_vl_moe
-from transformers import AutoProcessor
+from transformers import AutoProcessor, GenerationConfig
 
+from vtg.data.encoding import turn_end_id, vision_token_ids
 from vtg.demo.tiny_model import TINY_QWEN3_VL, build_qwen2_5_vl
 
 EXPERTS = 8
@@ -32,3 +33,15 @@ def save_tiny(model_type: str, folder: Path) -> None:
     tokenizer = AutoProcessor.from_pretrained(TINY_QWEN3_VL).tokenizer
     for part in BUILDERS[model_type](copy.deepcopy(tokenizer)):
         part.save_pretrained(folder)
+
+
+def greedy_config(processor: Any, *, max_new_tokens: int) -> GenerationConfig:
+    """What `generate` is asked for greedy answers, to which those of vtg's decoding engine are compared."""
+    return GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        pad_token_id=processor.tokenizer.pad_token_id,
+        eos_token_id=turn_end_id(processor),
+        suppress_tokens=vision_token_ids(processor),
+        disable_compile=True,
+    )

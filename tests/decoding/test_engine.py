@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from tiny_models import greedy_config
 from torch._dynamo.utils import counters
-from transformers import GenerationConfig
 from trl.trainer.utils import add_fused_lm_head
 
 from vtg.config.task_settings import TaskConfig
@@ -89,14 +89,7 @@ def test_greedy_tokens_are_those_of_generate(vlm, model, prompts, encoded):
     if encoded:
         prompts = [Prompt(one.features, encode_video(model.get_base_model(), one.features)) for one in prompts]
     pad = vlm.processor.tokenizer.pad_token_id
-    config = GenerationConfig(
-        max_new_tokens=LENGTH,
-        do_sample=False,
-        pad_token_id=pad,
-        eos_token_id=turn_end_id(vlm.processor),
-        suppress_tokens=vision_token_ids(vlm.processor),
-        disable_compile=True,
-    )
+    config = greedy_config(vlm.processor, max_new_tokens=LENGTH)
     expected = sample(model, prompts, config, n=2, pad_token_id=pad)
     known = Sampling.of(config)
     assert known is not None and known == sampling(vlm)

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import GenerationConfig
+from tiny_models import greedy_config
 
 from vtg.config.task_settings import TaskConfig
-from vtg.data.encoding import encode, patch_factor, turn_end_id, vision_token_ids
+from vtg.data.encoding import encode, patch_factor
 from vtg.data.question_encoding import encode_questions
 from vtg.decoding.sampling import forward_log_probs, sample
 from vtg.decoding.shared_prefix import Prompt
@@ -36,13 +36,7 @@ def test_answers_with_a_shared_beginning_are_those_of_generate(vlm, questions):
     config = LoraConfig(r=4, target_modules=linear, init_lora_weights=False)  # the answers of tiny models are alike
     model = get_peft_model(copy.deepcopy(vlm.model), config).eval()
     pad = vlm.processor.tokenizer.pad_token_id
-    config = GenerationConfig(
-        max_new_tokens=ROOM,
-        do_sample=False,
-        pad_token_id=pad,
-        eos_token_id=turn_end_id(vlm.processor),
-        suppress_tokens=vision_token_ids(vlm.processor),
-    )
+    config = greedy_config(vlm.processor, max_new_tokens=ROOM)
     expected = [sample(model, [Prompt(one)], config, n=1, pad_token_id=pad)[0] for one in questions]
     read = []
     hook = model.get_base_model().model.language_model.register_forward_pre_hook(

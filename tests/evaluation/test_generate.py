@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import GenerationConfig
+from tiny_models import greedy_config
 
 from vtg.config.data_settings import DemoConfig
 from vtg.config.task_settings import TaskConfig
 from vtg.config.video_settings import VideoConfig
-from vtg.data.encoding import turn_end_id, vision_token_ids
 from vtg.data.grounding_dataset import GroundingDataset, make_provider
 from vtg.data.skip_report import Skipped, SkipReport
 from vtg.data.splits import read_split
@@ -56,13 +55,7 @@ def questions(folder, qwen3_vl, tmp_path) -> GroundingDataset:
 def generated(vlm, features, *, max_new_tokens: int) -> str:
     """The greedy answer to one question, by transformers."""
     pad = vlm.processor.tokenizer.pad_token_id
-    config = GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        pad_token_id=pad,
-        eos_token_id=turn_end_id(vlm.processor),
-        suppress_tokens=vision_token_ids(vlm.processor),
-    )
+    config = greedy_config(vlm.processor, max_new_tokens=max_new_tokens)
     (tokens,) = sample(vlm.model, [Prompt(features)], config, n=1, pad_token_id=pad)
     return vlm.processor.tokenizer.decode(tokens, skip_special_tokens=True)
 
