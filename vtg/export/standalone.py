@@ -14,7 +14,14 @@ from transformers import GenerationConfig, ProcessorMixin
 from transformers.video_utils import VideoMetadata
 
 from vtg.config.video_settings import VIDEO_MEANS, VideoConfig
-from vtg.data.encoding import frame_options, mrope_positions, turn_end_id, video_metadata, vision_token_ids
+from vtg.data.encoding import (
+    frame_options,
+    mrope_positions,
+    run_positions,
+    turn_end_id,
+    video_metadata,
+    vision_token_ids,
+)
 from vtg.models.families import family_of
 from vtg.models.families.family import PixelLimits
 from vtg.video import frame_sampling
@@ -138,7 +145,7 @@ def frames_module(video: VideoConfig, processor: ProcessorMixin) -> str:
     # What the above call: a function that is missing here fails in the test that runs frames.py.
     parts += [frame_sampling.policy_named, frame_sampling.frame_cap, frame_sampling.whole_patches]
     if family_of(processor).needs_position_ids:
-        parts.append(mrope_positions)
+        parts += [mrope_positions, run_positions]
     sources = [*constants, *map(inspect.getsource, parts), f"POLICIES = {{\n{policies}}}\n"]
     return "\n\n".join([HEADER, *sources])
 
