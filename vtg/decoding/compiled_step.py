@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from vtg.decoding.key_pool import OwnKeys, OwnStates
-from vtg.decoding.paged_attention import Layout
+from vtg.decoding.paged_attention import PagedLayout
 from vtg.decoding.prefill import CACHE
 
 
@@ -41,7 +41,7 @@ class LayerCache:
 
 @contextmanager
 def compiled_layers(
-    language: Any, layers: Sequence[OwnKeys | OwnStates], layout: Layout, *, on: bool
+    language: Any, layers: Sequence[OwnKeys | OwnStates], layout: PagedLayout, *, on: bool
 ) -> Iterator[None]:
     """Within it, where `on`, a language model's layers run compiled, each with its part of the cache and the pages."""
     if not on:

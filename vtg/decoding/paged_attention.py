@@ -41,7 +41,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Layout:
+class PagedLayout:
     """Which keys the rows of a step attend to; row r is of slot r // width.
 
     Attributes:
@@ -62,7 +62,7 @@ class Layout:
 
 @contextmanager
 def paged_attention(language_model: Any) -> Iterator[None]:
-    """Within it the layers of a language model attend by `Layout`s, given as the keyword `paged`; else by SDPA."""
+    """Within it the layers of a language model attend by `PagedLayout`s, given as the keyword `paged`; else by SDPA."""
     AttentionInterface.register(ATTENTION, _attention)
     AttentionMaskInterface.register(ATTENTION, sdpa_mask)
     config = language_model.config
@@ -79,7 +79,7 @@ def _attention(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
-    paged: Layout | None = None,
+    paged: PagedLayout | None = None,
     pages: tuple[torch.Tensor, torch.Tensor] | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
@@ -97,7 +97,7 @@ def _attend(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    paged: Layout,
+    paged: PagedLayout,
     pages: tuple[torch.Tensor, torch.Tensor],
     scaling: float,
 ) -> torch.Tensor:

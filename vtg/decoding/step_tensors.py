@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from vtg.decoding.paged_attention import LOWEST, Layout, Shape
+from vtg.decoding.paged_attention import LOWEST, PagedLayout, Shape
 
 
 class StepTensors:
@@ -66,12 +66,12 @@ class StepTensors:
         self._page_lengths[: shape.pages] = torch.tensor(page_lengths, device=device)
         self._pages_of_slot[: shape.slots * shape.longest] = torch.tensor(pages_of_slot, device=device).flatten()
 
-    def layout(self, shape: Shape, layers: Sequence[tuple[torch.Tensor, torch.Tensor] | None]) -> Layout:
+    def layout(self, shape: Shape, layers: Sequence[tuple[torch.Tensor, torch.Tensor] | None]) -> PagedLayout:
         """What attention is told in a step; `layers`: keys and values of prompts (pages, heads, page, d) in each."""
         ticks = torch.arange(max(self.page, shape.own), device=self.ids.device)
         own = ticks[: shape.own] <= self.at[: shape.rows, None]
         there = ticks[: self.page] < self._page_lengths[: shape.pages, None]
-        return Layout(
+        return PagedLayout(
             shape=shape,
             slot_of_page=self._slot_of_page[: shape.pages],
             pages_of_slot=self._pages_of_slot[: shape.slots * shape.longest].view(shape.slots, shape.longest),
