@@ -13,11 +13,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from vtg.config.data_rules import check_data
 from vtg.config.data_settings import DataConfig
 from vtg.config.derived import activation_checkpointing, autocasts
 from vtg.config.load import load_config
 from vtg.config.programs import DoctorConfig, PredictConfig
-from vtg.config.rules import check_data
 from vtg.config.schema import RLConfig, SFTConfig
 from vtg.config.score_settings import ScoreConfig
 from vtg.entry import conf_dir

@@ -9,8 +9,8 @@ import pytest
 from gym_reader import answer, appearances
 
 from vtg.annotations.sample import Sample, read_samples
+from vtg.config.data_rules import check_gym
 from vtg.config.data_settings import GymConfig
-from vtg.config.rules import check_gym
 from vtg.config.video_settings import VideoConfig
 from vtg.demo.gym_dataset import SPLITS, ensure_gym, frame_times_ms
 from vtg.errors import ConfigError

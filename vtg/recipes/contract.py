@@ -8,8 +8,8 @@ import pyarrow as pa
 from vtg.annotations.formats.published import read_published
 from vtg.annotations.sample import Problem
 from vtg.annotations.table_cache import video_stamps
+from vtg.config.data_rules import check_data
 from vtg.config.data_settings import DataConfig
-from vtg.config.rules import check_data
 from vtg.recipes.published_recipes import Recipe
 
 EXAMPLES = 3
