@@ -179,6 +179,13 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.models.families", "vtg.data.encoding", "vtg.data.answer_length", "vtg.models", "vtg.memory",
         "vtg.evaluation.metrics", "vtg.report", "vtg.demo",
     ),
+    "vtg.app": (
+        "vtg.errors", "vtg.console", "vtg.storage", "vtg.logs", "vtg.video.files.address", "vtg.video.video_window",
+        "vtg.config", "vtg.entry", "vtg.annotations.target", "vtg.annotations.sample", "vtg.video",
+        "vtg.annotations.formats", "vtg.annotations.table_cache", "vtg.tasks", "vtg.models.families",
+        "vtg.data.encoding", "vtg.data", "vtg.models", "vtg.evaluation.metrics", "vtg.evaluation", "vtg.report",
+        "vtg.demo", "vtg.doctor",
+    ),
     "vtg.recipes": (
         "vtg.errors", "vtg.console", "vtg.config", "vtg.entry", "vtg.annotations.sample", "vtg.annotations.formats",
         "vtg.annotations.table_cache",

@@ -14,6 +14,7 @@ COMMANDS = {
     "evaluate": "scores of predictions against annotations",
     "score": "a checkpoint on a published benchmark, at published budgets of input",
     "report": "one HTML page for a run, or for several compared",
+    "app": "a page in the browser: ask about a video, see the moment and play it",
     "recipes": "published trainings: their settings with sources, scores, hardware and hours",
     "export": "a checkpoint as a plain Hugging Face model, its adapter merged",
     "doctor": "what a model will read of a data set, what it costs, and what is wrong",
