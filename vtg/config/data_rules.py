@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from vtg.config.data_settings import DataConfig, GymConfig
+from vtg.config.data_settings import DataConfig, GymConfig, RowsConfig
 from vtg.errors import ConfigError
 from vtg.video.files import address
 
@@ -16,50 +16,61 @@ MIN_GYM_CLIP_S = 10.0
 
 def check_data(data: DataConfig) -> None:
     """Raises ConfigError for missing files and shares outside [0, 1)."""
-    if data.max_samples < 0:
-        raise ConfigError(f"data.max_samples = {data.max_samples}: must be 0 (all) or more")
-    for key in ("val_share", "max_bad_share"):
-        if not 0 <= getattr(data, key) < 1:
-            raise ConfigError(f"data.{key} = {getattr(data, key)}: must be at least 0 and below 1")
-    if data.gym is not None:
-        check_gym(data.gym)
-    if data.demo is not None or data.gym is not None:  # its files are made on first use
-        return
-    if data.root is not None and not Path(data.root).is_dir():
-        raise ConfigError(f"data.root = {data.root!r}: no such folder (looked in {Path.cwd()}); check the path")
-    if data.root is None and ":None/" in (data.annotation_file or ""):
-        raise ConfigError("data.root is not set; give the folder of the published files: data.root=FOLDER")
-    if data.annotation_file is None:
-        raise ConfigError("data.annotation_file is not set; give the path of a JSONL file of annotation rows")
-    for key in ("annotation_file", "val_file", "test_file"):
-        path = getattr(data, key)
-        # A published file has its form's name before it (`vtg.annotations.formats.published`).
-        path = path if path is None else re.sub(r"^[a-z][a-z0-9_]+:(?!//)", "", path)
-        if path is not None and (fault := address.fault(path)):
-            raise ConfigError(f"data.{key}: {fault}")
-        if path is not None and not path.endswith(SHARDS) and address.is_address(path):
-            raise ConfigError(f"data.{key} = {path!r}: only shards (.tar) are read from a store; fetch the file first")
-        if path is not None and not path.endswith(SHARDS) and not Path(path).is_file():
-            raise ConfigError(f"data.{key} = {path!r}: no such file (looked in {Path.cwd()}); check the path")
+    if not 0 <= data.max_bad_share < 1:
+        raise ConfigError(f"data.max_bad_share = {data.max_bad_share}: must be at least 0 and below 1")
+    check_rows(data, "data")
     if data.index_file is not None and not Path(data.index_file).is_file():
         raise ConfigError(
             f"data.index_file = {data.index_file!r}: no such file (looked in {Path.cwd()}); check the path, or make "
             f"it: python -m vtg.inspect --index {data.annotation_file} -o {data.index_file}"
         )
-    if data.video_dir is not None and (fault := address.fault(data.video_dir)):
-        raise ConfigError(f"data.video_dir: {fault}")
-    if data.video_dir is not None and not address.is_address(data.video_dir) and not Path(data.video_dir).is_dir():
+
+
+def check_rows(rows: RowsConfig, prefix: str) -> None:
+    """Raises ConfigError for missing files and shares outside [0, 1), naming keys under `prefix`."""
+    if rows.max_samples < 0:
+        raise ConfigError(f"{prefix}.max_samples = {rows.max_samples}: must be 0 (all) or more")
+    if not 0 <= rows.val_share < 1:
+        raise ConfigError(f"{prefix}.val_share = {rows.val_share}: must be at least 0 and below 1")
+    if rows.gym is not None:
+        check_gym(rows.gym, prefix)
+    if rows.demo is not None or rows.gym is not None:  # its files are made on first use
+        return
+    if rows.root is not None and not Path(rows.root).is_dir():
+        raise ConfigError(f"{prefix}.root = {rows.root!r}: no such folder (looked in {Path.cwd()}); check the path")
+    if rows.root is None and ":None/" in (rows.annotation_file or ""):
+        raise ConfigError(f"{prefix}.root is not set; give the folder of the published files: {prefix}.root=FOLDER")
+    if rows.annotation_file is None:
+        raise ConfigError(f"{prefix}.annotation_file is not set; give the path of a JSONL file of annotation rows")
+    for key in ("annotation_file", "val_file", "test_file"):
+        _check_file(getattr(rows, key), f"{prefix}.{key}")
+    if rows.video_dir is not None and (fault := address.fault(rows.video_dir)):
+        raise ConfigError(f"{prefix}.video_dir: {fault}")
+    if rows.video_dir is not None and not address.is_address(rows.video_dir) and not Path(rows.video_dir).is_dir():
         raise ConfigError(
-            f"data.video_dir = {data.video_dir!r}: no such folder (looked in {Path.cwd()}); check the path"
+            f"{prefix}.video_dir = {rows.video_dir!r}: no such folder (looked in {Path.cwd()}); check the path"
         )
-    if data.val_file is not None and data.val_share:
-        raise ConfigError("data.val_file and data.val_share are both set; keep one of them")
+    if rows.val_file is not None and rows.val_share:
+        raise ConfigError(f"{prefix}.val_file and {prefix}.val_share are both set; keep one of them")
 
 
-def check_gym(gym: GymConfig) -> None:
+def _check_file(path: str | None, key: str) -> None:
+    if path is None:
+        return
+    # A published file has its form's name before it (`vtg.annotations.formats.published`).
+    path = re.sub(r"^[a-z][a-z0-9_]+:(?!//)", "", path)
+    if fault := address.fault(path):
+        raise ConfigError(f"{key}: {fault}")
+    if not path.endswith(SHARDS) and address.is_address(path):
+        raise ConfigError(f"{key} = {path!r}: only shards (.tar) are read from a store; fetch the file first")
+    if not path.endswith(SHARDS) and not Path(path).is_file():
+        raise ConfigError(f"{key} = {path!r}: no such file (looked in {Path.cwd()}); check the path")
+
+
+def check_gym(gym: GymConfig, prefix: str = "data") -> None:
     """Raises ConfigError for lengths of clips that are out of order, or too short for several events."""
     if not MIN_GYM_CLIP_S <= gym.shortest_s <= gym.longest_s <= gym.long_s:
         raise ConfigError(
-            f"data.gym.shortest_s = {gym.shortest_s:g}, longest_s = {gym.longest_s:g}, long_s = {gym.long_s:g}: must "
-            f"be {MIN_GYM_CLIP_S:g} or more seconds, each no less than the one before"
+            f"{prefix}.gym.shortest_s = {gym.shortest_s:g}, longest_s = {gym.longest_s:g}, long_s = {gym.long_s:g}: "
+            f"must be {MIN_GYM_CLIP_S:g} or more seconds, each no less than the one before"
         )

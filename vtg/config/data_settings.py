@@ -30,8 +30,8 @@ class GymConfig:
 
 
 @dataclass
-class DataConfig:
-    """Which annotation rows are trained on, validated on while training, and tested at the end."""
+class RowsConfig:
+    """Files of annotation rows, and where their videos are."""
 
     annotation_file: str | None = setting(
         None,
@@ -49,16 +49,6 @@ class DataConfig:
         "where relative `video` names are looked up, or s3://bucket/videos; null: as they are",
         on_resume="may_change",
     )
-    index_file: str | None = setting(
-        None,
-        "facts of the videos, made by python -m vtg.inspect --index FILE; null: FILE.videos.parquet, if it is there",
-        on_resume="may_change",
-    )
-    cache_dir: str | None = setting(
-        None,
-        "where large annotation files are kept in a form to be mapped; null: ~/.cache/vtg",
-        on_resume="may_change",
-    )
     val_file: str | None = setting(
         None,
         "validated on while training; null: val_share of the training videos, or no validation",
@@ -70,12 +60,33 @@ class DataConfig:
         None, "measured before and after training; null: the validation rows", on_resume="may_change"
     )
     max_samples: int = setting(0, "train on the first N rows only; 0: all")
+    demo: DemoConfig | None = None
+    gym: GymConfig | None = None
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether there are rows to validate on while training."""
+        return self.val_file is not None or self.val_share > 0
+
+
+@dataclass
+class DataConfig(RowsConfig):
+    """Which annotation rows are trained on, validated on while training, and tested at the end."""
+
+    index_file: str | None = setting(
+        None,
+        "facts of the videos, made by python -m vtg.inspect --index FILE; null: FILE.videos.parquet, if it is there",
+        on_resume="may_change",
+    )
+    cache_dir: str | None = setting(
+        None,
+        "where large annotation files are kept in a form to be mapped; null: ~/.cache/vtg",
+        on_resume="may_change",
+    )
     # A few broken videos are usual in data from the web; more is a wrong video_dir, or a download that broke off.
     max_bad_share: float = setting(
         0.05, "stop when more than this share of the rows cannot be used", on_resume="may_change"
     )
-    demo: DemoConfig | None = None
-    gym: GymConfig | None = None
 
 
 @dataclass

@@ -9,7 +9,6 @@ import torch
 from transformers import TrainingArguments
 
 from vtg.config.argument_values import number_of
-from vtg.config.data_settings import DataConfig
 from vtg.config.derived import activation_checkpointing, autocasts
 from vtg.config.launcher import launched_by_deepspeed
 from vtg.config.schema import SFTConfig
@@ -24,11 +23,6 @@ NEWER = {
     "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
 }
 """Names until and since transformers 5.24; version 6 removes the former. Either may be set, whichever is installed."""
-
-
-def has_validation(data: DataConfig) -> bool:
-    """Whether there are samples to validate on while training."""
-    return data.val_file is not None or data.val_share > 0
 
 
 def training_arguments(
@@ -50,7 +44,7 @@ def training_arguments(
     for key, value in given.items():
         if isinstance(known[key].default, (int, float)) and isinstance(value, str):
             given[key] = number_of(f"trainer.{key}", value)
-    validated = has_validation(config.data)
+    validated = config.data.has_validation
     if not validated:
         given["eval_strategy"] = "no"
     # Without it each of several processes on CPUs takes itself for the only one.

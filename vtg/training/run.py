@@ -35,7 +35,6 @@ from vtg.tasks.time_vocabulary import time_vocabulary
 from vtg.training.answer_lengths import check_answer_lengths
 from vtg.training.checkpoint_saving import BEST_BEFORE, STAGING, explain_write_errors, rename_into_place
 from vtg.training.grounding_trainer import GroundingTrainer
-from vtg.training.hf_arguments import has_validation
 from vtg.training.processes import wait_for_all
 from vtg.training.row_identity import answers_match, check_rows, row_digest, row_notes
 from vtg.training.run_dir import RunDir
@@ -85,7 +84,7 @@ class TrainingRun:
         self._provider = make_provider(config.video, self.processor)
         self._tokens_per_second = tokens_per_second(self.model)
         val = self.splits.val[: config.evaluation.max_val_samples or None]
-        self.validation = self.dataset(val) if has_validation(config.data) else None
+        self.validation = self.dataset(val) if config.data.has_validation else None
         self.test = self.dataset(self.splits.test)
         sizes = len(self.splits.train), len(val), len(self.splits.test)
         log.info("%d training, %d validation, %d test samples", *sizes)
@@ -121,7 +120,7 @@ class TrainingRun:
     def _selects_best(self) -> bool:
         """Whether the best of several weights are chosen, by validation."""
         strategies = [str(self.config.trainer.get(key, "no")) for key in ("eval_strategy", "save_strategy")]
-        return has_validation(self.config.data) and "no" not in strategies
+        return self.config.data.has_validation and "no" not in strategies
 
     def dataset(
         self, samples: Sequence[Sample], *, training: bool = False, answers: bool = True, keep_clips: bool = False
