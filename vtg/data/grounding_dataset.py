@@ -24,7 +24,7 @@ from vtg.data.skip_report import Skipped, SkipReport, TooManyBadRows
 from vtg.errors import ConfigError, SampleError
 from vtg.tasks.span_task import SpanTask
 from vtg.video.clip import Clip, DecodeError
-from vtg.video.provider import ClipProvider
+from vtg.video.provider import CACHE_BYTES, ClipProvider
 
 log = logging.getLogger(__name__)
 
@@ -220,8 +220,8 @@ class GroundingDataset(Dataset[GroundingItem]):
         return Skipped(sample.place, f"{kind}: {error}", sample.qid, sample.video)
 
 
-def make_provider(video: VideoConfig, processor: ProcessorMixin) -> ClipProvider:
-    """The source of clips at the sizes this processor's model takes.
+def make_provider(video: VideoConfig, processor: ProcessorMixin, *, cache_bytes: int = CACHE_BYTES) -> ClipProvider:
+    """The source of clips at the sizes this processor's model takes; `cache_bytes` of them are kept in memory.
 
     Raises:
         ConfigError: for a decoder that is asked for by name and cannot be imported.
@@ -235,4 +235,4 @@ def make_provider(video: VideoConfig, processor: ProcessorMixin) -> ClipProvider
                 f"video.decoder = {video.decoder!r}: cannot be imported ({str(error).strip().splitlines()[0]}); set "
                 "video.decoder=auto, or install what it says (torchcodec needs FFmpeg's shared libraries)"
             ) from error
-    return ClipProvider(video, **frame_options(processor))
+    return ClipProvider(video, cache_bytes=cache_bytes, **frame_options(processor))

@@ -15,6 +15,7 @@ from vtg.models.checkpoint import Settings
 from vtg.models.loading import load_model, load_processor, tokens_per_second
 from vtg.tasks.span_task import SpanTask
 from vtg.tasks.time_vocabulary import add_time_tokens
+from vtg.video.clip import Clip
 from vtg.video.video_window import VideoWindow
 
 # As predict's batch_size: queries of one clip that are answered at once, as each holds the clip's keys.
@@ -67,15 +68,12 @@ class Grounder:
             training=False,
         )
 
-    def ask(self, queries: Sequence[str], window: VideoWindow, *, max_new_tokens: int) -> list[dict[str, Any]]:
-        """The answers to queries about one file, or a part of it: rows of predictions.jsonl without `timestamp`.
-
-        The clip is decoded once for all of them; `BATCH_SIZE` queries are answered at a time.
+    def questions(self, queries: Sequence[str], clip: Clip) -> list[Features]:
+        """The prompts of queries about one clip, whose pixels they share.
 
         Raises:
-            SampleError: if the video cannot be read (DecodeError), or a prompt is too long or holds special tokens.
+            SampleError: a prompt is too long or holds special tokens.
         """
-        clip = self.provider.clip(window)
         encoded: list[Features] = []
         for made in encode_questions(
             self.processor,
@@ -87,6 +85,18 @@ class Grounder:
             if isinstance(made, SampleError):
                 raise made
             encoded.append(made)
+        return encoded
+
+    def ask(self, queries: Sequence[str], window: VideoWindow, *, max_new_tokens: int) -> list[dict[str, Any]]:
+        """The answers to queries about one file, or a part of it: rows of predictions.jsonl without `timestamp`.
+
+        The clip is decoded once for all of them; `BATCH_SIZE` queries are answered at a time.
+
+        Raises:
+            SampleError: if the video cannot be read (DecodeError), or a prompt is too long or holds special tokens.
+        """
+        clip = self.provider.clip(window)
+        encoded = self.questions(queries, clip)
         own = {"constraint": self.constraint, "durations_s": [clip.duration_s] * len(encoded)}
         texts = generate(
             self.model, self.processor, encoded, max_new_tokens=max_new_tokens, batch_size=BATCH_SIZE, **own

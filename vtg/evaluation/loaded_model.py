@@ -6,14 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
-from vtg.config.programs import PredictConfig
-from vtg.entry import compose_settings
 from vtg.errors import ConfigError, SampleError
+from vtg.evaluation.ask_settings import ask_settings
 from vtg.evaluation.grounder import Grounder
 from vtg.logs import deprecations_ignored
-from vtg.models.checkpoint_settings import checkpoint_settings
-from vtg.models.hub import find_model
-from vtg.tasks.span_task import SpanTask
 from vtg.video.files import address
 from vtg.video.files.video_files import is_remote, split_member
 from vtg.video.video_window import VideoWindow
@@ -125,11 +121,6 @@ def load_model_of(
     """What `vtg.load` does, in a module that may import torch."""
     if dtype is not None:
         overrides = [*overrides, f"settings.model.dtype={dtype}"]
-    config = compose_settings("predict", overrides, PredictConfig)
-    settings = checkpoint_settings(checkpoint, overrides=config.settings, fallback=config.fallback).settings
-    task = SpanTask(settings.task)
-    room = config.max_new_tokens or task.room
-    task.check_room(room, key="max_new_tokens")
-    find_model(checkpoint, key="checkpoint")
+    asked = ask_settings(checkpoint, overrides)
     with deprecations_ignored():
-        return LoadedModel(Grounder(settings, device=device), max_new_tokens=room)
+        return LoadedModel(Grounder(asked.settings, device=device), max_new_tokens=asked.max_new_tokens)
