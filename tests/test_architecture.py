@@ -159,6 +159,10 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.annotations.formats", "vtg.video.video_window", "vtg.video", "vtg.tasks", "vtg.data.encoding", "vtg.data",
         "vtg.models", "vtg.inspect", "vtg.decoding", "vtg.evaluation",
     ),
+    "vtg.serving": (
+        "vtg.errors", "vtg.logs", "vtg.config", "vtg.video.video_window", "vtg.video", "vtg.tasks",
+        "vtg.data.encoding", "vtg.data", "vtg.decoding", "vtg.evaluation",
+    ),
     "vtg.demo": (
         "vtg.errors", "vtg.storage", "vtg.progress_bar", "vtg.config", "vtg.annotations.target", "vtg.video",
         "vtg.tasks", "vtg.data.encoding", "vtg.data.padding", "vtg.models",

@@ -1,0 +1,336 @@
+"""A loaded checkpoint that many ask at once: one thread has the model, and a few others read clips ahead of it.
+
+A question's clip is read and its prompts are encoded by `limits.readers` threads, then they wait for the model's. That
+one decodes all that wait together, and lets in what arrives while it does (`vtg.decoding.engine`): a question never
+waits for the end of another's answer, only for room. At most `limits.waiting` questions are there at once.
+
+Answers are the project's own: `encode`, the decoding engine, greedy, as `python -m vtg.predict` writes them.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import astuple, dataclass, field, replace
+from typing import Any, Self
+
+import torch
+
+from vtg.config.rules import check_settings
+from vtg.config.video_settings import VideoConfig
+from vtg.data.encoding import Features, frame_options
+from vtg.data.grounding_dataset import make_provider
+from vtg.decoding.flight import Completion
+from vtg.decoding.shared_prefix import Prompt
+from vtg.evaluation.answering import answering_engine, clip_prompts
+from vtg.evaluation.ask_settings import AskSettings
+from vtg.evaluation.grounder import BATCH_SIZE, Grounder
+from vtg.logs import deprecations_ignored
+from vtg.serving.given_frames import GivenFrames
+from vtg.serving.limits import Limits
+from vtg.serving.refusals import busy, stopped, too_large, wrong
+from vtg.tasks.answer import Answer
+from vtg.video.clip import Clip
+from vtg.video.files.video_files import stamp
+from vtg.video.memory_cache import RecentlyUsed
+from vtg.video.provider import CACHE_BYTES, ClipProvider
+from vtg.video.video_window import VideoWindow
+
+# Ways of sampling whose readers are kept: each may have a process that decodes.
+PROVIDERS = 4
+
+
+@dataclass(frozen=True)
+class Question:
+    """Sentences about one video.
+
+    Attributes:
+        video: a file or a part of one, as `vtg.serving.admission` lets it through, or frames.
+        video_settings: how it is sampled; None: as the checkpoint was trained.
+    """
+
+    video: VideoWindow | GivenFrames
+    queries: Sequence[str]
+    video_settings: VideoConfig | None = None
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What became of a Question.
+
+    Attributes:
+        clip: the frames that the model saw, and the times that it read.
+        answers: of each query: moments in seconds of the clip, status, and text word for word.
+        prompt_tokens, completion_tokens: of each query.
+    """
+
+    clip: Clip
+    answers: tuple[Answer, ...]
+    prompt_tokens: tuple[int, ...]
+    completion_tokens: tuple[int, ...]
+
+
+@dataclass(eq=False)
+class _Job:
+    """A question on its way. It is given up where `future` is done before its answer is there: its client has gone."""
+
+    question: Question
+    future: "Future[Answered]" = field(default_factory=Future)
+    clip: Clip | None = None
+    prompts: Sequence[Features] = ()
+    written: dict[int, list[int]] = field(default_factory=dict)
+
+    def fail(self, error: BaseException) -> None:
+        with suppress(InvalidStateError):  # its client has gone meanwhile
+            self.future.set_exception(error)
+
+
+class _AllGone(Exception):
+    """Nobody waits for what is being decoded any more."""
+
+
+class ModelWorker:
+    """A checkpoint in memory, and the threads that answer by it. A context manager: it stops at the end.
+
+    Args:
+        asked: what `ask_settings` found.
+        device: `cpu`, `cuda`, `cuda:1`; None: the GPU where there is one.
+
+    Attributes:
+        settings: the checkpoint's, with what was overridden.
+        processor, task: the checkpoint's.
+
+    Raises:
+        ConfigError: a checkpoint that cannot be loaded.
+        RunError: its weights are truncated, or an adapter does not fit its base model.
+    """
+
+    def __init__(self, asked: AskSettings, *, limits: Limits, device: str | None = None) -> None:
+        self.limits, self._room = limits, asked.max_new_tokens
+        with deprecations_ignored():
+            self._grounder = Grounder(asked.settings, device=device)
+        self.settings, self.processor, self.task = asked.settings, self._grounder.processor, self._grounder.task
+        self._clips: RecentlyUsed[tuple, Clip] = RecentlyUsed(CACHE_BYTES, size=lambda clip: clip.frames.nbytes)
+        self._providers: dict[tuple, ClipProvider] = {}
+        self._encoding = threading.Lock()  # a tokenizer may not be told how to cut by two threads at once
+        self._changed = threading.Condition()
+        self._jobs: set[_Job] = set()
+        self._ready: deque[_Job] = deque()
+        self._stopping = self._ended = False
+        self._readers = ThreadPoolExecutor(limits.readers, thread_name_prefix="vtg reader")
+        self._thread = threading.Thread(target=self._answer, name="vtg model", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether questions are answered; False after `close`, or after a fault of the program."""
+        return not (self._stopping or self._ended)
+
+    @property
+    def waiting(self) -> int:
+        """Questions that wait or are answered."""
+        with self._changed:
+            return len(self._jobs)
+
+    def submit(self, question: Question) -> "Future[Answered]":
+        """Asks. The future's `cancel` (or that of the asyncio future around it) says that nobody waits any more.
+
+        The future raises:
+            SampleError, ConfigError: the video cannot be read, sampling that cannot be, a query that holds nothing.
+            Refused: the clip is longer than `limits.video_s`; memory ran out; the server stops.
+
+        Raises:
+            Refused: too many questions wait, or there are too many queries in this one.
+        """
+        if not question.queries:
+            raise wrong("there is no query: say in a sentence what to look for")
+        if len(question.queries) > self.limits.queries:
+            raise too_large(f"{len(question.queries)} queries at once: at most {self.limits.queries}; ask in parts")
+        job = _Job(question)
+        with self._changed:
+            if self._stopping or self._ended:
+                raise stopped("the model answers no longer")
+            if len(self._jobs) >= self.limits.waiting:
+                raise busy(f"{len(self._jobs)} requests wait already")
+            self._jobs.add(job)
+        job.future.add_done_callback(lambda _: self._forget(job))
+        reading = self._readers.submit(self._read, job)
+        # A reader that fails, in whatever way, fails its question alone.
+        reading.add_done_callback(lambda done: job.fail(error) if (error := _failure(done)) else None)
+        return job.future
+
+    def close(self, *, timeout_s: float = 10.0) -> None:
+        """Stops: what is not answered yet is refused."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._readers.shutdown(wait=False, cancel_futures=True)
+        self._thread.join(timeout_s)
+        self._refuse_all()
+
+    def _forget(self, job: _Job) -> None:
+        with self._changed:
+            self._jobs.discard(job)
+
+    # Readers.
+
+    def _read(self, job: _Job) -> None:
+        if job.future.done():
+            return
+        clip = self._clip(job.question)
+        if clip.duration_s > self.limits.video_s:
+            raise too_large(
+                f"the clip is {clip.duration_s:.0f} s long: at most {self.limits.video_s:g} s; ask about a part of it"
+            )
+        with self._encoding:
+            job.clip, job.prompts = clip, self._grounder.questions(job.question.queries, clip)
+        with self._changed:
+            # Prompts hold pixels, so few are made ahead of the model.
+            self._changed.wait_for(
+                lambda: len(self._ready) < self.limits.readers or job.future.done() or self._stopping or self._ended
+            )
+            if not job.future.done():
+                self._ready.append(job)
+                self._changed.notify_all()
+
+    def _clip(self, question: Question) -> Clip:
+        video, settings = question.video, question.video_settings or self.settings.video
+        if question.video_settings is not None:
+            check_settings(replace(self.settings, video=settings), prefix="")
+        if isinstance(video, GivenFrames):
+            return video.clip(settings, **frame_options(self.processor))
+        # Beside its name, what tells that a file was replaced by another.
+        key = (video, stamp(video.path), astuple(settings))
+        return self._clips.get(key, lambda: self._provider(settings).clip(video))
+
+    def _provider(self, settings: VideoConfig) -> ClipProvider:
+        with self._changed:
+            provider = self._providers.pop(astuple(settings), None)
+            if provider is None:
+                provider = make_provider(settings, self.processor, cache_bytes=0)  # clips are kept here
+            self._providers[astuple(settings)] = provider
+            while len(self._providers) > PROVIDERS:
+                del self._providers[next(iter(self._providers))]
+        return provider
+
+    # The model's thread.
+
+    def _answer(self) -> None:
+        model, processor = self._grounder.model, self._grounder.processor
+        own: dict[str, Any] = {"max_new_tokens": self._room, "constraint": self._grounder.constraint}
+        try:
+            engine = answering_engine(model, processor, at_once=BATCH_SIZE, **own)
+            while self._wait():
+                flight = _Arrivals(self, model)
+                try:
+                    for completion in engine.decode(flight):
+                        self._keep(*flight.asked.pop(completion.request), completion)
+                except _AllGone:
+                    pass
+                except torch.OutOfMemoryError as error:
+                    for job in flight.jobs():
+                        job.fail(stopped(f"memory ran out ({str(error).splitlines()[0]}); ask with fewer frames"))
+                    engine = answering_engine(model, processor, at_once=BATCH_SIZE, **own)
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+            self._refuse_all()
+
+    def _wait(self) -> bool:
+        """Until there is something to answer; False where the worker is to stop."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ready or self._stopping)
+            return not self._stopping
+
+    def next_ready(self) -> _Job | None:
+        """The next question that is ready, if somebody still waits for it."""
+        with self._changed:
+            while self._ready:
+                job = self._ready.popleft()
+                self._changed.notify_all()
+                if not job.future.done():
+                    return job
+        return None
+
+    def _keep(self, job: _Job, at: int, completion: Completion) -> None:
+        """Notes the completion of query `at`, and answers where it was the last."""
+        job.written[at] = completion.tokens
+        if len(job.written) < len(job.prompts):
+            return
+        assert job.clip is not None
+        tokenizer: Any = self.processor.tokenizer  # type: ignore[attr-defined]
+        written = [job.written[one] for one in range(len(job.prompts))]
+        texts = [tokenizer.decode(tokens, skip_special_tokens=True) for tokens in written]
+        answered = Answered(
+            job.clip,
+            tuple(self.task.parse(text, duration_s=job.clip.duration_s) for text in texts),
+            tuple(len(prompt["input_ids"]) for prompt in job.prompts),
+            tuple(map(len, written)),
+        )
+        with suppress(InvalidStateError):  # its client has gone meanwhile
+            job.future.set_result(answered)
+
+    def _refuse_all(self) -> None:
+        with self._changed:
+            left = list(self._jobs)
+            self._ready.clear()
+        for job in left:
+            job.fail(stopped("the server stops"))
+
+
+class _Arrivals(Iterator[Prompt]):
+    """The prompts of the questions that are ready, for one call of the engine.
+
+    It ends where none is ready, and goes on when there are more: the engine asks again before every step.
+
+    Attributes:
+        asked: number of a prompt → its question, and the number of its query there; as long as it is not answered.
+
+    Raises:
+        _AllGone: when asked, where nobody waits for what was asked so far, or the worker is to stop.
+    """
+
+    def __init__(self, worker: ModelWorker, model: Any) -> None:
+        self.asked: dict[int, tuple[_Job, int]] = {}
+        self._worker, self._model, self._count = worker, model, 0
+        self._entering: _Job | None = None
+        self._prompts: Iterator[tuple[int, Prompt]] = iter(())
+
+    def __next__(self) -> Prompt:
+        if not self._worker.is_alive or (self.asked and all(job.future.done() for job in self.jobs())):
+            raise _AllGone
+        while self._entering is None or (found := next(self._prompts, None)) is None:
+            self._entering = self._worker.next_ready()
+            if self._entering is None:
+                raise StopIteration
+            self._prompts = self._prompts_of(self._entering)
+        at, prompt = found
+        self.asked[self._count] = (self._entering, at)
+        self._count += 1
+        return prompt
+
+    def jobs(self) -> set[_Job]:
+        """The questions that are not wholly answered."""
+        entering = set() if self._entering is None else {self._entering}
+        return {job for job, _ in self.asked.values()} | entering
+
+    def _prompts_of(self, job: _Job) -> Iterator[tuple[int, Prompt]]:
+        assert job.clip is not None
+        durations_s = [job.clip.duration_s] * len(job.prompts)
+        for at, prompt in enumerate(clip_prompts(self._model, job.prompts, durations_s)):
+            if job.future.done():  # nobody waits for the rest
+                return
+            yield at, prompt
+
+
+def _failure(done: "Future[None]") -> BaseException | None:
+    """What a reader failed with; None where it did not, or was not begun."""
+    return None if done.cancelled() else done.exception()
