@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from vtg.config.data_rules import check_data
-from vtg.config.data_settings import DataConfig
+from vtg.config.data_settings import DataConfig, LeRobotConfig
 from vtg.config.derived import activation_checkpointing, autocasts
 from vtg.config.load import load_config
 from vtg.config.programs import DoctorConfig, PredictConfig
@@ -78,8 +78,9 @@ def needed(choice: str, rows: str) -> list[str]:
     extra = [f"data.annotation_file={rows}"] if choice in ("data=jsonl", "data=real", "data=my_dataset") else []
     data = re.findall(r"override /(data): (\w+)", text_of(choice)) if choice.startswith("experiment=") else []
     set_of_rows = "=".join(data[0]) if data else choice
-    if set_of_rows.startswith("data=") and (names := re.findall(r":\$\{data\.root\}/(\S+)", text_of(set_of_rows))):
-        for name in names:  # a set as published: its files have to be there
+    if set_of_rows.startswith("data=") and ":${data.root}" in text_of(set_of_rows):
+        # A set as published: its files have to be there.
+        for name in re.findall(r":\$\{data\.root\}/(\S+)", text_of(set_of_rows)):
             (Path(rows).parent / name).touch()
         (Path(rows).parent / "videos").mkdir(exist_ok=True)
         extra = [f"data.root={Path(rows).parent}"]
@@ -401,6 +402,16 @@ def test_a_wrong_rl_setting_ends_in_one_line_and_exit_code_2(overrides, tmp_path
     assert done.stderr.splitlines()[-1].startswith(f"error: {WRONG_RL[overrides]}"), done.stderr
     assert (done.returncode, done.stdout) == (2, "")
     assert not (tmp_path / "run").exists()
+
+
+def test_published_rows_may_lie_in_a_folder_whose_root_has_to_be_given(tmp_path):
+    check_data(DataConfig(annotation_file=f"lerobot:{tmp_path}?camera_key=top", root=str(tmp_path)))
+    with pytest.raises(ConfigError, match=r"data\.annotation_file = '.*/cups': no such file"):
+        check_data(DataConfig(annotation_file=f"lerobot:{tmp_path}/cups?camera_key=top"))
+    with pytest.raises(ConfigError, match=r"data\.root is not set; give the folder of the published files"):
+        check_data(DataConfig(annotation_file="lerobot:None?camera_key="))
+    with pytest.raises(ConfigError, match=r"data\.lerobot\.camera_key = 'top', but data\.annotation_file = 'rows"):
+        check_data(DataConfig(annotation_file="rows.jsonl", lerobot=LeRobotConfig("top")))
 
 
 def test_data_may_lie_in_shards_and_in_a_store(tmp_path):

@@ -22,8 +22,10 @@ from lerobot_set import (
     write_table,
 )
 
-from vtg.annotations.formats import lerobot
+from vtg import validate
+from vtg.annotations.formats import FORMATS, lerobot
 from vtg.annotations.sample import Sample, read_samples
+from vtg.annotations.table_cache import read_table
 from vtg.config.video_settings import VideoConfig
 from vtg.errors import ConfigError
 from vtg.storage.json_files import write_json, write_jsonl
@@ -49,6 +51,34 @@ def test_episodes_are_parts_of_files_one_for_each_camera(root):
     assert last.cameras[TOP] == FilePart(f"{root}/videos/{TOP}/chunk-000/file-000.mp4", 3.2, 4.7)
     assert last.cameras[WRIST] == FilePart(f"{root}/videos/{WRIST}/chunk-000/file-001.mp4", 0.0, 1.5)
     assert listed[2].data_path == f"{root}/data/chunk-000/file-001.parquet" and listed[2].fps == 10.0
+
+
+def test_a_data_set_is_read_as_an_annotation_file_by_its_folder_and_a_camera(root):
+    table, lost = read_table(f"lerobot:{root}?camera_key={WRIST}")
+    assert [sample.row() for sample in table] == lerobot.grounding_rows(root, WRIST) and not lost
+    first, _ = read_table(f"lerobot:{root}?camera_key=")
+    assert {sample.metadata["camera_key"] for sample in first} == {TOP}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("?camera_key=front", "camera_key = 'front': {root} has no such camera; it has observation.images.top, "),
+        ("/videos", "{root}/videos/meta/info.json: no such file; give the folder of a LeRobot data set"),
+    ],
+)
+def test_what_cannot_be_read_is_an_error_of_the_file_and_validate_exits_1(root, words, message, capsys):
+    assert validate.main([f"lerobot:{root}{words}"]) == 1
+    assert message.format(root=root) in capsys.readouterr().out
+
+
+def test_a_table_of_it_is_made_anew_when_a_file_of_the_data_set_changes(root):
+    before = FORMATS["lerobot"].files(f"lerobot:{root}")
+    assert len(before) == 6
+    write_data(root, subtask=False)
+    assert FORMATS["lerobot"].files(f"lerobot:{root}") != before
+    with pytest.raises(ConfigError, match=r"no LeRobot data set; give the folder that holds meta/info\.json"):
+        FORMATS["lerobot"].files(f"lerobot:{root}/videos")
 
 
 @pytest.mark.parametrize("camera", [TOP, WRIST])

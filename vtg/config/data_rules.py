@@ -1,6 +1,7 @@
 """What data sets cannot be asked: files that are not there, shares, and the clips of the gym."""
 
 import re
+from glob import glob
 from pathlib import Path
 
 from vtg.config.data_settings import DataConfig, GymConfig, RowsConfig
@@ -9,6 +10,9 @@ from vtg.video.files import address
 
 # WebDataset shards: a pattern as `shards/{000..099}.tar` is no file that could be looked for, and may be in a store.
 SHARDS = ".tar"
+
+FORM = re.compile(r"^[a-z][a-z0-9_]+:(?!//)")
+"""The name of a form before a path."""
 
 # The gym's shortest events are a twentieth of their clip, and its slowest frames are 0.43 s apart.
 MIN_GYM_CLIP_S = 10.0
@@ -38,10 +42,15 @@ def check_rows(rows: RowsConfig, prefix: str) -> None:
         return
     if rows.root is not None and not Path(rows.root).is_dir():
         raise ConfigError(f"{prefix}.root = {rows.root!r}: no such folder (looked in {Path.cwd()}); check the path")
-    if rows.root is None and ":None/" in (rows.annotation_file or ""):
+    if rows.root is None and re.match(r"[a-z0-9_]+:None\b", rows.annotation_file or ""):
         raise ConfigError(f"{prefix}.root is not set; give the folder of the published files: {prefix}.root=FOLDER")
     if rows.annotation_file is None:
         raise ConfigError(f"{prefix}.annotation_file is not set; give the path of a JSONL file of annotation rows")
+    if rows.lerobot is not None and not rows.annotation_file.endswith(f"?camera_key={rows.lerobot.camera_key}"):
+        raise ConfigError(
+            f"{prefix}.lerobot.camera_key = {rows.lerobot.camera_key!r}, but {prefix}.annotation_file = "
+            f"{rows.annotation_file!r} names no such camera; give {prefix}.root alone, or name the camera there"
+        )
     for key in ("annotation_file", "val_file", "test_file"):
         _check_file(getattr(rows, key), f"{prefix}.{key}")
     if rows.video_dir is not None and (fault := address.fault(rows.video_dir)):
@@ -57,13 +66,16 @@ def check_rows(rows: RowsConfig, prefix: str) -> None:
 def _check_file(path: str | None, key: str) -> None:
     if path is None:
         return
-    # A published file has its form's name before it (`vtg.annotations.formats.published`).
-    path = re.sub(r"^[a-z][a-z0-9_]+:(?!//)", "", path)
+    # A published file has its form's name before it (`vtg.annotations.formats.published`), and may be several, or a
+    # folder; a LeRobot data set may have the name of a camera behind it.
+    form, path = FORM.match(path), FORM.sub("", path).partition("?camera_key=")[0]
     if fault := address.fault(path):
         raise ConfigError(f"{key}: {fault}")
-    if not path.endswith(SHARDS) and address.is_address(path):
+    if path.endswith(SHARDS):
+        return
+    if address.is_address(path):
         raise ConfigError(f"{key} = {path!r}: only shards (.tar) are read from a store; fetch the file first")
-    if not path.endswith(SHARDS) and not Path(path).is_file():
+    if not Path(path).is_file() and not (form and (Path(path).is_dir() or glob(path))):
         raise ConfigError(f"{key} = {path!r}: no such file (looked in {Path.cwd()}); check the path")
 
 

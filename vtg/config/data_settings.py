@@ -30,6 +30,13 @@ class GymConfig:
 
 
 @dataclass
+class LeRobotConfig:
+    """Which videos of a LeRobot data set are asked about."""
+
+    camera_key: str = setting("", "camera, such as observation.images.top; empty: the first of the data set")
+
+
+@dataclass
 class RowsConfig:
     """Files of annotation rows, and where their videos are."""
 
@@ -62,6 +69,7 @@ class RowsConfig:
     max_samples: int = setting(0, "train on the first N rows only; 0: all")
     demo: DemoConfig | None = None
     gym: GymConfig | None = None
+    lerobot: LeRobotConfig | None = None
 
     @property
     def has_validation(self) -> bool:

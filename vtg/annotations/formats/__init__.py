@@ -2,8 +2,7 @@
 
 Every command reads annotation files through the table, so that a new format can be validated, inspected and scored too.
 
-docs/extending.md adds one as an example. (`lerobot` makes rows from a data set of robot episodes; it is not in the
-table, because a data set of episodes is a folder of its own videos rather than an annotation file.)
+docs/extending.md adds one as an example.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from vtg.annotations.formats.json_rows import single_file
+from vtg.annotations.formats.lerobot_rows import is_lerobot, lerobot_files, lerobot_rows
 from vtg.annotations.formats.published import is_published, published_files, read_published
 from vtg.annotations.formats.webdataset import is_shards, read_shards, shards_of
 from vtg.annotations.raw_rows import raw_rows
@@ -82,6 +82,7 @@ FORMATS: dict[str, RowFormat] = {
         may_be_unannotated=True,
     ),
     "published": RowFormat(detect=is_published, read=read_published, files=published_files),
+    "lerobot": RowFormat(detect=is_lerobot, rows=lerobot_rows, files=lerobot_files),
     "webdataset": RowFormat(detect=is_shards, read=read_shards, files=shards_of),
 }
 
