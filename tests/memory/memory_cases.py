@@ -65,7 +65,11 @@ CASES: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "tiny Qwen3.5 with experts, LoRA, checkpointing": ("qwen3_5_moe", 4, CHECKPOINTED),
     "tiny Qwen3-VL with experts, LoRA": ("qwen3_vl_moe", 4, ()),
     "tiny Qwen3-VL with experts, full": ("qwen3_vl_moe", 4, FULL),
-    "tiny Qwen2.5-VL, LoRA": ("qwen2_5_vl", 4, ()),
+    "Qwen2.5-VL, larger, LoRA": ("larger qwen2_5_vl", 4, ("model.patch_factor=28",)),
+    "Qwen2.5-VL, larger, full, checkpointing": (
+        *("larger qwen2_5_vl", 4),
+        ("model.patch_factor=28", *FULL, *CHECKPOINTED),
+    ),
     "Qwen3.5 of 14 M, LoRA": ("larger qwen3_5", 2, ()),
     "Qwen3.5 of 14 M, LoRA, checkpointing": ("larger qwen3_5", 2, CHECKPOINTED),
     "Qwen3.5 of 14 M, LoRA, bf16, checkpointing": ("larger qwen3_5", 2, (*HALF, *CHECKPOINTED)),

@@ -64,6 +64,9 @@ def build_larger(model_type: str, folder: Path, *, width: int = 64) -> Path:
         text.layer_types = (["linear_attention"] * 3 + ["full_attention"]) * 2
         text.linear_num_key_heads, text.linear_num_value_heads = 4, 8
         text.linear_key_head_dim = text.linear_value_head_dim = 32
+    if model_type == "qwen2_5_vl":
+        text.layer_types = ["full_attention"] * 8
+        text.rope_parameters = text.rope_parameters | {"mrope_section": [4, 6, 6]}
     if "moe" in model_type:
         text.num_experts, text.num_experts_per_tok, text.moe_intermediate_size = 16, 4, 192
         if model_type == "qwen3_5_moe":
