@@ -3,6 +3,7 @@
 from dataclasses import asdict, fields
 
 import pytest
+from test_values import composed
 
 from vtg.config.programs import DoctorConfig, ModelOverrides, PredictConfig, TaskOverrides, VideoOverrides
 from vtg.config.resume import RL_MEANS, TRAINER_MEANS, TRAINER_REMAINING_STEPS, may_change_on_resume
@@ -71,6 +72,16 @@ def test_overrides_have_the_fields_of_what_they_override_and_are_null():
     for overrides in (VideoOverrides(), TaskOverrides(), ModelOverrides()):
         assert set(asdict(overrides).values()) == {None}
     assert asdict(VideoOverrides(fps=4.0))["fps"] == 4.0
+
+
+@pytest.mark.parametrize(
+    "words, error",
+    [(["rollout.key_gib=0"], r"^rollout\.key_gib = 0\.0: must be more than 0"),
+     (["rollout.key_gib=4", "rollout.engine=vllm"], r"^rollout\.key_gib = 4\.0: vLLM has a budget of its own")],
+)
+def test_a_budget_of_keys_that_is_none_or_not_read_is_refused(words, error):
+    with pytest.raises(ConfigError, match=error):
+        composed(*words, program="rl")
 
 
 def test_a_value_outside_its_choices_is_named_with_them_in_any_group():

@@ -79,6 +79,12 @@ class RolloutConfig:
         "the prompt and its video run once for all of its completions; false: once for each",
         on_resume="may_change",
     )
+    key_gib: float | None = setting(
+        None,
+        "GiB of keys and values that prompts and completions may take while they are generated: more rows at once; "
+        "null: an eighth of the GPU's memory, 2 on a CPU",
+        on_resume="may_change",
+    )
     parity_samples: int = setting(
         4, "prompts that the check of another engine than transformers generates for", on_resume="may_change"
     )

@@ -32,6 +32,7 @@ class TransformersEngine:
 
     Attributes:
         in_step: every forward of one rank must be one of all ranks (ZeRO-3).
+        key_bytes: as `DecodingEngine` takes it.
     """
 
     accelerator: Any
@@ -42,6 +43,7 @@ class TransformersEngine:
     shares: bool
     in_step: bool = False
     constraint: Constraint | None = None
+    key_bytes: int | None = None
     name: str = "transformers"
     own_model: bool = False
     _decoders: list[DecodingEngine | None] = field(default_factory=list, init=False)
@@ -85,6 +87,7 @@ class TransformersEngine:
             known = sampling if self.args.ds3_gather_for_generation or not self.in_step else None
             # Weights that are gathered lie elsewhere each time, where a graph does not look.
             own: dict[str, Any] = {"constraint": self.constraint, "graphs": False if self.in_step else None}
+            own["key_bytes"] = self.key_bytes
             self._decoders.append(DecodingEngine(plain, known, **own) if known else None)
         return self._decoders[0]
 
@@ -111,6 +114,7 @@ class TransformersEngine:
 
 
 def _transformers(trainer: Any) -> Engine:
+    key_gib = trainer.rollout_settings.key_gib
     return TransformersEngine(
         accelerator=trainer.accelerator,
         args=trainer.args,
@@ -120,6 +124,7 @@ def _transformers(trainer: Any) -> Engine:
         shares=trainer.policy.shares,
         in_step=trainer.policy.in_step,
         constraint=trainer.policy.constraint,
+        key_bytes=None if key_gib is None else int(key_gib * 2**30),
     )
 
 
