@@ -76,8 +76,10 @@ def test_overrides_have_the_fields_of_what_they_override_and_are_null():
 
 @pytest.mark.parametrize(
     "words, error",
-    [(["rollout.key_gib=0"], r"^rollout\.key_gib = 0\.0: must be more than 0"),
-     (["rollout.key_gib=4", "rollout.engine=vllm"], r"^rollout\.key_gib = 4\.0: vLLM has a budget of its own")],
+    [
+        (["rollout.key_gib=0"], r"^rollout\.key_gib = 0\.0: must be more than 0"),
+        (["rollout.key_gib=4", "rollout.engine=vllm"], r"^rollout\.key_gib = 4\.0: vLLM has a budget of its own"),
+    ],
 )
 def test_a_budget_of_keys_that_is_none_or_not_read_is_refused(words, error):
     with pytest.raises(ConfigError, match=error):

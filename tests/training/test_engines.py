@@ -76,6 +76,20 @@ def parity(trainer: VideoGRPOTrainer, engine: Engine, prompts: dict[str, Prompt]
     return check_parity(engine, trainer.model, trainer.policy.completion_log_probs, prompts, tolerance=tolerance)
 
 
+def test_rollout_key_gib_is_what_keys_may_take_and_changes_no_completion(trainer, prompts, monkeypatch):
+    batches = [[*prompts.values()]]
+
+    def sampled(engine: Any) -> tuple[list[list[int]], int]:
+        torch.manual_seed(4)
+        completions, _ = engine.sample(trainer.model, batches, n=4)
+        return completions, engine.decoder(None).peak.bytes
+
+    expected, most = sampled(trainer.engine)
+    monkeypatch.setattr(trainer, "rollout_settings", replace(trainer.rollout_settings, key_gib=0.4 * most / 2**30))
+    found, less = sampled(engines.ENGINES["transformers"](trainer))
+    assert found == expected and less <= 0.4 * most
+
+
 @pytest.mark.parametrize("shares", [True, False])
 def test_the_default_engine_writes_completions_of_all_micro_batches(trainer, prompts, shares):
     assert isinstance(trainer.engine, TransformersEngine) and not trainer.use_vllm
