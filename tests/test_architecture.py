@@ -40,6 +40,8 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.annotations.row_checks": ("vtg.video.files.address", "vtg.annotations.raw_rows"),
     "vtg.annotations.row_decoder": ("vtg.video.files.address", "vtg.annotations.row_checks"),
     "vtg.annotations.row_target": (),
+    "vtg.annotations.point": (),
+    "vtg.annotations.point_targets": ("vtg.annotations.row_target", "vtg.annotations.point"),
     "vtg.annotations.target": ("vtg.annotations.row_target",),
     "vtg.annotations.sample": (
         "vtg.video.files.address", "vtg.video.video_window", "vtg.annotations.raw_rows", "vtg.annotations.row_checks",
@@ -66,7 +68,10 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.errors", "vtg.storage", "vtg.video.files.address", "vtg.annotations.sample", "vtg.video",
         "vtg.annotations.formats", "vtg.annotations.sample_table",
     ),
-    "vtg.tasks": ("vtg.errors", "vtg.config", "vtg.annotations.target", "vtg.annotations.sample"),
+    "vtg.tasks": (
+        "vtg.errors", "vtg.config", "vtg.annotations.point", "vtg.annotations.point_targets", "vtg.annotations.target",
+        "vtg.annotations.sample",
+    ),
     "vtg.data.encoding": ("vtg.errors", "vtg.video", "vtg.models.families"),
     "vtg.data.question_encoding": ("vtg.errors", "vtg.video", "vtg.models.families", "vtg.data.encoding"),
     "vtg.data.picture_encoding": ("vtg.errors", "vtg.models.families", "vtg.data.encoding"),
