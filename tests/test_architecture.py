@@ -158,6 +158,7 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.errors", "vtg.storage", "vtg.progress_bar", "vtg.logs", "vtg.video.files.address",
         "vtg.video.video_window", "vtg.config", "vtg.entry", "vtg.annotations.sample", "vtg.video", "vtg.tasks",
         "vtg.data.encoding", "vtg.data.padding", "vtg.data", "vtg.models", "vtg.decoding", "vtg.evaluation.metrics",
+        "vtg.report",
     ),
     "vtg.annotate": (
         "vtg.errors", "vtg.console", "vtg.storage", "vtg.progress_bar", "vtg.logs", "vtg.config", "vtg.entry",

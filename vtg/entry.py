@@ -22,7 +22,7 @@ from vtg.config.help import explained
 from vtg.config.launcher import set_deepspeed_default
 from vtg.config.load import conf_dir, load_config, typed
 from vtg.config.own_data import check_filled_in, unknown_choice
-from vtg.config.unknown import RL_ONLY, check_choice, check_flags, unknown_key
+from vtg.config.unknown import RL_ONLY, check_choice, check_flags, check_no_group, unknown_key
 from vtg.console import print_any_text, stdout_may_close
 from vtg.errors import ConfigError, JointRunError, RunError
 from vtg.ranks import is_main_process
@@ -166,6 +166,8 @@ def _arguments(argv: list[str], schema: type, text_keys: Sequence[str]) -> list[
         group = word.partition("=")[0]
         if "=" in word and group in choices and group not in text_keys:
             check_choice(word, choices[group])
+        elif "=" in word and group not in choices:
+            check_no_group(word, schema)
     if any(re.fullmatch(r"(--cfg|-c)(=.*)?", word) for word in kept) and "--resolve" not in kept:
         kept.append("--resolve")  # what would run, names that follow from others included
     # `++`: Hydra refuses keys that no yaml has, and conf/ lists few of the names of TrainingArguments and GRPOConfig.

@@ -1,12 +1,14 @@
-"""Progress of what takes its time: a bar on a terminal, a line now and then elsewhere, from one process of a run."""
+"""Progress of what takes its time: a bar on a terminal or in a notebook, else a line now and then, from one process of
+a run."""
 
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TypeVar
 
-from tqdm import tqdm
+from tqdm import TqdmWarning, tqdm
 
 from vtg.ranks import is_main_process
 
@@ -46,8 +48,8 @@ class ProgressBar:
         self._tqdm: tqdm | None = None
         self._is_open = shown and is_main_process()
         # tqdm redraws one line with carriage returns, which a log file would keep every one of.
-        if self._is_open and sys.stderr.isatty():
-            self._tqdm = tqdm(total=total, initial=initial, desc=title, unit=unit, leave=leave)
+        if self._is_open and (sys.stderr.isatty() or _in_notebook()):
+            self._tqdm = _tqdm_class()(total=total, initial=initial, desc=title, unit=unit, leave=leave)
 
     def update(self, count: int = 1) -> None:
         """So many more are done."""
@@ -97,6 +99,24 @@ def counted(items: Iterable[T], bar: ProgressBar) -> Iterator[T]:
         for item in items:
             yield item
             bar.update()
+
+
+def _in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook, whose page redraws lines as a terminal does."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return shell is not None and "IPKernelApp" in shell.config
+
+
+def _tqdm_class() -> type[tqdm]:
+    """A widget in a notebook that has ipywidgets, else a bar of text."""
+    if not _in_notebook():
+        return tqdm
+    with warnings.catch_warnings():
+        # That ipywidgets is missing: the bar of text is as good.
+        warnings.simplefilter("ignore", TqdmWarning)
+        from tqdm.auto import tqdm as any_tqdm
+    return any_tqdm
 
 
 def _clock(seconds: float) -> str:

@@ -97,6 +97,21 @@ def check_flags(words: Sequence[str], schema: type) -> None:
         raise ConfigError(f"--{name}: settings are given as key=value, without dashes; {way}")
 
 
+def check_no_group(word: str, schema: type) -> None:
+    """Raises ConfigError for `settings.task=tokens`: a group without files of choices takes no value, its keys do."""
+    key, _, value = word.partition("=")
+    owner: Any = schema
+    for name in key.split("."):
+        owner = None if owner is None else _inner(owner, name)
+    if owner is None or value.startswith(("{", "$")):
+        return
+    keys = [entry.name for entry in fields(owner)]
+    raise ConfigError(
+        f"{word}: {key} is a group of settings; set one of its keys, such as {key}.{keys[0]}={value} "
+        f"(keys of {key}: {', '.join(keys)})"
+    )
+
+
 def check_choice(word: str, choices: Collection[str]) -> None:
     """Raises ConfigError for a group that is given what is no name of a choice: a model, a file, true, false or null.
 

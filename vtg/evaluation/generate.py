@@ -17,7 +17,7 @@ from vtg.evaluation.metrics import grounding_metrics, row_spans
 from vtg.evaluation.partial_answers import AnswerLog
 from vtg.evaluation.question_plan import ClipQuestions, plan_questions, share
 from vtg.evaluation.question_reader import QuestionReader
-from vtg.progress_bar import ProgressBar
+from vtg.progress_bar import ProgressBar, counted
 
 
 @torch.no_grad()
@@ -118,6 +118,7 @@ def generate(
     batch_size: int = 8,
     constraint: Constraint | None = None,
     durations_s: Sequence[float] = (),
+    progress: str | None = None,
 ) -> list[str]:
     """Greedy completions of encoded prompts, decoded without special tokens.
 
@@ -125,10 +126,13 @@ def generate(
         model: in evaluation mode.
         batch_size: as `predict` takes it.
         constraint: what they are kept to; it needs `durations_s` of the clip of each.
+        progress: the progress bar's title; None for no bar.
     """
     own: dict[str, Any] = {"max_new_tokens": max_new_tokens, "at_once": batch_size, "constraint": constraint}
     prompts = clip_prompts(model, features, durations_s or [math.nan] * len(features))
-    found = {one.request: one.tokens for one in answering_engine(model, processor, **own).decode(prompts)}
+    bar = ProgressBar(len(features), title=progress or "", unit="query", shown=progress is not None)
+    completions = counted(answering_engine(model, processor, **own).decode(prompts), bar)
+    found = {one.request: one.tokens for one in completions}
     return [_text(processor, found[at]) for at in range(len(features))]
 
 

@@ -87,17 +87,24 @@ class Grounder:
             encoded.append(made)
         return encoded
 
-    def ask(self, queries: Sequence[str], window: VideoWindow, *, max_new_tokens: int) -> list[dict[str, Any]]:
+    def ask(
+        self, queries: Sequence[str], window: VideoWindow, *, max_new_tokens: int, clip: Clip | None = None
+    ) -> list[dict[str, Any]]:
         """The answers to queries about one file, or a part of it: rows of predictions.jsonl without `timestamp`.
 
         The clip is decoded once for all of them; `BATCH_SIZE` queries are answered at a time.
 
+        Args:
+            clip: the provider's clip of `window`, where the caller has it.
+
         Raises:
             SampleError: if the video cannot be read (DecodeError), or a prompt is too long or holds special tokens.
         """
-        clip = self.provider.clip(window)
+        clip = self.provider.clip(window) if clip is None else clip
         encoded = self.questions(queries, clip)
         own = {"constraint": self.constraint, "durations_s": [clip.duration_s] * len(encoded)}
+        # A few are answered before a bar could be read.
+        own |= {"progress": "answering" if len(queries) > BATCH_SIZE else None}
         texts = generate(
             self.model, self.processor, encoded, max_new_tokens=max_new_tokens, batch_size=BATCH_SIZE, **own
         )

@@ -1,18 +1,35 @@
 """The Python API: `vtg.load(run).ground(video, queries)`."""
 
 import os
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import overload
+from typing import TYPE_CHECKING, NamedTuple, overload
 
+from vtg.config.video_settings import VideoConfig
 from vtg.errors import ConfigError, SampleError
 from vtg.evaluation.ask_settings import ask_settings
 from vtg.evaluation.grounder import Grounder
 from vtg.logs import deprecations_ignored
+from vtg.tasks.answer import NO_MOMENT, Status
 from vtg.video.files import address
 from vtg.video.files.video_files import is_remote, split_member
 from vtg.video.video_window import VideoWindow
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+# Keys of predict.yaml that say something of the model; the others are about files and rows.
+READ = re.compile(r"^\+*settings\.|^\+*max_new_tokens$|\bfallback\b")
+
+
+class Moment(NamedTuple):
+    """A stretch of a clip, in seconds of the clip."""
+
+    start_s: float
+    end_s: float
 
 
 @dataclass(frozen=True)
@@ -21,18 +38,50 @@ class Grounding:
 
     Attributes:
         query: the sentence.
-        spans_s: (start, end) of each moment, in seconds of the clip; empty where the answer held none.
+        moments: each with `start_s` and `end_s`, in seconds of the clip; empty where the answer held none.
         status: `ok`; `none`, the answer that there is no moment (a model of `task.moments=set`); or why the text could
             not be read as moments (`vtg.tasks.answer.Status`).
         text: the model's answer, word for word.
         duration_s: the length of the clip.
+        frame_times_s: when each frame that the model saw is shown, in seconds of the clip.
+        window: the clip: a file, or a part of it.
+        sampling: the settings that chose its frames.
     """
 
     query: str
-    spans_s: tuple[tuple[float, float], ...]
+    moments: tuple[Moment, ...]
     status: str
     text: str
     duration_s: float
+    frame_times_s: tuple[float, ...] = field(repr=False)
+    window: VideoWindow = field(repr=False)
+    sampling: VideoConfig = field(repr=False)
+
+    @property
+    def spans_s(self) -> tuple[Moment, ...]:
+        """`moments`, by the name that they have elsewhere."""
+        return self.moments
+
+    def show(self, truth: Sequence[tuple[float, float]] = ()) -> "Image":
+        """A picture of the moments over frames that the model saw; the frames are decoded anew.
+
+        A notebook shows it; a program saves it: `grounding.show().save("moment.png")`.
+
+        Args:
+            truth: the true moments, in seconds of the clip, to draw above.
+
+        Raises:
+            SampleError: the video is not there any more, or cannot be read.
+        """
+        from vtg.report.moment_picture import AnswerLane, moment_picture  # imports matplotlib
+
+        _check_there(self.window.path)
+        note = NO_MOMENT if self.status == Status.NONE else f"{self.status}: {self.text}"
+        lanes = [AnswerLane("answer", self.moments, note=note)]
+        if len(truth):
+            lanes.insert(0, AnswerLane("truth", truth, is_truth=True))
+        how = {"duration_s": self.duration_s, "title": self.query, "lanes": lanes}
+        return moment_picture(self.window, self.sampling, **how)
 
 
 class LoadedModel:
@@ -79,24 +128,35 @@ class LoadedModel:
                 relative to `video_start_s`.
 
         Raises:
-            ConfigError: for a query without a word.
+            ConfigError: for no query, or one without a word.
             SampleError: the video cannot be read, or a prompt is too long for the model.
         """
         listed = [queries] if isinstance(queries, str) else list(queries)
+        if not listed:
+            raise ConfigError(
+                "queries is empty: give a sentence, or a list of them, that describes a moment to look for"
+            )
         for query in listed:
             # Here, before the clip is decoded: that is the long part of an answer about a long video.
             if not isinstance(query, str) or not query.strip(" .\t\r\n"):
                 raise ConfigError(f"queries: {query!r} holds no word; describe the moment to look for in a sentence")
         window = VideoWindow(os.fspath(video), start_s=video_start_s, end_s=video_end_s)
         _check_there(window.path)
-        rows = self._grounder.ask(listed, window, max_new_tokens=self._max_new_tokens)
+        clip = self._grounder.provider.clip(window)
+        rows = self._grounder.ask(listed, window, max_new_tokens=self._max_new_tokens, clip=clip)
+        of_clip = {
+            "duration_s": float(clip.duration_s),
+            "frame_times_s": tuple(clip.timestamps_s.tolist()),
+            "window": window,
+            "sampling": self._grounder.settings.video,
+        }
         groundings = [
             Grounding(
                 query=row["sentence"],
-                spans_s=tuple((start, end) for start, end in row["prediction"]),
+                moments=tuple(Moment(start, end) for start, end in row["prediction"]),
                 status=row["status"],
                 text=row["text"],
-                duration_s=float(row["duration"]),
+                **of_clip,
             )
             for row in rows
         ]
@@ -122,5 +182,12 @@ def load_model_of(
     if dtype is not None:
         overrides = [*overrides, f"settings.model.dtype={dtype}"]
     asked = ask_settings(checkpoint, overrides)
+    for word in overrides:
+        key = word.partition("=")[0]
+        if not READ.search(key):
+            raise ConfigError(
+                f"{word}: {key} is for python -m vtg.predict; vtg.load takes settings.KEY, fallback.KEY "
+                "and max_new_tokens"
+            )
     with deprecations_ignored():
         return LoadedModel(Grounder(asked.settings, device=device), max_new_tokens=asked.max_new_tokens)

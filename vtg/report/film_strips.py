@@ -58,6 +58,49 @@ class FilmStrip:
     offset_s: float
 
 
+@dataclass(frozen=True)
+class FilmCells:
+    """The frames of a strip before they are one picture.
+
+    Attributes:
+        frames: (C, 3, H, W) uint8, one for each of the C cells.
+        times_s: (C,) when each is shown, in seconds of the clip.
+        seen: frames that the model sees of the clip.
+        offset_s: where the clip begins in the file.
+    """
+
+    frames: np.ndarray
+    times_s: np.ndarray
+    seen: int
+    offset_s: float
+
+
+def film_cells(
+    window: VideoWindow, video: VideoConfig, *, duration_s: float, height: int = CELL_HEIGHT, square: int = SQUARE_CELLS
+) -> FilmCells:
+    """The seen frame nearest to each cell of a strip of a clip, `height` pixels high and about `square` times as wide.
+
+    Raises:
+        SampleError: the video cannot be read.
+    """
+    index = clip_index(window)
+    plan = plan_clip(index, window, video)
+    seen_height, seen_width = plan.size
+    cells = int(np.clip(round(square * seen_height / seen_width), FEWEST_CELLS, MOST_CELLS))
+    middles_s = (np.arange(cells) + 0.5) * duration_s / cells
+    nearest = np.abs(plan.timestamps_s[None, :] - middles_s[:, None]).argmin(axis=1)
+    # Even: video codecs and their scalers like it.
+    size = (height, max(2, round(height * seen_width / seen_height / 2) * 2))
+    wanted, where = np.unique(nearest, return_inverse=True)
+    frames = decode_frames(index, plan.chosen[wanted], size=size, decoder=video.decoder, exact=False)
+    return FilmCells(frames[where], plan.timestamps_s[nearest], seen=len(plan.chosen), offset_s=plan.start_s)
+
+
+def side_by_side(frames: np.ndarray) -> np.ndarray:
+    """Frames (T, 3, H, W) uint8, left to right, as one picture (H, T * W, 3)."""
+    return np.ascontiguousarray(frames.transpose(2, 0, 3, 1)).reshape(frames.shape[2], -1, 3)
+
+
 class FilmStrips:
     """Makes strips for the samples of a page, within a budget of bytes.
 
@@ -113,22 +156,13 @@ class FilmStrips:
 
     def _decoded(self, window: VideoWindow, duration_s: float) -> FilmStrip:
         assert self.video is not None
-        index = clip_index(window)
-        plan = plan_clip(index, window, self.video)
-        height, width = plan.size
-        cells = int(np.clip(round(SQUARE_CELLS * height / width), FEWEST_CELLS, MOST_CELLS))
-        middles_s = (np.arange(cells) + 0.5) * duration_s / cells
-        nearest = np.abs(plan.timestamps_s[None, :] - middles_s[:, None]).argmin(axis=1)
-        # Even: video codecs and their scalers like it.
-        size = (CELL_HEIGHT, max(2, round(CELL_HEIGHT * width / height / 2) * 2))
-        wanted, where = np.unique(nearest, return_inverse=True)
-        frames = decode_frames(index, plan.chosen[wanted], size=size, decoder=self.video.decoder, exact=False)
+        cells = film_cells(window, self.video, duration_s=duration_s)
         return FilmStrip(
-            picture=_data_uri(frames[where]),
-            times_s=tuple(plan.timestamps_s[nearest].tolist()),
-            seen=len(plan.chosen),
+            picture=_data_uri(cells.frames),
+            times_s=tuple(cells.times_s.tolist()),
+            seen=cells.seen,
             video=self._address(window.path),
-            offset_s=plan.start_s,
+            offset_s=cells.offset_s,
         )
 
     def _address(self, path: str) -> str:
@@ -150,7 +184,6 @@ def _data_uri(frames: np.ndarray) -> str:
     """Frames (T, 3, H, W) uint8, side by side, as a WebP picture inside an address."""
     from PIL import Image
 
-    rows = np.ascontiguousarray(frames.transpose(2, 0, 3, 1)).reshape(frames.shape[2], -1, 3)
     buffer = io.BytesIO()
-    Image.fromarray(rows).save(buffer, format="WEBP", quality=WEBP_QUALITY)
+    Image.fromarray(side_by_side(frames)).save(buffer, format="WEBP", quality=WEBP_QUALITY)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"

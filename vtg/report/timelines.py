@@ -179,7 +179,7 @@ def _sample_timeline(row: JsonRow, base: JsonRow | None, films: FilmStrips) -> T
 def _answer_lane(name: str, row: JsonRow, color: str) -> Lane:
     return Lane(
         name,
-        _span_bars(row_spans(row["prediction"]), float(row["duration"])),
+        span_bars(row_spans(row["prediction"]), float(row["duration"])),
         color,
         cells=(f"{row_ious([row])[0]:.2f}",),
         text=_answer_text(row),
@@ -198,7 +198,7 @@ def _completions_timeline(rows: Sequence[JsonRow], films: FilmStrips) -> Timelin
         lanes.append(
             Lane(
                 f"{rank}",
-                _span_bars(row_spans(row["prediction"]), float(rows[0]["duration"])),
+                span_bars(row_spans(row["prediction"]), float(rows[0]["duration"])),
                 TUNED_COLOR,
                 cells=tuple(_two_decimals(row.get(key)) for key in ("iou", "reward", "advantage")),
                 text=_answer_text(row),
@@ -215,12 +215,12 @@ def _timeline(
     duration_s = float(row["duration"])
     spans = row_spans(row["timestamp"])
     note = "" if spans else NO_MOMENT
-    truth = Lane("truth", _span_bars(spans, duration_s), cells=("",) * len(columns), note=note)
+    truth = Lane("truth", span_bars(spans, duration_s), cells=("",) * len(columns), note=note)
     source = " · ".join(str(row[key]) for key in ("video", "qid") if row.get(key) is not None)
     return Timeline(str(row.get("sentence", "")), source, duration_s, columns, [truth, *lanes], reason, film)
 
 
-def _span_bars(spans: Spans, duration_s: float) -> list[SpanBar]:
+def span_bars(spans: Spans, duration_s: float) -> list[SpanBar]:
     """Bars of the spans that have a part inside the clip; a reversed, empty or infinite span has none."""
     bars = []
     for start_s, end_s in spans:
