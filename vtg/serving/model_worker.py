@@ -9,85 +9,34 @@ Answers are the project's own: `encode`, the decoding engine, greedy, as `python
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import astuple, replace
 from typing import Any, Self
 
 import torch
 
 from vtg.config.rules import check_settings
 from vtg.config.video_settings import VideoConfig
-from vtg.data.encoding import Features, frame_options
+from vtg.data.encoding import frame_options
 from vtg.data.grounding_dataset import make_provider
 from vtg.decoding.flight import Completion
-from vtg.decoding.shared_prefix import Prompt
-from vtg.evaluation.answering import answering_engine, clip_prompts
+from vtg.evaluation.answering import answering_engine
 from vtg.evaluation.ask_settings import AskSettings
 from vtg.evaluation.grounder import BATCH_SIZE, Grounder
 from vtg.logs import deprecations_ignored
+from vtg.serving.arrivals import AllGone, Arrivals
+from vtg.serving.asked_question import Answered, Job, Question
 from vtg.serving.given_frames import GivenFrames
 from vtg.serving.limits import Limits
 from vtg.serving.refusals import busy, stopped, too_large, wrong
-from vtg.tasks.answer import Answer
 from vtg.video.clip import Clip
 from vtg.video.files.video_files import stamp
 from vtg.video.memory_cache import RecentlyUsed
 from vtg.video.provider import CACHE_BYTES, ClipProvider
-from vtg.video.video_window import VideoWindow
 
 # Ways of sampling whose readers are kept: each may have a process that decodes.
 PROVIDERS = 4
-
-
-@dataclass(frozen=True)
-class Question:
-    """Sentences about one video.
-
-    Attributes:
-        video: a file or a part of one, as `vtg.serving.admission` lets it through, or frames.
-        video_settings: how it is sampled; None: as the checkpoint was trained.
-    """
-
-    video: VideoWindow | GivenFrames
-    queries: Sequence[str]
-    video_settings: VideoConfig | None = None
-
-
-@dataclass(frozen=True)
-class Answered:
-    """What became of a Question.
-
-    Attributes:
-        clip: the frames that the model saw, and the times that it read.
-        answers: of each query: moments in seconds of the clip, status, and text word for word.
-        prompt_tokens, completion_tokens: of each query.
-    """
-
-    clip: Clip
-    answers: tuple[Answer, ...]
-    prompt_tokens: tuple[int, ...]
-    completion_tokens: tuple[int, ...]
-
-
-@dataclass(eq=False)
-class _Job:
-    """A question on its way. It is given up where `future` is done before its answer is there: its client has gone."""
-
-    question: Question
-    future: "Future[Answered]" = field(default_factory=Future)
-    clip: Clip | None = None
-    prompts: Sequence[Features] = ()
-    written: dict[int, list[int]] = field(default_factory=dict)
-
-    def fail(self, error: BaseException) -> None:
-        with suppress(InvalidStateError):  # its client has gone meanwhile
-            self.future.set_exception(error)
-
-
-class _AllGone(Exception):
-    """Nobody waits for what is being decoded any more."""
 
 
 class ModelWorker:
@@ -115,8 +64,8 @@ class ModelWorker:
         self._providers: dict[tuple, ClipProvider] = {}
         self._encoding = threading.Lock()  # a tokenizer may not be told how to cut by two threads at once
         self._changed = threading.Condition()
-        self._jobs: set[_Job] = set()
-        self._ready: deque[_Job] = deque()
+        self._jobs: set[Job] = set()
+        self._ready: deque[Job] = deque()
         self._stopping = self._ended = False
         self._readers = ThreadPoolExecutor(limits.readers, thread_name_prefix="vtg reader")
         self._thread = threading.Thread(target=self._answer, name="vtg model", daemon=True)
@@ -153,7 +102,7 @@ class ModelWorker:
             raise wrong("there is no query: say in a sentence what to look for")
         if len(question.queries) > self.limits.queries:
             raise too_large(f"{len(question.queries)} queries at once: at most {self.limits.queries}; ask in parts")
-        job = _Job(question)
+        job = Job(question)
         with self._changed:
             if self._stopping or self._ended:
                 raise stopped("the model answers no longer")
@@ -175,13 +124,13 @@ class ModelWorker:
         self._thread.join(timeout_s)
         self._refuse_all()
 
-    def _forget(self, job: _Job) -> None:
+    def _forget(self, job: Job) -> None:
         with self._changed:
             self._jobs.discard(job)
 
     # Readers.
 
-    def _read(self, job: _Job) -> None:
+    def _read(self, job: Job) -> None:
         if job.future.done():
             return
         clip = self._clip(job.question)
@@ -228,11 +177,11 @@ class ModelWorker:
         try:
             engine = answering_engine(model, processor, at_once=BATCH_SIZE, **own)
             while self._wait():
-                flight = _Arrivals(self, model)
+                flight = Arrivals(model, self._next_ready, is_over=lambda: self._stopping)
                 try:
                     for completion in engine.decode(flight):
                         self._keep(*flight.asked.pop(completion.request), completion)
-                except _AllGone:
+                except AllGone:
                     pass
                 except torch.OutOfMemoryError as error:
                     for job in flight.jobs():
@@ -250,7 +199,7 @@ class ModelWorker:
             self._changed.wait_for(lambda: self._ready or self._stopping)
             return not self._stopping
 
-    def next_ready(self) -> _Job | None:
+    def _next_ready(self) -> Job | None:
         """The next question that is ready, if somebody still waits for it."""
         with self._changed:
             while self._ready:
@@ -260,7 +209,7 @@ class ModelWorker:
                     return job
         return None
 
-    def _keep(self, job: _Job, at: int, completion: Completion) -> None:
+    def _keep(self, job: Job, at: int, completion: Completion) -> None:
         """Notes the completion of query `at`, and answers where it was the last."""
         job.written[at] = completion.tokens
         if len(job.written) < len(job.prompts):
@@ -284,51 +233,6 @@ class ModelWorker:
             self._ready.clear()
         for job in left:
             job.fail(stopped("the server stops"))
-
-
-class _Arrivals(Iterator[Prompt]):
-    """The prompts of the questions that are ready, for one call of the engine.
-
-    It ends where none is ready, and goes on when there are more: the engine asks again before every step.
-
-    Attributes:
-        asked: number of a prompt → its question, and the number of its query there; as long as it is not answered.
-
-    Raises:
-        _AllGone: when asked, where nobody waits for what was asked so far, or the worker is to stop.
-    """
-
-    def __init__(self, worker: ModelWorker, model: Any) -> None:
-        self.asked: dict[int, tuple[_Job, int]] = {}
-        self._worker, self._model, self._count = worker, model, 0
-        self._entering: _Job | None = None
-        self._prompts: Iterator[tuple[int, Prompt]] = iter(())
-
-    def __next__(self) -> Prompt:
-        if not self._worker.is_alive or (self.asked and all(job.future.done() for job in self.jobs())):
-            raise _AllGone
-        while self._entering is None or (found := next(self._prompts, None)) is None:
-            self._entering = self._worker.next_ready()
-            if self._entering is None:
-                raise StopIteration
-            self._prompts = self._prompts_of(self._entering)
-        at, prompt = found
-        self.asked[self._count] = (self._entering, at)
-        self._count += 1
-        return prompt
-
-    def jobs(self) -> set[_Job]:
-        """The questions that are not wholly answered."""
-        entering = set() if self._entering is None else {self._entering}
-        return {job for job, _ in self.asked.values()} | entering
-
-    def _prompts_of(self, job: _Job) -> Iterator[tuple[int, Prompt]]:
-        assert job.clip is not None
-        durations_s = [job.clip.duration_s] * len(job.prompts)
-        for at, prompt in enumerate(clip_prompts(self._model, job.prompts, durations_s)):
-            if job.future.done():  # nobody waits for the rest
-                return
-            yield at, prompt
 
 
 def _failure(done: "Future[None]") -> BaseException | None:

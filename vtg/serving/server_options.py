@@ -5,8 +5,8 @@ import logging
 import os
 
 from vtg.errors import ConfigError
-from vtg.serving.guard import LOOPBACK
 from vtg.serving.limits import MB, Limits
+from vtg.serving.request_guard import LOOPBACK
 
 log = logging.getLogger(__name__)
 

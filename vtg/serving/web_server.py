@@ -11,8 +11,8 @@ import uvicorn
 from starlette.requests import Request
 
 from vtg.errors import ConfigError
-from vtg.serving.guard import LOOPBACK
 from vtg.serving.refusals import too_slow
+from vtg.serving.request_guard import LOOPBACK
 
 # Answers that are being written when the server is to stop get so long.
 GRACE_S = 10
