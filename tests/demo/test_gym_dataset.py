@@ -13,6 +13,7 @@ from vtg.config.data_rules import check_gym
 from vtg.config.data_settings import GymConfig
 from vtg.config.video_settings import VideoConfig
 from vtg.demo.gym_dataset import SPLITS, ensure_gym, frame_times_ms
+from vtg.demo.world import COLORS
 from vtg.errors import ConfigError
 from vtg.video.clip_loading import load_clip
 from vtg.video.container import probe
@@ -59,6 +60,36 @@ def test_the_words_of_a_row_find_its_moments_in_the_decoded_frames(gym_dir):
             expected = answer(row["sentence"], found)
             assert len(moments) == len(expected), row
             assert all(np.array_equal(*pair) for pair in zip(moments, expected, strict=True)), row
+
+
+def test_the_points_of_a_row_are_where_the_decoded_frames_have_the_shapes(gym_dir):
+    """Of other tasks: a frame at the time of a point has a shape there, and no more of them than points."""
+    clips: dict[str, tuple[np.ndarray, np.ndarray, dict]] = {}
+    seen = Counter()
+    for name in ("points", "tracks", "count"):
+        for row in rows_of(gym_dir, "train", name):
+            if row["video"] not in clips:
+                window = VideoWindow(str(gym_dir / row["video"]), duration_s=row["duration"])
+                clip = load_clip(window, EVERY_FRAME, factor=16)
+                frames = clip.frames.transpose(0, 2, 3, 1)
+                clips[row["video"]] = clip.timestamps_s, frames, appearances(frames)
+            times_s, frames, found = clips[row["video"]]
+            color, shape = row.get("label", "").split()[0:2] if " " in row.get("label", "") else ("coloured", "shapes")
+            of_kind = {kind: runs for kind, runs in found.items() if color in ("coloured", kind[0])}
+            of_kind = {kind: runs for kind, runs in of_kind.items() if shape in ("shapes", kind[1])}
+            points = row.get("points", row.get("tracks", []))
+            for point in points:
+                at = int(np.searchsorted(times_s, point["timestamp"] + 1e-6, side="right")) - 1
+                pixel = frames[at, int(point["y"] * 64), int(point["x"] * 64)].astype(int)
+                assert any(np.abs(pixel - np.array(COLORS[kind[0]])).max() < 70 for kind in of_kind), (row, pixel)
+                together = [p for p in points if p["timestamp"] == point["timestamp"]]
+                assert len(together) == sum(bool(run[at]) for runs in of_kind.values() for run in runs), row
+                seen[name] += 1
+            if row["sentence"].startswith("In how many colours"):
+                assert row["count"] == sum(kind[1] == row["sentence"].split()[-2] for kind in found), row
+            if row["sentence"].startswith("How many times"):
+                assert row["count"] == len(points) == sum(map(len, of_kind.values())), row
+    assert min(seen.values()) > 3
 
 
 def test_frames_come_at_a_variable_rate_and_the_file_lasts_as_its_rows_say(gym_dir):

@@ -35,6 +35,7 @@ class _Marked:
     """
 
     keys: ClassVar[tuple[str, ...]]
+    asks: ClassVar[bool] = True
     spans: ClassVar[tuple[tuple[float, float], ...]] = ()
 
     points: tuple[Point, ...]
@@ -79,6 +80,7 @@ class Count:
     kind: ClassVar[str] = "count"
     task: ClassVar[str] = "count"
     keys: ClassVar[tuple[str, ...]] = ("count", "points", "label")
+    asks: ClassVar[bool] = True
     spans: ClassVar[tuple[tuple[float, float], ...]] = ()
 
     count: int

@@ -17,6 +17,7 @@ from av.container import OutputContainer
 from vtg.config.data_settings import GymConfig
 from vtg.demo.demo_dataset import ENCODING
 from vtg.demo.gym_queries import GymQuery, gym_queries
+from vtg.demo.gym_tasks import TASKS, task_rows
 from vtg.demo.gym_world import make_gym_world
 from vtg.demo.synthetic_folder import made_once, write_rows
 from vtg.demo.world import World, render
@@ -40,29 +41,34 @@ TIME_BASE = Fraction(1, 1000)
 def ensure_gym(folder: str | os.PathLike[str], config: GymConfig) -> Path:
     """The gym of `config` in `folder`: SPLIT_one.jsonl, SPLIT_set.jsonl and the videos they name; made once.
 
+    SPLIT_points.jsonl, SPLIT_tracks.jsonl and SPLIT_count.jsonl are rows of these tasks about the same videos.
+
     Raises:
         ConfigError: if the folder exists and holds anything else.
     """
     # Raise the version when the videos or rows change: see `ensure_demo`.
-    recipe = {"version": 1, "size": SIZE, **asdict(config)}
+    recipe = {"version": 2, "size": SIZE, **asdict(config)}
 
     def make(beside: Path) -> None:
         (beside / "videos").mkdir()
         counts = {split: getattr(config, f"{split}_videos") for split in SPLITS}
         with ProgressBar(sum(counts.values()), title="making the gym's videos", unit="video") as progress:
             for split, count in counts.items():
-                rows: list[dict[str, Any]] = []
+                rows: dict[str, list[dict[str, Any]]] = {name: [] for name in ("set", *TASKS)}
                 for number in range(count):
-                    rows += _make_video(beside, split, number, config)
+                    for name, made in _make_video(beside, split, number, config).items():
+                        rows[name] += made
                     progress.update()
-                write_rows(beside / f"{split}_set.jsonl", rows)
-                write_rows(beside / f"{split}_one.jsonl", [row for row in rows if _has_one_moment(row)])
+                rows["one"] = [row for row in rows["set"] if _has_one_moment(row)]
+                for name, made in rows.items():
+                    write_rows(beside / f"{split}_{name}.jsonl", made)
 
     return made_once(Path(folder), recipe=recipe, group="data.gym", make=make)
 
 
-def _make_video(folder: Path, split: str, number: int, config: GymConfig) -> list[dict[str, Any]]:
-    """Writes one video and returns its rows. Every video has its own stream of random numbers."""
+def _make_video(folder: Path, split: str, number: int, config: GymConfig) -> dict[str, list[dict[str, Any]]]:
+    """Writes one video and returns its rows: of spans ("set"), and of the other tasks. Every video has its own stream
+    of random numbers."""
     rng = np.random.default_rng([config.seed, SPLITS.index(split), number])
     low, high = (config.longest_s, config.long_s) if split == "long" else (config.shortest_s, config.longest_s)
     times_ms, duration_s = frame_times_ms(rng, duration_s=float(rng.uniform(low, high)))
@@ -73,20 +79,21 @@ def _make_video(folder: Path, split: str, number: int, config: GymConfig) -> lis
             break
     name = f"videos/{split}_{number:03d}.mp4"
     write_variable_rate(folder / name, world, times_ms=times_ms)
-    return [_row(query, name, duration_s, f"{split}_{number:03d}_{at}") for at, query in enumerate(queries)]
-
-
-def _row(query: GymQuery, video: str, duration_s: float, qid: str) -> dict[str, Any]:
-    spans = [list(span) for span in query.spans]
-    timestamp = spans[0] if len(spans) == 1 else spans
+    rows = {"set": [_row(query) for query in queries], **task_rows(world, rng, frames_s=times_ms / 1000)}
+    # A qid names its row among those of all tasks.
+    marks = {task: "" if task == "set" else f"{task}_" for task in rows}
     return {
-        "video": video,
-        "duration": duration_s,
-        "timestamp": timestamp,
-        "sentence": query.sentence,
-        "qid": qid,
-        "form": query.form,
+        task: [
+            {"video": name, "duration": duration_s, **row, "qid": f"{split}_{number:03d}_{marks[task]}{at}"}
+            for at, row in enumerate(made)
+        ]
+        for task, made in rows.items()
     }
+
+
+def _row(query: GymQuery) -> dict[str, Any]:
+    spans = [list(span) for span in query.spans]
+    return {"timestamp": spans[0] if len(spans) == 1 else spans, "sentence": query.sentence, "form": query.form}
 
 
 def _has_one_moment(row: dict[str, Any]) -> bool:

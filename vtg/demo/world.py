@@ -39,6 +39,11 @@ class Event:
     def is_scenery(self) -> bool:
         return self.color == "white"
 
+    def center(self, time_s: float) -> tuple[float, float]:
+        """Where it is at a time, x and y as shares of the frame."""
+        # Shapes that move a little give every frame other pixels, as in a real video.
+        return self.x + 0.02 * float(np.sin(2.0 * (time_s - self.start_s) + self.x * 40)), self.y
+
 
 @dataclass(frozen=True, slots=True)
 class World:
@@ -96,9 +101,8 @@ def render(world: World, times_s: np.ndarray, *, size: int) -> np.ndarray:
     for event in world.events:
         color = np.array(SCENERY if event.is_scenery else COLORS[event.color], np.uint8)
         for index in np.flatnonzero((times_s >= event.start_s) & (times_s < event.end_s)):
-            # Shapes that move a little give every frame other pixels, as in a real video.
-            drift = 0.02 * np.sin(2.0 * (times_s[index] - event.start_s) + event.x * 40)
-            frames[index][_mask(event, grid[None, :] - event.x - drift, grid[:, None] - event.y)] = color
+            x, y = event.center(float(times_s[index]))
+            frames[index][_mask(event, grid[None, :] - x, grid[:, None] - y)] = color
     return frames
 
 

@@ -63,17 +63,19 @@ class PointsTask:
             np.mean([self._scores(predicted, true, near=near)[self.headline] for near in REWARD_DISTANCES]) / 100
         )
 
-    def metrics(self, rows: Sequence[PredictionRow]) -> dict[str, float | int]:
+    @classmethod
+    def metrics(cls, rows: Sequence[PredictionRow]) -> dict[str, float | int]:
         """The scores as means over rows."""
         scores = [
-            self._scores(_points(row["prediction"]), _visible(_points(row[self.name])))
+            cls._scores(_points(row["prediction"]), _visible(_points(row[cls.name])))
             if row["prediction"] is not None
-            else dict.fromkeys(self._scores((), ()), 0.0)
+            else dict.fromkeys(cls._scores((), ()), 0.0)
             for row in rows
         ]
         return {name: float(np.mean([one[name] for one in scores])) for name in scores[0]} | common_metrics(rows)
 
-    def _scores(self, predicted: Sequence[Point], true: Sequence[Point], *, near: float = NEAR) -> dict[str, float]:
+    @staticmethod
+    def _scores(predicted: Sequence[Point], true: Sequence[Point], *, near: float = NEAR) -> dict[str, float]:
         """Scores of one answer, 0 to 100."""
         agreement = point_agreement(predicted, true, near=near)
         return {
@@ -89,7 +91,8 @@ class TracksTask(PointsTask):
     name: ClassVar[str] = "tracks"
     headline: ClassVar[str] = "HOTA"
 
-    def _scores(self, predicted: Sequence[Point], true: Sequence[Point], *, near: float = NEAR) -> dict[str, float]:
+    @staticmethod
+    def _scores(predicted: Sequence[Point], true: Sequence[Point], *, near: float = NEAR) -> dict[str, float]:
         agreement = track_agreement(predicted, true, near=near)
         return {
             "HOTA": 100 * agreement.hota,

@@ -9,8 +9,8 @@ from vtg.annotations.point_targets import Count, Points, Tracks
 from vtg.annotations.sample import Sample
 from vtg.config.task_settings import TaskConfig
 from vtg.tasks.answer import Status
-from vtg.tasks.count import CountTask, read_count
-from vtg.tasks.points import PointsTask, TracksTask
+from vtg.tasks.count_task import CountTask, read_count
+from vtg.tasks.points_task import PointsTask, TracksTask
 from vtg.tasks.task import Reading
 
 CARS = (Point(0.25, 0.31, 0.5, 4), Point(0.64, 0.118, 0.5, 2), Point(0.26, 0.3, 1.0, 4))

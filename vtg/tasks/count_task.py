@@ -61,7 +61,8 @@ class CountTask:
         assert isinstance(target, Count), target
         return 0.0 if reading.value is None else 1 / (1 + abs(reading.value - target.count))
 
-    def metrics(self, rows: Sequence[PredictionRow]) -> dict[str, float | int]:
+    @staticmethod
+    def metrics(rows: Sequence[PredictionRow]) -> dict[str, float | int]:
         """`count_accuracy`, the share of right numbers; `within_1`; `count_close`, by which Molmo2's videos are scored:
         within 1, and 5 % of 20 and more."""
         # What cannot be read is further off than anything.
