@@ -19,6 +19,7 @@ from vtg.annotations.formats import format_name
 from vtg.annotations.sample import Problem, spans_of
 from vtg.console import stdout_may_close
 from vtg.doctor import audit
+from vtg.doctor.rejected_rows import rejected_line, rejects_path
 from vtg.doctor.row_facts import RowFacts
 from vtg.doctor.video_checks import VideoChecks
 from vtg.errors import ConfigError
@@ -57,11 +58,7 @@ class FixedFiles(AbstractContextManager["FixedFiles"]):
         self._good.write(raw + b"\n")
 
     def reject(self, raw: bytes, problems: list[Problem]) -> None:
-        reasons = [f"{problem.field}: {problem.message}" for problem in problems]
-        place = f"{problems[0].path}:{problems[0].line}"
-        # A row may be rejected because it is no UTF-8: its bytes stay readable.
-        text = raw.decode(errors="backslashreplace").strip()
-        self._rejects.write(json.dumps({"place": place, "problems": reasons, "row": text}) + "\n")
+        self._rejects.write(rejected_line(raw, problems, place=f"{problems[0].path}:{problems[0].line}"))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -74,10 +71,6 @@ class FixedFiles(AbstractContextManager["FixedFiles"]):
                 temporary.replace(path)
             else:
                 temporary.unlink()
-
-
-def rejects_path(out: str) -> Path:
-    return Path(out).with_suffix(".rejects.jsonl")
 
 
 def _clipped(raw: bytes) -> bytes:

@@ -6,7 +6,7 @@ to `MAX_VIDEOS`; the report says when a limit is reached. `VideoChecks` alone re
 
 import mmap
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
@@ -204,8 +204,21 @@ def audit_file(
     report.files.append(path)
     if facts is not None:
         facts.files.append(path)
+    audit_rows(path, format_of(path).raw_rows(path), report, videos=videos, sink=sink, facts=facts)
+
+
+def audit_rows(
+    path: str,
+    rows: Iterable[tuple[int, bytes] | Problem],
+    report: Report,
+    *,
+    videos: VideoChecks | None = None,
+    sink: Sink | None = None,
+    facts: RowFacts | None = None,
+) -> None:
+    """`audit_file` of rows that were read before, or are in no file yet; problems call them `path` and their number."""
     decoder, qids, empty = row_decoder.RowDecoder(), FirstSeen(), True
-    for item in format_of(path).raw_rows(path):
+    for item in rows:
         empty = False
         if isinstance(item, Problem):
             _reject(b"", [item], report, sink)
