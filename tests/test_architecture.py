@@ -189,6 +189,11 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.models.families", "vtg.data.encoding", "vtg.data.answer_length", "vtg.models", "vtg.memory",
         "vtg.evaluation.metrics", "vtg.report", "vtg.demo",
     ),
+    "vtg.app.rows": (
+        "vtg.errors", "vtg.storage", "vtg.video.files.address", "vtg.video.video_window", "vtg.annotations.row_checks",
+        "vtg.annotations.sample", "vtg.video", "vtg.annotations.formats", "vtg.tasks",
+        "vtg.evaluation.prediction_rows", "vtg.doctor",
+    ),
     "vtg.app": (
         "vtg.errors", "vtg.console", "vtg.storage", "vtg.logs", "vtg.video.files.address", "vtg.video.video_window",
         "vtg.config", "vtg.entry", "vtg.annotations.target", "vtg.annotations.sample", "vtg.video",
