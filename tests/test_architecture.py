@@ -16,6 +16,7 @@ import vtg.config.score_settings
 from vtg.config.programs import DoctorConfig, PredictConfig
 from vtg.config.schema import RLConfig, SFTConfig
 from vtg.config.score_settings import BudgetConfig, ScoreConfig
+from vtg.config.setting import is_named
 
 PROJECT = Path(__file__).parents[1]
 PACKAGE = PROJECT / "vtg"
@@ -68,6 +69,9 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.errors", "vtg.storage", "vtg.video.files.address", "vtg.annotations.sample", "vtg.video",
         "vtg.annotations.formats", "vtg.annotations.sample_table",
     ),
+    "vtg.annotations.joined_tables": (
+        "vtg.annotations.sample", "vtg.annotations.sample_table", "vtg.annotations.table_cache",
+    ),
     "vtg.tasks": (
         "vtg.errors", "vtg.config", "vtg.annotations.point", "vtg.annotations.point_targets", "vtg.annotations.target",
         "vtg.annotations.sample",
@@ -91,8 +95,9 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.batching": (),
     "vtg.data": (
         "vtg.errors", "vtg.storage", "vtg.config", "vtg.annotations.sample", "vtg.video",
-        "vtg.annotations.target", "vtg.annotations.sample_table", "vtg.annotations.table_cache", "vtg.tasks",
-        "vtg.data.encoding", "vtg.data.padding", "vtg.data.packing",
+        "vtg.annotations.target", "vtg.annotations.sample_table", "vtg.annotations.table_cache",
+        "vtg.annotations.joined_tables", "vtg.tasks", "vtg.data.encoding", "vtg.data.padding", "vtg.data.packing",
+        "vtg.batching",
     ),
     "vtg.models": (
         "vtg.errors", "vtg.console", "vtg.storage", "vtg.config", "vtg.video", "vtg.tasks", "vtg.models.families",
@@ -219,8 +224,12 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.training.stopping": (),
     "vtg.training.part_rates": ("vtg.config", "vtg.models", "vtg.training.trainer_parts"),
     "vtg.training.zero": ("vtg.ranks", "vtg.errors", "vtg.config", "vtg.training.part_rates"),
+    "vtg.training.mixture_record": (
+        "vtg.ranks", "vtg.console", "vtg.storage", "vtg.annotations.joined_tables", "vtg.batching",
+    ),
     "vtg.training.grounding_trainer": (
-        "vtg.ranks", "vtg.private_names", "vtg.data", "vtg.models", "vtg.training.progress", "vtg.evaluation",
+        "vtg.ranks", "vtg.private_names", "vtg.data", "vtg.models", "vtg.training.mixture_record",
+        "vtg.training.progress", "vtg.evaluation",
         "vtg.training.checkpoint_saving", "vtg.training.guard", "vtg.training.trainer_parts", "vtg.training.stopping",
         "vtg.training.zero",
     ),
@@ -239,6 +248,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.training.run_results": (
         "vtg.ranks", "vtg.storage", "vtg.evaluation.metrics", "vtg.evaluation.span_picture", "vtg.evaluation",
+        "vtg.training.mixture_record",
         "vtg.training.run_record",
     ),
     "vtg.training.run": (
@@ -261,6 +271,7 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.ranks", "vtg.errors", "vtg.storage", "vtg.logs", "vtg.config", "vtg.annotations.sample", "vtg.video",
         "vtg.annotations.sample_table", "vtg.tasks", "vtg.data.encoding", "vtg.data.packing", "vtg.batching.cost",
         "vtg.batching", "vtg.data", "vtg.models", "vtg.memory", "vtg.training.batch_log", "vtg.training.guard",
+        "vtg.training.mixture_record",
         "vtg.training.trainer_parts", "vtg.training.grounding_trainer", "vtg.training.model_check",
         "vtg.training.hf_arguments", "vtg.training.run",
     ),
@@ -479,7 +490,12 @@ def unknown_keys(values: dict, path: list[str], root: type) -> list[str]:
         return []
     names = {entry.name for entry in fields(owner)}
     unknown = [".".join([*path, str(key)]) for key in values if key not in names]
+    named = {entry.name for entry in fields(owner) if is_named(entry)}
     for key, value in values.items():
+        if key in named:  # groups under names of the user's
+            of_name = {name: one for each in value.values() for name, one in each.items()}
+            unknown += unknown_keys(of_name, [*path, key], root)
+            continue
         if key in names and isinstance(value, dict):
             unknown += unknown_keys(value, [*path, key], root)
     return unknown

@@ -29,6 +29,9 @@ from vtg.ranks import is_main_process
 
 SchemaT = TypeVar("SchemaT")
 
+OPEN_KEYS = r"(trainer|rl|data\.sources|data\.groups)\.[\w.-]+="
+"""Words of the command line whose keys conf/ need not have."""
+
 
 # Text keys that are config groups too → the key that holds the text. Hydra would look for a file video/a.mp4.yaml.
 GROUP_NAMES = {"video": "video_file"}
@@ -154,7 +157,7 @@ def _end(code: int, message: str) -> NoReturn:
 
 def _arguments(argv: list[str], schema: type, text_keys: Sequence[str]) -> list[str]:
     """The words for Hydra: without the `--local_rank` that launchers append, with `--resolve` beside `--cfg`, and with
-    `++` before keys of `trainer` and `rl`.
+    `++` before keys of `trainer` and `rl`, and of what a mixture names.
 
     Raises:
         ConfigError: for a flag that is none, or a group that is given what is no name of a choice.
@@ -170,8 +173,9 @@ def _arguments(argv: list[str], schema: type, text_keys: Sequence[str]) -> list[
             check_no_group(word, schema)
     if any(re.fullmatch(r"(--cfg|-c)(=.*)?", word) for word in kept) and "--resolve" not in kept:
         kept.append("--resolve")  # what would run, names that follow from others included
-    # `++`: Hydra refuses keys that no yaml has, and conf/ lists few of the names of TrainingArguments and GRPOConfig.
-    return [f"++{word}" if re.match(r"(trainer|rl)\.\w+=", word) else word for word in kept]
+    # `++`: Hydra refuses keys that no yaml has, and conf/ lists few of the names of TrainingArguments and GRPOConfig,
+    # and none of a user's sources.
+    return [f"++{word}" if re.match(OPEN_KEYS, word) else word for word in kept]
 
 
 def _own_folder_first(argv: list[str]) -> tuple[str, list[str]]:

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from vtg.batching import (
     Plan,
-    draw_mixture,
     plan_epoch,
     plan_fixed,
     rest_of_epoch,
@@ -235,32 +234,6 @@ def test_the_rest_of_an_epoch_is_planned_for_other_ranks():
         rest_of_epoch(plan, 9999)
     with pytest.raises(IndexError, match="rank 8 of a plan of"):
         plan.batch(0, 8)
-
-
-def test_a_mixture_has_its_shares_exactly_and_repeats_nothing_before_all_came():
-    sizes, weights = [100, 1000, 7], [0.5, 0.3, 0.2]
-    drawn = [draw_mixture(sizes, weights, seed=0, epoch=epoch, count=500) for epoch in range(6)]
-    for indices in drawn:
-        assert [int(((lo <= indices) & (indices < hi)).sum()) for lo, hi in ((0, 100), (100, 1100), (1100, 1107))] == [
-            250, 150, 100,
-        ]  # fmt: skip
-    times = np.bincount(np.concatenate(drawn), minlength=1107)
-    assert np.ptp(times[:100]) <= 1 and np.ptp(times[100:1100]) <= 1 and np.ptp(times[1100:]) <= 1
-    assert not np.array_equal(drawn[0], drawn[1])
-    assert np.array_equal(drawn[3], draw_mixture(sizes, weights, seed=0, epoch=3, count=500))
-    assert len(draw_mixture([10, 20], [1, 0], seed=0, epoch=0)) == 10
-    with pytest.raises(ValueError, match=r"sources \[1\] of the mixture have a weight but no samples"):
-        draw_mixture([5, 0], [1, 1], seed=0, epoch=0)
-    with pytest.raises(ValueError, match="not negative and not all 0"):
-        draw_mixture([5, 5], [1, -1], seed=0, epoch=0)
-
-
-def test_a_drawn_mixture_is_planned_like_any_list():
-    lengths = np.random.default_rng(0).uniform(5, 60, 60)
-    indices = draw_mixture([40, 20], [1, 1], seed=0, epoch=0)
-    plan = plan_epoch(lengths[indices], ranks=4, budget=120, padded=False, seed=0, epoch=0).of(indices)
-    assert sorted(plan.samples[plan.samples >= 0].tolist()) == sorted(indices.tolist())
-    assert all(lengths[batch].sum() <= 120 for batch in batches_of(plan) if batch[0] >= 0)
 
 
 def distributions() -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ from vtg.config.programs import DoctorConfig, ModelOverrides, PredictConfig, Tas
 from vtg.config.resume import RL_MEANS, TRAINER_MEANS, TRAINER_REMAINING_STEPS, may_change_on_resume
 from vtg.config.rules import check_choices
 from vtg.config.schema import RLConfig, SFTConfig
-from vtg.config.setting import dataclass_of, setting_of, settings
+from vtg.config.setting import dataclass_of, is_named, setting_of, settings
 from vtg.config.task_settings import TaskConfig
 from vtg.config.video_settings import VIDEO_MEANS, VideoConfig
 from vtg.errors import ConfigError
@@ -21,7 +21,7 @@ def every_field(schema: type, prefix: str = ""):
         if inner is None:
             yield f"{prefix}{entry.name}", entry
         else:
-            yield from every_field(inner, f"{prefix}{entry.name}.")
+            yield from every_field(inner, f"{prefix}{entry.name}.{'NAME.' if is_named(entry) else ''}")
 
 
 @pytest.mark.parametrize("schema", [DoctorConfig, PredictConfig])
@@ -41,7 +41,9 @@ def test_a_run_may_resume_with_other_means_but_not_with_what_it_learns_changed()
     may += ("trainer.dataloader_num_workers", "trainer.gradient_checkpointing_kwargs.use_reentrant")
     may += ("rl.vllm_gpu_memory_utilization", "rollout.engine", *(f"video.{name}" for name in VIDEO_MEANS))
     may += ("trainer.learning_rate", "trainer.max_steps", "trainer.per_device_train_batch_size", "data.annotation_file")
+    may += ("data.sources.mine.video_dir", "batching.global_size")
     may_not = ("seed", "data.val_share", "video.fps", "task.answer", "model.path", "lora.r", "deepspeed.stage")
+    may_not += ("data.sources.mine.weight", "data.weights", "data.epoch_samples")
     may_not += ("trainer.weight_decay", "trainer.lr_scheduler_type", "rl.beta", "rewards.terms", "no.such", "trainer")
     assert [key for key in may if not may_change_on_resume(key)] == []
     assert [key for key in may_not if may_change_on_resume(key)] == []

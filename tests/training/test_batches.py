@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from vtg.annotations.sample import Sample
 from vtg.annotations.target import Spans
+from vtg.batching import Mixture
 from vtg.batching.cost import SampleCosts
 from vtg.config.data_settings import BatchingConfig
 from vtg.config.video_settings import VideoConfig
@@ -214,3 +215,42 @@ def test_rows_of_a_clip_form_units_as_large_as_a_batch_holds(rows, by, most):
     flat = [unit for units in expected.values() for unit in units]
     assert [unit.tolist() for unit in plan.units] == flat
     assert plan.tokens.tolist() == [shared[unit[0]] + text[unit].sum() for unit in flat]
+
+
+def mixed(way: BatchingConfig, *, accumulation: int = 1) -> Planner:
+    """203 samples of three sources, of which an epoch draws 120."""
+    samples, costs = rows(203)
+    mixture = Mixture(("a", "b", "c"), (120, 3, 80), (0.5, 0.25, 0.25), 120, seed=0)
+    return replace(planner_of(way, samples, costs, accumulation=accumulation), mixture=mixture)
+
+
+UNSHARED = {name: way for name, way in WAYS.items() if not way.share_video}
+
+
+@pytest.mark.parametrize("way", UNSHARED.values(), ids=UNSHARED)
+def test_a_mixture_has_its_shares_in_every_epoch_on_any_number_of_ranks(way):
+    plan = mixed(way)
+    assert plan.mixture is not None
+    for epoch in range(4):
+        drawn = [trained(epoch_of(plan, epoch, ranks)) for ranks in (1, 2, 5)]
+        assert np.bincount(plan.mixture.source_of(np.array(drawn[0]))).tolist() == [60, 30, 30]
+        assert drawn[0] == drawn[1] == drawn[2] == sorted(plan.mixture.draw(epoch).tolist())
+
+
+@pytest.mark.parametrize("way", UNSHARED.values(), ids=UNSHARED)
+@pytest.mark.parametrize("ranks", [1, 4])
+def test_a_mixture_goes_on_with_the_same_samples_on_another_number_of_ranks(way, ranks):
+    plan = mixed(way, accumulation=2)
+    first = epoch_of(plan, 1, 2)
+    position = Position(1, ((2, 4),))
+    rest = epoch_of(plan, 1, ranks, position=position)
+    assert sorted(trained(first[:4]) + trained(rest)) == trained(first)
+
+
+def test_an_epoch_that_needs_more_steps_than_others_draws_less_of_every_source():
+    plan = mixed(WAYS["tokens"])
+    assert plan.mixture is not None
+    cramped = replace(plan, _known_steps={1: plan.steps(1) - 6})
+    drawn = trained(epoch_of(cramped, 0, 1))
+    assert 100 <= len(drawn) < 120
+    assert np.abs(np.bincount(plan.mixture.source_of(np.array(drawn))) / len(drawn) - [0.5, 0.25, 0.25]).max() < 0.02

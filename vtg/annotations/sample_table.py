@@ -17,6 +17,7 @@ from typing import IO, Any, overload
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from vtg.annotations.sample import Problem, Sample
 from vtg.annotations.target import Spans, stored_target
@@ -159,6 +160,18 @@ class SampleTable(Sequence[Sample]):
         """The samples at `indices`, (n,) int64, in that order; no row is copied."""
         indices = np.asarray(indices, np.int64)
         return SampleTable(self._arrow, path=self._path, rows=indices if self._rows is None else self._rows[indices])
+
+    def arrow(self) -> pa.Table:
+        """The rows as a table of `SCHEMA`, with every `qid` and `place` written out."""
+        batches = self._arrow.batches
+        table = pa.Table.from_batches(batches, SCHEMA)
+        table = table if self._rows is None else table.take(pa.array(self._rows))
+        lines = table.column("line").cast(pa.string())
+        for name, prefix in (("qid", f"{self._stem}:"), ("place", f"{self._path}:")):
+            at = SCHEMA.get_field_index(name)
+            made = pc.binary_join_element_wise(prefix, lines, "")  # pyright: ignore[reportAttributeAccessIssue]
+            table = table.set_column(at, SCHEMA.field(name), pc.coalesce(table.column(at), made))  # pyright: ignore[reportAttributeAccessIssue]
+        return table
 
     def numbers(self, name: str) -> np.ndarray:
         """(N,) float64: `duration_s`, `video_start_s`, `video_end_s`, `difficulty`, `pred_start_s` or `pred_end_s`.

@@ -80,6 +80,28 @@ def read_table(path: str, *, cache_dir: str | None = None) -> tuple[SampleTable,
         return SampleTable.open(folder / "rows.arrow", path=path), lost
 
 
+def kept_table(content: bytes, path: str, cache_dir: str | None) -> SampleTable:
+    """The table of these bytes of an Arrow file, kept in the cache folder under what they are and mapped from there.
+
+    `path`: what the table calls itself.
+
+    Raises:
+        ConfigError: a cache folder that cannot be written to.
+    """
+    name = f"joined-{sha256(content).hexdigest()[:32]}"
+    with _cache_folder(cache_dir) as root:
+        folder = root / name
+        if not (folder / "rows.arrow").is_file():
+            with one_at_a_time(root / f"{name}.lock"):
+                if not (folder / "rows.arrow").is_file():
+                    with atomic_folder(folder, proof="rows.arrow") as beside:
+                        (beside / "rows.arrow").write_bytes(content)
+                    _remove_unused(root, "joined")
+        with suppress(OSError):
+            os.utime(folder)
+        return SampleTable.open(folder / "rows.arrow", path=path)
+
+
 def video_stamps(videos: pa.Array, video_dir: str | None) -> np.ndarray:
     """(V, 2) int64 sizes and times of the videos of these names (`video_files.stamp`), looked up in parallel."""
 

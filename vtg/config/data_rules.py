@@ -5,6 +5,7 @@ from glob import glob
 from pathlib import Path
 
 from vtg.config.data_settings import DataConfig, GymConfig, RowsConfig
+from vtg.config.sources import check_mixture
 from vtg.errors import ConfigError
 from vtg.video.files import address
 
@@ -19,9 +20,14 @@ MIN_GYM_CLIP_S = 10.0
 
 
 def check_data(data: DataConfig) -> None:
-    """Raises ConfigError for missing files and shares outside [0, 1)."""
+    """Raises ConfigError for missing files, shares outside [0, 1), and a mixture that cannot be."""
     if not 0 <= data.max_bad_share < 1:
         raise ConfigError(f"data.max_bad_share = {data.max_bad_share}: must be at least 0 and below 1")
+    check_mixture(data)
+    for name, source in data.sources.items():
+        check_rows(source, f"data.sources.{name}")
+    if data.sources:
+        return
     check_rows(data, "data")
     if data.index_file is not None and not Path(data.index_file).is_file():
         raise ConfigError(

@@ -78,6 +78,21 @@ class RowsConfig:
 
 
 @dataclass
+class SourceConfig(RowsConfig):
+    """One of the data sets that a mixture draws from."""
+
+    preset: str | None = setting(
+        None, "a data set of conf/data/ by its name, whose settings hold where none is given here"
+    )
+    weight: float = setting(
+        1.0,
+        "its part of the samples drawn, beside the others' (data.weights says of what); 0: none is trained on, its val "
+        "and test rows are asked",
+    )
+    group: str | None = setting(None, "the group of data.groups that it shares a part with; null: it has its own")
+
+
+@dataclass
 class DataConfig(RowsConfig):
     """Which annotation rows are trained on, validated on while training, and tested at the end."""
 
@@ -95,6 +110,32 @@ class DataConfig(RowsConfig):
     max_bad_share: float = setting(
         0.05, "stop when more than this share of the rows cannot be used", on_resume="may_change"
     )
+    sources: dict[str, SourceConfig] = setting(
+        factory=dict, help="data sets to draw from instead, by a name of yours each: sources.NAME.preset, weight, ..."
+    )
+    weights: str = setting(
+        "explicit",
+        "with sources, what their weights multiply",
+        choices={
+            "explicit": "nothing: the weights are the parts",
+            "proportional": "each source's number of samples",
+            "sqrt": "its square root",
+        },
+    )
+    groups: dict[str, float] = setting(
+        factory=dict, help="with sources, the part of each group of them; its sources share it by their weights"
+    )
+    epoch_samples: int = setting(
+        0, "with sources, samples drawn in an epoch; 0: as many as the sources with a weight have"
+    )
+    epoch_source: str | None = setting(
+        None, "with sources, the one that an epoch goes through once, while the others are drawn beside it"
+    )
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether there are rows to validate on while training, of any source."""
+        return super().has_validation or any(source.has_validation for source in self.sources.values())
 
 
 @dataclass
@@ -148,6 +189,12 @@ class BatchingConfig:
     )
     attention_cost: float = setting(
         24576.0, "for balancing ranks, a sequence of l tokens takes as long as l + l²/this; 0: l"
+    )
+    global_size: int = setting(
+        0,
+        "samples of an optimizer step, of all ranks together: sets trainer.gradient_accumulation_steps (by=fixed: "
+        "exactly so many; else the nearest that whole batches make on average); 0: as that says",
+        on_resume="may_change",
     )
     packing: bool = setting(False, "samples end to end without padding, each attending to itself only")
     share_video: bool = setting(False, "packed, and rows of one clip hold its video once")

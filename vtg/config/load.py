@@ -6,9 +6,11 @@ from typing import TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-import vtg.config.accumulation
 import vtg.config.run_name  # noqa: F401 - which configs refer to
+from vtg.config.accumulation import settle_global_size
 from vtg.config.rules import check_choices, check_together
+from vtg.config.schema import SFTConfig
+from vtg.config.sources import fill_sources
 from vtg.config.unknown import unknown_key
 from vtg.errors import ConfigError
 
@@ -31,6 +33,8 @@ def load_config(cfg: DictConfig, schema: type[ConfigT]) -> ConfigT:
     config = typed(cfg, schema)
     check_choices(config)
     check_together(config)
+    if isinstance(config, SFTConfig):
+        settle_global_size(config)
     return config
 
 
@@ -43,7 +47,7 @@ def typed(cfg: DictConfig, schema: type[ConfigT]) -> ConfigT:
     try:
         # Before the merge, in which the schema's default would take the place of `???`.
         missing = sorted(OmegaConf.missing_keys(cfg))
-        merged = OmegaConf.merge(OmegaConf.structured(schema), cfg)
+        merged = OmegaConf.merge(OmegaConf.structured(schema), fill_sources(cfg))
         config = OmegaConf.to_object(merged)
     except ConfigKeyError as error:
         raise ConfigError(unknown_key(str(error.full_key), schema)) from None

@@ -3,6 +3,7 @@
 The run directory (`vtg.training.run_dir`) logs every change and keeps it; it refuses what would be another run.
 """
 
+import re
 from functools import cache
 
 from vtg.config.schema import RLConfig
@@ -50,7 +51,7 @@ def may_change_on_resume(key: str) -> bool:
     group, _, name = key.partition(".")
     if group in ("trainer", "rl"):
         return name.partition(".")[0] in (TRAINER_MEANS | TRAINER_REMAINING_STEPS if group == "trainer" else RL_MEANS)
-    return key in _changeable()
+    return re.sub(r"^data\.sources\.[^.]+", "data.sources.NAME", key) in _changeable()
 
 
 @cache

@@ -58,6 +58,7 @@ def check_together(config: Any) -> None:
         check_batching(config.batching, config)
         check_augmentation(config.augmentation, shares_video=config.batching.share_video)
         check_data(config.data)
+        check_mixed(config)
         check_on_nan(config)
         check_constrained(config.task, engine=config.rollout.engine if isinstance(config, RLConfig) else "transformers")
     if isinstance(config, RLConfig):
@@ -70,6 +71,38 @@ def check_together(config: Any) -> None:
         check_predict(config)
     if isinstance(config, ScoreConfig):
         check_score(config)
+
+
+def check_mixed(config: SFTConfig) -> None:
+    """Raises ConfigError for a mixture with what cannot draw one."""
+    if isinstance(config, DoctorConfig) and config.data.sources and config.look != "memory":
+        raise ConfigError(
+            f"data.sources ({', '.join(config.data.sources)}): vtg.doctor looks at one data set at a time; give each: "
+            "data=GROUP, or data=jsonl data.annotation_file=FILE"
+        )
+    if isinstance(config, RLConfig) and not isinstance(config, DoctorConfig):
+        if config.batching.global_size:
+            raise ConfigError(
+                f"batching.global_size = {config.batching.global_size}: is for train_sft.py; set "
+                "trainer.gradient_accumulation_steps, and rl.num_generations of each prompt"
+            )
+        if config.data.sources:
+            raise ConfigError(
+                f"data.sources ({', '.join(config.data.sources)}): mixtures are drawn by train_sft.py alone; give "
+                "train_rl.py one data set, or one file that holds the rows of all"
+            )
+    if not config.data.sources:
+        return
+    if config.batching.share_video:
+        raise ConfigError(
+            "batching.share_video = true: the rows of one clip are drawn together then, and no source would have its "
+            "share; set batching.share_video=false, or train on one data set"
+        )
+    if config.batching.drop_last and config.batching.by != "fixed":
+        raise ConfigError(
+            f"batching.drop_last = true with batching.by = {config.batching.by!r}: epochs of a mixture would have "
+            "different numbers of steps; set batching.drop_last=false, or batching=fixed"
+        )
 
 
 def check_on_nan(config: SFTConfig) -> None:
@@ -93,10 +126,15 @@ def check_predict(config: PredictConfig) -> None:
         for key in ("video_start", "video_end"):
             if (time_s := getattr(config, key)) is not None:
                 raise ConfigError(f"{key} = {time_s}, but video is not set; rows have their own {key}")
-        if config.data.annotation_file is None:
+        if config.data.annotation_file is None and not config.data.sources:
             raise ConfigError(
                 "nothing to answer: neither video nor data is set; give video=FILE query=TEXT, or "
                 "data.annotation_file=ROWS.jsonl, or data=GROUP"
+            )
+        if config.data.sources:
+            raise ConfigError(
+                f"data.sources ({', '.join(config.data.sources)}): vtg.predict answers one data set at a time; give "
+                "each: data=GROUP, or data.annotation_file=ROWS.jsonl"
             )
         check_data(config.data)
         if config.split == "val" and config.data.val_file is None:

@@ -66,12 +66,17 @@ def dataclass_of(annotation: Any) -> type | None:
     return next((option for option in options if isinstance(option, type) and is_dataclass(option)), None)
 
 
+def is_named(entry: Field[Any]) -> bool:
+    """Whether a field holds any number of groups of settings, each under a name of the user's (`data.sources`)."""
+    return getattr(entry.type, "__origin__", None) is dict and dataclass_of(entry.type) is not None
+
+
 def settings(schema: type, prefix: str = "") -> Iterator[tuple[str, Field[Any], Setting]]:
-    """Every setting of a schema, in order, with its dotted key."""
+    """Every setting of a schema, in order, with its dotted key; a name of the user's in it is NAME."""
     for entry in fields(schema):
         inner, known = dataclass_of(entry.type), setting_of(entry)
         if inner is not None:
-            yield from settings(inner, f"{prefix}{entry.name}.")
+            yield from settings(inner, f"{prefix}{entry.name}.{'NAME.' if is_named(entry) else ''}")
         elif known is not None:
             yield f"{prefix}{entry.name}", entry, known
 

@@ -11,7 +11,7 @@ from vtg.config.arguments import rl_names, trainer_names
 from vtg.config.foreign_names import FLAGS, our_key
 from vtg.config.help import offered
 from vtg.config.schema import RLConfig, SFTConfig
-from vtg.config.setting import dataclass_of
+from vtg.config.setting import dataclass_of, is_named
 from vtg.errors import ConfigError
 
 # What Hydra takes with two dashes. argparse would refuse any other with its usage text, and no word on key=value.
@@ -30,7 +30,13 @@ def unknown_key(key: str, schema: type) -> str:
         return f"{key}: there is no such key; {instead}"
     *parents, last = key.split(".")
     owner: Any = schema
+    named = False
     for at, name in enumerate(parents):
+        if named:  # the user's own name of a group, which may be called as a setting is
+            named = False
+            continue
+        entry = _field(owner, name)
+        named = entry is not None and is_named(entry)
         inner = _inner(owner, name)
         if inner is None:
             last, parents = name, parents[:at]

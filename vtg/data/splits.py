@@ -2,9 +2,9 @@
 
 import logging
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from heapq import merge
 from itertools import islice
 
@@ -12,10 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vtg.annotations.joined_tables import Part, digest, joined
 from vtg.annotations.sample import Sample, resolve_video
 from vtg.annotations.sample_table import Lost, SampleTable
 from vtg.annotations.table_cache import read_table, video_stamps
-from vtg.config.data_settings import DataConfig
+from vtg.batching import Mixture, epoch_of_source, source_shares
+from vtg.config.data_settings import DataConfig, RowsConfig
 from vtg.data.skip_report import Skipped, SkipReport
 from vtg.errors import ConfigError
 from vtg.tasks.span_task import NO_MOMENT_ASKED
@@ -26,7 +28,13 @@ log = logging.getLogger(__name__)
 
 
 def read_split(
-    path: str, *, video_dir: str | None, report: SkipReport, takes_sets: bool = True, cache_dir: str | None = None
+    path: str,
+    *,
+    video_dir: str | None,
+    report: SkipReport,
+    takes_sets: bool = True,
+    cache_dir: str | None = None,
+    group: str | None = None,
 ) -> SampleTable:
     """The usable samples of an annotation file; unreadable rows and missing video files go to the report.
 
@@ -34,6 +42,7 @@ def read_split(
 
     Args:
         takes_sets: rows without a moment can be used (`SpanTask.takes_sets`); otherwise they are unusable ones.
+        group: of the settings that name the file; None for that of the report.
 
     Raises:
         ConfigError: for a file without any usable row, more rows without a moment than the report's share where none
@@ -55,7 +64,7 @@ def read_split(
         reasons = "; ".join(f"{entry.place}: {entry.reason}" for entry in islice(skipped, 3))
         remedy = "check the file with python -m vtg.validate"
         if len(table) and not there.any():  # its rows are right, and no video of them is there
-            key = f"{report.group}.video_dir"
+            key = f"{group or report.group}.video_dir"
             folder = f"set {key} to the folder of the videos" if video_dir is None else f"check {key} = {video_dir!r}"
             remedy = f"{folder}, or {remedy}"
         raise ConfigError(f"{path}: no usable row among {rows} ({reasons}); {remedy}")
@@ -103,28 +112,42 @@ def _check_stores(names: pa.Array, video_dir: str | None) -> None:
 
 @dataclass(frozen=True)
 class Splits:
-    """The samples to train on, to validate on while training (may be empty), and to test on (may be empty)."""
+    """The samples to train on, to validate on while training (may be empty), and to test on (may be empty).
+
+    Attributes:
+        mixture: how the training samples are drawn, where they are of several sources.
+        digests: of a mixture, split → what its rows are, wherever their files are.
+    """
 
     train: Sequence[Sample]
     val: Sequence[Sample]
     test: Sequence[Sample]
+    mixture: Mixture | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_splits(data: DataConfig, *, seed: int, report: SkipReport, takes_sets: bool = True) -> Splits:
     """All samples a training run needs, as the data group says. `val_share` parts by video, never by row."""
+    if data.sources:
+        return _mixed(data, seed=seed, report=report, takes_sets=takes_sets)
+    return _splits_of(data, "data", cache_dir=data.cache_dir, seed=seed, report=report, takes_sets=takes_sets)
+
+
+def _splits_of(
+    data: RowsConfig, group: str, *, cache_dir: str | None, seed: int, report: SkipReport, takes_sets: bool
+) -> Splits:
     assert data.annotation_file is not None
     seen: dict[str, SampleTable] = {}
 
     def split(path: str | None) -> Sequence[Sample]:
         if path is not None and path not in seen:
-            seen[path] = read_split(
-                path, video_dir=data.video_dir, report=report, takes_sets=takes_sets, cache_dir=data.cache_dir
-            )
+            options = {"takes_sets": takes_sets, "cache_dir": cache_dir, "group": group}
+            seen[path] = read_split(path, video_dir=data.video_dir, report=report, **options)
         return [] if path is None else seen[path]
 
     train, val, test = split(data.annotation_file), split(data.val_file), split(data.test_file)
     if data.val_share:
-        train, val = part_by_video(train, share=data.val_share, seed=seed)
+        train, val = part_by_video(train, share=data.val_share, seed=seed, key=f"{group}.val_share")
     if data.max_samples:
         train = train[: data.max_samples]
     for name, path in (("validation", data.val_file), ("test", data.test_file)):
@@ -133,17 +156,66 @@ def read_splits(data: DataConfig, *, seed: int, report: SkipReport, takes_sets: 
     return Splits(train, val, test or val)
 
 
-def part_by_video(samples: Sequence[Sample], *, share: float, seed: int) -> tuple[SampleTable, SampleTable]:
+def _mixed(data: DataConfig, *, seed: int, report: SkipReport, takes_sets: bool) -> Splits:
+    """The samples of all sources, the training samples source after source, as `Mixture` has them."""
+    own: dict[str, Splits] = {}
+    for name, source in data.sources.items():
+        group = f"data.sources.{name}"
+        options = {"cache_dir": data.cache_dir, "seed": seed, "report": report, "takes_sets": takes_sets}
+        own[name] = _splits_of(source, group, **options)
+
+    def parts_of(split: str) -> list[Part]:
+        tables = {name: SampleTable.of(getattr(one, split)) for name, one in own.items()}
+        return [Part(name, table, data.sources[name].video_dir) for name, table in tables.items()]
+
+    parts = {split: parts_of(split) for split in ("train", "val", "test")}
+    tables = {split: joined(tables, cache_dir=data.cache_dir) for split, tables in parts.items()}
+    in_turn = {split: tables[split].select(_in_turn(parts[split])) for split in ("val", "test")}
+    digests = {split: digest(tables) for split, tables in parts.items()}
+    mixture = _mixture(data, [len(part.table) for part in parts["train"]], seed)
+    return Splits(tables["train"], in_turn["val"], in_turn["test"], mixture, digests)
+
+
+def _in_turn(parts: Sequence[Part]) -> np.ndarray:
+    """(N,) int64 the samples of all parts with one of each in turn, so that the first of them are of all."""
+    turns = np.concatenate([np.empty(0, np.int64), *(np.arange(len(part.table)) for part in parts)])
+    return np.argsort(turns, kind="stable")
+
+
+def _mixture(data: DataConfig, sizes: Sequence[int], seed: int) -> Mixture:
+    sources = list(data.sources.values())
+    shares = source_shares(
+        sizes,
+        [one.weight for one in sources],
+        by=data.weights,
+        groups=[one.group for one in sources],
+        parts=dict(data.groups),
+    )
+    count = data.epoch_samples or sum(size for size, share in zip(sizes, shares, strict=True) if share)
+    try:
+        mixture = Mixture(tuple(data.sources), tuple(sizes), shares, count, seed)
+    except ValueError as error:
+        raise ConfigError(f"data.sources: {error}") from None
+    if data.epoch_source is None:
+        return mixture
+    if not mixture.wanted[mixture.names.index(data.epoch_source)]:
+        raise ConfigError(f"data.epoch_source = {data.epoch_source!r}: nothing is drawn of it; give its group a part")
+    return replace(mixture, count=epoch_of_source(mixture, data.epoch_source))
+
+
+def part_by_video(
+    samples: Sequence[Sample], *, share: float, seed: int, key: str = "data.val_share"
+) -> tuple[SampleTable, SampleTable]:
     """(training, validation): about `share` of the videos, at least one, are held out with all their rows."""
     table = SampleTable.of(samples)
     names, which = table.videos()
     count = len(names)
     if count < 2:
-        raise ConfigError(f"data.val_share = {share}: there is only one video ({names[0]}), nothing can be held out")
+        raise ConfigError(f"{key} = {share}: there is only one video ({names[0]}), nothing can be held out")
     held_out = max(1, round(share * count))
     if held_out >= count:
         raise ConfigError(
-            f"data.val_share = {share}: holds out all of {count} videos and leaves none to train on; set at most "
+            f"{key} = {share}: holds out all of {count} videos and leaves none to train on; set at most "
             f"{(count - 1) / count:.2g}"
         )
     by_name = pc.array_sort_indices(names).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from vtg.annotations.joined_tables import SOURCE
 from vtg.config.data_settings import BatchingConfig
 from vtg.config.derived import is_packed
 from vtg.data.encoding import DURATION, IGNORE_INDEX
@@ -30,11 +31,12 @@ class TrainingCollator:
         self.pad_token_id, self.batching = pad_token_id, batching
 
     def __call__(self, items: Sequence[GroundingItem]) -> dict[str, Any]:
-        """A batch as `vtg.data.padding.collate` or `vtg.data.packing.pack` says, and four entries more.
+        """A batch as `vtg.data.padding.collate` or `vtg.data.packing.pack` says, and five entries more.
 
         `rows`: a list of BatchRow. `answers`: a LabelledAnswer for each unbroken run of labels, row by row. `skipped`:
         a list of Skipped. `counts`: a Counter of the clips, and of `samples` with labels, `batches`, `tokens` that are
-        attended to and `slots`, tokens that are computed.
+        attended to and `slots`, tokens that are computed. `drawn`: a Counter of the samples with labels, and of their
+        tokens, of each source of a mixture: `NAME/samples`, `NAME/tokens`.
         """
         # A whole number: DeepSpeed's Trainer makes bfloat16 of what is not, and so of no length that is exact.
         lengths_us = [round(item.row.duration_s * 1e6) for item in items]
@@ -52,11 +54,21 @@ class TrainingCollator:
         batch["answers"] = _answers(batch["labels"], batch.pop(DURATION))
         batch["rows"] = [item.row for item in items]
         batch["skipped"] = [item.skipped for item in items if item.skipped is not None]
-        samples = sum(bool((one["labels"] != IGNORE_INDEX).any()) for one in features)
+        is_labelled = [bool((one["labels"] != IGNORE_INDEX).any()) for one in features]
+        batch["drawn"] = _drawn([item for item, labelled in zip(items, is_labelled, strict=True) if labelled])
+        samples = sum(is_labelled)
         slots = batch["input_ids"].numel()
         own = Counter(samples=samples, batches=1, tokens=tokens, slots=slots)
         batch["counts"] = sum((item.counts for item in items), own)
         return batch
+
+
+def _drawn(items: Sequence[GroundingItem]) -> Counter[str]:
+    drawn = Counter[str]()
+    for item in items:
+        if (name := item.sample.metadata.get(SOURCE)) is not None:
+            drawn += Counter({f"{name}/samples": 1, f"{name}/tokens": item.row.tokens})
+    return drawn
 
 
 def _answers(labels: torch.Tensor, durations_us: torch.Tensor) -> list[LabelledAnswer]:

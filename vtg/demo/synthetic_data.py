@@ -6,14 +6,16 @@ from vtg.demo.gym_dataset import ensure_gym
 
 
 def ensure_synthetic(data: DataConfig) -> None:
-    """Makes the data set of `data.demo` or `data.gym` in `data.video_dir`, where either is set and not there yet.
+    """Makes the data set of `data.demo` or `data.gym` in `data.video_dir`, where either is set and not there yet; of a
+    mixture those of its sources.
 
     Raises:
         ConfigError: the folder exists and holds anything else.
     """
-    if data.demo is not None:
-        assert data.video_dir is not None
-        ensure_demo(data.video_dir, data.demo)
-    if data.gym is not None:
-        assert data.video_dir is not None
-        ensure_gym(data.video_dir, data.gym)
+    for rows in (data, *data.sources.values()):
+        if rows.demo is not None:
+            assert rows.video_dir is not None
+            ensure_demo(rows.video_dir, rows.demo)
+        if rows.gym is not None:
+            assert rows.video_dir is not None
+            ensure_gym(rows.video_dir, rows.gym)

@@ -26,6 +26,7 @@ from vtg.private_names import check_private_names
 from vtg.ranks import is_main_process
 from vtg.training.checkpoint_saving import STAGING, explain_write_errors, keep_best, rename_into_place
 from vtg.training.guard import FiniteGuard, StepBatch, answering_remedies, out_of_memory
+from vtg.training.mixture_record import by_source
 from vtg.training.progress import Progress, TrainLog
 from vtg.training.stopping import StopOnSignal
 from vtg.training.trainer_parts import TrainerParts
@@ -165,6 +166,9 @@ class GroundingTrainer(ZeroTrainer):
         began_s = time.monotonic()
         rows = self.answers(eval_dataset or self.eval_dataset, progress="validating")  # type: ignore[arg-type]
         metrics = {f"{metric_key_prefix}_{key}": float(value) for key, value in score(rows).items()}
+        metrics |= {
+            f"{metric_key_prefix}_mIoU/{name}": float(score(own)["mIoU"]) for name, own in by_source(rows).items()
+        }
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         # The time of training before this evaluation still belongs to the next log entry.

@@ -28,6 +28,9 @@ def check_rows(splits: Splits, before: dict[str, dict[str, Any]], data: DataConf
     """
     # A checkpoint counts batches of a plan over these rows: with others it would skip the wrong ones without a word.
     now = {"train": row_digest(splits.train), "val": row_digest(splits.val)}
+    for split, digest in splits.digests.items():
+        if split in now:  # of a mixture: its samples name their videos by path, which may be another by now
+            now[split]["digest"] = digest
     names = {"train": ("annotation_file", "train"), "val": ("val_file", "validate")}
     for split, (key, verb) in names.items():
         was, is_now = before.get(split), now[split]
@@ -35,6 +38,7 @@ def check_rows(splits: Splits, before: dict[str, dict[str, Any]], data: DataConf
             continue
         path = getattr(data, key)
         where = f"data.{key} = {path!r}" if path else f"data.annotation_file = {data.annotation_file!r}"
+        where = f"data.sources ({', '.join(data.sources)})" if data.sources else where
         counts = (
             f"{is_now['count']} rows to {verb} on, and the run in {run} began with {was['count']}"
             if is_now["count"] != was["count"]

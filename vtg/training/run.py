@@ -131,7 +131,7 @@ class TrainingRun:
             task=self.task,
             processor=self.processor,
             provider=self._provider,
-            video_dir=self.config.data.video_dir,
+            video_dir=self.config.data.video_dir,  # of a mixture None: its rows name whole paths
             max_length=self.config.model.max_length,
             tokens_per_second=self._tokens_per_second,
             training=training,

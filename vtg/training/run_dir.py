@@ -47,6 +47,7 @@ TRAINING_LOGS = ("train_log.jsonl", "completions", "tensorboard")
 BATCHES = (
     *("batching.target_batch_tokens", "batching.target_batch_duration", "batching.max_batch_size"),
     *("batching.min_batch_size", "trainer.per_device_train_batch_size", "trainer.gradient_accumulation_steps"),
+    "batching.global_size",
 )
 """Settings that say what a batch holds, and how many make a step."""
 

@@ -1,6 +1,6 @@
 """What a run leaves to read: answers, metrics.json, the picture, and the table of base against tuned."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from vtg.evaluation.score_table import score_table
 from vtg.evaluation.span_picture import draw_predictions
 from vtg.ranks import is_main_process
 from vtg.storage.json_files import read_jsonl, write_json, write_jsonl
+from vtg.training.mixture_record import MixtureRecord, by_source
 from vtg.training.run_record import FILES
 
 Rows = list[dict[str, Any]]
@@ -50,6 +51,7 @@ class Results:
         picture = self.run_dir / "predictions.png"
         draw_predictions(answers["tuned"], picture, base=answers["base"], title=title)
         lines = ["", score_table(metrics), "", _gain(answers)]
+        lines += self._sources(answers)
         if "shuffled" in answers:
             lines.append(
                 "shuffled: the tuned model, each sample shown another video: what a guess without looking gets"
@@ -59,6 +61,17 @@ class Results:
             lines.append(f"{skipped} rows were skipped: {self.run_dir / 'skipped.jsonl'}")
         files = ("metrics.json", FILES["tuned"], picture.name)
         return "\n".join([*lines, "", *(str(self.run_dir / name) for name in files)])
+
+    def _sources(self, answers: Mapping[str, Rows]) -> list[str]:
+        """The lines of a mixture's sources, whose scores are added to mixture.json; none without a mixture."""
+        record = MixtureRecord.read(self.run_dir)
+        if record is None:
+            return []
+        of_source = {name: by_source(rows) for name, rows in answers.items()}
+        for source in record.sources:
+            source.scores = {name: score(rows[source.name]) for name, rows in of_source.items() if source.name in rows}
+        record.write(self.run_dir)
+        return ["", record.table()]
 
 
 def best_weights_note(state: TrainerState, *, warmup_steps: int) -> str:

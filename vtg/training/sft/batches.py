@@ -10,15 +10,16 @@ that each is trained once.
 
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
+import numpy as np
 from accelerate.utils import broadcast_object_list
 from torch.utils.data import DataLoader, Sampler
 from transformers import TrainingArguments
 
 from vtg.annotations.sample_table import SampleTable
-from vtg.batching import Plan, PlanStatistics
+from vtg.batching import Mixture, Plan, PlanStatistics
 from vtg.batching.cost import SampleCosts, sample_costs, video_facts
 from vtg.config.data_settings import BatchingConfig, DataConfig
 from vtg.config.derived import is_packed
@@ -29,6 +30,7 @@ from vtg.errors import ConfigError
 from vtg.ranks import is_main_process
 from vtg.storage.json_files import write_json
 from vtg.training.batch_log import log_target
+from vtg.training.mixture_record import log_mixture
 from vtg.training.sft.epoch_position import Position
 from vtg.training.sft.planner import Planner, make_planner, over_budget
 from vtg.video.video_index import VideoIndex
@@ -121,11 +123,15 @@ def plan_batches(
     video: VideoConfig,
     budget: float,
     report: SkipReport,
+    mixture: Mixture | None = None,
 ) -> PlannedBatches:
     """This rank's batches of a training set; samples that no batch can hold are taken out of it, where that is set.
 
+    With `batching.global_size` the accumulation of `arguments` becomes what makes about so many samples a step.
+
     Args:
         budget: what a batch may cost, in tokens or seconds; see `batch_budget`.
+        mixture: how samples are drawn; None: each once an epoch.
 
     Raises:
         ConfigError: samples over the budget, or a plan that cannot be.
@@ -138,6 +144,7 @@ def plan_batches(
         dataset.leave_out(over, report, budget=budget)
         samples = SampleTable.of(dataset.samples)
         costs = SampleCosts(*(getattr(costs, field.name)[~over] for field in fields(costs)))
+        mixture = None if mixture is None else _without(mixture, over)
     planner = make_planner(
         batching,
         samples,
@@ -146,13 +153,40 @@ def plan_batches(
         batch_size=arguments.per_device_train_batch_size,
         accumulation=arguments.gradient_accumulation_steps,
         seed=arguments.seed,
+        mixture=mixture,
     )
-    batches = PlannedBatches(planner, rank=arguments.process_index, ranks=arguments.world_size, dataset=dataset)
-    expected = planner.statistics(planner.epoch(0, arguments.world_size))
-    _log_plan(planner, expected, costs, ranks=arguments.world_size)
+    ranks = arguments.world_size
+    expected = planner.statistics(planner.epoch(0, ranks))
+    if batching.global_size:
+        if batching.by != "fixed":
+            arguments.gradient_accumulation_steps = max(
+                1, round(batching.global_size / (expected.mean_batch_size * ranks))
+            )
+            planner = replace(planner, accumulation=arguments.gradient_accumulation_steps)
+        _log_global_size(batching, planner.accumulation, expected.mean_batch_size * ranks)
+    if mixture is not None:
+        log_mixture(mixture)
+    batches = PlannedBatches(planner, rank=arguments.process_index, ranks=ranks, dataset=dataset)
+    _log_plan(planner, expected, costs, ranks=ranks)
     if arguments.process_index == 0:
         write_json(Path(str(arguments.output_dir)) / PLAN_FILE, asdict(expected) | {"by": batching.by})
     return batches
+
+
+def _without(mixture: Mixture, over: np.ndarray) -> Mixture:
+    try:
+        return mixture.kept(~over)
+    except ValueError as error:
+        raise ConfigError(f"batching.oversize = 'skip' with data.sources: {error}") from None
+
+
+def _log_global_size(batching: BatchingConfig, accumulation: int, a_batch: float) -> None:
+    log.info(
+        "batching.global_size = %d: %d batches of each rank make an optimizer step, %s%.1f samples",
+        *(batching.global_size, accumulation),
+        "" if batching.by == "fixed" else "on average ",
+        accumulation * a_batch,
+    )
 
 
 def _needs_tokens(batching: BatchingConfig) -> bool:

@@ -1,7 +1,8 @@
 """How far an epoch of planned batches has come, as a checkpoint remembers it (`batches.json`)."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from vtg.storage.json_files import write_json
@@ -37,6 +38,7 @@ class Position:
         log_lines: lines of train_log.jsonl by then.
         sizes: the batch size of each part; empty where all had the planner's.
         shift: the run's optimizer steps minus those that batches of the latest size would have taken until then.
+        drawn: of a mixture, samples and tokens of each source that all ranks had trained on (`DrawnSources.total`).
     """
 
     epoch: int
@@ -46,6 +48,7 @@ class Position:
     log_lines: int | None = None
     sizes: tuple[BatchSize, ...] = ()
     shift: int = 0
+    drawn: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def read(cls, checkpoint: Path) -> "Position | None":
@@ -60,6 +63,7 @@ class Position:
             saved["log_lines"],
             tuple(BatchSize(**size) for size in saved.get("sizes", ())),  # absent: saved before sizes could change
             saved.get("shift", 0),
+            saved.get("drawn", {}),  # absent: saved before there were mixtures
         )
 
     def write(self, checkpoint: Path) -> None:

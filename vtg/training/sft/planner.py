@@ -4,13 +4,14 @@ The plan itself is vtg.batching's, which knows numbers alone.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from vtg.annotations.sample import Sample
 from vtg.batching import (
+    Mixture,
     Plan,
     PlanStatistics,
     plan_epoch,
@@ -31,6 +32,9 @@ from vtg.training.sft.planning_units import Units, samples_by_clip, single_sampl
 NAMED = 5
 """Samples over the budget that an error names."""
 
+PROBED_EPOCHS, PROBED_SAMPLES = 16, 1 << 21
+"""Epochs of a mixture that are looked at for how many steps one takes, as many as have so many samples together."""
+
 
 @dataclass(frozen=True)
 class Planner:
@@ -42,6 +46,7 @@ class Planner:
         tokens: (U,) of each unit, a shared video counted once.
         batch_size: samples of a batch under `by: fixed`, whatever they cost.
         accumulation: batches of an optimizer step.
+        mixture: what an epoch holds, where that is not every unit once.
     """
 
     config: BatchingConfig
@@ -53,13 +58,40 @@ class Planner:
     batch_size: int
     accumulation: int
     seed: int
+    mixture: Mixture | None = None
+    _known_steps: dict[int, int] = field(default_factory=dict, compare=False, repr=False)
 
     def steps(self, ranks: int) -> int:
         """Batches of a rank in every epoch."""
         # Every epoch has as many: the Trainer computes the schedule of all from the length of one.
         if self.config.by == "fixed":
             return self.epoch(0, ranks).steps
-        return steps_per_epoch(self.lengths, ranks=ranks, **self._limits(), drop_last=self.config.drop_last)
+        if ranks not in self._known_steps:
+            self._known_steps[ranks] = self._steps_needed(ranks)
+        return self._known_steps[ranks]
+
+    def _steps_needed(self, ranks: int) -> int:
+        if self.mixture is None:
+            return steps_per_epoch(self.lengths, ranks=ranks, **self._limits(), drop_last=self.config.drop_last)
+        # Every epoch draws other samples: as many steps as the fullest of a few takes. One of those to come can need
+        # more, and then leaves samples out (`drawn`).
+        epochs = max(2, min(PROBED_EPOCHS, PROBED_SAMPLES // self.mixture.count))
+        draws = map(self.mixture.draw, range(epochs))
+        return max(steps_per_epoch(self.lengths[drawn], ranks=ranks, **self._limits()) for drawn in draws)
+
+    def drawn(self, epoch: int, ranks: int) -> np.ndarray:
+        """(n,) units of an epoch: all of them, or a mixture's draw, as much of it as the steps of an epoch hold."""
+        if self.mixture is None:
+            return np.arange(len(self.units))
+        drawn = self.mixture.draw(epoch)
+        if self.config.by == "fixed":
+            return drawn
+        count, whole = self.mixture.count, self.steps(ranks)
+        while steps_per_epoch(self.lengths[drawn], ranks=ranks, **self._limits()) > whole:
+            # A little less of every source: the shares stay.
+            count -= max(1, self.mixture.count // 200)
+            drawn = self.mixture.draw(epoch, count=count)
+        return drawn
 
     def epoch(self, epoch: int, ranks: int) -> Plan:
         """The plan of a whole epoch, of indices of units; of the first, the step that takes most memory first."""
@@ -70,9 +102,16 @@ class Planner:
         return plan
 
     def _shuffled_epoch(self, epoch: int, ranks: int) -> Plan:
+        if self.mixture is not None:
+            drawn = self.drawn(epoch, ranks)
+            return self._plan(self.lengths[drawn], self.compute[drawn], epoch, ranks, steps=True).of(drawn)
+        return self._plan(self.lengths, self.compute, epoch, ranks)
+
+    def _plan(self, lengths: np.ndarray, compute: np.ndarray, epoch: int, ranks: int, *, steps: bool = False) -> Plan:
+        """The plan of these units; `steps`: in as many as every epoch has, more than it may need."""
         if self.config.by == "fixed":
             return plan_fixed(
-                len(self.units),
+                len(lengths),
                 ranks=ranks,
                 batch_size=self.batch_size,
                 seed=self.seed,
@@ -80,12 +119,13 @@ class Planner:
                 drop_last=self.config.drop_last,
             )
         return plan_epoch(
-            self.lengths,
-            compute=self.compute,
+            lengths,
+            compute=compute,
             ranks=ranks,
             seed=self.seed,
             epoch=epoch,
             drop_last=self.config.drop_last,
+            steps=self.steps(ranks) if steps else None,
             **self._limits(),
         )
 
@@ -111,9 +151,8 @@ class Planner:
     def with_size(self, size: BatchSize) -> "Planner":
         """The planner of the same samples with batches of another size."""
         config = replace(self.config, max_batch_size=size.max_batch_size, min_batch_size=size.min_batch_size)
-        return replace(
-            self, config=config, batch_size=size.batch_size, budget=size.budget, accumulation=size.accumulation
-        )
+        sizes = {"batch_size": size.batch_size, "budget": size.budget, "accumulation": size.accumulation}
+        return replace(self, config=config, _known_steps={}, **sizes)
 
     def statistics(self, plan: Plan) -> PlanStatistics:
         """Of a whole epoch's plan. Under `by: fixed` the budget is the costliest batch."""
@@ -159,6 +198,7 @@ def make_planner(
     batch_size: int,
     accumulation: int,
     seed: int,
+    mixture: Mixture | None = None,
 ) -> Planner:
     """The planner of a training set.
 
@@ -166,6 +206,7 @@ def make_planner(
         costs: of the samples, none of them over the budget unless `batching.oversize` is `alone` (`over_budget`).
         budget: of a batch; see `batch_budget`.
         batch_size, accumulation: the Trainer's per_device_train_batch_size and gradient_accumulation_steps.
+        mixture: of the samples, None where an epoch is all of them.
     """
     tokens = costs.tokens.astype(np.float64)
     shares = batching.share_video
@@ -185,6 +226,7 @@ def make_planner(
         batch_size=batch_size,
         accumulation=accumulation,
         seed=seed,
+        mixture=mixture,
     )
 
 

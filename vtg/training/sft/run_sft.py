@@ -51,6 +51,7 @@ def train(config: SFTConfig) -> None:
         budget=batch_budget(config.batching, config.video, token_cost(run.processor)),
         video=config.video,
         report=run.report,
+        mixture=run.splits.mixture,
     )
     # After reading and planning, so that no number they may draw changes the weights of LoRA.
     set_seed(config.seed)

@@ -27,6 +27,7 @@ from vtg.ranks import is_main_process
 from vtg.training.batch_log import BatchSizes
 from vtg.training.grounding_trainer import GroundingTrainer
 from vtg.training.guard import StepBatch
+from vtg.training.mixture_record import DrawnSources
 from vtg.training.sft.answer_loss import AnswerLoss, AnswerTokens, answer_weights
 from vtg.training.sft.batches import PlannedBatches, PlannedLoader
 from vtg.training.sft.epoch_position import Position
@@ -59,6 +60,8 @@ class SFTTrainer(GroundingTrainer):
     def __init__(self, *, batches: PlannedBatches, attention: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.batches, self._kernel = batches, attention
+        mixture = batches.planner.mixture
+        self.drawn = None if mixture is None else DrawnSources(mixture, Path(str(self.args.output_dir)))
         self.counts: Counter[str] = Counter()
         self.sizes = BatchSizes()
         tokenizer = self.processing_class.tokenizer  # type: ignore[union-attr]
@@ -80,6 +83,9 @@ class SFTTrainer(GroundingTrainer):
         self.parts.report.add(inputs.pop("skipped"))
         del inputs["rows"]
         counts, answers = inputs.pop("counts"), inputs.pop("answers")
+        drawn = inputs.pop("drawn")
+        if self.drawn is not None:
+            self.drawn.add(drawn)
         self.counts += counts
         self.sizes.add(counts["samples"])
         weights = token_weights(inputs) if self.routing else None
@@ -173,6 +179,8 @@ class SFTTrainer(GroundingTrainer):
         if position is None:
             return
         self.train_log.lines, self.shift = position.log_lines, position.shift
+        if self.drawn is not None and is_main_process():  # a total of all ranks
+            self.drawn.add(Counter(position.drawn))
         ranks, size = self.args.world_size, self.batches.planner.size
         sizes = position.sizes or (size,) * len(position.parts)
         is_own = [(count, each) == (ranks, size) for (count, _), each in zip(position.parts, sizes, strict=True)]
@@ -226,6 +234,8 @@ class SFTTrainer(GroundingTrainer):
         """Logs; beside a training loss also its terms, sizes, padding, balance and speed of the batches since the last
         entry, and how many clips of this rank were decoded, or read from memory or the cache.
         """
+        if self.drawn is not None and ("loss" in logs or "train_loss" in logs):
+            logs |= self.drawn.logged(self.accelerator)
         if "loss" in logs:
             logs |= self._batch_statistics()
             clips = {name: count for name, count in sorted(self.counts.items()) if name not in BATCH_COUNTS}
@@ -268,11 +278,12 @@ class SFTTrainer(GroundingTrainer):
         }
 
     def save_extra(self, checkpoint: Path) -> None:
-        """Writes how far the epoch has come."""
+        """Writes how far the epoch has come, and what was drawn of each source."""
+        drawn = {} if self.drawn is None else self.drawn.total(self.accelerator)
         if not is_main_process():
             return
         epoch, batches = epoch_and_batches(
             self.state.global_step - self.shift, len(self.batches), self.args.gradient_accumulation_steps
         )
         position = self.batches.position(epoch, batches)
-        replace(position, log_lines=self.train_log.lines, shift=self.shift).write(checkpoint)
+        replace(position, log_lines=self.train_log.lines, shift=self.shift, drawn=drawn).write(checkpoint)
