@@ -204,7 +204,7 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.config", "vtg.entry", "vtg.annotations.target", "vtg.annotations.sample", "vtg.video",
         "vtg.annotations.formats", "vtg.annotations.table_cache", "vtg.tasks", "vtg.models.families",
         "vtg.data.encoding", "vtg.data", "vtg.models", "vtg.evaluation.metrics", "vtg.evaluation", "vtg.report",
-        "vtg.demo", "vtg.doctor",
+        "vtg.demo", "vtg.doctor", "vtg.memory", "vtg.serving",
     ),
     "vtg.recipes": (
         "vtg.errors", "vtg.console", "vtg.config", "vtg.entry", "vtg.annotations.sample", "vtg.annotations.formats",

@@ -1,41 +1,103 @@
-"""Opens a page in the browser on which one looks at videos and asks runs or checkpoints when something happens.
+"""A page in the browser: ask runs or checkpoints when something happens in a video, see the moment and play it.
 
-python -m vtg.app outputs/sft_tiny_demo
-python -m vtg.app
+    python -m vtg.app outputs/sft_tiny_demo
+    python -m vtg.app outputs/sft_a outputs/sft_b settings.video.fps=1
+    python -m vtg.app
+
+Drop a video or pick one of the run's, type queries, and see every model's moments on a timeline over the frames that it
+saw; a moment is played in a loop when it is clicked. A run is asked beside the model that it was trained from. Without
+an argument the tiny model that comes with vtg is asked about synthetic videos. The page is there at once; weights are
+loaded meanwhile. What is dropped on it lies in a folder of its own, which is removed when the server ends; no other
+file of this machine can be asked for, but the videos of a run's rows and those in folders that --allow-dir names.
+
+Exit code 0: ended; 2: wrong usage; 130: Ctrl-C.
 """
 
 import argparse
 import importlib.util
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 from vtg.console import print_any_text
+from vtg.errors import ConfigError
 
 PORT = 7860
+
+# What a checkout or a wheel has, to be asked where nothing else is named.
+EMBEDDED = "tiny"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serves the page until Ctrl-C; returns the exit code."""
     print_any_text()
-    options = _parser().parse_args(arguments)
     if importlib.util.find_spec("fastapi") is None or importlib.util.find_spec("uvicorn") is None:
         print("error: vtg.app needs FastAPI and uvicorn; pip install 'vtg[app]'", file=sys.stderr)
         return 2
-    import uvicorn
+    options = _parser().parse_args(arguments)
+    try:
+        return _serve(options)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
+
+def _serve(options: argparse.Namespace) -> int:
+    # Late: --help and wrong options must not wait for these.
     from vtg.app.application import create_app
+    from vtg.app.ask_routes import ask_router
+    from vtg.app.examples import find_examples
+    from vtg.app.lanes import Lanes, lane_settings
     from vtg.app.media import Media, media_router
     from vtg.app.shelf import Shelf
+    from vtg.app.upload_routes import Uploads, upload_router
+    from vtg.logs import start_logging
+    from vtg.serving.admission import Admission
+    from vtg.serving.request_guard import Guard
+    from vtg.serving.server_options import key_of, limits_of
+    from vtg.serving.web_server import bind, serve, url_of
 
-    with tempfile.TemporaryDirectory(prefix="vtg-app-") as folder:
-        media = Media(Shelf(), Path(folder) / "clips")
-        uvicorn.run(create_app(media_router(media)), host=options.host, port=options.port, log_level="warning")
-    return 0
+    start_logging()
+    checkpoints, overrides = _parted(options.checkpoints)
+    settings = lane_settings(checkpoints, base=options.base, overrides=overrides)
+    limits, key = limits_of(options), key_of(options)
+    shelf, bound = Shelf(), bind(options.host, options.port)
+    with ExitStack() as stack:
+        stack.callback(bound.close)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vtg-app-")))
+        may_open = {"allow_dirs": options.allow_dir, "allow_urls": options.allow_urls}
+        admission = stack.enter_context(Admission(limits, **may_open, private_hosts=options.allow_private))
+        lanes = stack.enter_context(Lanes(settings, limits=limits))
+        finding = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="vtg examples"))
+        examples = finding.submit(find_examples, [Path(one) for one in checkpoints], shelf, folder / "demo")
+        media = Media(shelf, folder / "clips")
+        app = create_app(
+            ask_router(lanes, shelf, admission, examples),
+            upload_router(Uploads(admission, shelf), media),
+            media_router(media),
+        )
+        guarded = Guard(app, host=options.host, key=key, max_body_bytes=limits.upload_bytes, asks_password=True)
+
+        def started() -> None:
+            print(f"{url_of(bound)} (Ctrl-C ends it; weights are loaded meanwhile)", flush=True)
+            lanes.start()
+
+        return serve(guarded, bound, on_start=started)
+
+
+def _parted(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(checkpoints, settings): `key=value` is a setting, unless it is a folder, as the runs of a sweep are named."""
+    settings = [word for word in words if "=" in word and not os.path.exists(word)]
+    return [word for word in words if word not in settings] or [EMBEDDED], settings
 
 
 def _parser() -> argparse.ArgumentParser:
+    from vtg.serving.server_options import add_server_options
+
     title, _, details = (__doc__ or "").partition("\n")
     parser = argparse.ArgumentParser(
         prog="python -m vtg.app",
@@ -43,8 +105,15 @@ def _parser() -> argparse.ArgumentParser:
         epilog=details,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=PORT, help=f"port to listen on (default: {PORT})")
+    parser.add_argument(
+        "checkpoints",
+        nargs="*",
+        metavar="RUN|CHECKPOINT|KEY=VALUE",
+        help="run directories, checkpoint or model folders, names on the hub; and settings of python -m vtg.predict, "
+        "for all of them (default: the tiny model that comes with vtg)",
+    )
+    parser.add_argument("--no-base", dest="base", action="store_false", help="ask runs alone, not their bases")
+    add_server_options(parser, port=PORT)
     return parser
 
 

@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vtg.errors import ConfigError, RunError, SampleError
+from vtg.serving.refusals import Refused, wrong
+from vtg.serving.request_guard import error_document
 
 PAGE = Path(__file__).parent / "page"
 
@@ -19,12 +22,14 @@ POLICY = "default-src 'self'; img-src 'self' data:; media-src 'self' blob:; fram
 def create_app(*routers: APIRouter) -> FastAPI:
     """The application with the page at `/`, its files under `/page`, and `routers` for what it asks.
 
-    A router names its own prefix (`APIRouter(prefix="/rows")`). A SampleError, ConfigError or RunError that it raises
-    is answered with status 422 and `{"error": text}`, which the page shows.
+    A router names its own prefix (`APIRouter(prefix="/rows")`). A Refused that it raises is answered with its status,
+    a SampleError, ConfigError or RunError with 400, and with `{"error": {"message": text}}`, which the page shows.
     """
     # FastAPI's own pages of documentation fetch scripts from a CDN.
     app = FastAPI(title="vtg", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(PageHeaders)
+    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(ClientDisconnect, _unheard)
     for error in (SampleError, ConfigError, RunError):
         app.add_exception_handler(error, _told)
     app.mount("/page", StaticFiles(directory=PAGE), name="page")
@@ -63,5 +68,14 @@ class PageHeaders:
         await self.app(scope, receive, headed)
 
 
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Refused)
+    return JSONResponse(error_document(error), status_code=error.status)
+
+
+async def _unheard(request: Request, error: Exception) -> Response:
+    return Response(status_code=499)  # its browser has gone, in the middle of what it sent
+
+
 async def _told(request: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"error": str(error)}, status_code=422)
+    return JSONResponse(error_document(wrong(str(error))), status_code=400)

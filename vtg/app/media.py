@@ -2,6 +2,7 @@
 
 import threading
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import FileResponse
@@ -42,6 +43,17 @@ class Media:
         self._provider = FrameProvider(clip_dir=folder)
         self._encoding = threading.Semaphore(1)  # one at a time: an encoder takes every core
 
+    def described(self, key: str) -> dict[str, Any]:
+        """What the page is told of a video: its facts, and why a browser cannot play it, or null.
+
+        Raises:
+            SampleError: an unknown key, or a video that cannot be read.
+        """
+        video = self.shelf.get(key)
+        info = facts(video)
+        told = {name: getattr(info, name) for name in ("duration_s", "width", "height", "fps", "codec")}
+        return {"video": key, "name": video.name, **told, "unplayable": why_not_played(video, info)}
+
     def playable(self, key: str) -> tuple[str, str]:
         """(file, media type) of what a browser can play of a video, its times as vtg counts them.
 
@@ -50,16 +62,16 @@ class Media:
         """
         video = self.shelf.get(key)
         info = facts(video)
-        if is_plain_file(video.path) and (kind := played_as(info)):
+        if kind := played_as(video, info):
             return video.path, kind
-        if info.duration_s > MOST_ENCODED_S:
-            raise SampleError(
-                f"{video.name}: browsers cannot play its {info.codec}, and with {info.duration_s:.0f} s it is too long "
-                f"to be encoded for them here (up to {MOST_ENCODED_S:.0f} s); make an H.264 mp4 of it"
-            )
+        if reason := why_not_played(video, info):
+            raise SampleError(reason)
         with self._encoding:
             record = VideoRecord({"video": FilePart(video.path)}, Path(video.name).stem)
-            return self._provider.episode_clip_path(record), "video/mp4"
+            try:
+                return self._provider.episode_clip_path(record), "video/mp4"
+            except SampleError as error:
+                raise video.told(error) from error
 
 
 def facts(video: ShelvedVideo) -> VideoInfo:
@@ -74,23 +86,36 @@ def facts(video: ShelvedVideo) -> VideoInfo:
         reason = f"cannot be read within {PROBE_TIMEOUT_S:.0f} s; the file may be damaged"
         raise SampleError(f"{video.name}: {reason}") from None
     except SampleError as error:
-        # A browser knows the video by its name; where this machine keeps it is none of its business.
-        raise SampleError(str(error).replace(video.path, video.name)) from error
+        raise video.told(error) from error
 
 
-def played_as(info: VideoInfo) -> str | None:
-    """The media type under which browsers play a file as it is; None where some do not."""
-    suffix = Path(info.path).suffix.lower()
+def played_as(video: ShelvedVideo, info: VideoInfo) -> str | None:
+    """The media type under which browsers play a file as it is; None where some do not, or it lies elsewhere."""
+    suffix = Path(video.path).suffix.lower()
     kind = next((kind for kind, (ends, codecs) in PLAYED.items() if suffix in ends and info.codec in codecs), None)
-    if kind is None or abs(info.start_s) > START_TOLERANCE_S:
+    if kind is None or not is_plain_file(video.path) or abs(info.start_s) > START_TOLERANCE_S:
         return None
-    with open_video(info.path) as (_, stream):
+    with open_video(video.path) as (_, stream):
         return kind if stream.codec_context.pix_fmt in PLAYED_PIXELS else None
 
 
+def why_not_played(video: ShelvedVideo, info: VideoInfo) -> str | None:
+    """What keeps a browser from playing a video, even encoded again; None where nothing does."""
+    if info.duration_s <= MOST_ENCODED_S or played_as(video, info):
+        return None
+    return (
+        f"{video.name}: browsers cannot play it as it is ({info.codec}), and {info.duration_s:.0f} s are too many to "
+        f"be encoded for them here (at most {MOST_ENCODED_S:.0f} s); make an H.264 mp4 of it"
+    )
+
+
 def media_router(media: Media) -> APIRouter:
-    """`GET /videos/KEY/file`: the video, whole or the range that a player asks for."""
+    """`GET /videos/KEY`: its facts; `GET /videos/KEY/file`: the video, whole or the range that a player asks for."""
     router = APIRouter(prefix="/videos")
+
+    @router.get("/{key}")
+    def described(key: str) -> dict[str, Any]:
+        return media.described(key)
 
     @router.get("/{key}/file")
     def file(key: str) -> FileResponse:

@@ -17,6 +17,10 @@ class ShelvedVideo:
     name: str
     path: str
 
+    def told(self, error: SampleError) -> SampleError:
+        """An error about it for a browser, which knows its name, and not where this machine keeps it."""
+        return SampleError(str(error).replace(self.path, self.name))
+
 
 class Shelf:
     """Videos by key. Safe under threads."""

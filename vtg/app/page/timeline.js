@@ -25,7 +25,7 @@ export function ticks(duration_s, most = TICKS) {
   const power = 10 ** Math.floor(Math.log10(least));
   const step = [1, 2, 5, 10].map((digit) => digit * power).find((one) => one >= least);
   const found = [];
-  for (let at = 0; at * step < 0.9 * duration_s; at++) found.push(Number((at * step).toPrecision(12)));
+  for (let at = 0; at * step < 0.88 * duration_s; at++) found.push(Number((at * step).toPrecision(12)));
   return found;
 }
 
