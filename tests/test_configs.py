@@ -158,8 +158,8 @@ def test_a_real_model_does_not_inherit_from_the_tiny_one():
 
 
 VIDEO_KEYS = (
-    "sampling, fps, last_frame, max_frames, min_frames, pad, min_pixels, max_pixels, total_pixels, resize, decoder, "
-    "isolate, timeout_s, cache_dir, cache_gb, cache_format, fetch_dir, fetch_gb"
+    "sampling, fps, last_frame, max_frames, min_frames, pad, min_pixels, max_pixels, frame_size, total_pixels, "
+    "resize, decoder, isolate, timeout_s, cache_dir, cache_gb, cache_format, fetch_dir, fetch_gb"
 )
 TOP_KEYS = (
     "run_name, output_dir, seed, resume, on_nan, data, video, augmentation, task, loss, model, parts, lora, "
@@ -171,7 +171,8 @@ WRONG = {
     "+video.fpz=3": f"video.fpz: there is no such key; did you mean video.fps? valid keys of video: {VIDEO_KEYS}",
     "vidoe.fps=3": f"vidoe.fps: there is no such key; did you mean video? valid keys of the top level: {TOP_KEYS}",
     "+zzz=3": f"zzz: there is no such key; valid keys of the top level: {TOP_KEYS}",
-    "video=tini": "video=tini: there is no such choice; did you mean video=tiny? choices of video: default, tiny",
+    "video=tini": "video=tini: there is no such choice; did you mean video=tiny? choices of video: default, kempner, "
+    "tiny",
     "video.fps=fast": "video.fps: Value 'fast' of type 'str' could not be converted to Float",
     "data.max_samples=1.5": "data.max_samples: Value '1.5' of type 'float' could not be converted to Integer",
     "lora.enabled=maybe": "lora.enabled: Value 'maybe' is not a valid bool (type str)",
@@ -204,6 +205,14 @@ WRONG = {
         "a full clip takes up to 9088 tokens (8192 vision tokens from video.max_frames = 64, video.max_pixels = 262144 "
         "and video.total_pixels = 33554432, 12 around each of 32 temporal patches, 512 for prompt and answer), but "
         "model.max_length = 8192; set video.total_pixels to at most 14942208, or raise model.max_length"
+    ),
+    "video.frame_size=[224]": (
+        "video.frame_size = [224]: must be pixels: N for N x N, [height, width], or 0, with which frames keep their "
+        "shape"
+    ),
+    "video.frame_size=1024": (
+        "video.frame_size = 1024: a frame of it does not fit into video.total_pixels = 262144; raise that, or lower "
+        "video.frame_size"
     ),
     "video.max_frames=2000": (
         "a full clip takes up to 12640 tokens (128 vision tokens from video.max_frames = 2000, video.max_pixels = 4096 "
@@ -402,6 +411,13 @@ def test_a_wrong_rl_setting_ends_in_one_line_and_exit_code_2(overrides, tmp_path
     assert done.stderr.splitlines()[-1].startswith(f"error: {WRONG_RL[overrides]}"), done.stderr
     assert (done.returncode, done.stdout) == (2, "")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("size", ["big", "-1", "2.5", "true", "[224,0]", "[224,-1]", "[1,2,3]"])
+def test_a_size_of_frames_is_a_number_or_two_of_them(size):
+    with pytest.raises(ConfigError, match=r"video\.frame_size = .*: (must be pixels: N for|height and width must)"):
+        sft(f"video.frame_size={size}")
+    assert sft("video.frame_size=[48,64]").video.fixed_size(32) == (64, 64)  # 48 is half a token over one
 
 
 def test_published_rows_may_lie_in_a_folder_whose_root_has_to_be_given(tmp_path):

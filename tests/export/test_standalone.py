@@ -29,6 +29,7 @@ VIDEO = VideoConfig(max_frames=8, min_pixels=4096, max_pixels=4096, fps=1.5)
         replace(VIDEO, sampling="keyframe"),
         replace(VIDEO, sampling="molmo2", total_pixels=16 * 4096, max_pixels=1 << 16),
         replace(VIDEO, min_frames=64, max_frames=80, pad=True, total_pixels=64 * 1024),
+        replace(VIDEO, max_frames=7, frame_size=[90, 64]),
     ],
     ids=lambda video: f"{video.sampling}{video.max_frames}",
 )

@@ -1,13 +1,14 @@
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
-from vtg.config.video_settings import VideoConfig
+from vtg.config.video_settings import VIDEO_MEANS, VideoConfig
 from vtg.video.clip import Clip, DecodeError
+from vtg.video.clip_cache import clip_key
 from vtg.video.clip_loading import load_clip
 from vtg.video.provider import ClipProvider
 from vtg.video.video_window import VideoWindow
@@ -153,6 +154,17 @@ def test_a_compact_cache_shows_the_first_epoch_what_later_ones_see(videos, tmp_p
     assert np.array_equal(decoded, stored)
     exact = load_clip(VideoWindow(videos[0]), CONFIG, factor=32).frames
     assert np.abs(exact.astype(int) - stored).mean() < 2
+
+
+def test_a_size_of_frames_makes_other_clips_and_none_leaves_the_old_ones_where_they_are(videos, tmp_path):
+    window = VideoWindow(videos[0])
+    config = VideoConfig(max_frames=4, cache_dir=str(tmp_path))
+    plain = ClipProvider(config, factor=32)
+    square = ClipProvider(replace(config, frame_size=96), factor=32)
+    assert plain.clip(window).frames.shape[2:] != square.clip(window).frames.shape[2:] == (96, 96)
+    settings = {key: value for key, value in asdict(config).items() if key not in (*VIDEO_MEANS, "frame_size")}
+    key = clip_key(window, **settings, cache_format="compact", factor=32)  # as before there was such a setting
+    assert [path.stem for path in tmp_path.rglob("*.safetensors") if path.stem == key] == [key]
 
 
 def test_random_draws_are_not_kept_on_disk(videos, tmp_path):

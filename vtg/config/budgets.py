@@ -75,6 +75,7 @@ def video_at(budget: BudgetConfig, video: VideoConfig, cost: TokenCost) -> Video
         max_frames=budget.max_frames,
         min_pixels=budget.min_frame_tokens * token_pixels,
         max_pixels=budget.max_frame_tokens * token_pixels,
+        frame_size=0,
         total_pixels=budget.total_tokens * cost.token_pixels,  # of all the frames that a token spans
     )
 

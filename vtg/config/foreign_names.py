@@ -67,9 +67,9 @@ FOREIGN_KEYS: dict[str, str] = {
     "data_root": "data.video_dir",
     # frames
     "sampling_strategy": "video.sampling",
-    "sampling_policy": "video.sampling",
-    "resolution": "video.max_pixels (and video.min_pixels: pixels of a frame)",
-    "frame_size": "video.max_pixels (and video.min_pixels: pixels of a frame)",
+    "sampling_policy": "video.sampling (uniform is molmo2 here; video=kempner has it)",
+    "resolution": "video.frame_size (N or [height, width])",
+    "frame_size": "video.frame_size (N or [height, width])",
     "num_frames": "video.max_frames",
     "nframes": "video.max_frames",
     # training

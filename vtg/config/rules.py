@@ -208,6 +208,7 @@ def check_video(video: VideoConfig) -> None:
             f"video.min_pixels = {video.min_pixels}, video.max_pixels = {video.max_pixels}, video.total_pixels = "
             f"{video.total_pixels}: must be 0 < min_pixels <= max_pixels <= total_pixels"
         )
+    check_frame_size(video)
     # Looked for here: a worker would find out only after the model is loaded, once for every row.
     if video.decoder in ("decord", "torchcodec") and find_spec(video.decoder) is None:
         raise ConfigError(
@@ -219,6 +220,24 @@ def check_video(video: VideoConfig) -> None:
     for key in ("timeout_s", "cache_gb", "fetch_gb"):
         if not getattr(video, key) > 0:
             raise ConfigError(f"video.{key} = {getattr(video, key)}: must be positive")
+
+
+def check_frame_size(video: VideoConfig) -> None:
+    """Raises ConfigError for a size of frames that is none, or of which not one fits into the limit of a clip."""
+    size = video.frame_size
+    sides = size if isinstance(size, list) else [size, size]
+    if len(sides) != 2 or any(isinstance(side, bool) or not isinstance(side, int) or side < 0 for side in sides):
+        raise ConfigError(
+            f"video.frame_size = {size!r}: must be pixels: N for N x N, [height, width], or 0, with which frames keep "
+            "their shape"
+        )
+    if isinstance(size, list) and not all(sides):
+        raise ConfigError(f"video.frame_size = {size!r}: height and width must be at least 1; or set 0 alone")
+    if sides[0] * sides[1] > video.total_pixels:
+        raise ConfigError(
+            f"video.frame_size = {size!r}: a frame of it does not fit into video.total_pixels = {video.total_pixels}; "
+            "raise that, or lower video.frame_size"
+        )
 
 
 def check_lora(lora: LoraConfig) -> None:
@@ -295,7 +314,7 @@ def check_token_budget(video: VideoConfig, model: ModelConfig, cost: TokenCost) 
     if needed > model.max_length:
         room = model.max_length - TEXT_TOKENS
         way = "lower video.max_frames"
-        if cost.side is not None:  # frames cost the same, whatever the pixel limits
+        if cost.fixed_size(video) is not None:  # frames cost the same, whatever the pixel limits
             way += f" to at most {room // (cost.stamp_tokens + vision // patches)}"
         elif room > cost.longest_stamps(video):
             way = f"set video.total_pixels to at most {(room - cost.longest_stamps(video)) * cost.token_pixels}"

@@ -8,7 +8,7 @@ from vtg.errors import ConfigError
 
 SET_BY_BUDGETS = (
     *("sampling", "fps", "last_frame", "max_frames", "min_frames"),
-    *("min_pixels", "max_pixels", "total_pixels"),
+    *("min_pixels", "max_pixels", "frame_size", "total_pixels"),
 )
 """Keys of `video` that every budget but `own` sets."""
 

@@ -1,6 +1,7 @@
 """How a clip is turned into frames."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from vtg.config.setting import setting
 
@@ -28,6 +29,12 @@ class VideoConfig:
     pad: bool = setting(False, "a clip with fewer than min_frames frames is filled up with masked repeats of its last")
     min_pixels: int = setting(65536, "of a frame; a smaller one is enlarged")
     max_pixels: int = setting(262144, "of a frame; a larger one is reduced")
+    # A number, or a list of two: OmegaConf takes no union of both.
+    frame_size: Any = setting(
+        0,
+        "pixels of every frame, N for N x N or [height, width], rounded to whole vision tokens; 0: it keeps its shape, "
+        "within min_pixels and max_pixels",
+    )
     # 12,288 vision tokens of Qwen3-VL, each of 32 x 32 pixels in two frames; 96 frames of max_pixels.
     total_pixels: int = setting(25165824, "of all frames of a clip together; Qwen3-VL has a vision token for 2048")
     resize: str = setting(
@@ -70,6 +77,13 @@ class VideoConfig:
     fetch_gb: float = setting(
         50.0, "size limit of fetch_dir; the least recently used videos go first", on_resume="may_change"
     )
+
+    def fixed_size(self, factor: int) -> tuple[int, int] | None:
+        """(height, width) of every frame, in multiples of `factor` pixels; None where frames keep their shape."""
+        if not self.frame_size:
+            return None
+        height, width = self.frame_size if isinstance(self.frame_size, list) else (self.frame_size, self.frame_size)
+        return tuple(max(1, round(side / factor)) * factor for side in (height, width))  # type: ignore[return-value]
 
 
 # Of the machine, not of the model: a checkpoint may be used with any of these, so none is saved as what it needs.

@@ -209,11 +209,17 @@ def _question(task: TaskConfig) -> str:
     return f"question = {template!r}.format({used})"
 
 
+def _pixels(video: VideoConfig) -> str:
+    if isinstance(size := video.frame_size, list):
+        return f"{size[0]} x {size[1]} pixels (height and width)"
+    return f"{size} x {size} pixels" if size else f"{_range(video.min_pixels, video.max_pixels)} pixels"
+
+
 def _card_of_settings(name: str, settings: Settings, family: ModelFamily) -> str:
     video = settings.video
     paragraphs = [
         f"It was trained on {_range(video.min_frames, video.max_frames)} frames of "
-        f"{_range(video.min_pixels, video.max_pixels)} pixels each (all of a clip together at most "
+        f"{_pixels(video)} each (all of a clip together at most "
         f"{video.total_pixels}), sampled by `{video.sampling}` at {video.fps:g} a second; the form of its answers is "
         f"`{settings.task.answer}`{_reading(settings.task)}. `frames.py` gives just these frames, with their times.",
         '`{"type": "video", "video": "video.mp4"}` has transformers read the file itself, which needs torchcodec and '

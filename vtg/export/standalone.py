@@ -5,7 +5,7 @@ they cannot drift apart; only `read_video` below is written for it.
 """
 
 import inspect
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import av
@@ -25,7 +25,7 @@ from vtg.data.encoding import (
 from vtg.models.families import family_of
 from vtg.models.families.family import PixelLimits
 from vtg.video import frame_sampling
-from vtg.video.clip_cost import of_one_size, target_size
+from vtg.video.clip_cost import fixed_size, of_one_size, target_size
 from vtg.video.decoders.picture import resized
 from vtg.video.frame_sampling import choose_frames, padding
 from vtg.video.packet_scan import rotation_of
@@ -63,7 +63,7 @@ ConfigError = ValueError
 # Stand-ins for the constants that `frames_module` writes with the values of the exported model.
 VIDEO = VideoConfig()
 FACTOR = 32
-SIDE: int | None = None
+SIZE: tuple[int, int] | None = None
 TEMPORAL_PATCH = 2
 
 
@@ -101,7 +101,7 @@ def read_video(
             if frame.pts in wanted:
                 picture = np.rot90(frame.to_ndarray(format="rgb24"), k=-rotation_of(frame) // 90)
                 height, width = picture.shape[:2]
-                size = (SIDE, SIDE) if SIDE else _size_of(height, width, frames=count)
+                size = SIZE or _size_of(height, width, frames=count)
                 pictures.append(resized(np.ascontiguousarray(picture)[None], size)[0])
             if len(pictures) == len(wanted):
                 break
@@ -123,13 +123,14 @@ def _size_of(height: int, width: int, *, frames: int) -> tuple[int, int]:
 def frames_module(video: VideoConfig, processor: ProcessorMixin) -> str:
     """The source of `frames.py` for a model that was trained on such clips."""
     options = frame_options(processor)
-    fitted = of_one_size(video, options["side"])
+    size = {"factor": options["factor"], "side": options["side"]}
+    fitted = of_one_size(video, **size)
     trained = {key: value for key, value in asdict(fitted).items() if key not in VIDEO_MEANS}
     fields = "".join(f"    {key}: Any = {value!r}\n" for key, value in trained.items())
     constants = [
         f'@dataclass\nclass VideoConfig:\n    """As it was trained."""\n\n{fields}',
         f"VIDEO = VideoConfig()\nFACTOR = {options['factor']}\nTEMPORAL_PATCH = {options['temporal_patch']}\n"
-        f"SIDE = {options['side']}\n",
+        f"SIZE = {fixed_size(video, **size)}\n",
     ]
     policies = "".join(f"    {name!r}: {policy.__name__},\n" for name, policy in frame_sampling.POLICIES.items())
     parts = [
@@ -155,11 +156,15 @@ def set_processor_sampling(processor: ProcessorMixin, video: VideoConfig) -> Non
 
     What they cannot express: its grid runs from the first frame to the last (vtg's from 0, in steps of 1/fps);
     keyframes and random frames become evenly spaced ones; a Qwen3-VL processor enlarges small frames only until all of
-    them together have `min_pixels`; a Qwen2.5-VL processor tells the model an average rate.
+    them together have `min_pixels`; a Qwen2.5-VL processor tells the model an average rate; frames of one size
+    (`video.frame_size`) keep their shape, with as many pixels.
     """
     target: Any = processor.video_processor  # type: ignore[attr-defined]
     options = frame_options(processor)
-    video = of_one_size(video, options["side"])
+    size = fixed_size(video, factor=options["factor"], side=options["side"])
+    video = of_one_size(video, factor=options["factor"], side=options["side"])
+    if size is not None:
+        video = replace(video, min_pixels=size[0] * size[1], max_pixels=size[0] * size[1])
     by_rate = video.sampling in ("fps", "molmo2") and video.fps > 0
     target.do_sample_frames, target.do_resize, target.num_frames = True, True, None
     target.fps = video.fps if by_rate else EVERY_FRAME

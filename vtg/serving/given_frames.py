@@ -52,7 +52,7 @@ class GivenFrames:
             raise SampleError(f"the times of frames must rise from 0 s on: {[round(t, 3) for t in times_s.tolist()]}")
         if not times_s[-1] < self.duration_s < float("inf"):
             raise SampleError(f"duration = {self.duration_s:g} s: must be after the last frame, at {times_s[-1]:g} s")
-        config = of_one_size(replace(config, sampling="fps", fps=0.0), side)
+        config = of_one_size(replace(config, sampling="fps", fps=0.0), factor=factor, side=side)
         taken = choose_frames(times_s, config, duration_s=self.duration_s, temporal_patch=temporal_patch)
         read = np.stack(self._pictures(taken))
         options = {"factor": factor, "temporal_patch": temporal_patch, "side": side}

@@ -54,21 +54,46 @@ def target_size(
     return rows * factor, columns * factor
 
 
-def of_one_size(config: VideoConfig, side: int | None) -> VideoConfig:
-    """The settings for a model that takes frames of one size: no more of them than `total_pixels` hold.
+def fixed_size(config: VideoConfig, *, factor: int, side: int | None) -> tuple[int, int] | None:
+    """(height, width) of every frame, where the model or the settings have one for all; None where it keeps its shape.
+
+    Args:
+        factor: pixels a side of a vision token.
+        side: pixels a side of every frame that the model takes; None where it takes any.
 
     Raises:
-        ConfigError: not one fits into the pixel limits.
+        ConfigError: the settings want another size than the model.
     """
-    if side is None:
+    wanted = config.fixed_size(factor)
+    if side is None or wanted in (None, (side, side)):
+        return wanted if side is None else (side, side)
+    raise ConfigError(
+        f"video.frame_size = {config.frame_size}: this model takes frames of {side}x{side} pixels and of no other "
+        "size; set video.frame_size=0"
+    )
+
+
+def of_one_size(config: VideoConfig, *, factor: int, side: int | None) -> VideoConfig:
+    """The settings where frames have one size: no more of them than `total_pixels` hold. Arguments as `fixed_size`.
+
+    Raises:
+        ConfigError: not one fits into the pixel limits, or the settings want another size than the model.
+    """
+    if (size := fixed_size(config, factor=factor, side=side)) is None:
         return config
-    if side**2 > min(config.max_pixels, config.total_pixels):
+    pixels = size[0] * size[1]
+    if side is not None and pixels > min(config.max_pixels, config.total_pixels):
         raise ConfigError(
             f"video.max_pixels = {config.max_pixels}, video.total_pixels = {config.total_pixels}: this model takes "
             f"frames of {side}x{side} pixels and of no other size; set both to at least {side**2}"
         )
-    # Frames of other models shrink to fit into it; these become fewer.
-    return replace(config, max_frames=min(config.max_frames, config.total_pixels // side**2))
+    if pixels > config.total_pixels:
+        raise ConfigError(
+            f"video.frame_size = {config.frame_size}: a frame of {size[0]}x{size[1]} pixels does not fit into "
+            f"video.total_pixels = {config.total_pixels}; set it to at least {pixels}, or lower video.frame_size"
+        )
+    # Frames that keep their shape shrink to fit into it; these become fewer.
+    return replace(config, max_frames=min(config.max_frames, config.total_pixels // pixels))
 
 
 def video_tokens(frames: int, height: int, width: int, *, factor: int, temporal_patch: int) -> int:
@@ -117,8 +142,9 @@ def frames_cost(
     # The size depends on what the model input holds, padding included; the bytes are those of real frames alone.
     pad = padding(frames, config, temporal_patch=temporal_patch)
     read = whole_patches(frames + pad, temporal_patch)
-    if side is None:
-        height, width = target_size(
+    size = fixed_size(config, factor=factor, side=side)
+    if size is None:
+        size = target_size(
             height,
             width,
             frames=read,
@@ -127,8 +153,7 @@ def frames_cost(
             max_pixels=config.max_pixels,
             total_pixels=config.total_pixels,
         )
-    else:
-        height = width = side
+    height, width = size
     tokens = video_tokens(read, height, width, factor=factor, temporal_patch=temporal_patch)
     return ClipCost(frames, pad, height, width, tokens, 3 * frames * height * width)
 
@@ -162,7 +187,7 @@ def clip_cost(
             f"duration_s = {duration_s}, rate = {rate}: must be positive and finite; check the video's metadata"
         )
     policy_named(config)
-    config = of_one_size(config, side)
+    config = of_one_size(config, factor=factor, side=side)
     # An end within a microsecond of a frame's time is that time, as when a file is trimmed.
     count = max(1, math.ceil((duration_s - 1e-6) * rate))
     limit = min(frame_cap(config, temporal_patch), count)

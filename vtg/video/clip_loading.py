@@ -146,7 +146,7 @@ def plan_clip(
     seed: int | None = None,
 ) -> ClipPlan:
     """Which frames of a file a clip consists of, at which size; arguments and errors as in `load_clip`."""
-    path, info, config = index.info.path, index.info, of_one_size(config, side)
+    path, info, config = index.info.path, index.info, of_one_size(config, factor=factor, side=side)
     start_s, end_s = resolve_window(info, window, fault=index.fault)
     inside = np.flatnonzero((index.times_s >= start_s - ROUNDING_S) & (index.times_s < end_s - ROUNDING_S))
     if len(inside) == 0:

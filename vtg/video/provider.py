@@ -139,6 +139,8 @@ class ClipProvider:
         # Settings of how a clip is got, such as time limits and folders, do not change it; its stored form does.
         means = set(VIDEO_MEANS) - {"cache_format"}
         settings = {key: value for key, value in asdict(self.config).items() if key not in means}
+        if not self.config.frame_size:  # caches were filled before there was such a setting
+            del settings["frame_size"]
         return clip_key(window, **settings, **self._options())
 
     def _options(self) -> dict[str, int]:

@@ -11,6 +11,7 @@ from vtg.data.encoding import encode, frame_options, token_cost
 from vtg.errors import ConfigError
 from vtg.models.families import FAMILIES
 from vtg.tasks.span_task import SpanTask
+from vtg.video.clip_cost import frames_cost
 from vtg.video.clip_loading import load_clip
 from vtg.video.video_window import VideoWindow
 
@@ -40,6 +41,23 @@ def test_the_longest_clip_has_the_tokens_that_are_planned_for_it(name, limits, t
     assert most == cost.longest_vision(video)
     if cost.side is not None or limits == "frames":
         assert len(clip.frames) == cost.longest_patches(video) * cost.temporal_patch
+
+
+@pytest.mark.parametrize("total", [1 << 20, 3 * 4096])
+def test_frames_of_one_size_that_is_set_have_the_tokens_that_are_planned_for_them(vlm, total, write_mp4):
+    cost = token_cost(vlm.processor)
+    video = VideoConfig(fps=0, max_frames=8, frame_size=[cost.factor, 2 * cost.factor + 5], total_pixels=total)
+    clip = load_clip(VideoWindow(write_mp4(range(0, 2000, 100))), video, **frame_options(vlm.processor))
+    assert clip.frames.shape[1:] == (3, cost.factor, 2 * cost.factor)
+    assert len(clip.frames) == cost.longest_patches(video) * cost.temporal_patch
+    assert cost.longest_vision(video) == len(clip.frames) // cost.temporal_patch * 2
+
+
+def test_a_model_with_frames_of_one_size_takes_no_other():
+    frames = {"height": 64, "width": 64, "factor": 14, "temporal_patch": 2, "side": 378}
+    assert frames_cost(2, config=VideoConfig(frame_size=378), **frames).height == 378
+    with pytest.raises(ConfigError, match=r"video\.frame_size = 224: this model takes frames of 378x378 pixels"):
+        frames_cost(2, config=VideoConfig(frame_size=224), **frames)
 
 
 def test_the_published_cost_is_known_from_the_settings():

@@ -11,6 +11,10 @@ class ClipLimits(Protocol):
     max_pixels: int
     total_pixels: int
 
+    def fixed_size(self, factor: int) -> tuple[int, int] | None:
+        """(height, width) of every frame, where the settings name one."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenCost:
@@ -33,19 +37,23 @@ class TokenCost:
         """Pixels, over all its frames, of one vision token."""
         return self.temporal_patch * self.factor**2
 
+    def fixed_size(self, limits: ClipLimits) -> tuple[int, int] | None:
+        """(height, width) of every frame, where the model or the settings have one for all."""
+        return limits.fixed_size(self.factor) if self.side is None else (self.side, self.side)
+
     def longest_patches(self, limits: ClipLimits) -> int:
         """Temporal patches of the clip with the most frames that these limits allow."""
         frames = limits.max_frames
-        if self.side is not None:  # frames cannot shrink into total_pixels: they become fewer
-            frames = min(frames, limits.total_pixels // self.side**2)
+        if (size := self.fixed_size(limits)) is not None:  # frames cannot shrink into total_pixels: they become fewer
+            frames = min(frames, limits.total_pixels // (size[0] * size[1]))
         # A single frame is repeated to fill its patch; more of them are cut to whole patches.
         return max(1, frames // self.temporal_patch)
 
     def longest_vision(self, limits: ClipLimits) -> int:
         """The most vision tokens that a clip can have under these limits."""
         patches = self.longest_patches(limits)
-        if self.side is not None:
-            return patches * (self.side // self.factor) ** 2
+        if (size := self.fixed_size(limits)) is not None:
+            return patches * (size[0] // self.factor) * (size[1] // self.factor)
         pixels = min(limits.total_pixels, patches * self.temporal_patch * limits.max_pixels)
         return pixels // self.token_pixels
 
