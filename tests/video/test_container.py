@@ -234,12 +234,14 @@ def test_series_of_pictures_and_formats_that_read_other_files_are_refused(tmp_pa
 
     for at in range(3):
         Image.new("RGB", (64, 48), (at, 0, 0)).save(tmp_path / f"a{at}.png")
-    (tmp_path / "a%d.png").write_bytes((tmp_path / "a0.png").read_bytes())
+    Image.new("RGB", (32, 16)).save(tmp_path / "a%d.png")
     (tmp_path / "meta.mp4").write_text(";FFMETADATA1\ntitle=x\n")
     (tmp_path / "a.idx").write_text("# VobSub index file, v7\n")
-    for name in ("a%d.png", "a0.png", "meta.mp4", "a.idx"):
+    # A still picture is itself and no series, and nothing that FFmpeg opens.
+    assert (probe(str(tmp_path / "a%d.png")).width, probe(str(tmp_path / "a%d.png")).frames) == (32, 1)
+    for name, read in (("a%d.png", read_index), ("a0.png", read_index), ("meta.mp4", probe), ("a.idx", probe)):
         with pytest.raises(DecodeError, match=f"{name}: not a readable video"):
-            probe(str(tmp_path / name))
+            read(str(tmp_path / name))
 
 
 def test_ffmpeg_reads_nothing_but_files(tmp_path, secret, monkeypatch):

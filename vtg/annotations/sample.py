@@ -18,7 +18,7 @@ import msgspec
 
 from vtg.annotations import raw_rows, row_checks, row_decoder
 from vtg.annotations.target import NoMoment, Span, Spans, Target, Unlabelled
-from vtg.video.files.address import TAR_MEMBER, is_address
+from vtg.video.files.address import AND, TAR_MEMBER, is_address, is_picture, parts_of
 from vtg.video.video_window import VideoWindow
 
 
@@ -173,11 +173,13 @@ def resolve_video(video: str, video_dir: str | None) -> str:
 
     Benchmarks name videos by their ids: a name without the ending of a video is looked up with each of `VIDEO_ENDINGS`.
     """
+    if len(pictures := parts_of(video)) > 1:
+        return AND.join(resolve_video(picture, video_dir) for picture in pictures)
     shard, mark, member = video.partition(TAR_MEMBER)
     if mark and not is_address(video):
         return f"{resolve_video(f'{shard}.tar', video_dir)}::{member}"
     places = video_places(video, video_dir)
-    has_ending = os.path.splitext(video)[1].lower() in VIDEO_ENDINGS
+    has_ending = os.path.splitext(video)[1].lower() in VIDEO_ENDINGS or is_picture(video)
     if len(places) == 1 and (has_ending or is_address(places[0])):
         return places[0]
     named = places if has_ending else [*places, *(place + ending for place in places for ending in VIDEO_ENDINGS)]

@@ -10,6 +10,8 @@ What ties the tokens to time, by the model's family (`vtg.models.families`):
 Both are made here from `clip.timestamps_s`, so they are right for trimmed clips and variable frame rates, and nothing
 downstream samples or resizes the frames again.
 
+A still picture is told no time (`vtg.data.still_encoding`).
+
 Padding frames (`clip.pad`) are there in pixels and tokens, so that shapes are those of a longer clip, and nowhere else:
 what is attended to, its positions and its labels are those of the clip without padding.
 """
@@ -24,6 +26,7 @@ from jinja2 import TemplateError
 from transformers import ProcessorMixin
 from transformers.video_utils import VideoMetadata
 
+from vtg.data.still_encoding import still_inputs
 from vtg.errors import SampleError
 from vtg.models.families import family_of
 from vtg.models.families.family import FrameOptions
@@ -100,15 +103,18 @@ def encode(
     # A processor of one size would resize other frames itself, without a word.
     assert options["side"] is None or frames.shape[2:] == (options["side"],) * 2, frames.shape
     call: Any = processor  # its signature lists no keywords of the video processor
-    out = call(
-        text=[text],
-        videos=[torch.from_numpy(frames)],
-        video_metadata=[video_metadata(timestamps_s, clip.duration_s)],
-        return_tensors="pt",
-        **frames_as_they_are(processor),
-    )
+    if clip.is_still:
+        out = still_inputs(processor, text, torch.from_numpy(frames), path=clip.path)
+    else:
+        out = call(
+            text=[text],
+            videos=[torch.from_numpy(frames)],
+            video_metadata=[video_metadata(timestamps_s, clip.duration_s)],
+            return_tensors="pt",
+            **frames_as_they_are(processor),
+        )
     ids, kinds, grid = out["input_ids"][0], out["mm_token_type_ids"][0].long(), out[family.vision_inputs[-1]]
-    per_patch = options["temporal_patch"]
+    per_patch = 1 if clip.is_still else options["temporal_patch"]
     real_times_s = timestamps_s[::per_patch][is_real[::per_patch]]  # a patch with a real frame begins with one
     attended = padding_mask(kinds, patches=int(grid[0, 0]), real_patches=len(real_times_s))
     positions = torch.zeros(4 if family.mrope else 1, len(ids), dtype=torch.int64)
@@ -118,7 +124,7 @@ def encode(
             grid[0],
             merge_size=family.grid_merge,
             patch_times_s=torch.from_numpy(real_times_s),
-            tokens_per_second=tokens_per_second if family.needs_position_ids else None,
+            tokens_per_second=tokens_per_second if family.needs_position_ids and not clip.is_still else None,
         )
     else:
         positions[:, attended] = torch.arange(int(attended.sum()))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vtg.errors import SampleError
+from vtg.video.files.address import is_picture
 
 
 class DecodeError(SampleError):
@@ -13,7 +14,7 @@ class DecodeError(SampleError):
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Clip:
-    """A part of a video file, sampled.
+    """A part of a video file, sampled; or still pictures, frames without times (0, 1, … s stand in for them).
 
     Attributes:
         frames: (T, C, H, W) uint8, RGB, upright, T >= 1.
@@ -58,6 +59,11 @@ class Clip:
             raise ValueError(f"{self.path}: start_s = {self.start_s:.10g} must be before end_s = {self.end_s:.10g}")
         if self.pad < 0:
             raise ValueError(f"{self.path}: pad = {self.pad}: a number of frames to append, must be at least 0")
+
+    @property
+    def is_still(self) -> bool:
+        """Whether it is of still pictures, of which a model is told no times."""
+        return is_picture(self.path)
 
     def padded(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The clip with its padding: what consumers of a fixed number of frames read.

@@ -27,8 +27,10 @@ from vtg.video.clip import Clip, DecodeError
 from vtg.video.clip_cost import frames_cost, of_one_size
 from vtg.video.container import probe, read_index, read_part
 from vtg.video.decoders import DECODERS
+from vtg.video.files.address import is_picture
 from vtg.video.frame_index import FrameIndex, VideoInfo
 from vtg.video.frame_sampling import choose_frames
+from vtg.video.still_loading import load_stills
 from vtg.video.video_window import VideoWindow
 
 logger = logging.getLogger(__name__)
@@ -101,6 +103,8 @@ def load_clip(
         DecodeError: the file cannot be read, breaks off before the clip's end, or does not fit the annotated times.
         ConfigError: settings that cannot be.
     """
+    if is_picture(window.path):
+        return load_stills(window.path, config, factor=factor, temporal_patch=temporal_patch, side=side)
     index = clip_index(window)
     plan = plan_clip(index, window, config, factor=factor, temporal_patch=temporal_patch, side=side, seed=seed)
     return Clip(

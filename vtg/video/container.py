@@ -21,8 +21,10 @@ from av.video.stream import VideoStream
 
 from vtg.video.clip import DecodeError
 from vtg.video.files import formats, video_files
+from vtg.video.files.address import is_picture
 from vtg.video.frame_index import FrameIndex, VideoInfo
 from vtg.video.packet_scan import PacketScan, ffmpeg_reason
+from vtg.video.still_loading import stills_info
 
 # Formats whose header or tail lists the keyframes; in others a seek searches, or lands anywhere.
 SEEKABLE = ("mov", "mp4", "matroska", "webm")
@@ -37,6 +39,8 @@ def probe(path: str) -> VideoInfo:
     Raises:
         DecodeError: not a readable video, or one that ends before its header says.
     """
+    if is_picture(path):
+        return stills_info(path)
     with open_video(path) as (container, stream):
         scan = PacketScan(path, container, stream)
         scan.read(stop_at_first_frame=True)

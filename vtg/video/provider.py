@@ -1,6 +1,7 @@
 """Clips by file and trim: from memory, from the cache on disk, or decoded, in a child process if that is asked for."""
 
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from vtg.storage.fork import lock_free_in_children
 from vtg.video import clip_loading
 from vtg.video.clip import Clip, DecodeError
 from vtg.video.clip_cache import ClipCache, clip_key
+from vtg.video.files.address import is_picture
 from vtg.video.files.fetched import FetchedVideos
 from vtg.video.isolation import IsolatedLoader
 from vtg.video.memory_cache import RecentlyUsed
@@ -108,7 +110,8 @@ class ClipProvider:
 
     def _read(self, window: VideoWindow, *, seed: int) -> Clip:
         """From the cache on disk, else decoded, and then put there."""
-        if self._disk is None:
+        # A picture is decoded as fast as it is found in the cache.
+        if self._disk is None or is_picture(window.path):
             return self._decoded(window, seed=seed)
         key = self._key(window)
         clip = self._disk.get(key)
@@ -122,7 +125,8 @@ class ClipProvider:
         return replace(clip, path=window.path)  # one entry may serve several links to a file
 
     def _decoded(self, window: VideoWindow, *, seed: int) -> Clip:
-        with self._fetched.local(window.path) as local:
+        # Pictures are small, and read where they are.
+        with nullcontext(window.path) if is_picture(window.path) else self._fetched.local(window.path) as local:
             try:
                 clip = self._load(replace(window, path=local), self.config, seed=seed, **self._options())
             except DecodeError as error:

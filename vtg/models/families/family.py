@@ -108,6 +108,7 @@ class ModelFamily:
         pooling: which of them lists the patches of every vision token, counted over all clips of a batch.
         frame_options: of a video processor.
         ends_answer: whether the chat template writes the end of the last answer; else it is appended in training.
+        stills_as_clips: whether a still picture is to the model what a clip of one temporal patch is, but for its time.
         transformers: the first version that has the model; None where all that vtg allows do.
     """
 
@@ -141,6 +142,7 @@ class ModelFamily:
     pooling: str | None = None
     frame_options: Callable[[Any], FrameOptions] = merged_patches
     ends_answer: bool = True
+    stills_as_clips: bool = True
     transformers: tuple[int, int] | None = None
 
     @property

@@ -54,5 +54,6 @@ MOLMO2 = ModelFamily(
     pooling="video_token_pooling",
     frame_options=_frame_options,
     ends_answer=False,
+    stills_as_clips=False,
     transformers=(5, 24),
 )

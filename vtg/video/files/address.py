@@ -14,6 +14,12 @@ TAR_MEMBER = ".tar::"
 SCHEMES = ("file", "gs", "https", "s3")
 ALIASES = ("gcs", "s3a")
 
+PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+"""Of still pictures, which stand where a video does and have no times."""
+
+AND = "|"
+"""Between the names of several pictures that are seen together: a.jpg|b.jpg."""
+
 # Environment variable: 1 lets http:// addresses be opened, which anybody on the network path can read and replace.
 ALLOW_HTTP = "VTG_ALLOW_HTTP"
 
@@ -33,8 +39,21 @@ def is_address(name: str) -> bool:
     return "://" in name.partition(TAR_MEMBER)[0]
 
 
+def parts_of(name: str) -> list[str]:
+    """The pictures that a name joins by `AND`; of any other name, itself."""
+    parts = name.split(AND)
+    return parts if len(parts) > 1 and all(part.lower().endswith(PICTURE_ENDINGS) for part in parts) else [name]
+
+
+def is_picture(name: str) -> bool:
+    """Whether a name is of one still picture or several, by its endings."""
+    return name.lower().endswith(PICTURE_ENDINGS) and (AND not in name or len(parts_of(name)) > 1)
+
+
 def fault(name: str) -> str | None:
     """Why the name of a video, a shard or their folder is not opened; None if it may be."""
+    if len(parts := parts_of(name)) > 1:
+        return next((found for part in parts if (found := fault(part))), None)
     holder = name.partition(TAR_MEMBER)[0]
     scheme, mark, rest = holder.partition("://")
     if not mark:

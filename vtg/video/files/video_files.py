@@ -68,7 +68,8 @@ def exists(name: str) -> bool:
 
 def why_absent(name: str) -> str:
     """What keeps a name that does not `exist` from being opened."""
-    return address.fault(name) or f"no such file: {name}"
+    absent = next((part for part in address.parts_of(name) if not exists(part)), name)
+    return address.fault(name) or f"no such file: {absent}"
 
 
 def stamp(name: str) -> tuple[int, int]:
@@ -78,6 +79,9 @@ def stamp(name: str) -> tuple[int, int]:
     """
     if address.fault(name):
         return ABSENT
+    if len(parts := address.parts_of(name)) > 1:
+        stamps = [stamp(part) for part in parts]
+        return ABSENT if ABSENT in stamps else (sum(size for size, _ in stamps), max(time for _, time in stamps))
     if is_remote(name):
         return 0, 0
     try:
