@@ -114,9 +114,12 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.evaluation.presets": (),
     "vtg.evaluation.set_metrics": ("vtg.tasks", "vtg.evaluation.presets"),
     "vtg.evaluation.metrics": ("vtg.tasks", "vtg.evaluation.set_metrics"),
+    "vtg.serving.refusals": ("vtg.errors",),
+    "vtg.serving.guard": ("vtg.serving.refusals",),
+    "vtg.serving.web_server": ("vtg.errors", "vtg.serving.guard", "vtg.serving.refusals"),
     "vtg.report": (
         "vtg.errors", "vtg.console", "vtg.storage", "vtg.config", "vtg.video.video_window", "vtg.annotations.sample",
-        "vtg.video", "vtg.tasks", "vtg.evaluation.metrics",
+        "vtg.video", "vtg.tasks", "vtg.evaluation.metrics", "vtg.serving.guard", "vtg.serving.web_server",
     ),
     "vtg.export": (
         "vtg.errors", "vtg.console", "vtg.storage", "vtg.logs", "vtg.video.video_window", "vtg.config", "vtg.video",

@@ -40,7 +40,14 @@ TWO_ON_A_ROLLOUT = (
     "rl.temperature=1.3",
     "curriculum=dapo",
 )
-TIMED = ("batch/tokens_per_second", "train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss")
+TIMED = (
+    "time",
+    "batch/tokens_per_second",
+    "train_runtime",
+    "train_samples_per_second",
+    "train_steps_per_second",
+    "train_loss",
+)
 READ = ("clips/", "vision/", "step_time", "num_tokens")
 """Entries of the log that count what was read and how long it took, which a run that goes on does anew."""
 

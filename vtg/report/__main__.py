@@ -2,17 +2,22 @@
 
     python -m vtg.report outputs/sft_tiny_demo
     python -m vtg.report outputs/sft_tiny_demo outputs/rl_sft_tiny_demo_demo_rl -o compare.html
+    python -m vtg.report outputs/sft_tiny_demo --follow
     python -m vtg.report --diff outputs/sft_tiny_demo outputs/sft_lr5e-5
 
 One RUN: RUN/report.html with its metrics and the gain over the base, training curves, samples as timelines over frames
 that the model saw, completions (GRPO), skipped rows, settings and versions. A click on a moment plays it, where the
 page lies beside the videos. Several, or the folder of a sweep: a table on stdout, and report.html with their metrics
 side by side, their curves in shared charts and the samples that they answer most differently; files among them are
-passed over (FOLDER/*). The page is one file that needs no network; a run that is not finished can be shown too. --diff:
-what differs in settings, versions, commit, machine, data files and test samples, on stdout.
+passed over (FOLDER/*). The page is one file that needs no network; a run that is not finished can be shown too.
+
+--follow: the page of a run that is going on, or has not begun, on an address of this machine alone. It keeps up with
+the files of the run: curves, newest answers, time left, whether it still runs. Needs the extra `app`; Ctrl-C ends it.
+
+--diff: what differs in settings, versions, commit, machine, data files and test samples, on stdout.
 
 Exit code 0: written, or compared (whether runs differ or not); 1: the page cannot be written; 2: wrong usage, or a RUN
-that is no run directory.
+that is no run directory; 130: --follow was ended by Ctrl-C.
 """
 
 import argparse
@@ -20,6 +25,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Writes a page or prints the differences; returns the exit code."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    if options.follow:
+        return _follow(parser, options)
+    if options.port is not None:
+        parser.error("--port is for --follow")
     folders = _run_folders([Path(run) for run in options.runs])
     if options.diff and len(folders) != 2:
         parser.error(f"--diff compares two runs, and {len(folders)} were given")
@@ -70,6 +80,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             print(page if len(runs) == 1 else f"{comparison_text(runs)}\n\n{page}")
     return 0
+
+
+def _follow(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    if len(options.runs) != 1:
+        parser.error(f"--follow shows one run, and {len(options.runs)} were given")
+    if options.out or options.diff or options.json:
+        parser.error("--follow writes no file and no JSON: leave out -o, --diff and --json")
+    folder = Path(options.runs[0])
+    if folder.exists() and not folder.is_dir():
+        parser.error(f"{folder}: is a file; give the output_dir of a run, which need not be there yet")
+    if find_spec("uvicorn") is None or find_spec("starlette") is None:
+        print("error: --follow needs FastAPI and uvicorn; pip install 'vtg[app]'", file=sys.stderr)
+        return 2
+    from vtg.report.following import PORT, follow
+
+    try:
+        return follow(folder, port=PORT if options.port is None else options.port, frames=options.frames)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 def _run_folders(given: Sequence[Path]) -> list[Path]:
@@ -121,6 +151,8 @@ def _parser() -> argparse.ArgumentParser:
         "--no-frames", dest="frames", action="store_false", help="no film strips: no video is read, the page is small"
     )
     parser.add_argument("--diff", action="store_true", help="print what differs between two runs; no page")
+    parser.add_argument("--follow", action="store_true", help="serve the page of a run that is going on, until Ctrl-C")
+    parser.add_argument("--port", type=int, metavar="N", help="of --follow; 0: a free one (default: 7862)")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     return parser
 

@@ -107,17 +107,27 @@ class FilmStrips:
     A clip that cannot be read costs its strip alone: `note` counts such clips and names the first.
     """
 
-    def __init__(self, config: Mapping[str, Any], *, page_folder: Path, budget_bytes: int = BUDGET_BYTES) -> None:
-        """`config`: a run's settings (config.yaml); of `video` and `data.video_dir` depends what the model saw."""
+    def __init__(
+        self, config: Mapping[str, Any], *, page_folder: Path | None, budget_bytes: int = BUDGET_BYTES
+    ) -> None:
+        """`config`: a run's settings (config.yaml); of `video` and `data.video_dir` depends what the model saw.
+
+        `page_folder`: where the page will lie; None where it is no file, and so beside no videos.
+        """
+        self.config = config
         data = config.get("data")
         folder = data.get("video_dir") if isinstance(data, Mapping) else None
         self.video_dir = folder if isinstance(folder, str) else None
         self.video = _video_config(config.get("video"))
         self.page_folder = page_folder
-        self.bytes_left = budget_bytes
+        self.budget_bytes = self.bytes_left = budget_bytes
         self._faults: dict[str, str] = {}
         self._left_out = 0
         self._strip = lru_cache(maxsize=64)(self._made)  # the same clip in several groups is decoded once
+
+    def next_page(self) -> None:
+        """The budget anew, for a page that shows some of the strips again."""
+        self.bytes_left, self._left_out = self.budget_bytes, 0
 
     @property
     def note(self) -> str:
@@ -166,8 +176,8 @@ class FilmStrips:
         )
 
     def _address(self, path: str) -> str:
-        """A file's address relative to the page; empty for a member of an archive."""
-        if not os.path.isfile(path):
+        """A file's address relative to the page; empty for a member of an archive, or of no file."""
+        if self.page_folder is None or not os.path.isfile(path):
             return ""
         return quote(os.path.relpath(os.path.abspath(path), os.path.abspath(self.page_folder)).replace(os.sep, "/"))
 

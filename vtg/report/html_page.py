@@ -63,18 +63,24 @@ class Tile:
 
 def run_page(run: Run, *, folder: Path | None = None, frames: bool = True) -> str:
     """The page of one run, as HTML. `folder`: where it will lie (default: the run's). `frames`: with film strips."""
+    films = FilmStrips(run.config, page_folder=folder or run.folder, budget_bytes=BUDGET_BYTES if frames else 0)
+    return render("run", **run_content(run, films))
+
+
+def run_content(run: Run, films: FilmStrips, *, before: Sequence[Section] = ()) -> dict[str, Any]:
+    """What the page of a run shows, for `render`. `before`: sections that come first."""
     gains = paired_gains(run.base, run.tuned)
     notes = list(run.notes)
-    films = FilmStrips(run.config, page_folder=folder or run.folder, budget_bytes=BUDGET_BYTES if frames else 0)
     # Before the page is made: they add notes of broken lines and of clips that cannot be read. Samples come first, for
     # the budget of strips may be short.
     samples = sample_groups(run, films)
     completions = completion_groups(run, films, notes)
-    if frames and films.note:
+    if films.budget_bytes and films.note:
         notes.append(films.note)
     if not (run.log or run.tuned or run.base or run.metrics or run.scores):
         notes.append("nothing is logged or answered yet: the page fills as the run goes on; make it again then")
     sections = [
+        *before,
         Section(
             "Results",
             "results",
@@ -95,7 +101,7 @@ def run_page(run: Run, *, folder: Path | None = None, frames: bool = True) -> st
         Section("Environment", "environment", {"facts": _facts(run.environment | curves.logged_totals(run))}),
     ]
     header = {"source": _source(run), "chips": _chips(run), "tiles": _tiles(run, gains)}
-    return render("run", title=run.name, sections=sections, notes=notes, **header)
+    return {"title": run.name, "sections": sections, "notes": notes, **header}
 
 
 def comparison_page(runs: Sequence[Run], *, folder: Path = Path(), frames: bool = True) -> str:
@@ -153,7 +159,10 @@ def _environment() -> "Environment":
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     # Read as text, not included as templates: `{#` and `{{` are valid in CSS and JavaScript, and comments in Jinja.
-    inlined = {name: Markup(loader.get_source(environment, f"report.{name}")[0]) for name in ("css", "js")}
+    inlined = {
+        name.replace(".", "_"): Markup(loader.get_source(environment, f"report.{name}")[0])
+        for name in ("css", "js", "live.js")
+    }
     environment.globals |= inlined | {"frame": FRAME}
     environment.filters["px"] = "{:.1f}".format  # a tenth of a unit is below a pixel; more digits double the page
     return environment

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -40,6 +41,7 @@ class Run:
         metrics: metrics.json by column.
         scores: scores.json of `vtg.score`.
         log: numeric keys of train_log.jsonl, each as a curve over steps.
+        logged_at: step → when it was logged, with the time zone.
         base: rows of base_predictions.jsonl that can be scored.
         tuned: rows of predictions.jsonl that can be scored.
         skipped: rows of skipped.jsonl, the samples left out of training.
@@ -57,6 +59,7 @@ class Run:
     metrics: MetricColumns = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
     log: dict[str, Curve] = field(default_factory=dict)
+    logged_at: dict[int, datetime] = field(default_factory=dict)
     base: tuple[JsonRow, ...] = ()
     tuned: tuple[JsonRow, ...] = ()
     skipped: tuple[JsonRow, ...] = ()
@@ -88,6 +91,7 @@ def read_run(folder: Path) -> Run:
     notes: list[str] = []
     config_text = _read_text(folder / "config.yaml", notes)
     config = _parse_config(config_text, notes)
+    logged = read_rows(folder / "train_log.jsonl", notes)
     times = [(folder / name).stat().st_mtime for name in RUN_FILES if (folder / name).is_file()]
     return Run(
         folder=folder,
@@ -98,7 +102,8 @@ def read_run(folder: Path) -> Run:
         record=_read_object(folder / "run.json", notes),
         metrics=_metric_columns(_read_object(folder / "metrics.json", notes)),
         scores=_read_scores(folder / "scores.json", notes),
-        log=_curves_by_key(read_rows(folder / "train_log.jsonl", notes)),
+        log=_curves_by_key(logged),
+        logged_at=_times_by_step(logged),
         base=tuple(_read_scorable_rows(folder / "base_predictions.jsonl", notes)),
         tuned=tuple(_read_scorable_rows(folder / "predictions.jsonl", notes)),
         skipped=tuple(read_rows(folder / "skipped.jsonl", notes)),
@@ -107,7 +112,7 @@ def read_run(folder: Path) -> Run:
             for path in sorted((folder / "completions").glob("step_*.jsonl"))
             if (number := path.stem.removeprefix("step_")).isdecimal()
         },
-        written=datetime.fromtimestamp(max(times)),
+        written=datetime.fromtimestamp(max(times, default=folder.stat().st_mtime)),
         notes=tuple(notes),
     )
 
@@ -254,6 +259,16 @@ def _curves_by_key(entries: Sequence[JsonRow]) -> dict[str, Curve]:
                     # A resume trains and logs some steps a second time: the later entry counts.
                     curves.setdefault(key, {})[step] = float(value)
     return {key: dict(sorted(curve.items())) for key, curve in curves.items()}
+
+
+def _times_by_step(entries: Sequence[JsonRow]) -> dict[int, datetime]:
+    times: dict[int, datetime] = {}
+    for entry in entries:
+        step, when = entry.get("step"), entry.get("time")
+        if isinstance(step, int) and isinstance(when, str):
+            with suppress(ValueError):  # a line of another program
+                times[step] = datetime.fromisoformat(when).astimezone()
+    return dict(sorted(times.items()))
 
 
 def _read_scorable_rows(path: Path, notes: list[str]) -> list[JsonRow]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ BASE_COLOR, TUNED_COLOR = "#f0932b", "#1f77b4"
 MAX_TEXT = 400
 
 SAMPLES_PER_SECTION = 5
+
+# Of a run that is going on: prompts of its last step.
+NEWEST_PROMPTS = 2
 
 # Of a time axis.
 TICKS = 6
@@ -167,6 +171,34 @@ def completion_groups(run: Run, films: FilmStrips, notes: list[str]) -> list[Tim
             timelines = [_completions_timeline(ranked[at], films) for at in shown[::-1]]
             sections.append(TimelineGroup(f"Step {step:,}", timelines))
     return sections
+
+
+def newest_group(run: Run, films: FilmStrips) -> list[TimelineGroup]:
+    """The last answers of a run that is going on: completions of its last step, of its test, or the base model's."""
+    notes: list[str] = []  # a line that is being written is no fault
+    if run.completions and not list(run.folder.glob("*.part*")):
+        step = max(run.completions)
+        rows = [row for row in read_rows(run.completions[step], notes) if is_scorable(row)]
+        by_sample: dict[str, list[JsonRow]] = {}
+        for row in rows:
+            by_sample.setdefault(str(row.get("qid")), []).append(row)
+        last = list(by_sample.values())[-NEWEST_PROMPTS:]
+        timelines = [_completions_timeline(group, films) for group in last]
+        return [TimelineGroup(f"Sampled at step {step:,}", timelines)] if timelines else []
+    parts = sorted(run.folder.glob("*predictions.jsonl.part*"))
+    answers = [row for path in parts for row in _partial_rows(path, notes)]
+    title = "Of the test that is going on"
+    if not answers and not run.tuned:
+        answers, title = list(run.base), "Of the base model"
+    timelines = [_sample_timeline(row, None, films) for row in answers[-SAMPLES_PER_SECTION:]]
+    return [TimelineGroup(title, timelines)] if timelines else []
+
+
+def _partial_rows(path: Path, notes: list[str]) -> list[JsonRow]:
+    """Rows of a file of partial answers, whose lines are batches (`vtg.evaluation.partial_answers`)."""
+    batches = [line.get("rows") for line in read_rows(path, notes)]
+    rows = [row for batch in batches if isinstance(batch, dict) for row in batch.values()]
+    return [row for row in rows if isinstance(row, dict) and is_scorable(row)]
 
 
 def _sample_timeline(row: JsonRow, base: JsonRow | None, films: FilmStrips) -> Timeline:

@@ -1,6 +1,7 @@
 """Callbacks that show and record training: a progress bar, and train_log.jsonl."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 
 from transformers import TrainerCallback
@@ -51,7 +52,9 @@ class Progress(TrainerCallback):
 
 
 class TrainLog(TrainerCallback):
-    """`train_log.jsonl`: one line for each log entry, with its step. Lines after the step of a resume are dropped.
+    """`train_log.jsonl`: one line for each log entry, with its step and its time.
+
+    Lines after the step of a resume are dropped.
 
     Attributes:
         lines: lines of the file; set before training to those that the checkpoint was saved with, where that is known.
@@ -78,5 +81,6 @@ class TrainLog(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **kwargs):
         if state.is_world_process_zero and logs and state.max_steps:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+                now = datetime.now().astimezone().isoformat(timespec="milliseconds")
+                file.write(json.dumps({"step": state.global_step, "time": now, **logs}) + "\n")
             self.lines = (self.lines or 0) + 1

@@ -7,11 +7,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -79,7 +80,26 @@ class RunDir:
                 if is_main_process():  # the ranks of one run would refuse each other
                     stack.enter_context(hold_run_lock(self.path))
             self.check()
+            if is_main_process():
+                stack.push(partial(self._record_end, len(RunRecord.read(self.path).history)))
             yield
+
+    def _record_end(
+        self, starts: int, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Keeps how the start ended that was made since there were `starts`, for `python -m vtg.report --follow`."""
+        state, why = "finished", ""
+        if isinstance(error, SystemExit | KeyboardInterrupt):
+            code = error.code if isinstance(error, SystemExit) else 130
+            state, why = "stopped", f"exit code {code}"
+        elif error is not None:
+            state, why = "failed", str(error) or type(error).__name__
+        # A disk that is full is what the run failed of: its own error is to be seen, not one of this.
+        with suppress(OSError, ConfigError):
+            if len(RunRecord.read(self.path).history) > starts:
+                now = datetime.now().astimezone().isoformat(timespec="seconds")
+                with RunRecord.update(self.path) as record:
+                    record.history[-1]["end"] = {"time": now, "state": state, "why": why}
 
     def check(self) -> Changes:
         """The settings that differ from those of the run in the directory, all of which may change on a resume.

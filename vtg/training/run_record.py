@@ -38,8 +38,9 @@ class RunRecord:
     Attributes:
         rows: split → how many rows it had, and their digest (`SampleTable.digest`).
         base: count and digest of the test rows that the base model has answered; empty until it has answered all.
-        history: one entry for each start: its time, the checkpoint it resumed from, and the settings that changed,
-            key → [before, now].
+        history: one entry for each start: its time, the checkpoint it resumed from, the settings that changed,
+            key → [before, now], and its `end`: `time`, `state` (finished, stopped or failed) and `why`. A start that
+            was killed has none.
         trained: of a training that came to its end: `length`, the settings that say how long it was to be, and
             `said`, notes on the weights that were chosen.
         notes: what a reader of the scores has to know, a sentence each.

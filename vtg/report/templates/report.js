@@ -2,10 +2,6 @@
 const tip = document.createElement("div");
 tip.id = "tip";
 document.body.append(tip);
-for (const title of document.querySelectorAll(".tip > title")) {
-  title.parentNode.dataset.tip = title.textContent;
-  title.remove();
-}
 document.addEventListener("pointermove", (event) => {
   const hit = event.target.closest?.("[data-tip]");
   tip.style.display = hit ? "block" : "none";
@@ -45,32 +41,40 @@ function play(article, start, end) {
   video.currentTime = Number(video.dataset.from);
   video.play().catch(() => {}); // a browser may want a second click; the error event tells of a file that is missing
 }
-for (const bar of document.querySelectorAll("article[data-video] [data-start]")) {
-  const [start, end] = [Number(bar.dataset.start), Number(bar.dataset.end)];
-  bar.tabIndex = 0;
-  bar.setAttribute("role", "button");
-  bar.setAttribute("aria-label", `play ${bar.title}`);
-  const begin = () => play(bar.closest("article"), start, end);
-  bar.addEventListener("click", begin);
-  bar.addEventListener("keydown", (event) => event.key === "Enter" && begin());
+// What the elements below `root` do.
+function prepare(root) {
+  for (const title of root.querySelectorAll(".tip > title")) {
+    title.parentNode.dataset.tip = title.textContent;
+    title.remove();
+  }
+  for (const bar of root.querySelectorAll("article[data-video] [data-start]")) {
+    const [start, end] = [Number(bar.dataset.start), Number(bar.dataset.end)];
+    bar.tabIndex = 0;
+    bar.setAttribute("role", "button");
+    bar.setAttribute("aria-label", `play ${bar.title}`);
+    const begin = () => play(bar.closest("article"), start, end);
+    bar.addEventListener("click", begin);
+    bar.addEventListener("keydown", (event) => event.key === "Enter" && begin());
+  }
+  // A click on a heading of a table of runs sorts it: numbers the largest first, again the smallest.
+  for (const head of root.querySelectorAll("table.sortable thead th")) {
+    head.tabIndex = 0;
+    const sort = () => {
+      const body = head.closest("table").tBodies[0];
+      const down = head.getAttribute("aria-sort") !== "descending";
+      for (const other of head.parentNode.children) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      const text = (row) => row.children[head.cellIndex].textContent.trim();
+      const number = (row) => parseFloat(text(row).replaceAll(",", ""));
+      const rows = [...body.rows].sort((a, b) => {
+        const [x, y] = [number(a), number(b)];
+        if (isNaN(x) || isNaN(y)) return isNaN(x) - isNaN(y) || text(a).localeCompare(text(b)) * (down ? -1 : 1);
+        return down ? y - x : x - y;
+      });
+      body.append(...rows);
+    };
+    head.addEventListener("click", sort);
+    head.addEventListener("keydown", (event) => event.key === "Enter" && sort());
+  }
 }
-// A click on a heading of a table of runs sorts it: numbers the largest first, again the smallest.
-for (const head of document.querySelectorAll("table.sortable thead th")) {
-  head.tabIndex = 0;
-  const sort = () => {
-    const body = head.closest("table").tBodies[0];
-    const down = head.getAttribute("aria-sort") !== "descending";
-    for (const other of head.parentNode.children) other.removeAttribute("aria-sort");
-    head.setAttribute("aria-sort", down ? "descending" : "ascending");
-    const text = (row) => row.children[head.cellIndex].textContent.trim();
-    const number = (row) => parseFloat(text(row).replaceAll(",", ""));
-    const rows = [...body.rows].sort((a, b) => {
-      const [x, y] = [number(a), number(b)];
-      if (isNaN(x) || isNaN(y)) return isNaN(x) - isNaN(y) || text(a).localeCompare(text(b)) * (down ? -1 : 1);
-      return down ? y - x : x - y;
-    });
-    body.append(...rows);
-  };
-  head.addEventListener("click", sort);
-  head.addEventListener("keydown", (event) => event.key === "Enter" && sort());
-}
+prepare(document);
