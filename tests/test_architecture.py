@@ -115,11 +115,11 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.evaluation.set_metrics": ("vtg.tasks", "vtg.evaluation.presets"),
     "vtg.evaluation.metrics": ("vtg.tasks", "vtg.evaluation.set_metrics"),
     "vtg.serving.refusals": ("vtg.errors",),
-    "vtg.serving.guard": ("vtg.serving.refusals",),
-    "vtg.serving.web_server": ("vtg.errors", "vtg.serving.guard", "vtg.serving.refusals"),
+    "vtg.serving.request_guard": ("vtg.serving.refusals",),
+    "vtg.serving.web_server": ("vtg.errors", "vtg.serving.request_guard", "vtg.serving.refusals"),
     "vtg.report": (
         "vtg.errors", "vtg.console", "vtg.storage", "vtg.config", "vtg.video.video_window", "vtg.annotations.sample",
-        "vtg.video", "vtg.tasks", "vtg.evaluation.metrics", "vtg.serving.guard", "vtg.serving.web_server",
+        "vtg.video", "vtg.tasks", "vtg.evaluation.metrics", "vtg.serving.request_guard", "vtg.serving.web_server",
     ),
     "vtg.export": (
         "vtg.errors", "vtg.console", "vtg.storage", "vtg.logs", "vtg.video.video_window", "vtg.config", "vtg.video",

@@ -142,7 +142,7 @@ def server(tmp_path) -> Iterator[tuple[Path, str]]:
     """A folder that is not there yet, and the address at which it is followed."""
     pytest.importorskip("uvicorn")
     from vtg.report.following import FollowedRun, application_of
-    from vtg.serving.guard import Guard
+    from vtg.serving.request_guard import Guard
     from vtg.serving.web_server import WebServer, bind, url_of
 
     folder, bound, started = tmp_path / "run", bind("127.0.0.1", 0), threading.Event()

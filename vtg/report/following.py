@@ -16,7 +16,7 @@ from vtg.report.html_page import Section, render, run_content
 from vtg.report.live_state import PHASES, RunState, run_state
 from vtg.report.run_reader import RUN_FILES, Run, read_run
 from vtg.report.timelines import newest_group
-from vtg.serving.guard import LOOPBACK, Guard
+from vtg.serving.request_guard import LOOPBACK, Guard
 from vtg.serving.web_server import bind, serve, url_of
 
 PORT = 7862
