@@ -9,6 +9,8 @@ const CHOICES_MS = 700;
 
 let row = null;
 let shown = 0; // counts the rows that were asked for: an answer that comes late is of no use
+let moving = 0; // rows that were asked for and are not there yet
+let moved = Promise.resolve();
 let typedTimer = 0;
 let choicesTimer = 0;
 
@@ -21,30 +23,35 @@ const list = new RowsList({ onChoose: (key) => choose(key), onFault: alarm });
 
 // --- the row that is worked on --------------------------------------------------------------------------------------
 
-async function choose(key) {
+/** Goes to the row that `find` finds, once all edits are kept; null: there is none. One after the other. */
+function move(find) {
   commitQuery();
-  await edits.last;
-  try {
-    await render(await get(`row/${key}`));
-  } catch (error) {
-    alarm(error.message);
-  }
+  moving++;
+  moved = moved.then(async () => {
+    await edits.last;
+    try {
+      const next = await find();
+      if (next) render(next);
+    } catch (error) {
+      alarm(error.message);
+    } finally {
+      moving--;
+    }
+  });
+  return moved;
 }
 
-async function step(by) {
-  commitQuery();
-  await edits.last;
-  if (!row) return;
-  try {
-    const next = await get(`row/${row.key}/step`, { ...list.filter, by });
-    if (next.key === null) tell(by > 0 ? "This is the last row." : "This is the first row.");
-    else await render(next);
-  } catch (error) {
-    alarm(error.message);
-  }
-}
+const choose = (key) => move(() => get(`row/${key}`));
 
-/** Shows a row; `keepsClip`: it is the one shown, edited. */
+const step = (by) =>
+  move(async () => {
+    const next = row && (await get(`row/${row.key}/step`, { ...list.filter, by }));
+    if (next?.key !== null) return next;
+    tell(by > 0 ? "This is the last row." : "This is the first row.");
+    return null;
+  });
+
+/** Shows a row, or how it is after an edit; its clip follows. */
 async function render(next) {
   const state = next.state;
   edits.revision = state.revision;
@@ -63,6 +70,7 @@ async function render(next) {
   byId("number").value = row.number;
   byId("of").textContent = `of ${state.total_rows.toLocaleString("en")}`;
   const isNew = before?.key !== row.key;
+  if (isNew) clipView.suspend();
   // Somebody may have typed on since the edit that is answered here.
   if (isNew || byId("query") !== document.activeElement) byId("query").value = row.sentence;
   byId("query").disabled = byId("take-duration").disabled = !row.is_object;
@@ -70,9 +78,9 @@ async function render(next) {
   renderProblems();
   renderProposals();
   list.follow(row);
+  clipView.setRow(row);
   const isSameClip = !isNew && ["video", "duration", "video_start", "video_end"].every((name) => before.values[name] === row.values[name]);
-  if (isSameClip && clipView.clip) clipView.setRow(row);
-  else await showClip(row, isNew);
+  if (!isSameClip || !clipView.editor) await showClip(row, isNew);
 }
 
 async function showClip(of, isNew) {
@@ -242,6 +250,8 @@ function onKey(event) {
   const { key, target } = event;
   const name = key.length === 1 ? key.toLowerCase() : key;
   if (event.altKey || event.isComposing) return;
+  // What is pressed is meant for the row that is to come.
+  if (moving && !"np".includes(name)) return event.preventDefault();
   if (event.ctrlKey || event.metaKey) {
     if (name === "s") run(event, save);
     else if (name === "Enter" && target === byId("query")) run(event, () => { toPlayer(); step(1); });
@@ -297,11 +307,10 @@ async function start() {
     typedTimer = setTimeout(commitQuery, TYPED_MS);
   });
   byId("query").addEventListener("change", commitQuery);
-  byId("jump").addEventListener("submit", async (event) => {
+  byId("jump").addEventListener("submit", (event) => {
     event.preventDefault();
-    commitQuery();
-    await edits.last;
-    await get(`numbered/${Number(byId("number").value.replaceAll(",", "")) || 0}`).then(render).then(toPlayer).catch((error) => alarm(error.message));
+    const number = Number(byId("number").value.replaceAll(",", "")) || 0;
+    move(() => get(`numbered/${number}`)).then(toPlayer);
   });
   window.addEventListener("beforeunload", (event) => {
     if (edits.waiting) event.preventDefault();
