@@ -5,7 +5,8 @@ import { RowsList } from "./rows_list.js";
 import { Edits, get } from "./rows_server.js";
 
 const TYPED_MS = 800;
-const CHOICES_MS = 700;
+// Looking at all rows anew takes a second where they are many: not while somebody edits.
+const CHOICES_MS = 3000;
 
 let row = null;
 let shown = 0; // counts the rows that were asked for: an answer that comes late is of no use
