@@ -1,5 +1,6 @@
 // Rows looked at, corrected and written. A row at a time is worked on; the server keeps every edit as it is made.
 
+import { showPages } from "/page/pages.js";
 import { byId, ClipView, element } from "./clip_view.js";
 import { RowsList } from "./rows_list.js";
 import { Edits, get } from "./rows_server.js";
@@ -303,6 +304,7 @@ async function start() {
     ...Object.entries(KEYS).map(([key, [what]]) => element("tr", {}, element("td", {}, element("kbd", { textContent: key === " " ? "Space" : key })), element("td", { textContent: what }))),
   );
   document.addEventListener("keydown", onKey);
+  showPages(document.querySelector("nav"));
   byId("query").addEventListener("input", () => {
     clearTimeout(typedTimer);
     typedTimer = setTimeout(commitQuery, TYPED_MS);
