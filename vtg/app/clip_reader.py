@@ -63,12 +63,13 @@ class ClipReader:
         given = {"fps": fps, "max_frames": max_frames, "max_pixels": max_pixels}
         own = self.settings.video
         video = replace(own, **{name: value for name, value in given.items() if value is not None})
-        # Lower limits give way: whoever asks for fewer frames or smaller ones means it.
+        # Other limits give way: whoever asks for fewer frames or smaller ones, or for larger ones, means it.
+        all_frames = 0 if max_pixels is None else video.max_frames * max_pixels
         video = replace(
             video,
             min_frames=min(video.min_frames, video.max_frames),
             min_pixels=min(video.min_pixels, video.max_pixels),
-            total_pixels=max(video.total_pixels, video.max_pixels),
+            total_pixels=max(video.total_pixels, video.max_pixels, all_frames),
         )
         check_settings(replace(self.settings, video=video), prefix="")
         return video

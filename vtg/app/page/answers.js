@@ -5,7 +5,7 @@ import { Timeline, element } from "./timeline.js";
 const NOTES = {
   waiting: "waiting",
   none: "no such moment",
-  malformed: "the answer names no time that can be read",
+  malformed: "no time that can be read",
   out_of_range: "outside of the clip",
   reversed: "ends before it begins",
 };
@@ -72,7 +72,7 @@ export class Answers {
 
 /** An answer as a lane: its spans as far as they lie in the clip, what is wrong with it, and what was written. */
 function answered(answer, duration_s) {
-  if (answer.fault) return { spans: [], note: answer.fault, text: undefined };
+  if (answer.fault) return { spans: [], note: "not answered", text: answer.fault };
   const spans = answer.spans.filter(([start_s, end_s]) => start_s < end_s && start_s < duration_s && end_s > 0);
   const times = answer.spans.map(([start_s, end_s]) => `${start_s.toFixed(2)} to ${end_s.toFixed(2)} s`).join(", ");
   const iou = answer.iou === null ? "" : `IoU ${answer.iou.toFixed(2)}`;

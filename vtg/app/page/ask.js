@@ -2,7 +2,6 @@
 import { Answers } from "./answers.js";
 import { ClipChoice } from "./clip_choice.js";
 import { Cost } from "./cost.js";
-import { showPages } from "./pages.js";
 import { fetched } from "./server.js";
 import { Player, Timeline, seconds } from "./timeline.js";
 
@@ -15,7 +14,6 @@ const cost = new Cost({ fields: ["fps", "max_frames", "max_pixels"].map($), said
 const choice = new ClipChoice({
   drop: $("drop"), file: $("file"), clips: $("clips"), named: $("named"), url: $("url"), said: $("chosen"), onClip, limits: () => page.limits,
 });
-showPages(document.querySelector("nav"));
 let player = null;
 let film = null;
 let asking = null;
@@ -89,9 +87,14 @@ const queries = () => $("queries").value.split("\n").map((line) => line.trim()).
 
 /** What the models would read has come: the first one's frames are the film strip. */
 function onLook(look) {
-  const first = look.find((one) => one.strip);
-  if (first) film.setStrip(first.strip);
-  answers.strip = first?.strip;
+  const strip = look.find((one) => one.strip)?.strip;
+  answers.strip = strip;
+  if (!strip) return;
+  film.setStrip(strip);
+  // A picture in the background fails without a word; asked for once more it says why.
+  const picture = new Image();
+  picture.onerror = () => fetched(strip.picture).catch((error) => ($("playing").textContent = error.message));
+  picture.src = strip.picture;
 }
 
 $("stop-loop").addEventListener("click", () => {

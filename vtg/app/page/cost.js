@@ -36,6 +36,7 @@ export class Cost {
     this.clip = clip;
     this.query = query;
     this.seen.hidden = true;
+    this.#say("");
     this.#look();
   }
 
