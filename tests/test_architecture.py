@@ -38,12 +38,18 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.config": ("vtg.errors", "vtg.console", "vtg.video.files.address", "vtg.models.families"),
     "vtg.entry": ("vtg.ranks", "vtg.errors", "vtg.console", "vtg.config"),
     "vtg.annotations.raw_rows": (),
-    "vtg.annotations.row_checks": ("vtg.video.files.address", "vtg.annotations.raw_rows"),
-    "vtg.annotations.row_decoder": ("vtg.video.files.address", "vtg.annotations.row_checks"),
+    "vtg.annotations.subtitles": ("vtg.errors",),
     "vtg.annotations.row_target": (),
     "vtg.annotations.point": (),
     "vtg.annotations.point_targets": ("vtg.annotations.row_target", "vtg.annotations.point"),
-    "vtg.annotations.target": ("vtg.annotations.row_target",),
+    "vtg.annotations.text_targets": ("vtg.annotations.row_target",),
+    "vtg.annotations.target": (
+        "vtg.annotations.row_target", "vtg.annotations.text_targets", "vtg.annotations.point_targets",
+    ),
+    "vtg.annotations.row_checks": (
+        "vtg.video.files.address", "vtg.annotations.raw_rows", "vtg.annotations.row_target", "vtg.annotations.target",
+    ),
+    "vtg.annotations.row_decoder": ("vtg.video.files.address", "vtg.annotations.row_checks"),
     "vtg.annotations.sample": (
         "vtg.video.files.address", "vtg.video.video_window", "vtg.annotations.raw_rows", "vtg.annotations.row_checks",
         "vtg.annotations.row_decoder", "vtg.annotations.target",
@@ -64,7 +70,10 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.errors", "vtg.storage", "vtg.annotations.raw_rows", "vtg.annotations.target", "vtg.annotations.sample",
         "vtg.video", "vtg.annotations.sources", "vtg.annotations.conversion", "vtg.video.files.address",
     ),
-    "vtg.annotations.sample_table": ("vtg.annotations.target", "vtg.annotations.sample"),
+    "vtg.annotations.arrow_rows": (),
+    "vtg.annotations.sample_table": (
+        "vtg.annotations.target", "vtg.annotations.sample", "vtg.annotations.arrow_rows",
+    ),
     "vtg.annotations.table_cache": (
         "vtg.errors", "vtg.storage", "vtg.video.files.address", "vtg.annotations.sample", "vtg.video",
         "vtg.annotations.formats", "vtg.annotations.sample_table",
@@ -74,7 +83,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.tasks": (
         "vtg.errors", "vtg.config", "vtg.annotations.point", "vtg.annotations.point_targets", "vtg.annotations.target",
-        "vtg.annotations.sample",
+        "vtg.annotations.sample", "vtg.annotations.subtitles", "vtg.annotations.text_targets",
     ),
     "vtg.data.still_encoding": ("vtg.errors", "vtg.models.families"),
     "vtg.data.encoding": ("vtg.errors", "vtg.video", "vtg.models.families", "vtg.data.still_encoding"),
@@ -221,7 +230,10 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.evaluation.input_record",
     ),
     "vtg.training.batch_log": (),
-    "vtg.training.answer_lengths": ("vtg.config", "vtg.tasks", "vtg.data.answer_length", "vtg.data", "vtg.models"),
+    "vtg.training.answer_lengths": (
+        "vtg.config", "vtg.annotations.sample_table", "vtg.tasks", "vtg.data.answer_length", "vtg.data", "vtg.models",
+    ),
+    "vtg.training.best_weights": ("vtg.annotations.sample_table", "vtg.data"),
     "vtg.training.checkpoint_saving": ("vtg.errors", "vtg.storage"),
     "vtg.training.guard": ("vtg.errors", "vtg.config", "vtg.data"),
     "vtg.training.trainer_parts": ("vtg.config", "vtg.data", "vtg.models", "vtg.training.guard"),
@@ -232,8 +244,8 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.ranks", "vtg.console", "vtg.storage", "vtg.annotations.joined_tables", "vtg.batching",
     ),
     "vtg.training.grounding_trainer": (
-        "vtg.ranks", "vtg.private_names", "vtg.data", "vtg.models", "vtg.training.mixture_record",
-        "vtg.training.progress", "vtg.evaluation",
+        "vtg.ranks", "vtg.private_names", "vtg.tasks", "vtg.data", "vtg.models", "vtg.training.mixture_record",
+        "vtg.training.progress", "vtg.evaluation", "vtg.training.best_weights",
         "vtg.training.checkpoint_saving", "vtg.training.guard", "vtg.training.trainer_parts", "vtg.training.stopping",
         "vtg.training.zero",
     ),
@@ -251,9 +263,8 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.training.run_record",
     ),
     "vtg.training.run_results": (
-        "vtg.ranks", "vtg.storage", "vtg.evaluation.metrics", "vtg.evaluation.span_picture", "vtg.evaluation",
-        "vtg.training.mixture_record",
-        "vtg.training.run_record",
+        "vtg.ranks", "vtg.storage", "vtg.tasks", "vtg.evaluation.metrics", "vtg.evaluation.span_picture",
+        "vtg.evaluation", "vtg.training.mixture_record", "vtg.training.run_record",
     ),
     "vtg.training.run": (
         "vtg.ranks", "vtg.storage", "vtg.config", "vtg.annotations.sample", "vtg.annotations.sample_table",

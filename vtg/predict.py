@@ -202,17 +202,21 @@ def _samples(rows_file: str, data: DataConfig, report: "SkipReport", *, takes_se
 
 def _show(rows: list[AnswerRow], out: Path, *, title: str, as_json: bool, skipped: int) -> None:
     """Scores and draws the annotated rows, and prints the scores and the files."""
-    from vtg.evaluation.generate import score
     from vtg.evaluation.score_table import score_table
     from vtg.evaluation.span_picture import draw_predictions
+    from vtg.evaluation.task_scores import score, span_rows
+    from vtg.tasks.all_tasks import SPAN, task_name
+    from vtg.tasks.task import flat_metrics
 
-    annotated = [row for row in rows if "timestamp" in row]
+    annotated = [row for row in rows if "timestamp" in row or task_name(row) != SPAN]
     files = {"predictions": "predictions.jsonl"}
     metrics = score(annotated) if annotated else None
     if metrics is not None:
         write_json(out / "metrics.json", metrics)
-        draw_predictions(annotated, out / "predictions.png", title=title)
-        files |= {"metrics": "metrics.json", "picture": "predictions.png"}
+        files["metrics"] = "metrics.json"
+        if spans := span_rows(annotated):
+            draw_predictions(spans, out / "predictions.png", title=title)
+            files["picture"] = "predictions.png"
     if skipped:
         files["skipped"] = "skipped.jsonl"
     paths = {name: str(out / file) for name, file in files.items()}
@@ -220,7 +224,7 @@ def _show(rows: list[AnswerRow], out: Path, *, title: str, as_json: bool, skippe
         counts = {"rows": len(rows), "scored": len(annotated), "skipped": skipped}
         print(json.dumps({"metrics": metrics, **counts, "files": paths}))
         return
-    lines = [score_table({"predictions": metrics})] if metrics is not None else []
+    lines = [score_table({"predictions": flat_metrics(metrics)})] if metrics is not None else []
     if len(annotated) < len(rows):
         lines.append(f"{len(rows) - len(annotated)} of {len(rows)} rows have no timestamp and are not scored")
     if skipped:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from vtg.annotations import raw_rows
+from vtg.annotations.row_target import RowFault, RowTarget, shown
+from vtg.annotations.target import row_kind
 from vtg.video.files import address
 
 REQUIRED = ("video", "duration", "timestamp", "sentence")
@@ -20,6 +22,8 @@ OTHER_NAMES = {
     "timestamp": ("timestamps", "relevant_windows", "span", "segment"),
     "sentence": ("query", "caption", "sentences", "description"),
 }
+# Of rows of other tasks than spans: under which keys they have their video, and what is asked.
+VIDEO_KEYS, QUERY_KEYS = ("video", "video_path"), ("sentence", "question", "query")
 # No clip lasts a day: milliseconds or frame numbers stand where seconds should.
 MAX_DURATION_S = 24 * 3600.0
 # Published trims and durations are rounded apart from each other.
@@ -50,7 +54,7 @@ def check(raw: bytes) -> tuple[dict[str, Any] | None, list[Finding]]:
         return None, [_not_json(raw, error)]
     if isinstance(row, dict):
         return row, list(_row_findings(row))
-    text = f"must be a JSON object with the keys {', '.join(REQUIRED)}, not {_shown(row)}; {CONVERT}"
+    text = f"must be a JSON object with the keys {', '.join(REQUIRED)}, not {shown(row)}; {CONVERT}"
     return None, [Finding("row", "row-not-object", text)]
 
 
@@ -60,6 +64,9 @@ def clip_tolerance_s(duration_s: float) -> float:
 
 
 def _row_findings(row: dict[str, Any]) -> Iterator[Finding]:
+    if (kind := row_kind(row)) is not None:
+        yield from _other_findings(row, kind)
+        return
     missing = [key for key in REQUIRED if row.get(key) is None]
     # A row of another format: told once, instead of a missing key four times.
     if len(missing) == len(REQUIRED):
@@ -79,14 +86,35 @@ def _row_findings(row: dict[str, Any]) -> Iterator[Finding]:
     yield from _extra_findings(row)
 
 
+def _other_findings(row: dict[str, Any], kind: type[RowTarget]) -> Iterator[Finding]:
+    """What is wrong with a row whose target is not spans."""
+    needed = {"video": VIDEO_KEYS, "duration": ("duration",)} | ({"question": QUERY_KEYS} if kind.asks else {})
+    for key, names in needed.items():
+        if all(row.get(name) is None for name in names):
+            remedy = PROBED if key == "duration" else ""
+            yield Finding(key, f"{key}-missing", f"is missing; a row with {kind.keys[0]!r} needs it{remedy}")
+    for names in (VIDEO_KEYS, QUERY_KEYS):
+        for name in names:
+            if row.get(name) is not None:
+                yield from _text_findings(name, row[name])
+    faults = [*_duration_findings(row.get("duration")), *_trim_findings(row), *_extra_findings(row)]
+    yield from faults
+    if row.get("duration") is None or any(fault.severity == "error" for fault in faults):
+        return
+    try:
+        kind.of_row(row, duration_s=float(row["duration"]))
+    except RowFault as fault:
+        yield Finding(fault.field, fault.kind, fault.message)
+
+
 def _text_findings(key: str, value: object) -> Iterator[Finding]:
     if not isinstance(value, str):
-        yield Finding(key, f"{key}-type", f"must be a string, not {_shown(value)}; put it in quotes")
+        yield Finding(key, f"{key}-type", f"must be a string, not {shown(value)}; put it in quotes")
     elif not value.strip():
         yield Finding(key, f"{key}-empty", "is empty; fill it in, or drop the row")
-    elif key == "video" and "\0" in value:
-        yield Finding(key, "video-characters", f"{_shown(value)} has a NUL character; no path can have one")
-    elif key == "video" and (fault := address.fault(value)):
+    elif key in VIDEO_KEYS and "\0" in value:
+        yield Finding(key, "video-characters", f"{shown(value)} has a NUL character; no path can have one")
+    elif key in VIDEO_KEYS and (fault := address.fault(value)):
         yield Finding(key, "video-address", fault)
 
 
@@ -172,7 +200,7 @@ def _extra_findings(row: dict[str, Any]) -> Iterator[Finding]:
     qid, difficulty, pred = row.get("qid"), row.get("difficulty"), row.get("pred")
     # To Python `true` is a whole number too.
     if isinstance(qid, bool) or not isinstance(qid, str | int | None):
-        yield Finding("qid", "qid-type", f"must be a string or a whole number, not {_shown(qid)}; put it in quotes")
+        yield Finding("qid", "qid-type", f"must be a string or a whole number, not {shown(qid)}; put it in quotes")
     elif qid == "":
         yield Finding("qid", "qid-empty", "is empty; fill it in, or leave the key out")
     if difficulty is not None and (fault := _number_fault(difficulty)):
@@ -187,7 +215,7 @@ def _extra_findings(row: dict[str, Any]) -> Iterator[Finding]:
 def _pair_findings(field: str, kind: str, value: object) -> Iterator[Finding]:
     form = "[start, end] in seconds" if kind == "pred" else "[start, end] in seconds, or a list of such pairs"
     if not isinstance(value, list) or len(value) != 2:
-        yield Finding(field, f"{kind}-type", f"must be {form}, not {_shown(value)}; correct it, or drop the row")
+        yield Finding(field, f"{kind}-type", f"must be {form}, not {shown(value)}; correct it, or drop the row")
     else:
         for name, number in zip(("start", "end"), value, strict=True):
             if fault := _number_fault(number):
@@ -197,9 +225,9 @@ def _pair_findings(field: str, kind: str, value: object) -> Iterator[Finding]:
 def _number_fault(value: object) -> str | None:
     """What keeps a JSON value from being a number, as "not …; what to do"; None if it is one."""
     if isinstance(value, str):
-        return f"not {_shown(value)}; remove the quotes"
+        return f"not {shown(value)}; remove the quotes"
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return f"not {_shown(value)}; give a number"
+        return f"not {shown(value)}; give a number"
     # JSON bounds no integer, and Python reads any.
     try:
         float(value)
@@ -241,22 +269,6 @@ def _not_json(raw: bytes, error: Exception) -> Finding:
     if "truncated" in str(error):
         return Finding("row", "row-truncated", "ends in the middle (cut off, or over several lines); complete it")
     return Finding("row", "row-not-json", f"is not valid JSON: {error}; correct or drop it")
-
-
-def _shown(value: object) -> str:
-    """A JSON value in a few words."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "true" if value else "false"
-        case str():
-            return f"the string {value[:40]!r}"
-        case list():
-            return f"a list of {len(value)}"
-        case dict():
-            return "an object"
-    return str(value)[:40]
 
 
 def _number(value: float) -> str:

@@ -20,14 +20,16 @@ class RowTarget(Protocol):
 
     Attributes:
         kind: under which tables store it: a stored name must never change its meaning.
-        task: name of its task in `vtg.tasks.TASKS`.
+        task: name of its task in `vtg.tasks.all_tasks.TASKS`.
         keys: of a row that it reads. A row without `timestamp` that has the first of them is of this kind.
+        asks: whether a row needs a question or sentence (`sentence`, `question` or `query`).
         spans: none; it is there so that all targets can be asked.
     """
 
     kind: ClassVar[str]
     task: ClassVar[str]
     keys: ClassVar[tuple[str, ...]]
+    asks: ClassVar[bool]
     spans: ClassVar[tuple[tuple[float, float], ...]] = ()
 
     @classmethod

@@ -5,6 +5,9 @@
 `duration` and `timestamp` are in seconds of the clip: the whole file, or its part from `video_start` to `video_end`.
 `timestamp` is one [start, end] or a list of them, which is empty where the sentence has no moment. Optional:
 `video_start`, `video_end`, `qid`, `difficulty`, `pred` (null means absent). Every other key is metadata and is kept.
+
+Rows of other tasks have keys of their own in place of `timestamp` (`vtg.annotations.target.ROW_TARGETS`), and their
+question under `sentence`, `question` or `query`: docs/tasks.md.
 """
 
 import os
@@ -17,7 +20,7 @@ from typing import Any
 import msgspec
 
 from vtg.annotations import raw_rows, row_checks, row_decoder
-from vtg.annotations.target import NoMoment, Span, Spans, Target, Unlabelled
+from vtg.annotations.target import ROW_TARGETS, NoMoment, Span, Spans, Target, Unlabelled, row_kind
 from vtg.video.files.address import AND, TAR_MEMBER, is_address, is_picture, parts_of
 from vtg.video.video_window import VideoWindow
 
@@ -86,8 +89,10 @@ class Sample:
     def row(self) -> dict[str, Any]:
         """The annotation row again, under its JSONL keys; optional keys that are absent stay absent.
 
-        `timestamp`: one span, a list of several, `[]` for no moment; absent where nobody has labelled the sample.
+        `timestamp`: one span, a list of several, `[]` for no moment; absent where nobody has labelled the sample, and
+        in rows of other tasks, which have `task` and the keys of their target.
         """
+        other = self.target.row() | {"task": self.target.task} if self.target.kind in ROW_TARGETS else {}  # type: ignore[union-attr]
         spans = [list(span) for span in self.spans]
         # `[]` and no key differ: somebody looked and found nothing, or nobody looked.
         unlabelled_or_empty = [] if isinstance(self.target, NoMoment) else None
@@ -95,7 +100,8 @@ class Sample:
             "video": self.video,
             "duration": self.duration_s,
             "timestamp": spans[0] if len(spans) == 1 else spans or unlabelled_or_empty,
-            "sentence": self.query,
+            "sentence": self.query or None,
+            **other,
             "qid": self.qid,
             "video_start": self.video_start_s,
             "video_end": self.video_end_s,
@@ -122,10 +128,12 @@ def read_samples(path: str | os.PathLike[str]) -> Iterator[Sample | Problem]:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             clean = False
         if clean:
-            yield _clean_sample(fast, decoder.metadata(fast), path=path, line=line)
-            continue
+            metadata = decoder.metadata(fast)
+            if "task" not in metadata or row_kind({"timestamp": fast.timestamp, **metadata}) is None:
+                yield _clean_sample(fast, metadata, path=path, line=line)
+                continue
         sample_or_problem = sample_of(raw, path=path, line=line)
-        if isinstance(sample_or_problem, Sample):
+        if isinstance(sample_or_problem, Sample) and sample_or_problem.target.kind not in ROW_TARGETS:
             # The rows of a file have the same metadata keys: the next ones are decoded in one step.
             decoder.learn(sample_or_problem.metadata)
         yield sample_or_problem
@@ -218,21 +226,29 @@ def _folders(path: str) -> tuple[str, ...]:
 
 
 def _sample(row: dict[str, Any], *, path: str, line: int) -> Sample:
-    qid, pred = row.get("qid"), row.get("pred")
+    qid, pred, kind = row.get("qid"), row.get("pred"), row_kind(row)
+    keys = row_checks.KEYS
+    if kind is not None:
+        keys = (*keys, *kind.keys, *row_checks.VIDEO_KEYS, *row_checks.QUERY_KEYS, "task")
     return Sample(
-        video=row["video"],
+        video=row["video"] if kind is None else _first(row, row_checks.VIDEO_KEYS),
         duration_s=float(row["duration"]),
-        target=_target(spans_of(row)),
-        query=row["sentence"],
+        target=_target(spans_of(row)) if kind is None else kind.of_row(row, duration_s=float(row["duration"])),
+        query=row["sentence"] if kind is None else _first(row, row_checks.QUERY_KEYS),
         # Of the name and not the folder: a file that is moved keeps its qids.
         qid=f"{_stem(path)}:{line}" if qid is None else str(qid),
         video_start_s=_optional_float(row.get("video_start")),
         video_end_s=_optional_float(row.get("video_end")),
         difficulty=_optional_float(row.get("difficulty")),
         pred=None if pred is None else (float(pred[0]), float(pred[1])),
-        metadata={key: value for key, value in row.items() if key not in row_checks.KEYS},
+        metadata={key: value for key, value in row.items() if key not in keys},
         place=f"{path}:{line}",
     )
+
+
+def _first(row: dict[str, Any], keys: tuple[str, ...]) -> str:
+    """The text under the first of some keys that a row has; empty without any."""
+    return next((row[key] for key in keys if row.get(key) is not None), "")
 
 
 def _target(spans: tuple[Span, ...]) -> Target:

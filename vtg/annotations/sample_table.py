@@ -6,9 +6,7 @@ A process maps only what it looks at, processes share it, and workers get it by 
 
 import hashlib
 import json
-import mmap
 import os
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -19,28 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vtg.annotations.arrow_rows import BATCH_BYTES, BATCH_ROWS, NUMBERS, SCHEMA, TEXTS, ArrowRows
 from vtg.annotations.sample import Problem, Sample
-from vtg.annotations.target import Spans, stored_target
-
-BATCH_ROWS, BATCH_BYTES = 16384, 32 << 20
-"""A record batch ends at either."""
-
-# The kernel maps 64 KiB around each page: so many rows are some 50 MB.
-RELEASE_ROWS = 64
-
-_TEXTS = ("video", "query", "qid", "metadata", "place", "target")
-_NUMBERS = ("duration_s", "video_start_s", "video_end_s", "difficulty", "pred_start_s", "pred_end_s")
-SCHEMA = pa.schema(
-    [
-        *(pa.field(name, pa.string()) for name in _TEXTS),
-        *(pa.field(name, pa.float64(), nullable=False) for name in _NUMBERS),
-        pa.field("spans", pa.list_(pa.float64()), nullable=False),
-        pa.field("line", pa.int64(), nullable=False),
-    ]
-)
-"""NaN is an absent number. `spans`: start, end, start … in seconds. `metadata`: JSON, null where there is none. `qid`
-and `place` are null where they follow from the path of the annotation file and the `line`. `target`: the kind of the
-target, null for `Spans`, which nearly all rows have."""
+from vtg.annotations.target import ROW_TARGETS, Spans, stored_content, stored_target
 
 
 @dataclass(frozen=True)
@@ -51,57 +30,13 @@ class Lost:
     problem: Problem
 
 
-class _Arrow:
-    """The record batches of an Arrow file in memory, mapped from `path` or held as bytes."""
-
-    def __init__(self, path: str | None, content: bytes | None) -> None:
-        self.path, self.content, self.mapped, self.reads = path, content, None, 0
-        if path is not None:
-            with open(path, "rb") as file:
-                self.mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        buffer = pa.py_buffer(content if self.mapped is None else self.mapped)  # type: ignore[arg-type]
-        reader = pa.ipc.open_file(pa.BufferReader(buffer))
-        self.batches = [reader.get_batch(at) for at in range(reader.num_record_batches)]
-        self.starts = np.cumsum([0, *(batch.num_rows for batch in self.batches)]).tolist()
-
-    def __reduce__(self) -> tuple:
-        return _Arrow, (self.path, self.content)
-
-    def row(self, number: int) -> dict[str, Any]:
-        self.count(1)
-        at = bisect_right(self.starts, number) - 1
-        (row,) = self.batches[at].slice(number - self.starts[at], 1).to_pylist()
-        return row
-
-    def count(self, rows: int) -> None:
-        """Notes that rows are read, and gives back what was mapped for those before: one touches a page a column."""
-        self.reads += rows
-        if self.reads >= RELEASE_ROWS:
-            self.reads = 0
-            self.release()
-
-    def release(self) -> None:
-        # The kernel takes pages back only when memory is short, and until then counts them as this process's.
-        if self.mapped is not None:
-            self.mapped.madvise(mmap.MADV_DONTNEED)
-
-    def column(self, name: str) -> pa.ChunkedArray:
-        field = SCHEMA.field(name)
-        return pa.chunked_array([batch.column(name) for batch in self.batches], field.type)
-
-    def numbers(self, name: str) -> np.ndarray:
-        """(N,) a column of numbers."""
-        parts = [batch.column(name).to_numpy() for batch in self.batches]
-        return parts[0] if len(parts) == 1 else np.concatenate([*parts, np.empty(0)])
-
-
 class SampleTable(Sequence[Sample]):
     """Samples as a sequence, and their columns as arrays. A part of it (`select`, a slice) is a list of row numbers.
 
     Equal to any sequence of equal samples.
     """
 
-    def __init__(self, arrow: _Arrow, *, path: str, rows: np.ndarray | None = None) -> None:
+    def __init__(self, arrow: ArrowRows, *, path: str, rows: np.ndarray | None = None) -> None:
         """`rows`: (N,) int64 numbers of the rows it consists of; None for all. `path`: of the annotation file."""
         self._arrow, self._path, self._rows = arrow, path, rows
         self._stem = Path(path).stem
@@ -113,17 +48,17 @@ class SampleTable(Sequence[Sample]):
             return samples
         content = BytesIO()
         write_samples(samples, content, path="")
-        return cls(_Arrow(None, content.getvalue()), path="")
+        return cls(ArrowRows(None, content.getvalue()), path="")
 
     @classmethod
     def held(cls, content: bytes, *, path: str) -> "SampleTable":
         """The table that `write_samples` wrote, held in memory."""
-        return cls(_Arrow(None, content), path=path)
+        return cls(ArrowRows(None, content), path=path)
 
     @classmethod
     def open(cls, file: str | os.PathLike[str], *, path: str) -> "SampleTable":
         """The table that `vtg.annotations.table_cache` wrote to `file` for the annotation file at `path`."""
-        return cls(_Arrow(os.fspath(file), None), path=path)
+        return cls(ArrowRows(os.fspath(file), None), path=path)
 
     def __len__(self) -> int:
         return self._arrow.starts[-1] if self._rows is None else len(self._rows)
@@ -178,7 +113,7 @@ class SampleTable(Sequence[Sample]):
 
         NaN where a sample has none.
         """
-        assert name in _NUMBERS, name
+        assert name in NUMBERS, name
         column = self._arrow.numbers(name)
         return column if self._rows is None else column[self._rows]
 
@@ -187,6 +122,20 @@ class SampleTable(Sequence[Sample]):
         lengths = [np.diff(batch.column("spans").offsets.to_numpy()) for batch in self._arrow.batches]
         counts = np.concatenate([*lengths, np.empty(0, np.int64)]).astype(np.int64) // 2
         return counts if self._rows is None else counts[self._rows]
+
+    def targets(self) -> tuple[list[str], np.ndarray]:
+        """The kinds of target in the file (`Target.kind`), and (N,) int64 which of them is whose."""
+        coded = self._arrow.column("target").dictionary_encode(null_encoding="encode").combine_chunks()
+        if isinstance(coded, pa.ChunkedArray):  # of no chunk
+            return [], np.empty(0, np.int64)
+        which = coded.indices.to_numpy().astype(np.int64)
+        names = [name or Spans.kind for name in coded.dictionary.to_pylist()]
+        return names, which if self._rows is None else which[self._rows]
+
+    def of_other_tasks(self) -> np.ndarray:
+        """(N,) bool: which have a target that is not spans."""
+        names, which = self.targets()
+        return np.array([name in ROW_TARGETS for name in names], bool)[which]
 
     def videos(self) -> tuple[pa.Array, np.ndarray]:
         """Their distinct videos, V strings by first appearance in the file, and (N,) int32 which of them is whose."""
@@ -214,9 +163,10 @@ class SampleTable(Sequence[Sample]):
         """
         digest = hashlib.sha256()
         names = ["video", "query", "duration_s", "video_start_s", "video_end_s", "spans"]
-        for row in self._dicts([*names, "target"] + (["qid", "line", "metadata"] if with_ids else [])):
+        for row in self._dicts([*names, "target", "content"] + (["qid", "line", "metadata"] if with_ids else [])):
             told = [row[name] for name in names]
-            told += [] if row["target"] is None else [row["target"]]  # digests of before this column stay valid
+            # Only where there are any: digests of before these columns stay valid.
+            told += [row[name] for name in ("target", "content") if row[name] is not None]
             told += [self._qid(row), row["metadata"]] if with_ids else []
             # Names of files need not be valid UTF-8.
             digest.update(repr(told).encode("utf-8", "surrogatepass"))
@@ -225,11 +175,12 @@ class SampleTable(Sequence[Sample]):
     def keys(self) -> Iterator[tuple[Any, ...]]:
         """Of each sample what no other has: its clip, its sentence and its target."""
         names = ["video", "query", "video_start_s", "video_end_s"]
-        for row in self._dicts([*names, "spans", "target"]):
+        for row in self._dicts([*names, "spans", "target", "content"]):
             yield (
                 *(None if row[name] != row[name] else row[name] for name in names),  # NaN equals no other
                 tuple(row["spans"]),
                 row["target"],
+                row["content"],
             )
 
     def release(self) -> None:
@@ -262,7 +213,12 @@ class SampleTable(Sequence[Sample]):
         return Sample(
             video=row["video"],
             duration_s=row["duration_s"],
-            target=stored_target(row["target"] or Spans.kind, tuple(zip(times[::2], times[1::2], strict=True))),
+            target=stored_target(
+                row["target"] or Spans.kind,
+                tuple(zip(times[::2], times[1::2], strict=True)),
+                row["content"],
+                duration_s=row["duration_s"],
+            ),
             query=row["query"],
             qid=self._qid(row),
             video_start_s=_number(row["video_start_s"]),
@@ -274,7 +230,7 @@ class SampleTable(Sequence[Sample]):
         )
 
 
-def _again(arrow: _Arrow, path: str, rows: np.ndarray | None) -> SampleTable:
+def _again(arrow: ArrowRows, path: str, rows: np.ndarray | None) -> SampleTable:
     return SampleTable(arrow, path=path, rows=rows)
 
 
@@ -288,8 +244,8 @@ def write_samples(samples: Iterable[Sample | Problem], file: IO[bytes], *, path:
     stem = Path(path).stem
     with pa.ipc.new_file(file, SCHEMA) as writer:
         columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
-        texts = [columns[name] for name in _TEXTS]
-        numbers = [columns[name] for name in _NUMBERS]
+        texts = [columns[name] for name in TEXTS]
+        numbers = [columns[name] for name in NUMBERS]
         held = count = 0
         nan = float("nan")
         for sample in samples:
@@ -301,7 +257,9 @@ def write_samples(samples: Iterable[Sample | Problem], file: IO[bytes], *, path:
             place = None if sample.place == f"{path}:{line}" else sample.place
             metadata = json.dumps(sample.metadata) if sample.metadata else None
             kind = None if isinstance(sample.target, Spans) else sample.target.kind
-            for column, text in zip(texts, (sample.video, sample.query, qid, metadata, place, kind), strict=True):
+            content = None if kind is None else stored_content(sample.target)
+            told = (sample.video, sample.query, qid, metadata, place, kind, content)
+            for column, text in zip(texts, told, strict=True):
                 column.append(text)
                 held += len(text) if text else 0
             start_s, end_s = sample.pred or (nan, nan)

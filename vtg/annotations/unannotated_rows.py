@@ -8,7 +8,7 @@ import msgspec
 
 from vtg.annotations import raw_rows, row_checks
 from vtg.annotations.sample import Problem, Sample, empty_file, resolve_video, sample_of
-from vtg.annotations.target import Unlabelled
+from vtg.annotations.target import Unlabelled, row_kind
 from vtg.errors import SampleError
 from vtg.video.container import probe
 
@@ -66,6 +66,8 @@ def _row(raw: bytes) -> dict[str, Any] | None:
 
 
 def _lacks(row: dict[str, Any], takes_sets: bool) -> tuple[str, ...]:
+    if row_kind(row) is not None:
+        return ("duration",) if row.get("duration") is None else ()
     return tuple(key for key in OPEN if row.get(key) is None or (row[key] == [] and not takes_sets))
 
 
@@ -79,7 +81,7 @@ def _other_fault(row: dict[str, Any], lacks: tuple[str, ...]) -> row_checks.Find
 def _duration_s(row: dict[str, Any], video_dir: str | None, known: dict[str, float]) -> float:
     if row.get("video_start") is not None:  # and video_end: one of them alone is a fault
         return row["video_end"] - row["video_start"]
-    path = resolve_video(row["video"], video_dir)
+    path = resolve_video(row.get("video") or row["video_path"], video_dir)
     # Several rows ask about one video.
     if path not in known:
         known[path] = probe(path).duration_s

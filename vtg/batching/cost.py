@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
@@ -19,6 +20,7 @@ from vtg.data.encoding import conversation_text, frame_options
 from vtg.errors import SampleError
 from vtg.models.families import family_of
 from vtg.progress_bar import ProgressBar
+from vtg.tasks.all_tasks import Tasks
 from vtg.tasks.answer import MAX_MOMENTS
 from vtg.tasks.span_task import SpanTask
 from vtg.video.clip_cost import clip_cost
@@ -223,15 +225,31 @@ def _text_tokens(table: SampleTable, seconds: np.ndarray, *, task: SpanTask, pro
     texts = [part["text"] for message in example for part in message["content"] if part["type"] == "text"]
     whole, *parts = lengths([conversation_text(processor, example), *texts])
     frame = whole - sum(parts)
-    prompt = max(lengths(task.pool))
+    prompt, others = max(lengths(task.pool)), np.flatnonzero(table.of_other_tasks())
     digits, moments = _digits(seconds), np.minimum(table.moments(), MAX_MOMENTS)
+    moments[others] = 1  # in place of what is counted below
     kinds, which = np.unique(digits * (MAX_MOMENTS + 1) + moments, return_inverse=True)
     numbers = []
     for kind in kinds.tolist():
         longest_s, count = 0.95 * 10.0 ** (kind // (MAX_MOMENTS + 1)), kind % (MAX_MOMENTS + 1)
         answer = task.encode([(0.999 * longest_s, longest_s)] * count, duration_s=longest_s)
         numbers.append(sum(lengths([answer, f"{longest_s:.1f}"])))
-    return frame + prompt + MARGIN + np.array(numbers)[which] + query_tokens(table.queries(), len(table), lengths)
+    tokens = frame + prompt + MARGIN + np.array(numbers)[which] + query_tokens(table.queries(), len(table), lengths)
+    tokens[others] = frame + MARGIN + _other_text_tokens(table, others, Tasks(task), lengths)
+    return tokens
+
+
+def _other_text_tokens(
+    table: SampleTable, others: np.ndarray, tasks: Tasks, lengths: Callable[[Sequence[str]], list[int]]
+) -> np.ndarray:
+    """(n,) int64 tokens of the longest prompt and the answer of samples `others`, (n,), of other tasks than spans."""
+    tokens = np.zeros(len(others), np.int64)
+    for at, index in enumerate(others.tolist()):
+        sample = table[index]
+        with suppress(SampleError):  # such as a subtitle file that is not there: its row will be skipped, and says so
+            *prompts, answer = lengths([*tasks.prompts(sample), tasks.answer(sample)])
+            tokens[at] = max(prompts) + answer
+    return tokens
 
 
 def query_tokens(queries: Iterable[str], count: int, lengths: Callable[[Sequence[str]], list[int]]) -> np.ndarray:

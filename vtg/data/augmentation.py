@@ -34,17 +34,18 @@ class Augmentation:
     def __call__(self, sample: Sample, clip: Clip, *, epoch: int) -> tuple[Sample, Clip]:
         """The sample and its clip, changed alike; both as they were where nothing is drawn.
 
-        The sample's duration and spans are those of the changed clip; its `video_start_s` and `video_end_s` still say
-        where in its file the clip as a whole lies.
+        Samples of other tasks than spans change in colour alone. The sample's duration and spans are those of the
+        changed clip; its `video_start_s` and `video_end_s` still say where in its file the clip as a whole lies.
         """
         config, of_row = self.config, self._rng(epoch, f"row:{sample.qid}")
-        if of_row.random() < config.crop:
+        in_time = sample.target.task == Spans.task  # what other targets say of the clip would no longer be true
+        if in_time and of_row.random() < config.crop:
             sample, clip = self._cropped(sample, clip, of_row)
-        if of_row.random() < config.shift:
+        if in_time and of_row.random() < config.shift:
             sample, clip = _shifted(sample, clip, of_row)
         # By clip and not by row: rows that share their video in a batch must go on showing the same pixels and times.
         of_clip = self._rng(epoch, f"clip:{clip.path}:{clip.start_s}:{clip.end_s}")
-        if config.speed > 1:
+        if in_time and config.speed > 1:
             sample, clip = _played_at(sample, clip, config.speed ** of_clip.uniform(-1, 1))
         if config.color:
             clip = replace(clip, frames=_recoloured(clip.frames, of_clip.uniform(-config.color, config.color, 3)))

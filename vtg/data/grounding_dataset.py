@@ -22,6 +22,7 @@ from vtg.data.encoding import IGNORE_INDEX, Features, encode, frame_options
 from vtg.data.question_encoding import encode_questions
 from vtg.data.skip_report import Skipped, SkipReport, TooManyBadRows
 from vtg.errors import ConfigError, SampleError
+from vtg.tasks.all_tasks import Tasks
 from vtg.tasks.span_task import SpanTask
 from vtg.video.clip import Clip, DecodeError
 from vtg.video.provider import CACHE_BYTES, ClipProvider
@@ -101,6 +102,7 @@ class GroundingDataset(Dataset[GroundingItem]):
         seed: int = 0,
     ) -> None:
         self.samples, self.task, self.processor, self.provider = samples, task, processor, provider
+        self.tasks = Tasks(task)
         self.video_dir, self.max_length, self.tokens_per_second = video_dir, max_length, tokens_per_second
         self.training, self.answers, self.seed, self.epoch = training, training and answers, seed, 0
         self.keep_clips, self.augmentation = keep_clips, augmentation
@@ -202,13 +204,8 @@ class GroundingDataset(Dataset[GroundingItem]):
         return encode_questions(self.processor, conversations, clip, **self._limits)
 
     def _conversation(self, sample: Sample) -> list[dict[str, Any]]:
-        return self.task.conversation(
-            sample.query,
-            duration_s=sample.duration_s,
-            spans=sample.spans if self.answers else None,
-            key=sample.qid,
-            seed=self.seed + self.epoch if self.training else 0,
-        )
+        seed = self.seed + self.epoch if self.training else 0
+        return self.tasks.conversation(sample, answers=self.answers, seed=seed)
 
     @property
     def _limits(self) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def read_split(
     # Before the first video is decoded: a missing folder shows at once, not hours into the first epoch.
     there = (video_stamps(names, video_dir)[:, 0] >= 0)[which]
     rows = len(table) + len(lost)
-    unasked = np.zeros(len(table), bool) if takes_sets else table.moments() == 0
+    unasked = np.zeros(len(table), bool) if takes_sets else (table.moments() == 0) & ~table.of_other_tasks()
     _check_unasked(table, unasked, most=report.max_bad_share * rows)
     usable = there & ~unasked
     skipped = _left_out(table, lost, np.flatnonzero(~usable), unasked, video_dir)

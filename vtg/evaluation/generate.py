@@ -13,7 +13,6 @@ from vtg.data.skip_report import Skipped, SkipReport
 from vtg.decoding.constrained import Constraint
 from vtg.decoding.shared_prefix import Prompt
 from vtg.evaluation.answering import answering_engine, clip_prompts
-from vtg.evaluation.metrics import grounding_metrics, row_spans
 from vtg.evaluation.partial_answers import AnswerLog
 from vtg.evaluation.question_plan import ClipQuestions, plan_questions, share
 from vtg.evaluation.question_reader import QuestionReader
@@ -140,17 +139,7 @@ def _text(processor: Any, tokens: Sequence[int]) -> str:
     return processor.tokenizer.decode(tokens, skip_special_tokens=True)
 
 
-def score(rows: Sequence[dict[str, Any]]) -> dict[str, float | int]:
-    """The metrics of prediction rows; see `vtg.evaluation.metrics.grounding_metrics`."""
-    return grounding_metrics(
-        [row["prediction"] for row in rows],
-        [row_spans(row["timestamp"]) for row in rows],
-        statuses=[row["status"] for row in rows],
-    )
-
-
 def _row(dataset: GroundingDataset, index: int, text: str) -> dict[str, Any]:
     sample = dataset.samples[index]
-    answer = dataset.task.parse(text, duration_s=sample.duration_s)
-    spans = [list(span) for span in answer.spans]
-    return {**sample.row(), "prediction": spans, "text": text, "status": str(answer.status)}
+    answer = dataset.tasks.read(text, sample)
+    return {**sample.row(), "prediction": answer.value, "text": text, "status": str(answer.status)}

@@ -13,6 +13,7 @@ import yaml
 
 from vtg.errors import ConfigError
 from vtg.evaluation.metrics import row_spans
+from vtg.tasks.task import flat_metrics
 
 JsonRow = Mapping[str, Any]
 """One line of a JSONL file."""
@@ -244,9 +245,9 @@ def _has_scores(one: Mapping[str, Any]) -> bool:
 
 def _metric_columns(metrics: dict[str, Any]) -> MetricColumns:
     """Metrics by column. `vtg.predict` writes a single column without a name: it is called `predictions`."""
-    columns = {name: column for name, column in metrics.items() if isinstance(column, dict)}
-    unnamed = {name: value for name, value in metrics.items() if is_number(value)}
-    return columns or ({"predictions": unnamed} if unnamed else {})
+    if any(map(is_number, metrics.values())):  # beside them there may be a dict for each task that is not spans
+        return {"predictions": {name: value for name, value in flat_metrics(metrics).items() if is_number(value)}}
+    return {name: flat_metrics(column) for name, column in metrics.items() if isinstance(column, dict)}
 
 
 def _curves_by_key(entries: Sequence[JsonRow]) -> dict[str, Curve]:

@@ -60,6 +60,11 @@ class Answer:
     status: Status
     text: str
 
+    @property
+    def value(self) -> list[list[float]]:
+        """The spans as `prediction` of predictions.jsonl has them."""
+        return [list(span) for span in self.spans]
+
 
 def is_answer(status: str) -> bool:
     """Whether a status is that of an answer that could be read: spans, or that there is no moment."""

@@ -38,14 +38,21 @@ TAGGED_ANSWER = "<answer>{}</answer>"
 """The answer where the model is to reason."""
 
 
+def plain_text(text: str) -> str:
+    """A text of a row as it stands in a prompt: white space collapsed.
+
+    `<|` is parted by a blank, because a row must not smuggle a special token such as `<|video_pad|>` into the prompt.
+    """
+    return " ".join(text.split()).replace("<|", "< |")
+
+
 def normalise_query(query: str) -> str:
     """A query as it stands in a prompt: white space collapsed, full stops at the end removed.
 
-    `<|` is parted by a blank, because a query must not smuggle a special token such as `<|video_pad|>` into the prompt.
     Raises SampleError where nothing is left.
     """
     # Annotations end their sentences with a full stop or not, and templates go on after the query.
-    normal = " ".join(query.split()).rstrip(". ").replace("<|", "< |")
+    normal = plain_text(query).rstrip(". ")
     if not normal:
         raise SampleError(f"query {query!r} is empty: give the sentence to look for")
     return normal

@@ -1,8 +1,8 @@
 """What a module of `vtg/tasks/` offers: all that a task owns, as functions of samples, strings and rows.
 
-Which task a sample has is told by its target (`target.task`, a name in `vtg.tasks.TASKS`), and so by its row: a run
-mixes tasks. What all share is done once, outside: one of the wordings is chosen, `task.think` asks for a thought and
-answer tags, and `read` gets what is between them.
+Which task a sample has is told by its target (`target.task`, a name in `vtg.tasks.all_tasks.TASKS`), and so by its row:
+a run mixes tasks. What all share is done once, outside: one of the wordings is chosen, `task.think` asks for a thought
+and answer tags, and `read` gets what is between them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from vtg.annotations.sample import Sample
+from vtg.config.task_settings import TaskConfig
 from vtg.tasks.answer import Status
 
 PredictionRow = Mapping[str, Any]
@@ -45,6 +46,8 @@ class Task(Protocol):
     headline: ClassVar[str]
     loss_weight: ClassVar[float | None]
 
+    def __init__(self, config: TaskConfig) -> None: ...
+
     def prompts(self, sample: Sample) -> Sequence[str]:
         """The wordings of the question, each complete; the first is the one of `task.selection=fixed`.
 
@@ -65,7 +68,8 @@ class Task(Protocol):
         """What `text` says about the sample's clip; the sample's target is not looked at. Never raises on a text."""
         ...
 
-    def metrics(self, rows: Sequence[PredictionRow]) -> dict[str, float | int]:
+    @staticmethod
+    def metrics(rows: Sequence[PredictionRow]) -> dict[str, float | int]:
         """Scores of one or more rows of this task: shares are 0 to 100; `parse_failures`, a share, and `samples` are
         among them. A `prediction` of null scores 0 and stays in every mean."""
         ...
@@ -80,3 +84,11 @@ def common_metrics(rows: Sequence[PredictionRow]) -> dict[str, float | int]:
     """`parse_failures` and `samples`, which every task counts alike."""
     failed = sum(row["status"] not in (Status.OK, Status.NONE) for row in rows)
     return {"parse_failures": 100.0 * failed / len(rows), "samples": len(rows)}
+
+
+def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Metrics without the dicts of tasks in them: `caption/rouge_L`."""
+    numbers: dict[str, Any] = {}
+    for name, value in metrics.items():
+        numbers |= {f"{name}/{key}": one for key, one in value.items()} if isinstance(value, dict) else {name: value}
+    return numbers

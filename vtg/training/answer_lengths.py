@@ -1,5 +1,6 @@
 """Whether a run lets its model write all moments of its longest answer, checked before weights are read."""
 
+from vtg.annotations.sample_table import SampleTable
 from vtg.config.schema import RLConfig, SFTConfig
 from vtg.data.answer_length import check_answer_length
 from vtg.data.splits import Splits
@@ -9,7 +10,8 @@ from vtg.tasks.span_task import SpanTask
 
 def check_answer_lengths(config: SFTConfig, splits: Splits, task: SpanTask) -> None:
     """Raises ConfigError, naming the setting, where an answer of validation, test or rollouts would be cut off."""
-    if not task.takes_sets:
+    parts = [SampleTable.of(part) for part in (splits.train, splits.val, splits.test)]
+    if not task.takes_sets and not any(part.of_other_tasks().any() for part in parts):
         return
     processor = load_processor(config.model.path)
     for samples in (splits.val, splits.test):

@@ -1,6 +1,5 @@
 """What the SFT and GRPO trainers share: evaluation by generation, whole checkpoints, and errors that name the step."""
 
-import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -13,17 +12,20 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, SaveStrategy, rotate_checkpoints
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from vtg.data.grounding_dataset import GroundingDataset
-from vtg.evaluation.generate import predict, score
+from vtg.evaluation.generate import predict
 from vtg.evaluation.partial_answers import PartialAnswers
 from vtg.evaluation.question_reader import QuestionReader
+from vtg.evaluation.task_scores import compared_by, score
 from vtg.models.activation_checkpointing import keep_last_half
 from vtg.models.checkpoint import save_settings
 from vtg.models.loading import whole_files
 from vtg.private_names import check_private_names
 from vtg.ranks import is_main_process
+from vtg.tasks.task import flat_metrics
+from vtg.training.best_weights import SaveBest, choose_by
 from vtg.training.checkpoint_saving import STAGING, explain_write_errors, keep_best, rename_into_place
 from vtg.training.guard import FiniteGuard, StepBatch, answering_remedies, out_of_memory
 from vtg.training.mixture_record import by_source
@@ -31,17 +33,6 @@ from vtg.training.progress import Progress, TrainLog
 from vtg.training.stopping import StopOnSignal
 from vtg.training.trainer_parts import TrainerParts
 from vtg.training.zero.zero_trainer import ZeroTrainer
-
-
-class SaveBest(TrainerCallback):
-    """Saves a checkpoint whenever validation finds the best weights until then."""
-
-    # transformers' `load_best_model_at_end` refuses save_steps that are not a multiple of eval_steps.
-
-    def on_evaluate(self, args, state, control, metrics, **kwargs):
-        best = -math.inf if state.best_metric is None else state.best_metric
-        if args.save_strategy != SaveStrategy.NO and metrics["eval_mIoU"] > best:
-            control.should_save = True
 
 
 class GroundingTrainer(ZeroTrainer):
@@ -74,6 +65,7 @@ class GroundingTrainer(ZeroTrainer):
         check_private_names(self.private_names_of | plugins)
         self.parts, self.guard, self.stop = parts, FiniteGuard(parts.on_nan), StopOnSignal()
         self.train_log = TrainLog(Path(str(args.output_dir)) / "train_log.jsonl")
+        choose_by(args, kwargs.get("eval_dataset"))
         super().__init__(args=args, **kwargs)
         # Progress prints the losses; the Trainer's own printer would print each entry a second time.
         self.remove_callback(PrinterCallback)
@@ -162,13 +154,13 @@ class GroundingTrainer(ZeroTrainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Answers to the validation samples by generation, scored in temporal IoU."""
+        """Answers to the validation samples by generation, scored in temporal IoU and by the metrics of other tasks."""
         began_s = time.monotonic()
         rows = self.answers(eval_dataset or self.eval_dataset, progress="validating")  # type: ignore[arg-type]
-        metrics = {f"{metric_key_prefix}_{key}": float(value) for key, value in score(rows).items()}
-        metrics |= {
-            f"{metric_key_prefix}_mIoU/{name}": float(score(own)["mIoU"]) for name, own in by_source(rows).items()
-        }
+        metrics = {f"{metric_key_prefix}_{key}": float(value) for key, value in flat_metrics(score(rows)).items()}
+        for name, own in by_source(rows).items():
+            compared, value = compared_by(score(own))
+            metrics[f"{metric_key_prefix}_{compared}/{name}"] = value
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         # The time of training before this evaluation still belongs to the next log entry.

@@ -13,6 +13,7 @@ from vtg.storage.json_files import whole_lines
 SHOWN = (
     ("loss", "loss"),
     ("eval_mIoU", "mIoU"),
+    ("eval_score", "score"),
     ("reward", "reward"),
     ("iou/mean", "IoU"),
     ("batch/samples", "batch"),
@@ -80,6 +81,8 @@ class TrainLog(TrainerCallback):
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if state.is_world_process_zero and logs and state.max_steps:
+            # TRL's mean of a reward that no completion got: all were of tasks that it is not for.
+            logs = {key: value for key, value in logs.items() if not (key.startswith("rewards/") and value != value)}
             with self.path.open("a", encoding="utf-8") as file:
                 now = datetime.now().astimezone().isoformat(timespec="milliseconds")
                 file.write(json.dumps({"step": state.global_step, "time": now, **logs}) + "\n")

@@ -6,12 +6,14 @@ from typing import Any
 
 from transformers import TrainerState
 
-from vtg.evaluation.generate import score
 from vtg.evaluation.metrics import paired_bootstrap, row_ious
 from vtg.evaluation.score_table import score_table
 from vtg.evaluation.span_picture import draw_predictions
+from vtg.evaluation.task_scores import headlines, score, span_rows
 from vtg.ranks import is_main_process
 from vtg.storage.json_files import read_jsonl, write_json, write_jsonl
+from vtg.tasks.all_tasks import TASKS
+from vtg.tasks.task import flat_metrics
 from vtg.training.mixture_record import MixtureRecord, by_source
 from vtg.training.run_record import FILES
 
@@ -48,9 +50,14 @@ class Results:
         answers = {name: read_jsonl(self.run_dir / file) for name, file in FILES.items() if self.has(name)}
         metrics = {name: score(rows) for name, rows in answers.items()}
         write_json(self.run_dir / "metrics.json", metrics)
-        picture = self.run_dir / "predictions.png"
-        draw_predictions(answers["tuned"], picture, base=answers["base"], title=title)
-        lines = ["", score_table(metrics), "", _gain(answers)]
+        spans = {name: span_rows(rows) for name, rows in answers.items()}
+        files = ["metrics.json", FILES["tuned"]]
+        if spans["tuned"]:
+            draw_predictions(spans["tuned"], self.run_dir / "predictions.png", base=spans["base"], title=title)
+            files.append("predictions.png")
+        lines = ["", score_table({name: flat_metrics(own) for name, own in metrics.items()}), ""]
+        lines += [_gain(spans)] if spans["tuned"] and spans["base"] else []
+        lines += _gains_of_tasks(metrics)
         lines += self._sources(answers)
         if "shuffled" in answers:
             lines.append(
@@ -59,7 +66,6 @@ class Results:
         lines += [f"note: {note}" for note in notes]
         if skipped:
             lines.append(f"{skipped} rows were skipped: {self.run_dir / 'skipped.jsonl'}")
-        files = ("metrics.json", FILES["tuned"], picture.name)
         return "\n".join([*lines, "", *(str(self.run_dir / name) for name in files)])
 
     def _sources(self, answers: Mapping[str, Rows]) -> list[str]:
@@ -76,16 +82,18 @@ class Results:
 
 def best_weights_note(state: TrainerState, *, warmup_steps: int) -> str:
     """Which step the tuned weights are of, and how those after it compare."""
-    scores = {entry["step"]: entry["eval_mIoU"] for entry in state.log_history if "eval_mIoU" in entry}
+    # `score`, the mean over tasks, is there where some validation row has another task than spans.
+    name = "score" if any("eval_score" in entry for entry in state.log_history) else "mIoU"
+    scores = {entry["step"]: entry[f"eval_{name}"] for entry in state.log_history if f"eval_{name}" in entry}
     step, last = state.best_global_step, state.global_step
     # After a change of the world size the step of the best is one of the former count: its score alone still holds.
     if step is None and state.best_model_checkpoint is not None:
         best = f"{state.best_metric:.1f}"
-        return f"the tuned weights are the best by validation (mIoU {best}), of before steps were recounted"
+        return f"the tuned weights are the best by validation ({name} {best}), of before steps were recounted"
     if step is None or step not in scores:
         why = "their validation was not compared" if scores else "there was no validation to choose by"
         return f"the tuned weights are the last ones, after step {last}: {why}"
-    note = f"the tuned weights are those after step {step} of {last}, the best validation mIoU ({scores[step]:.1f})"
+    note = f"the tuned weights are those after step {step} of {last}, the best validation {name} ({scores[step]:.1f})"
     later = {at: score for at, score in scores.items() if at > step}
     if later:
         closest = max(later, key=lambda at: later[at])
@@ -96,6 +104,16 @@ def best_weights_note(state: TrainerState, *, warmup_steps: int) -> str:
             f"; the learning rate was still warming up then (steps 1 to {warmup_steps}), so they are close to the base"
         )
     return note
+
+
+def _gains_of_tasks(metrics: dict[str, dict[str, Any]]) -> list[str]:
+    """A line for each task other than spans: the number it is compared by, tuned against base."""
+    before, after = headlines(metrics["base"]), headlines(metrics["tuned"])
+    shared = [name for name in after if name in before and name in TASKS]
+    return [
+        f"{name}: {TASKS[name].headline} {after[name] - before[name]:+.1f} over the base ({after[name]:.1f})"
+        for name in shared
+    ]
 
 
 def _gain(answers: dict[str, Rows]) -> str:

@@ -8,8 +8,10 @@ import numpy as np
 
 from vtg.annotations.sample import Sample
 from vtg.storage.json_files import read_jsonl, write_jsonl
-from vtg.tasks.answer import Answer, Status
+from vtg.tasks.all_tasks import Tasks
+from vtg.tasks.answer import Answer, Status, is_answer
 from vtg.tasks.iou import set_iou
+from vtg.tasks.task import Reading
 
 FOLDER = "completions"
 """In the run directory: step_000012.jsonl are the completions that were sampled after 12 optimizer steps."""
@@ -21,23 +23,31 @@ WHOLE_VIDEO = 0.95
 
 
 def completion_row(
+    tasks: Tasks,
     sample: Sample,
-    answer: Answer,
+    answer: Answer | Reading,
     *,
     step: int,
     rewards: dict[str, float | None],
     reward: float | None,
     advantage: float,
 ) -> dict[str, Any]:
-    """One line of completions/: the annotation's keys, the text and what it was worth."""
+    """One line of completions/: the annotation's keys, the text and what it was worth.
+
+    `iou` of spans; of other tasks `score`, the reward of the task, 0 to 1.
+    """
+    if isinstance(answer, Answer):
+        worth = {"iou": completion_iou(sample, answer)}
+    else:
+        worth = {"score": tasks.others[sample.target.task].reward(answer, sample)}
     return {
         "step": step,
         **sample.row(),
         # The raw text, parsed or not: reward hacking shows in what the model writes before it shows in the scores.
         "text": answer.text,
-        "prediction": [list(span) for span in answer.spans],
+        "prediction": answer.value,
         "status": str(answer.status),
-        "iou": completion_iou(sample, answer),
+        **worth,
         "rewards": rewards,
         "reward": reward,
         "advantage": advantage,
@@ -54,9 +64,22 @@ def completion_iou(sample: Sample, answer: Answer) -> float:
 def completion_statistics(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Of the rows of a rollout on all ranks: IoU and its histogram, parse statuses, predicted against true length.
 
+    Of the rows of other tasks than spans: score/<task>, their mean score, and parse/<task>, the share that can be read.
     Keys: iou/mean; iou/0.0-0.2 … iou/0.8-1.0, shares; parse/<status>, shares; length/predicted_s and length/true_s,
     mean seconds of the moments of valid answers; length/whole_video_share, of valid answers.
     """
+    others: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if "score" in row:
+            others.setdefault(row["task"], []).append(row)
+    statistics = {f"score/{name}": float(np.mean([row["score"] for row in own])) for name, own in others.items()}
+    for name, own in others.items():
+        statistics[f"parse/{name}"] = float(np.mean([is_answer(row["status"]) for row in own]))
+    spans = [row for row in rows if "iou" in row]
+    return statistics | (_span_statistics(spans) if spans else {})
+
+
+def _span_statistics(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     ious = np.array([row["iou"] for row in rows])
     # The last bin is closed: an IoU of exactly 1 belongs to it.
     bins = np.minimum((ious * IOU_BINS).astype(int), IOU_BINS - 1)

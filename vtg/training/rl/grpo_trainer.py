@@ -18,6 +18,7 @@ from peft import PeftModel
 from transformers import Trainer, TrainerCallback
 from trl.trainer.grpo_config import GRPOConfig
 
+from vtg.annotations.sample_table import SampleTable
 from vtg.config.rl_settings import CurriculumConfig, RolloutConfig
 from vtg.data.encoding import vision_token_ids
 from vtg.data.grounding_dataset import GroundingDataset
@@ -35,7 +36,7 @@ from vtg.training.rl.engines import ENGINES
 from vtg.training.rl.policy import Policy
 from vtg.training.rl.prompt_batches import PromptBatches
 from vtg.training.rl.rewards.mixture import Term
-from vtg.training.rl.rewards.trl_functions import reward_functions
+from vtg.training.rl.rewards.trl_functions import TaskReward, reward_functions
 from vtg.training.rl.rollout_batch import MicroBatch, SampledRollout, SavedRollout
 from vtg.training.rl.rollout_resume import ResumableRollouts
 from vtg.training.rl.rollouts import MicroStep, Rollout, RolloutLoader
@@ -97,14 +98,18 @@ class VideoGRPOTrainer(ResumableRollouts):
         self.prompts, self.loader, self.costs, self.record = train_dataset, loader, costs, record
         self.rollout_settings, self.curriculum = rollout, curriculum
         self.prompt_batches, self.has_max_steps = prompt_batches, has_max_steps
+        rewarded: list[Any] = list(reward_functions(terms, train_dataset.task))
         args.reward_weights = [term.weight for term in terms]
+        if SampleTable.of(train_dataset.samples).of_other_tasks().any():
+            # As heavy as the terms together, so that the rewards of all tasks are of one size.
+            rewarded.append(TaskReward(train_dataset.tasks))
+            args.reward_weights.append(sum(abs(term.weight) for term in terms))
         given: dict[str, Any] = args.generation_kwargs or {}  # type: ignore[assignment]
         # A sampled vision token would be taken for a frame in the next forward.
         never = {*vision_token_ids(kwargs["processing_class"]), *(given.get("suppress_tokens") or ())}
         args.generation_kwargs = given | {"suppress_tokens": sorted(never)}
         # TRL refuses any other type, and reads nothing of it: `get_train_dataloader` is ours (docs/decisions.md).
         placeholder = Dataset.from_dict({"prompt": [""]})
-        rewarded: Any = reward_functions(terms, train_dataset.task)
         adapter_weights = [(one, one.data) for one in model.parameters() if one.requires_grad]
         super().__init__(model=model, args=args, reward_funcs=rewarded, train_dataset=placeholder, **kwargs)
         # TRL rounds the adapter of a quantized model to bfloat16, in which a step of 1e-5 on a weight of 0.01 is lost,

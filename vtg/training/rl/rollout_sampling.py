@@ -117,18 +117,24 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
         for at, row in enumerate(rows):
             if not row["skipped"]:
                 sample: Sample = row["sample"]
-                answer = self.prompts.task.parse(self._scores["texts"][at], duration_s=sample.duration_s)
+                answer = self.prompts.tasks.read(self._scores["texts"][at], sample)
                 parts = {
                     name: round(value, 6)
                     for name, value in zip(self.reward_func_names, rewards[at].tolist(), strict=True)
+                    if value == value  # NaN: it is for other tasks
                 }
                 scores = {"rewards": parts, "reward": float(totals[at]), "advantage": float(advantages[at])}
-                logged.append((row["index"], completion_row(sample, answer, step=self.state.global_step, **scores)))
+                logged.append(
+                    (
+                        row["index"],
+                        completion_row(self.prompts.tasks, sample, answer, step=self.state.global_step, **scores),
+                    )
+                )
         # Every rank updates its record with the rows of all, so that all choose the same samples for the next pass.
         logged = gather_object(logged) if self.args.world_size > 1 else logged
         by_sample: dict[int, list[float]] = {}
         for index, row in logged:
-            by_sample.setdefault(index, []).append(row["iou"])
+            by_sample.setdefault(index, []).append(row["iou"] if "iou" in row else row["score"])
         self.record.update(
             [(index, sum(ious) / len(ious)) for index, ious in sorted(by_sample.items())], self.state.global_step
         )
