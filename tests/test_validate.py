@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -180,6 +181,7 @@ def test_json_is_one_document_alone_on_stdout(tmp_path: Path) -> None:
         "videos": 1,
         "tables_full": False,
         "moments": {"none": 0, "one": 1, "several": 0},
+        "tasks": {},
         "duration_s": {"min": 30.0, "max": 30.0},
         "notes": 0,
         "kinds": {"error": {"timestamp-reversed": 1}, "warning": {}, "note": {}},
@@ -399,3 +401,22 @@ def test_paths_that_cannot_be_shown_do_not_stop_the_report(tmp_path: Path) -> No
     path = write(tmp_path, REVERSED, name="ä.jsonl")
     result = run(path, env=os.environ | {"PYTHONIOENCODING": "ascii"})
     assert result.returncode == 1 and "\\xe4.jsonl:1: timestamp:" in result.stdout
+
+
+def test_rows_of_other_tasks_are_checked_counted_and_looked_up_by_their_own_keys(tmp_path, write_mp4, capsys):
+    shutil.copy(write_mp4(range(0, 9000, 500)), tmp_path / "a.mp4")
+    rows = [
+        {"video": "a.mp4", "duration": 9.0, "caption": "a man sits down"},
+        {"video_path": "a.mp4", "caption": "he stands up"},
+        {"video": "b.mp4", "duration": 9.0, "question": "What does he do?", "answer": "sits"},
+        {"video": "a.mp4", "duration": 9.0, "question": "What does he do?", "choices": ["sits", "runs"], "answer": "C"},
+    ]
+    path, out = tmp_path / "rows.jsonl", tmp_path / "good.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert main([str(path), "--video-dir", str(tmp_path), "--probe", "--fix", str(out)]) == 1
+    printed = capsys.readouterr().out
+    assert f"{path}:2: duration: was missing; filled in: the file lasts " in printed
+    assert f"{path}:3: video: " in printed and f"{path}:4: answer: must be the text of a choice" in printed
+    assert "rows of other tasks: caption 2" in printed and "moments of a row" not in printed
+    first, second = (json.loads(line) for line in out.read_text().splitlines())
+    assert first["duration"] == 9.0 and second["duration"] > 8

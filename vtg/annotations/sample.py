@@ -227,14 +227,15 @@ def _folders(path: str) -> tuple[str, ...]:
 
 def _sample(row: dict[str, Any], *, path: str, line: int) -> Sample:
     qid, pred, kind = row.get("qid"), row.get("pred"), row_kind(row)
+    video, query = video_and_query(row)
     keys = row_checks.KEYS
     if kind is not None:
         keys = (*keys, *kind.keys, *row_checks.VIDEO_KEYS, *row_checks.QUERY_KEYS, "task")
     return Sample(
-        video=row["video"] if kind is None else _first(row, row_checks.VIDEO_KEYS),
+        video=video,
         duration_s=float(row["duration"]),
         target=_target(spans_of(row)) if kind is None else kind.of_row(row, duration_s=float(row["duration"])),
-        query=row["sentence"] if kind is None else _first(row, row_checks.QUERY_KEYS),
+        query=query,
         # Of the name and not the folder: a file that is moved keeps its qids.
         qid=f"{_stem(path)}:{line}" if qid is None else str(qid),
         video_start_s=_optional_float(row.get("video_start")),
@@ -244,6 +245,13 @@ def _sample(row: dict[str, Any], *, path: str, line: int) -> Sample:
         metadata={key: value for key, value in row.items() if key not in keys},
         place=f"{path}:{line}",
     )
+
+
+def video_and_query(row: dict[str, Any]) -> tuple[str, str]:
+    """What a row without errors, of any task, is about, and what it asks; "" where its task asks nothing."""
+    if row_kind(row) is None:
+        return row["video"], row["sentence"]
+    return _first(row, row_checks.VIDEO_KEYS), _first(row, row_checks.QUERY_KEYS)
 
 
 def _first(row: dict[str, Any], keys: tuple[str, ...]) -> str:

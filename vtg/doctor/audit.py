@@ -16,7 +16,8 @@ import msgspec
 from vtg.annotations import row_decoder
 from vtg.annotations.formats import format_of
 from vtg.annotations.row_checks import Finding
-from vtg.annotations.sample import Problem, check_row, empty_file
+from vtg.annotations.sample import Problem, check_row, empty_file, video_and_query
+from vtg.annotations.target import row_kind
 from vtg.doctor.row_facts import RowFacts
 from vtg.doctor.video_checks import VideoChecks, readable_gap_s
 
@@ -67,6 +68,8 @@ class Report:
     max_duration_s: float = 0.0
     without_moment: int = 0
     with_several: int = 0
+    tasks: Counter[str] = field(default_factory=Counter)
+    """Good rows of other tasks than spans."""
     # Hash of a video's name → its duration where its rows do not trim it (else None), and the first place of that.
     videos: dict[int, tuple[float | None, str]] = field(default_factory=dict)
     tables_full: bool = False
@@ -98,11 +101,13 @@ class Report:
         text = f"is {duration_s:.10g} s, but {first_s:.10g} s in {place} for the same video; correct one of them"
         return Problem(path, line, "duration", f"{text} (--probe says which)", "error", "duration-two")
 
-    def count(self, video: str, duration_s: float, moments: int) -> None:
-        """Counts a good row."""
+    def count(self, video: str, duration_s: float, moments: int, *, task: str | None) -> None:
+        """Counts a good row; `task`: another than spans, of which there are no moments to be counted."""
         self.rows += 1
         self.good += 1
-        if moments != 1:
+        if task is not None:
+            self.tasks[task] += 1
+        elif moments != 1:
             self.without_moment += not moments
             self.with_several += moments > 1
         if len(self.videos) < MAX_VIDEOS:
@@ -132,6 +137,7 @@ class Report:
             "videos": len(self.videos),
             "tables_full": self.tables_full,
             "moments": self._moments,
+            "tasks": dict(self.tasks),
             "duration_s": {"min": self.min_duration_s, "max": self.max_duration_s} if self.max_duration_s else None,
             "kinds": {severity: dict(counts) for severity, counts in self.counts()},
             "problems_of_each_kind": self.max_problems,
@@ -140,8 +146,8 @@ class Report:
 
     @property
     def _moments(self) -> dict[str, int]:
-        """How many of the good rows have no moment, one, and several."""
-        others = self.without_moment + self.with_several
+        """How many of the good rows of spans have no moment, one, and several."""
+        others = self.without_moment + self.with_several + self.tasks.total()
         return {"none": self.without_moment, "one": self.good - others, "several": self.with_several}
 
     def lines(self) -> Iterator[str]:
@@ -169,6 +175,8 @@ class Report:
             moments = ", ".join(f"{name} {count}" for name, count in self._moments.items())
             needs = " (rows with none need task.moments=set)" if self.without_moment else ""
             yield f"moments of a row: {moments}{needs}"
+        if self.tasks:
+            yield f"rows of other tasks: {', '.join(f'{name} {count}' for name, count in self.tasks.items())}"
         for severity, counts in self.counts():
             yield from (f"  {severity} {kind}: {count}" for kind, count in counts.most_common())
         if self.tables_full:
@@ -231,6 +239,7 @@ def audit_rows(
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             row, clean = None, False
         problems: list[Problem] = []
+        task: str | None = None
         if row is not None and clean:
             video, duration_s, qid, is_whole = row.video, row.duration, row.qid, row.video_start is None
             query, times = row.sentence, row.timestamp
@@ -246,8 +255,9 @@ def audit_rows(
                 _reject(raw, problems, report, sink)
                 continue
             decoder.learn(whole)
-            video, duration_s, qid = whole["video"], float(whole["duration"]), whole.get("qid")
-            query, times, is_whole = whole["sentence"], whole["timestamp"], whole.get("video_start") is None
+            kind, (video, query) = row_kind(whole), video_and_query(whole)
+            task, times = (None, whole["timestamp"]) if kind is None else (kind.task, [])
+            duration_s, qid, is_whole = float(whole["duration"]), whole.get("qid"), whole.get("video_start") is None
             if videos is not None:
                 problems += [_as_problem(finding, path, line) for finding in videos.findings(whole)]
         if qid is not None and (first := qids.line_of(str(qid), line)):
@@ -262,7 +272,8 @@ def audit_rows(
             continue
         for problem in problems:
             report.add(problem)
-        report.count(video, duration_s, 1 if times and not isinstance(times[0], list | tuple) else len(times))
+        moments = 1 if times and not isinstance(times[0], list | tuple) else len(times)
+        report.count(video, duration_s, moments, task=task)
         if facts is not None:
             facts.add(line, video=video, query=query, duration_s=duration_s, times=times)
         if sink is not None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from vtg.annotations.row_checks import Finding
-from vtg.annotations.sample import resolve_video
+from vtg.annotations.sample import resolve_video, video_and_query
 from vtg.video.files import address
 
 
@@ -43,7 +43,7 @@ class VideoChecks:
 
     def findings(self, row: dict[str, Any]) -> Iterator[Finding]:
         """What is wrong with the video of a row that has no errors of its own."""
-        match self._checked_file(row["video"]):
+        match self._checked_file(video_and_query(row)[0]):
             case Finding() as finding:
                 yield finding
             case float() as file_s:
@@ -59,7 +59,7 @@ class VideoChecks:
             return None
         if start_s is not None and end_s is not None:
             return float(end_s - start_s), f"video_start to video_end is {end_s - start_s:.10g} s"
-        file_s = self._checked_file(row["video"])
+        file_s = self._checked_file(video_and_query(row)[0])
         return (file_s, f"the file lasts {file_s:.10g} s") if isinstance(file_s, float) else None
 
     def _checked_file(self, video: str) -> Finding | float | None:
@@ -116,7 +116,7 @@ def _duration_findings(row: dict[str, Any], file_s: float) -> Iterator[Finding]:
                 "duration", "video-duration-off", f"{text}; it is near enough to be read: correct it", "warning"
             )
         if gap_s <= readable_gap_s(duration_s):
-            yield from _after_the_end(row["timestamp"], file_s)
+            yield from _after_the_end(row.get("timestamp") or [], file_s)
         return
     clip_s = end_s - start_s
     # The tolerance of loading: the end of a trimmed clip is often rounded up past its file.
