@@ -1,9 +1,10 @@
 """The web application: the page's own files, and the routers that answer it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -14,14 +15,16 @@ from vtg.serving.refusals import Refused, wrong
 from vtg.serving.request_guard import error_document
 
 PAGE = Path(__file__).parent / "page"
+ONE_PAGE = {"Ask": "/"}
 
 # Nothing of a page is fetched from elsewhere, and no other page may show this one in a frame. data: the film strips.
 POLICY = "default-src 'self'; img-src 'self' data:; media-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'"
 
 
-def create_app(*routers: APIRouter) -> FastAPI:
+def create_app(*routers: APIRouter, pages: Mapping[str, str] = ONE_PAGE) -> FastAPI:
     """The application with the page at `/`, its files under `/page`, and `routers` for what it asks.
 
+    `pages`: name and path of each that it has; where `/` is none of them, it leads to the first.
     A router names its own prefix (`APIRouter(prefix="/rows")`). A Refused that it raises is answered with its status,
     a SampleError, ConfigError or RunError with 400, and with `{"error": {"message": text}}`, which the page shows.
     """
@@ -35,8 +38,12 @@ def create_app(*routers: APIRouter) -> FastAPI:
     app.mount("/page", StaticFiles(directory=PAGE), name="page")
 
     @app.get("/")
-    async def index() -> FileResponse:
-        return page_file("index.html")
+    async def index() -> Response:
+        return page_file("index.html") if "/" in pages.values() else RedirectResponse(next(iter(pages.values())))
+
+    @app.get("/pages")
+    async def named_pages() -> Mapping[str, str]:
+        return pages
 
     for router in routers:
         app.include_router(router)

@@ -125,7 +125,8 @@ def frames_module(video: VideoConfig, processor: ProcessorMixin) -> str:
     options = frame_options(processor)
     size = {"factor": options["factor"], "side": options["side"]}
     fitted = of_one_size(video, **size)
-    trained = {key: value for key, value in asdict(fitted).items() if key not in VIDEO_MEANS}
+    left_out = (*VIDEO_MEANS, "frame_size")  # for which SIZE stands
+    trained = {key: value for key, value in asdict(fitted).items() if key not in left_out}
     fields = "".join(f"    {key}: Any = {value!r}\n" for key, value in trained.items())
     constants = [
         f'@dataclass\nclass VideoConfig:\n    """As it was trained."""\n\n{fields}',

@@ -1,6 +1,5 @@
-"""A browser, and the rows' page served to it on a free port of this machine."""
+"""The rows' page, served on a free port of this machine and opened in a browser."""
 
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from vtg.app.application import create_app
 from vtg.app.media import Media, media_router
@@ -19,18 +18,6 @@ from vtg.app.rows.rows_router import rows_router
 from vtg.app.shelf import Shelf
 from vtg.serving.request_guard import Guard
 from vtg.serving.web_server import WebServer, bind, url_of
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 class Served(NamedTuple):
@@ -44,7 +31,10 @@ def served(files: list[str], *, clips: Path, port: int = 0, **options: Any) -> I
     store, shelf, ready = open_rows(files, **options), Shelf(), threading.Event()
     router = rows_router(store, address_of=lambda path: f"/videos/{shelf.put(path).key}/file")
     app = Guard(
-        create_app(router, media_router(Media(shelf, clips))), host="127.0.0.1", key=None, max_body_bytes=1 << 20
+        create_app(router, media_router(Media(shelf, clips)), pages={"Rows": "/rows"}),
+        host="127.0.0.1",
+        key=None,
+        max_body_bytes=1 << 20,
     )
     bound = bind("127.0.0.1", port)
     server = WebServer(app, on_start=ready.set)
@@ -85,7 +75,7 @@ def opened_page(browser: Browser) -> Iterator[Callable[..., Page]]:
             faults: list[str] = []
             page.on("pageerror", lambda error: faults.append(str(error)))
             stack.callback(lambda: pytest.fail(faults[0]) if faults else None)
-            page.goto(f"{url}/rows")
+            page.goto(url)  # leads to the only page there is
             page.wait_for_selector(".track.edit")
             return page
 

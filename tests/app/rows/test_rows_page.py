@@ -135,6 +135,7 @@ def test_a_proposal_is_accepted_with_one_key(
     page = opened_page(served.url)
     expect(page.locator("#proposals")).to_contain_text("1.01\u20133.02 s: proposed")
     page.keyboard.press("a")
+    expect(page.locator("#undo")).to_be_enabled()
     expect(page.locator("#query")).to_have_value("proposed")
     written = json.loads(served.store.rows[0].raw)
     times_s = clip_frames({"video": video}, None).times_s.tolist()

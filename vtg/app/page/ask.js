@@ -2,6 +2,7 @@
 import { Answers } from "./answers.js";
 import { ClipChoice } from "./clip_choice.js";
 import { Cost } from "./cost.js";
+import { showPages } from "./pages.js";
 import { fetched } from "./server.js";
 import { Player, Timeline, seconds } from "./timeline.js";
 
@@ -14,6 +15,7 @@ const cost = new Cost({ fields: ["fps", "max_frames", "max_pixels"].map($), said
 const choice = new ClipChoice({
   drop: $("drop"), file: $("file"), clips: $("clips"), named: $("named"), url: $("url"), said: $("chosen"), onClip, limits: () => page.limits,
 });
+showPages(document.querySelector("nav"));
 let player = null;
 let film = null;
 let asking = null;

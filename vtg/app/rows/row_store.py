@@ -67,6 +67,10 @@ class RowStore:
         self._audit = _Audit(-1, {}, {})
         self._changing = threading.RLock()
 
+    def __str__(self) -> str:
+        edits = f"{self.rows.revision} edits so far are kept in" if self.rows.revision else "edits are kept in"
+        return f"{len(self.rows)} rows; {edits} {self._journal.path}, and saved as {self.files.out}"
+
     # --- looking -------------------------------------------------------------------------------------------------
 
     def page(

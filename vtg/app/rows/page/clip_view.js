@@ -27,15 +27,27 @@ export class ClipView {
     this.#tellTime();
   }
 
+  /** Another row is worked on, whose clip is not there yet: what is seen is not edited any more. */
+  suspend() {
+    this.player.stop();
+    this.editor = null;
+    byId("timeline").inert = true;
+  }
+
   /** Shows a clip as the server describes it, from its beginning or, if it is the one shown, from where it is. */
   show(clip, { spans, proposals }) {
     const isSame = this.address === clip.video && this.clip?.offset_s === clip.offset_s;
+    if (this.editor && isSame && this.clip.duration_s === clip.duration_s) {
+      this.setRow({ spans, proposals });
+      return;
+    }
     this.player.stop();
     this.clip = clip;
     // The end of the clip is no frame, but where its last one ends.
     const inside = clip.times_s.filter((time_s) => time_s < clip.duration_s);
     this.points = [...inside, clip.duration_s];
     byId("timeline").replaceChildren();
+    byId("timeline").inert = false;
     this.timeline = new Timeline(byId("timeline"), {
       duration_s: clip.duration_s,
       onTime: (time_s) => this.seek(time_s),
@@ -133,7 +145,7 @@ export class ClipView {
 
   markStart() {
     const { editor, time_s } = this;
-    if (!editor) return;
+    if (!editor) return this.#wait();
     const span = editor.pending_s === null ? editor.spans[editor.selected] : undefined;
     if (span && time_s < span[1]) {
       span[0] = time_s;
@@ -144,14 +156,14 @@ export class ClipView {
   }
 
   another() {
-    if (!this.editor) return;
+    if (!this.editor) return this.#wait();
     this.editor.setPending(this.time_s);
     this.tell(`A moment starts at ${this.time_s.toFixed(3)} s: go to its end, and mark that.`);
   }
 
   markEnd() {
     const { editor, time_s } = this;
-    if (!editor) return;
+    if (!editor) return this.#wait();
     const span = editor.spans[editor.selected];
     const start_s = editor.pending_s ?? span?.[0];
     if (start_s === undefined) {
@@ -164,6 +176,10 @@ export class ClipView {
       span[1] = time_s;
       this.#changed();
     }
+  }
+
+  #wait() {
+    this.tell("There is no clip yet to mark a moment in.");
   }
 
   remove() {

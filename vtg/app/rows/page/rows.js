@@ -1,14 +1,18 @@
 // Rows looked at, corrected and written. A row at a time is worked on; the server keeps every edit as it is made.
 
+import { showPages } from "/page/pages.js";
 import { byId, ClipView, element } from "./clip_view.js";
 import { RowsList } from "./rows_list.js";
 import { Edits, get } from "./rows_server.js";
 
 const TYPED_MS = 800;
-const CHOICES_MS = 700;
+// Looking at all rows anew takes a second where they are many: not while somebody edits.
+const CHOICES_MS = 3000;
 
 let row = null;
 let shown = 0; // counts the rows that were asked for: an answer that comes late is of no use
+let moving = 0; // rows that were asked for and are not there yet
+let moved = Promise.resolve();
 let typedTimer = 0;
 let choicesTimer = 0;
 
@@ -21,30 +25,35 @@ const list = new RowsList({ onChoose: (key) => choose(key), onFault: alarm });
 
 // --- the row that is worked on --------------------------------------------------------------------------------------
 
-async function choose(key) {
+/** Goes to the row that `find` finds, once all edits are kept; null: there is none. One after the other. */
+function move(find) {
   commitQuery();
-  await edits.last;
-  try {
-    await render(await get(`row/${key}`));
-  } catch (error) {
-    alarm(error.message);
-  }
+  moving++;
+  moved = moved.then(async () => {
+    await edits.last;
+    try {
+      const next = await find();
+      if (next) render(next);
+    } catch (error) {
+      alarm(error.message);
+    } finally {
+      moving--;
+    }
+  });
+  return moved;
 }
 
-async function step(by) {
-  commitQuery();
-  await edits.last;
-  if (!row) return;
-  try {
-    const next = await get(`row/${row.key}/step`, { ...list.filter, by });
-    if (next.key === null) tell(by > 0 ? "This is the last row." : "This is the first row.");
-    else await render(next);
-  } catch (error) {
-    alarm(error.message);
-  }
-}
+const choose = (key) => move(() => get(`row/${key}`));
 
-/** Shows a row; `keepsClip`: it is the one shown, edited. */
+const step = (by) =>
+  move(async () => {
+    const next = row && (await get(`row/${row.key}/step`, { ...list.filter, by }));
+    if (next?.key !== null) return next;
+    tell(by > 0 ? "This is the last row." : "This is the first row.");
+    return null;
+  });
+
+/** Shows a row, or how it is after an edit; its clip follows. */
 async function render(next) {
   const state = next.state;
   edits.revision = state.revision;
@@ -63,6 +72,7 @@ async function render(next) {
   byId("number").value = row.number;
   byId("of").textContent = `of ${state.total_rows.toLocaleString("en")}`;
   const isNew = before?.key !== row.key;
+  if (isNew) clipView.suspend();
   // Somebody may have typed on since the edit that is answered here.
   if (isNew || byId("query") !== document.activeElement) byId("query").value = row.sentence;
   byId("query").disabled = byId("take-duration").disabled = !row.is_object;
@@ -70,9 +80,9 @@ async function render(next) {
   renderProblems();
   renderProposals();
   list.follow(row);
+  clipView.setRow(row);
   const isSameClip = !isNew && ["video", "duration", "video_start", "video_end"].every((name) => before.values[name] === row.values[name]);
-  if (isSameClip && clipView.clip) clipView.setRow(row);
-  else await showClip(row, isNew);
+  if (!isSameClip || !clipView.editor) await showClip(row, isNew);
 }
 
 async function showClip(of, isNew) {
@@ -242,6 +252,8 @@ function onKey(event) {
   const { key, target } = event;
   const name = key.length === 1 ? key.toLowerCase() : key;
   if (event.altKey || event.isComposing) return;
+  // What is pressed is meant for the row that is to come.
+  if (moving && !"np".includes(name)) return event.preventDefault();
   if (event.ctrlKey || event.metaKey) {
     if (name === "s") run(event, save);
     else if (name === "Enter" && target === byId("query")) run(event, () => { toPlayer(); step(1); });
@@ -292,16 +304,16 @@ async function start() {
     ...Object.entries(KEYS).map(([key, [what]]) => element("tr", {}, element("td", {}, element("kbd", { textContent: key === " " ? "Space" : key })), element("td", { textContent: what }))),
   );
   document.addEventListener("keydown", onKey);
+  showPages(document.querySelector("nav"));
   byId("query").addEventListener("input", () => {
     clearTimeout(typedTimer);
     typedTimer = setTimeout(commitQuery, TYPED_MS);
   });
   byId("query").addEventListener("change", commitQuery);
-  byId("jump").addEventListener("submit", async (event) => {
+  byId("jump").addEventListener("submit", (event) => {
     event.preventDefault();
-    commitQuery();
-    await edits.last;
-    await get(`numbered/${Number(byId("number").value.replaceAll(",", "")) || 0}`).then(render).then(toPlayer).catch((error) => alarm(error.message));
+    const number = Number(byId("number").value.replaceAll(",", "")) || 0;
+    move(() => get(`numbered/${number}`)).then(toPlayer);
   });
   window.addEventListener("beforeunload", (event) => {
     if (edits.waiting) event.preventDefault();
