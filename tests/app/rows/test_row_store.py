@@ -72,6 +72,9 @@ def test_an_edited_row_keeps_every_other_value_as_it_was_given():
     assert edited.decode() == (
         '{"video":"a.mp4","weight":1.50e0,"duration":30,"timestamp":[1.5,4],"sentence":"one","tags":[1.0, "ä"]}'
     )
+    for value, message in ((float("nan"), "is no number"), (10**400, "is no number"), ("\ud800", "half a character")):
+        with pytest.raises(SampleError, match=message):
+            with_values(ODD.encode(), {"sentence": value})
     with pytest.raises(SampleError, match=r"'weight' is no key that is edited here \(video, duration"):
         with_values(ODD.encode(), {"weight": 2})
 
@@ -259,15 +262,19 @@ def test_new_videos_get_an_open_row_each_and_only_what_was_written_is_saved(tmp_
     store.close()
 
 
-def test_a_page_opens_no_file_that_no_row_named(opened: Callable[..., RowStore], tmp_path: Path):
+def test_a_page_opens_no_file_that_no_row_named(
+    opened: Callable[..., RowStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     store = opened(video_dir=None)
     store.check_shown({"video": "a.mp4"})
     with pytest.raises(SampleError, match="was named here, and by no file"):
         store.check_shown({"video": "/etc/hostname"})
+    monkeypatch.chdir(tmp_path)
     inside = opened(video_dir=str(tmp_path))
     inside.check_shown({"video": "new.mp4"})
-    with pytest.raises(SampleError, match="was named here, and by no file"):
-        inside.check_shown({"video": "../other.mp4"})
+    for video in ("../other.mp4", "file:///etc/hostname", "http://127.0.0.1/a.mp4"):
+        with pytest.raises(SampleError, match="was named here, and by no file"):
+            inside.check_shown({"video": video})
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")

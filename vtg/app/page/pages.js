@@ -10,4 +10,5 @@ export async function showPages(nav) {
     return element("a", { href, textContent: name, ...current });
   });
   nav.replaceChildren(...links);
+  nav.hidden = links.length < 2;
 }

@@ -16,6 +16,7 @@ from vtg.app.rows.saved_rows import SavedFiles
 from vtg.doctor.audit import Report, audit_rows
 from vtg.doctor.video_checks import VideoChecks
 from vtg.errors import SampleError
+from vtg.video.files.address import is_address
 from vtg.video.files.video_files import exists
 
 # Found by comparing rows; everything else a row tells by itself.
@@ -142,7 +143,8 @@ class RowStore:
         """
         path = resolve_video(text_of(value, "video"), self.video_dir)
         folder = self.video_dir and os.path.realpath(self.video_dir)
-        inside = folder is not None and Path(os.path.realpath(path)).is_relative_to(folder)
+        # An address looks like a path below any folder.
+        inside = folder is not None and not is_address(path) and Path(os.path.realpath(path)).is_relative_to(folder)
         if path not in self._shown and not inside:
             raise SampleError(
                 f"video {path}: was named here, and by no file; start again with its folder as --video-dir"

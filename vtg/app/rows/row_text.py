@@ -1,6 +1,5 @@
 """The text of a row: read as far as it can be, and changed value by value, the others staying as they were given."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +12,9 @@ Span = tuple[float, float]
 
 # Of an edited row: what is typed into a page is far shorter, and a journal holds each edit.
 MAX_EDITED_BYTES = 1 << 20
+
+# What a float can hold, and be added to another.
+MOST = 1e300
 
 SOURCE_KEYS = ("source", "data_source", "dataset")
 """Metadata by which published files name the data set of a row, the first that a row has."""
@@ -115,11 +117,13 @@ def one_line(raw: bytes) -> bytes:
 
 
 def _plain(key: str, value: Any) -> Any:
-    """A value from a page, its whole seconds as such. Raises SampleError for a number that JSON has not."""
+    """A value from a page. Raises SampleError for numbers and text that no JSON file holds."""
     if isinstance(value, list):
         return [_plain(key, item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        raise SampleError(f"{key}: {value} is no number of seconds; nothing was changed")
+    if isinstance(value, float | int) and not abs(value) < MOST:  # so that NaN fails too
+        raise SampleError(f"{key}: {str(value)[:40]} is no number of seconds; nothing was changed")
+    if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise SampleError(f"{key}: has half a character, which no UTF-8 file holds; type it again")
     return value
 
 
@@ -132,4 +136,4 @@ def _bounded(raw: bytes) -> bytes:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST

@@ -24,6 +24,7 @@ export class ClipView {
     this.place = 0;
     byId("timeline").replaceChildren();
     this.video.removeAttribute("src");
+    this.video.load(); // without it the last frame stays
     this.#tellTime();
   }
 

@@ -217,9 +217,9 @@ async function readChoices() {
 
 const isText = (target) => target.matches("textarea, select, input:not([type=checkbox])");
 const toQuery = () => { byId("query").focus(); byId("query").select(); };
-const toPlayer = () => byId("player").focus({ preventScroll: true });
+const toPlayer = () => byId("stage").focus({ preventScroll: true });
 
-// What is pressed, shown in this order; the second column is what the page's table of keys says.
+// What is pressed, as the page's table of keys shows it.
 const KEYS = {
   ArrowLeft: ["one frame back (Shift: ten); at a moment's end: moves that", (event) => clipView.step(event.shiftKey ? -10 : -1)],
   ArrowRight: ["one frame on (Shift: ten)", (event) => clipView.step(event.shiftKey ? 10 : 1)],
@@ -247,6 +247,8 @@ const KEYS = {
   s: ["save (or Ctrl+S, also while writing)", save],
   "?": ["these keys", () => (byId("help").open = !byId("help").open)],
 };
+
+const CAPS = { ArrowLeft: "←", ArrowRight: "→", " ": "Space", Delete: "Del", Escape: "Esc", Home: "Home", End: "End", Enter: "Enter" };
 
 function onKey(event) {
   const { key, target } = event;
@@ -301,7 +303,7 @@ const BUTTONS = {
 async function start() {
   for (const [id, action] of Object.entries(BUTTONS)) byId(id).addEventListener("click", action);
   byId("keys").replaceChildren(
-    ...Object.entries(KEYS).map(([key, [what]]) => element("tr", {}, element("td", {}, element("kbd", { textContent: key === " " ? "Space" : key })), element("td", { textContent: what }))),
+    ...Object.entries(KEYS).map(([key, [what]]) => element("tr", {}, element("td", {}, element("kbd", { textContent: CAPS[key] ?? key.toUpperCase() })), element("td", { textContent: what }))),
   );
   document.addEventListener("keydown", onKey);
   showPages(document.querySelector("nav"));

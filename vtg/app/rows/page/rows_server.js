@@ -1,6 +1,7 @@
 // Asks the server for rows and sends it edits: one after the other, and again where it does not answer.
 
 const RETRY_MS = 1000;
+const KEPT_ALIVE = 20_000;
 
 export class Refused extends Error {
   constructor(message, status) {
@@ -46,13 +47,16 @@ export class Edits {
   }
 
   async #post(path, body) {
+    const text = JSON.stringify(body);
     for (;;) {
       let response = null;
       try {
         response = await fetch(`/rows/${path}`, {
           method: "POST",
           headers: { "Content-Type": "application/json" },
-          body: JSON.stringify(body),
+          body: text,
+          // Sent to its end although the page is left; browsers allow that for short ones.
+          keepalive: text.length < KEPT_ALIVE,
         });
       } catch {
         // The server is away: whatever was edited waits for it, and nothing is lost.
