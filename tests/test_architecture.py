@@ -47,7 +47,8 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.annotations.row_target", "vtg.annotations.text_targets", "vtg.annotations.point_targets",
     ),
     "vtg.annotations.row_checks": (
-        "vtg.video.files.address", "vtg.annotations.raw_rows", "vtg.annotations.row_target", "vtg.annotations.target",
+        "vtg.video.files.address", "vtg.annotations.raw_rows", "vtg.annotations.row_target",
+        "vtg.annotations.point_targets", "vtg.annotations.target",
     ),
     "vtg.annotations.row_decoder": ("vtg.video.files.address", "vtg.annotations.row_checks"),
     "vtg.annotations.sample": (

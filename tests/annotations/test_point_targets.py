@@ -42,7 +42,7 @@ def test_a_row_as_it_is_published_is_read():
     assert Points.of_row(row, duration_s=9.0) == Points((Point(0.5, 0.3, 1.2, 0), Point(0.5, 0.3, 1.4, 0)))
     # Of a picture: no times, and every point an object of its own.
     row = {"points": [{"x": 0, "y": 1}, {"x": 1, "y": 0, "image": 1}], "label": "cats"}
-    assert Points.of_row(row, duration_s=1.0) == Points((Point(0, 1, 1, 0), Point(1, 0, 2, 1)), "cats", stills=True)
+    assert Points.of_row(row, duration_s=2.0) == Points((Point(0, 1, 1, 0), Point(1, 0, 2, 1)), "cats", stills=True)
     # A time in the last frame, rounded up.
     assert Points.of_row({"points": [{"x": 0, "y": 0, "timestamp": 9.05}]}, duration_s=9.0).points[0].at == 9.0
 

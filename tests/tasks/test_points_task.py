@@ -78,7 +78,7 @@ def test_an_object_named_twice_at_one_time_is_two_points_and_one_track():
     text = '<points coords="0.5 1 250 310 1 640 118;1.0 2 260 300">cars</points>'
     for made, kind, headline in ((PointsTask, Points, 100), (TracksTask, Tracks, None)):
         scores = made(TaskConfig()).metrics([predicted(made(TaskConfig()), sample(target(kind)), text)])
-        assert (scores["point_F1"] == headline) if headline else (scores["DetA"] == pytest.approx(200 / 3))
+        assert (scores["F1"] == headline) if headline else (scores["DetA"] == pytest.approx(200 / 3))
 
 
 def test_a_nearer_point_is_worth_more():
@@ -126,7 +126,7 @@ def test_counts_are_scored_exactly_within_one_and_by_molmo2s_margin():
         {"count": true, "prediction": said, "status": Status.OK} for true, said in ((3, 3), (3, 4), (40, 43), (3, None))
     ]
     scores = CountTask(TaskConfig()).metrics(rows)
-    assert (scores["count_accuracy"], scores["within_1"], scores["count_close"]) == (25, 50, 75)
+    assert (scores["accuracy"], scores["within_1"], scores["close"]) == (25, 50, 75)
     asked = sample(Count(3))
     assert [CountTask(TaskConfig()).reward(Reading(said, Status.OK, ""), asked) for said in (3, 2, 5)] == [
         1,

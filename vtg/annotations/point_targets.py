@@ -110,6 +110,7 @@ def points_of(value: object, field: str, *, duration_s: float, numbered: bool) -
     """The points of a row's key, and whether they are in still pictures.
 
     Args:
+        duration_s: of the clip; of still pictures, how many they are.
         numbered: each needs its `object_id`.
 
     Raises:
@@ -127,11 +128,34 @@ def points_of(value: object, field: str, *, duration_s: float, numbered: bool) -
     points: list[Point] = []
     for number, point in enumerate(given):
         place = f"{field}[{number}]"
-        at = _picture(point, place) if stills else _time_s(point, place, duration_s=duration_s)
+        at = _picture(point, place, count=duration_s) if stills else _time_s(point, place, duration_s=duration_s)
         object_id = _whole(point.get("object_id"), f"{place}.object_id") if has_ids else number
         x, y = (_share(point.get(axis), f"{place}.{axis}") for axis in ("x", "y"))
         points.append(Point(x, y, at, object_id, _flag(point.get("occluded"), f"{place}.occluded")))
     return tuple(points), stills
+
+
+def picture_fault(target: object, *, is_still: bool) -> RowFault | None:
+    """What is wrong with points in view of what they are in: a time in a picture, or none in a video."""
+    marked = target.points if isinstance(target, Count) else target
+    if not isinstance(marked, Points | Tracks) or not marked.points or marked.stills == is_still:
+        return None
+    key = marked.keys[0]
+    why = "has no meaning in a still picture; leave it out" if is_still else "is missing; give its second of the clip"
+    return RowFault(f"{key}[0].timestamp", f"{key}-time", why)
+
+
+def gaps(target: object) -> list[int]:
+    """The objects of tracks that are nowhere at a time between two of their own at which others are."""
+    if not isinstance(target, Tracks):
+        return []
+    times: dict[int, set[float]] = {}
+    for point in target.points:
+        times.setdefault(point.object_id, set()).add(point.at)
+    every = set().union(*times.values())
+    return [
+        object_id for object_id, own in times.items() if any(min(own) < at < max(own) and at not in own for at in every)
+    ]
 
 
 def rows_of(points: Iterable[Point], *, stills: bool) -> list[dict[str, Any]]:
@@ -188,8 +212,12 @@ def _time_s(point: Row, place: str, *, duration_s: float) -> float:
     return min(time_s, duration_s)
 
 
-def _picture(point: Row, place: str) -> float:
-    return 1.0 + (_whole(point["image"], f"{place}.image") if point.get("image") is not None else 0)
+def _picture(point: Row, place: str, *, count: float) -> float:
+    picture = 0 if point.get("image") is None else _whole(point["image"], f"{place}.image")
+    if picture >= count:
+        text = f"{picture} is none of the row's {count:.10g} pictures, which are counted from 0; correct it"
+        raise RowFault(f"{place}.image", f"{_key(place)}-image", text)
+    return 1.0 + picture
 
 
 def _whole(value: object, field: str) -> int:

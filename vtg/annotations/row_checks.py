@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from vtg.annotations import raw_rows
+from vtg.annotations.point_targets import gaps, picture_fault
 from vtg.annotations.row_target import RowFault, RowTarget, shown
 from vtg.annotations.target import row_kind
 from vtg.video.files import address
@@ -24,6 +25,8 @@ OTHER_NAMES = {
 }
 # Of rows of other tasks than spans: under which keys they have their video, and what is asked.
 VIDEO_KEYS, QUERY_KEYS = ("video", "video_path"), ("sentence", "question", "query")
+# Seen together, each costs as much as a frame.
+MAX_PICTURES = 64
 # No clip lasts a day: milliseconds or frame numbers stand where seconds should.
 MAX_DURATION_S = 24 * 3600.0
 # Published trims and durations are rounded apart from each other.
@@ -53,9 +56,33 @@ def check(raw: bytes) -> tuple[dict[str, Any] | None, list[Finding]]:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return None, [_not_json(raw, error)]
     if isinstance(row, dict):
+        row = with_pictures(row)
         return row, list(_row_findings(row))
     text = f"must be a JSON object with the keys {', '.join(REQUIRED)}, not {shown(row)}; {CONVERT}"
     return None, [Finding("row", "row-not-object", text)]
+
+
+def with_pictures(row: dict[str, Any]) -> dict[str, Any]:
+    """A row about still pictures with the keys of one about a video: its names joined, and a second for each.
+
+    `image` is a name or a list of names. Any other row is given back as it is.
+    """
+    images, name = row.get("image"), _first_text(row, VIDEO_KEYS)
+    if images is not None and not name:
+        names = images if isinstance(images, list) else [images]
+        if not 1 <= len(names) <= MAX_PICTURES or not all(isinstance(one, str) for one in names):
+            return row
+        name = address.AND.join(names)
+        row = {key: value for key, value in row.items() if key != "image"}
+        if not address.is_picture(name):
+            return row | {"image": images}
+    if not address.is_picture(name):
+        return row
+    return row | {"video": name, "duration": float(len(address.parts_of(name)))}
+
+
+def _first_text(row: dict[str, Any], keys: tuple[str, ...]) -> str:
+    return next((row[key] for key in keys if isinstance(row.get(key), str)), "")
 
 
 def clip_tolerance_s(duration_s: float) -> float:
@@ -88,6 +115,11 @@ def _row_findings(row: dict[str, Any]) -> Iterator[Finding]:
 
 def _other_findings(row: dict[str, Any], kind: type[RowTarget]) -> Iterator[Finding]:
     """What is wrong with a row whose target is not spans."""
+    if row.get("image") is not None and all(row.get(name) is None for name in VIDEO_KEYS):
+        endings = ", ".join(address.PICTURE_ENDINGS)
+        text = f"must be the name of a picture ({endings}), or a list of 1 to {MAX_PICTURES} such names; correct it"
+        yield Finding("image", "image-type", text)
+        return
     needed = {"video": VIDEO_KEYS, "duration": ("duration",)} | ({"question": QUERY_KEYS} if kind.asks else {})
     for key, names in needed.items():
         if all(row.get(name) is None for name in names):
@@ -102,9 +134,16 @@ def _other_findings(row: dict[str, Any], kind: type[RowTarget]) -> Iterator[Find
     if row.get("duration") is None or any(fault.severity == "error" for fault in faults):
         return
     try:
-        kind.of_row(row, duration_s=float(row["duration"]))
+        target = kind.of_row(row, duration_s=float(row["duration"]))
+        if fault := picture_fault(target, is_still=address.is_picture(_first_text(row, VIDEO_KEYS))):
+            raise fault
     except RowFault as fault:
         yield Finding(fault.field, fault.kind, fault.message)
+        return
+    if missing := gaps(target):
+        shown_ids = ", ".join(map(str, missing[:5])) + (", …" if len(missing) > 5 else "")
+        text = f"objects {shown_ids} are left out at times between their own: hidden there, or forgotten?"
+        yield Finding(kind.keys[0], "tracks-gap", text, "note")
 
 
 def _text_findings(key: str, value: object) -> Iterator[Finding]:

@@ -78,6 +78,11 @@ class Sample:
         return self.target.spans
 
     @property
+    def is_still(self) -> bool:
+        """Whether it is about still pictures, which have no times."""
+        return is_picture(self.video)
+
+    @property
     def is_labelled(self) -> bool:
         """Whether it can be trained on and scored."""
         return not isinstance(self.target, Unlabelled)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from vtg.annotations.point_targets import Count, Points, Tracks
 from vtg.annotations.row_target import RowTarget
 from vtg.annotations.text_targets import Caption, Question, TimedCaptions
 
@@ -60,7 +61,9 @@ TARGETS: dict[str, type[Spans] | type[NoMoment] | type[Unlabelled]] = {
     target.kind: target for target in (Spans, NoMoment, Unlabelled)
 }
 
-ROW_TARGETS: dict[str, type[RowTarget]] = {target.kind: target for target in (Question, TimedCaptions, Caption)}
+ROW_TARGETS: dict[str, type[RowTarget]] = {
+    target.kind: target for target in (Question, TimedCaptions, Caption, Count, Tracks, Points)
+}
 """The kinds that are not spans, by their stored names, in the order in which a row is asked whether it is one."""
 
 

@@ -62,7 +62,7 @@ def _row(raw: bytes) -> dict[str, Any] | None:
         row = msgspec.json.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    return row if isinstance(row, dict) else None
+    return row_checks.with_pictures(row) if isinstance(row, dict) else None
 
 
 def _lacks(row: dict[str, Any], takes_sets: bool) -> tuple[str, ...]:

@@ -7,13 +7,17 @@ from vtg.annotations.sample import Sample
 from vtg.tasks.answer import Answer
 from vtg.tasks.answer_numbers import answer_part
 from vtg.tasks.caption_task import CaptionTask
+from vtg.tasks.count_task import CountTask
 from vtg.tasks.dense_caption_task import DenseCaptionTask
+from vtg.tasks.points_task import PointsTask, TracksTask
 from vtg.tasks.prompts import TAGGED_ANSWER, THINK_REQUEST, choose
 from vtg.tasks.qa_task import QuestionTask
 from vtg.tasks.span_task import SpanTask
 from vtg.tasks.task import Reading, Task
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (CaptionTask, DenseCaptionTask, QuestionTask)}
+TASKS: dict[str, type[Task]] = {
+    task.name: task for task in (CaptionTask, DenseCaptionTask, QuestionTask, PointsTask, TracksTask, CountTask)
+}
 """Name → task. The one that is not here is `span`, of rows with `timestamp`: `vtg.tasks.span_task` has its prompts,
 forms of answer and grammar, `vtg.evaluation.metrics` its metrics, and the settings of `rewards` its rewards."""
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from math import inf
 from typing import ClassVar
 
 import numpy as np
@@ -26,7 +27,7 @@ class CountTask:
     """How many there are. The value of an answer is a whole number."""
 
     name: ClassVar[str] = "count"
-    headline: ClassVar[str] = "count_accuracy"
+    headline: ClassVar[str] = "accuracy"
     loss_weight: ClassVar[float | None] = 0.2  # Molmo2 counts by points
 
     def __init__(self, config: TaskConfig) -> None:
@@ -63,7 +64,7 @@ class CountTask:
 
     @staticmethod
     def metrics(rows: Sequence[PredictionRow]) -> dict[str, float | int]:
-        """`count_accuracy`, the share of right numbers; `within_1`; `count_close`, by which Molmo2's videos are scored:
+        """`accuracy`, the share of right numbers; `within_1`; `close`, by which Molmo2's videos are scored:
         within 1, and 5 % of 20 and more."""
         # What cannot be read is further off than anything.
         off = np.array(
@@ -71,9 +72,9 @@ class CountTask:
         )
         true = np.array([row["count"] for row in rows])
         return {
-            "count_accuracy": 100 * float(np.mean(off == 0)),
+            "accuracy": 100 * float(np.mean(off == 0)),
             "within_1": 100 * float(np.mean(off <= 1)),
-            "count_close": 100 * float(np.mean(off <= 1 + true // 20)),
+            "close": 100 * float(np.mean(off <= 1 + true // 20)),
         } | common_metrics(rows)
 
 
@@ -88,7 +89,7 @@ def read_count(text: str) -> int | None:
         return numbers.pop() if len(numbers) == 1 else None
     if says_none(words):
         return 0
-    points = read_points(text, duration_s=None).points
+    points = read_points(text, duration_s=inf).points
     return len({point.object_id for point in points}) or None
 
 

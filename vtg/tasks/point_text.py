@@ -67,11 +67,11 @@ def write_tracks(points: Iterable[Point], label: str, *, stills: bool = False) -
     return _element("tracks", groups, label)
 
 
-def read_points(text: str, *, duration_s: float | None) -> PointAnswer:
+def read_points(text: str, *, duration_s: float, stills: bool = False) -> PointAnswer:
     """The points or tracks that an answer names. Never raises on a text, and takes time linear in its length.
 
     Args:
-        duration_s: of the clip; None for still pictures.
+        duration_s: of the clip. stills: it is of still pictures, of which it is the number.
     """
     lists = [found for element in _ELEMENT.finditer(text) if (found := _COORDS.search(element[1]))]
     if not lists:
@@ -81,7 +81,7 @@ def read_points(text: str, *, duration_s: float | None) -> PointAnswer:
     count = sum(len(group) // 3 for group in groups)
     if not 0 < count <= MAX_POINTS or not all(map(_is_group, groups)):
         return PointAnswer((), Status.MALFORMED)
-    points = tuple(_points(groups, duration_s=duration_s))
+    points = tuple(_points(groups, duration_s=duration_s, stills=stills))
     return PointAnswer(points, Status.OK if len(points) == count else Status.OUT_OF_RANGE)
 
 
@@ -136,14 +136,13 @@ def _is_group(words: Sequence[str]) -> bool:
     )
 
 
-def _points(groups: Iterable[Sequence[str]], *, duration_s: float | None) -> Iterator[Point]:
+def _points(groups: Iterable[Sequence[str]], *, duration_s: float, stills: bool) -> Iterator[Point]:
     """The points of groups that lie in the frame and the clip."""
     for words in groups:
         at = float(words[0])
-        if duration_s is not None:
-            if at > duration_s + TOLERANCE_S:
-                continue
-            at = min(at, duration_s)
+        if (at not in range(1, int(duration_s) + 1)) if stills else at > duration_s + TOLERANCE_S:
+            continue
+        at = min(at, duration_s)
         for number, x, y in zip(words[1::3], map(int, words[2::3]), map(int, words[3::3]), strict=True):
             if x <= SCALE and y <= SCALE:
                 yield Point(x / SCALE, y / SCALE, at, int(number))

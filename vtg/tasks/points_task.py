@@ -16,7 +16,7 @@ from vtg.tasks.prompts import normalise_query
 from vtg.tasks.task import PredictionRow, Reading, common_metrics
 
 FORM = (
-    'Answer as <{0} coords="t id x y id x y;t id x y">label</{0}>: t in seconds, ids from 1, x and y three '
+    'Answer as <{0} coords="t id x y id x y;t id x y">label</{0}>: t {when}, ids from 1, x and y three '
     "digits, in thousandths of the frame's width and height. If there are none, answer: There are none."
 )
 
@@ -28,7 +28,7 @@ class PointsTask:
     """
 
     name: ClassVar[str] = "points"
-    headline: ClassVar[str] = "point_F1"
+    headline: ClassVar[str] = "F1"
     loss_weight: ClassVar[float | None] = 0.2  # Molmo2's, of points and tracks alike
 
     def __init__(self, config: TaskConfig) -> None:
@@ -37,7 +37,8 @@ class PointsTask:
     def prompts(self, sample: Sample) -> Sequence[str]:
         """The row's question: with the form of the answer, for a model that has not learned it, and alone."""
         question = normalise_query(sample.query)
-        return f"{question}\n{FORM.format(self.name)}", question
+        when = "the number of the picture, from 1" if sample.is_still else "in seconds"
+        return f"{question}\n{FORM.format(self.name, when=when)}", question
 
     def write(self, sample: Sample) -> str:
         """The points as text; their label is the row's, or else its question."""
@@ -49,8 +50,8 @@ class PointsTask:
 
     def read(self, text: str, sample: Sample) -> Reading:
         """The points that `text` names."""
-        answer = read_points(text, duration_s=sample.duration_s)
-        return Reading(rows_of(answer.points, stills=False) if answer.is_read else None, answer.status, text)
+        answer = read_points(text, duration_s=sample.duration_s, stills=sample.is_still)
+        return Reading(rows_of(answer.points, stills=sample.is_still) if answer.is_read else None, answer.status, text)
 
     def reward(self, reading: Reading, sample: Sample) -> float:
         """The headline, as the mean over `REWARD_DISTANCES`."""
@@ -79,9 +80,9 @@ class PointsTask:
         """Scores of one answer, 0 to 100."""
         agreement = point_agreement(predicted, true, near=near)
         return {
-            "point_F1": 100 * agreement.f1,
-            "point_precision": 100 * agreement.precision,
-            "point_recall": 100 * agreement.recall,
+            "F1": 100 * agreement.f1,
+            "precision": 100 * agreement.precision,
+            "recall": 100 * agreement.recall,
         }
 
 
@@ -98,7 +99,7 @@ class TracksTask(PointsTask):
             "HOTA": 100 * agreement.hota,
             "DetA": 100 * agreement.detection,
             "AssA": 100 * agreement.association,
-            "track_F1": 100 * agreement.points.f1,
+            "F1": 100 * agreement.points.f1,
         }
 
 
