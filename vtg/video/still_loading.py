@@ -10,7 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vtg.config.video_settings import VideoConfig
 from vtg.video.clip import Clip, DecodeError
-from vtg.video.clip_cost import of_one_size, target_size
+from vtg.video.clip_cost import fixed_size, target_size
 from vtg.video.files import video_files
 from vtg.video.files.address import parts_of
 from vtg.video.frame_index import VideoInfo
@@ -34,19 +34,17 @@ def load_stills(
     """
     names = parts_of(path)
     pictures = [_upright(name) for name in names]
-    config = of_one_size(config, side)
-    height, width = side or 0, side or 0
-    if side is None:
-        height, width = target_size(
-            pictures[0].height,
-            pictures[0].width,
-            # A picture costs a model as much as the frames of a temporal patch.
-            frames=temporal_patch * len(pictures),
-            factor=factor,
-            min_pixels=config.min_pixels,
-            max_pixels=config.max_pixels,
-            total_pixels=config.total_pixels,
-        )
+    size = fixed_size(config, factor=factor, side=side) or target_size(
+        pictures[0].height,
+        pictures[0].width,
+        # A picture costs a model as much as the frames of a temporal patch.
+        frames=temporal_patch * len(pictures),
+        factor=factor,
+        min_pixels=config.min_pixels,
+        max_pixels=config.max_pixels,
+        total_pixels=config.total_pixels,
+    )
+    height, width = size
     frames = [np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC)) for picture in pictures]
     return Clip(
         frames=np.ascontiguousarray(np.stack(frames).transpose(0, 3, 1, 2)),
