@@ -9,6 +9,7 @@ from vtg.annotations.point_targets import Count, Points, Tracks
 from vtg.annotations.sample import Problem, Sample, check_row, read_samples, resolve_video, sample_of
 from vtg.annotations.sample_table import SampleTable
 from vtg.annotations.unannotated_rows import read_open_rows
+from vtg.validate import main
 
 POINT = {"x": 0.5, "y": 0.3, "timestamp": 1.2, "object_id": 0}
 # As published for Molmo2, but for the duration, which is of the file.
@@ -103,3 +104,15 @@ def test_a_track_with_a_gap_is_noted_and_kept():
     assert isinstance(read(row), Sample)
     row["tracks"] = [*tracks, POINT | {"timestamp": 2, "object_id": 0, "occluded": True}]
     assert check_row(json.dumps(row).encode(), path="rows.jsonl", line=3)[1] == []
+
+
+def test_validate_counts_rows_of_other_tasks_and_fills_in_their_duration(tmp_path, write_mp4, capsys):
+    row = PUBLISHED | {"video_path": write_mp4([0, 500, 1000]), "points": [POINT | {"timestamp": 0.5}]}
+    rows, fixed = tmp_path / "rows.jsonl", tmp_path / "fixed.jsonl"
+    rows.write_text(json.dumps(row) + "\n" + json.dumps(row | {"points": [POINT | {"x": 50}]}) + "\n")
+    assert main([str(rows), "--probe", "--fix", str(fixed)]) == 1
+    printed = capsys.readouterr().out
+    assert "rows of other tasks: points 1" in printed
+    assert f"{rows}:2: points[0].x: 50 is outside the frame; give a share" in printed
+    (kept,) = read_samples(fixed)
+    assert isinstance(kept, Sample) and kept.duration_s > 1

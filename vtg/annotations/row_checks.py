@@ -56,29 +56,32 @@ def check(raw: bytes) -> tuple[dict[str, Any] | None, list[Finding]]:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return None, [_not_json(raw, error)]
     if isinstance(row, dict):
-        row = with_pictures(row)
+        row = plain_row(row)
         return row, list(_row_findings(row))
     text = f"must be a JSON object with the keys {', '.join(REQUIRED)}, not {shown(row)}; {CONVERT}"
     return None, [Finding("row", "row-not-object", text)]
 
 
-def with_pictures(row: dict[str, Any]) -> dict[str, Any]:
-    """A row about still pictures with the keys of one about a video: its names joined, and a second for each.
+def plain_row(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of another task than spans with its video under `video`; any other row is given back as it is.
 
-    `image` is a name or a list of names. Any other row is given back as it is.
+    One about still pictures, which `image` names (a name or a list of names), has their names joined, and a second for
+    each as its duration.
     """
-    images, name = row.get("image"), _first_text(row, VIDEO_KEYS)
-    if images is not None and not name:
+    if row_kind(row) is None:
+        return row
+    name, images = _first_text(row, VIDEO_KEYS), row.get("image")
+    if not name and images is not None:
         names = images if isinstance(images, list) else [images]
         if not 1 <= len(names) <= MAX_PICTURES or not all(isinstance(one, str) for one in names):
             return row
         name = address.AND.join(names)
-        row = {key: value for key, value in row.items() if key != "image"}
         if not address.is_picture(name):
-            return row | {"image": images}
-    if not address.is_picture(name):
+            return row
+    if not name:
         return row
-    return row | {"video": name, "duration": float(len(address.parts_of(name)))}
+    plain = {key: value for key, value in row.items() if key not in ("image", *VIDEO_KEYS)} | {"video": name}
+    return plain | {"duration": float(len(address.parts_of(name)))} if address.is_picture(name) else plain
 
 
 def _first_text(row: dict[str, Any], keys: tuple[str, ...]) -> str:

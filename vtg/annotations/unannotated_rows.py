@@ -62,7 +62,7 @@ def _row(raw: bytes) -> dict[str, Any] | None:
         row = msgspec.json.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    return row_checks.with_pictures(row) if isinstance(row, dict) else None
+    return row_checks.plain_row(row) if isinstance(row, dict) else None
 
 
 def _lacks(row: dict[str, Any], takes_sets: bool) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ def _other_fault(row: dict[str, Any], lacks: tuple[str, ...]) -> row_checks.Find
 def _duration_s(row: dict[str, Any], video_dir: str | None, known: dict[str, float]) -> float:
     if row.get("video_start") is not None:  # and video_end: one of them alone is a fault
         return row["video_end"] - row["video_start"]
-    path = resolve_video(row.get("video") or row["video_path"], video_dir)
+    path = resolve_video(row["video"], video_dir)
     # Several rows ask about one video.
     if path not in known:
         known[path] = probe(path).duration_s
