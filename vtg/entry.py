@@ -22,6 +22,7 @@ from vtg.config.help import explained
 from vtg.config.launcher import set_deepspeed_default
 from vtg.config.load import conf_dir, load_config, typed
 from vtg.config.own_data import check_filled_in, unknown_choice
+from vtg.config.sweep import SweptRun
 from vtg.config.unknown import RL_ONLY, check_choice, check_flags, check_no_group, unknown_key
 from vtg.console import print_any_text, stdout_may_close
 from vtg.errors import ConfigError, JointRunError, RunError
@@ -43,12 +44,13 @@ def hydra_program(
     schema: type,
     job: Callable[[Any], None],
     text_keys: Sequence[str] = (),
-    after_sweep: Callable[[Sequence[Path]], None] | None = None,
+    after_sweep: Callable[[Sequence[SweptRun]], None] | None = None,
 ) -> None:
     """Composes `config_name` with the command line's overrides, checks it as `schema`, and runs `job` on it.
 
     The values of `text_keys` are taken as they are, whatever commas, quotes or brackets are in them; so is a value that
-    is the name of a file or folder. `after_sweep` is given the output_dir of every run of a multirun that ended well.
+    is the name of a file or folder. In a multirun of one process a job that fails does not end the sweep; `after_sweep`
+    is given what became of each.
 
     Exits with 2 and one line on a setting that cannot be, with 1 on a `RunError`, with 130 on Ctrl-C; other errors of
     `job` are raised.
@@ -58,7 +60,8 @@ def hydra_program(
         sys.argv[1:] = [_text_argument(word, text_keys) for word in _arguments(sys.argv[1:], schema, text_keys)]
     except ConfigError as error:
         _end(2, str(error))
-    swept: list[Path] = []
+    swept: list[SweptRun] = []
+    failures: list[int] = []
     config_path, sys.argv[1:] = _own_folder_first(sys.argv[1:])
     set_deepspeed_default(sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach the handlers below; by default Hydra prints them and exits
@@ -69,19 +72,25 @@ def hydra_program(
         nonlocal composed
         composed = True
         _part_sweep_outputs(cfg)
+        is_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+        # The ranks of a run would part ways over an error that one of them has.
+        goes_on = is_sweep and os.environ.get("WORLD_SIZE", "1") == "1"
+        said = ""
         try:
             check_filled_in(cfg)
             job(load_config(cfg, schema))
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                swept.append(Path(cfg.output_dir))
-        except ConfigError as error:  # ends here, because Hydra prints a line of its own about errors that reach it
-            _end(2, str(error))
-        except JointRunError as error:
-            if not is_main_process():
+        except (ConfigError, RunError) as error:  # ends here: Hydra prints a line of its own about errors that reach it
+            if isinstance(error, JointRunError) and not is_main_process():
                 sys.exit(1)  # all ranks end with this error: rank 0 prints it for all
-            _end(1, str(error))
-        except RunError as error:
-            _end(1, str(error))
+            said, code = str(error), 2 if isinstance(error, ConfigError) else 1
+            if not goes_on:
+                _end(code, said)
+            print(f"error: {said}", file=sys.stderr)
+            failures.append(code)
+        finally:
+            if is_sweep:
+                said = said or _in_words(sys.exception())
+                swept.append(SweptRun(Path(cfg.output_dir), tuple(HydraConfig.get().overrides.task), said))
 
     try:
         if {"--help", "-h"} & set(sys.argv[1:]):
@@ -97,6 +106,8 @@ def hydra_program(
     finally:
         if len(swept) > 1 and after_sweep is not None:
             after_sweep(swept)
+    if failures:
+        sys.exit(failures[0])
 
 
 def compose_settings(config_name: str, overrides: Sequence[str], schema: type[SchemaT]) -> SchemaT:
@@ -153,6 +164,13 @@ def _show_help(program: Callable[[], Any], schema: type) -> None:
 def _end(code: int, message: str) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
     sys.exit(code)
+
+
+def _in_words(error: BaseException | None) -> str:
+    """Why a job ends with this error; empty without one."""
+    if isinstance(error, SystemExit | KeyboardInterrupt):
+        return f"stopped (exit code {error.code if isinstance(error, SystemExit) else 130})"
+    return "" if error is None else f"{type(error).__name__}: {error}"
 
 
 def _arguments(argv: list[str], schema: type, text_keys: Sequence[str]) -> list[str]:

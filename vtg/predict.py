@@ -108,11 +108,16 @@ def _answer_one(config: PredictConfig, grounder: "Grounder", out: Path, *, room:
 
 
 def _answer_text(row: AnswerRow, out: Path) -> str:
+    from vtg.evaluation.moment_bars import answer_lane, moment_bars
+
     spans = ", ".join(f"{start:.2f} to {end:.2f} s" for start, end in row["prediction"])
     spans = spans or (NO_MOMENT if row["status"] == Status.NONE else "no answer")
+    # Pictures have no time to draw.
+    bars = moment_bars([answer_lane("answer", row)], duration_s=row["duration"]) if row["duration"] > 0 else []
     return "\n".join(
         [
             f"{row['video']} ({row['duration']:.2f} s): {row['sentence']}",
+            *bars,
             f"  answer: {spans}",
             f"  status: {row['status']}",
             f"  text:   {row['text']!r}",
@@ -202,6 +207,7 @@ def _samples(rows_file: str, data: DataConfig, report: "SkipReport", *, takes_se
 
 def _show(rows: list[AnswerRow], out: Path, *, title: str, as_json: bool, skipped: int) -> None:
     """Scores and draws the annotated rows, and prints the scores and the files."""
+    from vtg.evaluation.moment_bars import sample_bars
     from vtg.evaluation.score_table import score_table
     from vtg.evaluation.span_picture import draw_predictions
     from vtg.evaluation.task_scores import score, span_rows
@@ -225,6 +231,8 @@ def _show(rows: list[AnswerRow], out: Path, *, title: str, as_json: bool, skippe
         print(json.dumps({"metrics": metrics, **counts, "files": paths}))
         return
     lines = [score_table({"predictions": flat_metrics(metrics)})] if metrics is not None else []
+    if spans := [row for row in span_rows(rows) if "timestamp" in row]:
+        lines += ["", *sample_bars(spans)]
     if len(annotated) < len(rows):
         lines.append(f"{len(rows) - len(annotated)} of {len(rows)} rows have no timestamp and are not scored")
     if skipped:

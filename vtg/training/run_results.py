@@ -7,6 +7,7 @@ from typing import Any
 from transformers import TrainerState
 
 from vtg.evaluation.metrics import paired_bootstrap, row_ious
+from vtg.evaluation.moment_bars import sample_bars
 from vtg.evaluation.score_table import score_table
 from vtg.evaluation.span_picture import draw_predictions
 from vtg.evaluation.task_scores import headlines, score, span_rows
@@ -55,7 +56,14 @@ class Results:
         if spans["tuned"]:
             draw_predictions(spans["tuned"], self.run_dir / "predictions.png", base=spans["base"], title=title)
             files.append("predictions.png")
-        lines = ["", score_table({name: flat_metrics(own) for name, own in metrics.items()}), ""]
+        bars = sample_bars(spans["tuned"], base=spans["base"])
+        lines = [
+            "",
+            *bars,
+            *([""] if bars else []),
+            score_table({name: flat_metrics(own) for name, own in metrics.items()}),
+            "",
+        ]
         lines += [_gain(spans)] if spans["tuned"] and spans["base"] else []
         lines += _gains_of_tasks(metrics)
         lines += self._sources(answers)
