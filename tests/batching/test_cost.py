@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from vtg.annotations.point import Point
+from vtg.annotations.point_targets import Points
 from vtg.annotations.sample import Sample
 from vtg.annotations.sample_table import SampleTable
 from vtg.annotations.target import NoMoment, Spans
@@ -12,6 +15,7 @@ from vtg.batching.cost import VideoFacts, query_tokens, sample_costs, video_fact
 from vtg.config.task_settings import TaskConfig
 from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import encode, patch_factor
+from vtg.tasks.all_tasks import Tasks
 from vtg.tasks.span_task import SpanTask
 from vtg.video.clip_loading import load_clip
 from vtg.video.video_window import VideoWindow
@@ -108,3 +112,19 @@ def test_a_row_with_more_moments_than_an_answer_holds_is_counted_and_no_error(qw
     settings = {"task": SpanTask(TaskConfig()), "processor": qwen3_vl.processor, "video": VideoConfig(min_pixels=784)}
     (tokens,) = sample_costs([Sample("a.mp4", 10.0, Spans(tuple(spans)), "x", "q")], None, **settings).tokens
     assert tokens > 256 * 8
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_still_pictures_cost_a_temporal_patch_each(known, vlm, tmp_path):
+    video = VideoConfig(min_pixels=784, max_pixels=64 * 64 * 4)
+    for at, size in enumerate([(96, 64), (64, 64), (64, 96)]):
+        Image.linear_gradient("L").resize(size).save(tmp_path / f"{at}.png")
+    path = "|".join(str(tmp_path / f"{at}.png") for at in range(3))
+    one = Sample(path, 3.0, Points((Point(0.5, 0.5, 2, 0),), stills=True), "Point to it.", "q")
+    facts, task = facts_of([one]) if known else None, SpanTask(TaskConfig())
+    costs = sample_costs([one], facts, task=task, processor=vlm.processor, video=video)
+    clip = load_clip(VideoWindow(path), video, factor=patch_factor(vlm.processor))
+    features = encode(vlm.processor, Tasks(task).conversation(one, answers=True), clip)
+    seen = int((features["mm_token_type_ids"] == 2).sum())
+    assert costs.frames[0] == 3 and (costs.vision_tokens[0] == seen if known else costs.vision_tokens[0] >= seen)
+    assert len(features["input_ids"]) <= costs.tokens[0]

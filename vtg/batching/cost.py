@@ -23,9 +23,10 @@ from vtg.progress_bar import ProgressBar
 from vtg.tasks.all_tasks import Tasks
 from vtg.tasks.answer import MAX_MOMENTS
 from vtg.tasks.span_task import SpanTask
-from vtg.video.clip_cost import clip_cost
+from vtg.video.clip_cost import clip_cost, stills_cost
 from vtg.video.container import probe
 from vtg.video.files import video_files
+from vtg.video.files.address import PICTURE_ENDINGS
 from vtg.video.video_index import PROBES, VideoIndex
 
 if TYPE_CHECKING:
@@ -163,30 +164,38 @@ def _clip_costs(
     """(N,) int64 each: frames, vision tokens, temporal patches. Clips of one length and shape are counted once."""
     options = frame_options(processor)
     side = math.isqrt(video.max_pixels)
-    shapes, shape_of = np.zeros((1, 3)), np.zeros(len(table), np.int64)
-    if facts is not None:
-        each = np.stack([facts.height, facts.width, facts.fps], axis=1).astype(np.float64)
-        shapes, of_video = np.unique(each, axis=0, return_inverse=True)
-        shape_of = of_video.reshape(-1)[table.videos()[1]]
+    names, video_of = table.videos()
+    are_stills = _are_pictures(names)
+    known = [np.zeros(len(names))] * 3 if facts is None else [facts.height, facts.width, facts.fps]
+    each = np.stack([*known, are_stills], axis=1).astype(np.float64)
+    shapes, of_video = np.unique(each, axis=0, return_inverse=True)
+    shape_of = of_video.reshape(-1)[video_of]
     order = np.lexsort((shape_of, seconds))
     new = (np.diff(seconds[order], prepend=-1.0) != 0) | (np.diff(shape_of[order], prepend=-1) != 0)
     firsts = order[new]
     costs = np.empty((len(firsts), 3), np.int64)
     for at, (duration_s, shape) in enumerate(zip(seconds[firsts].tolist(), shape_of[firsts].tolist(), strict=True)):
-        height, width, fps = shapes[shape].tolist()
-        cost = clip_cost(
-            duration_s,
-            # Unknown: as many pixels as a frame may have, so that no batch is fuller than was planned.
-            height=int(height) or side,
-            width=int(width) or side,
-            config=video,
-            rate=fps or 30.0,
-            **options,
-        )
+        height, width, fps, are_pictures = shapes[shape].tolist()
+        # Unknown: as many pixels as a frame may have, so that no batch is fuller than was planned.
+        size = {"height": int(height) or side, "width": int(width) or side}
+        if are_pictures:
+            cost = stills_cost(round(duration_s), config=video, **size, **options)
+            costs[at] = cost.frames, cost.tokens, cost.frames
+            continue
+        cost = clip_cost(duration_s, config=video, rate=fps or 30.0, **size, **options)
         costs[at] = cost.frames, cost.tokens, -(-(cost.frames + cost.pad) // options["temporal_patch"])
     which = np.empty(len(table), np.int64)
     which[order] = np.cumsum(new) - 1
     return tuple(costs[which].T.copy())  # type: ignore[return-value]
+
+
+def _are_pictures(names: "pa.Array") -> np.ndarray:
+    """(V,) bool: which names are of still pictures."""
+    import pyarrow.compute as pc
+
+    pattern = rf"(?i)\.({'|'.join(ending.removeprefix('.') for ending in PICTURE_ENDINGS)})$"
+    found = pc.match_substring_regex(names, pattern)  # pyright: ignore[reportAttributeAccessIssue]
+    return found.to_numpy(zero_copy_only=False)
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -158,6 +158,34 @@ def frames_cost(
     return ClipCost(frames, pad, height, width, tokens, 3 * frames * height * width)
 
 
+def stills_cost(
+    count: int,
+    *,
+    height: int,
+    width: int,
+    config: VideoConfig,
+    factor: int,
+    temporal_patch: int,
+    side: int | None = None,
+) -> ClipCost:
+    """The cost of still pictures, each as much as a temporal patch, at the size of the first. Arguments as above.
+
+    Raises:
+        ConfigError: not even one patch a picture fits into the pixel limits.
+    """
+    size = fixed_size(config, factor=factor, side=side) or target_size(
+        height,
+        width,
+        frames=temporal_patch * count,
+        factor=factor,
+        min_pixels=config.min_pixels,
+        max_pixels=config.max_pixels,
+        total_pixels=config.total_pixels,
+    )
+    tokens = count * (size[0] // factor) * (size[1] // factor)
+    return ClipCost(count, 0, *size, tokens, 3 * count * size[0] * size[1])
+
+
 def clip_cost(
     duration_s: float,
     *,

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vtg.config.video_settings import VideoConfig
 from vtg.video.clip import Clip, DecodeError
-from vtg.video.clip_cost import fixed_size, target_size
+from vtg.video.clip_cost import stills_cost
 from vtg.video.files import video_files
 from vtg.video.files.address import parts_of
 from vtg.video.frame_index import VideoInfo
@@ -34,18 +34,16 @@ def load_stills(
     """
     names = parts_of(path)
     pictures = [_upright(name) for name in names]
-    size = fixed_size(config, factor=factor, side=side) or target_size(
-        pictures[0].height,
-        pictures[0].width,
-        # A picture costs a model as much as the frames of a temporal patch.
-        frames=temporal_patch * len(pictures),
+    cost = stills_cost(
+        len(pictures),
+        height=pictures[0].height,
+        width=pictures[0].width,
+        config=config,
         factor=factor,
-        min_pixels=config.min_pixels,
-        max_pixels=config.max_pixels,
-        total_pixels=config.total_pixels,
+        temporal_patch=temporal_patch,
+        side=side,
     )
-    height, width = size
-    frames = [np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC)) for picture in pictures]
+    frames = [np.asarray(picture.resize((cost.width, cost.height), Image.Resampling.BICUBIC)) for picture in pictures]
     return Clip(
         frames=np.ascontiguousarray(np.stack(frames).transpose(0, 3, 1, 2)),
         timestamps_s=np.arange(len(frames), dtype=np.float64),
