@@ -80,9 +80,10 @@ def needed(choice: str, rows: str) -> list[str]:
     set_of_rows = "=".join(data[0]) if data else choice
     if set_of_rows.startswith("data=") and ":${data.root}" in text_of(set_of_rows):
         # A set as published: its files have to be there.
-        for name in re.findall(r":\$\{data\.root\}/(\S+)", text_of(set_of_rows)):
+        for name in re.findall(r":\$\{data\.root\}/([^\s$]+)(?=\s)", text_of(set_of_rows)):
             (Path(rows).parent / name).touch()
-        (Path(rows).parent / "videos").mkdir(exist_ok=True)
+        for folder in ("videos", "raw/videos", "raw/webvid-10M/data/train/partitions"):
+            (Path(rows).parent / folder).mkdir(exist_ok=True, parents=True)
         extra = [f"data.root={Path(rows).parent}"]
     return [*extra, "model.max_length=32768"] if choice == "video=default" else extra
 

@@ -182,7 +182,7 @@ def _lookup(options: argparse.Namespace, durations: Durations) -> Lookup:
 
 def _tell(reports: list[FileReport], plan: Plan, options: argparse.Namespace) -> int:
     """Prints the report; the exit code."""
-    failures = list(_failures(reports, plan.durations, options))
+    failures = list(_failures(reports, plan, options))
     written = sum(report.written for report in reports)
     document = {
         "report": "vtg.convert",
@@ -205,7 +205,9 @@ def _tell(reports: list[FileReport], plan: Plan, options: argparse.Namespace) ->
     return 1 if failures else 0
 
 
-def _failures(reports: list[FileReport], durations: Durations, options: argparse.Namespace) -> Iterator[str]:
+def _failures(reports: list[FileReport], plan: Plan, options: argparse.Namespace) -> Iterator[str]:
+    for path in plan.missing:
+        yield f"{path}: is missing among {len(reports)} partitions that are there; fetch it (the others are written)"
     for report in reports:
         yield from (f"{fault} (the rows before it are written)" for fault in report.faults)
         if count := report.dropped.counts["duration-contradicts"]:
@@ -219,7 +221,7 @@ def _failures(reports: list[FileReport], durations: Durations, options: argparse
             )
         elif not report.written and not report.faults:
             yield f"{report.path}: holds no row of the form {report.form!r}; --list names the forms"
-    for path, contradiction in durations.contradictions[:3]:
+    for path, contradiction in plan.durations.contradictions[:3]:
         yield f"{path}:{contradiction.line}: {contradiction.text}; the first one is taken: correct the file"
 
 

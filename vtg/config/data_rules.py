@@ -52,6 +52,12 @@ def check_rows(rows: RowsConfig, prefix: str) -> None:
         raise ConfigError(f"{prefix}.root is not set; give the folder of the published files: {prefix}.root=FOLDER")
     if rows.annotation_file is None:
         raise ConfigError(f"{prefix}.annotation_file is not set; give the path of a JSONL file of annotation rows")
+    webvid = rows.webvid
+    if webvid is not None and f"/{webvid.dataset_name}/data/{webvid.split}/" not in rows.annotation_file:
+        raise ConfigError(
+            f"{prefix}.webvid = {webvid.dataset_name!r}, {webvid.split!r}, but {prefix}.annotation_file = "
+            f"{rows.annotation_file!r} names others; give {prefix}.root alone, or name the same there"
+        )
     if rows.lerobot is not None and not rows.annotation_file.endswith(f"?camera_key={rows.lerobot.camera_key}"):
         raise ConfigError(
             f"{prefix}.lerobot.camera_key = {rows.lerobot.camera_key!r}, but {prefix}.annotation_file = "

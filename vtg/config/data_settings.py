@@ -37,6 +37,14 @@ class LeRobotConfig:
 
 
 @dataclass
+class WebVidConfig:
+    """Which partitions of a set in WebVid's layout are read."""
+
+    dataset_name: str = setting("webvid-10M", "folder of the set's tables, below raw/")
+    split: str = setting("train", "whose partitions are read", choices=("train", "val"))
+
+
+@dataclass
 class RowsConfig:
     """Files of annotation rows, and where their videos are."""
 
@@ -70,6 +78,7 @@ class RowsConfig:
     demo: DemoConfig | None = None
     gym: GymConfig | None = None
     lerobot: LeRobotConfig | None = None
+    webvid: WebVidConfig | None = None
 
     @property
     def has_validation(self) -> bool:

@@ -64,7 +64,10 @@ FOREIGN_KEYS: dict[str, str] = {
     "train_file": ANNOTATIONS,
     "video_root": "data.video_dir",
     "video_folder": "data.video_dir",
-    "data_root": "data.video_dir",
+    "data_root": "data.root (with data=webvid or another published set), or data.video_dir",
+    "dataset_type": "data=webvid, kinetics, lerobot, molmo2 or pixmo (a choice of data), or jsonl",
+    "dataset_name": "data.webvid.dataset_name (with data=webvid)",
+    "split": "data.webvid.split (train, val; with data=webvid)",
     # frames
     "sampling_strategy": "video.sampling",
     "sampling_policy": "video.sampling (uniform is molmo2 here; video=kempner has it)",

@@ -48,7 +48,8 @@ class Lookup:
 def normal_row(found: FoundRow, lookup: Lookup) -> NormalRow | NoRow:
     """The row, and what was changed in it; or why there is none."""
     changes = list(found.changes)
-    video, query = _video(found.video, changes), _sentence(found.query, changes)
+    video = _video(found.video, changes)
+    query = "" if found.task and found.query is None else _sentence(found.query, changes)
     if isinstance(video, NoRow):
         return video
     if isinstance(query, NoRow):
@@ -64,18 +65,20 @@ def normal_row(found: FoundRow, lookup: Lookup) -> NormalRow | NoRow:
     row: dict[str, Any] = {"video": file}
     if duration_s is not None:
         row["duration"] = duration_s
-    spans = _spans(found, duration_s, changes, lookup)
+    spans = None if found.task else _spans(found, duration_s, changes, lookup)
     if isinstance(spans, NoRow):
         return NoRow(spans.kind, f"{video}: {spans.text}: {query[:60]!r}")
     if spans is not None:
         row["timestamp"] = spans[0] if len(spans) == 1 else spans
-    row["sentence"] = query
+    if query:
+        row["sentence"] = query
+    row |= found.task
     _add_optional(row, found, changes)
     if found.annotators is not None:
         unit = 1.0 if found.parts is None or duration_s is None else duration_s / found.parts
         row["annotators"] = [[round(time * unit, 6) for time in span] for span in found.annotators]
     for key, value in found.metadata.items():
-        row[f"published_{key}" if key in RESERVED else key] = value
+        row[f"published_{key}" if key in RESERVED or key in found.task else key] = value
     fault = _fault(raw := msgspec.json.encode(row), row, lookup.decoder)
     return fault or NormalRow(row, raw, changes, found.rows)
 

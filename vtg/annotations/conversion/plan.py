@@ -9,6 +9,7 @@ from vtg.annotations.conversion.durations import Durations
 from vtg.annotations.sources import BENCHMARKS, SOURCES, own_rows
 from vtg.annotations.sources.beside import files_beside, told_beside
 from vtg.annotations.sources.file_entries import head_of
+from vtg.annotations.sources.partitions import missing_partitions, partition_files
 from vtg.annotations.sources.recognition import Recognized, names, recognize
 from vtg.annotations.sources.source_row import Source
 from vtg.errors import ConfigError, RunError
@@ -27,12 +28,13 @@ class PlannedFile:
 
 @dataclass(frozen=True)
 class Plan:
-    """Files in order, durations from elsewhere, and what of this the user did not say."""
+    """Files in order, durations from elsewhere, what of this the user did not say, and partitions that are missing."""
 
     files: list[PlannedFile]
     durations: Durations
     durations_from: list[str]
     notes: list[str]
+    missing: list[str] = field(default_factory=list)
 
 
 def planned(words: Sequence[str], *, columns: Mapping[str, str], durations: Sequence[str]) -> Plan:
@@ -70,7 +72,7 @@ def planned(words: Sequence[str], *, columns: Mapping[str, str], durations: Sequ
         except ValueError as error:
             raise ConfigError(str(error)) from None
     notes += [f"{path}: durations of videos, found beside" for path in read if path not in (*durations, *lengths)]
-    return Plan(files, told, read, notes)
+    return Plan(files, told, read, notes, missing_partitions(paths))
 
 
 def _name_and_paths(words: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -79,6 +81,8 @@ def _name_and_paths(words: Sequence[str]) -> tuple[str | None, list[str]]:
     paths = rest if name is not None else [first, *rest]
     if name is not None and not paths:
         raise ConfigError(f"{name}: SRC is missing; name the file that is in this format")
+    if name is not None:  # which says how the files of a folder are read
+        paths = [file for path in paths for file in partition_files(path) or [path]]
     for path in paths:
         if os.path.isdir(path):
             raise ConfigError(f"{path} is a folder; name the annotation files in it")

@@ -27,6 +27,7 @@ from vtg.annotations.sources import (
     worker_table,
 )
 from vtg.annotations.sources.source_row import Source
+from vtg.annotations.sources.task_sources import TASK_SOURCES
 
 VIDEOX = "https://github.com/microsoft/VideoX/tree/1744b2159c3d11694f94dab4fcde8660c685e79a/2D-TAN"
 MOMENT_DETR = "https://github.com/jayleicn/moment_detr"
@@ -225,7 +226,7 @@ SOURCES: dict[str, Source] = {
         loader="https://github.com/activitynet/ActivityNet/tree/82304fa/Crawler/Kinetics",
         seen="kinetics-400_val.csv",
     ),
-}
+} | TASK_SOURCES
 """Form → how it is told and read."""
 
 BENCHMARKS: dict[str, tuple[str, ...]] = {
@@ -247,7 +248,27 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "youcook2": ("action_detection", "coco_captions", "conversations"),
     "activitynet_detection": ("action_detection",),
     "thumos14": ("action_detection", "thumos_lines"),
+    "kinetics": ("kinetics", "kinetics_list"),
     "llava": ("conversations",),
+    "molmo2": (
+        "molmo2_captions",
+        "molmo2_choices",
+        "molmo2_questions",
+        "molmo2_points",
+        "molmo2_counts",
+        "molmo2_tracks",
+        "molmo2_trajectories",
+        "pixmo_pairs",
+        "pixmo_many_points",
+    ),
+    "pixmo": (
+        "pixmo_captions",
+        "pixmo_questions",
+        "pixmo_pairs",
+        "pixmo_points",
+        "pixmo_many_points",
+        "pixmo_counts",
+    ),
     "ms_swift": ("conversations",),
     "llama_factory": ("conversations",),
 }

@@ -16,11 +16,15 @@ def files_beside(path: str, source: Source, kind: str) -> list[str]:
 
 
 def told_beside(path: str, source: Source) -> dict[str, Any]:
-    """What the files beside `path` tell: names of classes, questions; and its own name under "stem".
+    """What the files beside `path` tell: names of classes, questions; and its own name under "stem", the
+    folders it is in under "folders".
 
     Raises OSError when one cannot be opened.
     """
-    told: dict[str, Any] = {"stem": os.path.basename(path).split(".")[0]} if source.needs_stem else {}
+    told: dict[str, Any] = {}
+    if source.needs_stem:
+        told["stem"] = os.path.basename(path).split(".")[0]
+        told["folders"] = os.path.dirname(os.path.abspath(path)).split(os.sep)
     for other in files_beside(path, source, "names"):
         for entry in entries(other):
             if isinstance(entry, Entry) and isinstance(entry.value, str):  # `c092 Closing a window`

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -48,6 +49,8 @@ ROW_KEYS = frozenset(
         "prediction",
     )
 )
+
+_VIDEO = re.compile(r"\.(?:mp4|avi|mkv|webm|mov|m4v)\b", re.IGNORECASE)
 
 TABLES = {".csv": ",", ".tsv": "\t"}
 
@@ -256,8 +259,8 @@ def _table_entries(path: str) -> Iterator[Entry | BadEntry]:
         columns = [column.strip() for column in next(csv.reader([first], delimiter=delimiter), [])]
     except csv.Error as error:
         raise BrokenFile(1, f"has no line of columns ({error}); correct it") from None
-    # A column is never named by a number alone: such a table has no names of columns.
-    named = all(number_of(column) is None for column in columns)
+    # A column is never named by a number alone, nor by a video: such a table has no names of columns.
+    named = all(number_of(column) is None and not _VIDEO.search(column) for column in columns)
     if not named:
         lines, columns = chain([first], lines), [str(at) for at in range(len(columns))]
     reader = csv.reader(lines, delimiter=delimiter, strict=False)

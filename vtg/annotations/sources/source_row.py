@@ -55,6 +55,8 @@ class FoundRow:
         spans: one [start, end] or a list of them, in numbers or text; None where nobody has labelled it.
         duration: of the clip, in seconds.
         duration_at_most: what it may be where nothing tells it: the longest that the annotations allow.
+        task: the keys of a row of another task than spans (docs/tasks.md): `caption`, or `answer` and `choices`. It has
+            no spans, and no query where the task asks none.
         parts: the times are in so many parts of the duration (100: percent) instead of seconds.
         annotators: the spans of several people, `spans` being the one to train on and to score.
         metadata: every other key of the format that a row keeps.
@@ -72,6 +74,7 @@ class FoundRow:
     video_end: Any = None
     difficulty: Any = None
     pred: Any = None
+    task: dict[str, Any] = field(default_factory=dict)
     parts: float | None = None
     annotators: list[Any] | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -139,9 +142,10 @@ class Source:
         loader: where the publisher's own code, or description, of the format is.
         seen: the real file that it was tried on; None: "not seen on the real file".
         inside: the names that lead to the container of the entries, where it is not the outermost one.
-        beside: patterns of files in the same folder that hold durations, class names or questions.
+        beside: patterns of files in the same folder that hold durations, class names or questions, or of the folder of
+            the videos, which tell their durations.
         by_name: a second way to read a form: taken where it is named, never told by a begin.
-        needs_stem: whether the name of the file is part of its rows.
+        needs_stem: whether the name of the file, or of the folders it is in, is part of its rows.
         groups: consecutive rows of the same video and query are several people's answers: one row is made of them.
     """
 
