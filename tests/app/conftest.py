@@ -30,9 +30,9 @@ def run_dir(demo_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def app(run_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+def app(run_dir: Path, demo_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     """An app that has a run and its base; shared by all tests."""
-    app = App(tmp_path_factory.mktemp("kept"), str(run_dir), *LIMITS)
+    app = App(tmp_path_factory.mktemp("kept"), str(run_dir), "--allow-dir", str(demo_dir), *LIMITS)
     yield app
     code, errors = app.end()
     assert code == 130, errors

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -15,7 +16,7 @@ class App:
     def __init__(self, folder: Path, *words: str) -> None:
         self.folder = folder
         env = {**os.environ, "TMPDIR": str(folder)}
-        self.program = forked.Program("vtg.app", *words, "--port", "0", env=env)
+        self.program = forked.Program("vtg.app", *words, "--port", "0", env=env, before=_look_for_the_folder_anew)
         self.url = self._url()
 
     def _url(self) -> str:
@@ -32,3 +33,8 @@ class App:
         self.program.send_signal(signal.SIGINT)
         done = self.program.ended(timeout_s=60)
         return done.returncode, done.stderr
+
+
+def _look_for_the_folder_anew() -> None:
+    """What the process that is forked from has found as the folder of temporary files is not that of `TMPDIR` here."""
+    tempfile.tempdir = None

@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,7 +12,9 @@ import forked
 import pytest
 from running_app import App
 
+from vtg.app.examples import find_examples
 from vtg.app.lanes import base_of, lane_settings
+from vtg.app.shelf import Shelf
 from vtg.errors import ConfigError
 
 
@@ -32,16 +36,22 @@ def told(app: App, path: str, body: Any = None) -> Any:
     return json.loads(answer)
 
 
+def until(happens: Callable[[], object]) -> None:
+    """Waits for what happens in another process; it fails after two minutes."""
+    deadline = time.monotonic() + 120
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def message(answer: bytes) -> str:
     return json.loads(answer)["error"]["message"]
 
 
 @pytest.fixture
 def clip(app: App) -> dict[str, Any]:
-    examples = told(app, "/examples")
-    while not examples["ready"]:
-        examples = told(app, "/examples")
-    return examples["clips"][0]
+    until(lambda: told(app, "/examples")["ready"])
+    return told(app, "/examples")["clips"][0]
 
 
 def test_the_page_and_its_modules_come_from_here_alone(app):
@@ -83,12 +93,34 @@ def test_an_upload_over_the_limit_is_refused_before_it_is_read(app):
     connection.close()
 
 
-def test_a_text_file_named_mp4_is_told_by_its_name_and_not_kept(app):
-    before = sorted(app.folder.rglob("*"))
-    status, _, answer = ask(app, "POST", "/videos?name=notes.mp4", b"this is no video\n" * 40)
+def test_a_text_file_named_as_a_video_is_told_by_its_name_and_not_kept(app):
+    before = set(app.folder.rglob("*.m4v"))
+    status, _, answer = ask(app, "POST", "/videos?name=notes.m4v", b"this is no video\n" * 40)
     assert status == 400
-    assert message(answer).startswith("notes.mp4: not a readable video") and str(app.folder) not in message(answer)
-    assert sorted(app.folder.rglob("*")) == before
+    assert message(answer).startswith("notes.m4v: no") and str(app.folder) not in message(answer)
+    assert set(app.folder.rglob("*.m4v")) == before
+
+
+def test_of_a_browser_that_goes_away_while_it_sends_nothing_is_kept(app):
+    before = set(app.folder.rglob("*.mov"))
+    connection = http.client.HTTPConnection(urlsplit(app.url).netloc, timeout=60)
+    connection.putrequest("POST", "/videos?name=film.mov")
+    connection.putheader("Content-Length", "1000000")
+    connection.endheaders(b"0" * 1000)
+    until(lambda: set(app.folder.rglob("*.mov")) - before)
+    connection.close()
+    until(lambda: set(app.folder.rglob("*.mov")) == before)
+    assert ask(app, "GET", "/state")[0] == 200
+
+
+def test_a_path_is_opened_in_the_allowed_folder_alone(app, demo_dir):
+    given = told(app, "/videos/named", {"url": str(demo_dir / "videos" / "train_000.mp4")})
+    assert given["name"] == "train_000.mp4" and ask(app, "GET", f"/videos/{given['video']}/file")[0] == 200
+    assert ask(app, "DELETE", f"/videos/{given['video']}")[0] == 200
+    assert (demo_dir / "videos" / "train_000.mp4").is_file()
+    for url in ("/etc/passwd", "../../etc/passwd", "file:///etc/passwd", "http://127.0.0.1/a.mp4"):
+        status, _, answer = ask(app, "POST", "/videos/named", {"url": url})
+        assert status == 403 and "root:" not in message(answer)
 
 
 def test_what_was_dropped_can_be_removed_and_what_was_not_cannot(app, clip, demo_dir):
@@ -103,12 +135,13 @@ def test_what_was_dropped_can_be_removed_and_what_was_not_cannot(app, clip, demo
 
 
 def test_the_cost_follows_the_sampling_and_the_answer_holds_what_was_written(app, clip):
-    while any(lane["state"] == "loading" for lane in told(app, "/state")["lanes"]):
-        pass
+    until(lambda: all(lane["state"] == "ready" for lane in told(app, "/state")["lanes"]))
     assert [lane["name"] for lane in told(app, "/state")["lanes"]] == ["base of run_a", "run_a"]
     base, run = told(app, "/look", {"video": clip["video"], "query": "a red square"})["lanes"]
     fewer, _ = told(app, "/look", {"video": clip["video"], "query": "a red square", "max_frames": 4})["lanes"]
     assert base["frames"] == run["frames"] > fewer["frames"] == 4 and base["tokens"] > fewer["tokens"]
+    larger, _ = told(app, "/look", {"video": clip["video"], "max_pixels": 16384})["lanes"]
+    assert (larger["height"], larger["width"]) == (128, 128) and larger["vision_tokens"] == 4 * base["vision_tokens"]
     assert base["max_error_s"] <= base["resolution_s"] + 0.001
     status, headers, picture = ask(app, "GET", base["strip"]["picture"])
     assert (status, headers["content-type"], picture[8:12]) == (200, "image/webp", b"WEBP")
@@ -127,6 +160,15 @@ def test_wrong_numbers_and_too_many_queries_are_messages(app, clip):
     assert status == 400 and "there are 2" in message(answer)
     base, _ = told(app, "/look", {"video": clip["video"], "max_pixels": 1})["lanes"]
     assert "do not fit into video.max_pixels = 1" in base["error"]
+
+
+def test_rows_that_cannot_be_read_are_a_note_and_the_next_run_is_looked_at(run_dir, tmp_path):
+    gone = tmp_path / "run_b"
+    gone.mkdir()
+    (gone / "config.yaml").write_text(json.dumps({"data": {"annotation_file": str(tmp_path / "rows.jsonl")}}))
+    clips, notes = find_examples([gone, run_dir], Shelf(), tmp_path / "demo")
+    assert clips and clips[0].queries[0]["spans"]
+    assert len(notes) == 1 and notes[0].startswith("run_b: its rows cannot be read")
 
 
 def test_a_run_has_a_lane_for_its_base_and_the_same_model_none_twice(run_dir):

@@ -27,7 +27,7 @@ class ExampleClip:
     Attributes:
         video: its key on the shelf.
         start_s, end_s: the part of the video; None for the whole.
-        queries: what is annotated: `{"query", "spans"}`, in seconds of the clip.
+        queries: what is annotated: `{"query", "spans"}`, in seconds of the clip; spans are None where nobody looked.
     """
 
     video: str
@@ -110,7 +110,8 @@ def clips_of(path: str, video_dir: str | None, shelf: Shelf) -> list[ExampleClip
             clip = ExampleClip(shelved.key, sample.video, sample.duration_s, sample.video_start_s, sample.video_end_s)
             clips[_place(sample)] = clip
         if len(clip.queries) < MOST_QUERIES:
-            clip.queries.append({"query": sample.query, "spans": [list(span) for span in sample.spans]})
+            spans = [list(span) for span in sample.spans] if sample.is_labelled else None
+            clip.queries.append({"query": sample.query, "spans": spans})
     table.release()
     return list(clips.values())
 

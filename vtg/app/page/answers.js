@@ -54,7 +54,7 @@ export class Answers {
   #block(query, clip, lanes) {
     const root = element("article", {}, element("h3", { textContent: query }));
     const timeline = new Timeline(root, { duration_s: clip.duration_s, onSpan: this.play, onTime: this.show });
-    const truth = clip.queries.find((one) => one.query === query);
+    const truth = clip.queries.find((one) => one.query === query && one.spans);
     const shown = lanes.map((lane) => ({ name: lane.name, kind: lane.number, spans: [], note: NOTES.waiting }));
     const draw = () => {
       const first = truth ? [{ name: "truth", kind: "truth", spans: truth.spans, note: truth.spans.length ? "" : NOTES.none }] : [];

@@ -145,7 +145,8 @@ async function poll() {
     const said = [
       ready.length ? `ready: ${ready.map((lane) => lane.name).join(", ")}` : "",
       loading.length ? `loading ${loading.map((lane) => lane.name).join(", ")}` : "",
-      ...failed.map((lane) => `${lane.name} cannot be loaded: ${lane.fault}`),
+      ...failed.map((lane) => `${lane.name} cannot be asked: ${lane.fault}`),
+      ...ready.flatMap((lane) => lane.differences.map((one) => `${lane.name}: ${one}`)),
     ];
     $("status").textContent = said.filter(Boolean).join(" · ");
     $("status").classList.toggle("bad", failed.length > 0);

@@ -79,9 +79,23 @@ export class Cost {
       ...[...told].map(([text, names]) => element("span", { className: "line", textContent: several ? `${names.join(", ")}: ${text}` : text })),
     );
     this.said.classList.toggle("bad", look.some((one) => one.error || one.tokens > one.max_length));
-    const first = look.find((one) => one.strip);
-    this.seen.hidden = !first;
-    if (first) this.frames.replaceChildren(...frameGrid(first, this.show));
+    this.#showFrames(look);
+  }
+
+  /** The frames, once for all models that see and read alike. */
+  #showFrames(look) {
+    const distinct = new Map();
+    look.forEach((one, at) => {
+      if (!one.strip) return;
+      const key = JSON.stringify([one.strip.times_s, one.read_s, one.width, one.height]);
+      distinct.set(key, { one, names: [...(distinct.get(key)?.names ?? []), this.lanes[at].name] });
+    });
+    this.seen.hidden = !distinct.size;
+    const grids = [...distinct.values()].flatMap(({ one, names }) => [
+      distinct.size > 1 ? element("h3", { textContent: names.join(", ") }) : null,
+      ...frameGrid(one, this.show),
+    ]);
+    this.frames.replaceChildren(...grids.filter(Boolean));
   }
 
   #say(text, bad = false) {
