@@ -189,6 +189,10 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.errors", "vtg.logs", "vtg.config", "vtg.video.video_window", "vtg.video", "vtg.tasks",
         "vtg.data.encoding", "vtg.data", "vtg.decoding", "vtg.evaluation",
     ),
+    "vtg.serve": (
+        "vtg.errors", "vtg.console", "vtg.logs", "vtg.entry", "vtg.video.video_window", "vtg.evaluation",
+        "vtg.serving",
+    ),
     "vtg.demo": (
         "vtg.errors", "vtg.storage", "vtg.progress_bar", "vtg.config", "vtg.annotations.target", "vtg.video",
         "vtg.tasks", "vtg.data.encoding", "vtg.data.padding", "vtg.models",

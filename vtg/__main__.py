@@ -13,6 +13,7 @@ COMMANDS = {
     "predict": "a model's answers for a video, or for a file of queries",
     "evaluate": "scores of predictions against annotations",
     "score": "a checkpoint on a published benchmark, at published budgets of input",
+    "serve": "a checkpoint behind an endpoint of OpenAI's chat protocol",
     "report": "one HTML page for a run, or for several compared",
     "app": "a page in the browser: ask about a video, see the moment and play it",
     "recipes": "published trainings: their settings with sources, scores, hardware and hours",

@@ -42,7 +42,7 @@ class Admission:
         private_hosts: hosts that it may name though they lie in a private network.
 
     Attributes:
-        folder: of what clients send; only this user can read it.
+        folder: of what clients send, made when this is entered; only this user can read it.
 
     Raises:
         ConfigError: a folder is not there.
@@ -61,10 +61,10 @@ class Admission:
             if not Path(name).is_dir():
                 raise ConfigError(f"--allow-dir {os.fspath(name)}: no such folder (looked in {Path.cwd()})")
         self.allow_dirs = [Path(name).resolve() for name in allow_dirs]
-        self.folder = Path(tempfile.mkdtemp(prefix="vtg-uploads-"))
         self._kept, self._counting = 0, threading.Lock()
 
     def __enter__(self) -> Self:
+        self.folder = Path(tempfile.mkdtemp(prefix="vtg-uploads-"))
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -20,11 +20,13 @@ class Question:
     Attributes:
         video: a file or a part of one, as `vtg.serving.admission` lets it through, or frames.
         video_settings: how it is sampled; None: as the checkpoint was trained.
+        asked_once: the file goes when it is answered, so that its clip is not kept for further questions.
     """
 
     video: VideoWindow | GivenFrames
     queries: Sequence[str]
     video_settings: VideoConfig | None = None
+    asked_once: bool = False
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,14 @@ class Answered:
         clip: the frames that the model saw, and the times that it read.
         answers: of each query: moments in seconds of the clip, status, and text word for word.
         prompt_tokens, completion_tokens: of each query.
+        finished: of each query, whether its answer came to its end; else it was cut off.
     """
 
     clip: Clip
     answers: tuple[Answer, ...]
     prompt_tokens: tuple[int, ...]
     completion_tokens: tuple[int, ...]
+    finished: tuple[bool, ...]
 
 
 @dataclass(eq=False)

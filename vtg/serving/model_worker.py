@@ -18,9 +18,10 @@ import torch
 
 from vtg.config.rules import check_settings
 from vtg.config.video_settings import VideoConfig
-from vtg.data.encoding import frame_options
+from vtg.data.encoding import frame_options, turn_end_id
 from vtg.data.grounding_dataset import make_provider
 from vtg.decoding.flight import Completion
+from vtg.errors import ConfigError
 from vtg.evaluation.answering import answering_engine
 from vtg.evaluation.ask_settings import AskSettings
 from vtg.evaluation.grounder import BATCH_SIZE, Grounder
@@ -57,8 +58,7 @@ class ModelWorker:
 
     def __init__(self, asked: AskSettings, *, limits: Limits, device: str | None = None) -> None:
         self.limits, self._room = limits, asked.max_new_tokens
-        with deprecations_ignored():
-            self._grounder = Grounder(asked.settings, device=device)
+        self._grounder = _loaded(asked, device)
         self.settings, self.processor, self.task = asked.settings, self._grounder.processor, self._grounder.task
         self._clips: RecentlyUsed[tuple, Clip] = RecentlyUsed(CACHE_BYTES, size=lambda clip: clip.frames.nbytes)
         self._providers: dict[tuple, ClipProvider] = {}
@@ -155,6 +155,8 @@ class ModelWorker:
             check_settings(replace(self.settings, video=settings), prefix="")
         if isinstance(video, GivenFrames):
             return video.clip(settings, **frame_options(self.processor))
+        if question.asked_once:
+            return self._provider(settings).clip(video)
         # Beside its name, what tells that a file was replaced by another.
         key = (video, stamp(video.path), astuple(settings))
         return self._clips.get(key, lambda: self._provider(settings).clip(video))
@@ -216,6 +218,7 @@ class ModelWorker:
             return
         assert job.clip is not None
         tokenizer: Any = self.processor.tokenizer  # type: ignore[attr-defined]
+        end = turn_end_id(self.processor)
         written = [job.written[one] for one in range(len(job.prompts))]
         texts = [tokenizer.decode(tokens, skip_special_tokens=True) for tokens in written]
         answered = Answered(
@@ -223,6 +226,7 @@ class ModelWorker:
             tuple(self.task.parse(text, duration_s=job.clip.duration_s) for text in texts),
             tuple(len(prompt["input_ids"]) for prompt in job.prompts),
             tuple(map(len, written)),
+            tuple(tokens[-1] == end for tokens in written),
         )
         with suppress(InvalidStateError):  # its client has gone meanwhile
             job.future.set_result(answered)
@@ -233,6 +237,17 @@ class ModelWorker:
             self._ready.clear()
         for job in left:
             job.fail(stopped("the server stops"))
+
+
+def _loaded(asked: AskSettings, device: str | None) -> Grounder:
+    try:
+        with deprecations_ignored():
+            return Grounder(asked.settings, device=device)
+    except (ValueError, OSError) as error:  # transformers', of a folder that holds no whole model, or another one
+        if isinstance(error, ConfigError):
+            raise
+        said = str(error).strip().splitlines()[0]
+        raise ConfigError(f"checkpoint {asked.settings.model.path}: cannot be loaded ({said})") from error
 
 
 def _failure(done: "Future[None]") -> BaseException | None:

@@ -8,7 +8,7 @@ class Refused(Exception):
 
     Attributes:
         status: HTTP's number: 400 wrong, 401 no key, 403 not allowed, 404 not there, 413 too large, 429 too many at
-            once, 503 the model has stopped, 504 it took too long.
+            once, 499 its client has gone, 503 the model has stopped, 504 it took too long.
         code: the same in a word, for programs.
     """
 
@@ -43,3 +43,8 @@ def stopped(message: str) -> Refused:
 
 def too_slow(message: str) -> Refused:
     return Refused(message, status=504, code="timeout")
+
+
+def gone() -> Refused:
+    """Nobody reads it: the number is the one that nginx writes into its log for clients that have closed."""
+    return Refused("the client has gone", status=499, code="gone")

@@ -92,13 +92,14 @@ class Guard:
     def _check_key(self, authorization: str) -> None:
         if self.key is None:
             return
-        scheme, _, shown = authorization.partition(" ")
+        scheme, _, text = authorization.partition(" ")
+        shown = text.strip().encode("latin-1")  # the bytes that were sent
         if scheme.lower() == "basic":
             try:
-                shown = base64.b64decode(shown, validate=True).decode().partition(":")[2]
-            except (binascii.Error, UnicodeDecodeError):
-                shown = ""
-        if not hmac.compare_digest(shown.strip().encode(), self.key.encode()):
+                shown = base64.b64decode(shown, validate=True).partition(b":")[2]
+            except binascii.Error:
+                shown = b""
+        if not hmac.compare_digest(shown, self.key.encode()):
             raise Refused("the key is missing or wrong", status=401, code="invalid_api_key")
 
     def _check_length(self, length: str) -> None:

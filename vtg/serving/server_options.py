@@ -1,6 +1,7 @@
 """The options that all servers of vtg have."""
 
 import argparse
+import importlib.util
 import logging
 import os
 
@@ -67,6 +68,12 @@ def add_server_options(parser: argparse.ArgumentParser, *, port: int) -> None:
         metavar="S",
         help=f"for one answer (default: {DEFAULTS.timeout_s:g})",
     )
+
+
+def check_installed() -> None:
+    """Raises ConfigError where a server's packages are not there."""
+    if missing := [name for name in ("fastapi", "uvicorn") if importlib.util.find_spec(name) is None]:
+        raise ConfigError(f"servers need {' and '.join(missing)}: pip install 'vtg[app]'")
 
 
 def limits_of(options: argparse.Namespace) -> Limits:

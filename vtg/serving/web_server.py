@@ -11,7 +11,7 @@ import uvicorn
 from starlette.requests import Request
 
 from vtg.errors import ConfigError
-from vtg.serving.refusals import too_slow
+from vtg.serving.refusals import gone, too_slow
 from vtg.serving.request_guard import LOOPBACK
 
 # Answers that are being written when the server is to stop get so long.
@@ -48,15 +48,17 @@ def bind(host: str, port: int) -> socket.socket:
     Raises:
         ConfigError: the port is taken, or there is no such address on this machine.
     """
+    if not 0 <= port < 2**16:  # resolvers take what is left of it
+        raise ConfigError(f"--port {port}: must be 0 (a free one) to {2**16 - 1}")
     try:
         [(family, kind, protocol, _, address), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         bound = socket.socket(family, kind, protocol)
-    except (OSError, OverflowError) as error:
+    except (OSError, UnicodeError) as error:
         raise ConfigError(f"--host {host} --port {port}: no address of this machine ({error})") from error
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         bound.close()
         raise ConfigError(
             f"--host {host} --port {port}: cannot be served ({error}); another program may have the port: --port 0 "
@@ -97,20 +99,20 @@ async def answer_unless_gone(request: Request, future: "Future[Any]", *, timeout
     `request`: its body has been read.
 
     Raises:
-        Refused: after `timeout_s`. asyncio.CancelledError: the client has gone.
+        Refused: after `timeout_s`, or the client has gone. Whatever else the future raises.
     """
     asked = asyncio.wrap_future(future)
-    gone = asyncio.ensure_future(_until_gone(request))
+    leaving = asyncio.ensure_future(_until_gone(request))
     try:
-        done, _ = await asyncio.wait({asked, gone}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait({asked, leaving}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         if asked in done:
             return asked.result()
-        if gone in done:
-            raise asyncio.CancelledError
-        raise too_slow(f"not answered within {timeout_s:g} s; ask about a shorter part, or when fewer others do")
+        if leaving in done:
+            raise gone()
+        raise too_slow(f"not answered within {timeout_s:.0f} s; ask about a shorter part, or when fewer others do")
     finally:
         asked.cancel()
-        gone.cancel()
+        leaving.cancel()
 
 
 async def _until_gone(request: Request) -> None:

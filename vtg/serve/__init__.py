@@ -1,0 +1,1 @@
+"""A checkpoint behind an endpoint of OpenAI's chat protocol."""
