@@ -295,6 +295,7 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.training.mixture_record",
         "vtg.training.trainer_parts", "vtg.training.grounding_trainer", "vtg.training.model_check",
         "vtg.training.hf_arguments", "vtg.training.run",
+        "vtg.training.guard", "vtg.entry", "vtg.demo",
     ),
 }
 # fmt: on

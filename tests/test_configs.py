@@ -73,6 +73,18 @@ def text_of(choice: str) -> str:
     return (CONF / f"{choice.replace('=', '/')}.yaml").read_text(encoding="utf-8")
 
 
+def sources_of(choice: str) -> list[str]:
+    """The sources of a mixture, or of the experiment that draws from it; of others none."""
+    builds_on = {"experiment=molmo2_long": "experiment=molmo2_sft"}
+    text = text_of(builds_on.get(choice, choice))
+    data = re.findall(r"override /data: (\w+)", text) if choice.startswith("experiment=") else []
+    return re.findall(r"^  (\w+): \{", text_of(f"data={data[0]}") if data else text, flags=re.MULTILINE)
+
+
+def is_mixture(choice: str) -> bool:
+    return choice == "data=mixture" or (choice.startswith(("data=", "experiment=")) and bool(sources_of(choice)))
+
+
 def needed(choice: str, rows: str) -> list[str]:
     """What a choice cannot know by itself: the rows of `data=jsonl`, and room for real frames in the tiny model."""
     extra = [f"data.annotation_file={rows}"] if choice in ("data=jsonl", "data=real", "data=my_dataset") else []
@@ -85,6 +97,11 @@ def needed(choice: str, rows: str) -> list[str]:
         for folder in ("videos", "raw/videos", "raw/webvid-10M/data/train/partitions"):
             (Path(rows).parent / folder).mkdir(exist_ok=True, parents=True)
         extra = [f"data.root={Path(rows).parent}"]
+    if is_mixture(choice):  # each has a file of its own: the same one twice is refused
+        for source in sources_of(choice):
+            file = Path(rows).with_name(f"{source}.jsonl")
+            file.write_text(Path(rows).read_text(encoding="utf-8"), encoding="utf-8")
+            extra.append(f"+data.sources.{source}.annotation_file={file}")
     return [*extra, "model.max_length=32768"] if choice == "video=default" else extra
 
 
@@ -101,6 +118,8 @@ def test_a_primary_config_composes_without_overrides(name):
 
 def has_group(name: str, choice: str) -> bool:
     if choice.startswith(tuple(f"{group}=" for group in SCORE_GROUPS)):
+        return False
+    if name in ("rl", "doctor") and is_mixture(choice):
         return False
     recipe = RECIPES.get(choice.removeprefix("experiment="))
     if recipe is not None and name != "doctor":
@@ -125,17 +144,34 @@ def test_every_choice_of_every_group_composes_and_is_possible(name, choice, rows
     assert isinstance(config, PRIMARY[name])
 
 
-@pytest.mark.parametrize("choice", [choice for choice in CHOICES if choice.startswith("data=")])
+@pytest.mark.parametrize(
+    "choice", [choice for choice in CHOICES if choice.startswith("data=") and not is_mixture(choice)]
+)
 def test_predict_composes_with_every_data_set(choice, rows):
     config = load_config(composed("predict", choice, *needed(choice, rows)), PredictConfig)
     assert config.checkpoint == "tiny"
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_an_experiment_changes_settings_and_the_command_line_has_the_last_word(experiment):
-    assert sft(experiment) != sft()
-    assert sft(experiment, "seed=7", "run_name=mine", "lora.r=3").output_dir == "outputs/mine"
-    assert sft(experiment, "lora.r=3").lora.r == 3
+def test_an_experiment_changes_settings_and_the_command_line_has_the_last_word(experiment, rows):
+    given = needed(experiment, rows)
+    assert sft(experiment, *given) != sft()
+    assert sft(experiment, *given, "seed=7", "run_name=mine", "lora.r=3").output_dir == "outputs/mine"
+    assert sft(experiment, *given, "lora.r=3").lora.r == 3
+
+
+def test_the_stages_of_molmo2_have_the_figures_of_its_paper(rows):
+    first, second, third = (
+        sft(f"experiment=molmo2_{stage}", *needed(f"experiment=molmo2_{stage}", rows))
+        for stage in ("pretraining", "sft", "long")
+    )
+    assert [one.weight for one in first.data.sources.values()] == [60.0, 25.0, 5.0, 5.0, 5.0]
+    assert second.data.weights == "sqrt" and sum(second.data.groups.values()) == pytest.approx(100 - 9.1, abs=0.2)
+    assert (second.video.fps, second.video.max_frames, second.model.max_length) == (2.0, 128, 4096)
+    assert (third.video.fps, third.video.max_frames, third.model.max_length) == (2.0, 384, 36864)
+    assert [one.batching.global_size for one in (first, second, third)] == [128] * 3
+    assert [one.trainer["max_steps"] for one in (first, second, third)] == [32000, 30000, 2000]
+    assert third.data.groups == second.data.groups
 
 
 def test_an_experiment_chooses_the_model_and_the_command_line_another():
@@ -366,10 +402,10 @@ def test_autocast_is_for_what_computes_with_float32_weights(words, needs):
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_the_trainer_settings_of_every_experiment_are_training_arguments(experiment, tmp_path):
+def test_the_trainer_settings_of_every_experiment_are_training_arguments(experiment, rows, tmp_path):
     from vtg.training.hf_arguments import training_arguments
 
-    config = sft(experiment, f"output_dir={tmp_path}")
+    config = sft(experiment, *needed(experiment, rows), f"output_dir={tmp_path}")
     assert training_arguments(config).learning_rate == config.trainer["learning_rate"]
 
 

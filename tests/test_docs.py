@@ -180,7 +180,7 @@ def test_every_command_in_the_docs_can_be_typed(line, parse_only):
 
 def test_every_setting_and_choice_that_the_docs_name_exists():
     known = {key for schema in (RLConfig, DoctorConfig, PredictConfig, ScoreConfig) for key, *_ in settings(schema)}
-    known |= {key.rpartition(".")[0] for key in known}
+    known |= {key[: dot.start()] for key in known for dot in re.finditer(r"\.", key)}
     known |= {f"trainer.{name}" for name in trainer_names()} | {f"rl.{name}" for name in rl_names()}
     wrong = []
     for page in PAGES:

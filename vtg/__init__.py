@@ -8,6 +8,7 @@ from vtg.threads import share_cores
 
 if TYPE_CHECKING:
     from vtg.evaluation.loaded_model import LoadedModel
+    from vtg.training.sft.dataloader import TrainingBatches
 
 __version__ = "0.2.0"
 
@@ -35,3 +36,30 @@ def load(
     from vtg.evaluation.loaded_model import load_model_of  # imports torch, which takes seconds
 
     return load_model_of(os.fspath(checkpoint), overrides, device=device, dtype=dtype)
+
+
+def get_dataloader(
+    *overrides: str,
+    stage: str | None = None,
+    batch_size: int | None = None,
+    num_workers: int | None = None,
+    rank: int | None = None,
+    world_size: int | None = None,
+) -> "TrainingBatches":
+    """The batches that `train_sft.py` would train on, for a loop of one's own: `for batch in get_dataloader(stage=…)`.
+
+    Args:
+        overrides: settings of train_sft.py, such as `data=mixture` or `model=qwen3_vl_4b`.
+        stage: an experiment of conf/ by its name, as `molmo2_sft`; also `pretraining`, `sft` and `long` for Molmo2's.
+        batch_size: samples of a batch (`batching=fixed`); None: batches as the settings plan them.
+        num_workers: processes that read clips; None: `trainer.dataloader_num_workers`.
+        rank, world_size: which part of each step's batches; None: as torch.distributed or a launcher says.
+
+    Raises:
+        ConfigError: settings, files or a model that cannot be.
+        TooManyBadRows: while iterating, past `data.max_bad_share`.
+    """
+    from vtg.training.sft.dataloader import dataloader_of  # imports torch, which takes seconds
+
+    given = {"batch_size": batch_size, "num_workers": num_workers, "rank": rank, "world_size": world_size}
+    return dataloader_of(stage, overrides, **given)

@@ -110,10 +110,13 @@ def hydra_program(
         sys.exit(failures[0])
 
 
-def compose_settings(config_name: str, overrides: Sequence[str], schema: type[SchemaT]) -> SchemaT:
+def compose_settings(
+    config_name: str, overrides: Sequence[str], schema: type[SchemaT], *, checked: bool = False
+) -> SchemaT:
     """The settings that a Hydra program would get from these overrides, for a command that is none.
 
-    Values are not checked beyond their types, and no file is looked for.
+    Args:
+        checked: as the program checks them; else values are not checked beyond their types, and no file is looked for.
 
     Raises:
         ConfigError: as the program would, for what cannot be composed.
@@ -124,7 +127,7 @@ def compose_settings(config_name: str, overrides: Sequence[str], schema: type[Sc
             composed = hydra.compose(config_name, overrides=words)
     except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
         raise ConfigError(_explain(error, schema)) from None
-    return typed(composed, schema)
+    return load_config(composed, schema) if checked else typed(composed, schema)
 
 
 def config_folders() -> list[Path]:

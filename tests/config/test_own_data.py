@@ -58,8 +58,8 @@ def test_an_unknown_data_set_says_how_to_make_it():
     assert done.stderr == (
         "error: data=my_datasett: there is no such choice; did you mean data=my_dataset? choices of data: "
         "activitynet_captions, charades_sta, demo, demo_rl, didemo, gym, jsonl, kinetics, lerobot, mixture, molmo2, "
-        "my_dataset, pixmo, qvhighlights, real, tacos, time_r1, timelens2_93k, timelens_100k, webvid; to make one, "
-        f"copy {TEMPLATE} to {TEMPLATE.with_name('my_datasett.yaml')}, "
+        "molmo2_pretraining, molmo2_sft, my_dataset, pixmo, qvhighlights, real, tacos, time_r1, timelens2_93k, "
+        f"timelens_100k, webvid; to make one, copy {TEMPLATE} to {TEMPLATE.with_name('my_datasett.yaml')}, "
         "or to FOLDER/data/my_datasett.yaml and add --config-dir FOLDER, and fill it in\n"
     )
     assert done.returncode == 2

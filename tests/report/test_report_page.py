@@ -397,3 +397,17 @@ def test_a_noisy_curve_is_drawn_faint_under_its_running_mean():
     # What is smooth, or short, stays as it is.
     for calm in ({step: float(step) for step in range(100)}, {step: float(step % 2) for step in range(10)}):
         assert [line.is_faint for line in drawn(line_chart([Series("x", calm, "#000")])).lines] == [False]
+
+
+def test_the_sources_of_a_mixture_are_shown_as_wanted_and_as_drawn(tmp_path):
+    folder = write_sft(tmp_path / "mixed")
+    source = {"rows": 30, "wanted": 0.75, "samples": 46, "tokens": 8100, "drawn": 0.7077}
+    compared = {"base": ["mIoU", 53.29], "tuned": ["mIoU", 55.0]}
+    sources = [{"name": EVIL, **source, "compared": compared}, {"name": "gym", **source, "compared": {}}]
+    (folder / "mixture.json").write_text(json.dumps({"epoch_samples": 75, "sources": sources}))
+    page = run_page(read_run(folder), frames=False)
+    assert EVIL not in page
+    cells = ["75.00 %", "70.77 %", "46", "8,100", "mIoU 53.3", "mIoU 55.0"]
+    assert "".join(f"<td>{cell}</td>" for cell in cells) in page
+    (folder / "mixture.json").write_text(json.dumps({"sources": [{"name": "x"}]}))
+    assert read_run(folder).notes == ("mixture.json: is not what train_sft.py writes",)

@@ -5,7 +5,7 @@ from glob import glob
 from pathlib import Path
 
 from vtg.config.data_settings import DataConfig, GymConfig, RowsConfig
-from vtg.config.sources import check_mixture
+from vtg.config.mixture_rules import check_mixture
 from vtg.errors import ConfigError
 from vtg.video.files import address
 
@@ -24,7 +24,7 @@ def check_data(data: DataConfig) -> None:
     if not 0 <= data.max_bad_share < 1:
         raise ConfigError(f"data.max_bad_share = {data.max_bad_share}: must be at least 0 and below 1")
     check_mixture(data)
-    for name, source in data.sources.items():
+    for name, source in data.read_sources.items():
         check_rows(source, f"data.sources.{name}")
     if data.sources:
         return

@@ -95,8 +95,8 @@ class SourceConfig(RowsConfig):
     )
     weight: float = setting(
         1.0,
-        "its part of the samples drawn, beside the others' (data.weights says of what); 0: none is trained on, its val "
-        "and test rows are asked",
+        "its part of the samples drawn, beside the others' (data.weights says of what); 0: none is trained on, and "
+        "its val and test rows are asked, if it names files",
     )
     group: str | None = setting(None, "the group of data.groups that it shares a part with; null: it has its own")
 
@@ -140,6 +140,11 @@ class DataConfig(RowsConfig):
     epoch_source: str | None = setting(
         None, "with sources, the one that an epoch goes through once, while the others are drawn beside it"
     )
+
+    @property
+    def read_sources(self) -> dict[str, SourceConfig]:
+        """The sources without those that are weighed 0 and name no file, which are left out."""
+        return {name: one for name, one in self.sources.items() if one.weight or one.annotation_file is not None}
 
     @property
     def has_validation(self) -> bool:

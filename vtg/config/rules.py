@@ -14,6 +14,7 @@ from vtg.config.data_settings import AugmentationConfig, BatchingConfig
 from vtg.config.derived import TEXT_TOKENS, longest_clip_tokens, needs_mask, token_cost_of
 from vtg.config.foreign_names import VALUES
 from vtg.config.loss_rules import check_loss
+from vtg.config.mixture_rules import check_mixed, check_one_data_set
 from vtg.config.model_settings import LoraConfig, ModelConfig
 from vtg.config.part_rules import check_parts
 from vtg.config.programs import DoctorConfig, PredictConfig
@@ -73,38 +74,6 @@ def check_together(config: Any) -> None:
         check_score(config)
 
 
-def check_mixed(config: SFTConfig) -> None:
-    """Raises ConfigError for a mixture with what cannot draw one."""
-    if isinstance(config, DoctorConfig) and config.data.sources and config.look != "memory":
-        raise ConfigError(
-            f"data.sources ({', '.join(config.data.sources)}): vtg.doctor looks at one data set at a time; give each: "
-            "data=GROUP, or data=jsonl data.annotation_file=FILE"
-        )
-    if isinstance(config, RLConfig) and not isinstance(config, DoctorConfig):
-        if config.batching.global_size:
-            raise ConfigError(
-                f"batching.global_size = {config.batching.global_size}: is for train_sft.py; set "
-                "trainer.gradient_accumulation_steps, and rl.num_generations of each prompt"
-            )
-        if config.data.sources:
-            raise ConfigError(
-                f"data.sources ({', '.join(config.data.sources)}): mixtures are drawn by train_sft.py alone; give "
-                "train_rl.py one data set, or one file that holds the rows of all"
-            )
-    if not config.data.sources:
-        return
-    if config.batching.share_video:
-        raise ConfigError(
-            "batching.share_video = true: the rows of one clip are drawn together then, and no source would have its "
-            "share; set batching.share_video=false, or train on one data set"
-        )
-    if config.batching.drop_last and config.batching.by != "fixed":
-        raise ConfigError(
-            f"batching.drop_last = true with batching.by = {config.batching.by!r}: epochs of a mixture would have "
-            "different numbers of steps; set batching.drop_last=false, or batching=fixed"
-        )
-
-
 def check_on_nan(config: SFTConfig) -> None:
     """Raises ConfigError for on_nan=skip with DeepSpeed."""
     # DeepSpeed's engine updates within backward: when the guard sees the gradient norm, the update is done.
@@ -131,11 +100,7 @@ def check_predict(config: PredictConfig) -> None:
                 "nothing to answer: neither video nor data is set; give video=FILE query=TEXT, or "
                 "data.annotation_file=ROWS.jsonl, or data=GROUP"
             )
-        if config.data.sources:
-            raise ConfigError(
-                f"data.sources ({', '.join(config.data.sources)}): vtg.predict answers one data set at a time; give "
-                "each: data=GROUP, or data.annotation_file=ROWS.jsonl"
-            )
+        check_one_data_set(config.data, "vtg.predict answers")
         check_data(config.data)
         if config.split == "val" and config.data.val_file is None:
             raise ConfigError("split = 'val', but data.val_file is not set; set it, or choose split=test or train")

@@ -7,6 +7,7 @@ caches of clips go on serving, and none adds a frame or a digit to a time: a bat
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -16,6 +17,7 @@ from torchvision.transforms.v2 import functional
 from vtg.annotations.sample import Sample
 from vtg.annotations.target import Span, Spans
 from vtg.config.data_settings import AugmentationConfig
+from vtg.config.schema import SFTConfig
 from vtg.video.clip import Clip
 
 
@@ -30,6 +32,14 @@ class Augmentation:
 
     def __init__(self, config: AugmentationConfig, *, pads: bool, temporal_patch: int, seed: int) -> None:
         self.config, self.pads, self.temporal_patch, self.seed = config, pads, temporal_patch, seed
+
+    @classmethod
+    def of(cls, config: SFTConfig, processor: Any) -> "Augmentation | None":
+        """That of a training; None where nothing changes."""
+        if not config.augmentation.is_on:
+            return None
+        patch = processor.video_processor.temporal_patch_size
+        return cls(config.augmentation, pads=config.video.pad, temporal_patch=patch, seed=config.seed)
 
     def __call__(self, sample: Sample, clip: Clip, *, epoch: int) -> tuple[Sample, Clip]:
         """The sample and its clip, changed alike; both as they were where nothing is drawn.

@@ -159,7 +159,7 @@ def _splits_of(
 def _mixed(data: DataConfig, *, seed: int, report: SkipReport, takes_sets: bool) -> Splits:
     """The samples of all sources, the training samples source after source, as `Mixture` has them."""
     own: dict[str, Splits] = {}
-    for name, source in data.sources.items():
+    for name, source in data.read_sources.items():
         group = f"data.sources.{name}"
         options = {"cache_dir": data.cache_dir, "seed": seed, "report": report, "takes_sets": takes_sets}
         own[name] = _splits_of(source, group, **options)
@@ -183,7 +183,7 @@ def _in_turn(parts: Sequence[Part]) -> np.ndarray:
 
 
 def _mixture(data: DataConfig, sizes: Sequence[int], seed: int) -> Mixture:
-    sources = list(data.sources.values())
+    sources = list(data.read_sources.values())
     shares = source_shares(
         sizes,
         [one.weight for one in sources],
@@ -193,7 +193,7 @@ def _mixture(data: DataConfig, sizes: Sequence[int], seed: int) -> Mixture:
     )
     count = data.epoch_samples or sum(size for size, share in zip(sizes, shares, strict=True) if share)
     try:
-        mixture = Mixture(tuple(data.sources), tuple(sizes), shares, count, seed)
+        mixture = Mixture(tuple(data.read_sources), tuple(sizes), shares, count, seed)
     except ValueError as error:
         raise ConfigError(f"data.sources: {error}") from None
     if data.epoch_source is None:

@@ -24,6 +24,7 @@ from vtg.report.score_tables import (
     metric_table,
     paired_gains,
 )
+from vtg.report.source_table import source_table
 from vtg.report.timelines import compared_groups, completion_groups, sample_groups
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def run_content(run: Run, films: FilmStrips, *, before: Sequence[Section] = ()) 
                 "remarks": _strings(run.record, "notes"),
             },
         ),
+        Section("Sources", "sources", {"table": source_table(run)}),
         Section("Benchmark", "benchmark", {"tables": benchmark_tables([run])}),
         _training_section([run]),
         Section("Sampled answers", "figures", {"figures": curves.share_figures(run)}),

@@ -41,6 +41,7 @@ class Run:
         record: run.json: notes about the scores, and settings that changed on a resume.
         metrics: metrics.json by column.
         scores: scores.json of `vtg.score`.
+        sources: mixture.json, the sources of a mixture.
         log: numeric keys of train_log.jsonl, each as a curve over steps.
         logged_at: step → when it was logged, with the time zone.
         base: rows of base_predictions.jsonl that can be scored.
@@ -59,6 +60,7 @@ class Run:
     record: dict[str, Any] = field(default_factory=dict)
     metrics: MetricColumns = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
+    sources: tuple[JsonRow, ...] = ()
     log: dict[str, Curve] = field(default_factory=dict)
     logged_at: dict[int, datetime] = field(default_factory=dict)
     base: tuple[JsonRow, ...] = ()
@@ -103,6 +105,7 @@ def read_run(folder: Path) -> Run:
         record=_read_object(folder / "run.json", notes),
         metrics=_metric_columns(_read_object(folder / "metrics.json", notes)),
         scores=_read_scores(folder / "scores.json", notes),
+        sources=tuple(_read_sources(folder / "mixture.json", notes)),
         log=_curves_by_key(logged),
         logged_at=_times_by_step(logged),
         base=tuple(_read_scorable_rows(folder / "base_predictions.jsonl", notes)),
@@ -219,6 +222,23 @@ def _read_scores(path: Path, notes: list[str]) -> dict[str, Any]:
         notes.append(f"{path.name}: is not what vtg.score writes")
         return {}
     return scores
+
+
+def _read_sources(path: Path, notes: list[str]) -> list[JsonRow]:
+    sources = _read_object(path, notes).get("sources", [])
+    if isinstance(sources, list) and all(isinstance(one, dict) and _is_source(one) for one in sources):
+        return sources
+    notes.append(f"{path.name}: is not what train_sft.py writes")
+    return []
+
+
+def _is_source(source: JsonRow) -> bool:
+    compared = source.get("compared")
+    return (
+        all(is_number(source.get(key)) for key in ("rows", "wanted", "drawn", "samples", "tokens"))
+        and isinstance(compared, dict)
+        and all(isinstance(pair, list) and len(pair) == 2 for pair in compared.values())
+    )
 
 
 def _are_scores(document: Mapping[str, Any]) -> bool:

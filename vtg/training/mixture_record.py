@@ -20,9 +20,6 @@ log = logging.getLogger(__name__)
 
 MIXTURE_FILE = "mixture.json"
 
-SHOWN = ("mIoU",)
-"""Scores in the table."""
-
 
 @dataclass
 class SourceRecord:
@@ -34,6 +31,7 @@ class SourceRecord:
         samples, tokens: that were trained on until now.
         drawn: its share of all samples that were trained on.
         scores: column (base, tuned, …) → metrics of its test questions, where it has any.
+        compared: the same → name and value of the number by which they are compared (mIoU, or `score` of other tasks).
     """
 
     name: str
@@ -43,6 +41,7 @@ class SourceRecord:
     tokens: int = 0
     drawn: float = 0.0
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
+    compared: dict[str, tuple[str, float]] = field(default_factory=dict)
 
 
 @dataclass
@@ -91,15 +90,14 @@ class MixtureRecord:
     def table(self) -> str:
         """What was drawn against what was wanted, and the scores of each source."""
         columns = list(dict.fromkeys(name for source in self.sources for name in source.scores))
-        heads = [f"{name} {metric}" for name in columns for metric in SHOWN]
-        rows = [["source", "share wanted", "drawn", "samples", "tokens", *heads]]
+        rows = [["source", "share wanted", "drawn", "samples", "tokens", *columns]]
         for source in self.sources:
-            scores = [source.scores.get(name, {}).get(metric) for name in columns for metric in SHOWN]
+            scores = [source.compared.get(name) for name in columns]
             rows.append(
                 [
                     *(source.name, f"{100 * source.wanted:.2f} %", f"{100 * source.drawn:.2f} %"),
                     *(str(source.samples), str(source.tokens)),
-                    *("-" if value is None else f"{value:.1f}" for value in scores),
+                    *("-" if one is None else f"{one[0]} {one[1]:.1f}" for one in scores),
                 ]
             )
         return "\n".join(aligned(rows))

@@ -137,21 +137,8 @@ class TrainingRun:
             training=training,
             answers=answers,
             keep_clips=keep_clips,
-            augmentation=self._augmentation if training else None,
+            augmentation=Augmentation.of(self.config, self.processor) if training else None,
             seed=self.config.seed,
-        )
-
-    @property
-    def _augmentation(self) -> Augmentation | None:
-        config = self.config
-        if not config.augmentation.is_on:
-            return None
-        processor: Any = self.processor
-        return Augmentation(
-            config.augmentation,
-            pads=config.video.pad,
-            temporal_patch=processor.video_processor.temporal_patch_size,
-            seed=config.seed,
         )
 
     def model_to_train(self, learning_rate: float) -> Model:

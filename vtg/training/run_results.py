@@ -10,7 +10,7 @@ from vtg.evaluation.metrics import paired_bootstrap, row_ious
 from vtg.evaluation.moment_bars import sample_bars
 from vtg.evaluation.score_table import score_table
 from vtg.evaluation.span_picture import draw_predictions
-from vtg.evaluation.task_scores import headlines, score, span_rows
+from vtg.evaluation.task_scores import compared_by, headlines, score, span_rows
 from vtg.ranks import is_main_process
 from vtg.storage.json_files import read_jsonl, write_json, write_jsonl
 from vtg.tasks.all_tasks import TASKS
@@ -84,6 +84,7 @@ class Results:
         of_source = {name: by_source(rows) for name, rows in answers.items()}
         for source in record.sources:
             source.scores = {name: score(rows[source.name]) for name, rows in of_source.items() if source.name in rows}
+            source.compared = {name: compared_by(metrics) for name, metrics in source.scores.items()}
         record.write(self.run_dir)
         return ["", record.table()]
 

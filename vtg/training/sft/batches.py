@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from accelerate.utils import broadcast_object_list
@@ -31,7 +32,7 @@ from vtg.ranks import is_main_process
 from vtg.storage.json_files import write_json
 from vtg.training.batch_log import log_target
 from vtg.training.mixture_record import log_mixture
-from vtg.training.sft.epoch_position import Position
+from vtg.training.sft.epoch_position import BatchSize, Position
 from vtg.training.sft.planner import Planner, make_planner, over_budget
 from vtg.video.video_index import VideoIndex
 
@@ -136,41 +137,60 @@ def plan_batches(
     Raises:
         ConfigError: samples over the budget, or a plan that cannot be.
     """
-    samples = SampleTable.of(dataset.samples)
-    costs = _costs_on_all_ranks(samples, dataset, data, video, reads_videos=_needs_tokens(batching))
-    # Before the plan, which has no place for a sample that no batch can hold.
-    over = over_budget(batching, samples, costs, budget=budget)
-    if over.any():
-        dataset.leave_out(over, report, budget=budget)
-        samples = SampleTable.of(dataset.samples)
-        costs = SampleCosts(*(getattr(costs, field.name)[~over] for field in fields(costs)))
-        mixture = None if mixture is None else _without(mixture, over)
-    planner = make_planner(
-        batching,
-        samples,
-        costs,
-        budget=budget,
-        batch_size=arguments.per_device_train_batch_size,
-        accumulation=arguments.gradient_accumulation_steps,
-        seed=arguments.seed,
-        mixture=mixture,
-    )
-    ranks = arguments.world_size
-    expected = planner.statistics(planner.epoch(0, ranks))
-    if batching.global_size:
-        if batching.by != "fixed":
-            arguments.gradient_accumulation_steps = max(
-                1, round(batching.global_size / (expected.mean_batch_size * ranks))
-            )
-            planner = replace(planner, accumulation=arguments.gradient_accumulation_steps)
-        _log_global_size(batching, planner.accumulation, expected.mean_batch_size * ranks)
-    if mixture is not None:
-        log_mixture(mixture)
-    batches = PlannedBatches(planner, rank=arguments.process_index, ranks=ranks, dataset=dataset)
-    _log_plan(planner, expected, costs, ranks=ranks)
+    size = BatchSize.of_trainer(arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps, budget)
+    costs = _costs_on_all_ranks(dataset, batching, data, video)
+    shape = {"ranks": arguments.world_size, "seed": arguments.seed, "report": report, "mixture": mixture}
+    planner, costs = planner_of(dataset, costs, batching, size, **shape)
+    arguments.gradient_accumulation_steps = planner.accumulation
+    batches = PlannedBatches(planner, rank=arguments.process_index, ranks=arguments.world_size, dataset=dataset)
+    expected = planner.statistics(planner.epoch(0, arguments.world_size))
+    if planner.mixture is not None:
+        log_mixture(planner.mixture)
+    _log_plan(planner, expected, costs, ranks=arguments.world_size)
     if arguments.process_index == 0:
         write_json(Path(str(arguments.output_dir)) / PLAN_FILE, asdict(expected) | {"by": batching.by})
     return batches
+
+
+def planner_of(
+    dataset: GroundingDataset,
+    costs: SampleCosts,
+    batching: BatchingConfig,
+    size: BatchSize,
+    *,
+    ranks: int,
+    seed: int,
+    report: SkipReport,
+    mixture: Mixture | None = None,
+) -> tuple[Planner, SampleCosts]:
+    """The planner of a training set and the costs of its samples, without those that no batch can hold.
+
+    With `batching.global_size` and batches that are filled to a budget, as many of them make an optimizer step as come
+    nearest to it on average.
+
+    Raises:
+        ConfigError: samples over the budget, where they are not to be left out.
+    """
+    # Before the plan, which has no place for a sample that no batch can hold.
+    over = over_budget(batching, SampleTable.of(dataset.samples), costs, budget=size.budget)
+    if over.any():
+        dataset.leave_out(over, report, budget=size.budget)
+        costs = SampleCosts(*(getattr(costs, field.name)[~over] for field in fields(costs)))
+        mixture = None if mixture is None else _without(mixture, over)
+    numbers = {"budget": size.budget, "batch_size": size.batch_size, "accumulation": size.accumulation, "seed": seed}
+    planner = make_planner(batching, SampleTable.of(dataset.samples), costs, **numbers, mixture=mixture)
+    if not batching.global_size:
+        return planner, costs
+    a_batch = planner.statistics(planner.epoch(0, ranks)).mean_batch_size * ranks
+    if batching.by != "fixed":  # of those it follows from the settings: `vtg.config.accumulation`
+        planner = replace(planner, accumulation=max(1, round(batching.global_size / a_batch)))
+    log.info(
+        "batching.global_size = %d: %d batches of each rank make an optimizer step, %s%.1f samples",
+        *(batching.global_size, planner.accumulation),
+        "" if batching.by == "fixed" else "on average ",
+        planner.accumulation * a_batch,
+    )
+    return planner, costs
 
 
 def _without(mixture: Mixture, over: np.ndarray) -> Mixture:
@@ -180,34 +200,25 @@ def _without(mixture: Mixture, over: np.ndarray) -> Mixture:
         raise ConfigError(f"batching.oversize = 'skip' with data.sources: {error}") from None
 
 
-def _log_global_size(batching: BatchingConfig, accumulation: int, a_batch: float) -> None:
-    log.info(
-        "batching.global_size = %d: %d batches of each rank make an optimizer step, %s%.1f samples",
-        *(batching.global_size, accumulation),
-        "" if batching.by == "fixed" else "on average ",
-        accumulation * a_batch,
-    )
-
-
 def _needs_tokens(batching: BatchingConfig) -> bool:
     """Whether a plan depends on how many tokens a clip has, which only its video's size and rate tell."""
     return batching.by == "tokens" or is_packed(batching)
 
 
-def _costs_on_all_ranks(
-    samples: SampleTable, dataset: GroundingDataset, data: DataConfig, video: VideoConfig, *, reads_videos: bool
-) -> SampleCosts:
-    """What each sample costs; every rank has to call it."""
-    costs: list[SampleCosts | None] = [None]
+def costs_of(dataset: GroundingDataset, batching: BatchingConfig, data: DataConfig, video: VideoConfig) -> SampleCosts:
+    """What each sample of a training set costs; opens its videos where batches depend on their tokens."""
+    samples, facts = SampleTable.of(dataset.samples), None
+    if _needs_tokens(batching):
+        index = VideoIndex.beside(data.annotation_file, data.index_file)
+        facts = video_facts(samples.videos()[0], video_dir=dataset.video_dir, index=index, progress=True)
+    return sample_costs(samples, facts, task=dataset.task, processor=dataset.processor, video=video)
+
+
+def _costs_on_all_ranks(*what: Any) -> SampleCosts:
+    """`costs_of`; every rank has to call it."""
     # The main process alone: ranks that saw a file system differently would plan differently, and wait for each other
     # for ever. (The costs of a million rows take 16 s, of which 4.5 s are looking at videos: benchmarks/scale.py.)
-    if is_main_process():
-        facts = None
-        if reads_videos:
-            index = VideoIndex.beside(data.annotation_file, data.index_file)
-            facts = video_facts(samples.videos()[0], video_dir=dataset.video_dir, index=index, progress=True)
-        costs = [sample_costs(samples, facts, task=dataset.task, processor=dataset.processor, video=video)]
-    (shared,) = broadcast_object_list(costs)
+    (shared,) = broadcast_object_list([costs_of(*what) if is_main_process() else None])
     assert shared is not None
     return shared
 

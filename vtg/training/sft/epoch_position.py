@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from vtg.storage.json_files import write_json
 
@@ -27,6 +28,11 @@ class BatchSize:
     max_batch_size: int
     min_batch_size: int
     accumulation: int
+
+    @classmethod
+    def of_trainer(cls, batch_size: int, accumulation: int, budget: float) -> "BatchSize":
+        """That of TrainingArguments and of a budget, without limits of its own."""
+        return cls(batch_size, budget, max_batch_size=0, min_batch_size=1, accumulation=accumulation)
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,11 @@ class Position:
         file = checkpoint / POSITION_FILE
         if not file.is_file():
             return None
-        saved = json.loads(file.read_text(encoding="utf-8"))
+        return cls.of(json.loads(file.read_text(encoding="utf-8")))
+
+    @classmethod
+    def of(cls, saved: Mapping[str, Any]) -> "Position":
+        """The position that `asdict` made this of, as JSON keeps it."""
         return cls(
             saved["epoch"],
             tuple((ranks, steps) for ranks, steps in saved["parts"]),
