@@ -209,8 +209,9 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.doctor": (
         "vtg.errors", "vtg.progress_bar", "vtg.logs", "vtg.video.files.address", "vtg.video.video_window",
         "vtg.config", "vtg.entry", "vtg.annotations.row_checks", "vtg.annotations.row_decoder",
-        "vtg.annotations.target", "vtg.annotations.sample", "vtg.video", "vtg.annotations.formats", "vtg.tasks",
-        "vtg.models.families", "vtg.data.encoding", "vtg.data.answer_length", "vtg.models", "vtg.memory",
+        "vtg.annotations.target", "vtg.annotations.row_target", "vtg.annotations.subtitles", "vtg.annotations.sample",
+        "vtg.video", "vtg.annotations.formats", "vtg.tasks", "vtg.models.families", "vtg.data.encoding",
+        "vtg.data.answer_length", "vtg.models", "vtg.memory",
         "vtg.evaluation.metrics", "vtg.report", "vtg.demo",
     ),
     "vtg.app.rows": (

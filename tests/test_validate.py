@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vtg.doctor.audit import FirstSeen, Report, audit_file
+from vtg.doctor.audit import Report, audit_file
+from vtg.doctor.first_seen import FirstSeen
 from vtg.validate import main
 
 ROOT = Path(__file__).parents[1]

@@ -16,7 +16,7 @@ WRONG = {
     ),
     "loss.boundary_weight=-1": "loss.boundary_weight = -1.0: must be 0 (off) or more",
     "loss.expected_time_weight=nan": "loss.expected_time_weight = nan: must be 0 (off) or more",
-    "loss.token_weights=sqrt": "loss.token_weights = 'sqrt': must be one of mean, sqrt_length",
+    "loss.token_weights=sqrt": "loss.token_weights = 'sqrt': must be one of mean, sqrt_length, by_task",
     "loss=smoothed trainer.label_smoothing_factor=0.2": (
         "trainer.label_smoothing_factor = 0.2 and loss.label_smoothing = 0.1 are both set, and are the same; remove "
         "trainer.label_smoothing_factor"

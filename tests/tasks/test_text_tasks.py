@@ -11,12 +11,13 @@ from vtg.annotations.subtitles import parse_subtitles, read_subtitles
 from vtg.annotations.text_targets import Caption, Question, TimedCaptions
 from vtg.config.task_settings import TaskConfig
 from vtg.errors import SampleError
-from vtg.storage.json_files import json_text
+from vtg.storage.json_files import json_text, write_jsonl
 from vtg.tasks.all_tasks import TASKS, Tasks
 from vtg.tasks.answer import Status
 from vtg.tasks.span_task import SpanTask
 from vtg.tasks.task import Task
 from vtg.tasks.text_overlap import rouge_l, token_f1, words_of
+from vtg.validate import main as validate
 
 DURATION_S = 30.0
 VOCABULARY = ["red", "box", "opens", "the", "man", "a", "door", "slowly"]
@@ -29,7 +30,11 @@ EVENTS = st.lists(st.tuples(SPANS, WORDS), min_size=1, max_size=6).map(
 CHOSEN = st.lists(WORDS, min_size=2, max_size=5, unique_by=lambda text: tuple(words_of(text))).flatmap(
     lambda choices: st.sampled_from(choices).map(lambda answer: Question(answer, tuple(choices)))
 )
-FREE = WORDS.map(Question)
+SAID = st.one_of(
+    st.sampled_from([None, "a.srt"]),
+    st.lists(st.tuples(SPANS, WORDS), max_size=3).map(lambda said: tuple(sorted((*span, text) for span, text in said))),
+)
+FREE = st.builds(Question, WORDS, subtitles=SAID)
 TARGETS = st.one_of(CAPTIONS, EVENTS, CHOSEN, FREE)
 ANSWERS = st.one_of(st.text(), st.text(string.ascii_uppercase + "(). 0123456789to:\n-seconds", max_size=60))
 
@@ -219,3 +224,24 @@ def test_the_task_of_a_row_is_told_by_its_task_or_by_its_keys():
     assert task(caption="he sits") == "caption"
     assert task(query="Why?", answer=1, choices=["x", "y"]) == "qa"
     assert task(captions=[{"timestamp": [1, 2], "caption": "he sits"}]) == "dense_caption"
+
+
+def test_validate_counts_rows_of_each_task_and_names_what_is_wrong(tmp_path, capsys):
+    (tmp_path / "bad.srt").write_bytes("1\n00:00:01,000 --> 00:00:02,000\ncaf\u00e9\n".encode("cp1252"))
+    asked = BASE | {"question": "Why?", "answer": "x"}
+    rows = [
+        BASE | {"timestamp": [1, 2], "sentence": "he sits"},
+        BASE | {"caption": "he sits"},
+        asked | {"video": None, "video_path": "b.mp4"},
+        asked | {"subtitles": "bad.srt"},
+        asked | {"subtitles": "gone.vtt"},
+        asked | {"choices": ["y", "z"]},
+    ]
+    path = tmp_path / "rows.jsonl"
+    write_jsonl(path, rows)
+    assert validate([str(path)]) == 1
+    told = capsys.readouterr().out
+    assert "6 rows in 1 file: 3 good, 3 errors" in told and "rows of other tasks: caption 1, qa 1" in told
+    assert "rows.jsonl:4: subtitles: subtitle file" in told and "is not UTF-8 text (byte 35: 0xe9)" in told
+    assert "gone.vtt: cannot be read (No such file or directory); correct the path" in told
+    assert "error answer-no-choice: 1" in told and "error subtitles-file: 2" in told

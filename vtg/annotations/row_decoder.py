@@ -43,6 +43,11 @@ class RowDecoder:
         self._metadata: tuple[str, ...] = ()
         self.decode: Callable[[bytes], DecodedRow] = msgspec.json.Decoder(DecodedRow).decode
 
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """The metadata keys that it knows."""
+        return self._metadata
+
     def learn(self, row: dict[str, Any]) -> None:
         """Makes the keys of a row known to `decode`."""
         new = [key for key in row if key not in KEYS and key not in self._metadata]

@@ -29,19 +29,19 @@ def read_subtitles(path: str) -> tuple[Subtitle, ...]:
         with open(path, "rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise SampleError(f"subtitles: {path}: cannot be read ({error.strerror}); correct the path") from None
+        raise SampleError(f"subtitle file {path}: cannot be read ({error.strerror}); correct the path") from None
     if len(raw) > MAX_BYTES:
-        raise SampleError(f"subtitles: {path}: is larger than {MAX_BYTES >> 20} MiB; name a subtitle file")
+        raise SampleError(f"subtitle file {path}: is larger than {MAX_BYTES >> 20} MiB; name a subtitle file")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SampleError(
-            f"subtitles: {path}: is not UTF-8 text (byte {error.start}: {raw[error.start]:#04x}); convert it, as with "
-            f"iconv -f WINDOWS-1252 -t UTF-8 {Path(path).name}"
+            f"subtitle file {path}: is not UTF-8 text (byte {error.start}: {raw[error.start]:#04x}); convert it, "
+            f"as with iconv -f WINDOWS-1252 -t UTF-8 {Path(path).name}"
         ) from None
     found = parse_subtitles(text)
     if not found:
-        raise SampleError(f"subtitles: {path}: holds no line such as 00:00:01,000 --> 00:00:02,500; check the file")
+        raise SampleError(f"subtitle file {path}: holds no line such as 00:00:01,000 --> 00:00:02,500; check the file")
     return found
 
 

@@ -96,9 +96,10 @@ class Question:
         row: Row = {"answer": self.answer}
         if self.choices:
             row["choices"] = list(self.choices)
-        if self.subtitles is not None:
-            inline = [{"start": start, "end": end, "text": text} for start, end, text in self.subtitles or ()]  # type: ignore[misc]
-            row["subtitles"] = self.subtitles if isinstance(self.subtitles, str) else inline
+        if isinstance(self.subtitles, str):
+            row["subtitles"] = self.subtitles
+        elif self.subtitles is not None:
+            row["subtitles"] = [{"start": start, "end": end, "text": text} for start, end, text in self.subtitles]
         return row
 
 

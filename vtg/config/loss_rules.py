@@ -35,6 +35,14 @@ def check_loss(config: SFTConfig) -> None:
     for key in ("expected_time_weight", "boundary_weight"):
         if not 0 <= (weight := getattr(loss, key)) < math.inf:
             raise ConfigError(f"loss.{key} = {weight}: must be 0 (off) or more")
+    for key in ("caption_weight", "point_weight"):
+        if not 0 < (weight := getattr(loss, key)) < math.inf:
+            raise ConfigError(f"loss.{key} = {weight}: must be over 0; leave rows of a task out to train without it")
+        if loss.token_weights != "by_task" and weight != plain[key]:
+            raise ConfigError(
+                f"loss.{key} = {weight}: changes nothing where loss.token_weights = {loss.token_weights!r}; set "
+                "loss=by_task, or remove it"
+            )
     other = config.trainer.get("label_smoothing_factor")
     if other and loss.label_smoothing:
         raise ConfigError(

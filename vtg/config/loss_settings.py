@@ -25,5 +25,9 @@ class LossConfig:
         choices={
             "mean": "1, so that long answers weigh more",
             "sqrt_length": "1 / sqrt(n), as TimeLens2 and InternVL 2.5 train",
+            "by_task": "as Molmo2 trains: captions and points by weights of their own, others 4 / sqrt(n)",
         },
     )
+    # Molmo2 (Ai2, 2025): long captions and lists of points would otherwise outweigh all short answers.
+    caption_weight: float = setting(0.1, "with token_weights=by_task: of a token of a caption, plain or with times")
+    point_weight: float = setting(0.2, "with token_weights=by_task: of a token of points, tracks and counts")

@@ -36,8 +36,8 @@ from vtg.video.clip import Clip
 IGNORE_INDEX = -100
 """The label of a token that carries no loss, as in `torch.nn.functional.cross_entropy`."""
 
-DURATION = "duration_us"
-"""A feature that batches for training have until they are made: the clip's microseconds, on each of its tokens."""
+ITEM = "item"
+"""A feature that batches for training have until they are made: of which of its items each label is; 0 elsewhere."""
 
 Features = dict[str, torch.Tensor]
 

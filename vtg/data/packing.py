@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from vtg.data.encoding import DURATION, IGNORE_INDEX, Features
+from vtg.data.encoding import IGNORE_INDEX, ITEM, Features
 from vtg.data.layout import ATTENTIONS, LAYOUT, Layout, no_mask, whole_mask
 from vtg.data.pixels import join_videos, vision_inputs
 from vtg.errors import ConfigError
@@ -145,7 +145,7 @@ def attention(
 
 
 def _tokens(features: Features) -> tuple[str, ...]:
-    return (*TOKENS, DURATION) if DURATION in features else TOKENS
+    return (*TOKENS, ITEM) if ITEM in features else TOKENS
 
 
 def _same_clip(one: Features, other: Features) -> bool:

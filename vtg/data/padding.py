@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from vtg.data.encoding import DURATION, IGNORE_INDEX, Features
+from vtg.data.encoding import IGNORE_INDEX, ITEM, Features
 from vtg.data.pixels import join_videos
 
 
@@ -29,7 +29,7 @@ def collate(features: Sequence[Features], *, pad_token_id: int, padding_side: st
         "mm_token_type_ids": 0,
         "position_ids": 0,
     }
-    fill |= {key: 0 for key in (DURATION,) if key in features[0]}
+    fill |= {key: 0 for key in (ITEM,) if key in features[0]}
     length = max(len(row["input_ids"]) for row in features)
 
     def pad(row: torch.Tensor, value: int) -> torch.Tensor:

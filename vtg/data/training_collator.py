@@ -10,18 +10,20 @@ import torch
 from vtg.annotations.joined_tables import SOURCE
 from vtg.config.data_settings import BatchingConfig
 from vtg.config.derived import is_packed
-from vtg.data.encoding import DURATION, IGNORE_INDEX
+from vtg.data.encoding import IGNORE_INDEX, ITEM
 from vtg.data.grounding_dataset import GroundingItem
 from vtg.data.packing import pack, share
 from vtg.data.padding import collate
+from vtg.tasks.all_tasks import SPAN
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledAnswer:
-    """The tokens of an answer that a batch trains on, and the length of the clip that it is about."""
+    """The tokens of an answer that a batch trains on, the length of the clip that it is about, and its task."""
 
     ids: tuple[int, ...]
     duration_s: float
+    task: str = SPAN
 
 
 class TrainingCollator:
@@ -38,11 +40,10 @@ class TrainingCollator:
         attended to and `slots`, tokens that are computed. `drawn`: a Counter of the samples with labels, and of their
         tokens, of each source of a mixture: `NAME/samples`, `NAME/tokens`.
         """
-        # A whole number: DeepSpeed's Trainer makes bfloat16 of what is not, and so of no length that is exact.
-        lengths_us = [round(item.row.duration_s * 1e6) for item in items]
+        # Of labels alone: what rows that share their clip have in common must be the same in all of them.
         features = [
-            item.features | {DURATION: torch.full_like(item.features["labels"], length_us)}
-            for item, length_us in zip(items, lengths_us, strict=True)
+            item.features | {ITEM: at * (item.features["labels"] != IGNORE_INDEX).long()}
+            for at, item in enumerate(items)
         ]
         batch: dict[str, Any]
         if is_packed(self.batching):
@@ -51,7 +52,7 @@ class TrainingCollator:
         else:
             batch = collate(features, pad_token_id=self.pad_token_id)
             tokens = int(batch["attention_mask"].sum())
-        batch["answers"] = _answers(batch["labels"], batch.pop(DURATION))
+        batch["answers"] = _answers(batch["labels"], batch.pop(ITEM), items)
         batch["rows"] = [item.row for item in items]
         batch["skipped"] = [item.skipped for item in items if item.skipped is not None]
         is_labelled = [bool((one["labels"] != IGNORE_INDEX).any()) for one in features]
@@ -71,12 +72,16 @@ def _drawn(items: Sequence[GroundingItem]) -> Counter[str]:
     return drawn
 
 
-def _answers(labels: torch.Tensor, durations_us: torch.Tensor) -> list[LabelledAnswer]:
-    """The answers of labels (B, L), in their order: before each stands its prompt, which has no labels."""
+def _answers(labels: torch.Tensor, item_of: torch.Tensor, items: Sequence[GroundingItem]) -> list[LabelledAnswer]:
+    """The answers of labels (B, L), in their order: before each stands its prompt, which has no labels.
+
+    `item_of`: (B, L), of which item each label is.
+    """
     found = []
-    for row, lengths_us in zip(labels, durations_us, strict=True):
+    for row, numbers in zip(labels, item_of, strict=True):
         places = (row != IGNORE_INDEX).nonzero()[:, 0]
         breaks = (places.diff() > 1).nonzero()[:, 0] + 1
         for run in places.tensor_split(breaks.tolist()) if len(places) else ():
-            found.append(LabelledAnswer(tuple(row[run].tolist()), int(lengths_us[run[0]]) / 1e6))
+            item = items[int(numbers[run[0]])]
+            found.append(LabelledAnswer(tuple(row[run].tolist()), item.row.duration_s, item.sample.target.task))
     return found

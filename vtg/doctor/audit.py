@@ -4,7 +4,6 @@ Repeated qids are therefore found among the first `FirstSeen.LIMIT` distinct one
 to `MAX_VIDEOS`; the report says when a limit is reached. `VideoChecks` alone remembers every video.
 """
 
-import mmap
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -18,41 +17,13 @@ from vtg.annotations.formats import format_of
 from vtg.annotations.row_checks import Finding
 from vtg.annotations.sample import Problem, check_row, empty_file, video_and_query
 from vtg.annotations.target import row_kind
+from vtg.doctor.first_seen import FirstSeen
 from vtg.doctor.row_facts import RowFacts
+from vtg.doctor.subtitle_checks import subtitle_problems
 from vtg.doctor.video_checks import VideoChecks, readable_gap_s
 
 # Hashes of their names in a Python set: some ten megabytes, which no file can make more.
 MAX_VIDEOS = 1 << 17
-
-
-class FirstSeen:
-    """The line on which a string first occurred, for the first `LIMIT` distinct ones, in a table of fixed size (24 MB).
-
-    Strings are told apart by 64-bit hashes: a million of them hold a false match with a chance of about 1 in 10^7.
-    """
-
-    # Half full at most, so that open addressing ends its probes after a slot or two.
-    SLOTS = 1 << 21
-    LIMIT = 1 << 20
-
-    def __init__(self) -> None:
-        # Anonymous maps take memory only where they are written: a small file costs next to nothing.
-        self._hashes = memoryview(mmap.mmap(-1, 8 * self.SLOTS)).cast("q")
-        self._lines = memoryview(mmap.mmap(-1, 4 * self.SLOTS)).cast("I")
-        self.count = 0
-
-    def line_of(self, text: str, line: int) -> int:
-        """The earlier line that held `text`; 0 if there is none, or if the table is full."""
-        key, hashes = hash(text) or 1, self._hashes  # 0 marks a free slot
-        slot = key & (self.SLOTS - 1)
-        while seen := hashes[slot]:
-            if seen == key:
-                return self._lines[slot]
-            slot = (slot + 1) & (self.SLOTS - 1)
-        if self.count < self.LIMIT:
-            hashes[slot], self._lines[slot] = key, line & 0xFFFFFFFF
-            self.count += 1
-        return 0
 
 
 @dataclass
@@ -236,6 +207,8 @@ def audit_rows(
             row = decoder.decode(raw)
             # Nearly all rows pass this compiled check; only the others are looked at key by key, which is slower.
             clean = videos is None and row_decoder.is_clean(row)
+            if clean and "task" in decoder.learned:
+                clean = row_kind({"timestamp": row.timestamp, **decoder.metadata(row)}) is None
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             row, clean = None, False
         problems: list[Problem] = []
@@ -257,6 +230,8 @@ def audit_rows(
             decoder.learn(whole)
             kind, (video, query) = row_kind(whole), video_and_query(whole)
             task, times = (None, whole["timestamp"]) if kind is None else (kind.task, [])
+            if kind is not None:
+                problems += subtitle_problems(whole, path, line)
             duration_s, qid, is_whole = float(whole["duration"]), whole.get("qid"), whole.get("video_start") is None
             if videos is not None:
                 problems += [_as_problem(finding, path, line) for finding in videos.findings(whole)]

@@ -11,6 +11,7 @@ import numpy as np
 from vtg.annotations.sample import Sample
 from vtg.annotations.target import Span
 from vtg.evaluation.metrics import grounding_metrics
+from vtg.tasks.all_tasks import SPAN
 from vtg.tasks.iou import temporal_ious
 from vtg.tasks.span_task import SpanTask
 
@@ -23,15 +24,21 @@ Scores = dict[str, float | int]
 def ceilings(
     samples: Sequence[Sample], *, task: SpanTask, frame_times_s: Mapping[int, np.ndarray]
 ) -> dict[str, Scores]:
-    """Best reachable scores, 0 to 100: of the `answer` form (all samples), of the `frames`, and of `both` together.
+    """Best reachable scores of spans, 0 to 100: of the `answer` form (all samples), of the `frames`, of both together.
 
     Args:
         frame_times_s: of those samples (by index) whose video was opened, the times (T,) of the sampled frames;
             `frames` and `both` are measured on these, and absent without any.
     """
-    everything = range(len(samples))
+    everything = [at for at, sample in enumerate(samples) if sample.target.task == SPAN]
+    if not everything:
+        return {}
     scores = {"answer": _scores(samples, {at: _round_trip(samples[at], samples[at].spans, task) for at in everything})}
-    snapped = {at: _snap_to_frames(samples[at], times_s) for at, times_s in frame_times_s.items()}
+    snapped = {
+        at: _snap_to_frames(samples[at], times_s)
+        for at, times_s in frame_times_s.items()
+        if samples[at].target.task == SPAN
+    }
     if snapped:
         scores["frames"] = _scores(samples, snapped)
         both = {at: _round_trip(samples[at], spans, task) for at, spans in snapped.items()}

@@ -29,6 +29,7 @@ from vtg.models.families import family_of
 from vtg.models.families.token_cost import TokenCost
 from vtg.models.loading import load_processor, tokens_per_second
 from vtg.progress_bar import ProgressBar, counted
+from vtg.tasks.all_tasks import SPAN
 from vtg.tasks.span_task import SpanTask
 from vtg.tasks.time_vocabulary import add_time_tokens
 from vtg.video.video_window import VideoWindow
@@ -103,7 +104,10 @@ def diagnose(config: DoctorConfig) -> Diagnosis:
     splits = {name: _samples(path) for name, path in files.items()}
     unasked = list(unasked_findings(splits, files, config.data)) if not task.takes_sets else []
     if unasked:
-        splits = {name: [sample for sample in rows if sample.spans] for name, rows in splits.items()}
+        splits = {
+            name: [sample for sample in rows if sample.spans or sample.target.task != SPAN]
+            for name, rows in splits.items()
+        }
     # One file may serve two splits; its samples are looked at once.
     samples = [sample for path in dict.fromkeys(files.values()) for sample in rows_of(splits, files, path)]
     if not samples:

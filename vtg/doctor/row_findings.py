@@ -7,6 +7,7 @@ from pathlib import Path
 from vtg.annotations.sample import Sample, resolve_video
 from vtg.config.data_settings import DataConfig
 from vtg.doctor.audit import Report, audit_file
+from vtg.tasks.all_tasks import SPAN
 from vtg.tasks.span_task import NO_MOMENT_ASKED
 
 # Examples named in a finding: it stays one line in a terminal, however many rows share the fault.
@@ -50,7 +51,7 @@ def unasked_findings(
     """Of files with rows without a moment, for a task that asks for one."""
     for path in dict.fromkeys(files.values()):
         rows = rows_of(splits, files, path)
-        absent = [sample for sample in rows if not sample.spans]
+        absent = [sample for sample in rows if sample.target.task == SPAN and not sample.spans]
         if absent:
             stops = len(absent) > data.max_bad_share * len(rows)
             text = f"{absent[0].place}: {NO_MOMENT_ASKED} ({len(absent)} of {len(rows)} rows have no moment)"

@@ -9,6 +9,7 @@ from vtg.annotations.sample import Sample
 from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import Features, encode, frame_options
 from vtg.models.families import family_of
+from vtg.tasks.all_tasks import Tasks
 from vtg.tasks.span_task import SpanTask
 from vtg.video.clip import Clip
 from vtg.video.clip_loading import clip_index, load_clip, plan_clip
@@ -107,7 +108,7 @@ def read_clip(
         side = options["side"] or options["factor"]
         black = np.zeros((len(plan.timestamps_s), 3, side, side), np.uint8)
         clip = Clip(black, plan.timestamps_s, plan.end_s - plan.start_s, path, plan.start_s, plan.end_s, plan.pad)
-    messages = task.conversation(sample.query, duration_s=sample.duration_s, spans=sample.spans, key=sample.qid)
+    messages = Tasks(task).conversation(sample, answers=True)
     features = encode(processor, messages, clip, tokens_per_second=tokens_per_second)
     placeholders = int(features[family.vision_inputs[-1]].prod()) // family.grid_merge**2
     return ClipReading(

@@ -10,7 +10,7 @@ from vtg.annotations.text_targets import Caption
 from vtg.config.task_settings import TaskConfig
 from vtg.tasks.answer import Status
 from vtg.tasks.prompts import plain_text
-from vtg.tasks.task import PredictionRow, Reading, common_metrics
+from vtg.tasks.task import LossGroup, PredictionRow, Reading, common_metrics
 from vtg.tasks.text_overlap import rouge_l, token_f1
 
 
@@ -19,7 +19,7 @@ class CaptionTask:
 
     name: ClassVar[str] = "caption"
     headline: ClassVar[str] = "rouge_L"
-    loss_weight: ClassVar[float | None] = 0.1
+    weighed_as: ClassVar[LossGroup | None] = "caption"
     wordings: ClassVar[tuple[str, ...]] = (
         "Describe the video.",
         "What happens in this video? Describe it in detail.",

@@ -13,7 +13,7 @@ from vtg.config.task_settings import TaskConfig
 from vtg.tasks.answer import Status
 from vtg.tasks.point_text import NONE, read_points, says_none, write_points
 from vtg.tasks.prompts import normalise_query
-from vtg.tasks.task import PredictionRow, Reading, common_metrics
+from vtg.tasks.task import LossGroup, PredictionRow, Reading, common_metrics
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
@@ -28,7 +28,7 @@ class CountTask:
 
     name: ClassVar[str] = "count"
     headline: ClassVar[str] = "accuracy"
-    loss_weight: ClassVar[float | None] = 0.2  # Molmo2 counts by points
+    weighed_as: ClassVar[LossGroup | None] = "point"
 
     def __init__(self, config: TaskConfig) -> None:
         del config  # what it sets is of other tasks

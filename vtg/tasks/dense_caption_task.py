@@ -18,7 +18,7 @@ from vtg.tasks.answer import MAX_MOMENTS, TOLERANCE_S, Status, check_int, judge,
 from vtg.tasks.iou import temporal_ious
 from vtg.tasks.matching import most_pairs
 from vtg.tasks.prompts import plain_text
-from vtg.tasks.task import PredictionRow, Reading, common_metrics
+from vtg.tasks.task import LossGroup, PredictionRow, Reading, common_metrics
 from vtg.tasks.text_overlap import token_f1
 
 Event = tuple[float, float, str]
@@ -36,7 +36,7 @@ class DenseCaptionTask:
 
     name: ClassVar[str] = "dense_caption"
     headline: ClassVar[str] = "event_score"
-    loss_weight: ClassVar[float | None] = 0.1
+    weighed_as: ClassVar[LossGroup | None] = "caption"
     wordings: ClassVar[tuple[str, ...]] = (
         "List what happens in the video in order of time, one event a line, as: START to END seconds: EVENT.",
         "Describe each event of the video on a line of its own, in the form: START to END seconds: EVENT.",

@@ -13,7 +13,7 @@ from vtg.config.task_settings import TaskConfig
 from vtg.tasks.point_scores import NEAR, REWARD_DISTANCES, point_agreement, track_agreement
 from vtg.tasks.point_text import read_points, write_points, write_tracks
 from vtg.tasks.prompts import normalise_query
-from vtg.tasks.task import PredictionRow, Reading, common_metrics
+from vtg.tasks.task import LossGroup, PredictionRow, Reading, common_metrics
 
 FORM = (
     'Answer as <{0} coords="t id x y id x y;t id x y">label</{0}>: t {when}, ids from 1, x and y three '
@@ -29,7 +29,7 @@ class PointsTask:
 
     name: ClassVar[str] = "points"
     headline: ClassVar[str] = "F1"
-    loss_weight: ClassVar[float | None] = 0.2  # Molmo2's, of points and tracks alike
+    weighed_as: ClassVar[LossGroup | None] = "point"
 
     def __init__(self, config: TaskConfig) -> None:
         del config  # what it sets is of other tasks

@@ -15,7 +15,7 @@ from vtg.config.task_settings import TaskConfig
 from vtg.errors import SampleError
 from vtg.tasks.answer import Status
 from vtg.tasks.prompts import plain_text
-from vtg.tasks.task import PredictionRow, Reading, common_metrics
+from vtg.tasks.task import LossGroup, PredictionRow, Reading, common_metrics
 from vtg.tasks.text_overlap import is_same, token_f1
 
 LETTERS = string.ascii_uppercase
@@ -29,7 +29,7 @@ class QuestionTask:
 
     name: ClassVar[str] = "qa"
     headline: ClassVar[str] = "score"
-    loss_weight: ClassVar[float | None] = None
+    weighed_as: ClassVar[LossGroup | None] = None
     of_choices: ClassVar[tuple[str, ...]] = (
         "Answer with the letter of the right choice.",
         "Which choice is right? Give its letter alone.",

@@ -7,11 +7,13 @@ and answer tags, and `read` gets what is between them.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from vtg.annotations.sample import Sample
 from vtg.config.task_settings import TaskConfig
 from vtg.tasks.answer import Status
+
+LossGroup = Literal["caption", "point"]
 
 PredictionRow = Mapping[str, Any]
 """A line of predictions.jsonl: the annotation row's keys, and `task`, `prediction`, `text` and `status`."""
@@ -39,12 +41,13 @@ class Task(Protocol):
     Attributes:
         name: its key in `TASKS`, and in metrics.json.
         headline: the key of `metrics` by which two models are compared, 0 to 100, higher is better.
-        loss_weight: of each token of an answer where `loss.token_weights=by_task`; None: 4 / sqrt(tokens).
+        weighed_as: where `loss.token_weights=by_task` each token of an answer weighs `loss.caption_weight` or
+            `loss.point_weight`; None: 4 / sqrt(tokens).
     """
 
     name: ClassVar[str]
     headline: ClassVar[str]
-    loss_weight: ClassVar[float | None]
+    weighed_as: ClassVar[LossGroup | None]
 
     def __init__(self, config: TaskConfig) -> None: ...
 

@@ -1,5 +1,7 @@
 """The loss on the tokens of answers: each token's, weighed, so that a step's sum is a mean over all of them."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -9,22 +11,28 @@ from torch.nn.functional import cross_entropy, pad, smooth_l1_loss
 from vtg.config.loss_settings import LossConfig
 from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import IGNORE_INDEX
+from vtg.data.training_collator import LabelledAnswer
+from vtg.tasks.all_tasks import TASKS
 from vtg.training.sft.time_targets import TimeTargets
 from vtg.training.sft.written_times import TimeReader
 
 # In lengths of the clip. Smooth L1 is quadratic below it: a tenth is where an error begins to cost tIoU in earnest.
 SMOOTH_BELOW = 0.1
 
+# Of 4 / sqrt(n), as Molmo2 weighs answers by their length: it sets them against the fixed weights of other tasks.
+LENGTH_SCALE = 4.0
+
 TIME_TERMS = ("soft_time", "expected_time_weight", "boundary_weight")
 """Settings of the terms that look at an answer's times."""
 
 
-def answer_weights(labels: torch.Tensor, how: str) -> torch.Tensor:
+def answer_weights(labels: torch.Tensor, how: str, fixed: Sequence[float | None] = ()) -> torch.Tensor:
     """How much each token weighs, (B, L) float32, 0 where there is no label.
 
     Args:
         labels: (B, L); each unbroken run of labels in a row is an answer: before every answer stands its prompt.
         how: `loss.token_weights`.
+        fixed: with `by_task`, of each answer in its order what a token of it weighs; None: by its length.
     """
     has_label = labels != IGNORE_INDEX
     if how == "mean":
@@ -32,7 +40,12 @@ def answer_weights(labels: torch.Tensor, how: str) -> torch.Tensor:
     begins = has_label & ~pad(has_label, (1, 0))[:, :-1]
     answer = begins.flatten().cumsum(0).view_as(labels)  # counted from 1
     tokens = torch.bincount(answer[has_label], minlength=int(begins.sum()) + 1)
-    return torch.where(has_label, tokens[answer].clamp(min=1).float().rsqrt(), 0.0)
+    each = tokens.clamp(min=1).float().rsqrt()  # of answers; the first is of what is none
+    if how == "by_task":
+        own = [math.nan, *(math.nan if weight is None else weight for weight in fixed)]
+        known = torch.tensor(own, device=labels.device)
+        each = torch.where(known.isnan(), LENGTH_SCALE * each, known)
+    return torch.where(has_label, each[answer], 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +82,15 @@ class AnswerLoss:
             return cls(config, None)
         return cls(config, TimeReader.of(task, tokenizer, setting=f"loss.{on[0]} = {getattr(config, on[0])}"))
 
-    def items(self, labels: torch.Tensor) -> torch.Tensor:
+    def weights(self, labels: torch.Tensor, answers: Sequence[LabelledAnswer]) -> torch.Tensor:
+        """What each token of labels (B, L), whose answers are `answers`, weighs: (B, L) float32."""
+        settings = {"caption": self.config.caption_weight, "point": self.config.point_weight, None: None}
+        by_name = {name: settings[task.weighed_as] for name, task in TASKS.items()}
+        return answer_weights(labels, self.config.token_weights, [by_name.get(answer.task) for answer in answers])
+
+    def items(self, labels: torch.Tensor, answers: Sequence[LabelledAnswer]) -> torch.Tensor:
         """What the tokens of a batch, labels (B, L), weigh together; sums of losses are divided by it."""
-        return answer_weights(labels[:, 1:], self.config.token_weights).sum()
+        return self.weights(labels[:, 1:], answers).sum()
 
     def __call__(
         self, logits: torch.Tensor, tokens: AnswerTokens, *, label_smoothing: float = 0.0

@@ -28,7 +28,7 @@ from vtg.training.batch_log import BatchSizes
 from vtg.training.grounding_trainer import GroundingTrainer
 from vtg.training.guard import StepBatch
 from vtg.training.mixture_record import DrawnSources
-from vtg.training.sft.answer_loss import AnswerLoss, AnswerTokens, answer_weights
+from vtg.training.sft.answer_loss import AnswerLoss, AnswerTokens
 from vtg.training.sft.batches import PlannedBatches, PlannedLoader
 from vtg.training.sft.epoch_position import Position
 from vtg.training.sft.time_targets import TimeTargets
@@ -124,7 +124,7 @@ class SFTTrainer(GroundingTrainer):
             labels: (B, L) of the next token.
             keep: (K,) the positions of every row that are projected.
         """
-        weights = answer_weights(labels, self.parts.loss.token_weights)[:, keep].flatten()
+        weights = self.answer_loss.weights(labels, answers)[:, keep].flatten()
         # Looked up before the forward pass, which a GPU would otherwise have to finish first.
         answered = weights.nonzero()[:, 0]
         reader, times = self.answer_loss.reader, None
@@ -137,7 +137,8 @@ class SFTTrainer(GroundingTrainer):
         self.updates += 1
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         if items is not None and self.parts.loss.token_weights != "mean":  # of which the Trainer's count is the sum
-            items = torch.stack([self.answer_loss.items(batch["labels"]) for batch in batches]).sum().to(device)
+            each = [self.answer_loss.items(batch["labels"], batch["answers"]) for batch in batches]
+            items = torch.stack(each).sum().to(device)
             if self.args.average_tokens_across_devices and self.args.world_size > 1:
                 gathered: Any = self.accelerator.gather(items)
                 items = gathered.sum()

@@ -7,6 +7,7 @@ from typing import Self
 import torch
 
 from vtg.data.training_collator import LabelledAnswer
+from vtg.tasks.all_tasks import SPAN
 from vtg.training.sft.soft_targets import END, Neighbours
 from vtg.training.sft.written_times import TimeGrid, TimeReader, WrittenTime
 
@@ -47,7 +48,8 @@ class TimeTargets:
         """Those of answers whose tokens follow each other, of a soft target of `sigma_s` seconds."""
         made, first = _Rows(reader, sigma_s), 0
         for answer in answers:
-            made.add(answer, first)
+            if answer.task == SPAN:  # the times of other answers stand in other forms
+                made.add(answer, first)
             first += len(answer.ids)
         times = len(reader.times)
 
