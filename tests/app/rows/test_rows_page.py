@@ -26,6 +26,7 @@ def rows_file(demo_dir: Path, tmp_path: Path) -> Path:
 
 
 def drag(page: Page, selector: str, by_px: float) -> None:
+    page.locator(selector).hover()  # once it stands still
     box = page.locator(selector).bounding_box()
     assert box is not None
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2

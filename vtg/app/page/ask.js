@@ -9,7 +9,7 @@ import { Player, Timeline, seconds } from "./timeline.js";
 const POLL_MS = 700;
 const $ = (id) => document.getElementById(id);
 
-const page = { lanes: [], limits: {}, clip: null };
+const page = { lanes: [], limits: {}, clip: null, typed: false };
 const answers = new Answers($("found"), { play, show });
 const cost = new Cost({ fields: ["fps", "max_frames", "max_pixels"].map($), said: $("cost"), seen: $("seen"), frames: $("frames"), onLook, show });
 const choice = new ClipChoice({
@@ -62,7 +62,11 @@ function onClip(clip) {
   }
   $("film").replaceChildren();
   film = new Timeline($("film"), { duration_s: clip.duration_s, onTime: show, onSpan: play });
-  $("queries").value = clip.queries.slice(0, 3).map((one) => one.query).join("\n");
+  // What was typed while a clip was on its way is asked about it, unless it brings questions of its own.
+  if (clip.queries.length || !page.typed) {
+    $("queries").value = clip.queries.slice(0, 3).map((one) => one.query).join("\n");
+    page.typed = false;
+  }
   annotated(clip);
   cost.choose(clip, queries()[0] ?? "");
 }
@@ -104,6 +108,7 @@ $("stop-loop").addEventListener("click", () => {
   $("playing").textContent = "";
   $("stop-loop").hidden = true;
 });
+$("queries").addEventListener("input", () => { page.typed = true; });
 $("queries").addEventListener("change", () => cost.ask(queries()[0] ?? ""));
 $("queries").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("ask").requestSubmit();
