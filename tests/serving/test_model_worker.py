@@ -1,5 +1,8 @@
+import gc
 import shutil
 import threading
+import time
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -96,6 +99,24 @@ def test_further_questions_are_refused_while_too_many_wait_and_the_gone_make_roo
             ask()
         assert refused.value.status == 503
     assert not worker.is_alive
+
+
+def test_nothing_of_a_question_stays_until_garbage_is_collected(worker: ModelWorker, videos: list[str]) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        future = worker.submit(Question(VideoWindow(videos[0]), ["red"], asked_once=True))
+        clip = weakref.ref(future.result(60).clip)
+        failed = worker.submit(Question(VideoWindow(videos[0]), ["  "], asked_once=True))
+        error = failed.exception(60)
+        assert isinstance(error, SampleError) and error.__traceback__ is None
+        del future, failed, error
+        deadline = time.monotonic() + 60
+        while clip() is not None:  # the model's thread may still be at its end
+            assert time.monotonic() < deadline, gc.get_referrers(clip())
+            time.sleep(0.01)
+    finally:
+        gc.enable()
 
 
 def _sampled(worker: ModelWorker, **changes: object) -> VideoConfig:

@@ -20,6 +20,7 @@ from vtg.config.rules import check_settings
 from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import frame_options, turn_end_id
 from vtg.data.grounding_dataset import make_provider
+from vtg.decoding.engine import DecodingEngine
 from vtg.decoding.flight import Completion
 from vtg.errors import ConfigError
 from vtg.evaluation.answering import answering_engine
@@ -30,7 +31,7 @@ from vtg.serving.arrivals import AllGone, Arrivals
 from vtg.serving.asked_question import Answered, Job, Question
 from vtg.serving.given_frames import GivenFrames
 from vtg.serving.limits import Limits
-from vtg.serving.refusals import busy, stopped, too_large, wrong
+from vtg.serving.refusals import ANSWERED_AS_WRONG, Refused, busy, stopped, too_large, wrong
 from vtg.video.clip import Clip
 from vtg.video.files.video_files import stamp
 from vtg.video.memory_cache import RecentlyUsed
@@ -64,7 +65,8 @@ class ModelWorker:
         self._providers: dict[tuple, ClipProvider] = {}
         self._encoding = threading.Lock()  # a tokenizer may not be told how to cut by two threads at once
         self._changed = threading.Condition()
-        self._jobs: set[Job] = set()
+        # By its future, which so knows nothing of its Job: a circle of the two would keep pixels until it is collected.
+        self._jobs: dict[Future[Answered], Job] = {}
         self._ready: deque[Job] = deque()
         self._stopping = self._ended = False
         self._readers = ThreadPoolExecutor(limits.readers, thread_name_prefix="vtg reader")
@@ -108,9 +110,9 @@ class ModelWorker:
                 raise stopped("the model answers no longer")
             if len(self._jobs) >= self.limits.waiting:
                 raise busy(f"{len(self._jobs)} requests wait already")
-            self._jobs.add(job)
-        job.future.add_done_callback(lambda _: self._forget(job))
-        reading = self._readers.submit(self._read, job)
+            self._jobs[job.future] = job
+            reading = self._readers.submit(self._read, job)
+        job.future.add_done_callback(self._forget)
         # A reader that fails, in whatever way, fails its question alone.
         reading.add_done_callback(lambda done: job.fail(error) if (error := _failure(done)) else None)
         return job.future
@@ -124,9 +126,9 @@ class ModelWorker:
         self._thread.join(timeout_s)
         self._refuse_all()
 
-    def _forget(self, job: Job) -> None:
+    def _forget(self, future: Future[Answered]) -> None:
         with self._changed:
-            self._jobs.discard(job)
+            self._jobs.pop(future, None)
 
     # Readers.
 
@@ -174,26 +176,34 @@ class ModelWorker:
     # The model's thread.
 
     def _answer(self) -> None:
-        model, processor = self._grounder.model, self._grounder.processor
-        own: dict[str, Any] = {"max_new_tokens": self._room, "constraint": self._grounder.constraint}
         try:
-            engine = answering_engine(model, processor, at_once=BATCH_SIZE, **own)
+            engine = self._engine()
             while self._wait():
-                flight = Arrivals(model, self._next_ready, is_over=lambda: self._stopping)
-                try:
-                    for completion in engine.decode(flight):
-                        self._keep(*flight.asked.pop(completion.request), completion)
-                except AllGone:
-                    pass
-                except torch.OutOfMemoryError as error:
-                    for job in flight.jobs():
-                        job.fail(stopped(f"memory ran out ({str(error).splitlines()[0]}); ask with fewer frames"))
-                    engine = answering_engine(model, processor, at_once=BATCH_SIZE, **own)
+                if not self._decode(engine):
+                    engine = self._engine()
         finally:
             with self._changed:
                 self._ended = True
                 self._changed.notify_all()
             self._refuse_all()
+
+    def _engine(self) -> DecodingEngine:
+        own: dict[str, Any] = {"max_new_tokens": self._room, "constraint": self._grounder.constraint}
+        return answering_engine(self._grounder.model, self.processor, at_once=BATCH_SIZE, **own)
+
+    def _decode(self, engine: DecodingEngine) -> bool:
+        """Answers what is ready, and what arrives meanwhile. False where memory ran out: the engine is half written."""
+        flight = Arrivals(self._grounder.model, self._next_ready, is_over=lambda: self._stopping)
+        try:
+            for completion in engine.decode(flight):
+                self._keep(*flight.asked.pop(completion.request), completion)
+        except AllGone:
+            pass
+        except torch.OutOfMemoryError as error:
+            for job in flight.jobs():
+                job.fail(stopped(f"memory ran out ({str(error).splitlines()[0]}); ask with fewer frames"))
+            return False
+        return True
 
     def _wait(self) -> bool:
         """Until there is something to answer; False where the worker is to stop."""
@@ -233,7 +243,7 @@ class ModelWorker:
 
     def _refuse_all(self) -> None:
         with self._changed:
-            left = list(self._jobs)
+            left = list(self._jobs.values())
             self._ready.clear()
         for job in left:
             job.fail(stopped("the server stops"))
@@ -252,4 +262,7 @@ def _loaded(asked: AskSettings, device: str | None) -> Grounder:
 
 def _failure(done: "Future[None]") -> BaseException | None:
     """What a reader failed with; None where it did not, or was not begun."""
-    return None if done.cancelled() else done.exception()
+    error = None if done.cancelled() else done.exception()
+    if isinstance(error, (*ANSWERED_AS_WRONG, Refused)):
+        error.__traceback__ = None  # its frames hold the question, and a clip
+    return error
