@@ -73,7 +73,7 @@ def test_sampling_is_that_of_training_and_takes_the_overrides_of_training(capsys
         ("video.fpz=3", "video.fpz: there is no such key; did you mean video.fps?"),
         ("video.sampling=all", "video.sampling = 'all': must be one of fps, uniform, random, keyframe, molmo2"),
         ("video.max_frames=1", "video.min_frames = 4, video.max_frames = 1: must be 1 <= min_frames <= max_frames"),
-        ("video=big", "video=big: there is no such choice; choices of video: default, tiny"),
+        ("video=big", "video=big: there is no such choice; choices of video: default, kempner, tiny"),
         ("b.mp4", "b.mp4: must be a setting, KEY=VALUE; one video or annotation file is inspected at a time"),
     ],
 )

@@ -91,3 +91,18 @@ def test_an_error_inside_is_not_taken_for_one_of_the_lock(tmp_path):
     with pytest.raises(OSError, match="of the work"), one_at_a_time(tmp_path / ".lock", remove=True):
         raise OSError("of the work")
     assert not (tmp_path / ".lock").exists()
+
+
+def test_a_file_that_took_the_name_while_another_removed_the_last_one_stays(tmp_path, monkeypatch):
+    path, flock = tmp_path / "a", fcntl.flock
+    path.write_bytes(b"the last one")
+
+    def lock_after_another_removed_it(file: int, mode: int) -> None:
+        if path.read_bytes() == b"the last one":
+            path.unlink()
+            path.write_bytes(b"a new one")
+        flock(file, mode)
+
+    monkeypatch.setattr(fcntl, "flock", lock_after_another_removed_it)
+    assert not remove_unless_locked(str(path))
+    assert path.read_bytes() == b"a new one"

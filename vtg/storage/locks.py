@@ -63,10 +63,20 @@ def remove_unless_locked(path: str) -> bool:
         return False
     try:
         with locked(file, wait=False) as is_mine:
-            if is_mine:
+            # Another may have removed it meanwhile, and given its name to a file that somebody reads by now.
+            if is_mine and is_named(file, path):
                 os.unlink(path)
-            return is_mine
+                return True
+            return False
     except OSError:  # no locks there, or removed by another process
         return False
     finally:
         os.close(file)
+
+
+def is_named(file: int, path: str) -> bool:
+    """Whether an open file is the one under this name."""
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(path))
+    except OSError:
+        return False

@@ -18,7 +18,7 @@ from pathlib import PurePosixPath
 
 from vtg.errors import ConfigError
 from vtg.storage.cache_home import cache_home
-from vtg.storage.locks import locked, remove_unless_locked
+from vtg.storage.locks import is_named, locked, remove_unless_locked
 from vtg.storage.lru_folder import evict, list_entries, mark_used
 from vtg.video.files import stores, video_files
 
@@ -64,7 +64,7 @@ class FetchedVideos:
                 continue
             try:
                 with locked(file, shared=True):
-                    if not _is_named(file, path):  # removed just before it was locked
+                    if not is_named(file, path):  # removed just before it was locked
                         continue
                     mark_used(path)
                     yield path
@@ -124,11 +124,3 @@ def _name(beside: str, path: str) -> None:
         pass
     except OSError:  # a file system without hard links
         os.replace(beside, path)
-
-
-def _is_named(file: int, path: str) -> bool:
-    """Whether an open file is the one under this name."""
-    try:
-        return os.path.samestat(os.fstat(file), os.stat(path))
-    except OSError:
-        return False
