@@ -17,7 +17,6 @@ Exit code 0: ended; 2: wrong usage; 130: Ctrl-C.
 """
 
 import argparse
-import importlib.util
 import os
 import sys
 import tempfile
@@ -46,9 +45,6 @@ EMBEDDED = "tiny"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serves the page until Ctrl-C; returns the exit code."""
     print_any_text()
-    if importlib.util.find_spec("fastapi") is None or importlib.util.find_spec("uvicorn") is None:
-        print("error: vtg.app needs FastAPI and uvicorn; pip install 'vtg[app]'", file=sys.stderr)
-        return 2
     options = _parser().parse_args(arguments)
     try:
         return _serve(options)
@@ -59,6 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(options: argparse.Namespace) -> int:
     # Late: --help and wrong options must not wait for these.
+    from vtg.serving.server_options import check_installed, key_of, limits_of
+
+    check_installed()
     from vtg.app.application import create_app
     from vtg.app.media import Media, media_router
     from vtg.app.rows.rows_options import rows_of
@@ -66,7 +65,6 @@ def _serve(options: argparse.Namespace) -> int:
     from vtg.app.shelf import Shelf
     from vtg.logs import start_logging
     from vtg.serving.request_guard import Guard
-    from vtg.serving.server_options import key_of, limits_of
     from vtg.serving.web_server import bind, serve, url_of
 
     start_logging()

@@ -142,18 +142,7 @@ def frames_cost(
     # The size depends on what the model input holds, padding included; the bytes are those of real frames alone.
     pad = padding(frames, config, temporal_patch=temporal_patch)
     read = whole_patches(frames + pad, temporal_patch)
-    size = fixed_size(config, factor=factor, side=side)
-    if size is None:
-        size = target_size(
-            height,
-            width,
-            frames=read,
-            factor=factor,
-            min_pixels=config.min_pixels,
-            max_pixels=config.max_pixels,
-            total_pixels=config.total_pixels,
-        )
-    height, width = size
+    height, width = _frame_size(height, width, frames=read, config=config, factor=factor, side=side)
     tokens = video_tokens(read, height, width, factor=factor, temporal_patch=temporal_patch)
     return ClipCost(frames, pad, height, width, tokens, 3 * frames * height * width)
 
@@ -173,17 +162,26 @@ def stills_cost(
     Raises:
         ConfigError: not even one patch a picture fits into the pixel limits.
     """
-    size = fixed_size(config, factor=factor, side=side) or target_size(
+    # A picture is a temporal patch of its own, as if it were repeated to fill one.
+    read = temporal_patch * count
+    height, width = _frame_size(height, width, frames=read, config=config, factor=factor, side=side)
+    tokens = video_tokens(read, height, width, factor=factor, temporal_patch=temporal_patch)
+    return ClipCost(count, 0, height, width, tokens, 3 * count * height * width)
+
+
+def _frame_size(
+    height: int, width: int, *, frames: int, config: VideoConfig, factor: int, side: int | None
+) -> tuple[int, int]:
+    """(height, width) of each of the frames that the model reads, out of a picture of `height` x `width` pixels."""
+    return fixed_size(config, factor=factor, side=side) or target_size(
         height,
         width,
-        frames=temporal_patch * count,
+        frames=frames,
         factor=factor,
         min_pixels=config.min_pixels,
         max_pixels=config.max_pixels,
         total_pixels=config.total_pixels,
     )
-    tokens = count * (size[0] // factor) * (size[1] // factor)
-    return ClipCost(count, 0, *size, tokens, 3 * count * size[0] * size[1])
 
 
 def clip_cost(

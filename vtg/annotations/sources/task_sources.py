@@ -1,11 +1,16 @@
 """The forms of sets that are of other tasks than spans: captions, questions, points, tracks, counts (docs/tasks.md)."""
 
+from functools import partial
+
 from vtg.annotations.sources import kinetics_list, molmo2_tables, pixmo_tables, webvid
 from vtg.annotations.sources.source_row import Source
 
 MOLMO2 = "https://github.com/allenai/molmo2/blob/f3cb108/olmo/data"
 KEMPNER = "https://github.com/KempnerInstitute/KempnerForge/blob/5666d0d/kempnerforge/data/video_dataset.py"
-BESIDE = {"videos": ("videos",)}
+
+# What most of their sets have in common.
+molmo2 = partial(Source, loader=f"{MOLMO2}/molmo2_datasets.py", seen=None, beside={"videos": ("videos",)})
+pixmo = partial(Source, loader=f"{MOLMO2}/pixmo_datasets.py", seen=None)
 
 TASK_SOURCES: dict[str, Source] = {
     "kinetics_list": Source(
@@ -25,89 +30,62 @@ TASK_SOURCES: dict[str, Source] = {
         beside={"videos": webvid.VIDEOS},
         needs_stem=True,
     ),
-    "molmo2_captions": Source(
+    "molmo2_captions": molmo2(
         title="Molmo2-Cap, Molmo2-CapEval",
         fits=molmo2_tables.fits_captions,
         rows=molmo2_tables.captions,
-        loader=f"{MOLMO2}/molmo2_datasets.py",
-        seen=None,
-        beside=BESIDE,
     ),
-    "molmo2_choices": Source(
+    "molmo2_choices": molmo2(
         title="Molmo2-VideoCapQA, Molmo2-VideoSubtitleQA",
         fits=molmo2_tables.fits_choices,
         rows=molmo2_tables.choices,
-        loader=f"{MOLMO2}/molmo2_datasets.py",
-        seen=None,
-        beside=BESIDE,
     ),
-    "molmo2_questions": Source(
+    "molmo2_questions": molmo2(
         title="Molmo2-AskModelAnything",
         fits=molmo2_tables.fits_questions,
         rows=molmo2_tables.questions,
-        loader=f"{MOLMO2}/molmo2_datasets.py",
-        seen=None,
-        beside=BESIDE,
     ),
-    "molmo2_points": Source(
+    "molmo2_points": molmo2(
         title="Molmo2-VideoPoint, Molmo2-VideoPointEval",
         fits=molmo2_tables.fits_points,
         rows=molmo2_tables.points,
-        loader=f"{MOLMO2}/molmo2_datasets.py",
-        seen=None,
-        beside=BESIDE,
     ),
-    "molmo2_counts": Source(
+    "molmo2_counts": molmo2(
         title="Molmo2-VideoCountEval",
         fits=molmo2_tables.fits_counts,
         rows=molmo2_tables.counts,
-        loader=f"{MOLMO2}/molmo2_datasets.py",
-        seen=None,
-        beside=BESIDE,
     ),
-    "molmo2_tracks": Source(
+    "molmo2_tracks": molmo2(
         title="Molmo2-VideoTrack",
         fits=molmo2_tables.fits_tracks,
         rows=molmo2_tables.tracks,
         loader=f"{MOLMO2}/molmo2_video_track_datasets.py",
-        seen=None,
-        beside=BESIDE,
     ),
-    "molmo2_trajectories": Source(
+    "molmo2_trajectories": molmo2(
         title="molmo2-track-instruction, and tracking sets in its form",
         fits=molmo2_tables.fits_trajectories,
         rows=molmo2_tables.trajectories,
         loader=f"{MOLMO2}/academic_video_track_datasets.py",
-        seen=None,
-        beside=BESIDE,
     ),
-    "pixmo_captions": Source(
+    "pixmo_captions": pixmo(
         title="pixmo-cap",
         fits=pixmo_tables.fits_captions,
         rows=pixmo_tables.captions,
-        loader=f"{MOLMO2}/pixmo_datasets.py",
-        seen=None,
     ),
-    "pixmo_questions": Source(
+    "pixmo_questions": pixmo(
         title="pixmo-ask-model-anything, pixmo-cap-qa, pixmo-docs",
         fits=pixmo_tables.fits_questions,
         rows=pixmo_tables.questions,
-        loader=f"{MOLMO2}/pixmo_datasets.py",
-        seen=None,
     ),
-    "pixmo_pairs": Source(
+    "pixmo_pairs": pixmo(
         title="Molmo2-MultiImageQA",
         fits=pixmo_tables.fits_pairs,
         rows=pixmo_tables.pairs,
-        loader=f"{MOLMO2}/pixmo_datasets.py",
-        seen=None,
     ),
-    "pixmo_points": Source(
+    "pixmo_points": pixmo(
         title="pixmo-points",
         fits=pixmo_tables.fits_points,
         rows=pixmo_tables.points,
-        loader=f"{MOLMO2}/pixmo_datasets.py",
-        seen=None,
     ),
     "pixmo_many_points": Source(
         title="Molmo2-MultiImagePoint",
@@ -116,11 +94,9 @@ TASK_SOURCES: dict[str, Source] = {
         loader="https://huggingface.co/datasets/allenai/Molmo2-MultiImagePoint",
         seen=None,
     ),
-    "pixmo_counts": Source(
+    "pixmo_counts": pixmo(
         title="pixmo-count",
         fits=pixmo_tables.fits_counts,
         rows=pixmo_tables.counts,
-        loader=f"{MOLMO2}/pixmo_datasets.py",
-        seen=None,
     ),
 }
