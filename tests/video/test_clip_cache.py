@@ -19,9 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vtg.errors import ConfigError
+from vtg.storage.bounded_folder import TOUCH_S
 from vtg.storage.lru_folder import STALE_S
 from vtg.video.clip import Clip, DecodeError
-from vtg.video.clip_cache import TOUCH_S, ClipCache, clip_key
+from vtg.video.clip_cache import ClipCache, clip_key
 from vtg.video.video_window import VideoWindow
 
 ROOM = 10**9
