@@ -68,13 +68,15 @@ def opened_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     """Opens the page of rows; what it throws fails the test."""
     with ExitStack() as stack:
 
-        def open_page(url: str, **options: Any) -> Page:
+        def open_page(url: str, *, before: Callable[[Page], Any] = lambda _: None, **options: Any) -> Page:
+            """`before`: what is done with the page before it goes to `url`."""
             context = browser.new_context(**options)
             stack.callback(context.close)
             page = context.new_page()
             faults: list[str] = []
             page.on("pageerror", lambda error: faults.append(str(error)))
             stack.callback(lambda: pytest.fail(faults[0]) if faults else None)
+            before(page)
             page.goto(url)  # leads to the only page there is
             page.wait_for_selector(".track.edit")
             return page

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from held_requests import Held
 from playwright.sync_api import Page, expect
 
 from vtg.app.rows.clip_frames import clip_frames
@@ -43,8 +44,8 @@ def press(page: Page, *keys: str) -> None:
 
 
 def settled(page: Page) -> None:
-    """Waits until every edit has been answered and shown."""
-    page.wait_for_load_state("networkidle")
+    """Waits until every edit has been answered and shown, and a row that was asked for is there."""
+    expect(page.locator("body:not([data-busy])")).to_be_attached()
 
 
 def test_rows_are_filtered_and_stepped_through(
@@ -123,6 +124,75 @@ def test_new_videos_are_annotated_by_keys_alone_saved_and_still_there_after_a_re
     press(page, "u")
     expect(page.locator("#file")).to_contain_text("not yet saved")
     assert len(out.read_text().splitlines()) == 2
+
+
+def test_what_is_typed_while_the_page_still_reads_the_list_stays_in_the_query(
+    serve: Callable[..., Any], opened_page: Callable[..., Page], rows_file: Path, demo_dir: Path
+):
+    served = serve([str(rows_file)], video_dir=str(demo_dir))
+    lists: list[Held] = []
+    page = opened_page(served.url, before=lambda page: lists.append(Held(page, "**/rows/list?*")))
+    page.keyboard.press("Enter")
+    page.keyboard.type("ei")
+    lists[0].wait()
+    lists[0].let_all_go()
+    expect(page.locator("#list li")).to_have_count(6)
+    page.keyboard.type("n Kreis")
+    expect(page.locator("#query")).to_have_value("ein Kreis")
+    expect(page.locator("#number")).to_have_value("1")
+    press(page, "Control+Enter")
+    expect(page.locator("#number")).to_have_value("2")
+    assert json.loads(served.store.rows[0].raw)["sentence"] == "ein Kreis"
+
+
+def test_answers_that_come_late_undo_nothing_that_was_typed_since(
+    serve: Callable[..., Any], opened_page: Callable[..., Page], rows_file: Path, demo_dir: Path
+):
+    served = serve([str(rows_file)], video_dir=str(demo_dir))
+    page = opened_page(served.url)
+    edits = Held(page, "**/rows/edit")
+    page.keyboard.press("0")
+    edits.wait()
+    page.keyboard.press("Enter")
+    page.keyboard.type("ei")
+    edits.let_go()
+    edits.wait()  # kept by itself, somebody types on
+    assert json.loads(served.store.rows[0].raw)["sentence"] == "ei"
+    page.keyboard.type('n "roter" Kreis')
+    press(page, "Control+Enter")
+    edits.let_go()
+    edits.wait()
+    expect(page.locator("#number")).to_have_value("1")  # the next row waits for the answer
+    edits.let_all_go()
+    expect(page.locator("#number")).to_have_value("2")
+    page.keyboard.press("p")
+    expect(page.locator("#number")).to_have_value("1")
+    expect(page.locator("#query")).to_have_value('ein "roter" Kreis')
+    row = json.loads(served.store.rows[0].raw)
+    assert row["sentence"] == 'ein "roter" Kreis' and row["timestamp"] == [] and served.store.rows.revision == 3
+
+
+def test_an_edit_that_the_next_row_overtakes_is_of_its_own_row(
+    serve: Callable[..., Any], opened_page: Callable[..., Page], rows_file: Path, demo_dir: Path
+):
+    served = serve([str(rows_file)], video_dir=str(demo_dir))
+    page = opened_page(served.url)
+    before = served.store.rows[1].raw
+    steps, edits = Held(page, "**/rows/row/0/step?*"), Held(page, "**/rows/edit")
+    page.click("#next")
+    steps.wait()
+    page.click("#no-moment")
+    edits.wait()
+    steps.let_all_go()
+    expect(page.locator("#number")).to_have_value("2")
+    edits.let_all_go()
+    settled(page)
+    expect(page.locator("#number")).to_have_value("2")
+    expect(page.locator("#undo")).to_be_enabled()
+    assert json.loads(served.store.rows[0].raw)["timestamp"] == [] and served.store.rows[1].raw == before
+    page.click("#no-moment")  # of the revision that the edit led to, although rows of the one before came later
+    settled(page)
+    assert json.loads(served.store.rows[1].raw)["timestamp"] == []
 
 
 def test_a_proposal_is_accepted_with_one_key(

@@ -19,9 +19,17 @@ let choicesTimer = 0;
 const tell = (text) => (byId("status").textContent = text);
 const alarm = (text) => (byId("alert").textContent = text);
 
-const edits = new Edits({ onWaiting: () => alarm("The server does not answer. What you do is kept here and sent when it is back; leave this page open.") });
+const edits = new Edits({
+  onWaiting: () => alarm("The server does not answer. What you do is kept here and sent when it is back; leave this page open."),
+  onCount: tellBusy,
+});
 const clipView = new ClipView({ onMoments: (spans) => edit("set", { values: { timestamp: spans.length === 1 ? spans[0] : spans } }), tell });
 const list = new RowsList({ onChoose: (key) => choose(key), onFault: alarm });
+
+/** What is seen is not all that was done: an edit or the next row is on its way. */
+function tellBusy() {
+  document.body.toggleAttribute("data-busy", edits.waiting + moving > 0);
+}
 
 // --- the row that is worked on --------------------------------------------------------------------------------------
 
@@ -29,15 +37,18 @@ const list = new RowsList({ onChoose: (key) => choose(key), onFault: alarm });
 function move(find) {
   commitQuery();
   moving++;
+  tellBusy();
   moved = moved.then(async () => {
     await edits.last;
     try {
       const next = await find();
+      if (next && next.key === null && next.state.total_rows) throw new Error("This row is not there any more.");
       if (next) render(next);
     } catch (error) {
       alarm(error.message);
     } finally {
       moving--;
+      tellBusy();
     }
   });
   return moved;
@@ -56,11 +67,12 @@ const step = (by) =>
 /** Shows a row, or how it is after an edit; its clip follows. */
 async function render(next) {
   const state = next.state;
-  edits.revision = state.revision;
+  edits.saw(state.revision);
   renderState(state);
   const before = row;
   if (next.key === null) {
     row = null;
+    byId("query").disabled = true;
     clipView.clear();
     byId("row-title").textContent = "No row is left: undo brings the last one back.";
     list.show({});
@@ -131,13 +143,18 @@ function renderProposals() {
 
 // --- edits ----------------------------------------------------------------------------------------------------------
 
+// Edits that lead to no other row.
+const OF_ONE_ROW = { set: true, text: true };
+
 async function edit(action, more = {}, key = row?.key ?? -1) {
   const done = edits.send("edit", { action, key, ...more });
   try {
     const next = await done;
     alarm("");
-    // Of several edits on their way the last one's answer is shown.
-    if (!edits.waiting) await render(next);
+    // Of several edits on their way the last one's answer is shown, and none of a row that was left since.
+    if (edits.waiting || (action in OF_ONE_ROW && row?.key !== next.key)) renderState(next.state);
+    else await render(next);
+    if (!(action in OF_ONE_ROW)) list.show({ around: row?.key }); // rows came, went, or have other numbers
     renewChoices();
     return next;
   } catch (error) {
@@ -254,27 +271,28 @@ function onKey(event) {
   const { key, target } = event;
   const name = key.length === 1 ? key.toLowerCase() : key;
   if (event.altKey || event.isComposing) return;
-  // What is pressed is meant for the row that is to come.
-  if (moving && !"np".includes(name)) return event.preventDefault();
-  if (event.ctrlKey || event.metaKey) {
-    if (name === "s") run(event, save);
-    else if (name === "Enter" && target === byId("query")) run(event, () => { toPlayer(); step(1); });
-    else if (!isText(target) && name === "z") run(event, () => edit(event.shiftKey ? "redo" : "undo"));
-    else if (!isText(target) && name === "y") run(event, () => edit("redo"));
-    return;
-  }
-  if (name === "Escape") return run(event, toPlayer);
-  if (target === byId("query") && name === "Enter") return run(event, () => { commitQuery(); toPlayer(); });
-  if (isText(target)) return;
-  // A focused button, link or summary is pressed by these.
-  if (target.matches("button, a, summary, input") && (name === " " || name === "Enter")) return;
-  if (/^[1-9]$/.test(name)) return run(event, () => accept(Number(name) - 1));
-  if (KEYS[name]) run(event, KEYS[name][1]);
+  const action = event.ctrlKey || event.metaKey ? withControl(event, name) : alone(name, target);
+  const isWritten = target === byId("query") || target === byId("text");
+  if (action || (moving && isWritten && !event.ctrlKey && !event.metaKey)) event.preventDefault();
+  // What is pressed meanwhile is meant for the row that is to come.
+  if (action && (!moving || (!isText(target) && "np".includes(name)))) action(event);
 }
 
-function run(event, action) {
-  event.preventDefault();
-  action(event);
+function withControl({ shiftKey, target }, name) {
+  if (name === "s") return save;
+  if (name === "Enter" && target === byId("query")) return () => { toPlayer(); step(1); };
+  if (isText(target)) return null;
+  return { z: () => edit(shiftKey ? "redo" : "undo"), y: () => edit("redo") }[name];
+}
+
+function alone(name, target) {
+  if (name === "Escape") return toPlayer;
+  if (name === "Enter" && target === byId("query")) return () => { commitQuery(); toPlayer(); };
+  if (isText(target)) return null;
+  // A focused button, link or summary is pressed by these.
+  if (target.matches("button, a, summary, input") && (name === " " || name === "Enter")) return null;
+  if (/^[1-9]$/.test(name)) return () => accept(Number(name) - 1);
+  return KEYS[name]?.[1];
 }
 
 // --- start ----------------------------------------------------------------------------------------------------------
@@ -315,12 +333,14 @@ async function start() {
   byId("jump").addEventListener("submit", (event) => {
     event.preventDefault();
     const number = Number(byId("number").value.replaceAll(",", "")) || 0;
-    move(() => get(`numbered/${number}`)).then(toPlayer);
+    toPlayer();
+    move(() => get(`numbered/${number}`));
   });
   window.addEventListener("beforeunload", (event) => {
     if (edits.waiting) event.preventDefault();
   });
   window.addEventListener("pagehide", commitQuery);
+  toPlayer(); // at once: nothing that comes late takes the keys away from where somebody writes
   try {
     const state = await readChoices();
     renderState(state);
@@ -329,7 +349,6 @@ async function start() {
     await render(first);
     await list.show({ around: row?.key });
     if (state.faults.length) alarm(state.faults.join(" "));
-    toPlayer();
   } catch (error) {
     alarm(error.message);
   }

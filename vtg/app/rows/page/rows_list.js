@@ -28,6 +28,7 @@ export class RowsList {
     this.onFault = onFault;
     this.offset = this.total = 0;
     this.key = null;
+    this.asked = this.shown = 0; // counts of pages: an answer that comes late is of no use
     let timer = 0;
     for (const id of Object.keys(FIELDS)) {
       byId(id).addEventListener("input", () => {
@@ -47,8 +48,11 @@ export class RowsList {
 
   /** Reads a page of the list: from `offset`, or the one that holds the row `around`; `chooses`: and takes its first. */
   async show({ offset = this.offset, around, chooses = false }) {
+    const number = ++this.asked;
     try {
       const page = await get("list", { ...this.filter, offset, around, limit: PAGE });
+      if (number !== this.asked) return;
+      this.shown = number;
       this.offset = page.offset;
       this.total = page.total;
       byId("list").replaceChildren(...page.rows.map((row) => this.#item(row)));
@@ -68,7 +72,8 @@ export class RowsList {
     this.key = row.key;
     const item = byId("list").querySelector(`[data-key="${row.key}"]`);
     if (item) item.replaceWith(this.#item(row));
-    else await this.show({ around: row.key });
+    // A page that is on its way may have been read before the row became this.
+    if (!item || this.shown !== this.asked) await this.show({ around: row.key });
     this.mark(row.key);
   }
 

@@ -30,8 +30,10 @@ export async function get(path, parameters = {}) {
 
 /** Edits in the order they were made, each with the revision that the one before led to. */
 export class Edits {
-  constructor({ onWaiting }) {
+  /** `onWaiting()`: the server is away; `onCount()`: `waiting`, the edits that are not answered, is another number. */
+  constructor({ onWaiting, onCount }) {
     this.onWaiting = onWaiting;
+    this.onCount = onCount;
     this.revision = 0;
     this.waiting = 0;
     this.last = Promise.resolve();
@@ -39,11 +41,21 @@ export class Edits {
 
   /** Posts `body` with the revision once all before is done; throws Refused. */
   send(path, body) {
-    this.waiting++;
-    const sent = this.last.then(() => this.#post(path, { ...body, revision: this.revision })).finally(() => this.waiting--);
+    this.#count(1);
+    const sent = this.last.then(() => this.#post(path, { ...body, revision: this.revision })).finally(() => this.#count(-1));
     // What is refused must not keep the next from being sent.
     this.last = sent.catch(() => {});
     return sent;
+  }
+
+  /** Rows of a revision were read: the next edit is of those, unless they come later than an edit's own answer. */
+  saw(revision) {
+    this.revision = Math.max(this.revision, revision);
+  }
+
+  #count(by) {
+    this.waiting += by;
+    this.onCount();
   }
 
   async #post(path, body) {
@@ -65,7 +77,7 @@ export class Edits {
         continue;
       }
       const value = await answer(response);
-      this.revision = (value.state ?? value).revision;
+      this.saw((value.state ?? value).revision);
       return value;
     }
   }
