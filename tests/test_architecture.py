@@ -255,7 +255,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.training.part_rates": ("vtg.config", "vtg.models", "vtg.training.trainer_parts"),
     "vtg.training.zero": ("vtg.ranks", "vtg.errors", "vtg.config", "vtg.training.part_rates"),
     "vtg.training.mixture_record": (
-        "vtg.ranks", "vtg.console", "vtg.storage", "vtg.annotations.joined_tables", "vtg.batching",
+        "vtg.ranks", "vtg.console", "vtg.errors", "vtg.storage", "vtg.annotations.joined_tables", "vtg.batching",
     ),
     "vtg.training.grounding_trainer": (
         "vtg.ranks", "vtg.private_names", "vtg.tasks", "vtg.data", "vtg.models", "vtg.training.mixture_record",
@@ -289,11 +289,12 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.training.rl": (
         "vtg.ranks", "vtg.errors", "vtg.storage", "vtg.logs", "vtg.config", "vtg.annotations.target",
-        "vtg.annotations.sample", "vtg.video", "vtg.annotations.sample_table", "vtg.tasks", "vtg.models.families",
+        "vtg.annotations.sample", "vtg.video", "vtg.annotations.sample_table", "vtg.annotations.joined_tables",
+        "vtg.tasks", "vtg.models.families",
         "vtg.data.encoding", "vtg.batching.cost", "vtg.batching", "vtg.data", "vtg.models", "vtg.memory",
         "vtg.decoding",
         "vtg.training.progress", "vtg.training.batch_log", "vtg.training.guard", "vtg.training.trainer_parts",
-        "vtg.training.grounding_trainer", "vtg.training.model_check",
+        "vtg.training.mixture_record", "vtg.training.grounding_trainer", "vtg.training.model_check",
         "vtg.training.hf_arguments", "vtg.training.run_record", "vtg.training.run",
     ),
     "vtg.training.sft": (

@@ -72,8 +72,10 @@ def test_settings_of_a_mixture_are_refused_where_there_is_none(rows):
         check_data(DataConfig(annotation_file=rows, weights="sqrt"))
     with pytest.raises(ConfigError, match="is no name for a source"):
         check_data(DataConfig(sources={"a/b": SourceConfig(annotation_file=rows)}))
-    with pytest.raises(ConfigError, match="mixtures are drawn by train_sft"):
-        sft(name="rl", schema=RLConfig)
+    with pytest.raises(
+        ConfigError, match=r"curriculum\.zero_variance = 'resample' with data\.sources: prompts of other"
+    ):
+        sft("curriculum.zero_variance=resample", name="rl", schema=RLConfig)
 
 
 def test_a_global_size_sets_the_accumulation_of_fixed_batches_exactly_or_is_refused(monkeypatch):

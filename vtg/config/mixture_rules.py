@@ -28,10 +28,10 @@ def check_mixed(config: SFTConfig) -> None:
                 f"batching.global_size = {config.batching.global_size}: is for train_sft.py; set "
                 "trainer.gradient_accumulation_steps, and rl.num_generations of each prompt"
             )
-        if config.data.sources:
+        if config.data.sources and config.curriculum.zero_variance == "resample":
             raise ConfigError(
-                f"data.sources ({', '.join(config.data.sources)}): mixtures are drawn by train_sft.py alone; give "
-                "train_rl.py one data set, or one file that holds the rows of all"
+                "curriculum.zero_variance = 'resample' with data.sources: prompts of other sources would take the "
+                "place of those that are dropped, and no source would have its share; set curriculum.zero_variance=drop"
             )
     if not config.data.sources:
         return

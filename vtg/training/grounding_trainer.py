@@ -28,7 +28,7 @@ from vtg.tasks.task import flat_metrics
 from vtg.training.best_weights import SaveBest, choose_by
 from vtg.training.checkpoint_saving import STAGING, explain_write_errors, keep_best, rename_into_place
 from vtg.training.guard import FiniteGuard, StepBatch, answering_remedies, out_of_memory
-from vtg.training.mixture_record import by_source
+from vtg.training.mixture_record import DrawnSources, by_source
 from vtg.training.progress import Progress, TrainLog
 from vtg.training.stopping import StopOnSignal
 from vtg.training.trainer_parts import TrainerParts
@@ -46,6 +46,7 @@ class GroundingTrainer(ZeroTrainer):
         resumed_steps: optimizer steps done before, counted in steps of the present world size, where a checkpoint of
             another one is resumed; None otherwise.
         outdated: checkpoints of more steps than `resumed_steps`, to be replaced as training reaches them.
+        drawn: counts what is trained on of each source of a mixture.
         test_sets: data sets that will be answered beside the validation set.
         private_names_of: libraries whose private names this trainer overrides or calls, whatever the settings.
     """
@@ -56,6 +57,7 @@ class GroundingTrainer(ZeroTrainer):
     outdated: Sequence[Path] = ()
     test_sets: Sequence[GroundingDataset] = ()
     private_names_of: frozenset[str] = frozenset({"transformers", "peft"})
+    drawn: DrawnSources | None = None
     _saves_to: str | None = None
     _reader: QuestionReader | None = None
 
@@ -113,6 +115,8 @@ class GroundingTrainer(ZeroTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Logs, with `skipped_updates` since the last entry beside a training loss."""
+        if self.drawn is not None and ("loss" in logs or "train_loss" in logs):
+            logs |= self.drawn.logged(self.accelerator)
         if "loss" in logs and (self.guard.skipped or self.parts.on_nan == "skip"):
             logs["skipped_updates"] = float(self.guard.take_skipped())
         super().log(logs, start_time)

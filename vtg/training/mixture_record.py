@@ -8,11 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from vtg.annotations.joined_tables import SOURCE
 from vtg.batching import Mixture
 from vtg.console import aligned
+from vtg.errors import ConfigError
 from vtg.ranks import is_main_process
 from vtg.storage.json_files import write_json
 
@@ -114,10 +116,11 @@ class DrawnSources:
         """Adds `NAME/samples` and `NAME/tokens` of a batch, or of all ranks before a resume (on one of them)."""
         self._counts.update(counts)
 
-    def total(self, accelerator: Any) -> dict[str, int]:
-        """The same of all ranks since the run began; every rank has to call it."""
+    def total(self, accelerator: Any, *, without: Mapping[str, int] | None = None) -> dict[str, int]:
+        """The same of all ranks since the run began, less what each gives as `without`; every rank has to call it."""
         keys = [f"{source.name}/{what}" for source in self._record.sources for what in ("samples", "tokens")]
-        mine = torch.tensor([[self._counts[key] for key in keys]], dtype=torch.int64, device=accelerator.device)
+        own = [self._counts[key] - (without or {}).get(key, 0) for key in keys]
+        mine = torch.tensor([own], dtype=torch.int64, device=accelerator.device)
         return dict(zip(keys, accelerator.gather(mine).sum(0).tolist(), strict=True))
 
     def logged(self, accelerator: Any) -> dict[str, float]:
@@ -148,6 +151,18 @@ def log_mixture(mixture: Mixture) -> None:
                 "times; lower its weight or data.epoch_samples for fewer",
                 *(name, size, quota, quota / size),
             )
+
+
+def without_over_budget(mixture: Mixture, over: np.ndarray) -> Mixture:
+    """The mixture without the samples that no batch can hold, (N,) bool `over`.
+
+    Raises:
+        ConfigError: nothing of a source with a weight is left.
+    """
+    try:
+        return mixture.kept(~over)
+    except ValueError as error:
+        raise ConfigError(f"batching.oversize = 'skip' with data.sources: {error}") from None
 
 
 def by_source(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:

@@ -105,7 +105,7 @@ class Choice:
     """The samples of one pass.
 
     Attributes:
-        indices: (n,) int64, all different, in a random order, n >= 1.
+        indices: (n,) int64 in a random order, n >= 1; all different, unless a mixture repeats a small source.
         eligible: how many the selection keeps, of which `size` took its share.
         note: a warning for the user.
     """

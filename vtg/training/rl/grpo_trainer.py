@@ -5,9 +5,10 @@ TRL's own: losses, clipping, KL, advantages, schedules, logging, all options. He
 rollout's prompts stay whole, so that the completions of one share its forward.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from transformers import Trainer, TrainerCallback
 from trl.trainer.grpo_config import GRPOConfig
 
 from vtg.annotations.sample_table import SampleTable
+from vtg.batching import Mixture
 from vtg.config.rl_settings import CurriculumConfig, RolloutConfig
 from vtg.data.encoding import vision_token_ids
 from vtg.data.grounding_dataset import GroundingDataset
@@ -31,6 +33,7 @@ from vtg.tasks.time_vocabulary import time_vocabulary
 from vtg.training.batch_log import BatchSizes
 from vtg.training.grounding_trainer import GroundingTrainer
 from vtg.training.guard import StepBatch
+from vtg.training.mixture_record import DrawnSources
 from vtg.training.rl.curriculum import IoURecord, Plateau
 from vtg.training.rl.engines import ENGINES
 from vtg.training.rl.policy import Policy
@@ -70,6 +73,7 @@ class VideoGRPOTrainer(ResumableRollouts):
         loader: this rank's stream of prompts.
         costs: (samples,) of each prompt, as the loader's plan counts them.
         terms: the rewards and their weights.
+        mixture: that the prompts are drawn from, where they are of several sources.
 
     Raises:
         ConfigError: for a version of TRL that was not checked.
@@ -92,10 +96,13 @@ class VideoGRPOTrainer(ResumableRollouts):
         costs: np.ndarray,
         terms: Sequence[Term],
         record: IoURecord,
+        mixture: Mixture | None = None,
         **kwargs: Any,
     ) -> None:
         check_trl()
         self.prompts, self.loader, self.costs, self.record = train_dataset, loader, costs, record
+        self.drawn = None if mixture is None else DrawnSources(mixture, Path(str(args.output_dir)))
+        self.drawn_last = Counter()
         self.rollout_settings, self.curriculum = rollout, curriculum
         self.prompt_batches, self.has_max_steps = prompt_batches, has_max_steps
         rewarded: list[Any] = list(reward_functions(terms, train_dataset.task))
@@ -236,6 +243,8 @@ class VideoGRPOTrainer(ResumableRollouts):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds TRL's metrics and the counts to entries with a loss; those of an evaluation or the end stay."""
         if "loss" not in logs:
+            if self.drawn is not None and "train_loss" in logs:
+                logs |= self.drawn.logged(self.accelerator)
             return Trainer.log(self, logs, start_time)
         logs |= {name: sum(values) / len(values) for name, values in self.means.items()}
         logs |= {name: float(count) for name, count in sorted(self.policy.counts.items())}

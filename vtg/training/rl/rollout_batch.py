@@ -1,14 +1,28 @@
 """A rollout with its completions: their prompts, the tensors that TRL makes of them, and which rows carry loss."""
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from vtg.annotations.joined_tables import SOURCE
+from vtg.data.grounding_dataset import GroundingItem
 from vtg.decoding.shared_prefix import Prompt
 
 Tensors = dict[str, torch.Tensor]
+
+
+def drawn_of(items: Sequence[GroundingItem], completion_tokens: Sequence[int]) -> Counter[str]:
+    """Prompts of each source of a mixture, and the tokens of each once and of all its completions, as `DrawnSources`
+    counts them; stand-ins of clips that could not be read are not among them.
+    """
+    drawn = Counter[str]()
+    for item, tokens in zip(items, completion_tokens, strict=True):
+        if item.skipped is None and (name := item.sample.metadata.get(SOURCE)) is not None:
+            drawn += Counter({f"{name}/samples": 1, f"{name}/tokens": item.row.tokens + tokens})
+    return drawn
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections import Counter
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -50,10 +51,16 @@ class ResumableRollouts(RolloutSampling):
         # micro_steps is 0 between rollouts: then there is nothing sampled that is still to be trained on.
         if self.loader.state.micro_steps and self._sampled is not None:
             save_file(self._sampled.saved(), checkpoint / self._rollout_file)
+        drawn: dict[str, dict[str, int]] = {}
+        if self.drawn is not None:
+            done = self.drawn.total(
+                self.accelerator, without=self.drawn_last if self.loader.state.micro_steps else None
+            )
+            drawn = {"drawn": self.drawn.total(self.accelerator), "drawn_done": done}
         if is_main_process():
             self.record.write(checkpoint / RECORD_FILE)
             state = {"loader": asdict(self.loader.state), "plateau": self.plateau.state()}
-            state |= {"batches": asdict(self.prompt_batches)}
+            state |= {"batches": asdict(self.prompt_batches), **drawn}
             write_json(
                 checkpoint / STATE_FILE, state | {"log_lines": self.train_log.lines, "ranks": self.args.world_size}
             )
@@ -77,7 +84,11 @@ class ResumableRollouts(RolloutSampling):
         if is_main_process():
             drop_completions(Path(str(self.args.output_dir)), after=step)
         # A saved rollout is one rank's share of one plan: with another world size or batches it fits no rank.
-        if ranks != self.args.world_size or before != size:
+        is_anew = ranks != self.args.world_size or before != size
+        if self.drawn is not None and is_main_process():  # a total of all ranks
+            # The rollout in training is drawn again where it is planned again.
+            self.drawn.add(Counter(state.get("drawn_done" if is_anew else "drawn", {})))
+        if is_anew:
             self._recount_steps(checkpoint, step, ranks)
         elif (checkpoint / self._rollout_file).is_file():
             saved_rollout = load_file(checkpoint / self._rollout_file)
@@ -116,4 +127,6 @@ class ResumableRollouts(RolloutSampling):
             durations_s = [item.sample.duration_s for item in items]
             return self.policy.prompts([item.features for item in items], durations_s)
 
-        return saved.with_prompts(list(map(len, rollout.indices)), prompts, self.num_generations)
+        restored = saved.with_prompts(list(map(len, rollout.indices)), prompts, self.num_generations)
+        self._count_sources(rollout, restored)  # of which the totals of the checkpoint hold it already
+        return restored

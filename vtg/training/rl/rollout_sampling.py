@@ -30,7 +30,7 @@ from vtg.training.rl.curriculum import IoURecord, Plateau
 from vtg.training.rl.engine_protocol import Completions, Engine
 from vtg.training.rl.engines import check_parity
 from vtg.training.rl.policy import Policy
-from vtg.training.rl.rollout_batch import MicroBatch, SampledRollout
+from vtg.training.rl.rollout_batch import MicroBatch, SampledRollout, drawn_of
 from vtg.training.rl.rollouts import Rollout, RolloutLoader
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,8 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
     plateau: Plateau
     policy: Policy
     engine: Engine
+    drawn_last: Counter[str]
+    """What the rollout in training drew of the sources of a mixture."""
     means: defaultdict[str, list[float]]
     """Of what is logged, since the last entry."""
     _current_batches: list[MicroBatch]
@@ -68,6 +70,9 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
 
     def _sample_rollout(self, rollout: Rollout) -> SampledRollout:
         sampled = self._sample_and_score(rollout.indices, rollout.items)
+        self._count_sources(rollout, sampled)
+        if self.drawn is not None:
+            self.drawn.add(self.drawn_last)
         if self.curriculum.zero_variance == "resample":
             for attempt in range(self.curriculum.resample_rounds):
                 # Reduced over ranks before the decision: sampling is collective, so all ranks draw again or none does.
@@ -79,6 +84,11 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
                 sampled.replace_groups_without_loss(fresh, self._padded)
         self._finish(sampled)
         return sampled
+
+    def _count_sources(self, rollout: Rollout, sampled: SampledRollout) -> None:
+        """Sets `drawn_last`."""
+        tokens = sampled.tensors["completion_mask"].sum(1).view(-1, self.num_generations).sum(1).tolist()
+        self.drawn_last = drawn_of([item for items in rollout.items for item in items], tokens)
 
     def _sample_and_score(self, indices: list[list[int]], items: list[list[GroundingItem]]) -> SampledRollout:
         """Completions, rewards and log-probs of these prompts; writes the completions and updates the IoU record."""

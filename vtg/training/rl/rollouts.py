@@ -59,6 +59,7 @@ class RolloutLoader:
         choose: pass → the samples it takes; asked when the pass begins, so the curriculum knows all that came before.
         plan: samples, pass, ranks → their rollouts on so many ranks.
         iterations: how often every rollout is trained on (`num_iterations` of GRPO).
+        whole: samples of a pass that leaves none out; None: each once.
     """
 
     dataset: GroundingDataset
@@ -70,14 +71,16 @@ class RolloutLoader:
     workers: int = 0
     prefetch: int | None = None
     pin_memory: bool = False
+    whole: Sequence[int] | None = None
     state: RolloutState = field(default_factory=RolloutState)
     _stream: Iterator[MicroStep] | None = None
 
     @cached_property
     def micro_steps(self) -> int:
-        """Of a pass over all samples. (The loader has no length: its stream has no end.)"""
+        """Of a pass over all samples, or `whole`. (The loader has no length: its stream has no end.)"""
         # Of all samples: how many the curriculum takes is known only when a pass begins.
-        return self.iterations * sum(map(len, self.plan(range(len(self.dataset)), 0, self.ranks)))
+        whole = range(len(self.dataset)) if self.whole is None else self.whole
+        return self.iterations * sum(map(len, self.plan(whole, 0, self.ranks)))
 
     def __iter__(self) -> Iterator[MicroStep]:
         if self._stream is None:

@@ -10,6 +10,7 @@ from transformers import set_seed
 from trl.trainer.grpo_config import GRPOConfig
 
 from vtg.annotations.sample_table import SampleTable
+from vtg.batching import Mixture
 from vtg.config.argument_values import number_of
 from vtg.config.derived import LAYOUT_ATTENTIONS, longest_clip_tokens, shares_prompts
 from vtg.config.rl_settings import CurriculumConfig
@@ -25,9 +26,11 @@ from vtg.tasks.answer import is_answer
 from vtg.tasks.span_task import SpanTask
 from vtg.training.batch_log import log_target
 from vtg.training.hf_arguments import training_arguments
+from vtg.training.mixture_record import log_mixture, without_over_budget
 from vtg.training.model_check import check_model
 from vtg.training.rl import curriculum, engines
 from vtg.training.rl.grpo_trainer import VideoGRPOTrainer, check_trl
+from vtg.training.rl.mixed_choice import choose_of_each
 from vtg.training.rl.prompt_batches import PromptBatches, plan, prompt_costs
 from vtg.training.rl.rewards.mixture import Term
 from vtg.training.rl.rollouts import Plan, RolloutLoader
@@ -76,16 +79,22 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
     )
     longest = longest_clip_tokens(config.video, token_cost(run.processor))
     size = PromptBatches.of(arguments, config.batching, longest=longest)
+    mixture = run.splits.mixture
     if config.batching.oversize == "skip":
-        prompts.leave_out(costs > size.budget, run.report, budget=size.budget)
-        costs = costs[costs <= size.budget]
+        over = costs > size.budget
+        prompts.leave_out(over, run.report, budget=size.budget)
+        costs = costs[~over]
+        mixture = None if mixture is None else without_over_budget(mixture, over)
     record = curriculum.IoURecord.start(prompts.samples)
     loader = _prompt_stream(
         prompts,
         arguments,
-        choose=lambda epoch: _choose(record, config.curriculum, epoch, seed=config.seed),
+        choose=lambda epoch: _choose(record, config.curriculum, mixture, epoch, seed=config.seed),
         plan=partial(plan, batching=config.batching, costs=costs, size=size, seed=config.seed),
+        whole=None if mixture is None else mixture.draw(0).tolist(),
     )
+    if mixture is not None:
+        log_mixture(mixture)
     _set_steps(arguments, loader)
     _log_batches(loader, arguments, by=config.batching.by, size=size)
     # Again, right before LoRA weights are drawn: what came before may differ between ranks and resumes.
@@ -115,6 +124,7 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
         costs=costs,
         terms=terms,
         record=record,
+        mixture=mixture,
     )
     run.train_and_test(
         trainer, continued=continued, before=partial(_check_start, run, trainer, config.rollout.min_parsed)
@@ -127,12 +137,14 @@ def _prompt_stream(
     *,
     choose: Callable[[int], Sequence[int]],
     plan: Callable[[Sequence[int], int, int], Plan],
+    whole: Sequence[int] | None,
 ) -> RolloutLoader:
     """This rank's rollouts, read as the Trainer's own arguments for data loaders say."""
     return RolloutLoader(
         prompts,
         choose=choose,
         plan=plan,
+        whole=whole,
         rank=arguments.process_index,
         ranks=arguments.world_size,
         iterations=arguments.num_iterations,
@@ -150,7 +162,7 @@ def _log_batches(loader: RolloutLoader, arguments: GRPOConfig, *, by: str, size:
         by,
         limit=size.prompts if by == "fixed" else size.budget,
         mean_s=float(SampleTable.of(prompts.samples).numbers("duration_s").mean()),
-        expected=len(prompts) / micro_batches,
+        expected=len(loader.whole or prompts) / micro_batches,
         accumulation=arguments.gradient_accumulation_steps,
         ranks=arguments.world_size,
         of="prompts",
@@ -181,11 +193,17 @@ def grpo_arguments(config: RLConfig) -> GRPOConfig:
     return arguments
 
 
-def _choose(record: curriculum.IoURecord, settings: CurriculumConfig, epoch: int, *, seed: int) -> list[int]:
-    choice = curriculum.choose(record, settings, epoch=epoch, seed=seed)
+def _choose(
+    record: curriculum.IoURecord, settings: CurriculumConfig, mixture: Mixture | None, epoch: int, *, seed: int
+) -> list[int]:
+    if mixture is None:
+        choice = curriculum.choose(record, settings, epoch=epoch, seed=seed)
+    else:
+        choice = choose_of_each(record, settings, mixture, epoch=epoch, seed=seed)
     if choice.note:
         log.warning("curriculum: %s", choice.note)
-    log.info("pass %d: %d of %d samples", epoch + 1, len(choice.indices), len(record))
+    of = "" if mixture is None else ", by the weights of their sources"
+    log.info("pass %d: %d of %d samples%s", epoch + 1, len(choice.indices), len(record), of)
     return choice.indices.tolist()
 
 

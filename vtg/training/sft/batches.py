@@ -14,7 +14,6 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from accelerate.utils import broadcast_object_list
 from torch.utils.data import DataLoader, Sampler
 from transformers import TrainingArguments
@@ -31,7 +30,7 @@ from vtg.errors import ConfigError
 from vtg.ranks import is_main_process
 from vtg.storage.json_files import write_json
 from vtg.training.batch_log import log_target
-from vtg.training.mixture_record import log_mixture
+from vtg.training.mixture_record import log_mixture, without_over_budget
 from vtg.training.sft.epoch_position import BatchSize, Position
 from vtg.training.sft.planner import Planner, make_planner, over_budget
 from vtg.video.video_index import VideoIndex
@@ -176,7 +175,7 @@ def planner_of(
     if over.any():
         dataset.leave_out(over, report, budget=size.budget)
         costs = SampleCosts(*(getattr(costs, field.name)[~over] for field in fields(costs)))
-        mixture = None if mixture is None else _without(mixture, over)
+        mixture = None if mixture is None else without_over_budget(mixture, over)
     numbers = {"budget": size.budget, "batch_size": size.batch_size, "accumulation": size.accumulation, "seed": seed}
     planner = make_planner(batching, SampleTable.of(dataset.samples), costs, **numbers, mixture=mixture)
     if not batching.global_size:
@@ -191,13 +190,6 @@ def planner_of(
         planner.accumulation * a_batch,
     )
     return planner, costs
-
-
-def _without(mixture: Mixture, over: np.ndarray) -> Mixture:
-    try:
-        return mixture.kept(~over)
-    except ValueError as error:
-        raise ConfigError(f"batching.oversize = 'skip' with data.sources: {error}") from None
 
 
 def _needs_tokens(batching: BatchingConfig) -> bool:

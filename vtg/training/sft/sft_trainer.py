@@ -235,8 +235,6 @@ class SFTTrainer(GroundingTrainer):
         """Logs; beside a training loss also its terms, sizes, padding, balance and speed of the batches since the last
         entry, and how many clips of this rank were decoded, or read from memory or the cache.
         """
-        if self.drawn is not None and ("loss" in logs or "train_loss" in logs):
-            logs |= self.drawn.logged(self.accelerator)
         if "loss" in logs:
             logs |= self._batch_statistics()
             clips = {name: count for name, count in sorted(self.counts.items()) if name not in BATCH_COUNTS}
