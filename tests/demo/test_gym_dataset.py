@@ -1,4 +1,5 @@
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from vtg.config.data_rules import check_gym
 from vtg.config.data_settings import GymConfig
 from vtg.config.video_settings import VideoConfig
 from vtg.demo.gym_dataset import SPLITS, ensure_gym, frame_times_ms
+from vtg.demo.gym_tasks import TASKS
 from vtg.demo.world import COLORS
 from vtg.errors import ConfigError
 from vtg.video.clip_loading import load_clip
@@ -92,6 +94,41 @@ def test_the_points_of_a_row_are_where_the_decoded_frames_have_the_shapes(gym_di
     assert min(seen.values()) > 3
 
 
+def test_the_rows_of_a_world_that_is_not_crowded_say_what_its_decoded_frames_show(tmp_path):
+    sizes = GymConfig(train_videos=12, shortest_s=5, longest_s=7, long_s=7, crowded=False)
+    folder, seen = ensure_gym(tmp_path / "plain", sizes), Counter()
+    rows = {name: rows_of(folder, "train", name) for name in (*TASKS, "one")}
+    for caption in rows["caption"]:
+        name = caption["video"]
+        clip = load_clip(VideoWindow(str(folder / name), duration_s=caption["duration"]), EVERY_FRAME, factor=16)
+        found = {kind: run for kind, (run,) in appearances(clip.frames.transpose(0, 2, 3, 1)).items()}
+        order = sorted(found, key=lambda kind: int(np.argmax(found[kind])))
+        assert caption["caption"].lower() == ", then ".join(f"a {' '.join(kind)}" for kind in order) + "."
+        (events,) = (row["captions"] for row in rows["dense_caption"] if row["video"] == name)
+        for kind, event in zip(order, events, strict=True):
+            start_s, end_s = event["timestamp"]
+            inside = (clip.timestamps_s >= start_s) & (clip.timestamps_s < end_s)
+            assert np.array_equal(found[kind], inside) and event["caption"] == f"a {' '.join(kind)}"
+        for row in rows["count"]:
+            if row["video"] == name:
+                asked_s = re.findall(r"[0-9.]+(?= seconds)", row["sentence"])
+                at = [int(np.searchsorted(clip.timestamps_s, float(s) + 1e-6, side="right")) - 1 for s in asked_s]
+                assert row["count"] == (sum(run[at[0]] for run in found.values()) if at else len(found))
+        for row in rows["qa"]:
+            if row["video"] == name:
+                seen[row["question"].split()[0:2][1]] += 1
+                present = [choice for choice in row.get("choices", ()) if tuple(choice.split()) in found]
+                if "to be seen" in row["question"]:
+                    assert present == [row["answer"]]
+                elif "first" in row["question"]:
+                    assert (
+                        row["answer"] == min(present, key=lambda c: order.index(tuple(c.split()))) and len(present) == 2
+                    )
+                else:
+                    assert (row["answer"], row["question"].split()[-1].rstrip("?")) in found
+    assert {"of", "colour", "appears"} == set(seen)
+
+
 def test_frames_come_at_a_variable_rate_and_the_file_lasts_as_its_rows_say(gym_dir):
     for split in SPLITS:
         for video, duration_s in {row["video"]: row["duration"] for row in rows_of(gym_dir, split)}.items():
@@ -149,6 +186,7 @@ def test_a_gym_that_is_there_is_not_made_again_and_anything_else_is_refused(gym_
         ({"shortest_s": 90.0}, "shortest_s = 90, longest_s = 80"),
         ({"long_s": 60.0}, "must be 10 or more seconds, each no less than the one before"),
         ({"long_s": float("nan")}, "long_s = nan"),
+        ({"shortest_s": 3.0, "crowded": False}, "shortest_s = 3, .* must be 4 or more seconds"),
     ],
 )
 def test_lengths_out_of_order_are_refused(lengths, told):

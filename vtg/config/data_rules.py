@@ -17,6 +17,8 @@ FORM = re.compile(r"^[a-z][a-z0-9_]+:(?!//)")
 
 # The gym's shortest events are a twentieth of their clip, and its slowest frames are 0.43 s apart.
 MIN_GYM_CLIP_S = 10.0
+# Where it is not crowded, events last 1.5 s or more.
+MIN_PLAIN_CLIP_S = 4.0
 
 
 def check_data(data: DataConfig) -> None:
@@ -93,8 +95,9 @@ def _check_file(path: str | None, key: str) -> None:
 
 def check_gym(gym: GymConfig, prefix: str = "data") -> None:
     """Raises ConfigError for lengths of clips that are out of order, or too short for several events."""
-    if not MIN_GYM_CLIP_S <= gym.shortest_s <= gym.longest_s <= gym.long_s:
+    least_s = MIN_GYM_CLIP_S if gym.crowded else MIN_PLAIN_CLIP_S
+    if not least_s <= gym.shortest_s <= gym.longest_s <= gym.long_s:
         raise ConfigError(
             f"{prefix}.gym.shortest_s = {gym.shortest_s:g}, longest_s = {gym.longest_s:g}, long_s = {gym.long_s:g}: "
-            f"must be {MIN_GYM_CLIP_S:g} or more seconds, each no less than the one before"
+            f"must be {least_s:g} or more seconds, each no less than the one before"
         )

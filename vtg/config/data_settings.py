@@ -26,6 +26,9 @@ class GymConfig:
     shortest_s: float = setting(20.0, "length of the shortest videos, in seconds")
     longest_s: float = setting(80.0, "length of the longest videos of training, validation and test, in seconds")
     long_s: float = setting(120.0, "length of the longest of long_videos, in seconds")
+    crowded: bool = setting(
+        True, "7 to 12 shapes in a clip, which come back and look alike; false: 1 to 4, each once, and clips from 4 s"
+    )
     seed: int = setting(0, "draws the videos, events and sentences")
 
 

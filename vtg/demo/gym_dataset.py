@@ -20,7 +20,7 @@ from vtg.demo.gym_queries import GymQuery, gym_queries
 from vtg.demo.gym_tasks import TASKS, task_rows
 from vtg.demo.gym_world import make_gym_world
 from vtg.demo.synthetic_folder import made_once, write_rows
-from vtg.demo.world import World, render
+from vtg.demo.world import World, make_world, render
 from vtg.progress_bar import ProgressBar
 
 # Four vision tokens of 32 x 32 pixels: what the tiny model reads without resizing.
@@ -41,13 +41,14 @@ TIME_BASE = Fraction(1, 1000)
 def ensure_gym(folder: str | os.PathLike[str], config: GymConfig) -> Path:
     """The gym of `config` in `folder`: SPLIT_one.jsonl, SPLIT_set.jsonl and the videos they name; made once.
 
-    SPLIT_points.jsonl, SPLIT_tracks.jsonl and SPLIT_count.jsonl are rows of these tasks about the same videos.
+    SPLIT_points.jsonl, SPLIT_tracks.jsonl and so on are rows of these tasks (`vtg.demo.gym_tasks.TASKS`) about the same
+    videos.
 
     Raises:
         ConfigError: if the folder exists and holds anything else.
     """
     # Raise the version when the videos or rows change: see `ensure_demo`.
-    recipe = {"version": 2, "size": SIZE, **asdict(config)}
+    recipe = {"version": 3, "size": SIZE, **asdict(config)}
 
     def make(beside: Path) -> None:
         (beside / "videos").mkdir()
@@ -73,13 +74,15 @@ def _make_video(folder: Path, split: str, number: int, config: GymConfig) -> dic
     low, high = (config.longest_s, config.long_s) if split == "long" else (config.shortest_s, config.longest_s)
     times_ms, duration_s = frame_times_ms(rng, duration_s=float(rng.uniform(low, high)))
     while True:
-        world = make_gym_world(rng, duration_s=duration_s)
+        world = make_gym_world(rng, duration_s=duration_s) if config.crowded else _plain_world(rng, duration_s)
         queries = gym_queries(world, rng)
-        if sum(len(query.spans) == 1 for query in queries) >= 4:  # a crowded draw may have left events out
+        # A crowded draw may have left events out.
+        if sum(len(query.spans) == 1 for query in queries) >= (4 if config.crowded else 1):
             break
     name = f"videos/{split}_{number:03d}.mp4"
     write_variable_rate(folder / name, world, times_ms=times_ms)
-    rows = {"set": [_row(query) for query in queries], **task_rows(world, rng, frames_s=times_ms / 1000)}
+    others = task_rows(world, rng, frames_s=times_ms / 1000, crowded=config.crowded)
+    rows = {"set": [_row(query) for query in queries], **others}
     # A qid names its row among those of all tasks.
     marks = {task: "" if task == "set" else f"{task}_" for task in rows}
     return {
@@ -89,6 +92,11 @@ def _make_video(folder: Path, split: str, number: int, config: GymConfig) -> dic
         ]
         for task, made in rows.items()
     }
+
+
+def _plain_world(rng: np.random.Generator, duration_s: float) -> World:
+    """One to four shapes, each once, and white scenery at times."""
+    return make_world(rng, duration_s=duration_s, events=int(rng.integers(1, 5)), scenery=int(rng.integers(2)))
 
 
 def _row(query: GymQuery) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""Rows of other tasks than spans about the gym's worlds: points, tracks and counts, whose truth is exact."""
+"""Rows of other tasks than spans about the gym's worlds: points, tracks, counts, questions and captions. The truth of
+each is exact."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,14 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from vtg.demo.gym_texts import caption, dense_caption, questions
 from vtg.demo.gym_world import Kind, occurrences
 from vtg.demo.world import Event, World
 
-TASKS = ("points", "tracks", "count")
+TASKS = ("points", "tracks", "count", "qa", "caption", "dense_caption")
 """Each split has a file of rows for each: train_points.jsonl and so on."""
 
 # Of a track: a clip of 80 s is asked about every five seconds, in which the shortest event is seen once or not at all.
 TRACK_TIMES = 16
+SHORTEST_STEP_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -34,24 +37,33 @@ class _Shown:
         return points
 
 
-def task_rows(world: World, rng: np.random.Generator, *, frames_s: np.ndarray) -> dict[str, list[dict[str, Any]]]:
+def task_rows(
+    world: World, rng: np.random.Generator, *, frames_s: np.ndarray, crowded: bool
+) -> dict[str, list[dict[str, Any]]]:
     """Of each of `TASKS`, rows about a world, but for what names their clip and themselves.
 
     Args:
         frames_s: (T,) the times of the video's frames.
+        crowded: the world is one of `make_gym_world`, and is asked for what needs its repetitions and look-alikes.
     """
     shown, found = _Shown(world, frames_s), occurrences(world)
     kind = list(found)[int(rng.integers(len(found)))]
     event = world.queries[int(rng.integers(len(world.queries)))]
     absent = _absent(found, rng)
+    if crowded:
+        points = [_instant(shown, _middle_s(event)), _appearances(shown, kind, found[kind])]
+        points.append(_appearances(shown, absent, []))
+        count = [_times(shown, kind, found[kind]), _times(shown, absent, []), _colours(found, kind[1])]
+    else:
+        points = [_instant(shown, _middle_s(event)), _place(shown, kind, found[kind][0])]
+        count = [_number(shown, _middle_s(event)), _appearing(world)]
     return {
-        "points": [
-            _instant(shown, _middle_s(event)),
-            _appearances(shown, kind, found[kind]),
-            _appearances(shown, absent, []),
-        ],
+        "points": points,
         "tracks": [_tracks(shown, found, kind[1])],
-        "count": [_times(shown, kind, found[kind]), _times(shown, absent, []), _colours(found, kind[1])],
+        "count": count,
+        "qa": questions(world, rng),
+        "caption": [caption(world)],
+        "dense_caption": [dense_caption(world)],
     }
 
 
@@ -59,6 +71,13 @@ def _instant(shown: _Shown, time_s: float) -> dict[str, Any]:
     """Everything that is to be seen at one time."""
     points = shown.at(list(enumerate(shown.world.queries)), time_s)
     return {"sentence": f"Point to every coloured shape at {time_s:.1f} seconds.", "label": "shapes", "points": points}
+
+
+def _place(shown: _Shown, kind: Kind, event: Event) -> dict[str, Any]:
+    """Where a kind is at one time."""
+    name, time_s = " ".join(kind), _middle_s(event)
+    sentence = f"Point to the {name} at {time_s:.1f} seconds."
+    return {"sentence": sentence, "label": name, "points": shown.at([(0, event)], time_s)}
 
 
 def _appearances(shown: _Shown, kind: Kind, events: list[Event]) -> dict[str, Any]:
@@ -71,7 +90,7 @@ def _appearances(shown: _Shown, kind: Kind, events: list[Event]) -> dict[str, An
 def _tracks(shown: _Shown, found: dict[Kind, list[Event]], shape: str) -> dict[str, Any]:
     """All kinds of a shape at equal steps; one that comes back is the object that it was."""
     duration_s = shown.world.duration_s
-    step_s = max(0.1, _tenth(duration_s / TRACK_TIMES))
+    step_s = max(SHORTEST_STEP_S, _tenth(duration_s / TRACK_TIMES))
     times_s = [_tenth(step * step_s) for step in range(int(duration_s / step_s) + 1)]
     events = [(at, event) for at, kind in enumerate(found) if kind[1] == shape for event in found[kind]]
     tracks = [point for time_s in times_s if time_s < duration_s for point in shown.at(events, time_s)]
@@ -86,6 +105,17 @@ def _times(shown: _Shown, kind: Kind, events: list[Event]) -> dict[str, Any]:
     """How often a kind appears, with a point for each time."""
     made = _appearances(shown, kind, events)
     return made | {"sentence": f"How many times does the {' '.join(kind)} appear?", "count": len(made["points"])}
+
+
+def _number(shown: _Shown, time_s: float) -> dict[str, Any]:
+    """How many are to be seen at one time."""
+    count = len(shown.at(list(enumerate(shown.world.queries)), time_s))
+    return {"sentence": f"How many coloured shapes are there at {time_s:.1f} seconds?", "count": count}
+
+
+def _appearing(world: World) -> dict[str, Any]:
+    """How many appear in all, where each comes once."""
+    return {"sentence": "How many coloured shapes appear?", "count": len(world.queries)}
 
 
 def _colours(found: dict[Kind, list[Event]], shape: str) -> dict[str, Any]:
