@@ -86,7 +86,8 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.tasks": (
         "vtg.errors", "vtg.config", "vtg.annotations.point", "vtg.annotations.point_targets", "vtg.annotations.target",
-        "vtg.annotations.sample", "vtg.annotations.subtitles", "vtg.annotations.text_targets",
+        "vtg.annotations.sample", "vtg.annotations.subtitles", "vtg.annotations.row_target",
+        "vtg.annotations.text_targets",
     ),
     "vtg.data.still_encoding": ("vtg.errors", "vtg.models.families"),
     "vtg.data.encoding": ("vtg.errors", "vtg.video", "vtg.models.families", "vtg.data.still_encoding"),
@@ -152,10 +153,15 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.video", "vtg.annotations.formats", "vtg.annotations.table_cache", "vtg.report", "vtg.download",
     ),
     "vtg.evaluation.prediction_rows": ("vtg.annotations.raw_rows", "vtg.tasks", "vtg.evaluation.metrics"),
-    "vtg.evaluation.joining": (
-        "vtg.annotations.sample", "vtg.annotations.formats", "vtg.tasks", "vtg.evaluation.metrics",
+    "vtg.evaluation.task_answers": (
+        "vtg.config", "vtg.annotations.target", "vtg.annotations.sample", "vtg.tasks",
         "vtg.evaluation.prediction_rows",
     ),
+    "vtg.evaluation.joining": (
+        "vtg.annotations.sample", "vtg.annotations.formats", "vtg.tasks", "vtg.evaluation.metrics",
+        "vtg.evaluation.prediction_rows", "vtg.evaluation.task_answers",
+    ),
+    "vtg.evaluation.findings": ("vtg.evaluation.presets",),
     "vtg.evaluation.answer_tables": ("vtg.evaluation.prediction_rows",),
     "vtg.evaluation.published_predictions": (
         "vtg.annotations.sources", "vtg.tasks", "vtg.evaluation.prediction_rows", "vtg.evaluation.answer_tables",
@@ -166,6 +172,10 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.evaluation.published_predictions",
     ),
     "vtg.evaluation.intervals": ("vtg.evaluation.metrics",),
+    "vtg.evaluation.task_scores": ("vtg.tasks", "vtg.evaluation.metrics"),
+    "vtg.evaluation.task_report": (
+        "vtg.console", "vtg.tasks", "vtg.evaluation.metrics", "vtg.evaluation.intervals", "vtg.evaluation.task_scores",
+    ),
     "vtg.evaluation.ranked_metrics": ("vtg.evaluation.presets",),
     "vtg.evaluation.controls": ("vtg.evaluation.presets",),
     "vtg.evaluation.breakdown": ("vtg.evaluation.presets", "vtg.evaluation.controls"),
@@ -241,7 +251,8 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.console", "vtg.storage", "vtg.config", "vtg.tasks", "vtg.evaluation.metrics",
         "vtg.evaluation.prediction_rows", "vtg.evaluation.joining", "vtg.evaluation.presets",
         "vtg.evaluation.ranked_metrics", "vtg.evaluation.score_context", "vtg.evaluation.published_scores",
-        "vtg.evaluation.input_record",
+        "vtg.evaluation.input_record", "vtg.evaluation.findings", "vtg.evaluation.task_answers",
+        "vtg.evaluation.task_report",
     ),
     "vtg.training.batch_log": (),
     "vtg.training.answer_lengths": (

@@ -5,6 +5,9 @@ PRED holds one row per sample (JSONL or one JSON array): the annotation row's ke
 row is scored against its own `timestamp`. With it, rows are joined by `qid`, or by video, part and sentence where the
 annotations have none; a sample nobody predicted scores 0, and predictions for other questions are refused.
 
+Answers of other tasks than spans, which rows name (`task`), are scored by their task, and a file of several task by
+task, with intervals by video; --compare FILE says what a second run is better by.
+
 A published preset (--preset moment_detr, time_r1, ...) reads predictions and ground truth in their published
 forms, and gives the numbers of the official script; --preset NAME --describe says its rules, and --preset all
 lays them side by side. docs/scoring.md has the forms and the rules.
@@ -22,10 +25,11 @@ from typing import Any
 
 from vtg.config.task_settings import TaskConfig
 from vtg.console import aligned, stdout_may_close
+from vtg.evaluation.findings import counted, finding_lines
 from vtg.evaluation.input_record import read_input
 from vtg.evaluation.joining import Joined, join
 from vtg.evaluation.metrics import PRESETS, grounding_metrics
-from vtg.evaluation.prediction_rows import Placed, needs_parsing, read_rows, with_field
+from vtg.evaluation.prediction_rows import AnswerForm, needs_parsing, read_rows, with_field
 from vtg.evaluation.presets.case import Findings, Scores
 from vtg.evaluation.presets.preset import RULES
 from vtg.evaluation.presets.table import PUBLISHED
@@ -40,14 +44,14 @@ from vtg.evaluation.published_scores import (
 )
 from vtg.evaluation.ranked_metrics import DEFAULT_IOUS
 from vtg.evaluation.score_context import Sampling, context_table, two_decimals
+from vtg.evaluation.task_answers import task_named
+from vtg.evaluation.task_report import report, report_text
 from vtg.storage.atomic import begins_with, write_text
 from vtg.tasks.answer_forms import CODECS
 from vtg.tasks.span_task import SpanTask
 
 ALL = "all"
 """The name that stands for every preset."""
-
-SHOWN = 20  # names of missing, extra and duplicate samples that a report spells out
 
 # How every report begins: --json FILE overwrites such a file alone, never an annotation file named by mistake.
 REPORT_SIGNATURE = b'{"report": "vtg.evaluate"'
@@ -72,23 +76,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     gc.disable()  # a million rows stay until the end; looking through them for cycles is a fifth of the time
     try:
+        of_spans = args.preset == ALL or args.preset in PUBLISHED or _with_statistics(args)
+        if of_spans and (named := task_named(args.predictions)):
+            if fault := _task_fault(args, named):
+                parser.error(fault)
+            _print_tasks(args, _joined(args, args.predictions, task), task)
+            return 0
         if _with_statistics(args):
             _print_statistics(args, task)
             return 0
         if args.preset == ALL or args.preset in PUBLISHED:
             _print_published(args, task)
             return 0
-        rows = _rows(args)
-        place = next((place for place, row in rows if needs_parsing(row)), None)
-        if task is None and place is not None:
-            parser.error(f"{place}: has text and no prediction; name its form: --answer {{{','.join(CODECS)}}}")
-        if task is not None and place is None:
-            parser.error(f"--answer {args.answer}: no row of {args.predictions} has text alone; leave it out")
-        joined = join(rows, annotations=args.annotations, task=task)
+        joined = _joined(args, args.predictions, task)
+        if not joined.is_of_spans:
+            if fault := _task_fault(args, "other tasks than spans"):
+                parser.error(fault)
+            _print_tasks(args, joined, task)
+            return 0
         metrics = grounding_metrics(
             joined.predictions, joined.ground_truths, statuses=joined.statuses, preset=_own_name(args.preset)
         )
         _tell(args, _document(args, metrics, joined), joined.findings, table(metrics, preset=args.preset))
+    except AnswerForm as error:
+        parser.error(str(error))
     except OSError as error:
         print(f"vtg.evaluate: cannot open {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
@@ -104,15 +115,20 @@ def _tell(args: argparse.Namespace, document: str, findings: Findings, text: str
     """Findings to stderr, and the report as --json asks for it: to its file, or in place of the text on stdout."""
     if args.json not in (None, "-"):
         write_text(args.json, document + "\n")
-    for line in _finding_lines(findings):
+    for line in finding_lines(findings):
         print(f"vtg.evaluate: {line}", file=sys.stderr)
     with stdout_may_close():
         print(document if args.json == "-" else text)
 
 
-def _rows(args: argparse.Namespace) -> list[Placed]:
-    rows = read_rows(args.predictions)
-    return rows if args.field is None else [(place, with_field(place, row, args.field)) for place, row in rows]
+def _joined(args: argparse.Namespace, path: str, task: SpanTask | None) -> Joined:
+    """The answers of a file of predictions beside their truth. Raises OSError, ValueError, and AnswerForm."""
+    rows = read_rows(path)
+    if args.field is not None:
+        rows = [(place, with_field(place, row, args.field)) for place, row in rows]
+    if task is not None and not any(needs_parsing(row) for _, row in rows):
+        raise AnswerForm(f"--answer {args.answer}: no row of {path} has text alone; leave it out")
+    return join(rows, annotations=args.annotations, task=task)
 
 
 def _own_name(preset: str) -> str:
@@ -141,7 +157,28 @@ def _print_published(args: argparse.Namespace, task: SpanTask | None) -> None:
         document = {**one.common, **brief, **one.printed, "convention": preset.convention, "rules": rules}
     head = {"report": "vtg.evaluate", "preset": args.preset, "form": read.form, "samples": len(read.cases)}
     files = {"predictions": args.predictions, "annotations": args.annotations, "input": read_input(args.predictions)}
-    _tell(args, _lines({**head, **document, **files, "findings": _counted(found)}), found, text)
+    _tell(args, _lines({**head, **document, **files, "findings": counted(found)}), found, text)
+
+
+def _print_tasks(args: argparse.Namespace, joined: Joined, task: SpanTask | None) -> None:
+    """Scores of answers of other tasks than spans to stdout and --json. Raises OSError and ValueError."""
+    second = None if args.compare is None else _joined(args, args.compare, task)
+    made = report(joined.rows, compare=None if second is None else second.rows)
+    head = {"report": "vtg.evaluate", "samples": len(joined.rows)}
+    files = {"predictions": args.predictions, "annotations": args.annotations, "compared_with": args.compare}
+    files["input"] = read_input(args.predictions)
+    document = {**head, **made, **files, "findings": counted(joined.findings)}
+    _tell(args, _lines(document), joined.findings, report_text(made))
+
+
+def _task_fault(args: argparse.Namespace, named: str) -> str | None:
+    """Why answers of other tasks than spans cannot be scored as asked."""
+    if args.preset not in ("vtg", OWN):
+        return f"--preset {args.preset}: is of spans, and {args.predictions} has answers of {named}; leave it out"
+    asked = [name for name in ("statistics", "train", "fps", "iou") if getattr(args, name) not in (None, False)]
+    if asked:
+        return f"--{asked[0]}: is about spans, and {args.predictions} has answers of {named}; leave it out"
+    return None
 
 
 def _with_statistics(args: argparse.Namespace) -> bool:
@@ -166,7 +203,7 @@ def _print_statistics(args: argparse.Namespace, task: SpanTask | None) -> None:
     files = {"predictions": args.predictions, "annotations": args.annotations, "compared_with": args.compare}
     files["input"] = read_input(args.predictions)
     found = {**read.findings, **scores.findings}
-    document = {**head, **scores.common, **scores.printed, "statistics": report, **files, "findings": _counted(found)}
+    document = {**head, **scores.common, **scores.printed, "statistics": report, **files, "findings": counted(found)}
     _tell(args, _lines(document), found, f"preset {args.preset}\n{context_table(scores.common, report)}")
 
 
@@ -210,13 +247,9 @@ def _document(args: argparse.Namespace, metrics: dict[str, float | int], joined:
         "annotations": args.annotations,
         "input": read_input(args.predictions),
         "statuses": dict(Counter(status for status in joined.statuses if status is not None)),
-        "findings": _counted(joined.findings),
+        "findings": counted(joined.findings),
     }
     return _lines(report)
-
-
-def _counted(findings: Findings) -> dict[str, Any]:
-    return {name: {"count": len(qids), "qids": qids[:SHOWN]} for name, qids in findings.items()}
 
 
 def _lines(report: dict[str, Any]) -> str:
@@ -271,34 +304,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _finding_lines(findings: dict[str, list[str]]) -> list[str]:
-    meaning = {
-        "annotations_left_out": "annotation rows cannot be read and are left out; `python -m vtg.validate` says more",
-        "duplicate_annotations": "annotation rows repeat a qid; the first of each counts",
-        "duplicate_predictions": "predictions repeat a qid or a question; the first of each counts",
-        "missing": "samples have no prediction and score 0",
-        "extra": "predictions belong to no sample and are left out",
-        "repeated_predictions": "questions have several rows of predictions; see the rule on duplicates",
-        "no_window": "questions have a row without a window, which overlaps nothing",
-        "no_score": "questions have windows without scores, which keep their order",
-        "nan_window": "questions have a window with NaN; see the rule on invalid windows",
-        "reversed_or_empty_window": "questions have a window that ends no later than it starts, and overlaps nothing",
-        "empty_range": "ranges of lengths hold no true moment",
-        "more_windows": "answers have several windows; the first of each counts",
-        "more_true_windows": "questions have several true windows; the first of each counts",
-        "left_out_of_miou": "questions have no answer and leave the mean of IoU, as in the official script",
-        "not_predicted": "questions were not predicted and are left out, as in the official script",
-        "truth_left_out": "true windows end no later than they start and are left out, as in the official script",
-        "moment_not_ranked": "questions have an annotator's moment that is not ranked, and stands behind all others",
-    }
-    lines: list[str] = []
-    for name, qids in findings.items():
-        # Enough to look one up; a wrong qid column makes as many as there are rows.
-        more = f" and {len(qids) - 5} more" if len(qids) > 5 else ""
-        lines.append(f"{len(qids)} {meaning[name]}: {', '.join(qids[:5])}{more}")
-    return lines
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Prediction rows beside their ground truth: their own `timestamp`, or that of the annotation rows that were asked.
+"""Prediction rows beside their ground truth: their own, or that of the annotation rows that were asked.
 
 Annotation rows with a `qid` are joined by it, and the sentence and the part of the video must be the same on both sides
 where the prediction says them. Rows without one are joined by what was asked: the video, its part and the sentence; of
@@ -15,6 +15,8 @@ from vtg.annotations.formats import format_of
 from vtg.annotations.sample import Problem, Sample
 from vtg.evaluation.metrics import Spans
 from vtg.evaluation.prediction_rows import Placed, PredictionRow, moments, predicted
+from vtg.evaluation.task_answers import answered, is_other, own_sample, unanswered
+from vtg.tasks.all_tasks import SPAN
 from vtg.tasks.span_task import SpanTask
 
 # Rows that an error names: enough to see a pattern, few enough for one line.
@@ -27,12 +29,23 @@ GIVE_THOSE = "give the annotations that were predicted on, or predict again"
 
 @dataclass(slots=True)
 class Joined:
-    """Predictions beside their ground truth, one entry per sample, and what did not fit."""
+    """Predictions beside their ground truth, one entry per sample, and what did not fit.
+
+    Attributes:
+        predictions, ground_truths, statuses: of samples of spans.
+        rows: of every sample, whatever its task, as `vtg.evaluation.task_scores` takes them.
+    """
 
     predictions: list[Spans | None] = field(default_factory=list)
     ground_truths: list[Spans] = field(default_factory=list)
     statuses: list[str | None] = field(default_factory=list)
+    rows: list[PredictionRow] = field(default_factory=list)
     findings: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def is_of_spans(self) -> bool:
+        """Whether all samples ask for spans."""
+        return len(self.rows) == len(self.predictions)
 
     def note(self, finding: str, what: str) -> None:
         self.findings.setdefault(finding, []).append(what)
@@ -51,7 +64,10 @@ def join(rows: Sequence[Placed], *, annotations: str | None = None, task: SpanTa
     joined = Joined()
     if annotations is None:
         for place, row in _first_of_each(rows, joined):
-            _add(joined, place, row, truth=moments(place, row.get("timestamp")), task=task)
+            if is_other(row):
+                joined.rows.append(answered(place, row, own_sample(place, row), task))
+            else:
+                _add(joined, place, row, truth=moments(place, row.get("timestamp")), task=task)
         return joined
     samples = _samples(annotations, joined)
     if not samples:
@@ -81,12 +97,16 @@ def join(rows: Sequence[Placed], *, annotations: str | None = None, task: SpanTa
         match = matched[at]
         if match is None:
             joined.note("missing", sample.qid)
-            joined.predictions.append(None)
-            joined.statuses.append(None)
-            joined.ground_truths.append(sample.spans)
-        else:
+            joined.rows.append(unanswered(sample))
+            if sample.target.task == SPAN:
+                joined.predictions.append(None)
+                joined.statuses.append(None)
+                joined.ground_truths.append(sample.spans)
+        elif sample.target.task == SPAN:
             place, row = match
-            _add(joined, place, row | {"duration": sample.duration_s}, truth=sample.spans, task=task)
+            _add(joined, place, sample.row() | row | {"duration": sample.duration_s}, truth=sample.spans, task=task)
+        else:
+            joined.rows.append(answered(*match, sample, task))
     for place, row in left:
         joined.note("extra", _qid(row) or place)
     return joined
@@ -249,7 +269,9 @@ def _named(row: PredictionRow) -> str:
 
 
 def _add(joined: Joined, place: str, row: PredictionRow, *, truth: Spans, task: SpanTask | None) -> None:
+    """A sample of spans."""
     spans, status = predicted(place, row, task)
+    joined.rows.append(row | {"prediction": spans, "status": status, "timestamp": truth})
     joined.predictions.append(spans)
     joined.statuses.append(status)
     joined.ground_truths.append(truth)

@@ -12,6 +12,7 @@ import msgspec
 from vtg.annotations.raw_rows import opened
 from vtg.evaluation.metrics import Spans
 from vtg.tasks.answer import Status
+from vtg.tasks.answer_forms import CODECS
 from vtg.tasks.span_task import SpanTask
 
 OTHER_NAMES = ("pred_relevant_windows", "predicted_times", "pred", "predictions", "answer")
@@ -24,6 +25,10 @@ _LONG_NUMBER = re.compile(rf"\d{{{BEYOND_FLOAT}}}")
 PredictionRow = dict[str, Any]
 Placed = tuple[str, PredictionRow]
 """A prediction and its place, path:line."""
+
+
+class AnswerForm(ValueError):
+    """Rows have text alone, and nobody said in which form (--answer); or somebody did, and none has."""
 
 
 def read_rows(path: str) -> list[Placed]:
@@ -91,7 +96,7 @@ def moments(place: str, value: object) -> Spans:
 def predicted(place: str, row: PredictionRow, task: SpanTask | None) -> tuple[Spans, str | None]:
     """A row's spans in seconds, and its status where it has one; `task` reads rows that have text alone.
 
-    Raises ValueError, naming the place, for a row without either.
+    Raises ValueError, naming the place, for a row without either, and AnswerForm for text without a `task`.
     """
     if "prediction" in row:
         status = row.get("status")
@@ -99,6 +104,8 @@ def predicted(place: str, row: PredictionRow, task: SpanTask | None) -> tuple[Sp
             raise ValueError(f"{place}: status: is {status!r}, not one of {', '.join(Status)}")
         return _spans(place, "prediction", row["prediction"]), status
     text, duration_s = row.get("text"), row.get("duration")
+    if task is None and isinstance(text, str):
+        raise AnswerForm(f"{place}: has text and no prediction; name its form: --answer {{{','.join(CODECS)}}}")
     if task is None or not isinstance(text, str):
         other = next((name for name in OTHER_NAMES if name in row), None)
         remedy = (

@@ -13,6 +13,10 @@ Metrics = dict[str, Any]
 """Those of spans under their own names, and of each other task that rows have a dict under its name."""
 
 
+# Of answers as sets: not means over rows, or of some rows alone.
+_OF_SETS = frozenset({"set_mIoU", "W1_s", "none_recall", "none_precision"})
+
+
 def by_task(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Prediction rows by the names of their tasks."""
     parts: dict[str, list[Row]] = {}
@@ -43,6 +47,13 @@ def score(rows: Sequence[Row]) -> Metrics:
         )
     metrics |= {name: TASKS[name].metrics(own) for name, own in sorted(parts.items())}
     return metrics | ({"score": float(np.mean(list(headlines(metrics).values())))} if parts else {})
+
+
+def row_metrics(task: str, row: Row) -> dict[str, float]:
+    """Of one row, the metrics that are means over rows: without counts, and of spans without those of sets."""
+    metrics = score([row])
+    own = metrics if task == SPAN else metrics[task]
+    return {name: value for name, value in own.items() if isinstance(value, float) and name not in _OF_SETS}
 
 
 def headlines(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from vtg.annotations.text_targets import Caption
 from vtg.config.task_settings import TaskConfig
 from vtg.tasks.answer import Status
 from vtg.tasks.prompts import plain_text
-from vtg.tasks.task import LossGroup, PredictionRow, Reading, common_metrics
+from vtg.tasks.task import LossGroup, PredictionRow, Reading, common_metrics, text_fault
 from vtg.tasks.text_overlap import rouge_l, token_f1
 
 
@@ -40,6 +40,10 @@ class CaptionTask:
         """The value is the caption."""
         caption = text.strip()
         return Reading(caption or None, Status.OK if caption else Status.MALFORMED, text)
+
+    @staticmethod
+    def fault(value: object) -> str | None:
+        return text_fault(value)
 
     @staticmethod
     def metrics(rows: Sequence[PredictionRow]) -> dict[str, float | int]:

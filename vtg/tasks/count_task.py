@@ -63,6 +63,11 @@ class CountTask:
         return 0.0 if reading.value is None else 1 / (1 + abs(reading.value - target.count))
 
     @staticmethod
+    def fault(value: object) -> str | None:
+        is_count = type(value) is int and value >= 0
+        return None if is_count else f"prediction: is {str(value)[:40]!r}; it must be a whole number"
+
+    @staticmethod
     def metrics(rows: Sequence[PredictionRow]) -> dict[str, float | int]:
         """`accuracy`, the share of right numbers; `within_1`; `close`, by which Molmo2's videos are scored:
         within 1, and 5 % of 20 and more."""

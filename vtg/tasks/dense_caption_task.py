@@ -78,6 +78,11 @@ class DenseCaptionTask:
         return Reading(events, Status.OK, text)
 
     @staticmethod
+    def fault(value: object) -> str | None:
+        is_read = isinstance(value, list) and all(map(_is_event, value))
+        return None if is_read else f"prediction: is {str(value)[:40]!r}; it must be [[start, end, text], ...]"
+
+    @staticmethod
     def metrics(rows: Sequence[PredictionRow]) -> dict[str, float | int]:
         """Means of rows: `F1@0.3` … `F1@0.9`, F1 of events where a predicted and a true one, each of one pair, overlap
         by that IoU; and `event_score`, see there."""
@@ -91,6 +96,12 @@ class DenseCaptionTask:
         return event_score(
             _overlaps(reading.value or (), sample.target.events), reading.value or (), sample.target.events
         )
+
+
+def _is_event(event: object) -> bool:
+    if not isinstance(event, list) or len(event) != 3 or not isinstance(event[2], str):
+        return False
+    return all(type(time) in (int, float) and math.isfinite(time) for time in event[:2])
 
 
 def event_score(ious: np.ndarray, predicted: Sequence[Sequence], true: Sequence[Sequence]) -> float:

@@ -8,6 +8,7 @@ import numpy as np
 
 from vtg.annotations.point import Point
 from vtg.annotations.point_targets import Points, Tracks, points_of, rows_of
+from vtg.annotations.row_target import RowFault
 from vtg.annotations.sample import Sample
 from vtg.config.task_settings import TaskConfig
 from vtg.tasks.point_scores import NEAR, REWARD_DISTANCES, point_agreement, track_agreement
@@ -63,6 +64,14 @@ class PointsTask:
         return float(
             np.mean([self._scores(predicted, true, near=near)[self.headline] for near in REWARD_DISTANCES]) / 100
         )
+
+    @staticmethod
+    def fault(value: object) -> str | None:
+        try:
+            _points(value)
+        except RowFault as fault:
+            return str(fault)
+        return None
 
     @classmethod
     def metrics(cls, rows: Sequence[PredictionRow]) -> dict[str, float | int]:

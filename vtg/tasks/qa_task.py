@@ -15,7 +15,7 @@ from vtg.config.task_settings import TaskConfig
 from vtg.errors import SampleError
 from vtg.tasks.answer import Status
 from vtg.tasks.prompts import plain_text
-from vtg.tasks.task import LossGroup, PredictionRow, Reading, common_metrics
+from vtg.tasks.task import LossGroup, PredictionRow, Reading, common_metrics, text_fault
 from vtg.tasks.text_overlap import is_same, token_f1
 
 LETTERS = string.ascii_uppercase
@@ -83,6 +83,10 @@ class QuestionTask:
         if match is None or at >= len(choices) or not is_same(match[2], choices[at]):
             return Reading(None, Status.MALFORMED, text)
         return Reading(choices[at], Status.OK, text)
+
+    @staticmethod
+    def fault(value: object) -> str | None:
+        return text_fault(value)
 
     @staticmethod
     def metrics(rows: Sequence[PredictionRow]) -> dict[str, float | int]:

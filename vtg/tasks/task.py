@@ -72,9 +72,18 @@ class Task(Protocol):
         ...
 
     @staticmethod
+    def fault(value: object) -> str | None:
+        """What is wrong with a `prediction` that somebody else wrote, which is not null, after the name of its field;
+        None where it is of the form that `read` gives."""
+        ...
+
+    @staticmethod
     def metrics(rows: Sequence[PredictionRow]) -> dict[str, float | int]:
         """Scores of one or more rows of this task: shares are 0 to 100; `parse_failures`, a share, and `samples` are
-        among them. A `prediction` of null scores 0 and stays in every mean."""
+        among them. A `prediction` of null scores 0 and stays in every mean.
+
+        Each metric is the mean, over the rows that have it, of what `metrics` gives for the row alone: intervals are
+        drawn from these."""
         ...
 
     def reward(self, reading: Reading, sample: Sample) -> float:
@@ -83,9 +92,14 @@ class Task(Protocol):
         ...
 
 
+def text_fault(value: object) -> str | None:
+    """`Task.fault` of answers that are texts."""
+    return None if isinstance(value, str) else f"prediction: is {str(value)[:40]!r}; it must be a text"
+
+
 def common_metrics(rows: Sequence[PredictionRow]) -> dict[str, float | int]:
-    """`parse_failures` and `samples`, which every task counts alike."""
-    failed = sum(row["status"] not in (Status.OK, Status.NONE) for row in rows)
+    """`parse_failures` and `samples`, which every task counts alike. A status of None is of a row that nobody read."""
+    failed = sum(row["status"] not in (Status.OK, Status.NONE, None) for row in rows)
     return {"parse_failures": 100.0 * failed / len(rows), "samples": len(rows)}
 
 
