@@ -58,6 +58,7 @@ def check_parts(config: SFTConfig) -> None:
         )
     check_mixture(config, how)
     check_quantization(config, how)
+    check_tower_cache(config, how)
     if config.trainer.get("torch_compile") and zero_stage(config.deepspeed) == 3:
         raise ConfigError(
             "trainer.torch_compile = true: ZeRO-3 gathers the weights of a layer around it, which was not tried with "
@@ -104,6 +105,23 @@ def check_quantization(config: SFTConfig, how: dict[str, str]) -> None:
             f"{place}: vLLM would be given merged weights, which quantized ones cannot be; set "
             "rollout.engine=transformers, or model.quantization=none"
         )
+
+
+def check_tower_cache(config: SFTConfig, how: dict[str, str]) -> None:
+    """Raises ConfigError where what the vision tower makes of a clip is to be kept and would not be the same again."""
+    if config.video.tower_cache_dir is None:
+        return
+    trained = [part for part in ("vision", "projector") if how[part] != "frozen"]
+    augmented = config.augmentation.is_on
+    vllm = isinstance(config, RLConfig) and config.rollout.engine == "vllm"
+    for is_so, why, remedy in (
+        (trained, f"parts.{', parts.'.join(trained)} trains, and it changes with every step", "freeze it"),
+        (augmented, "augmentation draws other frames every time", "set augmentation=none"),
+        (zero_stage(config.deepspeed) == 3, "ZeRO-3 runs the tower on all ranks together", "set deepspeed=zero2"),
+        (vllm, "vLLM reads the frames themselves", "set rollout.engine=transformers"),
+    ):
+        if is_so:
+            raise ConfigError(f"video.tower_cache_dir is set, but {why}; {remedy}, or set video.tower_cache_dir=null")
 
 
 def check_bitsandbytes(kind: str, *, or_else: str = "model.quantization=none") -> None:

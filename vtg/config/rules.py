@@ -174,6 +174,11 @@ def check_video(video: VideoConfig) -> None:
             f"{video.total_pixels}: must be 0 < min_pixels <= max_pixels <= total_pixels"
         )
     check_frame_size(video)
+    if video.tower_cache_dir is not None and video.sampling == "random":
+        raise ConfigError(
+            "video.tower_cache_dir is set, but video.sampling = 'random' draws other frames of a clip every time; set "
+            "video.sampling=fps, or video.tower_cache_dir=null"
+        )
     # Looked for here: a worker would find out only after the model is loaded, once for every row.
     if video.decoder in ("decord", "torchcodec") and find_spec(video.decoder) is None:
         raise ConfigError(

@@ -69,6 +69,14 @@ class VideoConfig:
         choices={"compact": "near-lossless H.264", "raw": "the very pixels, about 30 times as large"},
         on_resume="may_change",
     )
+    tower_cache_dir: str | None = setting(
+        None,
+        "keep what a frozen vision tower makes of clips in this folder; a clip that is there is not decoded",
+        on_resume="may_change",
+    )
+    tower_cache_gb: float = setting(
+        100.0, "size limit of tower_cache_dir; what a run has used stays until it ends", on_resume="may_change"
+    )
     fetch_dir: str | None = setting(
         None,
         "where videos of a store (s3://, gs://, https://) are kept once fetched; null: ~/.cache/vtg/videos",
@@ -89,5 +97,5 @@ class VideoConfig:
 # Of the machine, not of the model: a checkpoint may be used with any of these, so none is saved as what it needs.
 VIDEO_MEANS = (
     *("decoder", "isolate", "timeout_s", "cache_dir", "cache_gb", "cache_format"),
-    *("fetch_dir", "fetch_gb"),
+    *("tower_cache_dir", "tower_cache_gb", "fetch_dir", "fetch_gb"),
 )

@@ -26,6 +26,7 @@ from jinja2 import TemplateError
 from transformers import ProcessorMixin
 from transformers.video_utils import VideoMetadata
 
+from vtg.data.seen_clip import TICKET, SeenClip, without_video_processing
 from vtg.data.still_encoding import still_inputs
 from vtg.errors import SampleError
 from vtg.models.families import family_of
@@ -91,7 +92,8 @@ def encode(
         input_ids, labels, attention_mask, mm_token_type_ids (L,) int64; position_ids (4, L) int64: text, temporal,
         height, width, or (L,) in families without M-RoPE; pixel_values_videos (patches, features) float32;
         video_grid_thw (1, 3) int64, or what else the family calls its `vision_inputs`. The mask is 0 on the tokens of
-        temporal patches that hold nothing but padding frames, and 1 elsewhere.
+        temporal patches that hold nothing but padding frames, and 1 elsewhere. A `SeenClip` has what the tower made of
+        it in place of pixels, and its TICKET.
 
     Raises:
         SampleError: text that holds special tokens, or on which the chat template fails; more than `max_length` tokens
@@ -102,7 +104,9 @@ def encode(
     options = frame_options(processor)
     # A processor of one size would resize other frames itself, without a word.
     assert options["side"] is None or frames.shape[2:] == (options["side"],) * 2, frames.shape
-    call: Any = processor  # its signature lists no keywords of the video processor
+    seen = clip.inputs if isinstance(clip, SeenClip) else None
+    # Any: its signature lists no keywords of the video processor.
+    call: Any = processor if seen is None else without_video_processing(processor, seen)
     if clip.is_still:
         out = still_inputs(processor, text, torch.from_numpy(frames), path=clip.path)
     else:
@@ -136,6 +140,8 @@ def encode(
         "position_ids": positions if family.mrope else positions[0],
         **{name: out[name] for name in family.vision_inputs},
     }
+    if isinstance(clip, SeenClip):
+        features[TICKET] = clip.ticket
     check_length(features, clip, max_length)
     return features
 

@@ -21,6 +21,7 @@ from vtg.data.augmentation import Augmentation
 from vtg.data.encoding import IGNORE_INDEX, Features, encode, frame_options
 from vtg.data.question_encoding import encode_questions
 from vtg.data.skip_report import Skipped, SkipReport, TooManyBadRows
+from vtg.data.tower_cache import TowerCache
 from vtg.errors import ConfigError, SampleError
 from vtg.tasks.all_tasks import Tasks
 from vtg.tasks.span_task import SpanTask
@@ -53,7 +54,7 @@ class GroundingItem:
         row: names the sample that `features` are of, and what it costs.
         sample: that sample, with the duration and the spans of the clip as it was shown (`Augmentation`).
         skipped: the sample that was asked for, where it could not be encoded.
-        counts: what its clips cost, see `ClipProvider.take_counts`.
+        counts: what its clips cost, see `GroundingDataset.take_counts`.
         clip: with `keep_clips` alone, since frames are large to send between processes.
     """
 
@@ -78,7 +79,8 @@ class GroundingDataset(Dataset[GroundingItem]):
     """Samples as encoded conversations: with the answer for training, with the generation prompt otherwise.
 
     `answers=False`: prompts and frames are drawn as in training, but nothing answers (reinforcement learning).
-    `keep_clips`: items have their `clip` as well. `augmentation`: changes the clips of items.
+    `keep_clips`: items have their `clip` as well. `augmentation`: changes the clips of items. `towers`: what a frozen
+    vision tower made of clips stands in for their pixels, where it is known.
 
     A sample that cannot be decoded or encoded is replaced by the next one that can and is no longer, without labels, so
     that it carries no loss and every rank keeps the same number of batches with the same kinds of input; `skipped`
@@ -99,13 +101,14 @@ class GroundingDataset(Dataset[GroundingItem]):
         answers: bool = True,
         keep_clips: bool = False,
         augmentation: Augmentation | None = None,
+        towers: TowerCache | None = None,
         seed: int = 0,
     ) -> None:
         self.samples, self.task, self.processor, self.provider = samples, task, processor, provider
         self.tasks = Tasks(task)
         self.video_dir, self.max_length, self.tokens_per_second = video_dir, max_length, tokens_per_second
         self.training, self.answers, self.seed, self.epoch = training, training and answers, seed, 0
-        self.keep_clips, self.augmentation = keep_clips, augmentation
+        self.keep_clips, self.augmentation, self.towers = keep_clips, augmentation, towers
 
     def set_epoch(self, epoch: int) -> None:
         """Redraws random prompts and random frames."""
@@ -175,17 +178,26 @@ class GroundingDataset(Dataset[GroundingItem]):
             sample, clip = self.augmentation(sample, clip, epoch=self.epoch)
         features = self.features(sample, clip)
         # Counted in the data worker: only what goes along with the item reaches the training process.
-        counts = self.provider.take_counts()
+        counts = self.take_counts()
         return GroundingItem(
             features, BatchRow.of(sample, features), sample, skipped, counts, clip if self.keep_clips else None
         )
+
+    def take_counts(self) -> Counter[str]:
+        """What its clips cost in this process since the last call, see `ClipProvider.take_counts`; with `towers` also
+        `seen`, the clips that needed no pixels."""
+        counts = self.provider.take_counts()
+        return counts + self.towers.take_counts() if self.towers is not None else counts
 
     def clip(self, sample: Sample) -> Clip:
         """The clip of a sample. Raises DecodeError."""
         # The same frames in every evaluation, so that two checkpoints are compared on the same input.
         # Not `hash`, which Python salts anew in every process: a run that resumes must draw what it would have drawn.
         drawn = crc32(f"{self.seed}:{self.epoch}".encode()) if self.training else 0
-        return self.provider.clip(sample.window(resolve_video(sample.video, self.video_dir)), seed=drawn)
+        window = sample.window(resolve_video(sample.video, self.video_dir))
+        if self.towers is not None:
+            return self.towers.clip(self.provider, window, seed=drawn)
+        return self.provider.clip(window, seed=drawn)
 
     def features(self, sample: Sample, clip: Clip | None = None) -> Features:
         """The encoded conversation of a sample, about `clip` if one is given (as augmented).

@@ -22,6 +22,7 @@ import torch
 from vtg.data.encoding import IGNORE_INDEX, ITEM, Features
 from vtg.data.layout import ATTENTIONS, LAYOUT, Layout, no_mask, whole_mask
 from vtg.data.pixels import join_videos, vision_inputs
+from vtg.data.seen_clip import TICKET
 from vtg.errors import ConfigError
 
 TOKENS = ("input_ids", "labels", "attention_mask", "mm_token_type_ids", "position_ids")
@@ -155,8 +156,14 @@ def _same_clip(one: Features, other: Features) -> bool:
         end == _video_end(other)
         and end <= min(_room(one), _room(other))
         and all(torch.equal(one[key][..., :end], other[key][..., :end]) for key in _tokens(one))
-        and all(one[key] is other[key] or torch.equal(one[key], other[key]) for key in reversed(vision_inputs(one)))
+        and _same_pixels(one, other)
     )
+
+
+def _same_pixels(one: Features, other: Features) -> bool:
+    if TICKET in one and TICKET in other:  # of one of them the tower may have seen the clip, and of the other not yet
+        return torch.equal(one[TICKET], other[TICKET])
+    return all(one[key] is other[key] or torch.equal(one[key], other[key]) for key in reversed(vision_inputs(one)))
 
 
 def _video_end(one: Features) -> int:
@@ -183,4 +190,5 @@ def _shared(rows: Sequence[Features]) -> Features:
     shared = {key: torch.cat([first[key][..., :length], *(row[key] for row in own)], dim=-1) for key in own[0]}
     lengths = torch.tensor([length] + [len(row["input_ids"]) for row in own])
     branches = torch.arange(len(lengths)).repeat_interleave(lengths)
-    return shared | {"branches": branches} | {key: first[key] for key in vision_inputs(first)}
+    kept = [*vision_inputs(first), *([TICKET] if TICKET in first else [])]
+    return shared | {"branches": branches} | {key: first[key] for key in kept}

@@ -7,6 +7,9 @@ import torch
 from vtg.data.encoding import Features
 from vtg.models.families import FAMILIES
 
+PIXELS = "pixel_values_videos"
+"""What every family calls the pixels of clips."""
+
 # Of still pictures, as Qwen-VL has them: they are asked about, and not trained on.
 PICTURES = ("pixel_values", "image_grid_thw")
 

@@ -10,11 +10,15 @@ import torch
 from vtg.annotations.joined_tables import SOURCE
 from vtg.config.data_settings import BatchingConfig
 from vtg.config.derived import is_packed
-from vtg.data.encoding import IGNORE_INDEX, ITEM
+from vtg.data.encoding import IGNORE_INDEX, ITEM, Features
 from vtg.data.grounding_dataset import GroundingItem
 from vtg.data.packing import pack, share
 from vtg.data.padding import collate
+from vtg.data.pixels import PIXELS, vision_inputs
+from vtg.data.seen_clip import TICKET
 from vtg.tasks.all_tasks import SPAN
+
+NO_PIXELS = torch.empty(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +31,14 @@ class LabelledAnswer:
 
 
 class TrainingCollator:
-    """Items of a training `GroundingDataset` as a padded batch, with what was left out and what the clips cost."""
+    """Items of a training `GroundingDataset` as a padded batch, with what was left out and what the clips cost.
 
-    def __init__(self, pad_token_id: int, batching: BatchingConfig) -> None:
-        self.pad_token_id, self.batching = pad_token_id, batching
+    `parts_clips`: the batch has `clips`, a list of what the vision tower reads or has made of each, in place of all
+    their pixels joined.
+    """
+
+    def __init__(self, pad_token_id: int, batching: BatchingConfig, *, parts_clips: bool = False) -> None:
+        self.pad_token_id, self.batching, self.parts_clips = pad_token_id, batching, parts_clips
 
     def __call__(self, items: Sequence[GroundingItem]) -> dict[str, Any]:
         """A batch as `vtg.data.padding.collate` or `vtg.data.packing.pack` says, and five entries more.
@@ -45,13 +53,19 @@ class TrainingCollator:
             item.features | {ITEM: at * (item.features["labels"] != IGNORE_INDEX).long()}
             for at, item in enumerate(items)
         ]
+        sequences = share(features) if is_packed(self.batching) and self.batching.share_video else features
+        clips = [_clip(sequence) for sequence in sequences]
+        if self.parts_clips:
+            sequences = [sequence | {PIXELS: NO_PIXELS} for sequence in sequences]
         batch: dict[str, Any]
         if is_packed(self.batching):
-            batch = pack(share(features) if self.batching.share_video else features)
+            batch = pack(sequences)
             tokens = int((batch["segments"] >= 0).sum())
         else:
-            batch = collate(features, pad_token_id=self.pad_token_id)
+            batch = collate(sequences, pad_token_id=self.pad_token_id)
             tokens = int(batch["attention_mask"].sum())
+        if self.parts_clips:
+            batch["clips"] = clips
         batch["answers"] = _answers(batch["labels"], batch.pop(ITEM), items)
         batch["rows"] = [item.row for item in items]
         batch["skipped"] = [item.skipped for item in items if item.skipped is not None]
@@ -62,6 +76,10 @@ class TrainingCollator:
         own = Counter(samples=samples, batches=1, tokens=tokens, slots=slots)
         batch["counts"] = sum((item.counts for item in items), own)
         return batch
+
+
+def _clip(features: Features) -> Features:
+    return {name: features[name] for name in (*vision_inputs(features), TICKET) if name in features}
 
 
 def _drawn(items: Sequence[GroundingItem]) -> Counter[str]:

@@ -31,6 +31,7 @@ from vtg.data.padding import collate
 from vtg.data.pixels import join_videos
 from vtg.models.attention import attend_in_layouts, takes_layouts
 from vtg.models.families import family_of
+from vtg.models.families.family import ModelFamily
 from vtg.models.recurrence import part_sequences
 from vtg.video.clip import Clip
 
@@ -187,12 +188,21 @@ def _video_features(model: type) -> Callable[..., Any]:
     def features(inner: Any, *args: Any, **kwargs: Any) -> Any:
         family, given = family_of(inner.config), signature(plain).bind(inner, *args, **kwargs).arguments
         pixels, grid = (given[family.vision_inputs[at]] for at in (0, -1))
-        sizes = (grid.prod(-1) // family.grid_merge**2).tolist()
-        if pixels.ndim == 2 and len(pixels) == sum(sizes):
-            return _encoded_features(inner, pixels, sizes)
+        if is_encoded(inner, pixels, grid):
+            return _encoded_features(inner, pixels, _sizes(family, grid))
         return plain(inner, *args, **kwargs)
 
     return features
+
+
+def is_encoded(model: Any, pixels: torch.Tensor, grid: torch.Tensor) -> bool:
+    """Whether these are the clips that `grid` (clips, 3) tells the sizes of, encoded; else they are their pixels."""
+    return pixels.ndim == 2 and len(pixels) == sum(_sizes(family_of(model.config), grid))
+
+
+def _sizes(family: ModelFamily, grid: torch.Tensor) -> list[int]:
+    """Vision tokens of each clip."""
+    return (grid.prod(-1) // family.grid_merge**2).tolist()
 
 
 def _encoded_features(inner: Any, encoded: torch.Tensor, sizes: list[int]) -> BaseModelOutputWithPooling:

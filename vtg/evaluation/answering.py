@@ -10,11 +10,12 @@ from typing import Any
 import torch
 
 from vtg.data.encoding import Features, turn_end_id, vision_token_ids
-from vtg.data.pixels import vision_inputs
+from vtg.data.tower_cache import TowerCache
 from vtg.decoding.constrained import TokenConstraint
 from vtg.decoding.engine import DecodingEngine
-from vtg.decoding.shared_prefix import Prompt, accept_encoded_videos, encode_video, plain_model
+from vtg.decoding.shared_prefix import Prompt, accept_encoded_videos, plain_model
 from vtg.decoding.token_choice import Sampling
+from vtg.decoding.tower_output import encoded_video
 
 
 def answering_engine(
@@ -35,7 +36,9 @@ def answering_engine(
     return DecodingEngine(model, sampling, constraint=constraint, at_once=at_once)
 
 
-def clip_prompts(model: Any, questions: Sequence[Features], durations_s: Sequence[float]) -> Iterator[Prompt]:
+def clip_prompts(
+    model: Any, questions: Sequence[Features], durations_s: Sequence[float], *, towers: TowerCache | None = None
+) -> Iterator[Prompt]:
     """Encoded questions as prompts on the model's device, with what the vision tower makes of their clips.
 
     Those that follow one another and have the same pixels, as `encode_questions` makes them, are about one clip, and
@@ -43,6 +46,7 @@ def clip_prompts(model: Any, questions: Sequence[Features], durations_s: Sequenc
 
     Args:
         durations_s: of the clip of each.
+        towers: keeps what the tower makes of clips that it sees.
     """
     plain = plain_model(model)
     accept_encoded_videos(plain)
@@ -51,10 +55,7 @@ def clip_prompts(model: Any, questions: Sequence[Features], durations_s: Sequenc
     for at, (question, duration_s) in enumerate(zip(questions, durations_s, strict=True)):
         is_first = at == 0 or pixels[at] is not pixels[at - 1]
         if is_first:
-            inputs = {name: question[name].to(model.device) for name in vision_inputs(question)}
-            inputs["pixel_values_videos"] = inputs["pixel_values_videos"].to(model.dtype)
-            encoded = encode_video(plain, inputs)
-            del inputs
+            encoded = encoded_video(plain, question, towers)
         shares = not is_first or (at + 1 < len(questions) and pixels[at + 1] is pixels[at])
         # The pixels are no longer needed, and large.
         features = {name: value.to(model.device) for name, value in question.items() if name != "pixel_values_videos"}

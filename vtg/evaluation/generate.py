@@ -10,6 +10,7 @@ import torch
 from vtg.data.encoding import Features
 from vtg.data.grounding_dataset import GroundingDataset
 from vtg.data.skip_report import Skipped, SkipReport
+from vtg.data.tower_cache import TowerCache
 from vtg.decoding.constrained import Constraint
 from vtg.decoding.shared_prefix import Prompt
 from vtg.evaluation.answering import answering_engine, clip_prompts
@@ -78,7 +79,7 @@ def predict(
             readable = {index: prompt for index, prompt in clip if not isinstance(prompt, Skipped)}
             asked_of_engine.extend(readable)
             durations_s = [dataset.samples[index].duration_s for index in readable]
-            yield from clip_prompts(model, list(readable.values()), durations_s)
+            yield from clip_prompts(model, list(readable.values()), durations_s, towers=dataset.towers)
 
     own: dict[str, Any] = {"max_new_tokens": max_new_tokens, "at_once": batch_size, "constraint": constraint}
     with bar:
@@ -117,6 +118,7 @@ def generate(
     batch_size: int = 8,
     constraint: Constraint | None = None,
     durations_s: Sequence[float] = (),
+    towers: TowerCache | None = None,
     progress: str | None = None,
 ) -> list[str]:
     """Greedy completions of encoded prompts, decoded without special tokens.
@@ -125,10 +127,11 @@ def generate(
         model: in evaluation mode.
         batch_size: as `predict` takes it.
         constraint: what they are kept to; it needs `durations_s` of the clip of each.
+        towers: keeps what the vision tower makes of clips that it sees.
         progress: the progress bar's title; None for no bar.
     """
     own: dict[str, Any] = {"max_new_tokens": max_new_tokens, "at_once": batch_size, "constraint": constraint}
-    prompts = clip_prompts(model, features, durations_s or [math.nan] * len(features))
+    prompts = clip_prompts(model, features, durations_s or [math.nan] * len(features), towers=towers)
     bar = ProgressBar(len(features), title=progress or "", unit="query", shown=progress is not None)
     completions = counted(answering_engine(model, processor, **own).decode(prompts), bar)
     found = {one.request: one.tokens for one in completions}

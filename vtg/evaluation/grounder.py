@@ -9,6 +9,7 @@ from vtg.data.encoding import Features, patch_factor
 from vtg.data.grounding_dataset import GroundingDataset, make_provider
 from vtg.data.question_encoding import encode_questions
 from vtg.decoding.constrained import Constraint
+from vtg.decoding.tower_output import make_tower_cache
 from vtg.errors import ConfigError, SampleError
 from vtg.evaluation.generate import generate
 from vtg.models.checkpoint import Settings
@@ -49,6 +50,7 @@ class Grounder:
         self.constraint = Constraint.of(self.task, self.processor)
         self.tokens_per_second = tokens_per_second(self.model)
         self.provider = make_provider(settings.video, self.processor)
+        self.towers = make_tower_cache(settings.video, self.model)
 
     def look_with(self, settings: Settings) -> None:
         """From now on clips are sampled, and prompts limited, by other `settings` of the same checkpoint."""
@@ -66,7 +68,16 @@ class Grounder:
             max_length=self.settings.model.max_length,
             tokens_per_second=self.tokens_per_second,
             training=False,
+            towers=self.towers,
         )
+
+    def clip(self, window: VideoWindow) -> Clip:
+        """The clip of a window, to ask about: without its frames where the vision tower is known to have seen them.
+
+        Raises:
+            DecodeError: it cannot be read.
+        """
+        return self.provider.clip(window) if self.towers is None else self.towers.clip(self.provider, window)
 
     def questions(self, queries: Sequence[str], clip: Clip) -> list[Features]:
         """The prompts of queries about one clip, whose pixels they share.
@@ -95,14 +106,15 @@ class Grounder:
         The clip is decoded once for all of them; `BATCH_SIZE` queries are answered at a time.
 
         Args:
-            clip: the provider's clip of `window`, where the caller has it.
+            clip: that of `window`, where the caller has it.
 
         Raises:
             SampleError: if the video cannot be read (DecodeError), or a prompt is too long or holds special tokens.
         """
-        clip = self.provider.clip(window) if clip is None else clip
+        clip = self.clip(window) if clip is None else clip
         encoded = self.questions(queries, clip)
-        own = {"constraint": self.constraint, "durations_s": [clip.duration_s] * len(encoded)}
+        own: dict[str, Any] = {"constraint": self.constraint, "durations_s": [clip.duration_s] * len(encoded)}
+        own["towers"] = self.towers
         # A few are answered before a bar could be read.
         own |= {"progress": "answering" if len(queries) > BATCH_SIZE else None}
         texts = generate(

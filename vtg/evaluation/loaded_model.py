@@ -142,7 +142,7 @@ class LoadedModel:
                 raise ConfigError(f"queries: {query!r} holds no word; describe the moment to look for in a sentence")
         window = VideoWindow(os.fspath(video), start_s=video_start_s, end_s=video_end_s)
         _check_there(window.path)
-        clip = self._grounder.provider.clip(window)
+        clip = self._grounder.clip(window)
         rows = self._grounder.ask(listed, window, max_new_tokens=self._max_new_tokens, clip=clip)
         of_clip = {
             "duration_s": float(clip.duration_s),

@@ -41,6 +41,8 @@ class BoundedFolder:
 
     Args:
         kind: what names of files end in.
+        keeps_since_s: files used after this time (`time.time()`) are not evicted, and what finds no room is not
+            stored; None: any may go.
 
     Attributes:
         counts: of this process: hits, misses, stored, evicted, failed (could not be written), skipped (larger than
@@ -50,8 +52,9 @@ class BoundedFolder:
         OSError: files cannot be written and locked there.
     """
 
-    def __init__(self, folder: str, *, max_bytes: int, kind: str) -> None:
+    def __init__(self, folder: str, *, max_bytes: int, kind: str, keeps_since_s: float | None = None) -> None:
         self.folder, self.max_bytes, self.kind = os.path.abspath(folder), max_bytes, kind
+        self.keeps_since_s = keeps_since_s
         self._start()
         os.makedirs(self.folder, exist_ok=True)
         probe = os.path.join(self.folder, f".{uuid.uuid4().hex}.tmp")
@@ -134,7 +137,7 @@ class BoundedFolder:
             return self.counts.copy()
 
     def __getstate__(self) -> dict:
-        return {name: getattr(self, name) for name in ("folder", "max_bytes", "kind")}
+        return {name: getattr(self, name) for name in ("folder", "max_bytes", "kind", "keeps_since_s")}
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
@@ -183,7 +186,9 @@ class BoundedFolder:
                 _enter(file, era + 1, self.max_bytes)
             entries, total = self._entries()
             goal = min(self.max_bytes - size, int(LOW_WATER * self.max_bytes))
-            evicted = evict(entries, excess=total - goal, remove=_removed)
+            since_ns = float("inf") if self.keeps_since_s is None else self.keeps_since_s * 1e9
+            old = [entry for entry in entries if entry.used_ns < since_ns]
+            evicted = evict(old, excess=total - goal, remove=_removed)
             total -= sum(entry.size for entry in evicted)
             with self._ledger() as (file, era, _):
                 _enter(file, era, total)

@@ -153,7 +153,7 @@ class GroundingTrainer(ZeroTrainer):
         self.interval_s = time.monotonic()
         for dataset in (self.train_dataset, self.eval_dataset):
             if isinstance(dataset, GroundingDataset):
-                dataset.provider.take_counts()
+                dataset.take_counts()
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"

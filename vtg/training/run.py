@@ -20,6 +20,7 @@ from vtg.data.augmentation import Augmentation
 from vtg.data.grounding_dataset import GroundingDataset, make_provider
 from vtg.data.skip_report import SkipReport
 from vtg.data.splits import read_splits
+from vtg.decoding.tower_output import make_tower_cache
 from vtg.demo.synthetic_data import ensure_synthetic
 from vtg.evaluation.input_record import input_record, write_input
 from vtg.evaluation.partial_answers import PartialAnswers, stamps
@@ -27,6 +28,7 @@ from vtg.models.adapting import prepare_training
 from vtg.models.checkpoint import has_weights
 from vtg.models.loading import Model, base_weights, load_model, tokens_per_second
 from vtg.models.part_table import part_rows, part_table
+from vtg.models.tower_identity import check_frozen
 from vtg.ranks import is_main_process
 from vtg.report import write_report
 from vtg.storage.json_files import read_jsonl
@@ -82,6 +84,7 @@ class TrainingRun:
         times = time_vocabulary(self.processor.tokenizer, config.task)  # type: ignore[attr-defined]
         self.time_tokens = times.ids if times else ()
         self._provider = make_provider(config.video, self.processor)
+        self._towers = make_tower_cache(config.video, self.model)
         self._tokens_per_second = tokens_per_second(self.model)
         val = self.splits.val[: config.evaluation.max_val_samples or None]
         self.validation = self.dataset(val) if config.data.has_validation else None
@@ -138,6 +141,7 @@ class TrainingRun:
             answers=answers,
             keep_clips=keep_clips,
             augmentation=Augmentation.of(self.config, self.processor) if training else None,
+            towers=self._towers,
             seed=self.config.seed,
         )
 
@@ -145,6 +149,8 @@ class TrainingRun:
         """The model with what is trained of it set, after its table is logged; `learning_rate`: the Trainer's."""
         config = self.config
         model = prepare_training(self.model, config.parts, config.lora, time_tokens=self.time_tokens)
+        if self._towers is not None:
+            check_frozen(model)
         rows = part_rows(model, config.parts, learning_rate, time_tokens=len(self.time_tokens))
         log.info("what is trained:\n%s", part_table(rows))
         return model

@@ -113,7 +113,7 @@ class ClipProvider:
         # A picture is decoded as fast as it is found in the cache.
         if self._disk is None or is_picture(window.path):
             return self._decoded(window, seed=seed)
-        key = self._key(window)
+        key = self.key(window)
         clip = self._disk.get(key)
         if clip is None:
             clip = self._decoded(window, seed=seed)
@@ -139,7 +139,12 @@ class ClipProvider:
         with _counting:
             self._counts[name] += 1
 
-    def _key(self, window: VideoWindow) -> str:
+    def key(self, window: VideoWindow) -> str:
+        """The name of the clip of a window: another once its file, or anything that chooses its pixels, changes.
+
+        Raises:
+            DecodeError: there is no such file.
+        """
         # Settings of how a clip is got, such as time limits and folders, do not change it; its stored form does.
         means = set(VIDEO_MEANS) - {"cache_format"}
         settings = {key: value for key, value in asdict(self.config).items() if key not in means}

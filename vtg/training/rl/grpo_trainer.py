@@ -138,6 +138,7 @@ class VideoGRPOTrainer(ResumableRollouts):
             pad_token_id=self.pad_token_id,
             shares=shares_prompts,
             constraint=Constraint.of(train_dataset.task, kwargs["processing_class"]),
+            towers=train_dataset.towers,
         )
         if self.aux_loss_enabled:
             self.policy.routers = Routers(self.policy.plain)
@@ -237,7 +238,7 @@ class VideoGRPOTrainer(ResumableRollouts):
 
     def begin_interval(self) -> None:
         super().begin_interval()
-        self.prompts.provider.take_counts()
+        self.prompts.take_counts()
         self.policy.counts.clear()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

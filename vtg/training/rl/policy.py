@@ -16,17 +16,18 @@ from trl.trainer.grpo_config import GRPOConfig
 
 from vtg.data.encoding import Features
 from vtg.data.pixels import vision_inputs
+from vtg.data.tower_cache import TowerCache
 from vtg.decoding.constrained import Constraint
 from vtg.decoding.sampling import forward_log_probs
 from vtg.decoding.shared_prefix import (
     Prompt,
     accept_encoded_videos,
-    encode_video,
     plain_model,
     repeated_batch,
     share_prompts,
     shared_batch,
 )
+from vtg.decoding.tower_output import encoded_video
 from vtg.models.families import family_of
 from vtg.models.routing import Routers
 from vtg.training.rl.constrained_policy import add_constrained_head
@@ -42,6 +43,7 @@ class Policy:
         reference: another model that the same forwards are to go through, None without one.
         shares: a prompt is run once for all of its completions; else as often as it has completions.
         constraint: what completions are kept to, in sampling and so in their log-probs; None: nothing.
+        towers: keeps what a frozen tower makes of clips.
 
     Attributes:
         plain: the Qwen-VL model without PEFT around it.
@@ -62,7 +64,9 @@ class Policy:
         pad_token_id: int,
         shares: bool,
         constraint: Constraint | None = None,
+        towers: TowerCache | None = None,
     ) -> None:
+        self.towers = towers
         self.model, self.accelerator, self.args = model, accelerator, args
         self.pad_token_id, self.shares, self.constraint = pad_token_id, shares, constraint
         self.plain = plain_model(accelerator.unwrap_model(model))
@@ -97,7 +101,7 @@ class Policy:
             encoded = None if self.in_step else next(known, None)
             if encoded is None and self.encodes_once:
                 with self.accelerator.autocast():
-                    encoded = encode_video(self.plain, on_device)
+                    encoded = encoded_video(self.plain, on_device, self.towers)
             prompts.append(Prompt(on_device, encoded))
         if self.encodes_once:  # the pixels are no longer needed, and large
             none = torch.empty(0, device=self.args.device)

@@ -64,7 +64,11 @@ def train(config: SFTConfig) -> None:
         args=arguments,
         train_dataset=train_set,
         eval_dataset=run.validation,
-        data_collator=TrainingCollator(run.processor.tokenizer.pad_token_id, config.batching),  # type: ignore[attr-defined]
+        data_collator=TrainingCollator(
+            run.processor.tokenizer.pad_token_id,  # type: ignore[attr-defined]
+            config.batching,
+            parts_clips=train_set.towers is not None,
+        ),
         processing_class=run.processor,
         parts=TrainerParts.of(config, report=run.report),
         batches=batches,

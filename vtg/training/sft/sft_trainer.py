@@ -18,8 +18,11 @@ from vtg.data.encoding import IGNORE_INDEX
 from vtg.data.layout import ATTENTIONS
 from vtg.data.packing import attention
 from vtg.data.padding import without_padding_mask
+from vtg.data.pixels import PIXELS
 from vtg.data.training_collator import LabelledAnswer
 from vtg.data.workers import worker_context
+from vtg.decoding.shared_prefix import accept_encoded_videos, plain_model
+from vtg.decoding.tower_output import encoded_videos
 from vtg.models.attention import attention_of, choose_attention
 from vtg.models.families import family_of
 from vtg.models.routing import Routers, token_weights
@@ -60,6 +63,9 @@ class SFTTrainer(GroundingTrainer):
     def __init__(self, *, batches: PlannedBatches, attention: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.batches, self._kernel = batches, attention
+        self.towers = kwargs["train_dataset"].towers
+        if self.towers is not None:
+            accept_encoded_videos(plain_model(self.accelerator.unwrap_model(self.model)))
         mixture = batches.planner.mixture
         self.drawn = None if mixture is None else DrawnSources(mixture, Path(str(self.args.output_dir)))
         self.counts: Counter[str] = Counter()
@@ -82,6 +88,8 @@ class SFTTrainer(GroundingTrainer):
         """
         self.parts.report.add(inputs.pop("skipped"))
         del inputs["rows"]
+        if "clips" in inputs:  # a frozen tower sees each that is new to it once
+            inputs[PIXELS] = encoded_videos(self.accelerator.unwrap_model(self.model), inputs.pop("clips"), self.towers)
         counts, answers = inputs.pop("counts"), inputs.pop("answers")
         drawn = inputs.pop("drawn")
         if self.drawn is not None:
