@@ -270,18 +270,24 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.training.best_weights": ("vtg.annotations.sample_table", "vtg.data"),
     "vtg.training.checkpoint_saving": ("vtg.errors", "vtg.storage"),
     "vtg.training.guard": ("vtg.errors", "vtg.config", "vtg.data"),
-    "vtg.training.trainer_parts": ("vtg.config", "vtg.data", "vtg.models", "vtg.training.guard"),
     "vtg.training.stopping": (),
-    "vtg.training.part_rates": ("vtg.config", "vtg.models", "vtg.training.trainer_parts"),
+    "vtg.training.part_rates": (),
     "vtg.training.zero": ("vtg.ranks", "vtg.errors", "vtg.config", "vtg.training.part_rates"),
     "vtg.training.mixture_record": (
         "vtg.ranks", "vtg.console", "vtg.errors", "vtg.storage", "vtg.annotations.joined_tables", "vtg.batching",
     ),
-    "vtg.training.grounding_trainer": (
-        "vtg.ranks", "vtg.private_names", "vtg.tasks", "vtg.data", "vtg.models", "vtg.training.mixture_record",
-        "vtg.training.progress", "vtg.evaluation", "vtg.training.best_weights",
-        "vtg.training.checkpoint_saving", "vtg.training.guard", "vtg.training.trainer_parts", "vtg.training.stopping",
+    "vtg.training.run_trainer": (
+        "vtg.private_names", "vtg.data", "vtg.models", "vtg.training.progress", "vtg.training.best_weights",
+        "vtg.training.checkpoint_saving", "vtg.training.guard", "vtg.training.part_rates", "vtg.training.stopping",
         "vtg.training.zero",
+    ),
+    "vtg.training.trainer_parts": (
+        "vtg.config", "vtg.data", "vtg.models", "vtg.training.guard", "vtg.training.part_rates",
+        "vtg.training.run_trainer",
+    ),
+    "vtg.training.grounding_trainer": (
+        "vtg.ranks", "vtg.tasks", "vtg.data", "vtg.models", "vtg.training.mixture_record", "vtg.evaluation",
+        "vtg.training.best_weights", "vtg.training.guard", "vtg.training.run_trainer", "vtg.training.trainer_parts",
     ),
     "vtg.training.model_check": ("vtg.errors", "vtg.config", "vtg.memory", "vtg.tasks", "vtg.models"),
     "vtg.training.hf_arguments": ("vtg.errors", "vtg.config", "vtg.training.zero"),
@@ -296,6 +302,11 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.training.processes", "vtg.training.checkpoint_saving", "vtg.training.run_lock",
         "vtg.training.run_record",
     ),
+    "vtg.training.course": (
+        "vtg.ranks", "vtg.config", "vtg.data", "vtg.models", "vtg.training.processes", "vtg.training.best_weights",
+        "vtg.training.checkpoint_saving", "vtg.training.run_record", "vtg.training.run_dir",
+        "vtg.training.run_trainer",
+    ),
     "vtg.training.run_results": (
         "vtg.ranks", "vtg.storage", "vtg.tasks", "vtg.evaluation.metrics", "vtg.evaluation.span_picture",
         "vtg.evaluation", "vtg.training.mixture_record", "vtg.training.run_record",
@@ -303,7 +314,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.training.run": (
         "vtg.ranks", "vtg.storage", "vtg.config", "vtg.annotations.sample", "vtg.annotations.sample_table",
         "vtg.tasks", "vtg.data", "vtg.models", "vtg.decoding", "vtg.training.processes", "vtg.report",
-        "vtg.evaluation", "vtg.demo", "vtg.training.answer_lengths", "vtg.training.checkpoint_saving",
+        "vtg.evaluation", "vtg.demo", "vtg.training.answer_lengths", "vtg.training.course",
         "vtg.training.grounding_trainer",
         "vtg.training.hf_arguments", "vtg.training.row_identity", "vtg.training.run_record", "vtg.training.run_dir",
         "vtg.training.run_results",

@@ -199,8 +199,8 @@ VIDEO_KEYS = (
     "resize, decoder, isolate, timeout_s, cache_dir, cache_gb, cache_format, fetch_dir, fetch_gb"
 )
 TOP_KEYS = (
-    "run_name, output_dir, seed, resume, on_nan, data, video, augmentation, task, loss, model, parts, lora, "
-    "batching, evaluation, deepspeed, trainer"
+    "run_name, output_dir, seed, resume, on_nan, data, deepspeed, trainer, video, augmentation, task, loss, model, "
+    "parts, lora, batching, evaluation"
 )
 
 WRONG = {

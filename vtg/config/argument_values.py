@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vtg.config.derived import CHECKPOINTING
-from vtg.config.schema import RLConfig, SFTConfig
+from vtg.config.schema import RLConfig, RunConfig
 from vtg.errors import ConfigError
 
 TRAINER = ("transformers", "training_args.py", "TrainingArguments")
@@ -58,7 +58,7 @@ def annotations(package: str, file: str, name: str) -> dict[str, str]:
     return {key: kind for key, kind in fields.items() if not key.startswith("_")}
 
 
-def check_values(config: SFTConfig) -> None:
+def check_values(config: RunConfig) -> None:
     """Raises ConfigError for a value under `trainer` or `rl` of another type or choice than the library takes.
 
     The names are known (`vtg.config.arguments`).

@@ -11,7 +11,7 @@ from typing import Any
 from vtg.config.argument_values import GRPO, TRAINER, annotations
 from vtg.config.foreign_names import our_key
 from vtg.config.programs import DoctorConfig
-from vtg.config.schema import RLConfig, SFTConfig
+from vtg.config.schema import RLConfig, RunConfig
 from vtg.errors import ConfigError
 
 # TrainingArguments that vtg sets → the key to set instead: two keys for one thing would contradict each other.
@@ -135,7 +135,7 @@ BATCHING_WITHOUT_EFFECT_IN_RL = {
 }
 
 
-def check_arguments(config: SFTConfig) -> None:
+def check_arguments(config: RunConfig) -> None:
     """Raises ConfigError for a name under `trainer` or `rl` that is unknown, that vtg sets, or that changes nothing;
     and for settings of `batching` that reinforcement learning does not read.
     """
@@ -160,8 +160,9 @@ def check_arguments(config: SFTConfig) -> None:
             raise ConfigError(
                 "rl.sync_ref_model = true: rl.beta = 0 needs no reference model; set rl.beta, or remove it"
             )
-    for key, (only, why) in BATCHING_WITHOUT_EFFECT_IN_RL.items() if is_rl else ():
-        value = getattr(config.batching, key)
+    batching = config.batching if is_rl and isinstance(config, RLConfig) else None
+    for key, (only, why) in BATCHING_WITHOUT_EFFECT_IN_RL.items() if batching else ():
+        value = getattr(batching, key)
         if value != only:
             raise ConfigError(
                 f"batching.{key} = {str(value).lower()}: changes nothing in train_rl.py ({why}); set "

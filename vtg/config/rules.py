@@ -19,7 +19,7 @@ from vtg.config.model_settings import LoraConfig, ModelConfig
 from vtg.config.part_rules import check_parts
 from vtg.config.programs import DoctorConfig, PredictConfig
 from vtg.config.rl_settings import RolloutConfig
-from vtg.config.schema import RLConfig, SFTConfig
+from vtg.config.schema import RLConfig, RunConfig, SFTConfig
 from vtg.config.score_rules import check_score
 from vtg.config.score_settings import ScoreConfig
 from vtg.config.setting import setting_of
@@ -43,24 +43,20 @@ def check_choices(config: Any, prefix: str = "") -> None:
 
 
 def check_together(config: Any) -> None:
+    if isinstance(config, RunConfig):
+        check_run(config)
     if isinstance(config, SFTConfig):
-        check_arguments(config)
-        check_values(config)
         check_loss(config)
         check_lora(config.lora)
         check_parts(config)
         check_evaluation(config.evaluation)
-        if not 0 <= config.seed < 2**32:  # the range of numpy's seeds
-            raise ConfigError(f"seed = {config.seed}: must be at least 0 and below {2**32}")
         for key in ("patch_factor", "max_length"):
             if getattr(config.model, key) < 1:
                 raise ConfigError(f"model.{key} = {getattr(config.model, key)}: must be at least 1")
         check_video(config.video)
         check_batching(config.batching, config)
         check_augmentation(config.augmentation, shares_video=config.batching.share_video)
-        check_data(config.data)
         check_mixed(config)
-        check_on_nan(config)
         check_constrained(config.task, engine=config.rollout.engine if isinstance(config, RLConfig) else "transformers")
     if isinstance(config, RLConfig):
         check_key_memory(config.rollout)
@@ -74,7 +70,17 @@ def check_together(config: Any) -> None:
         check_score(config)
 
 
-def check_on_nan(config: SFTConfig) -> None:
+def check_run(config: RunConfig) -> None:
+    """Raises ConfigError for what no training can be asked: names and values of `trainer`, a seed, data."""
+    check_arguments(config)
+    check_values(config)
+    if not 0 <= config.seed < 2**32:  # the range of numpy's seeds
+        raise ConfigError(f"seed = {config.seed}: must be at least 0 and below {2**32}")
+    check_data(config.data)
+    check_on_nan(config)
+
+
+def check_on_nan(config: RunConfig) -> None:
     """Raises ConfigError for on_nan=skip with DeepSpeed."""
     # DeepSpeed's engine updates within backward: when the guard sees the gradient norm, the update is done.
     if config.on_nan == "skip" and (config.deepspeed.stage or config.deepspeed.file is not None):

@@ -1,4 +1,4 @@
-"""All settings of the two trainings. The groups are the dataclasses in the files `*_settings.py` beside.
+"""All settings of the trainings on rows of annotations. The groups are dataclasses in the files `*_settings.py` beside.
 
 Each setting declares its default, its explanation, its choices, and whether a resume may change it. conf/ holds the
 same defaults, for reading and overriding; tests/config/test_settings.py holds the two together.
@@ -17,11 +17,11 @@ from vtg.config.video_settings import VideoConfig
 
 
 @dataclass
-class SFTConfig:
-    """All settings of `train_sft.py`."""
+class RunConfig:
+    """What every training has: a directory, a seed, data, and the settings of the Hugging Face Trainer."""
 
-    run_name: str = setting("sft", "names the run and its folder", on_resume="may_change")
-    output_dir: str = setting("outputs/sft", "folder of the run: checkpoints, log, answers", on_resume="may_change")
+    run_name: str = setting("run", "names the run and its folder", on_resume="may_change")
+    output_dir: str = setting("outputs/run", "folder of the run: checkpoints, log, answers", on_resume="may_change")
     seed: int = setting(0, "of everything that is drawn: weights, order of samples, frames, prompts")
     resume: str = setting(
         "auto",
@@ -40,6 +40,14 @@ class SFTConfig:
         on_resume="may_change",
     )
     data: DataConfig = field(default_factory=DataConfig)
+    deepspeed: DeepspeedConfig = field(default_factory=DeepspeedConfig)
+    trainer: dict[str, Any] = setting(factory=dict, help="Hugging Face TrainingArguments, by their own names")
+
+
+@dataclass
+class SFTConfig(RunConfig):
+    """All settings of `train_sft.py`."""
+
     video: VideoConfig = field(default_factory=VideoConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
@@ -49,8 +57,6 @@ class SFTConfig:
     lora: LoraConfig = field(default_factory=LoraConfig)
     batching: BatchingConfig = field(default_factory=BatchingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    deepspeed: DeepspeedConfig = field(default_factory=DeepspeedConfig)
-    trainer: dict[str, Any] = setting(factory=dict, help="Hugging Face TrainingArguments, by their own names")
 
 
 @dataclass

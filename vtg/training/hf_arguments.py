@@ -11,7 +11,7 @@ from transformers import TrainingArguments
 from vtg.config.argument_values import number_of
 from vtg.config.derived import activation_checkpointing, autocasts
 from vtg.config.launcher import launched_by_deepspeed
-from vtg.config.schema import SFTConfig
+from vtg.config.schema import RunConfig, SFTConfig
 from vtg.errors import ConfigError
 from vtg.training.zero.zero_settings import deepspeed_settings, set_single_process_launch
 
@@ -26,11 +26,18 @@ NEWER = {
 
 
 def training_arguments(
-    config: SFTConfig, kind: type[TrainingArguments] = TrainingArguments, **more: Any
+    config: RunConfig,
+    kind: type[TrainingArguments] = TrainingArguments,
+    *,
+    best: tuple[str, bool] = ("mIoU", True),
+    **more: Any,
 ) -> TrainingArguments:
     """`trainer.*`, `more`, and the arguments that other settings decide, as TrainingArguments or their subclass `kind`.
 
     The names are checked before (`vtg.config.arguments`).
+
+    Args:
+        best: the number of validation that weights are chosen by, and whether more of it is better.
 
     Raises:
         ConfigError: for a value of the wrong type.
@@ -51,8 +58,8 @@ def training_arguments(
     given.setdefault("use_cpu", not torch.accelerator.is_available())
     on_gpu = torch.cuda.is_available() and not given.get("use_cpu", False)
     given.setdefault("dataloader_pin_memory", on_gpu)
-    given.setdefault("bf16", on_gpu and config.model.dtype != "float16" and autocasts(config))
-    given.setdefault("fp16", on_gpu and config.model.dtype == "float16")
+    for name in ("bf16", "fp16"):
+        given.setdefault(name, on_gpu and name == _mixed_precision(config))
     given.pop("torch_compile", None)  # the Trainer would compile all of the model (see vtg.models.compiled_layers)
     # Reentrant checkpointing gives no gradients where the inputs need none, as of a frozen embedding under LoRA.
     given = {"gradient_checkpointing_kwargs": {"use_reentrant": False}} | given
@@ -74,8 +81,8 @@ def training_arguments(
             remove_unused_columns=False,
             logging_nan_inf_filter=False,  # which would hide what on_nan looks for
             load_best_model_at_end=False,  # which demands that save_steps be a multiple of eval_steps; see SaveBest
-            metric_for_best_model="mIoU" if validated else None,
-            greater_is_better=True if validated else None,
+            metric_for_best_model=best[0] if validated else None,
+            greater_is_better=best[1] if validated else None,
             disable_tqdm=True,
         )
     except (TypeError, ValueError) as error:
@@ -88,6 +95,15 @@ def training_arguments(
     # Reading `device` starts the process group of several processes, which TrainingRun waits in.
     log.debug("training on %s", arguments.device)
     return arguments
+
+
+def _mixed_precision(config: RunConfig) -> str | None:
+    """The type of a GPU's arithmetic where the weights are of another: bf16 or fp16; None where they are not."""
+    if not isinstance(config, SFTConfig):
+        return "bf16"  # of a predictor, whose weights are float32
+    if config.model.dtype == "float16":
+        return "fp16"
+    return "bf16" if autocasts(config) else None
 
 
 def _renamed(given: dict[str, Any], known: Collection[str]) -> dict[str, Any]:

@@ -2,15 +2,11 @@
 
 import logging
 import os
-import shutil
-import sys
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from accelerate.utils import broadcast_object_list
-from transformers import TrainerState
 
 from vtg.annotations.sample import Sample
 from vtg.annotations.sample_table import SampleTable
@@ -18,14 +14,12 @@ from vtg.config.derived import needs_mask
 from vtg.config.schema import RLConfig, SFTConfig
 from vtg.data.augmentation import Augmentation
 from vtg.data.grounding_dataset import GroundingDataset, make_provider
-from vtg.data.skip_report import SkipReport
 from vtg.data.splits import read_splits
 from vtg.decoding.tower_output import make_tower_cache
 from vtg.demo.synthetic_data import ensure_synthetic
 from vtg.evaluation.input_record import input_record, write_input
 from vtg.evaluation.partial_answers import PartialAnswers, stamps
 from vtg.models.adapting import prepare_training
-from vtg.models.checkpoint import has_weights
 from vtg.models.loading import Model, base_weights, load_model, tokens_per_second
 from vtg.models.part_table import part_rows, part_table
 from vtg.models.tower_identity import check_frozen
@@ -35,13 +29,12 @@ from vtg.storage.json_files import read_jsonl
 from vtg.tasks.span_task import SpanTask
 from vtg.tasks.time_vocabulary import time_vocabulary
 from vtg.training.answer_lengths import check_answer_lengths
-from vtg.training.checkpoint_saving import BEST_BEFORE, STAGING, explain_write_errors, rename_into_place
+from vtg.training.course import TrainingCourse, begin_report
 from vtg.training.grounding_trainer import GroundingTrainer
-from vtg.training.processes import wait_for_all
 from vtg.training.row_identity import answers_match, check_rows, row_digest, row_notes
 from vtg.training.run_dir import RunDir
 from vtg.training.run_record import FILES, RunRecord
-from vtg.training.run_results import Results, best_weights_note
+from vtg.training.run_results import Results
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +63,7 @@ class TrainingRun:
         # The Trainer's TensorBoard callback takes its folder from the environment alone since transformers 5.
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(self.path / "tensorboard")
         ensure_synthetic(config.data)
-        self.report = self._begin_report()
+        self.report = begin_report(config, self.path, resumes=self.checkpoint is not None)
         self.splits = read_splits(config.data, seed=config.seed, report=self.report, takes_sets=self.task.takes_sets)
         self._check_rows()
         check_answer_lengths(config, self.splits, self.task)
@@ -91,22 +84,6 @@ class TrainingRun:
         self.test = self.dataset(self.splits.test)
         sizes = len(self.splits.train), len(val), len(self.splits.test)
         log.info("%d training, %d validation, %d test samples", *sizes)
-
-    def _begin_report(self) -> SkipReport:
-        """The report of skipped rows; the main process begins its file before the others open it."""
-        is_begun = not is_main_process()
-        # Beginning the file may empty it: a rank that came first would lose what it had written.
-        if is_begun:
-            wait_for_all()
-        report = SkipReport(
-            self.path / "skipped.jsonl",
-            max_bad_share=self.config.data.max_bad_share,
-            resumes=self.checkpoint is not None,
-            is_begun=is_begun,
-        )
-        if not is_begun:
-            wait_for_all()
-        return report
 
     def _check_rows(self) -> None:
         """Ends a resumed run whose rows are no longer those it began with; records those of a run that begins."""
@@ -171,7 +148,8 @@ class TrainingRun:
                 self._answer(trainer, results, "base", progress="testing the base model")
         if before is not None:
             before()
-        self._train(trainer)
+        course = TrainingCourse(self.config, self.path, checkpoint=self.checkpoint, changes=self.changes)
+        course.train(trainer)
         if self.test.samples:
             self._test_tuned(trainer, results)
         elif is_main_process():
@@ -236,77 +214,3 @@ class TrainingRun:
                     record.base = self._test_rows
             for part in self.path.glob(f"{FILES[name]}.part*"):  # of all ranks, also of a former, larger world size
                 part.unlink()
-
-    def _is_done(self) -> bool:
-        """Whether training has come to the end that the settings ask for; warns of settings that come too late."""
-        if not has_weights(self.path / "best"):
-            return False
-        record = RunRecord.read(self.path)
-        length = self._length
-        before = {key: self.changes[f"trainer.{key}"][0] for key in length if f"trainer.{key}" in self.changes}
-        trained = record.trained or {"length": length | before, "said": []}
-        if trained["length"] != length and self.checkpoint is not None:
-            # The length that was trained is known from this start's changes alone; the next start sees none.
-            if record.trained is None and is_main_process():
-                with RunRecord.update(self.path) as record:
-                    record.trained = trained
-            return False
-        late = [key for key in self.changes if key.startswith(("trainer.", "batching."))]
-        if late:
-            log.warning("training is done already, so that these change nothing: %s", ", ".join(late))
-        return True
-
-    @property
-    def _length(self) -> dict[str, Any]:
-        """The settings that say how long training is."""
-        return {key: self.config.trainer.get(key) for key in ("max_steps", "num_train_epochs")}
-
-    def _train(self, trainer: GroundingTrainer) -> None:
-        """Trains to the end and leaves the best weights in the model and in best/; does nothing where that is done.
-
-        Exits where a signal asked for it: the same command resumes from the saved checkpoint.
-        """
-        best = self.path / "best"
-        if self._is_done():
-            log.info("training is done already: %s", best)
-            trainer.load_weights(str(best))
-            return
-        steps = self._train_steps(trainer)
-        if trainer.stop.exit_code is not None:
-            log.warning("stopped; start the same command again to go on")
-            sys.exit(trainer.stop.exit_code)
-        trainer.find_best()
-        is_complete = steps >= trainer.planned_steps()
-        chosen = trainer.state.best_model_checkpoint or (str(self.checkpoint) if is_complete else None)
-        if chosen is not None:  # else the last weights, which are in the model
-            trainer.load_weights(chosen)
-        note = best_weights_note(trainer.state, warmup_steps=trainer.args.get_warmup_steps(trainer.planned_steps()))
-        log.info("%s", note)
-        self._save_best(trainer, best, note)
-
-    def _train_steps(self, trainer: GroundingTrainer) -> int:
-        """Trains the steps that are left; returns how many were done before."""
-        checkpoint = self.checkpoint
-        if checkpoint is not None:
-            log.info("going on from %s", checkpoint)
-            trainer.resume(checkpoint)
-            trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        done = trainer.resumed_steps or trainer.state.global_step
-        # From a checkpoint of the last step the Trainer would take one step more.
-        if checkpoint is None or done < trainer.planned_steps():
-            trainer.begin_interval()
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        return done
-
-    def _save_best(self, trainer: GroundingTrainer, best: Path, note: str) -> None:
-        """Writes the model as best/, whole or not at all, and records that training is done; every rank calls it."""
-        staging = self.path / STAGING / best.name
-        with explain_write_errors(self.path, best.name):
-            trainer.save_model(str(staging))
-            if is_main_process():
-                rename_into_place(staging, best)
-                # Only now: a record of a training without its weights would end every later start at once.
-                with RunRecord.update(self.path) as record:
-                    record.trained = {"length": self._length, "said": [note]}
-                shutil.rmtree(self.path / STAGING)
-                shutil.rmtree(self.path / BEST_BEFORE, ignore_errors=True)

@@ -17,9 +17,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from vtg.config.data_settings import BatchingConfig
 from vtg.config.resume import may_change_on_resume
-from vtg.config.schema import RLConfig, SFTConfig
+from vtg.config.schema import RunConfig, SFTConfig
 from vtg.errors import ConfigError
 from vtg.models.checkpoint import has_weights, last_checkpoint
 from vtg.ranks import is_main_process
@@ -52,6 +51,9 @@ BATCHES = (
 )
 """Settings that say what a batch holds, and how many make a step."""
 
+SCRIPTS = {"rollout.engine": "train_rl.py"}
+"""Setting → the script that alone has it; a run without any of them is of train_sft.py."""
+
 Changes = Mapping[str, tuple[Any, Any]]
 """Key → its value before, and now."""
 
@@ -64,7 +66,7 @@ class RunDir:
     and an empty one takes any.
     """
 
-    def __init__(self, config: SFTConfig) -> None:
+    def __init__(self, config: RunConfig) -> None:
         self.config = config
         self.path = Path(config.output_dir)
 
@@ -117,8 +119,7 @@ class RunDir:
         changes = self._changes()
         if not self.is_trained and not self.has_answers:
             return changes
-        if self.settings and ("rollout.engine" in self.settings) != isinstance(config, RLConfig):
-            program = "train_sft.py" if isinstance(config, RLConfig) else "train_rl.py"
+        if self.settings and (program := _program(self.settings)) != _program(settings_of(config)):
             raise ConfigError(f"{self.path} holds a run of {program}; {way_out}")
         refused = {key: change for key, change in changes.items() if not self._may_change(key)}
         if refused:
@@ -170,11 +171,7 @@ class RunDir:
             return True
         if key in BATCHES and not self._has_batch_sizes():
             return False
-        return may_change_on_resume(key) and not _fixed_by_another_setting(key, self.config.batching, self._schedule)
-
-    @property
-    def _schedule(self) -> str:
-        return str(self.config.trainer.get("lr_scheduler_type", ""))
+        return may_change_on_resume(key) and not _fixed_by_another_setting(key, self.config)
 
     def _has_batch_sizes(self) -> bool:
         """Whether the last checkpoint records the batch sizes of its steps; those before batches could change do not.
@@ -241,24 +238,26 @@ class RunDir:
             ) from error
 
 
-def settings_of(config: SFTConfig) -> dict[str, Any]:
+def settings_of(config: RunConfig) -> dict[str, Any]:
     """Key → value of every setting: `video.fps` → 2.0."""
     return flat(OmegaConf.to_container(OmegaConf.create(asdict(config))))
 
 
-def _fixed_by_another_setting(key: str, batching: BatchingConfig, schedule: str) -> bool:
-    """Whether a setting that may change by itself decides what is learned, because of another setting's value.
+def _program(settings: Mapping[str, Any]) -> str:
+    """The script whose run has these settings."""
+    return next((script for key, script in SCRIPTS.items() if key in settings), "train_sft.py")
 
-    Args:
-        schedule: of the learning rate, `trainer.lr_scheduler_type`.
-    """
+
+def _fixed_by_another_setting(key: str, config: RunConfig) -> bool:
+    """Whether a setting that may change by itself decides what is learned, because of another setting's value."""
+    if key == "trainer.learning_rate":  # their rate is a state, not a function of the step
+        return config.trainer.get("lr_scheduler_type") in ("reduce_lr_on_plateau", "greedy")
+    if not isinstance(config, SFTConfig):
+        return False
+    batching = config.batching
     if key.startswith("batching.") and key.partition(".")[2] in ("target_batch_tokens", "target_batch_duration"):
         return batching.oversize == "skip" or batching.share_video  # which samples there are, and which of them are one
-    if key == "batching.max_batch_size":
-        return batching.share_video
-    if key == "trainer.learning_rate":
-        return schedule in ("reduce_lr_on_plateau", "greedy")  # whose rate is a state, not a function of the step
-    return False
+    return key == "batching.max_batch_size" and batching.share_video
 
 
 def environment() -> dict[str, Any]:

@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerState
-
 from vtg.evaluation.metrics import paired_bootstrap, row_ious
 from vtg.evaluation.moment_bars import sample_bars
 from vtg.evaluation.score_table import score_table
@@ -87,32 +85,6 @@ class Results:
             source.compared = {name: compared_by(metrics) for name, metrics in source.scores.items()}
         record.write(self.run_dir)
         return ["", record.table()]
-
-
-def best_weights_note(state: TrainerState, *, warmup_steps: int) -> str:
-    """Which step the tuned weights are of, and how those after it compare."""
-    # `score`, the mean over tasks, is there where some validation row has another task than spans.
-    name = "score" if any("eval_score" in entry for entry in state.log_history) else "mIoU"
-    scores = {entry["step"]: entry[f"eval_{name}"] for entry in state.log_history if f"eval_{name}" in entry}
-    step, last = state.best_global_step, state.global_step
-    # After a change of the world size the step of the best is one of the former count: its score alone still holds.
-    if step is None and state.best_model_checkpoint is not None:
-        best = f"{state.best_metric:.1f}"
-        return f"the tuned weights are the best by validation ({name} {best}), of before steps were recounted"
-    if step is None or step not in scores:
-        why = "their validation was not compared" if scores else "there was no validation to choose by"
-        return f"the tuned weights are the last ones, after step {last}: {why}"
-    note = f"the tuned weights are those after step {step} of {last}, the best validation {name} ({scores[step]:.1f})"
-    later = {at: score for at, score in scores.items() if at > step}
-    if later:
-        closest = max(later, key=lambda at: later[at])
-        note += f"; none of {len(later)} later ones was better (at best {later[closest]:.1f}, after step {closest})"
-    # Best so early mostly means that training made the model worse: the reader should know before trusting the gain.
-    if step <= warmup_steps:
-        note += (
-            f"; the learning rate was still warming up then (steps 1 to {warmup_steps}), so they are close to the base"
-        )
-    return note
 
 
 def _gains_of_tasks(metrics: dict[str, dict[str, Any]]) -> list[str]:

@@ -1,8 +1,7 @@
-"""What a trainer of either kind is given by its run, besides what the Hugging Face Trainer takes."""
+"""What a trainer of grounding is given by its run, besides what the Hugging Face Trainer takes."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from vtg.config.derived import activation_checkpointing
 from vtg.config.loss_settings import LossConfig
@@ -11,32 +10,27 @@ from vtg.config.schema import SFTConfig
 from vtg.config.task_settings import EvaluationConfig
 from vtg.data.skip_report import SkipReport
 from vtg.models.checkpoint import Settings, base_model
+from vtg.models.part_table import grouped_parameters, rates, weight_decays
 from vtg.training.guard import training_remedies
+from vtg.training.part_rates import PartRates
+from vtg.training.run_trainer import StepParts
 
 
 @dataclass(frozen=True)
-class TrainerParts:
+class TrainerParts(StepParts):
     """What `GroundingTrainer` needs to evaluate, to save and to report.
 
     Attributes:
         evaluation: how validation and test generate.
         saved: settings written beside every checkpoint; their model is the one that an adapter was trained on.
-        on_nan: what a loss or gradient that is not finite does, as the setting of that name.
-        checkpointing: which layers compute activations again: none, selective (half of them) or full.
-        remedies: what lowers the memory of a training step, the least harm first.
         loss: of supervised fine-tuning.
-        parts: learning rates and weight decays of the model's parts.
-        report: to which samples that cannot be read are added.
+        parts: which parts of the model are trained, and how.
     """
 
     evaluation: EvaluationConfig
     saved: Settings
-    on_nan: str
-    checkpointing: str
-    remedies: Sequence[str]
     loss: LossConfig
     parts: PartsConfig
-    report: SkipReport
 
     @classmethod
     def of(cls, config: SFTConfig, *, report: SkipReport) -> Self:
@@ -47,7 +41,13 @@ class TrainerParts:
             on_nan=config.on_nan,
             checkpointing=activation_checkpointing(config.trainer),
             remedies=training_remedies(config),
+            own_rates=PartRates(_parts_of, rates(config.parts), weight_decays(config.parts)),
             loss=config.loss,
             parts=config.parts,
             report=report,
         )
+
+
+def _parts_of(model: Any) -> dict[int, str]:
+    """Group of each parameter, by its id."""
+    return {id(parameter): group for group, _, parameter in grouped_parameters(model)}
