@@ -3,6 +3,7 @@
 import atexit
 import gc
 import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -27,6 +28,10 @@ address.MORE.add("memory")
 
 # Two processes test at once, and many tests start more: a thread each is what small models need.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell's background job ignores Ctrl-C, and so would every program that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples every time, so that a red run is the change's doing; --hypothesis-profile=search looks for new ones.
 settings.register_profile("search", max_examples=1000, deadline=None)

@@ -13,6 +13,9 @@ from vtg.demo.tiny_model import TINY_QWEN3_VL
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
+# A page may take its time where every core is busy: what is waited for is told by the page, never by a clock.
+EXPECT_MS = 60_000
+
 # What the app of these tests takes on: little, so that limits are met soon.
 LIMITS = ("--max-upload-mb", "4", "--max-queries", "20")
 
@@ -45,6 +48,7 @@ def browser() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("needs a browser: apt-get install chromium")
     playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install -e '.[test]'")
+    playwright.expect.set_options(timeout=EXPECT_MS)
     with playwright.sync_playwright() as driver:
         yield driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 

@@ -13,7 +13,6 @@ from running_app import App
 def expect(browser: Any) -> Any:
     from playwright.sync_api import expect
 
-    expect.set_options(timeout=60_000)
     return expect
 
 
@@ -52,7 +51,6 @@ def test_a_clip_of_the_run_is_asked_and_its_moments_stand_beside_the_truth(page,
     expect(video).to_have_js_property("paused", False)
     # Behind its end it goes back.
     video.evaluate("(video, end_s) => { video.currentTime = end_s + 0.3; }", end_s)
-    page.wait_for_timeout(50)
     returned = """(video, end_s) => new Promise((done) => {
         const look = () => (video.currentTime < end_s ? done(true) : setTimeout(look, 20));
         look();
