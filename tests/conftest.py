@@ -3,9 +3,10 @@
 import atexit
 import gc
 import os
+import shutil
 import signal
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import cache
 from importlib.metadata import version
@@ -37,6 +38,12 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 settings.register_profile("search", max_examples=1000, deadline=None)
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+# A page may take its time where every core is busy: what is waited for is told by the page, never by a clock.
+EXPECT_MS = 60_000
 
 
 def pytest_collection(session: pytest.Session) -> None:
@@ -223,3 +230,14 @@ def at_decoding(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str], No
         monkeypatch.setattr(clip_loading, "load_clip", load_clip)
 
     return install
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A headless Chromium, driven by Playwright."""
+    if CHROMIUM is None:
+        pytest.skip("needs a browser: apt-get install chromium")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install -e '.[test]'")
+    playwright.expect.set_options(timeout=EXPECT_MS)
+    with playwright.sync_playwright() as driver:
+        yield driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

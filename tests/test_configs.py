@@ -196,7 +196,8 @@ def test_a_real_model_does_not_inherit_from_the_tiny_one():
 
 VIDEO_KEYS = (
     "sampling, fps, last_frame, max_frames, min_frames, pad, min_pixels, max_pixels, frame_size, total_pixels, "
-    "resize, decoder, isolate, timeout_s, cache_dir, cache_gb, cache_format, fetch_dir, fetch_gb"
+    "resize, decoder, isolate, timeout_s, cache_dir, cache_gb, cache_format, tower_cache_dir, "
+    "tower_cache_gb, fetch_dir, fetch_gb"
 )
 TOP_KEYS = (
     "run_name, output_dir, seed, resume, on_nan, data, deepspeed, trainer, video, augmentation, task, loss, model, "

@@ -1,7 +1,6 @@
 """The app as a program of its own, asked over HTTP and by a real browser."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,6 @@ import pytest
 from running_app import App
 
 from vtg.demo.tiny_model import TINY_QWEN3_VL
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-# A page may take its time where every core is busy: what is waited for is told by the page, never by a clock.
-EXPECT_MS = 60_000
 
 # What the app of these tests takes on: little, so that limits are met soon.
 LIMITS = ("--max-upload-mb", "4", "--max-queries", "20")
@@ -40,17 +34,6 @@ def app(run_dir: Path, demo_dir: Path, tmp_path_factory: pytest.TempPathFactory)
     code, errors = app.end()
     assert code == 130, errors
     assert list(app.folder.iterdir()) == []
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """A headless Chromium, driven by Playwright."""
-    if CHROMIUM is None:
-        pytest.skip("needs a browser: apt-get install chromium")
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install -e '.[test]'")
-    playwright.expect.set_options(timeout=EXPECT_MS)
-    with playwright.sync_playwright() as driver:
-        yield driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
 
 @pytest.fixture(scope="session")

@@ -24,8 +24,6 @@ from vtg.training.run_dir import RunDir
 from vtg.training.run_lock import hold_run_lock
 from vtg.training.run_record import RunRecord
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
 
 def begin(folder: Path, *, steps: int = 10) -> Path:
     folder.mkdir()
@@ -156,41 +154,38 @@ def server(tmp_path) -> Iterator[tuple[Path, str]]:
     thread.join()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: apt-get install chromium")
-def test_the_page_keeps_up_and_stays_readable(server):
-    from playwright.sync_api import expect, sync_playwright
+def test_the_page_keeps_up_and_stays_readable(server, browser):
+    from playwright.sync_api import expect
 
     folder, url = server
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 800, "height": 500})
-        faults: list[str] = []
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
-        page.goto(url)
-        live = page.locator("#live")
-        expect(live).to_contain_text("no run in")
-        begin(folder)
-        with hold_run_lock(folder):
-            log(folder, 1, loss=1.0, grad_norm=1.0)
-            log(folder, 2, loss=0.9, grad_norm=2.0)
-            expect(live).to_contain_text("step 2 of 10")
-            page.evaluate("document.querySelector('#settings details')?.setAttribute('open', '')")
-            page.evaluate("scrollTo(0, document.querySelector('#training').offsetTop)")
-            page.evaluate("document.querySelector('#settings').dataset.mine = 'kept'")
-            before = page.evaluate("scrollY")
-            log(folder, 3, loss=0.8, grad_norm=3.0)
-            expect(live).to_contain_text("step 3 of 10")
-            expect(page.locator("#training .hit[data-tip^='step 3']").first).to_be_attached()
-            # What did not change is the same element, and the page has not moved.
-            assert page.evaluate("document.querySelector('#settings').dataset.mine") == "kept"
-            assert before == page.evaluate("scrollY") > 0
-        expect(live).to_contain_text("stopped")
-        shutil.rmtree(folder)
-        expect(live).to_contain_text("no run in")
-        expect(page.locator("main > section")).to_have_count(0)
-        assert faults == []
-        browser.close()
+    page = browser.new_page(viewport={"width": 800, "height": 500})
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
+    page.goto(url)
+    live = page.locator("#live")
+    expect(live).to_contain_text("no run in")
+    begin(folder)
+    with hold_run_lock(folder):
+        log(folder, 1, loss=1.0, grad_norm=1.0)
+        log(folder, 2, loss=0.9, grad_norm=2.0)
+        expect(live).to_contain_text("step 2 of 10")
+        page.evaluate("document.querySelector('#settings details')?.setAttribute('open', '')")
+        page.evaluate("scrollTo(0, document.querySelector('#training').offsetTop)")
+        page.evaluate("document.querySelector('#settings').dataset.mine = 'kept'")
+        before = page.evaluate("scrollY")
+        log(folder, 3, loss=0.8, grad_norm=3.0)
+        expect(live).to_contain_text("step 3 of 10")
+        expect(page.locator("#training .hit[data-tip^='step 3']").first).to_be_attached()
+        # What did not change is the same element, and the page has not moved.
+        assert page.evaluate("document.querySelector('#settings').dataset.mine") == "kept"
+        assert before == page.evaluate("scrollY") > 0
+    expect(live).to_contain_text("stopped")
+    shutil.rmtree(folder)
+    expect(live).to_contain_text("no run in")
+    expect(page.locator("main > section")).to_have_count(0)
+    assert faults == []
+    page.close()
 
 
 def test_pages_of_other_names_get_nothing(server):
