@@ -117,8 +117,8 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.data": (
         "vtg.errors", "vtg.storage", "vtg.config", "vtg.annotations.sample", "vtg.video",
         "vtg.annotations.target", "vtg.annotations.sample_table", "vtg.annotations.table_cache",
-        "vtg.annotations.joined_tables", "vtg.tasks", "vtg.data.encoding", "vtg.data.padding", "vtg.data.packing",
-        "vtg.batching",
+        "vtg.annotations.joined_tables", "vtg.annotations.formats", "vtg.annotations.unannotated_rows", "vtg.tasks",
+        "vtg.data.encoding", "vtg.data.padding", "vtg.data.packing", "vtg.batching",
     ),
     "vtg.models": (
         "vtg.errors", "vtg.console", "vtg.storage", "vtg.config", "vtg.video", "vtg.tasks", "vtg.models.families",
@@ -175,6 +175,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.evaluation.intervals": ("vtg.evaluation.metrics",),
     "vtg.evaluation.task_scores": ("vtg.tasks", "vtg.evaluation.metrics"),
+    "vtg.evaluation.source_scores": ("vtg.console", "vtg.annotations.joined_tables", "vtg.evaluation.task_scores"),
     "vtg.evaluation.task_report": (
         "vtg.console", "vtg.tasks", "vtg.evaluation.metrics", "vtg.evaluation.intervals", "vtg.evaluation.task_scores",
     ),
@@ -226,8 +227,9 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.models", "vtg.evaluation", "vtg.scoring",
     ),
     "vtg.doctor": (
-        "vtg.errors", "vtg.progress_bar", "vtg.logs", "vtg.video.files.address", "vtg.video.video_window",
-        "vtg.config", "vtg.entry", "vtg.annotations.row_checks", "vtg.annotations.row_decoder",
+        "vtg.errors", "vtg.console", "vtg.progress_bar", "vtg.logs", "vtg.video.files.address",
+        "vtg.video.video_window", "vtg.config", "vtg.entry", "vtg.annotations.row_checks",
+        "vtg.annotations.row_decoder", "vtg.batching",
         "vtg.annotations.target", "vtg.annotations.row_target", "vtg.annotations.subtitles", "vtg.annotations.sample",
         "vtg.video", "vtg.annotations.formats", "vtg.tasks", "vtg.models.families", "vtg.data.encoding",
         "vtg.data.answer_length", "vtg.models", "vtg.memory",
@@ -267,7 +269,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.training.part_rates": (),
     "vtg.training.zero": ("vtg.ranks", "vtg.errors", "vtg.config", "vtg.training.part_rates"),
     "vtg.training.mixture_record": (
-        "vtg.ranks", "vtg.console", "vtg.errors", "vtg.storage", "vtg.annotations.joined_tables", "vtg.batching",
+        "vtg.ranks", "vtg.console", "vtg.errors", "vtg.storage", "vtg.batching",
     ),
     "vtg.training.run_trainer": (
         "vtg.private_names", "vtg.data", "vtg.models", "vtg.training.progress", "vtg.training.best_weights",

@@ -193,6 +193,36 @@ def test_rows_without_a_moment_are_scored_where_the_model_answers_sets(run: Run,
     assert "long.jsonl:3 (4 moments) takes " in err and "would be cut off" in err
 
 
+def test_the_rows_of_a_mixture_are_answered_and_scored_source_by_source(run: Run, video: str, tmp_path: Path) -> None:
+    span = {"video": "a.mp4", "duration": 4.0, "timestamp": [1.0, 2.0], "sentence": "red", "qid": "1"}
+    (tmp_path / "other").mkdir()
+    write_rows(tmp_path / "spans.jsonl", [span, {"video": "a.mp4", "sentence": "blue"}])
+    whole = {"video": str(tmp_path / "a.mp4"), "duration": 4.0}
+    write_rows(tmp_path / "asked.jsonl", [whole | {"question": "how many?", "count": 2, "qid": "1"}])
+    given = [f"data.sources.{name}.annotation_file={tmp_path / f'{name}.jsonl'}" for name in ("spans", "asked")]
+    given += [f"data.sources.spans.video_dir={tmp_path}", f"data.sources.asked.video_dir={tmp_path / 'other'}"]
+    code, out, err = run("data=jsonl", *given, "num_workers=0")
+    assert code == 0, err
+    assert "1 of 3 rows have no timestamp and are not scored" in out
+    assert [line.split()[:3] for line in out.splitlines() if line.startswith(("spans ", "asked "))] == [
+        ["spans", "1", "mIoU"],
+        ["asked", "1", "score"],
+    ]
+    written = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
+    assert [(row["qid"], row["mixture_source"]) for row in written] == [
+        ("spans/1", "spans"),
+        ("spans/spans:2", "spans"),
+        ("asked/1", "asked"),
+    ]
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["sources"]["asked"]["count"] == metrics["count"]
+    assert metrics["sources"]["spans"]["samples"] == metrics["samples"] == 1
+    # Of a split that one source alone has, the others are named.
+    code, out, err = run("data=jsonl", *given, f"data.sources.asked.val_file={tmp_path / 'asked.jsonl'}", "split=val")
+    assert code == 0, err
+    assert "split = val: nothing is asked of spans, which have no file of it" in err and "mIoU" not in out
+
+
 def test_rows_without_a_timestamp_are_held_to_the_other_rules(run: Run, video: str, tmp_path: Path) -> None:
     bare = {"video": "a.mp4", "sentence": "blue"}
     for row, said in (
@@ -282,6 +312,11 @@ def test_an_unreadable_video_fails_without_a_traceback(run: Run, tmp_path: Path)
         (("video=VIDEO", "query=red", "settings.task.answer=odd"), "settings.task.answer = 'odd': must be one of"),
         (("video=VIDEO", "query=red", "settings.video.fsp=1"), "did you mean settings.video.fps?"),
         (("data.annotation_file=VIDEO", "split=val"), "split = 'val', but data.val_file is not set"),
+        (
+            ("data=mixture", "split=val", "data.sources.demo.val_file=null", "data.sources.gym.val_file=null"),
+            "val_file of any source is not set",
+        ),
+        (("data=mixture", "video=VIDEO", "query=red"), "data.sources (demo, gym) are both set; keep one of them"),
         (("video=VIDEO", "query=red", "num_workers=-1"), "num_workers = -1: must be 0 (none) or more"),
         (("video=VIDEO", "query=red", "batch_size=0"), "batch_size = 0: must be at least 1"),
         (("data.annotation_file=VIDEO", "data.max_samples=-3"), "data.max_samples = -3: must be 0 (all) or more"),

@@ -10,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtg.config.data_settings import DataConfig
 from vtg.config.programs import PredictConfig
 from vtg.entry import hydra_program, loading
 from vtg.errors import ConfigError, RunError, SampleError
@@ -24,10 +23,6 @@ from vtg.tasks.span_task import SpanTask
 from vtg.video.video_window import VideoWindow
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from vtg.annotations.sample import Sample
-    from vtg.data.skip_report import SkipReport
     from vtg.evaluation.grounder import Grounder
 
 log = logging.getLogger("vtg.predict")  # __name__ is __main__ under python -m
@@ -128,28 +123,30 @@ def _answer_text(row: AnswerRow, out: Path) -> str:
 
 def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path, *, room: int) -> None:
     from vtg.data.answer_length import check_answer_length
+    from vtg.data.asked_rows import asked_rows
     from vtg.data.lost_worker import worker_lost
     from vtg.data.skip_report import SkipReport
+    from vtg.demo.synthetic_data import ensure_synthetic
     from vtg.evaluation.generate import predict
     from vtg.evaluation.partial_answers import PartialAnswers, stamps
     from vtg.evaluation.question_reader import QuestionReader
     from vtg.models.checkpoint import resolve_checkpoint
 
     report = SkipReport(out / "skipped.jsonl", max_bad_share=config.data.max_bad_share)
-    rows_file = _rows_file(config.data, config.split)
-    samples = _samples(rows_file, config.data, report, takes_sets=grounder.task.takes_sets)
-    check_answer_length(samples, task=grounder.task, processor=grounder.processor, most=room, key="max_new_tokens")
+    ensure_synthetic(config.data)
+    rows = asked_rows(config.data, config.split, report, takes_sets=grounder.task.takes_sets)
+    check_answer_length(rows.samples, task=grounder.task, processor=grounder.processor, most=room, key="max_new_tokens")
     # Partial answers of an earlier call are used again only where all of this is as it was.
     asked = {
         "checkpoint": stamps(resolve_checkpoint(config.checkpoint), "*.safetensors"),
         "settings": asdict(grounder.settings),
-        "rows": stamps(rows_file),
-        "video_dir": config.data.video_dir,
-        "asked": [config.split, config.data.max_samples, config.batch_size, room],
+        "rows": [stamps(file) for file in rows.files],
+        "video_dir": [config.data.video_dir, *(source.video_dir for source in config.data.sources.values())],
+        "asked": [config.split, config.data.max_samples, len(rows.samples), config.batch_size, room],
     }
     partial = PartialAnswers(out / "predictions.jsonl.part", asked)
     report.add(partial.skipped)
-    dataset = grounder.dataset(samples[: config.data.max_samples or None], video_dir=config.data.video_dir)
+    dataset = grounder.dataset(rows.samples, video_dir=rows.video_dir)
     try:
         answers, _ = predict(
             grounder.model,
@@ -172,43 +169,17 @@ def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path, *, room
         raise RunError(f"not one of {len(dataset)} rows could be answered; {out / 'skipped.jsonl'} says why")
     for name in SCORES:
         (out / name).unlink(missing_ok=True)
-    rows = [answers[index] for index in sorted(answers)]
-    write_jsonl(out / "predictions.jsonl", rows)
+    answered = [answers[index] for index in sorted(answers)]
+    write_jsonl(out / "predictions.jsonl", answered)
     partial.remove()  # only now: a kill before this line loses no answer
-    _show(rows, out, title=config.checkpoint, as_json=config.json, skipped=len(report.skipped))
-
-
-def _samples(rows_file: str, data: DataConfig, report: "SkipReport", *, takes_sets: bool) -> "Sequence[Sample]":
-    """The rows to answer. Rows without a timestamp or duration are questions alone, answered but not scored."""
-    # Imported late: --help and refused settings must not wait for what reads rows.
-    from vtg.annotations.formats import format_of
-    from vtg.annotations.sample import Sample
-    from vtg.annotations.unannotated_rows import has_open_rows, read_open_rows
-    from vtg.data.skip_report import Skipped
-    from vtg.data.splits import read_split
-
-    if not format_of(rows_file).may_be_unannotated or not has_open_rows(rows_file, takes_sets=takes_sets):
-        return read_split(
-            rows_file, video_dir=data.video_dir, report=report, takes_sets=takes_sets, cache_dir=data.cache_dir
-        )
-    rows = list(read_open_rows(rows_file, video_dir=data.video_dir, takes_sets=takes_sets))
-    samples = [row for row in rows if isinstance(row, Sample)]
-    lost = [
-        Skipped(f"{row.path}:{row.line}", f"{row.field}: {row.message}") for row in rows if not isinstance(row, Sample)
-    ]
-    if not samples:
-        raise ConfigError(f"{rows_file}: no usable row among {len(rows)} ({lost[0].place}: {lost[0].reason})")
-    report.expect(len(rows))
-    report.add(lost)
-    if unknown := sum(not sample.is_labelled for sample in samples):
-        log.info("%d of %d rows have no timestamp: they are answered, and not scored", unknown, len(samples))
-    return samples
+    _show(answered, out, title=config.checkpoint, as_json=config.json, skipped=len(report.skipped))
 
 
 def _show(rows: list[AnswerRow], out: Path, *, title: str, as_json: bool, skipped: int) -> None:
     """Scores and draws the annotated rows, and prints the scores and the files."""
     from vtg.evaluation.moment_bars import sample_bars
     from vtg.evaluation.score_table import score_table
+    from vtg.evaluation.source_scores import by_source, source_lines
     from vtg.evaluation.span_picture import draw_predictions
     from vtg.evaluation.task_scores import score, span_rows
     from vtg.tasks.all_tasks import SPAN, task_name
@@ -217,8 +188,10 @@ def _show(rows: list[AnswerRow], out: Path, *, title: str, as_json: bool, skippe
     annotated = [row for row in rows if "timestamp" in row or task_name(row) != SPAN]
     files = {"predictions": "predictions.jsonl"}
     metrics = score(annotated) if annotated else None
+    of_sources = by_source(annotated)
+    sources = {"sources": {name: score(own) for name, own in of_sources.items()}} if of_sources else {}
     if metrics is not None:
-        write_json(out / "metrics.json", metrics)
+        write_json(out / "metrics.json", metrics | sources)
         files["metrics"] = "metrics.json"
         if spans := span_rows(annotated):
             draw_predictions(spans, out / "predictions.png", title=title)
@@ -228,9 +201,11 @@ def _show(rows: list[AnswerRow], out: Path, *, title: str, as_json: bool, skippe
     paths = {name: str(out / file) for name, file in files.items()}
     if as_json:
         counts = {"rows": len(rows), "scored": len(annotated), "skipped": skipped}
-        print(json.dumps({"metrics": metrics, **counts, "files": paths}))
+        print(json.dumps({"metrics": metrics, **sources, **counts, "files": paths}))
         return
     lines = [score_table({"predictions": flat_metrics(metrics)})] if metrics is not None else []
+    if of_sources:
+        lines += ["", *source_lines(of_sources)]
     if spans := [row for row in span_rows(rows) if "timestamp" in row]:
         lines += ["", *sample_bars(spans)]
     if len(annotated) < len(rows):
@@ -238,18 +213,6 @@ def _show(rows: list[AnswerRow], out: Path, *, title: str, as_json: bool, skippe
     if skipped:
         lines.append(f"{skipped} rows were skipped")
     print("\n".join([*lines, "", *paths.values()]))
-
-
-def _rows_file(data: DataConfig, split: str) -> str:
-    """The annotation file of the chosen split. Makes the demo data set if it is absent."""
-    from vtg.demo.synthetic_data import ensure_synthetic
-
-    ensure_synthetic(data)
-    test_file = data.test_file or data.annotation_file
-    path = {"test": test_file, "val": data.val_file, "train": data.annotation_file}[split]
-    assert path is not None
-    log.info("answering the rows of %s", path)
-    return path
 
 
 if __name__ == "__main__":

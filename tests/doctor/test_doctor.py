@@ -236,6 +236,27 @@ def test_testing_on_the_training_rows_is_a_warning(run: Run, folder: Path) -> No
     assert "rounding alone" in out
 
 
+def test_each_source_of_a_mixture_is_looked_at_and_what_one_trains_on_another_may_not_ask(
+    run: Run, folder: Path
+) -> None:
+    (folder / "long.jsonl").write_text(json.dumps(long_row()) + "\n" + json.dumps(long_row(timestamp=[3, 900])) + "\n")
+    (folder / "asked.jsonl").write_text(json.dumps(vfr_row(video=str(folder / "vfr.mp4"), qid="t")) + "\n")
+    words = ["data.annotation_file=null", "data.video_dir=null", "data.max_bad_share=0.5"]
+    words += [f"data.sources.vfr.annotation_file={folder / 'rows.jsonl'}", f"data.sources.vfr.video_dir={folder}"]
+    words += [f"data.sources.long.annotation_file={folder / 'long.jsonl'}", f"data.sources.long.video_dir={folder}"]
+    code, out, err = run([vfr_row()], *words, "data.sources.vfr.weight=3", "json=true")
+    document = json.loads(out)
+    assert code == 0, (document["findings"], err)
+    assert {name: source["share"] for name, source in document["sources"].items()} == {"vfr": 0.75, "long": 0.25}
+    assert {name: source["tokens"]["clips"] for name, source in document["sources"].items()} == {"vfr": 1, "long": 1}
+    [finding] = [one["message"] for one in document["findings"] if one["topic"] == "rows"]
+    assert finding.startswith("long: ") and "1 timestamp-over among 2 rows" in finding
+    code, out, _ = run([vfr_row()], *words, f"data.sources.long.test_file={folder / 'asked.jsonl'}")
+    assert code == 1 and "1 of the 1 test videos of long are training videos of vfr" in out
+    line = next(line for line in out.splitlines() if line.startswith("long "))
+    assert line.split()[:6] == ["long", "50.00", "%", "1", "-", "1"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

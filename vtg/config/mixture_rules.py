@@ -20,8 +20,6 @@ OF_MIXTURES = ("weights", "groups", "epoch_samples", "epoch_source")
 
 def check_mixed(config: SFTConfig) -> None:
     """Raises ConfigError for a mixture with what cannot draw one."""
-    if isinstance(config, DoctorConfig) and config.look != "memory":
-        check_one_data_set(config.data, "vtg.doctor looks at")
     if isinstance(config, RLConfig) and not isinstance(config, DoctorConfig):
         if config.batching.global_size:
             raise ConfigError(
@@ -44,15 +42,6 @@ def check_mixed(config: SFTConfig) -> None:
         raise ConfigError(
             f"batching.drop_last = true with batching.by = {config.batching.by!r}: epochs of a mixture would have "
             "different numbers of steps; set batching.drop_last=false, or batching=fixed"
-        )
-
-
-def check_one_data_set(data: DataConfig, who: str) -> None:
-    """Raises ConfigError for a mixture where a program takes none; `who`: says which program does what with one."""
-    if data.sources:
-        raise ConfigError(
-            f"data.sources ({', '.join(data.sources)}): {who} one data set at a time; give each: data=GROUP, or "
-            "data=jsonl data.annotation_file=FILE"
         )
 
 

@@ -14,7 +14,7 @@ from vtg.config.data_settings import AugmentationConfig, BatchingConfig
 from vtg.config.derived import TEXT_TOKENS, longest_clip_tokens, needs_mask, token_cost_of
 from vtg.config.foreign_names import VALUES
 from vtg.config.loss_rules import check_loss
-from vtg.config.mixture_rules import check_mixed, check_one_data_set
+from vtg.config.mixture_rules import check_mixed
 from vtg.config.model_settings import LoraConfig, ModelConfig
 from vtg.config.part_rules import check_parts
 from vtg.config.programs import DoctorConfig, PredictConfig
@@ -106,11 +106,17 @@ def check_predict(config: PredictConfig) -> None:
                 "nothing to answer: neither video nor data is set; give video=FILE query=TEXT, or "
                 "data.annotation_file=ROWS.jsonl, or data=GROUP"
             )
-        check_one_data_set(config.data, "vtg.predict answers")
         check_data(config.data)
-        if config.split == "val" and config.data.val_file is None:
-            raise ConfigError("split = 'val', but data.val_file is not set; set it, or choose split=test or train")
+        read = list(config.data.sources.values()) or [config.data]
+        if config.split == "val" and all(rows.val_file is None for rows in read):
+            key = "val_file of any source" if config.data.sources else "data.val_file"
+            raise ConfigError(f"split = 'val', but {key} is not set; set it, or choose split=test or train")
         return
+    if config.data.sources:
+        raise ConfigError(
+            f"video = {config.video_file!r} and data.sources ({', '.join(config.data.sources)}) are both set; keep one "
+            "of them"
+        )
     if config.data.annotation_file is not None:
         raise ConfigError(
             f"video = {config.video_file!r} and data.annotation_file = {config.data.annotation_file!r} are both set; "

@@ -11,9 +11,10 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vtg.config.programs import DoctorConfig
+from vtg.console import aligned
 from vtg.entry import hydra_program, loading
 from vtg.models.hub import find_model
 
@@ -82,6 +83,8 @@ def _lines(diagnosis: "Diagnosis", config: DoctorConfig) -> Iterator[str]:
     yield f"model {model}; {rows} rows of {diagnosis.distinct_clips} clips"
     if diagnosis.moments["one"] < sum(diagnosis.moments.values()):
         yield f"moments of a row: {', '.join(f'{name} {count}' for name, count in diagnosis.moments.items())}"
+    if diagnosis.sources:
+        yield from source_lines(diagnosis.sources)
     yield ""
     yield "Times the model reads, and when the frames are"
     for clip in diagnosis.clips:
@@ -108,6 +111,17 @@ def _lines(diagnosis: "Diagnosis", config: DoctorConfig) -> Iterator[str]:
     yield from (str(finding) for finding in diagnosis.findings)
     if not diagnosis.findings:
         yield "nothing is wrong"
+
+
+def source_lines(sources: dict[str, dict[str, Any]]) -> list[str]:
+    """A table of a mixture's sources: their part of the samples drawn, their rows, what the clips opened cost."""
+    rows = [["source", "share wanted", "train", "val", "test", "clips opened", "tokens, median (most)"]]
+    for name, facts in sources.items():
+        counts = [str(facts["rows"].get(split, "-")) for split in ("train", "val", "test")]
+        cost = facts["tokens"]
+        tokens = f"{cost['tokens']['median']} ({cost['tokens']['max']})" if cost else "-"
+        rows.append([name, f"{100 * facts['share']:.2f} %", *counts, str(cost["clips"] if cost else 0), tokens])
+    return aligned(rows)
 
 
 def clip_lines(clip: "ClipReading") -> Iterator[str]:

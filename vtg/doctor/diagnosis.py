@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from vtg.annotations.formats import format_of
 from vtg.annotations.sample import Sample, resolve_video
 from vtg.annotations.target import moment_counts
 from vtg.config.data_settings import DataConfig
@@ -17,7 +16,8 @@ from vtg.config.video_settings import VideoConfig
 from vtg.data.answer_length import check_answer_length
 from vtg.data.encoding import patch_factor, token_cost
 from vtg.doctor.ceiling import Scores, ceilings
-from vtg.doctor.row_findings import DiagnosisFinding, named, row_findings, rows_of, shared_findings, unasked_findings
+from vtg.doctor.row_findings import DiagnosisFinding, named
+from vtg.doctor.source_rows import SourceRows, between_sources, read_sources
 from vtg.doctor.times_read import ClipReading, read_clip
 from vtg.errors import ConfigError, SampleError
 from vtg.memory.estimate import MemoryEstimate
@@ -29,7 +29,6 @@ from vtg.models.families import family_of
 from vtg.models.families.token_cost import TokenCost
 from vtg.models.loading import load_processor, tokens_per_second
 from vtg.progress_bar import ProgressBar, counted
-from vtg.tasks.all_tasks import SPAN
 from vtg.tasks.span_task import SpanTask
 from vtg.tasks.time_vocabulary import add_time_tokens
 from vtg.video.video_window import VideoWindow
@@ -45,7 +44,7 @@ LATE_S = 0.5
 @dataclass
 class Diagnosis:
     """All results. `opened`: every clip whose file was opened, by sample index; `clips`: those also decoded; `moments`:
-    how many rows have none, one and several.
+    how many rows have none, one and several; `sources`: of a mixture, source → its rows, share and tokens.
     """
 
     model: dict[str, Any]
@@ -57,6 +56,7 @@ class Diagnosis:
     memory: MemoryEstimate | None = None
     findings: list[DiagnosisFinding] = field(default_factory=list)
     moments: dict[str, int] = field(default_factory=dict)
+    sources: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def is_fine(self) -> bool:
@@ -64,13 +64,7 @@ class Diagnosis:
 
     def tokens(self) -> dict[str, Any] | None:
         """The cost of the opened clips: least, median and most tokens of a conversation, and of its vision part."""
-        if not self.opened:
-            return None
-        return {"clips": len(self.opened)} | {
-            name: {"min": values[0], "median": values[len(values) // 2], "max": values[-1]}
-            for name in ("tokens", "vision_tokens")
-            for values in [sorted(getattr(reading, name) for reading in self.opened.values())]
-        }
+        return costs_of(list(self.opened.values()))
 
     def document(self) -> dict[str, Any]:
         """The report as JSON values."""
@@ -80,6 +74,7 @@ class Diagnosis:
             "model": self.model,
             "rows": self.rows,
             "moments": self.moments,
+            "sources": self.sources,
             "clips": [clip.document() for clip in self.clips],
             "max_error_s": max((clip.max_error_s for clip in self.opened.values()), default=None),
             "tokens": self.tokens(),
@@ -100,24 +95,19 @@ def diagnose(config: DoctorConfig) -> Diagnosis:
     add_time_tokens(processor.tokenizer, config.task, path=config.model.path)  # type: ignore[attr-defined]
     model = empty_model(config.model.path, Workload(config).weights_dtype(gpu=config.device == "gpu"))
     per_second = tokens_per_second(model)
-    files = _files(config.data)
-    splits = {name: _samples(path) for name, path in files.items()}
-    unasked = list(unasked_findings(splits, files, config.data)) if not task.takes_sets else []
-    if unasked:
-        splits = {
-            name: [sample for sample in rows if sample.spans or sample.target.task != SPAN]
-            for name, rows in splits.items()
-        }
-    # One file may serve two splits; its samples are looked at once.
-    samples = [sample for path in dict.fromkeys(files.values()) for sample in rows_of(splits, files, path)]
-    if not samples:
-        raise ConfigError(f"{', '.join(files.values())}: no usable row; check with python -m vtg.validate")
+    sources = read_sources(config.data, takes_sets=task.takes_sets)
+    samples = [sample for source in sources for sample in source.samples]
+    splits = {
+        split: [sample for source in sources for sample in source.splits.get(split, [])]
+        for split in ("train", "val", "test")
+        if any(split in source.splits for source in sources)
+    }
     facts = {"path": config.model.path, "family": family_of(processor).name, "patch_factor": patch_factor(processor)}
     diagnosis = Diagnosis(model=facts, rows={name: len(rows) for name, rows in splits.items()})
     diagnosis.moments = moment_counts(sample.target for sample in samples)
     # Findings are printed in this order: first those of settings and rows, then what opening the clips shows.
-    diagnosis.findings += [*_settings_findings(config, token_cost(processor)), *row_findings(files, config.data)]
-    diagnosis.findings += unasked
+    diagnosis.findings += _settings_findings(config, token_cost(processor))
+    diagnosis.findings += [finding for source in sources for finding in source.of_rows]
     try:
         for name in ("val", "test"):
             check_answer_length(
@@ -125,8 +115,13 @@ def diagnose(config: DoctorConfig) -> Diagnosis:
             )
     except ConfigError as error:
         diagnosis.findings.append(DiagnosisFinding("error", "tokens", str(error)))
-    diagnosis.findings += shared_findings(splits, files, config.data)
-    chosen = _spread_clips(samples, limit=config.probed_clips)
+    diagnosis.findings += [finding for source in sources for finding in source.of_splits]
+    diagnosis.findings += between_sources(sources)
+    chosen, first = [], 0
+    for source in sources:  # of each as many, or those of a small one might not be among them
+        each = max(1, config.probed_clips // len(sources))
+        chosen += [first + at for at in _spread_clips(source.samples, limit=each)]
+        first += len(source.samples)
     diagnosis.distinct_clips = len({sample.window(sample.video) for sample in samples})
     # Every chosen clip is opened, for its times and tokens; decoding is slow, so only `config.samples` of them are.
     decoded = {chosen[at * len(chosen) // config.samples] for at in range(config.samples)} if chosen else set()
@@ -146,6 +141,8 @@ def diagnose(config: DoctorConfig) -> Diagnosis:
         except SampleError as error:
             failed.append(f"{samples[at].place}: {error}")
     diagnosis.clips = [diagnosis.opened[at] for at in sorted(decoded & diagnosis.opened.keys())]
+    if config.data.sources:
+        diagnosis.sources = _source_facts(sources, diagnosis.opened)
     diagnosis.findings += _unreadable_findings(failed, len(chosen), config.data)
     diagnosis.findings += _reading_findings(diagnosis.opened.values(), limit=config.model.max_length)
     diagnosis.ceilings = ceilings(samples, task=task, frame_times_s=_frame_times_of_samples(samples, diagnosis.opened))
@@ -159,13 +156,25 @@ def diagnose(config: DoctorConfig) -> Diagnosis:
     return diagnosis
 
 
-def _files(data: DataConfig) -> dict[str, str]:
-    named = {"train": data.annotation_file, "val": data.val_file, "test": data.test_file}
-    return {name: path for name, path in named.items() if path is not None}
+def costs_of(readings: Sequence[ClipReading]) -> dict[str, Any] | None:
+    """Least, median and most tokens of the conversations about these clips, and of their vision part."""
+    if not readings:
+        return None
+    return {"clips": len(readings)} | {
+        name: {"min": values[0], "median": values[len(values) // 2], "max": values[-1]}
+        for name in ("tokens", "vision_tokens")
+        for values in [sorted(getattr(reading, name) for reading in readings)]
+    }
 
 
-def _samples(path: str) -> list[Sample]:
-    return [row for row in format_of(path).samples(path) if isinstance(row, Sample)]
+def _source_facts(sources: Sequence[SourceRows], opened: dict[int, ClipReading]) -> dict[str, dict[str, Any]]:
+    facts, first = {}, 0
+    for source in sources:
+        own = [reading for at, reading in opened.items() if first <= at < first + len(source.samples)]
+        rows = {split: len(samples) for split, samples in source.splits.items()}
+        facts[str(source.name)] = {"rows": rows, "share": source.share, "tokens": costs_of(own)}
+        first += len(source.samples)
+    return facts
 
 
 def _spread_clips(samples: Sequence[Sample], *, limit: int) -> list[int]:

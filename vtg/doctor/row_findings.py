@@ -59,12 +59,10 @@ def unasked_findings(
 
 
 def shared_findings(
-    splits: dict[str, list[Sample]], files: dict[str, str], data: DataConfig
+    splits: dict[str, list[Sample]], files: dict[str, str], video_dir: str | None
 ) -> Iterable[DiagnosisFinding]:
     """Rows or videos of training that are validated or tested on."""
-    videos = {
-        name: {Path(resolve_video(sample.video, data.video_dir)) for sample in rows} for name, rows in splits.items()
-    }
+    videos = {name: _videos(rows, video_dir) for name, rows in splits.items()}
     for name in ("val", "test"):
         if name not in files:
             continue
@@ -76,6 +74,22 @@ def shared_findings(
         elif shared := sorted(map(str, videos[name] & videos["train"])):
             text = f"{len(shared)} of the {len(videos[name])} {name} videos are training videos too ({named(shared)})"
             yield DiagnosisFinding("error", "splits", f"{text}; remove them from {files[name]} or {files['train']}")
+
+
+def shared_between(
+    source: str, train: Iterable[Sample], other: str, splits: dict[str, list[Sample]]
+) -> Iterable[DiagnosisFinding]:
+    """Videos that one source of a mixture trains on and another is validated or tested on, named by whole paths."""
+    trained = _videos(train, None)
+    for name in ("val", "test"):
+        asked = _videos(splits.get(name, []), None)
+        if shared := sorted(map(str, asked & trained)):
+            text = f"{len(shared)} of the {len(asked)} {name} videos of {other} are training videos of {source}"
+            yield DiagnosisFinding("error", "splits", f"{text} ({named(shared)}); remove them from one of the two")
+
+
+def _videos(samples: Iterable[Sample], video_dir: str | None) -> set[Path]:
+    return {Path(resolve_video(sample.video, video_dir)) for sample in samples}
 
 
 def rows_of(splits: dict[str, list[Sample]], files: dict[str, str], path: str) -> list[Sample]:

@@ -12,13 +12,14 @@ from vtg.data.grounding_dataset import GroundingDataset
 from vtg.evaluation.generate import predict
 from vtg.evaluation.partial_answers import PartialAnswers
 from vtg.evaluation.question_reader import QuestionReader
+from vtg.evaluation.source_scores import by_source
 from vtg.evaluation.task_scores import compared_by, score
 from vtg.models.checkpoint import save_settings
 from vtg.ranks import is_main_process
 from vtg.tasks.task import flat_metrics
 from vtg.training.best_weights import choose_by
 from vtg.training.guard import answering_remedies, out_of_memory
-from vtg.training.mixture_record import DrawnSources, by_source
+from vtg.training.mixture_record import DrawnSources
 from vtg.training.run_trainer import RunTrainer
 from vtg.training.trainer_parts import TrainerParts
 

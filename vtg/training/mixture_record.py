@@ -3,7 +3,7 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from vtg.annotations.joined_tables import SOURCE
 from vtg.batching import Mixture
 from vtg.console import aligned
 from vtg.errors import ConfigError
@@ -163,12 +162,3 @@ def without_over_budget(mixture: Mixture, over: np.ndarray) -> Mixture:
         return mixture.kept(~over)
     except ValueError as error:
         raise ConfigError(f"batching.oversize = 'skip' with data.sources: {error}") from None
-
-
-def by_source(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Answers by the source of their question; {} where no mixture was asked about."""
-    parts: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        if (name := row.get(SOURCE)) is not None:
-            parts.setdefault(str(name), []).append(dict(row))
-    return parts

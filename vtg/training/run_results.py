@@ -7,13 +7,14 @@ from typing import Any
 from vtg.evaluation.metrics import paired_bootstrap, row_ious
 from vtg.evaluation.moment_bars import sample_bars
 from vtg.evaluation.score_table import score_table
+from vtg.evaluation.source_scores import by_source
 from vtg.evaluation.span_picture import draw_predictions
 from vtg.evaluation.task_scores import compared_by, headlines, score, span_rows
 from vtg.ranks import is_main_process
 from vtg.storage.json_files import read_jsonl, write_json, write_jsonl
 from vtg.tasks.all_tasks import TASKS
 from vtg.tasks.task import flat_metrics
-from vtg.training.mixture_record import MixtureRecord, by_source
+from vtg.training.mixture_record import MixtureRecord
 from vtg.training.run_record import FILES
 
 Rows = list[dict[str, Any]]
