@@ -191,6 +191,11 @@ def test_rows_without_a_moment_are_scored_where_the_model_answers_sets(run: Run,
     code, out, err = run(*given, "settings.task.moments=set")
     assert code == 2 and "max_new_tokens = 8: the answer to " in err
     assert "long.jsonl:3 (4 moments) takes " in err and "would be cut off" in err
+    asked = {"video": "a.mp4", "duration": 4.0, "question": "What is it?", "answer": "a box"}
+    given[0] = f"data.annotation_file={write_rows(tmp_path / 'asked.jsonl', [one, asked])}"
+    code, out, err = run(*given, "max_new_tokens=null")
+    shown = json.loads((tmp_path / "out" / "input.json").read_text())
+    assert code == 0 and shown["max_new_tokens"] == 64, err  # what a question's answer may take, more than a moment's
 
 
 def test_the_rows_of_a_mixture_are_answered_and_scored_source_by_source(run: Run, video: str, tmp_path: Path) -> None:

@@ -62,9 +62,7 @@ def _predict(config: PredictConfig) -> None:
         _answer_one(config, grounder, out, room=room)
     else:
         save_settings(checkpoint.settings, out)
-        record = {"checkpoint": config.checkpoint, "max_new_tokens": room}
-        write_input(out, input_record(checkpoint.settings.video, checkpoint.settings.task, **record))
-        _answer_rows(config, grounder, out, room=room)
+        _answer_rows(config, grounder, out)
 
 
 def _check_output_dir(out: Path) -> None:
@@ -121,8 +119,8 @@ def _answer_text(row: AnswerRow, out: Path) -> str:
     )
 
 
-def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path, *, room: int) -> None:
-    from vtg.data.answer_length import check_answer_length
+def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None:
+    from vtg.data.answer_length import answer_room
     from vtg.data.asked_rows import asked_rows
     from vtg.data.lost_worker import worker_lost
     from vtg.data.skip_report import SkipReport
@@ -135,7 +133,10 @@ def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path, *, room
     report = SkipReport(out / "skipped.jsonl", max_bad_share=config.data.max_bad_share)
     ensure_synthetic(config.data)
     rows = asked_rows(config.data, config.split, report, takes_sets=grounder.task.takes_sets)
-    check_answer_length(rows.samples, task=grounder.task, processor=grounder.processor, most=room, key="max_new_tokens")
+    asking = {"task": grounder.task, "processor": grounder.processor}
+    room = answer_room(rows.samples, **asking, most=config.max_new_tokens, key="max_new_tokens")
+    record = {"checkpoint": config.checkpoint, "max_new_tokens": room}
+    write_input(out, input_record(grounder.settings.video, grounder.settings.task, **record))
     # Partial answers of an earlier call are used again only where all of this is as it was.
     asked = {
         "checkpoint": stamps(resolve_checkpoint(config.checkpoint), "*.safetensors"),

@@ -2,8 +2,9 @@ import pytest
 
 from vtg.annotations.sample import Sample
 from vtg.annotations.target import NoMoment, Spans
+from vtg.annotations.text_targets import Caption
 from vtg.config.task_settings import TaskConfig
-from vtg.data.answer_length import check_answer_length
+from vtg.data.answer_length import answer_room
 from vtg.errors import ConfigError
 from vtg.tasks.answer_forms import CODECS
 from vtg.tasks.span_task import SpanTask
@@ -24,16 +25,29 @@ def test_the_largest_set_must_fit_with_its_end(qwen3_vl, answer, think):
     with pytest.raises(
         ConfigError, match=r"evaluation.max_new_tokens = 5: the answer to a:7 \(7 moments\) takes"
     ) as caught:
-        check_answer_length(samples, task=task, processor=qwen3_vl.processor, most=5)
+        answer_room(samples, task=task, processor=qwen3_vl.processor, most=5)
     needed = int(str(caught.value).rpartition("set it to ")[2].split()[0])
     # A temporal token, which the tokenizer does not have yet, will be one.
     assert needed < length if answer == "tokens" else needed == length
-    check_answer_length(samples, task=task, processor=qwen3_vl.processor, most=needed)
+    assert answer_room(samples, task=task, processor=qwen3_vl.processor, most=needed) == needed
     with pytest.raises(ConfigError, match=f"x = {needed - 1}: "):
-        check_answer_length(samples, task=task, processor=qwen3_vl.processor, most=needed - 1, key="x")
+        answer_room(samples, task=task, processor=qwen3_vl.processor, most=needed - 1, key="x")
 
 
 def test_where_one_moment_is_asked_for_nothing_is_checked(qwen3_vl):
     task = SpanTask(TaskConfig())
-    check_answer_length([sample(7)], task=task, processor=qwen3_vl.processor, most=1)
-    check_answer_length([], task=SpanTask(TaskConfig(moments="set")), processor=qwen3_vl.processor, most=1)
+    assert answer_room([sample(7)], task=task, processor=qwen3_vl.processor, most=1) == 1
+    assert answer_room([], task=SpanTask(TaskConfig(moments="set")), processor=qwen3_vl.processor, most=1) == 1
+
+
+def test_where_nobody_says_how_many_an_answer_gets_what_its_task_wants_and_no_true_one_is_cut(qwen3_vl):
+    about = {"task": SpanTask(TaskConfig()), "processor": qwen3_vl.processor, "most": None}
+    assert answer_room([sample(1)], **about) == answer_room([], **about) == 48
+    texts = {at: Caption("a dog barks " * at) for at in (2, 900)}
+    short, long = (Sample("a.mp4", 30.0, text, "", f"c{at}", place=f"a:{at}") for at, text in texts.items())
+    assert answer_room([sample(1), short], **about) == 256
+    room = answer_room([short, long], **about)
+    ids = qwen3_vl.processor.tokenizer(texts[900].text.strip(), add_special_tokens=False)["input_ids"]
+    assert room == len(ids) + 1 > 256
+    thinking = {**about, "task": SpanTask(TaskConfig(think=True))}
+    assert answer_room([sample(1)], **thinking) == 1024 and answer_room([short], **thinking) == 1280

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from vtg.annotations.arrow_rows import BATCH_BYTES, BATCH_ROWS, NUMBERS, SCHEMA, TEXTS, ArrowRows
 from vtg.annotations.sample import Problem, Sample
-from vtg.annotations.target import ROW_TARGETS, Spans, stored_content, stored_target
+from vtg.annotations.target import ROW_TARGETS, TARGETS, Spans, stored_content, stored_target
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,12 @@ class SampleTable(Sequence[Sample]):
         """(N,) bool: which have a target that is not spans."""
         names, which = self.targets()
         return np.array([name in ROW_TARGETS for name in names], bool)[which]
+
+    def tasks(self) -> set[str]:
+        """The names of the tasks that some sample has."""
+        names, which = self.targets()
+        kinds = TARGETS | ROW_TARGETS
+        return {kinds[names[at]].task for at in np.unique(which)}
 
     def videos(self) -> tuple[pa.Array, np.ndarray]:
         """Their distinct videos, V strings by first appearance in the file, and (N,) int32 which of them is whose."""

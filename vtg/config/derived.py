@@ -7,6 +7,7 @@ from typing import Any
 from vtg.config.data_settings import BatchingConfig
 from vtg.config.model_settings import ModelConfig
 from vtg.config.rl_settings import RolloutConfig
+from vtg.config.task_settings import TaskConfig
 from vtg.config.video_settings import VideoConfig
 from vtg.models.families import FAMILIES
 from vtg.models.families.token_cost import TokenCost
@@ -25,6 +26,12 @@ CHECKPOINTING = {
 
 # What attends as a layout of segments and branches says, and so to prompts and clips that are shared.
 LAYOUT_ATTENTIONS = ("sdpa", "varlen")
+
+
+def answer_tokens(task: TaskConfig) -> int:
+    """Tokens that an answer of spans gets where nobody says how many: some thinking, a set of some twenty moments, or a
+    moment."""
+    return 1024 if task.think else 384 if task.moments == "set" else 48
 
 
 def is_packed(batching: BatchingConfig) -> bool:

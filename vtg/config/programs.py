@@ -94,7 +94,8 @@ class PredictConfig:
         "questions about the longest clips that are answered at once; of others, as many as take no more room",
     )
     max_new_tokens: int | None = setting(
-        None, "of an answer; null: 48, for a set of moments (task.moments) 384, with task.think 1024"
+        None,
+        "of an answer; null: as many as the tasks of the rows want (of one moment 48), and their longest true answer",
     )
     num_workers: int = setting(4, "processes that read the clips of later rows while the model answers; 0: none")
     json: bool = setting(False, "one JSON document on stdout")

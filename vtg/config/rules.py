@@ -246,7 +246,7 @@ def check_evaluation(evaluation: EvaluationConfig) -> None:
     """Raises ConfigError for counts below the least that can be."""
     leasts = {"batch_size": 1, "max_new_tokens": 1, "max_val_samples": 0, "early_stopping_patience": 0}
     for key, least in leasts.items():
-        if getattr(evaluation, key) < least:
+        if (value := getattr(evaluation, key)) is not None and value < least:
             raise ConfigError(f"evaluation.{key} = {getattr(evaluation, key)}: must be at least {least}")
 
 

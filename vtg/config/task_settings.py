@@ -67,7 +67,10 @@ class EvaluationConfig:
         "questions about the longest clips that are answered at once; of others, as many as take no more room",
         on_resume="may_change",
     )
-    max_new_tokens: int = setting(48, "of an answer")
+    max_new_tokens: int | None = setting(
+        None,
+        "of an answer; null: as many as the tasks of the rows want (of one moment 48), and their longest true answer",
+    )
     max_val_samples: int = setting(0, "of the validation while training; 0: all")
     early_stopping_patience: int = setting(
         0, "evaluations without a better mIoU before stopping; 0: never", on_resume="may_change"

@@ -19,32 +19,51 @@ from vtg.tasks.span_task import SpanTask
 LOOKED_AT = 256
 
 
-def check_answer_length(
+def answer_room(
     samples: Sequence[Sample],
     *,
     task: SpanTask,
     processor: ProcessorMixin,
-    most: int,
+    most: int | None,
     key: str = "evaluation.max_new_tokens",
-) -> None:
-    """Raises ConfigError where the true answer to a sample, with its end, is longer than `most` tokens, and where
-    `task.constrained` is on beside samples of other tasks than spans.
+) -> int:
+    """Tokens that the answers to samples get: `most`; where it is None what their tasks want (`Task.room`), and no less
+    than their longest true answer.
 
     A set that is cut off in its middle is read as a smaller one, and scored as if the model had meant it, and so is a
-    caption. Where one moment is asked for, its first is the answer that counts, and nothing is checked.
+    caption. Where one moment is asked for, its first is the answer that counts, and nothing is looked at.
 
     Args:
         key: the setting that says `most`, for the message.
+
+    Raises:
+        ConfigError: the true answer to a sample, with its end, takes more than `most`; `task.constrained` is on beside
+            samples of other tasks than spans.
     """
     if not len(samples):
-        return
-    table, tasks = SampleTable.of(samples), Tasks(task)
-    others = table.of_other_tasks()
-    _check_constrained(table, others, task)
+        return most or task.room
+    table = SampleTable.of(samples)
+    _check_constrained(table, table.of_other_tasks(), task)
+    longest = _longest_answer(table, task=task, processor=processor)
+    if most is None:
+        return max(Tasks(task).room(table.tasks()), longest[0] if longest else 0)
+    if longest is not None and longest[0] > most:
+        length, sample = longest
+        what = f"{len(sample.spans)} moments" if sample.target.task == SPAN else sample.target.task
+        raise ConfigError(
+            f"{key} = {most}: the answer to {sample.place} ({what}) takes {length} "
+            f"tokens and would be cut off; set it to {length} or more"
+        )
+    return most
+
+
+def _longest_answer(table: SampleTable, *, task: SpanTask, processor: ProcessorMixin) -> tuple[int, Sample] | None:
+    """Tokens of the longest true answer that must not be cut, its end included, and whose it is."""
+    tasks, others = Tasks(task), table.of_other_tasks()
     chosen = [(sample, tasks.answer(sample)) for sample in _longest(table, ~others)] if task.takes_sets else []
     chosen += _longest_texts(table, others, tasks)
     if not chosen:
-        return
+        return None
     tokenizer = processor.tokenizer  # type: ignore[attr-defined]
     if new := [token for token in task.tokens() if token not in tokenizer.get_vocab()]:
         # The model's loading adds them to the tokenizer; here they must count as the one token that they will be.
@@ -53,13 +72,7 @@ def check_answer_length(
     texts = [text for _, text in chosen]
     lengths = [len(ids) + 1 for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]  # 1: the turn's end
     longest = int(np.argmax(lengths))
-    if lengths[longest] > most:
-        sample, _ = chosen[longest]
-        what = f"{len(sample.spans)} moments" if sample.target.task == SPAN else sample.target.task
-        raise ConfigError(
-            f"{key} = {most}: the answer to {sample.place} ({what}) takes {lengths[longest]} "
-            f"tokens and would be cut off; set it to {lengths[longest]} or more"
-        )
+    return lengths[longest], chosen[longest][0]
 
 
 def _longest(table: SampleTable, which: np.ndarray) -> list[Sample]:

@@ -13,7 +13,7 @@ from vtg.config.programs import DoctorConfig
 from vtg.config.rules import check_token_budget
 from vtg.config.task_settings import TaskConfig
 from vtg.config.video_settings import VideoConfig
-from vtg.data.answer_length import check_answer_length
+from vtg.data.answer_length import answer_room
 from vtg.data.encoding import patch_factor, token_cost
 from vtg.doctor.ceiling import Scores, ceilings
 from vtg.doctor.row_findings import DiagnosisFinding, named
@@ -109,10 +109,11 @@ def diagnose(config: DoctorConfig) -> Diagnosis:
     diagnosis.findings += _settings_findings(config, token_cost(processor))
     diagnosis.findings += [finding for source in sources for finding in source.of_rows]
     try:
-        for name in ("val", "test"):
-            check_answer_length(
-                splits.get(name, []), task=task, processor=processor, most=config.evaluation.max_new_tokens
-            )
+        most = config.evaluation.max_new_tokens
+        asked = [splits.get(name, []) for name in ("val", "test")]
+        config.evaluation.max_new_tokens = max(
+            answer_room(samples, task=task, processor=processor, most=most) for samples in asked
+        )
     except ConfigError as error:
         diagnosis.findings.append(DiagnosisFinding("error", "tokens", str(error)))
     diagnosis.findings += [finding for source in sources for finding in source.of_splits]

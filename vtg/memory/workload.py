@@ -8,6 +8,7 @@ import torch
 from vtg.config.derived import (
     LAYOUT_ATTENTIONS,
     activation_checkpointing,
+    answer_tokens,
     autocasts,
     is_packed,
     longest_clip_tokens,
@@ -111,7 +112,7 @@ class Workload:
     def generation_batch(self, clips: Sequence[ClipSize]) -> Batch:
         """The largest batch that validation and test generate for."""
         longest, size = max(clips, key=lambda clip: clip.tokens), self.config.evaluation.batch_size
-        new = self.config.evaluation.max_new_tokens
+        new = self.config.evaluation.max_new_tokens or answer_tokens(self.config.task)
         return Batch(rows=size, length=longest.tokens + new, vision_tokens=size * longest.vision_tokens)
 
     def estimate(self, counts: ParameterCounts, clips: Sequence[ClipSize], setup: TrainingSetup) -> MemoryEstimate:

@@ -1,6 +1,6 @@
 """The tasks by their names, and which of them a sample has."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from vtg.annotations.sample import Sample
@@ -30,6 +30,11 @@ class Tasks:
     def __init__(self, span: SpanTask) -> None:
         self.span = span
         self.others: Mapping[str, Task] = {name: task(span.config) for name, task in TASKS.items()}
+
+    def room(self, names: Iterable[str]) -> int:
+        """Tokens that an answer of any of these tasks gets where nobody says how many."""
+        thought = self.span.room if self.span.config.think else 0  # that of spans has it already
+        return max(self.span.room if name == SPAN else self.others[name].room + thought for name in names)
 
     def prompts(self, sample: Sample) -> Sequence[str]:
         """All wordings of what a sample of another task than `span` is asked. Raises SampleError."""

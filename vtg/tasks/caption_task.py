@@ -18,6 +18,7 @@ class CaptionTask:
     """Plain captions. A row's own question, where it has one, takes the place of the wordings."""
 
     name: ClassVar[str] = "caption"
+    room: ClassVar[int] = 256
     headline: ClassVar[str] = "rouge_L"
     weighed_as: ClassVar[LossGroup | None] = "caption"
     wordings: ClassVar[tuple[str, ...]] = (

@@ -27,6 +27,7 @@ class CountTask:
     """How many there are. The value of an answer is a whole number."""
 
     name: ClassVar[str] = "count"
+    room: ClassVar[int] = 256
     headline: ClassVar[str] = "accuracy"
     weighed_as: ClassVar[LossGroup | None] = "point"
 

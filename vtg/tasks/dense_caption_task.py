@@ -35,6 +35,7 @@ class DenseCaptionTask:
     """Events in order of time, one a line; their times in seconds with `task.decimals` decimals."""
 
     name: ClassVar[str] = "dense_caption"
+    room: ClassVar[int] = 512
     headline: ClassVar[str] = "event_score"
     weighed_as: ClassVar[LossGroup | None] = "caption"
     wordings: ClassVar[tuple[str, ...]] = (

@@ -29,6 +29,7 @@ class PointsTask:
     """
 
     name: ClassVar[str] = "points"
+    room: ClassVar[int] = 256
     headline: ClassVar[str] = "F1"
     weighed_as: ClassVar[LossGroup | None] = "point"
 
@@ -99,6 +100,7 @@ class TracksTask(PointsTask):
     """Where things are over time, each under a number of its own."""
 
     name: ClassVar[str] = "tracks"
+    room: ClassVar[int] = 512
     headline: ClassVar[str] = "HOTA"
 
     @staticmethod

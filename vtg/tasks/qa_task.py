@@ -28,6 +28,7 @@ class QuestionTask:
     """Questions. The answer to one with choices is written as the letter of the right choice."""
 
     name: ClassVar[str] = "qa"
+    room: ClassVar[int] = 64
     headline: ClassVar[str] = "score"
     weighed_as: ClassVar[LossGroup | None] = None
     of_choices: ClassVar[tuple[str, ...]] = (

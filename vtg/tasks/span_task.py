@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from vtg.annotations.target import Span
+from vtg.config.derived import answer_tokens
 from vtg.config.task_settings import TaskConfig
 from vtg.errors import ConfigError, SampleError
 from vtg.tasks.answer import NO_MOMENT, Answer, Codec, Status, says_no_moment
@@ -101,9 +102,8 @@ class SpanTask:
 
     @property
     def room(self) -> int:
-        """Tokens that an answer gets where nobody says how many: some thinking, a set of some twenty moments, or a
-        moment."""
-        return 1024 if self.config.think else 384 if self.takes_sets else 48
+        """Tokens that an answer gets where nobody says how many."""
+        return answer_tokens(self.config)
 
     def check_room(self, room: int, *, key: str) -> None:
         """Raises ConfigError where constrained answers might not fit into `room` tokens, which the setting `key` says.

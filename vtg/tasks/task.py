@@ -40,12 +40,14 @@ class Task(Protocol):
 
     Attributes:
         name: its key in `TASKS`, and in metrics.json.
+        room: tokens that an answer gets where nobody says how many; more where true answers are longer.
         headline: the key of `metrics` by which two models are compared, 0 to 100, higher is better.
         weighed_as: where `loss.token_weights=by_task` each token of an answer weighs `loss.caption_weight` or
             `loss.point_weight`; None: 4 / sqrt(tokens).
     """
 
     name: ClassVar[str]
+    room: ClassVar[int]
     headline: ClassVar[str]
     weighed_as: ClassVar[LossGroup | None]
 

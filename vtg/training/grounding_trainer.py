@@ -90,13 +90,15 @@ class GroundingTrainer(RunTrainer):
             shuffled_videos: each question is asked about another's video.
             partial_answers: what this rank answered before the run was stopped.
         """
+        room = self.parts.evaluation.max_new_tokens
+        assert room is not None  # `settle_answer_lengths` has set it
         try:
             with self.whole_model() as model:
                 rows, skipped = predict(
                     model,
                     dataset,
                     batch_size=self.parts.evaluation.batch_size,
-                    max_new_tokens=self.parts.evaluation.max_new_tokens,
+                    max_new_tokens=room,
                     reader=self._reader_of(dataset),
                     rank=self.args.process_index,
                     world_size=self.args.world_size,

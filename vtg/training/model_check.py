@@ -44,7 +44,7 @@ def check_model(config: SFTConfig) -> None:
             *(config.model.quantization, share),
         )
     task = SpanTask(config.task)
-    task.check_room(config.evaluation.max_new_tokens, key="evaluation.max_new_tokens")
+    task.check_room(config.evaluation.max_new_tokens or task.room, key="evaluation.max_new_tokens")
     if isinstance(config, RLConfig):
         task.check_room(int(config.rl.get("max_completion_length", COMPLETION_TOKENS)), key="rl.max_completion_length")
     tokens = task.tokens()

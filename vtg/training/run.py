@@ -28,7 +28,7 @@ from vtg.report import write_report
 from vtg.storage.json_files import read_jsonl
 from vtg.tasks.span_task import SpanTask
 from vtg.tasks.time_vocabulary import time_vocabulary
-from vtg.training.answer_lengths import check_answer_lengths
+from vtg.training.answer_lengths import settle_answer_lengths
 from vtg.training.course import TrainingCourse, begin_report
 from vtg.training.grounding_trainer import GroundingTrainer
 from vtg.training.row_identity import answers_match, check_rows, row_digest, row_notes
@@ -66,7 +66,7 @@ class TrainingRun:
         self.report = begin_report(config, self.path, resumes=self.checkpoint is not None)
         self.splits = read_splits(config.data, seed=config.seed, report=self.report, takes_sets=self.task.takes_sets)
         self._check_rows()
-        check_answer_lengths(config, self.splits, self.task)
+        settle_answer_lengths(config, self.splits, self.task)
         if config.model.attention == "auto" and (
             isinstance(config, RLConfig) or needs_mask(config.batching, config.video)
         ):
