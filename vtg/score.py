@@ -41,7 +41,8 @@ def _score(config: ScoreConfig) -> None:
         config.fallback.task = replace(config.fallback.task, template=benchmark.prompt)
     checkpoint = checkpoint_settings(config.checkpoint, overrides=config.settings, fallback=config.fallback)
     # The answer form is checked before torch is imported.
-    SpanTask(checkpoint.settings.task).check_room(benchmark.max_new_tokens, key="benchmark.max_new_tokens")
+    task = SpanTask(checkpoint.settings.task)
+    task.check_room(benchmark.max_new_tokens or task.room, key="benchmark.max_new_tokens")
     find_model(config.checkpoint, key="checkpoint")
     out = _output_dir(config)
     with loading("torch and transformers"):
@@ -101,7 +102,7 @@ def _ask(config: ScoreConfig, asked: list["Questions"]) -> None:
             bar.note({"budget": batch.round})
             bar.update(len(batch.rows) + len(batch.skipped))
 
-        asking = Asking(benchmark.video_dir, config.batch_size, benchmark.max_new_tokens, config.num_workers)
+        asking = Asking(benchmark.video_dir, config.batch_size, asked[0].room, config.num_workers)
         answer([one.round() for one in asked], asking, keep, processes=config.processes)
 
 

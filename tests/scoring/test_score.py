@@ -249,6 +249,27 @@ def test_a_checkpoint_is_scored_at_several_budgets_and_an_interrupted_one_asks_w
     assert "X, published at tiny" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_rows_of_other_tasks_are_scored_by_their_own_metrics_and_no_published_preset_takes_them(
+    run, tmp_path, demo_dir
+):
+    rows = [json.loads(line) for line in (demo_dir / "test.jsonl").read_text().splitlines()[:2]]
+    asked = [{"video": row["video"], "duration": row["duration"], "question": "How?", "answer": "so"} for row in rows]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (*rows, *asked)))
+    words = ["benchmark=default", f"benchmark.annotation_file={tmp_path}/rows.jsonl", f"benchmark.video_dir={demo_dir}"]
+    words += ["output_dir=out", "num_workers=0"]
+    code, out, err = run(*words, "benchmark.preset=timelens")
+    assert (code, out) == (2, "")
+    assert "benchmark.preset = 'timelens': scores spans, and " in err
+    assert "rows.jsonl:3 asks for another task (qa); set benchmark.preset=default" in err
+    code, out, err = run(*words)
+    assert code == 0, err
+    own = json.loads((tmp_path / "out" / "scores.json").read_text())["budgets"]["own"]
+    scores, told = own["scores"], own["input"]["max_new_tokens"]
+    assert (own["questions"], told, scores["score"]) == (4, 64, (scores["mIoU"] + scores["qa/score"]) / 2)
+    assert own["statistics"]["intervals"].keys() >= {"mIoU", "qa/token_F1"}
+    assert "qa/token_F1" in out and "qa/token_F1" in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_a_process_that_dies_without_a_word_ends_the_run_with_advice():
     context = multiprocessing.get_context("spawn")
     queue, worker = context.Queue(), context.Process(target=os._exit, args=(9,))

@@ -34,7 +34,7 @@ def check_benchmark(benchmark: BenchmarkConfig) -> None:
         raise ConfigError(f"benchmark.max_samples = {benchmark.max_samples}: must be 0 (all) or more")
     if not 0 <= benchmark.max_bad_share < 1:
         raise ConfigError(f"benchmark.max_bad_share = {benchmark.max_bad_share}: must be at least 0 and below 1")
-    if benchmark.max_new_tokens < 1:
+    if benchmark.max_new_tokens is not None and benchmark.max_new_tokens < 1:
         raise ConfigError(f"benchmark.max_new_tokens = {benchmark.max_new_tokens}: must be at least 1")
     if benchmark.demo is not None:  # its files are made on first use
         return

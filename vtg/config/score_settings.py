@@ -39,7 +39,10 @@ class BenchmarkConfig:
     max_bad_share: float = setting(0.05, "stop when more than this share of the questions cannot be asked")
     preset: str = setting("default", "whose rules score it, as in python -m vtg.evaluate --preset")
     prompt: str | None = setting(None, "asked of a model without vtg.json; null: the prompt of fallback.task")
-    max_new_tokens: int = setting(48, "of an answer")
+    max_new_tokens: int | None = setting(
+        None,
+        "of an answer; null: as many as the tasks of the rows want (of one moment 48), and their longest true answer",
+    )
     budgets: list[str] = setting(help="the budgets that numbers on it are published at", factory=lambda: [OWN_BUDGET])
     published: list[Any] = setting(help="scores of others: model, budget, numbers, source", factory=list)
     demo: DemoConfig | None = None

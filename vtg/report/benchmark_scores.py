@@ -5,8 +5,9 @@ from typing import Any
 
 from vtg.report.run_reader import Run
 
-COLUMNS = ("R1@0.1", "R1@0.3", "R1@0.5", "R1@0.7", "mIoU", "Precision", "Recall", "IoU")
-"""In the order of papers; the last three are the areas that VUE-TR is measured by."""
+COLUMNS = ("score", "R1@0.1", "R1@0.3", "R1@0.5", "R1@0.7", "mIoU", "Precision", "Recall", "IoU")
+"""In the order of papers; the last three are the areas that VUE-TR is measured by. Those of other tasks than spans
+follow: `qa/accuracy`."""
 
 MEASURED = "measured"
 """The source of what a checkpoint scored here, among those of what others have published."""
@@ -34,6 +35,7 @@ def score_rows(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]
     budgets, published = document["budgets"], document["published"]
     measured = [name for one in (*(b["scores"] for b in budgets.values()), *published) for name in one]
     columns = [name for name in COLUMNS if name in measured]
+    columns += dict.fromkeys(name for name in measured if "/" in name)
     rows = []
     for name, one in budgets.items():
         bounds = one["statistics"]["intervals"]

@@ -6,21 +6,29 @@ skipped.jsonl      the questions that could not be asked
 input.json         what the model was shown and asked
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vtg.annotations.sample import Sample
+from vtg.annotations.sample_table import SampleTable
 from vtg.config.score_settings import BenchmarkConfig
+from vtg.data.answer_length import answer_room
 from vtg.data.skip_report import SkipReport
 from vtg.data.splits import read_split
-from vtg.errors import RunError
+from vtg.errors import ConfigError, RunError
 from vtg.evaluation.input_record import input_record, write_input
 from vtg.evaluation.partial_answers import PartialAnswers, stamps
+from vtg.evaluation.presets.table import PUBLISHED
 from vtg.models.checkpoint import Settings, resolve_checkpoint
+from vtg.models.loading import load_processor
 from vtg.scoring.answer_processes import Batch, Round
-from vtg.scoring.score_document import budget_scores
+from vtg.scoring.score_document import budget_scores, task_scores
 from vtg.storage.json_files import write_jsonl
+from vtg.tasks.all_tasks import SPAN, task_name
 from vtg.tasks.span_task import SpanTask
 
 
@@ -31,8 +39,11 @@ class Questions:
         folder: of this budget.
         rows_file: the annotations as a path, without the name of their form.
 
+    Attributes:
+        room: the most tokens of an answer, the same at every budget.
+
     Raises:
-        ConfigError: no question can be asked.
+        ConfigError: no question can be asked; a published preset, which scores spans, is to score another task.
         TooManyBadRows: more than the benchmark's share cannot.
     """
 
@@ -47,13 +58,17 @@ class Questions:
             report=self._report,
             takes_sets=SpanTask(settings.task).takes_sets,
         )
+        _check_preset(benchmark.preset, table)
+        self.room = benchmark.max_new_tokens or answer_room(
+            table, task=SpanTask(settings.task), processor=load_processor(settings.model.path), most=None
+        )
         count = min(benchmark.max_samples or len(table), len(table))
         self.samples: list[Sample] = [table[at] for at in range(count)]
         self._shown = input_record(
             settings.video,
             settings.task,
             checkpoint=settings.model.path,
-            max_new_tokens=benchmark.max_new_tokens,
+            max_new_tokens=self.room,
         )
         # Without batch_size: after memory ran out the answers go on with a smaller one.
         asked = {
@@ -61,7 +76,7 @@ class Questions:
             "settings": asdict(settings),
             "rows": stamps(rows_file),
             "video_dir": benchmark.video_dir,
-            "asked": [benchmark.max_samples, benchmark.max_new_tokens],
+            "asked": [benchmark.max_samples, self.room],
         }
         self._partial = PartialAnswers(folder / "answers.jsonl", asked)
         self._report.add(self._partial.skipped)
@@ -100,6 +115,8 @@ class Questions:
         write_jsonl(predictions, rows)
         write_input(self.folder, self._shown)
         left_out = len(self._report.skipped)
+        if any(task_name(row) != SPAN for row in rows):
+            return task_scores(rows, shown=self._shown, left_out=left_out)
         try:
             return budget_scores(
                 predictions, preset=self._benchmark.preset, reads_text=reads_text, shown=self._shown, left_out=left_out
@@ -108,3 +125,14 @@ class Questions:
             raise RunError(
                 f"benchmark.preset = {self._benchmark.preset!r} cannot score these answers: {error}"
             ) from None
+
+
+def _check_preset(preset: str, samples: Sequence[Sample]) -> None:
+    """Raises ConfigError where a published preset is to score what is none of its spans."""
+    others = SampleTable.of(samples).of_other_tasks()
+    if preset in PUBLISHED and others.any():
+        sample = samples[int(np.argmax(others))]
+        raise ConfigError(
+            f"benchmark.preset = {preset!r}: scores spans, and {sample.place} asks for another task "
+            f"({sample.target.task}); set benchmark.preset=default, which scores each task by its own metrics"
+        )

@@ -1,6 +1,6 @@
 """scores.json: what a checkpoint scored at each budget beside what others have published; and the same as text."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,10 @@ from vtg.config.score_settings import BenchmarkConfig
 from vtg.console import aligned
 from vtg.evaluation.published_scores import scores_in_context
 from vtg.evaluation.score_context import Sampling
+from vtg.evaluation.task_report import report
+from vtg.evaluation.task_scores import Row
 from vtg.report.benchmark_scores import score_rows
+from vtg.tasks.all_tasks import SPAN
 
 
 def budget_scores(
@@ -36,6 +39,21 @@ def budget_scores(
         "printed": scores.printed,
         "statistics": statistics,
     }
+
+
+def task_scores(rows: Sequence[Row], *, shown: Mapping[str, Any], left_out: int) -> dict[str, Any]:
+    """As `budget_scores`, of answers among which are other tasks than spans: each by its task's metrics, `qa/accuracy`,
+    and `score`, the mean over tasks of the number that each is compared by."""
+    found = report(rows)
+    scores = {} if found["score"] is None else {"score": found["score"]}
+    bounds: dict[str, list[float]] = {}
+    for task, metrics in found["tasks"].items():
+        prefix = "" if task == SPAN else f"{task}/"
+        scores |= {prefix + name: value for name, value in metrics.items() if name != "samples"}
+        bounds |= {prefix + name: pair for name, pair in found["intervals"][task].items()}
+    statistics = {"intervals": bounds}
+    questions = {"input": dict(shown), "questions": len(rows), "left_out": left_out}
+    return questions | {"scores": scores, "printed": {}, "statistics": statistics}
 
 
 def document(
@@ -69,8 +87,9 @@ def score_text(document: Mapping[str, Any]) -> str:
         if one["left_out"]:
             there = one["questions"] + one["left_out"]
             share = one["questions"] / there
+            metric = "score" if "score" in one["scores"] else "mIoU"
             lines.append(
-                f"{name}: {one['left_out']} of {there} questions could not be asked and are left out; counted 0, mIoU "
-                f"were {one['scores'].get('mIoU', 0.0) * share:.1f}"
+                f"{name}: {one['left_out']} of {there} questions could not be asked and are left out; counted 0, "
+                f"{metric} were {one['scores'].get(metric, 0.0) * share:.1f}"
             )
     return "\n".join(lines)
