@@ -2,6 +2,7 @@
 
 import json
 from copy import copy
+from dataclasses import replace
 from itertools import chain
 from multiprocessing import active_children
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 from tiny_models import greedy_config
 
+from vtg.annotations.text_targets import Question
 from vtg.config.data_settings import DemoConfig
 from vtg.config.task_settings import TaskConfig
 from vtg.config.video_settings import VideoConfig
@@ -19,6 +21,7 @@ from vtg.data.splits import read_split
 from vtg.decoding.sampling import sample
 from vtg.decoding.shared_prefix import Prompt
 from vtg.demo.demo_dataset import ensure_demo
+from vtg.errors import SampleError
 from vtg.evaluation.generate import predict
 from vtg.evaluation.partial_answers import PartialAnswers
 from vtg.evaluation.question_plan import plan_questions
@@ -50,6 +53,16 @@ def questions(folder, qwen3_vl, tmp_path) -> GroundingDataset:
         tokens_per_second=tokens_per_second(qwen3_vl.model),
         training=False,
     )
+
+
+def test_a_question_that_cannot_be_asked_takes_none_about_its_clip_with_it(questions, folder):
+    (folder / "latin.srt").write_bytes("1\n00:00:00,500 --> 00:00:01,500\ncaf\xe9\n".encode("latin-1"))
+    shown = questions.samples[-1]
+    asked = [replace(shown, target=Question("so", subtitles=said)) for said in (None, str(folder / "latin.srt"), None)]
+    first, second, third = questions.questions(asked, questions.clip(shown))
+    assert isinstance(second, SampleError) and "latin.srt: is not UTF-8 text (byte 35: 0xe9)" in str(second)
+    assert not isinstance(first, SampleError) and not isinstance(third, SampleError)
+    assert first["input_ids"].tolist() == third["input_ids"].tolist()
 
 
 def generated(vlm, features, *, max_new_tokens: int) -> str:

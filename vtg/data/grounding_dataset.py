@@ -212,8 +212,17 @@ class GroundingDataset(Dataset[GroundingItem]):
 
     def questions(self, samples: Sequence[Sample], clip: Clip) -> list[Features | SampleError]:
         """The encoded conversations of samples, all about one clip, whose pixels they share; or why one has none."""
-        conversations = [self._conversation(sample) for sample in samples]
-        return encode_questions(self.processor, conversations, clip, **self._limits)
+        asked = [self._asked(sample) for sample in samples]
+        conversations = [one for one in asked if not isinstance(one, SampleError)]
+        made = iter(encode_questions(self.processor, conversations, clip, **self._limits))
+        return [one if isinstance(one, SampleError) else next(made) for one in asked]
+
+    def _asked(self, sample: Sample) -> list[dict[str, Any]] | SampleError:
+        """A sample's conversation, or why it has none: its subtitles cannot be read, say, when others' can."""
+        try:
+            return self._conversation(sample)
+        except SampleError as error:
+            return error
 
     def _conversation(self, sample: Sample) -> list[dict[str, Any]]:
         seed = self.seed + self.epoch if self.training else 0

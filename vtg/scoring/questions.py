@@ -11,10 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vtg.annotations.sample import Sample
-from vtg.annotations.sample_table import SampleTable
 from vtg.config.score_settings import BenchmarkConfig
 from vtg.data.answer_length import answer_room
 from vtg.data.skip_report import SkipReport
@@ -58,12 +55,12 @@ class Questions:
             report=self._report,
             takes_sets=SpanTask(settings.task).takes_sets,
         )
-        _check_preset(benchmark.preset, table)
-        self.room = benchmark.max_new_tokens or answer_room(
-            table, task=SpanTask(settings.task), processor=load_processor(settings.model.path), most=None
-        )
         count = min(benchmark.max_samples or len(table), len(table))
         self.samples: list[Sample] = [table[at] for at in range(count)]
+        _check_preset(benchmark.preset, self.samples)
+        self.room = benchmark.max_new_tokens or answer_room(
+            self.samples, task=SpanTask(settings.task), processor=load_processor(settings.model.path), most=None
+        )
         self._shown = input_record(
             settings.video,
             settings.task,
@@ -129,9 +126,8 @@ class Questions:
 
 def _check_preset(preset: str, samples: Sequence[Sample]) -> None:
     """Raises ConfigError where a published preset is to score what is none of its spans."""
-    others = SampleTable.of(samples).of_other_tasks()
-    if preset in PUBLISHED and others.any():
-        sample = samples[int(np.argmax(others))]
+    sample = next((sample for sample in samples if sample.target.task != SPAN), None)
+    if preset in PUBLISHED and sample is not None:
         raise ConfigError(
             f"benchmark.preset = {preset!r}: scores spans, and {sample.place} asks for another task "
             f"({sample.target.task}); set benchmark.preset=default, which scores each task by its own metrics"
