@@ -233,6 +233,7 @@ def test_a_row_that_is_no_row_is_one_error(raw: bytes, expected: str) -> None:
         (b"[{}]\n{}", 1, "file: goes on after its array; keep one array, or one row a line"),
         ("[]".encode("utf-16"), 1, "file: is UTF-16 text, not UTF-8 JSON; turn it into plain UTF-8 text first"),
         (b"\x1f\x8b\x08", 1, "file: is gzip data, not UTF-8 JSON; turn it into plain UTF-8 text first"),
+        (b"PAR1\x15\x00", 1, "file: is a Parquet table, not JSON rows; name its form (molmo2:FILE, pixmo:FILE), or"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said_at_its_line(

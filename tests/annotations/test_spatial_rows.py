@@ -106,6 +106,20 @@ def test_a_track_with_a_gap_is_noted_and_kept():
     assert check_row(json.dumps(row).encode(), path="rows.jsonl", line=3)[1] == []
 
 
+@pytest.mark.parametrize(
+    ("times", "is_noted"), [((0, 1, 3), True), ((0, 2), False), ((0, 0.5, 1, 1.6, 2), False), ((0, 1, 2, 4, 5), True)]
+)
+def test_an_object_alone_has_a_gap_where_its_step_is_longer_than_usual(times, is_noted):
+    row = {
+        "video": "a.mp4",
+        "duration": 9.0,
+        "query": "Track it.",
+        "tracks": [POINT | {"timestamp": at, "object_id": 0} for at in times],
+    }
+    _, notes = check_row(json.dumps(row).encode(), path="rows.jsonl", line=3)
+    assert [note.kind for note in notes] == ["tracks-gap"] * is_noted
+
+
 def test_validate_counts_rows_of_other_tasks_and_fills_in_their_duration(tmp_path, write_mp4, capsys):
     row = PUBLISHED | {"video_path": write_mp4([0, 500, 1000]), "points": [POINT | {"timestamp": 0.5}]}
     rows, fixed = tmp_path / "rows.jsonl", tmp_path / "fixed.jsonl"

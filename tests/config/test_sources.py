@@ -45,6 +45,11 @@ def test_a_source_has_the_settings_of_its_preset_and_what_stands_beside_wins():
         (["+data.sources.x.preset=tacos"], "data.sources.x.root is not set; give the folder of the published files"),
         (["+data.sources.x.weight=1"], "data.sources.x.annotation_file is not set"),
         (["+data.sources.x.annotation_file=no.jsonl"], "data.sources.x.annotation_file = 'no.jsonl': no such file"),
+        (
+            ["+data.sources.x.weight=1", "+data.sources.y.preset=molmo2", "+data.sources.y.root=nowhere"],
+            "2 of 4 sources cannot be read:\n  data.sources.x.annotation_file is not set; give the path of a JSONL "
+            "file of annotation rows\n  data.sources.y.root = 'nowhere': no such folder",
+        ),
         (["data.sources.gym.weight=-1"], "data.sources.gym.weight = -1.0: must be a number, 0 or more"),
         (["data.sources.gym.weight=nan"], "data.sources.gym.weight = nan: must be a number, 0 or more"),
         (["data.sources.gym.weight=0", "data.sources.demo.weight=0"], "the weights of demo, gym sum to nothing"),

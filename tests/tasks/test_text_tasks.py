@@ -145,10 +145,12 @@ def test_subtitles_of_a_file_are_those_of_the_clip(tmp_path):
 
 
 def test_a_subtitle_file_in_another_encoding_is_told(tmp_path):
-    path = tmp_path / "a.srt"
-    path.write_bytes("1\n00:00:01,000 --> 00:00:02,000\ncafé\n".encode("cp1252"))
-    with pytest.raises(SampleError, match=r"a\.srt: is not UTF-8 text \(byte 35: 0xe9\); convert it, as with iconv"):
-        read_subtitles(str(path))
+    for encoding, place, name in (("cp1252", "byte 35: 0xe9", "WINDOWS-1252"), ("utf-16", "byte 0: 0xff", "UTF-16")):
+        path = tmp_path / f"{encoding}.srt"
+        path.write_bytes("1\n00:00:01,000 --> 00:00:02,000\ncafé\n".encode(encoding))
+        says = rf"srt: is not UTF-8 text \({place}\); convert it, as with iconv -f {name} -t UTF-8 {encoding}\.srt"
+        with pytest.raises(SampleError, match=says):
+            read_subtitles(str(path))
 
 
 @given(st.text(), st.text("0123456789:,.-> \n<i>ab", max_size=80))

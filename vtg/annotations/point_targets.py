@@ -10,8 +10,10 @@ rule from 0. A point without `timestamp` is in a still picture: the row's first 
 what was counted, are as many objects.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, Self
 
 from vtg.annotations.point import Point
@@ -22,6 +24,9 @@ MOST_POINTS = 4096
 
 # Times of points are written with one decimal: so far behind the clip's end they are at its end.
 EDGE_S = 0.1
+
+# Of the usual step between the times of tracks, which differ a little from frame to frame.
+LONG_STEP = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,16 +151,26 @@ def picture_fault(target: object, *, is_still: bool) -> RowFault | None:
 
 
 def gaps(target: object) -> list[int]:
-    """The objects of tracks that are nowhere at a time between two of their own at which others are."""
+    """The objects of tracks that are left out between two of their own times: at one at which others are, or for
+    longer than the row's usual step.
+    """
     if not isinstance(target, Tracks):
         return []
     times: dict[int, set[float]] = {}
     for point in target.points:
         times.setdefault(point.object_id, set()).add(point.at)
-    every = set().union(*times.values())
-    return [
-        object_id for object_id, own in times.items() if any(min(own) < at < max(own) and at not in own for at in every)
-    ]
+    every = sorted(set().union(*times.values()))
+    steps = sorted(later - earlier for earlier, later in pairwise(every))
+    # The lower of two in the middle: of three times one step is a gap, and the other is not.
+    longest_s = LONG_STEP * steps[(len(steps) - 1) // 2] if steps else math.inf
+    return [object_id for object_id, own in times.items() if _has_gap(sorted(own), every, longest_s)]
+
+
+def _has_gap(own: Sequence[float], every: Sequence[float], longest_s: float) -> bool:
+    of_others = set(every) - set(own)
+    return any(own[0] < at < own[-1] for at in of_others) or any(
+        later - earlier > longest_s for earlier, later in pairwise(own)
+    )
 
 
 def rows_of(points: Iterable[Point], *, stills: bool) -> list[dict[str, Any]]:

@@ -38,8 +38,28 @@ ONE_OBJECT = b"\nthe file is one JSON object over several lines"
 NO_ROWS = b"\nno row ends within the first or the next GiB"
 UTF_16 = b"\nUTF-16 text"
 GZIP = b"\ngzip data"
+PARQUET = b"\na Parquet table"
 
-_SIGNATURES = {b"\xff\xfe": UTF_16, b"\xfe\xff": UTF_16, b"\x1f\x8b": GZIP}
+FAULTS = {
+    UNCLOSED: ("truncated", "ends inside its array (cut off?); fetch it again, or add ]"),
+    COMMA: ("comma", "needs exactly one comma between two rows; correct it here"),
+    AFTER_END: ("after-end", "goes on after its array; keep one array, or one row a line"),
+    ONE_OBJECT: ("one-object", "is one JSON object, not rows; README.md, 'Your own data', shows a row"),
+    NO_ROWS: (
+        "no-rows",
+        f"holds no row that ends within {MAX_SKIPPED_BYTES >> 30} GiB; name a file of JSON rows",
+    ),
+    UTF_16: ("encoding", "is UTF-16 text, not UTF-8 JSON; turn it into plain UTF-8 text first"),
+    GZIP: ("encoding", "is gzip data, not UTF-8 JSON; turn it into plain UTF-8 text first"),
+    PARQUET: (
+        "table",
+        "is a Parquet table, not JSON rows; name its form (molmo2:FILE, pixmo:FILE), or make rows of it: python -m "
+        "vtg.convert FILE --columns video=NAME,… -o ROWS.jsonl",
+    ),
+}
+"""What is wrong with a file itself, by its mark: kind, and what to do."""
+
+_SIGNATURES = {b"\xff\xfe": UTF_16, b"\xfe\xff": UTF_16, b"\x1f\x8b": GZIP, b"PAR1": PARQUET}
 _BOM = b"\xef\xbb\xbf"
 # Possessive throughout (`*+`, `++`): what matched is not tried again in parts, which would take quadratic time in a
 # long run of blanks or in a string that does not end.
@@ -61,8 +81,8 @@ def raw_rows(path: str) -> Iterator[tuple[int, bytes]]:
     cut off at that length. Raises OSError when the file cannot be read, is a device, or is a pipe that stays silent.
     """
     with opened(path) as file:
-        head = file.peek(3)
-        if mark := _SIGNATURES.get(head[:2]):
+        head = file.peek(4)
+        if mark := next((mark for start, mark in _SIGNATURES.items() if head.startswith(start)), None):
             yield 1, mark
             return
         if head.startswith(_BOM):

@@ -279,21 +279,9 @@ def _number_fault(value: object) -> str | None:
 
 
 def _not_json(raw: bytes, error: Exception) -> Finding:
-    match raw:
-        case raw_rows.UNCLOSED:
-            return Finding("file", "file-truncated", "ends inside its array (cut off?); fetch it again, or add ]")
-        case raw_rows.COMMA:
-            return Finding("file", "file-comma", "needs exactly one comma between two rows; correct it here")
-        case raw_rows.AFTER_END:
-            return Finding("file", "file-after-end", "goes on after its array; keep one array, or one row a line")
-        case raw_rows.ONE_OBJECT:
-            return Finding("file", "file-one-object", f"is one JSON object, not rows; {CONVERT}")
-        case raw_rows.NO_ROWS:
-            size = f"{raw_rows.MAX_SKIPPED_BYTES >> 30} GiB"
-            return Finding("file", "file-no-rows", f"holds no row that ends within {size}; name a file of JSON rows")
-        case raw_rows.UTF_16 | raw_rows.GZIP:
-            form = raw.decode().strip()
-            return Finding("file", "file-encoding", f"is {form}, not UTF-8 JSON; turn it into plain UTF-8 text first")
+    if raw in raw_rows.FAULTS:
+        kind, text = raw_rows.FAULTS[raw]
+        return Finding("file", f"file-{kind}", text)
     # Cut off at that length, so what the decoder says of it is about the cut.
     if len(raw) >= raw_rows.MAX_ROW_BYTES:
         text = f"is longer than {raw_rows.MAX_ROW_BYTES >> 20} MiB; put each row on a line, or move bulky metadata out"

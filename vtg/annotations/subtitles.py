@@ -1,6 +1,7 @@
 """Subtitle files (.srt, .vtt): what is said, and when."""
 
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from functools import lru_cache
 from pathlib import Path
 
@@ -35,9 +36,10 @@ def read_subtitles(path: str) -> tuple[Subtitle, ...]:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        encoding = "UTF-16" if raw.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "WINDOWS-1252"
         raise SampleError(
             f"subtitle file {path}: is not UTF-8 text (byte {error.start}: {raw[error.start]:#04x}); convert it, "
-            f"as with iconv -f WINDOWS-1252 -t UTF-8 {Path(path).name}"
+            f"as with iconv -f {encoding} -t UTF-8 {Path(path).name}"
         ) from None
     found = parse_subtitles(text)
     if not found:

@@ -26,15 +26,32 @@ def check_data(data: DataConfig) -> None:
     if not 0 <= data.max_bad_share < 1:
         raise ConfigError(f"data.max_bad_share = {data.max_bad_share}: must be at least 0 and below 1")
     check_mixture(data)
-    for name, source in data.read_sources.items():
-        check_rows(source, f"data.sources.{name}")
     if data.sources:
+        _check_sources(data)
         return
     check_rows(data, "data")
     if data.index_file is not None and not Path(data.index_file).is_file():
         raise ConfigError(
             f"data.index_file = {data.index_file!r}: no such file (looked in {Path.cwd()}); check the path, or make "
             f"it: python -m vtg.inspect --index {data.annotation_file} -o {data.index_file}"
+        )
+
+
+def _check_sources(data: DataConfig) -> None:
+    """Raises ConfigError that says of every source what it lacks: those who fill in a stage want to know it at once."""
+    faults: list[str] = []
+    for name, source in data.read_sources.items():
+        try:
+            check_rows(source, f"data.sources.{name}")
+        except ConfigError as error:
+            faults.append(str(error))
+    if len(faults) == 1:
+        raise ConfigError(faults[0])
+    if faults:
+        raise ConfigError(
+            "\n  ".join([f"{len(faults)} of {len(data.read_sources)} sources cannot be read:", *faults])
+            + "\nGive each its rows (python -m vtg.download --list says what can be fetched), or leave it out: "
+            "data.sources.NAME.weight=0" + (", and data.groups.NAME=0 of its group" if data.groups else "")
         )
 
 
