@@ -261,3 +261,31 @@ def test_a_video_in_a_tar_file_is_shown_like_a_file(capsys, tmp_path: Path, vide
     code, report = report_of(capsys, f"{shard}::clip.mp4")
     assert code == 0 and report["shown_frames"] == 30 and report["path"] == f"{shard}::clip.mp4"
     assert main([f"{shard}::gone.mp4"]) == 2
+
+
+def test_pictures_are_shown_alone_and_on_the_sheet_of_their_rows(capsys, tmp_path: Path):
+    red = np.full((40, 60, 3), (200, 0, 0), np.uint8)
+    Image.fromarray(red).save(tmp_path / "a.png")
+    (tmp_path / "bad.png").write_bytes(b"none")
+    code, report = report_of(capsys, str(tmp_path / "a.png"), "video=tiny", "--sheet", str(tmp_path / "a_sheet.png"))
+    assert code == 0 and (report["kind"], report["pictures"], report["width"], report["height"]) == (
+        "picture",
+        1,
+        60,
+        40,
+    )
+    assert report["read_as"]["tokens"] >= 1 and np.asarray(Image.open(tmp_path / "a_sheet.png"))[300, 640, 0] > 150
+    code, report = report_of(capsys, str(tmp_path / "bad.png"))
+    assert code == 1 and "bad.png: not a readable picture" in report["error"]
+    asked = {"question": "which colour?", "answer": "red"}
+    rows = [asked | {"image": ["a.png", "a.png"], "qid": "q"}, asked | {"image": "bad.png"}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sheet = str(tmp_path / "rows.png")
+    assert main([str(tmp_path / "rows.jsonl"), "--video-dir", str(tmp_path), "--sheet", sheet]) == 0
+    assert "not on the sheet: " in capsys.readouterr().err
+    pixels = np.asarray(Image.open(sheet).convert("RGB"))
+    assert pixels.shape[1] == 3 * 260 and [int(pixels[90, at, 0]) > 150 for at in (130, 390, 650)] == [
+        True,
+        True,
+        False,
+    ]

@@ -11,7 +11,7 @@ from vtg.annotations.sample import Problem, Sample, resolve_video
 from vtg.annotations.target import moment_counts
 from vtg.inspect.inspection import SHOWN, Inspection, Report, SheetCell, distribution, evenly, shortened
 from vtg.video.episodes.records import FilePart, VideoRecord
-from vtg.video.files import video_files
+from vtg.video.files import address, video_files
 
 TYPES = {type(None): "null", bool: "bool", int: "int", float: "float", str: "str", list: "list", dict: "object"}
 
@@ -71,8 +71,15 @@ def inspect_annotations(path: str, *, video_dir: str | None = None, num_samples:
 
 
 def _cells(sample: Sample, video_dir: str | None) -> list[SheetCell]:
-    """The frames at the start, in the middle and at the end of a sample's first moment, or of its clip."""
+    """The frames at the start, in the middle and at the end of the first moment, or of the clip; of stills, each."""
     path = resolve_video(sample.video, video_dir)
+    if address.is_picture(path):
+        names = [name for name in address.parts_of(path) if not video_files.is_remote(name)]
+        return [
+            SheetCell(VideoRecord({"picture": FilePart(name, 0.0, None)}, sample.qid), 0.0, f"{sample.qid} {at}")
+            for at, name in enumerate(names, 1)
+            if video_files.exists(name)
+        ]
     if video_files.is_remote(path) or not video_files.exists(path):
         return []
     start_s, end_s = sample.spans[0] if sample.spans else (0.0, sample.duration_s)

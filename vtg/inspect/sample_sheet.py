@@ -5,9 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from vtg.config.video_settings import VideoConfig
 from vtg.inspect.contact_sheet import contact_sheet
 from vtg.inspect.inspection import SheetCell
+from vtg.video.clip import DecodeError
 from vtg.video.episodes.frame_provider import FrameProvider
+from vtg.video.files.address import is_picture
+from vtg.video.still_loading import load_stills
 
 # (width, height) of a frame, how many a sheet has at most, and in a row; pixels of a column.
 CELL, MOST = (320, 240), 60
@@ -19,10 +23,14 @@ ABSENT = (96, 32, 32)
 
 def sample_sheet(cells: Sequence[SheetCell]) -> tuple[Image.Image, dict[str, str]]:
     """The sheet, and path → why frames of it are missing (they are dark red)."""
-    provider = FrameProvider()
+    provider, faults = FrameProvider(), dict[str, str]()
     pictures, labels = [], []
     for cell in cells[:MOST]:
-        (frame,) = provider.frames_at(cell.record, [cell.time_s], cell.camera)
+        part = cell.record.part(cell.camera)
+        if part is not None and is_picture(part.path):
+            frame = _still(part.path, faults)
+        else:
+            (frame,) = provider.frames_at(cell.record, [cell.time_s], cell.camera)
         pictures.append(_fitted(frame))
         labels.append(cell.label if frame is not None else f"{cell.label}: unreadable")
     columns = next((count for count in (COLUMNS, 5, 4, 3) if len(pictures) % count == 0), COLUMNS)
@@ -30,7 +38,16 @@ def sample_sheet(cells: Sequence[SheetCell]) -> tuple[Image.Image, dict[str, str
     sheet = contact_sheet(
         np.stack(pictures), [0.0] * len(pictures), labels=labels, columns=columns, width=260 * columns
     )
-    return sheet, dict(provider.faults)
+    return sheet, provider.faults | faults
+
+
+def _still(path: str, faults: dict[str, str]) -> np.ndarray | None:
+    """(3, H, W) uint8 of a picture; None, and the reason in `faults`, where it cannot be read."""
+    try:
+        return load_stills(path, VideoConfig()).frames[0]
+    except DecodeError as error:
+        faults[path] = str(error)
+        return None
 
 
 def _fitted(frame: np.ndarray | None) -> np.ndarray:

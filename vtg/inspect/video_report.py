@@ -8,8 +8,11 @@ from vtg.config.video_settings import VideoConfig
 from vtg.inspect.contact_sheet import contact_sheet
 from vtg.inspect.inspection import Inspection, Report
 from vtg.video.clip import DecodeError
+from vtg.video.clip_cost import stills_cost
 from vtg.video.clip_loading import decode_frames, plan_clip
 from vtg.video.container import read_index
+from vtg.video.files.address import is_picture
+from vtg.video.still_loading import load_stills, stills_info
 from vtg.video.video_window import VideoWindow
 
 
@@ -22,7 +25,10 @@ def inspect_video(
     decodes: bool = True,
     sheet: str | None = None,
 ) -> Inspection:
-    """Facts, frame times and sampling of a video; for one that cannot be read, the key `error` says why."""
+    """Facts, frame times and sampling of a video, facts of a picture; if it cannot be read, `error` says why."""
+    if is_picture(path):
+        report = _of_pictures(path, config, factor, temporal_patch, sheet=sheet)
+        return Inspection(report, failed="error" in report)
     report, spreads = _report(path, config, factor, temporal_patch, decodes=decodes, sheet=sheet)
     return Inspection(report, spreads, failed="error" in report)
 
@@ -72,6 +78,26 @@ def _report(
             contact_sheet(frames, plan.timestamps_s).save(sheet)
             report["sheet"] = sheet
     return report, spreads
+
+
+def _of_pictures(path: str, config: VideoConfig, factor: int, temporal_patch: int, *, sheet: str | None) -> Report:
+    report: Report = {"kind": "picture", "path": path}
+    try:
+        info = stills_info(path)
+        clip = load_stills(path, config, factor=factor, temporal_patch=temporal_patch)
+    except DecodeError as error:
+        return report | {"error": str(error)}
+    count, _, height, width = clip.frames.shape
+    cost = stills_cost(
+        count, height=info.height, width=info.width, config=config, factor=factor, temporal_patch=temporal_patch
+    )
+    report |= {"pictures": count, "width": info.width, "height": info.height, "codec": info.codec}
+    report["read_as"] = {"height": height, "width": width, "tokens": cost.tokens}
+    if sheet:
+        labels = [str(number) for number in range(1, count + 1)]
+        contact_sheet(clip.frames, clip.timestamps_s, labels=labels).save(sheet)
+        report["sheet"] = sheet
+    return report
 
 
 def _seconds(times_s: np.ndarray) -> list[float]:
