@@ -24,7 +24,7 @@ from transformers.video_utils import VideoMetadata
 from vtg.config.schema import SFTConfig
 from vtg.data.encoding import vision_token_ids
 from vtg.decoding.engine import DecodingEngine
-from vtg.decoding.shared_prefix import Prompt, encode_video, plain_model, share_prompts
+from vtg.decoding.shared_prefix import Prompt, encode_video, share_prompts
 from vtg.decoding.token_choice import Sampling
 from vtg.evaluation.generate import generate
 from vtg.memory.estimate import estimate
@@ -33,6 +33,7 @@ from vtg.memory.shape import Shape
 from vtg.memory.training_load import Batch
 from vtg.memory.workload import Workload
 from vtg.models.adapting import prepare_training
+from vtg.models.plain_model import plain_model
 
 GRPO_WAYS = ("vtg", "naive")
 

@@ -20,7 +20,7 @@ from vtg.data.grounding_dataset import GroundingDataset
 from vtg.data.layout import ATTENTIONS
 from vtg.data.skip_report import SkipReport
 from vtg.data.training_collator import TrainingCollator
-from vtg.decoding.shared_prefix import encode_video, plain_model
+from vtg.decoding.shared_prefix import encode_video
 from vtg.errors import RunError
 from vtg.memory.estimate import estimate
 from vtg.memory.parameters import ParameterCounts
@@ -32,6 +32,7 @@ from vtg.models.adapting import prepare_training
 from vtg.models.attention import attend_in_layouts
 from vtg.models.compiled_layers import compile_layers
 from vtg.models.fused_kernels import fuse, unfuse, uses_liger
+from vtg.models.plain_model import plain_model
 from vtg.training.hf_arguments import training_arguments
 from vtg.training.progress import Progress
 from vtg.training.sft.batches import PlannedBatches

@@ -29,6 +29,7 @@ from vtg.decoding.shared_prefix import (
     shared_batch,
 )
 from vtg.models.attention import attention_of
+from vtg.models.plain_model import plain_model
 from vtg.tasks.span_task import SpanTask
 
 TASK = SpanTask(TaskConfig())
@@ -165,7 +166,7 @@ def padded(question: Question, n: int, length: int) -> tuple[torch.Tensor, torch
 
 
 def prompts_of(model: Any, questions: dict[str, Question], groups: dict[str, int], *, encoded: bool) -> list[Prompt]:
-    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    plain = plain_model(model)
     return [Prompt(q, encode_video(plain, q) if encoded else None) for q in (questions[name].prompt for name in groups)]
 
 

@@ -9,7 +9,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
 from torch import nn
 
-from vtg.decoding.shared_prefix import plain_model
+from vtg.models.plain_model import plain_model
 
 Gather = Callable[[Iterable[nn.Parameter]], AbstractContextManager[None]]
 

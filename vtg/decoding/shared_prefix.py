@@ -60,11 +60,6 @@ class Prompt:
         return self.features if self.encoded is None else self.features | {"pixel_values_videos": self.encoded}
 
 
-def plain_model(model: Any) -> Any:
-    """The Qwen-VL model without PEFT around it."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
 def share_prompts(model: Any) -> None:
     """Lets a plain Qwen-VL model, in place, take the batches of `shared_batch` and videos already encoded.
 

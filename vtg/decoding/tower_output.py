@@ -9,8 +9,9 @@ from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import Features
 from vtg.data.seen_clip import TICKET
 from vtg.data.tower_cache import TowerCache
-from vtg.decoding.shared_prefix import encode_video, is_encoded, plain_model
+from vtg.decoding.shared_prefix import encode_video, is_encoded
 from vtg.models.families import family_of
+from vtg.models.plain_model import plain_model
 from vtg.models.tower_identity import tower_identity
 
 

@@ -35,6 +35,7 @@ from vtg.data.layout import ATTENTIONS, LAYOUT, Bounds, Layout
 from vtg.errors import ConfigError
 from vtg.models.families import family_of
 from vtg.models.families.family import ModelFamily
+from vtg.models.plain_model import plain_model
 
 # To an implementation that has "flash" in its name towers hand all frames at once, with their bounds; for all others
 # they cut them apart (transformers.utils.generic.is_flash_attention_requested).
@@ -101,8 +102,7 @@ def takes_layouts(model: Any) -> bool:
 
 def attention_of(model: Any) -> str:
     """The name of the attention function of a model's language model, with PEFT around it or not."""
-    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return plain.model.language_model.config._attn_implementation
+    return plain_model(model).model.language_model.config._attn_implementation
 
 
 def segments_by_sdpa(

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from peft import PeftModel
 from torch import nn
 
 from vtg.config.model_settings import PartsConfig
 from vtg.console import aligned
 from vtg.models.families import family_of
+from vtg.models.plain_model import plain_model
 from vtg.models.quantization import size_of
 
 GROUPS = ("vision", "projector", "language", "experts", "router", "embedding", "head", "time_tokens")
@@ -32,7 +32,7 @@ class PartRow:
 
 def grouped_parameters(model: Any) -> Iterator[tuple[str, str, nn.Parameter]]:
     """(group of `GROUPS`, name, parameter) of every parameter, adapters included; a tied head counts as embedding."""
-    plain: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    plain = plain_model(model)
     family = family_of(plain.config)
     embedding = {id(parameter) for parameter in plain.get_input_embeddings().parameters()}
     output = plain.get_output_embeddings()

@@ -10,6 +10,7 @@ import transformers
 
 from vtg.errors import ConfigError
 from vtg.models.families import family_of
+from vtg.models.plain_model import plain_model
 
 
 def tower_identity(model: Any) -> str:
@@ -19,7 +20,7 @@ def tower_identity(model: Any) -> str:
     Args:
         model: plain, or with PEFT around it.
     """
-    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    plain = plain_model(model)
     sizes = {name: value for name, value in plain.config.to_dict().items() if isinstance(value, dict)}
     sizes.pop("text_config", None)
     said = [transformers.__version__, plain.device.type, sizes]
@@ -33,7 +34,7 @@ def tower_identity(model: Any) -> str:
 
 def check_frozen(model: Any) -> None:
     """Raises ConfigError where a part of the tower or the projector is trained, so that nothing of it can be kept."""
-    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    plain = plain_model(model)
     trained = [name for name, parameter in _parameters(plain) if parameter.requires_grad]
     if trained:
         raise ConfigError(

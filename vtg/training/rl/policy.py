@@ -22,13 +22,13 @@ from vtg.decoding.sampling import forward_log_probs
 from vtg.decoding.shared_prefix import (
     Prompt,
     accept_encoded_videos,
-    plain_model,
     repeated_batch,
     share_prompts,
     shared_batch,
 )
 from vtg.decoding.tower_output import encoded_video
 from vtg.models.families import family_of
+from vtg.models.plain_model import plain_model
 from vtg.models.routing import Routers
 from vtg.training.rl.constrained_policy import add_constrained_head
 from vtg.training.rl.rollout_batch import MicroBatch

@@ -21,10 +21,11 @@ from vtg.data.padding import without_padding_mask
 from vtg.data.pixels import PIXELS
 from vtg.data.training_collator import LabelledAnswer
 from vtg.data.workers import worker_context
-from vtg.decoding.shared_prefix import accept_encoded_videos, plain_model
+from vtg.decoding.shared_prefix import accept_encoded_videos
 from vtg.decoding.tower_output import encoded_videos
 from vtg.models.attention import attention_of, choose_attention
 from vtg.models.families import family_of
+from vtg.models.plain_model import plain_model
 from vtg.models.routing import Routers, token_weights
 from vtg.ranks import is_main_process
 from vtg.training.batch_log import BatchSizes
