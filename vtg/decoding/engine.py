@@ -3,10 +3,10 @@
     engine = DecodingEngine(model, Sampling(max_new_tokens=64, ends=(end,), temperature=1.0))
     for completion in engine.decode(prompts, n=8, seed=0): ...
 
-Prompts run through the model one after the other, and their keys go into pages. Then every step writes one token of
-every row in flight: of all continuations of several prompts. A row leaves when it ends, and others enter, as many as
-`key_bytes` have room for. A step is the model's own forward, with its adapters, in which attention reads the pages
-(`vtg.decoding.paged_attention`) and recurrent layers a state of each row; on a GPU it is a CUDA graph.
+Prompts run through the model, short ones packed into one call, and their keys go into pages. Then every step writes one
+token of every row in flight: of all continuations of several prompts. A row leaves when it ends, and others enter, as
+many as `key_bytes` have room for. A step is the model's own forward, with its adapters, in which attention reads the
+pages (`vtg.decoding.paged_attention`) and recurrent layers a state of each row; on a GPU it is a CUDA graph.
 
 Why not transformers' own: `generate` holds a prompt once for each continuation and ends with the last row; its
 continuous batching takes token ids alone, with positions that count them: no pixels, no M-RoPE, no recurrent states.
@@ -37,6 +37,8 @@ class DecodingEngine:
         graphs: run steps as CUDA graphs; None: where the model can (`is_capturable`).
         compiled_after: steps of one shape after which its graph is of compiled layers, which no GPU has run yet;
             None: never.
+        prefill_tokens: the most tokens of prompts that are read in one call; one alone may have more. None: by the
+            device.
 
     Attributes:
         peak: of the last call of `decode`.
@@ -52,6 +54,7 @@ class DecodingEngine:
         at_once: int | None = None,
         graphs: bool | None = None,
         compiled_after: int | None = None,
+        prefill_tokens: int | None = None,
     ) -> None:
         plain, columns = plain_model(model), constraint.columns if constraint else []
         self.constraint, self.at_once = constraint, at_once
@@ -62,7 +65,7 @@ class DecodingEngine:
             sampling, vocabulary=head.weight.shape[0], columns=columns if constraint else None, device=plain.device
         )
         steps = StepGraphs(compiled_after=compiled_after) if self.captured else None
-        self._stepper = Stepper(plain, choose, columns=len(columns), graphs=steps)
+        self._stepper = Stepper(plain, choose, columns=len(columns), graphs=steps, prefill_tokens=prefill_tokens)
         self.peak = Peak()
 
     @torch.no_grad()

@@ -204,8 +204,9 @@ class Flight:
     def _prefill(self, entered: Sequence[Slot]) -> None:
         pool = self.stepper.pool
         assert pool is not None
+        others = self.stepper.prefill_every([slot.prompt for slot in entered if not slot.prefilled])
         for slot in entered:
-            layers = slot.prefilled or self.stepper.prefill(slot.prompt)
+            layers = slot.prefilled or next(others)
             slot.prefilled, attended = (), slot.prompt.features["attention_mask"][:-1].bool()
             pool.write_prompt(layers, attended, torch.tensor(slot.pages, device=attended.device))
             slot.states = pool.states_of(layers)

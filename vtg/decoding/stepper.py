@@ -1,6 +1,6 @@
 """One token of every row: the model's own forward over the keys of a `KeyPool`, and the choice of what is written."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -22,17 +22,26 @@ class Stepper:
     Args:
         columns: ids that a constrained row may write.
         graphs: what runs steps; None: they are run plainly.
+        prefill_tokens: as `Prefill` takes it.
 
     Attributes:
         pool: keys, values and states; None before the first prompt, which says what they are.
     """
 
-    def __init__(self, plain: Any, choose: TokenChoice, *, columns: int, graphs: StepGraphs | None) -> None:
+    def __init__(
+        self,
+        plain: Any,
+        choose: TokenChoice,
+        *,
+        columns: int,
+        graphs: StepGraphs | None,
+        prefill_tokens: int | None = None,
+    ) -> None:
         self.plain, self.choose, self.columns = plain, choose, columns
         self.language: Any = plain.model.language_model
         self.page = PAGES.get(plain.device.type, PAGE)
         self.mrope = family_of(plain.config).mrope
-        self.prompts = Prefill(plain)
+        self.prompts = Prefill(plain, together=prefill_tokens)
         self.pool: KeyPool | None = None
         self.tensors = self._tensors(rows=0, pages=0)
         self.graphs = graphs
@@ -49,6 +58,10 @@ class Stepper:
         layers = self.prompts(prompt)
         self.pool = self.pool or KeyPool(layers, room=self.room, page=self.page)
         return layers
+
+    def prefill_every(self, prompts: Sequence[Prompt]) -> Iterator[Layers]:
+        """Of several prompts, one after the other, some of which are read together."""
+        return self.prompts.every(prompts)
 
     def reserve(self, *, pages: int, rows: int) -> None:
         """Makes room for so many pages, the empty one included, and rows; what the first of them hold stays."""
