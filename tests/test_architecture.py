@@ -223,8 +223,9 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.evaluation.input_record", "vtg.evaluation",
     ),
     "vtg.harness": (
-        "vtg.errors", "vtg.progress_bar", "vtg.config", "vtg.entry", "vtg.video.video_window", "vtg.data.encoding",
-        "vtg.models", "vtg.evaluation", "vtg.scoring",
+        "vtg.errors", "vtg.progress_bar", "vtg.config", "vtg.entry", "vtg.video.video_window",
+        "vtg.data.encoding", "vtg.data.question_encoding", "vtg.models", "vtg.decoding", "vtg.evaluation",
+        "vtg.scoring",
     ),
     "vtg.doctor": (
         "vtg.errors", "vtg.console", "vtg.progress_bar", "vtg.logs", "vtg.video.files.address",

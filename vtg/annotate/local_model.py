@@ -22,7 +22,7 @@ from vtg.decoding.form_constraint import FormConstraint, Spelling
 from vtg.decoding.shared_prefix import Prompt
 from vtg.entry import compose_settings
 from vtg.errors import ConfigError, SampleError
-from vtg.evaluation.answering import answering_engine
+from vtg.evaluation.answering import answering_engine, decoded
 from vtg.evaluation.grounder import Grounder
 from vtg.evaluation.partial_answers import stamps
 from vtg.models.checkpoint import resolve_base, resolve_checkpoint
@@ -100,7 +100,7 @@ class LocalModel:
                     f"memory ran out at a question of {len(features['input_ids'])} tokens; show fewer frames "
                     "(--max-frames) or shorter windows (--window-s)"
                 ) from error
-        return processor.tokenizer.decode(completion.tokens, skip_special_tokens=True)  # type: ignore[attr-defined]
+        return decoded(processor, completion.tokens)
 
     def _prompt(self, features: Features) -> Prompt:
         model = self._grounder.model

@@ -37,6 +37,11 @@ def answering_engine(
     return DecodingEngine(model, sampling, constraint=constraint, at_once=at_once)
 
 
+def decoded(processor: Any, tokens: Sequence[int]) -> str:
+    """The text of an answer, without special tokens."""
+    return processor.tokenizer.decode(tokens, skip_special_tokens=True)
+
+
 def clip_prompts(
     model: Any, questions: Sequence[Features], durations_s: Sequence[float], *, towers: TowerCache | None = None
 ) -> Iterator[Prompt]:

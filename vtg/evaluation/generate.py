@@ -13,7 +13,7 @@ from vtg.data.skip_report import Skipped, SkipReport
 from vtg.data.tower_cache import TowerCache
 from vtg.decoding.constrained import Constraint
 from vtg.decoding.shared_prefix import Prompt
-from vtg.evaluation.answering import answering_engine, clip_prompts
+from vtg.evaluation.answering import answering_engine, clip_prompts, decoded
 from vtg.evaluation.partial_answers import AnswerLog
 from vtg.evaluation.question_plan import ClipQuestions, plan_questions, share
 from vtg.evaluation.question_reader import QuestionReader
@@ -85,7 +85,7 @@ def predict(
     with bar:
         for completion in answering_engine(model, processor, **own).decode(prompts()):
             index = asked_of_engine[completion.request]
-            keep({index: _row(dataset, index, _text(processor, completion.tokens))}, [])
+            keep({index: _row(dataset, index, decoded(processor, completion.tokens))}, [])
     model.train(was_training)
     return rows, skipped
 
@@ -135,11 +135,7 @@ def generate(
     bar = ProgressBar(len(features), title=progress or "", unit="query", shown=progress is not None)
     completions = counted(answering_engine(model, processor, **own).decode(prompts), bar)
     found = {one.request: one.tokens for one in completions}
-    return [_text(processor, found[at]) for at in range(len(features))]
-
-
-def _text(processor: Any, tokens: Sequence[int]) -> str:
-    return processor.tokenizer.decode(tokens, skip_special_tokens=True)
+    return [decoded(processor, found[at]) for at in range(len(features))]
 
 
 def _row(dataset: GroundingDataset, index: int, text: str) -> dict[str, Any]:

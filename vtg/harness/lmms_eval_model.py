@@ -13,11 +13,10 @@ from lmms_eval.api.model import lmms  # pyright: ignore[reportMissingImports]
 
 from vtg.config.budgets import read_budgets
 from vtg.config.programs import PredictConfig
-from vtg.data.encoding import encode
 from vtg.entry import compose_settings
 from vtg.errors import ConfigError, RunError, SampleError
-from vtg.evaluation.generate import generate
 from vtg.evaluation.grounder import Grounder
+from vtg.harness.clip_answers import ClipQuestion, clip_answers
 from vtg.models.checkpoint_settings import checkpoint_settings
 from vtg.models.hub import find_model
 from vtg.progress_bar import ProgressBar
@@ -85,38 +84,26 @@ class VtgModel(lmms):
         Raises RunError where more than `MAX_BAD_SHARE` of the videos cannot be read.
         """
         asked = [self._question(request) for request in requests]
-        # Those about one clip follow one another, so that it is decoded once; batches have one kind of generation.
-        order = sorted(range(len(asked)), key=lambda at: (asked[at][2], repr(asked[at][0])))
-        answers, bad = [""] * len(asked), 0
-        clip_of: tuple[VideoWindow, Any] | None = None
-        batch: list[tuple[int, Any]] = []
-        with ProgressBar(len(asked), title="answering", unit="question", shown=self._rank == 0) as bar:
-            for place, at in enumerate(order):
-                window, text, max_new_tokens = asked[at]
-                try:
-                    if clip_of is None or clip_of[0] != window:
-                        clip_of = (window, self._grounder.provider.clip(window))
-                    batch.append((at, self._features(text, clip_of[1])))
-                except SampleError as error:
-                    bad += 1
-                    log.warning("%s", error)
-                    if bad > max(1.0, MAX_BAD_SHARE * len(asked)):
-                        raise RunError(f"{bad} of {len(asked)} videos cannot be read, the last: {error}") from error
-                ends = place + 1 == len(order) or asked[order[place + 1]][2] != max_new_tokens
-                if batch and (len(batch) == self.batch_size or ends):
-                    features = [one for _, one in batch]
-                    grounder = self._grounder
-                    texts = generate(grounder.model, grounder.processor, features, max_new_tokens=max_new_tokens)
-                    for (which, _), answer in zip(batch, texts, strict=True):
-                        answers[which] = _until(answer, requests[which].args[2].get("until"))
-                    batch.clear()
+        answers, bad = [""] * len(asked), list[SampleError]()
+        bar = ProgressBar(len(asked), title="answering", unit="question", shown=self._rank == 0)
+
+        def skipped(at: int, error: SampleError) -> None:
+            bad.append(error)
+            log.warning("%s", error)
+            if len(bad) > max(1.0, MAX_BAD_SHARE * len(asked)):
+                raise RunError(f"{len(bad)} of {len(asked)} videos cannot be read, the last: {error}") from error
+            bar.update()
+
+        with bar:
+            for at, text in clip_answers(self._grounder, asked, batch_size=self.batch_size, skipped=skipped):
+                answers[at] = _until(text, requests[at].args[2].get("until"))
                 bar.update()
         if bad:
-            log.warning("%d of %d videos cannot be read: their answers are empty", bad, len(asked))
+            log.warning("%d of %d videos cannot be read: their answers are empty", len(bad), len(asked))
         return answers
 
-    def _question(self, request: Any) -> tuple[VideoWindow, str, int]:
-        """The clip, the prompt, and the length of its answer, of a request of a chat task."""
+    def _question(self, request: Any) -> ClipQuestion:
+        """What a request of a chat task asks."""
         _, doc_to_messages, options, doc_id, task, split = request.args
         messages = doc_to_messages(self.task_dict[task][split][doc_id])
         parts = [part for message in messages for part in message["content"]]
@@ -129,17 +116,7 @@ class VtgModel(lmms):
             str(videos[0]["url"]), start_s=videos[0].get("start_time"), end_s=videos[0].get("end_time")
         )
         text = "\n".join(part["text"] for part in parts if part["type"] == "text")
-        return window, text, int(options.get("max_new_tokens") or MAX_NEW_TOKENS)
-
-    def _features(self, text: str, clip: Any) -> Any:
-        content = [{"type": "video"}, {"type": "text", "text": text}]
-        return encode(
-            self._grounder.processor,
-            [{"role": "user", "content": content}],
-            clip,
-            tokens_per_second=self._grounder.tokens_per_second,
-            max_length=self._grounder.settings.model.max_length,
-        )
+        return ClipQuestion(window, text, int(options.get("max_new_tokens") or MAX_NEW_TOKENS))
 
     def loglikelihood(self, requests: Sequence[Any]) -> Any:
         """Raises RunError: vtg answers in text."""

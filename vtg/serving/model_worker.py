@@ -23,7 +23,7 @@ from vtg.data.grounding_dataset import make_provider
 from vtg.decoding.engine import DecodingEngine
 from vtg.decoding.flight import Completion
 from vtg.errors import ConfigError
-from vtg.evaluation.answering import answering_engine
+from vtg.evaluation.answering import answering_engine, decoded
 from vtg.evaluation.ask_settings import AskSettings
 from vtg.evaluation.grounder import BATCH_SIZE, Grounder
 from vtg.logs import deprecations_ignored
@@ -227,10 +227,9 @@ class ModelWorker:
         if len(job.written) < len(job.prompts):
             return
         assert job.clip is not None
-        tokenizer: Any = self.processor.tokenizer  # type: ignore[attr-defined]
         end = turn_end_id(self.processor)
         written = [job.written[one] for one in range(len(job.prompts))]
-        texts = [tokenizer.decode(tokens, skip_special_tokens=True) for tokens in written]
+        texts = [decoded(self.processor, tokens) for tokens in written]
         answered = Answered(
             job.clip,
             tuple(self.task.parse(text, duration_s=job.clip.duration_s) for text in texts),
