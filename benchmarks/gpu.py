@@ -35,6 +35,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import vtg  # noqa: F401  before torch, whose threads it chooses
+
 if TYPE_CHECKING:
     from gpu_shapes import Bench
 
