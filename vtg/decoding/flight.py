@@ -1,7 +1,7 @@
 """Which rows are decoded together: they enter as there is room for their keys, and leave when they end."""
 
 import itertools
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -14,6 +14,7 @@ from vtg.decoding.constrained import TokenConstraint
 from vtg.decoding.paged_attention import Shape
 from vtg.decoding.prefill import Layers
 from vtg.decoding.shared_prefix import Prompt
+from vtg.decoding.step_tensors import USERS
 from vtg.decoding.stepper import Stepper
 from vtg.decoding.token_choice import uniforms
 from vtg.tasks.answer_grammar import BEGIN, State
@@ -53,6 +54,7 @@ class Slot:
 
     Attributes:
         length: tokens that are attended to.
+        shared: how many of its first pages another prompt has filled, which begins alike.
         prefilled: what it leaves in a cache, until that is in pages; states: in recurrent layers.
     """
 
@@ -62,6 +64,7 @@ class Slot:
     waiting: deque[int]
     grammar: Any
     pages: list[int] = field(default_factory=list)
+    shared: int = 0
     prefilled: Layers = ()
     states: Sequence[dict[str, torch.Tensor]] = ()
     rows: list[Row] = field(default_factory=list)
@@ -106,7 +109,7 @@ class Flight:
         # Of the step as it is laid out: slot i has the rows i * width to (i + 1) * width.
         self._order: list[Slot | None] = []
         self._width = 0
-        self._laid_out: tuple[int, int, int] | None = None
+        self._laid_out: tuple[int, ...] | None = None
 
     def completions(self) -> Iterator[Completion]:
         while True:
@@ -127,8 +130,8 @@ class Flight:
             while slot.waiting and (self._room(self._live, more={slot: 1}) or not any(one.rows for one in self._live)):
                 slot.rows.append(Row(slot.waiting.popleft()))
         while (slot := self._following()) is not None:
-            slot.pages, slots = self._free_pages(-(-slot.length // self.stepper.page)), [*self._live, slot]
-            count = len(slot.waiting)
+            self._give_pages(slot)
+            slots, count = [*self._live, slot], len(slot.waiting)
             if self._live and self._room(slots, more={slot: count}, begins=begins) is None:
                 break  # whole or not at all: half a group would hold its prompt's keys for longer
             while count > 1 and self._room(slots, more={slot: count}, begins=begins) is None:
@@ -184,6 +187,19 @@ class Flight:
         pages = self._pages(1 + count * -(-length // self.stepper.page))
         return self.stepper.pool.bytes_of(pages=pages, rows=self._rows(count))
 
+    def _give_pages(self, slot: Slot) -> None:
+        """The pages that a prompt in flight which begins alike fills with that, and free ones for the rest."""
+        prompt, whole = slot.prompt, slot.prompt.common // self.stepper.page
+        users = Counter(one.pages[0] for one in self._live if one.pages)
+        alike = (
+            one.pages[:whole]
+            for one in self._live
+            if whole and one.prompt.encoded is prompt.encoded and one.prompt.common == prompt.common
+        )
+        shared = next((pages for pages in alike if users[pages[0]] < USERS), [])
+        count = -(-slot.length // self.stepper.page)
+        slot.pages, slot.shared = [*shared, *self._free_pages(count - len(shared))], len(shared)
+
     def _free_pages(self, count: int) -> list[int]:
         """The first pages that no prompt in flight has; page 0 stays empty."""
         taken = {page for slot in self._live for page in slot.pages}
@@ -207,8 +223,9 @@ class Flight:
         others = self.stepper.prefill_every([slot.prompt for slot in entered if not slot.prefilled])
         for slot in entered:
             layers = slot.prefilled or next(others)
-            slot.prefilled, attended = (), slot.prompt.features["attention_mask"][:-1].bool()
-            pool.write_prompt(layers, attended, torch.tensor(slot.pages, device=attended.device))
+            slot.prefilled, attended = (), slot.prompt.features["attention_mask"][:-1].bool().clone()
+            attended[: slot.shared * self.stepper.page] = False
+            pool.write_prompt(layers, attended, torch.tensor(slot.pages[slot.shared :], device=attended.device))
             slot.states = pool.states_of(layers)
 
     def _place_rows(self) -> None:
@@ -254,7 +271,7 @@ class Flight:
 
     def _step(self) -> Iterator[Completion]:
         shape, tensors = self._shape(), self.stepper.tensors
-        sizes = (shape.slots, shape.pages, shape.longest)
+        sizes = (shape.slots, shape.pages, shape.longest, shape.users)
         if self._laid_out != sizes:
             tensors.lay_out(shape, [(slot.pages, slot.length) if slot else ([], 0) for slot in self._order])
             self._laid_out = sizes
@@ -282,7 +299,8 @@ class Flight:
         own = 1 + max(len(row.tokens) for slot in self._live for row in slot.rows)
         if self.rounded:
             own = min(self.stepper.room, -(-own // OWN_STEP) * OWN_STEP)
-        return Shape(len(self._order), self._width, pages, longest, own)
+        users = max(Counter(slot.pages[0] for slot in self._live if slot.pages).values(), default=1)
+        return Shape(len(self._order), self._width, pages, longest, own, self._rows(users))
 
     def _allowed(self, constraint: TokenConstraint, rows: int) -> np.ndarray:
         """(rows, columns) float32, 0 for what each may write next, else -inf."""

@@ -1,7 +1,8 @@
 """Attention of one new token a row over the keys of its prompt, held once for all rows, and over the row's own.
 
-Keys of prompts lie in pages of a fixed number of tokens, so that prompts of any length share one buffer. A page is
-attended to by all rows of its prompt together, its keys read once; so are the tokens that a row has written itself. The
+Keys of prompts lie in pages of a fixed number of tokens, so that prompts of any length share one buffer, and prompts
+that begin alike the pages of their beginning. A page is attended to by all rows of its prompts together, its keys read
+once; so are the tokens that a row has written itself. The
 softmax is over both: every part gives its sum under its own highest score, and the parts are added under the highest of
 all (as split attention does: Dao et al., FlashDecoding; shared prefixes: Juravsky et al., arXiv:2402.05099). No size
 depends on what the tensors hold, so that a step can be captured as a CUDA graph.
@@ -26,14 +27,15 @@ LOWEST = torch.finfo(torch.float32).min
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a step: `slots` prompts of `width` rows each, so many pages, at most `longest` to a prompt, and so many
-    tokens of a row's own."""
+    """Sizes of a step: `slots` prompts of `width` rows each, so many pages, at most `longest` to a prompt and `users`
+    prompts to a page, and so many tokens of a row's own."""
 
     slots: int
     width: int
     pages: int
     longest: int
     own: int
+    users: int = 1
 
     @property
     def rows(self) -> int:
@@ -45,16 +47,17 @@ class PagedLayout:
     """Which keys the rows of a step attend to; row r is of slot r // width.
 
     Attributes:
-        slot_of_page: (pages,) int64.
-        pages_of_slot: (slots, longest) int64; 0, the empty page, where a prompt has fewer.
+        slots_of_page: (pages, users) int64; 0 where a page has fewer.
+        places_of_slot: (slots, longest) int64: page · users + user, the pages of each slot, and as which of their users
+            it attends to them; 0, the empty page, where a prompt has fewer.
         page_bias: (pages, 1, 1, tokens) float32, 0 for tokens that are there, else LOWEST.
         own_bias: (rows, 1, 1, own) likewise, of the tokens a row has written.
         layers: of each decoder layer, pages of keys and of values (pages, heads, tokens, d); None where it has none.
     """
 
     shape: Shape
-    slot_of_page: torch.Tensor
-    pages_of_slot: torch.Tensor
+    slots_of_page: torch.Tensor
+    places_of_slot: torch.Tensor
     page_bias: torch.Tensor
     own_bias: torch.Tensor
     layers: tuple[tuple[torch.Tensor, torch.Tensor] | None, ...]
@@ -108,15 +111,21 @@ def _attend(
     together = query.view(shape.slots, shape.width, kv, group, d).transpose(1, 2)
     together = together.reshape(shape.slots, kv, shape.width * group, d)
     keys, values = (states[: shape.pages] for states in pages)
-    prompt = _partial(together[paged.slot_of_page], keys, values, paged.page_bias, scaling)
+    asking = together[paged.slots_of_page].transpose(1, 2).flatten(2, 3)
+    prompt = _partial(asking, keys, values, paged.page_bias, scaling)
     own = _partial(query, key, value, paged.own_bias, scaling)
+
+    def by_place(part: torch.Tensor) -> torch.Tensor:
+        """(pages, heads, users · width · group, x) → (pages · users, heads, width · group, x)."""
+        return part.unflatten(2, (shape.users, -1)).transpose(1, 2).flatten(0, 1)
 
     def by_slot(part: torch.Tensor) -> torch.Tensor:
         """(rows, heads, group, x) → (slots, 1, heads, width · group, x)."""
         part = part.view(shape.slots, shape.width, kv, group, -1).transpose(1, 2)
         return part.reshape(shape.slots, 1, kv, shape.width * group, -1)
 
-    parts = [torch.cat([one[paged.pages_of_slot], by_slot(mine)], dim=1) for one, mine in zip(prompt, own, strict=True)]
+    pairs = zip(prompt, own, strict=True)
+    parts = [torch.cat([by_place(one)[paged.places_of_slot], by_slot(mine)], dim=1) for one, mine in pairs]
     tops, sums, totals = parts
     weights = (tops - tops.amax(1, keepdim=True)).exp()
     out = (weights * totals).sum(1) / (weights * sums).sum(1)

@@ -7,6 +7,9 @@ import torch
 
 from vtg.decoding.paged_attention import LOWEST, PagedLayout, Shape
 
+USERS = 8
+"""The most prompts that share a page: all pages are computed for as many users as the one with the most has."""
+
 
 class StepTensors:
     """Buffers for `rows` rows of at most `room` tokens and `pages` pages of `page`; a step looks at the first of them.
@@ -30,8 +33,8 @@ class StepTensors:
         self.draws = torch.ones(rows, room, dtype=torch.float64, device=device)
         self.allowed = torch.zeros(rows, columns, device=device)
         self.written = torch.zeros(2, rows, dtype=torch.float64, device=device)
-        self._slot_of_page, self._page_lengths = torch.zeros(pages, **whole), torch.zeros(pages, **whole)
-        self._pages_of_slot = torch.zeros(rows * pages, **whole)
+        self._slots_of_page, self._page_lengths = torch.zeros(pages * USERS, **whole), torch.zeros(pages, **whole)
+        self._places_of_slot = torch.zeros(rows * pages, **whole)
 
     def move_rows(self, sources: torch.Tensor) -> None:
         """Row r becomes what row `sources[r]` was."""
@@ -55,16 +58,18 @@ class StepTensors:
 
     def lay_out(self, shape: Shape, slots: Sequence[tuple[Sequence[int], int]]) -> None:
         """Which pages hold the prompt of each slot, and how many tokens it has."""
-        slot_of_page, page_lengths = [0] * shape.pages, [0] * shape.pages
-        pages_of_slot = [[0] * shape.longest for _ in range(shape.slots)]
+        users: list[list[int]] = [[] for _ in range(shape.pages)]
+        page_lengths, places = [0] * shape.pages, [[0] * shape.longest for _ in range(shape.slots)]
         for slot, (own, length) in enumerate(slots):
-            pages_of_slot[slot][: len(own)] = own
             for at, page in enumerate(own):
-                slot_of_page[page], page_lengths[page] = slot, min(self.page, length - at * self.page)
+                places[slot][at] = page * shape.users + len(users[page])
+                users[page].append(slot)
+                page_lengths[page] = min(self.page, length - at * self.page)
+        slots_of_page = [(own + [0] * shape.users)[: shape.users] for own in users]
         device = self.ids.device
-        self._slot_of_page[: shape.pages] = torch.tensor(slot_of_page, device=device)
+        self._slots_of_page[: shape.pages * shape.users] = torch.tensor(slots_of_page, device=device).flatten()
         self._page_lengths[: shape.pages] = torch.tensor(page_lengths, device=device)
-        self._pages_of_slot[: shape.slots * shape.longest] = torch.tensor(pages_of_slot, device=device).flatten()
+        self._places_of_slot[: shape.slots * shape.longest] = torch.tensor(places, device=device).flatten()
 
     def layout(self, shape: Shape, layers: Sequence[tuple[torch.Tensor, torch.Tensor] | None]) -> PagedLayout:
         """What attention is told in a step; `layers`: keys and values of prompts (pages, heads, page, d) in each."""
@@ -73,8 +78,8 @@ class StepTensors:
         there = ticks[: self.page] < self._page_lengths[: shape.pages, None]
         return PagedLayout(
             shape=shape,
-            slot_of_page=self._slot_of_page[: shape.pages],
-            pages_of_slot=self._pages_of_slot[: shape.slots * shape.longest].view(shape.slots, shape.longest),
+            slots_of_page=self._slots_of_page[: shape.pages * shape.users].view(shape.pages, shape.users),
+            places_of_slot=self._places_of_slot[: shape.slots * shape.longest].view(shape.slots, shape.longest),
             page_bias=_bias(there),
             own_bias=_bias(own),
             layers=tuple(layers),
