@@ -73,9 +73,9 @@ def _adapting(bench: Bench, name: str, found: dict[str, Any]) -> None:
     """Steps of one long clip by LoRA, QLoRA and full fine-tuning, and rollouts; memory beside the estimate."""
     folder = _saved(bench, name)
     for way, (quantization, lora) in WAYS.items():
-        if bench.seconds_left() > 0:
+        if bench.reaches(found, way):
             found[way] = _case(bench, folder, quantization=quantization, lora=lora)
-    if bench.seconds_left() > 0:
+    if bench.reaches(found, "rollout, evaluation"):
         free()
         config = settings(bench)
         model = _loaded(bench, folder, config.model)

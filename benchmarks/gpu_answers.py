@@ -48,6 +48,7 @@ GRPO_ROUNDS = 3
 def decode(bench: Bench, found: dict[str, Any]) -> None:
     """Completions of one long prompt as a rollout samples them, and greedy answers as evaluation asks for them."""
     free()
+    bench.reaches(found, "one prompt, evaluation")
     config = settings(bench)
     model = bench.model(bench.scale.models[0])
     found |= answers(bench, config, model, counts_of(model.config, model.dtype, config))
@@ -77,10 +78,11 @@ def answers(bench: Bench, config: SFTConfig, model: Any, own: ParameterCounts) -
     # Nothing is trained here: the estimate's moments are not there.
     found["rollout_memory"] = compared(expected.generation_bytes - expected.optimizer_bytes, expected)
 
-    found["prompts_at_once"] = {f"{count} prompts": rollouts(bench, model, [prompt] * count) for count in PROMPTS}
-    found["without_graphs"] = rollouts(bench, model, [prompt], graphs=False)
-    for count in (1, *PROMPTS) if bench.on_gpu else ():  # compiling takes a CPU long, and serves it little
-        found["prompts_at_once"][f"{count}, compiled"] = rollouts(bench, model, [prompt] * count, compiled_after=1)
+    if bench.reaches(found, "several prompts at once, without graphs"):
+        found["prompts_at_once"] = {f"{count} prompts": rollouts(bench, model, [prompt] * count) for count in PROMPTS}
+        found["without_graphs"] = rollouts(bench, model, [prompt], graphs=False)
+        for count in (1, *PROMPTS) if bench.on_gpu else ():  # compiling takes a CPU long, and serves it little
+            found["prompts_at_once"][f"{count}, compiled"] = rollouts(bench, model, [prompt] * count, compiled_after=1)
     free()
     rows = Batch(scale.evaluated, length + scale.new_tokens, scale.evaluated * vision)
     expected = estimate(own, Batch(1, length, vision), setup, generating=rows)

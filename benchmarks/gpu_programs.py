@@ -65,20 +65,25 @@ def demo(bench: Bench, found: dict[str, Any]) -> None:
     folder = bench.folder / "demo"
     data, tuned = f"data.video_dir={folder / 'data'}", folder / "sft"
     common = (data, *bench.scale.demo, *SHORT_RUN)
+    bench.reaches(found, "sft")
     trained = _run(bench, found, "sft", ["train_sft.py", f"output_dir={tuned}", "trainer.max_steps=12", *common])
     if trained["returncode"]:  # the others have nothing to go on from
         raise RuntimeError(_told(found))
     log = [json.loads(line) for line in (tuned / "train_log.jsonl").read_text(encoding="utf-8").splitlines()]
     trained["losses"] = [entry["loss"] for entry in log if "loss" in entry]
+    if not bench.reaches(found, "rl, predict"):
+        return
     few = ("trainer.max_steps=3", "trainer.per_device_train_batch_size=4", "rl.num_generations=4")
     words = ["train_rl.py", "data=demo", "data.val_file=null", f"model.path={tuned}", f"output_dir={folder / 'rl'}"]
     _run(bench, found, "rl", [*words, *few, *common])
+    _check(found)
+    if not bench.reaches(found, "predict"):
+        return
     row = json.loads((folder / "data" / "test.jsonl").read_text(encoding="utf-8").splitlines()[0])
     question = [f"video={folder / 'data' / row['video']}", f"query={row['sentence']}"]
     answers = [f"output_dir={folder / 'answers'}"]
     _run(bench, found, "predict", ["-m", "vtg.predict", f"checkpoint={tuned}", *question, *answers])
-    if any(one["returncode"] for one in found.values()):
-        raise RuntimeError(_told(found))
+    _check(found)
 
 
 def tests(bench: Bench, found: dict[str, Any]) -> None:
@@ -106,11 +111,12 @@ def deepspeed(bench: Bench, found: dict[str, Any]) -> None:
         return
     data = f"data.video_dir={bench.folder / 'demo' / 'data'}"
     for name in ("zero2", "zero3", *(OFFLOADED if bench.on_gpu else ())):
+        if not bench.reaches(found, name):
+            continue
         out = f"output_dir={bench.folder / name}"
         more = ("trainer.max_steps=4", *bench.scale.demo, *SHORT_RUN)
         _run(bench, found, name, ["train_sft.py", f"deepspeed={name}", out, data, *more])
-    if any(one["returncode"] for one in found.values()):
-        raise RuntimeError(_told(found))
+    _check(found)
 
 
 def _run(bench: Bench, found: dict[str, Any], name: str, words: list[str]) -> dict[str, Any]:
@@ -135,9 +141,15 @@ def _run(bench: Bench, found: dict[str, Any], name: str, words: list[str]) -> di
     return found[name]
 
 
+def _check(found: dict[str, Any]) -> None:
+    """Raises RuntimeError with what a program said that failed."""
+    if any(isinstance(one, dict) and one["returncode"] for one in found.values()):
+        raise RuntimeError(_told(found))
+
+
 def _told(found: dict[str, Any]) -> str:
     """Which programs failed, with their last lines."""
-    failed = {name: one for name, one in found.items() if one["returncode"]}
+    failed = {name: one for name, one in found.items() if isinstance(one, dict) and one["returncode"]}
     return "\n".join(
         f"{name}: exit code {one['returncode']}: {'; '.join(one['last_lines'])}" for name, one in failed.items()
     )

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import gc
+import math
 import statistics
 import time
 from collections import Counter
@@ -141,6 +142,8 @@ class Bench:
     Attributes:
         clip: (T, 3, H, W) uint8, T at least `scale.frames`.
         seconds_left: until the script's time is out.
+        section_left: until the time of the section is out, after which it begins no other case (`reaches`).
+        reached: cases of the section that began.
     """
 
     scale: Scale
@@ -148,7 +151,17 @@ class Bench:
     folder: Path
     seconds_left: Callable[[], float]
     on_gpu: bool
+    section_left: Callable[[], float] = lambda: math.inf
+    reached: int = 0
     processor: Any = dataclasses.field(default_factory=lambda: AutoProcessor.from_pretrained(TINY_QWEN3_VL))
+
+    def reaches(self, found: dict[str, Any], case: str) -> bool:
+        """Whether there is time for a case of the section, as there always is for its first; else `found` names it."""
+        if self.reached and min(self.seconds_left(), self.section_left()) <= 0:
+            found["not reached"] = "; ".join(filter(None, (found.get("not reached"), case)))
+            return False
+        self.reached += 1
+        return True
 
     @property
     def device(self) -> str:

@@ -126,30 +126,34 @@ def sft(bench: Bench, found: dict[str, Any]) -> None:
     """Steps of LoRA and of full fine-tuning, alone, padded and packed, beside what `look=memory` says of them."""
     large, second, _ = bench.scale.models
     frames, mixed = bench.scale.frames, bench.scale.mixed
-    found["one clip, LoRA, as PEFT and autocast have it"] = _case(bench, large, [frames], ours=False)
-    found["one clip, LoRA, adapters in the compute type"] = _case(bench, large, [frames], kernels="torch")
-    # And Liger's kernels, where they are installed.
-    found["one clip, LoRA"] = _case(bench, large, [frames])
-    found["one clip, LoRA, compiled"] = _case(bench, large, [frames], compiled=True)
-    found["one clip, LoRA, selective checkpointing"] = _case(bench, large, [frames], checkpointing="selective")
-    found["one clip, LoRA, all activations kept"] = _case(bench, large, [frames], checkpointing="none")
-    found["one clip, LoRA, compiled, all activations kept"] = _case(
-        bench, large, [frames], checkpointing="none", compiled=True
-    )
-    found["half a clip, LoRA, all activations kept"] = _case(bench, large, [frames // 2], checkpointing="none")
-    found["mixed lengths, LoRA, padded"] = _case(bench, large, mixed)
-    for kernel in ATTENTIONS:
-        found[f"mixed lengths, LoRA, packed, {kernel}"] = _case(bench, large, mixed, packing=True, attention=kernel)
-    found["one clip, full"] = _case(bench, large, [frames], lora=False)
-    if "skipped" in found["one clip, full"] and bench.scale.models[1] != large:
-        found[f"one clip, full, {second}"] = _case(bench, second, [frames], lora=False)
+    cases: dict[str, dict[str, Any]] = {
+        "one clip, LoRA": {},  # by Liger's kernels, where they are installed
+        "mixed lengths, LoRA, padded": {"counts": mixed},
+        **{
+            f"mixed lengths, LoRA, packed, {kernel}": {"counts": mixed, "packing": True, "attention": kernel}
+            for kernel in ATTENTIONS
+        },
+        "one clip, full": {"lora": False},
+        "one clip, LoRA, as PEFT and autocast have it": {"ours": False},
+        "one clip, LoRA, adapters in the compute type": {"kernels": "torch"},
+        "one clip, LoRA, compiled": {"compiled": True},
+        "one clip, LoRA, selective checkpointing": {"checkpointing": "selective"},
+        "one clip, LoRA, all activations kept": {"checkpointing": "none"},
+        "one clip, LoRA, compiled, all activations kept": {"checkpointing": "none", "compiled": True},
+        "half a clip, LoRA, all activations kept": {"counts": [frames // 2], "checkpointing": "none"},
+    }
+    for name, case in cases.items():
+        if bench.reaches(found, name):
+            found[name] = _case(bench, large, **({"counts": [frames]} | case))
+    if "skipped" in found.get("one clip, full", {}) and bench.scale.models[1] != large:
+        found[f"one clip, full, {second}"] = _case(bench, second, counts=[frames], lora=False)
 
 
 def _case(
     bench: Bench,
     size: str,
-    counts: Sequence[int],
     *,
+    counts: Sequence[int],
     lora: bool = True,
     packing: bool = False,
     attention: str = "sdpa",

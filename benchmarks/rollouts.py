@@ -1,9 +1,10 @@
 """How fast are completions written? `python benchmarks/rollouts.py [--prompts 4] [--group 8] [--tokens 32]`.
 
 The shipped tiny model on the CPU, one thread, in float32: `DecodingEngine`, which holds a prompt's keys once for all of
-its completions, beside transformers' `generate`, which runs the prompt for each. The clips are encoded before, as in a
-rollout of GRPO; every completion has the same length. The ways take turns, and what is given is the median of the
-rounds, in CPU seconds: on a shared machine that is what a way takes alone.
+its completions; the same with prompts read one by one instead of packed; and transformers' `generate`, which runs the
+prompt for each. The clips are encoded before, as in a rollout of GRPO; every completion has the same length. The ways
+take turns, and what is given is the median of the rounds, in CPU seconds: on a shared machine that is what a way takes
+alone.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from vtg.decoding.sampling import sample
 from vtg.decoding.shared_prefix import Prompt, accept_encoded_videos, encode_video
 from vtg.decoding.token_choice import Sampling
 from vtg.demo.tiny_model import TINY_QWEN3_VL
+from vtg.models.attention import attend_in_layouts
 from vtg.tasks.span_task import SpanTask
 from vtg.video.clip import Clip
 
@@ -67,6 +69,7 @@ def main() -> None:
     torch.set_num_threads(1)
     processor = AutoProcessor.from_pretrained(TINY_QWEN3_VL)
     model = AutoModelForImageTextToText.from_pretrained(TINY_QWEN3_VL, dtype=torch.float32).eval()
+    attend_in_layouts(model, "sdpa")  # as loading does
     accept_encoded_videos(model)
     with torch.no_grad():
         prompts = encoded_prompts(model, processor, count=args.prompts, frames=args.frames, side=args.side)
@@ -82,15 +85,17 @@ def main() -> None:
     )
     sampling = Sampling.of(config)
     assert sampling is not None
-    engine = DecodingEngine(model, sampling)
+    engine, one_by_one = DecodingEngine(model, sampling), DecodingEngine(model, sampling, prefill_tokens=1)
     ways = {
         "engine": lambda: engine.complete(prompts, n=args.group),
+        "one by one": lambda: one_by_one.complete(prompts, n=args.group),
         "generate": lambda: sample(model, prompts, config, n=args.group, pad_token_id=config.pad_token_id),
     }
     seconds = measured(ways, rounds=args.rounds)
     length, ratio = len(prompts[0].features["input_ids"]), seconds["generate"] / seconds["engine"]
     print(json.dumps({**vars(args), "prompt_tokens": length, "seconds": seconds, "key_bytes": engine.peak.bytes}))
-    print("| prompt tokens | engine, CPU s | generate, CPU s | ratio | keys held, MB |\n|---:|---:|---:|---:|---:|")
+    columns = ("prompt tokens", *(f"{name}, CPU s" for name in ways), "generate / engine", "keys held, MB")
+    print(f"| {' | '.join(columns)} |\n|{'---:|' * len(columns)}")
     figures = (
         f"{length:,}",
         *(f"{seconds[name]:.3f}" for name in ways),

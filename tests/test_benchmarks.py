@@ -73,6 +73,7 @@ def test_every_section_of_the_gpu_run_succeeds_reduced(tmp_path):
         "qwen3_5",
     ]
     assert {name: found["sections"][name]["status"] for name in names} == dict.fromkeys(names, "ok")
+    assert not any("not reached" in found[name] for name in names)
     assert found["reduced"] and found["environment"]["matrix_tflops"] > 0
     assert {"sft", "rl", "predict"} <= found["demo"].keys() and all(
         one["returncode"] == 0 and one["loaded"] for one in found["demo"].values()
@@ -88,6 +89,21 @@ def test_every_section_of_the_gpu_run_succeeds_reduced(tmp_path):
     assert all({"QLoRA, 4 bits", "full", "rollout"} <= found[name].keys() for name in ("qwen3_vl", "qwen3_5"))
     assert found["recurrence"]["packed"].keys() == {"Qwen3.5, float32", "Qwen3.5, bfloat16"}
     assert found["grpo"]["floor"] > 1 and {"vtg", "naive", "naive_to_vtg_step"} <= found["grpo"].keys()
+
+
+@pytest.mark.soak
+def test_a_section_whose_time_is_out_begins_its_first_case_alone(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from gpu_shapes import REDUCED, Bench, random_clip  # pyright: ignore[reportMissingImports]
+
+    clip = random_clip(2, (32, 32))
+    late, rest = (
+        Bench(REDUCED, clip, tmp_path, seconds_left=lambda: 1.0, on_gpu=False, section_left=lambda left=left: left)
+        for left in (-1.0, 1.0)
+    )
+    found: dict[str, str] = {}
+    assert [late.reaches(found, case) for case in "abc"] == [True, False, False] and found == {"not reached": "b; c"}
+    assert all(rest.reaches({}, case) for case in "abc")
 
 
 @pytest.mark.parametrize(
