@@ -3,80 +3,21 @@
 import itertools
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import torch
 
 from vtg.decoding.constrained import TokenConstraint
 from vtg.decoding.paged_attention import Shape
-from vtg.decoding.prefill import Layers
 from vtg.decoding.shared_prefix import Prompt
+from vtg.decoding.slots import Completion, Peak, Row, Slot
 from vtg.decoding.step_tensors import USERS
 from vtg.decoding.stepper import Stepper
 from vtg.decoding.token_choice import uniforms
-from vtg.tasks.answer_grammar import BEGIN, State
 
 OWN_STEP = 128
 """Where sizes of steps are rounded up: by so many tokens of a row's own."""
-
-
-@dataclass(frozen=True)
-class Completion:
-    """Continuation `continuation` of prompt `request`: token ids up to and with the one that ended it.
-
-    `log_probs`: of each token, in nats, in the distribution that it was drawn from (temperature, top_p, … applied); in
-    the model's own where it was chosen greedily.
-    """
-
-    request: int
-    continuation: int
-    tokens: list[int]
-    log_probs: list[float]
-
-
-@dataclass(eq=False)
-class Row:
-    """A continuation in flight, at row `place` of a step; None before its first."""
-
-    continuation: int
-    place: int | None = None
-    state: State | None = BEGIN
-    tokens: list[int] = field(default_factory=list)
-    log_probs: list[float] = field(default_factory=list)
-
-
-@dataclass(eq=False)
-class Slot:
-    """A prompt in flight: its pages, and the continuations of it that wait for room.
-
-    Attributes:
-        length: tokens that are attended to.
-        shared: how many of its first pages another prompt has filled, which begins alike.
-        prefilled: what it leaves in a cache, until that is in pages; states: in recurrent layers.
-    """
-
-    request: int
-    prompt: Prompt
-    length: int
-    waiting: deque[int]
-    grammar: Any
-    pages: list[int] = field(default_factory=list)
-    shared: int = 0
-    prefilled: Layers = ()
-    states: Sequence[dict[str, torch.Tensor]] = ()
-    rows: list[Row] = field(default_factory=list)
-
-
-@dataclass
-class Peak:
-    """The most that was held and in flight at once, and how many steps it took."""
-
-    bytes: int = 0
-    rows: int = 0
-    steps: int = 0
 
 
 class Flight:
