@@ -15,11 +15,12 @@ from trl.trainer.utils import add_fused_lm_head
 
 from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import encode, patch_factor, turn_end_id, vision_token_ids
-from vtg.decoding.engine import Completion, DecodingEngine
+from vtg.decoding.engine import DecodingEngine
 from vtg.decoding.key_pool import OwnStates
 from vtg.decoding.paged_attention import Shape
 from vtg.decoding.sampling import sample
 from vtg.decoding.shared_prefix import Prompt, encode_video, share_prompts, shared_batch
+from vtg.decoding.slots import Completion
 from vtg.decoding.token_choice import Sampling
 from vtg.tasks.span_task import SpanTask
 

@@ -21,7 +21,7 @@ from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import frame_options, turn_end_id
 from vtg.data.grounding_dataset import make_provider
 from vtg.decoding.engine import DecodingEngine
-from vtg.decoding.flight import Completion
+from vtg.decoding.slots import Completion
 from vtg.errors import ConfigError
 from vtg.evaluation.answering import answering_engine, decoded
 from vtg.evaluation.ask_settings import AskSettings
