@@ -66,7 +66,8 @@ def demo(bench: Bench, found: dict[str, Any]) -> None:
     data, tuned = f"data.video_dir={folder / 'data'}", folder / "sft"
     common = (data, *bench.scale.demo, *SHORT_RUN)
     bench.reaches(found, "sft")
-    trained = _run(bench, found, "sft", ["train_sft.py", f"output_dir={tuned}", "trainer.max_steps=12", *common])
+    steps = f"trainer.max_steps={bench.scale.demo_steps}"
+    trained = _run(bench, found, "sft", ["train_sft.py", f"output_dir={tuned}", steps, *common])
     if trained["returncode"]:  # the others have nothing to go on from
         raise RuntimeError(_told(found))
     log = [json.loads(line) for line in (tuned / "train_log.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -48,7 +48,7 @@ class Scale:
         mixed: frames of the clips of a mixed batch.
         steps: that are timed, after one that is not.
         grpo_frames, grpo_size: of GRPO's clip.
-        demo: overrides of the demo's runs.
+        demo: overrides of the demo's runs; demo_steps: of its SFT.
     """
 
     models: tuple[str, str, str]
@@ -66,6 +66,7 @@ class Scale:
     grpo_tokens: int
     matrix: int
     demo: tuple[str, ...]
+    demo_steps: int
 
 
 DEMO = ("trainer.report_to=none", "evaluation.shuffled_video_control=false")
@@ -88,6 +89,7 @@ FULL = Scale(
     grpo_tokens=24,
     matrix=8192,
     demo=(*DEMO, "data.demo.train_videos=48", "data.demo.val_videos=2", "data.demo.test_videos=8"),
+    demo_steps=12,
 )
 # Small enough for two busy cores, and every line of every section still runs.
 REDUCED = Scale(
@@ -106,6 +108,7 @@ REDUCED = Scale(
     grpo_tokens=4,
     matrix=512,
     demo=(*DEMO, "data.demo.train_videos=4", "data.demo.val_videos=1", "data.demo.test_videos=2"),
+    demo_steps=2,
 )
 
 
