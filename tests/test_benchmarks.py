@@ -34,6 +34,17 @@ def test_a_benchmark_runs_and_prints_its_table(words):
     assert "|---" in done.stdout or done.stdout.startswith("| ")
 
 
+@pytest.mark.soak
+def test_what_shows_that_tasks_are_learned_trains_by_sft_and_grpo(tmp_path):
+    words = ("-o", str(tmp_path / "out"), "--quick", "--tasks", "count", "--grpo", "count")
+    command = [sys.executable, str(ROOT / "benchmarks" / "tasks.py"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "| count | accuracy | 1 | " in done.stdout and "GRPO on count: reward " in done.stdout
+    again = subprocess.run([*command, "video.fps=1"], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert again.returncode == 1 and "holds a run of other settings; remove it" in again.stderr
+
+
 @pytest.mark.slow
 def test_the_gpu_run_still_fits_the_trainers_that_it_builds(tmp_path):
     out = tmp_path / "gpu.json"

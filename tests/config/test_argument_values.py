@@ -30,6 +30,9 @@ WRONG = {
     "trainer.save_strategy = 'epoch': prompts are a stream; set steps, and trainer.save_steps": RLConfig(
         trainer={"save_strategy": "epoch"}, rl={"beta": 0.0}
     ),
+    "rl.max_completion_length = None: must be an integer of at least 1: tokens of an answer": RLConfig(
+        rl={"max_completion_length": None}
+    ),
     "rl.num_generations = 1: must be an integer of at least 2, or no answer is better": RLConfig(
         rl={"num_generations": 1}
     ),

@@ -128,6 +128,12 @@ def _check_group(config: RLConfig) -> None:
     group = config.rl.get("num_generations", 8)
     if type(group) is not int or group < 2:
         raise ConfigError(f"rl.num_generations = {group!r}: must be an integer of at least 2, or no answer is better")
+    length = config.rl.get("max_completion_length", 64)
+    if type(length) is not int or length < 1:
+        # TRL takes None for as many tokens as the model has room for: memory is to be told beforehand.
+        raise ConfigError(
+            f"rl.max_completion_length = {length!r}: must be an integer of at least 1: tokens of an answer"
+        )
     for key in ("eval_strategy", "save_strategy"):
         if config.trainer.get(key) == "epoch":
             raise ConfigError(f"trainer.{key} = 'epoch': prompts are a stream; set steps, and trainer.{key[:4]}_steps")
