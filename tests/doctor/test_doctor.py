@@ -229,6 +229,13 @@ def test_rows_without_a_moment_are_an_error_unless_sets_are_asked_for(run: Run, 
     assert "error: tokens: evaluation.max_new_tokens = 9: the answer to" in out
 
 
+def test_rows_without_spans_have_no_best_reachable_scores(run: Run) -> None:
+    row = vfr_row(question="What is it?", answer="a box")
+    code, out, err = run([{key: value for key, value in row.items() if key not in ("timestamp", "sentence")}])
+    assert code == 0, err
+    assert "Best reachable scores" not in out and "Memory" in out
+
+
 def test_testing_on_the_training_rows_is_a_warning(run: Run, folder: Path) -> None:
     code, out, _ = run([vfr_row()], f"data.test_file={folder / 'rows.jsonl'}")
     assert code == 0

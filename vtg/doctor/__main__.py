@@ -101,9 +101,10 @@ def _lines(diagnosis: "Diagnosis", config: DoctorConfig) -> Iterator[str]:
             yield f"  {text:<16} {least} to {most}, median {median}"
     if diagnosis.memory:
         yield from _memory_lines(diagnosis.memory)
-    yield ""
-    yield "Best reachable scores"
-    yield "  " + " " * 15 + "".join(f"{key:>9}" for key in diagnosis.ceilings["answer"])
+    if diagnosis.ceilings:  # of spans: rows of other tasks have none
+        yield ""
+        yield "Best reachable scores"
+        yield "  " + " " * 15 + "".join(f"{key:>9}" for key in diagnosis.ceilings["answer"])
     for name, scores in diagnosis.ceilings.items():
         cells = "".join(f"{value:>9.1f}" if isinstance(value, float) else f"{value:>9}" for value in scores.values())
         yield f"  {CAUSES[name]:<15}{cells}"
