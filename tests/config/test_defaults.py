@@ -6,6 +6,7 @@ from dataclasses import asdict, fields
 import pytest
 from omegaconf import OmegaConf
 
+from vtg.config.encoder_settings import EncoderConfig
 from vtg.config.library_help import RL_HELP, TRAINER_HELP
 from vtg.config.programs import DoctorConfig, PredictConfig, SettingsOverrides
 from vtg.config.schema import RLConfig, SFTConfig
@@ -29,10 +30,13 @@ DEFAULTS = {
     "rewards": "iou",
     "curriculum": "none",
     "rollout": "default",
+    "encoder": "qwen_tower",
 }
 """Group → the choice that holds a default for each of its settings. Other choices say only how they differ."""
 
-GROUPS = {entry.name: dataclass_of(entry.type) for entry in fields(RLConfig) if dataclass_of(entry.type)}
+GROUPS = {entry.name: dataclass_of(entry.type) for entry in fields(RLConfig) if dataclass_of(entry.type)} | {
+    "encoder": EncoderConfig
+}
 TOP = {"training": SFTConfig, "doctor": DoctorConfig, "predict": PredictConfig, "score": ScoreConfig}
 
 
