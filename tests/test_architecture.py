@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+import vtg.config.clip_settings
 import vtg.config.encoder_settings
 import vtg.config.programs
 import vtg.config.schema
 import vtg.config.score_settings
+from vtg.config.clip_settings import ClipsConfig
 from vtg.config.encoder_settings import EncoderConfig
 from vtg.config.programs import DoctorConfig, PredictConfig
 from vtg.config.schema import RLConfig, SFTConfig
@@ -126,11 +128,6 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.errors", "vtg.console", "vtg.storage", "vtg.config", "vtg.video", "vtg.tasks", "vtg.models.families",
         "vtg.data.encoding", "vtg.data.layout",
     ),
-    "vtg.latents": (
-        "vtg.errors", "vtg.console", "vtg.storage", "vtg.progress_bar", "vtg.config", "vtg.video.video_window",
-        "vtg.annotations.sample", "vtg.video", "vtg.annotations.sample_table", "vtg.models.families",
-        "vtg.data.encoding", "vtg.models",
-    ),
     "vtg.memory": ("vtg.errors", "vtg.config", "vtg.models.families", "vtg.models"),
     "vtg.decoding": (
         "vtg.config", "vtg.video", "vtg.models.families", "vtg.data.encoding", "vtg.data.pixels", "vtg.data.padding",
@@ -181,6 +178,11 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.evaluation.published_predictions",
     ),
     "vtg.evaluation.intervals": ("vtg.evaluation.metrics",),
+    "vtg.latents": (
+        "vtg.errors", "vtg.console", "vtg.storage", "vtg.progress_bar", "vtg.config", "vtg.video.video_window",
+        "vtg.annotations.sample", "vtg.video", "vtg.annotations.sample_table", "vtg.models.families",
+        "vtg.data.encoding", "vtg.models", "vtg.evaluation.intervals",
+    ),
     "vtg.evaluation.task_scores": ("vtg.tasks", "vtg.evaluation.metrics"),
     "vtg.evaluation.source_scores": ("vtg.console", "vtg.annotations.joined_tables", "vtg.evaluation.task_scores"),
     "vtg.evaluation.task_report": (
@@ -521,7 +523,10 @@ def config_files() -> list[Path]:
 
 def schema_fields() -> dict[str, list[str]]:
     """Every dataclass of the settings, and its fields."""
-    modules = (vtg.config.schema, vtg.config.programs, vtg.config.score_settings, vtg.config.encoder_settings)
+    modules = (
+        *(vtg.config.schema, vtg.config.programs, vtg.config.score_settings),
+        *(vtg.config.encoder_settings, vtg.config.clip_settings),
+    )
     named = {name: value for module in modules for name, value in vars(module).items()}
     classes = [value for value in named.values() if isinstance(value, type) and is_dataclass(value)]
     return {cls.__name__: [entry.name for entry in fields(cls)] for cls in classes}
@@ -580,8 +585,9 @@ def test_every_key_of_a_shipped_config_is_a_setting(path):
         assert values.keys() == {entry.name for entry in fields(BudgetConfig)}
         return
     root = ScoreConfig if group == ("benchmark",) else root
-    if group == ("encoder",):  # of the latents' training, which RLConfig knows nothing of
-        root, group = EncoderConfig, ()
+    of_latents = {("encoder",): EncoderConfig, ("clips",): ClipsConfig}  # which RLConfig knows nothing of
+    if group in of_latents:
+        root, group = of_latents[group], ()
     assert not unknown_keys(values, [] if is_global else list(group), root)
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, fields
 import pytest
 from omegaconf import OmegaConf
 
+from vtg.config.clip_settings import ClipsConfig
 from vtg.config.encoder_settings import EncoderConfig
 from vtg.config.library_help import RL_HELP, TRAINER_HELP
 from vtg.config.programs import DoctorConfig, PredictConfig, SettingsOverrides
@@ -31,11 +32,13 @@ DEFAULTS = {
     "curriculum": "none",
     "rollout": "default",
     "encoder": "qwen_tower",
+    "clips": "default",
 }
 """Group → the choice that holds a default for each of its settings. Other choices say only how they differ."""
 
 GROUPS = {entry.name: dataclass_of(entry.type) for entry in fields(RLConfig) if dataclass_of(entry.type)} | {
-    "encoder": EncoderConfig
+    "encoder": EncoderConfig,
+    "clips": ClipsConfig,
 }
 TOP = {"training": SFTConfig, "doctor": DoctorConfig, "predict": PredictConfig, "score": ScoreConfig}
 

@@ -1,9 +1,10 @@
-"""How sure a score is: bootstrap intervals, videos drawn whole, of one run and of the difference of two.
+"""How sure a score is: bootstrap intervals, videos drawn whole, of one run, the difference of two, and their ratio.
 
 Questions about one video share what makes it hard, so drawing questions one by one gives intervals that are too narrow.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,15 @@ MAX_DRAWS = 8_000_000
 Floats = NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio of means, and the interval that holds it with the asked confidence."""
+
+    ratio: float
+    low: float
+    high: float
+
+
 def video_bootstrap(
     values: Floats, videos: Sequence[str], *, resamples: int = RESAMPLES, confidence: float = 95.0, seed: int = 0
 ) -> list[Interval]:
@@ -28,7 +38,36 @@ def video_bootstrap(
     values = values[whole]
     if not len(values):
         raise ValueError("no question is left to draw from: the rules leave all of them out")
-    _, group = np.unique(np.array(videos, dtype=object)[whole].astype(str), return_inverse=True)
+    means = _resampled_means(values, np.array(videos, dtype=object)[whole], resamples=resamples, seed=seed)
+    return [
+        Interval(*map(float, triple)) for triple in zip(values.mean(axis=0), *_bounds(means, confidence), strict=True)
+    ]
+
+
+def ratio_bootstrap(
+    values: Floats,
+    reference: Floats,
+    videos: Sequence[str],
+    *,
+    resamples: int = RESAMPLES,
+    confidence: float = 95.0,
+    seed: int = 0,
+) -> Ratio:
+    """The mean of `values`, `(N,)`, over that of `reference`, and its percentile interval; `videos`: whose they are.
+
+    Both are drawn together, so that a video that is hard for both says nothing about the ratio. NaN where a drawn mean
+    of the reference is 0.
+    """
+    columns = np.stack([values, reference], axis=1)
+    means = _resampled_means(columns, np.array(videos, dtype=object), resamples=resamples, seed=seed)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        low, high = _bounds(means[:, 0] / means[:, 1], confidence)
+        return Ratio(float(values.mean() / reference.mean()), float(low), float(high))
+
+
+def _resampled_means(values: Floats, videos: NDArray[np.object_], *, resamples: int, seed: int) -> Floats:
+    """`(resamples, measurements)`: means over as many videos as there are, drawn with replacement."""
+    _, group = np.unique(videos.astype(str), return_inverse=True)
     count = np.bincount(group).astype(np.float64)
     sums = np.stack([np.bincount(group, weights=column) for column in values.T], axis=1)
     rng = np.random.default_rng(seed)
@@ -38,5 +77,8 @@ def video_bootstrap(
         drawn = rng.integers(0, len(count), size=(min(chunk, resamples - done), len(count)))
         # Videos differ in their number of questions, so the denominator is drawn with them.
         means.append(sums[drawn].sum(axis=1) / count[drawn].sum(axis=1)[:, None])
-    bounds = np.percentile(np.concatenate(means), [50 - confidence / 2, 50 + confidence / 2], axis=0)
-    return [Interval(*map(float, triple)) for triple in zip(values.mean(axis=0), *bounds, strict=True)]
+    return np.concatenate(means)
+
+
+def _bounds(draws: Floats, confidence: float) -> Floats:
+    return np.percentile(draws, [50 - confidence / 2, 50 + confidence / 2], axis=0)

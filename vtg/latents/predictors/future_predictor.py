@@ -1,0 +1,49 @@
+"""What all predictors of future latents have in common."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import nn
+
+from vtg.latents.latents import Latents
+from vtg.latents.predictors.normalization import LatentNormalizer
+
+
+class FuturePredictor(nn.Module, ABC):
+    """A network that predicts latents at given times from those before. Times are seconds of the clip; it reads them
+    relative to the context's end, so that clips of different rates, and any horizon, go together.
+
+    Attributes:
+        normalizer: measured on training latents before training; it is part of the weights.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.normalizer = LatentNormalizer(dim)
+
+    @abstractmethod
+    def loss(self, context: Latents, target: Latents, generator: torch.Generator | None = None) -> torch.Tensor:
+        """A scalar: what training minimises, over the observed latents of the target.
+
+        Args:
+            context: of every clip at least one latent observed.
+            generator: of what is drawn in training, where anything is; None: torch's own.
+        """
+
+    @abstractmethod
+    def predict(
+        self, context: Latents, target_times_s: torch.Tensor, generator: torch.Generator | None = None
+    ) -> torch.Tensor:
+        """(B, D, T2, H, W) float32, the encoder's latents at times (B, T2) in seconds; without gradients."""
+
+
+def last_latent(values: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:
+    """(B, D, 1, H, W): of (B, D, T, H, W) latents the last one of each clip that is observed, (B, T) bool."""
+    steps = torch.arange(observed.shape[1], device=observed.device)
+    at = torch.where(observed, steps, -1).amax(dim=1).clamp(min=0)
+    return values[torch.arange(len(values), device=values.device), :, at].unsqueeze(2)
+
+
+def end_s(latents: Latents) -> torch.Tensor:
+    """(B, 1) float64: the time of the last observed latent of each clip."""
+    return latents.times_s.masked_fill(~latents.observed, -torch.inf).amax(dim=1, keepdim=True)

@@ -1,0 +1,36 @@
+"""Futures longer than a predictor was trained on: window after window, each from what was predicted before."""
+
+import torch
+
+from vtg.latents.latents import Latents
+from vtg.latents.predictors.future_predictor import FuturePredictor
+
+
+def rollout(
+    predictor: FuturePredictor,
+    context: Latents,
+    target_times_s: torch.Tensor,
+    *,
+    window: int,
+    generator: torch.Generator | None = None,
+) -> torch.Tensor:
+    """(B, D, T2, H, W) at increasing times (B, T2), `window` of them at a time.
+
+    The context keeps its length: the predictions of a window push out its oldest latents, and its times go along, so
+    that a predictor never sees more, or longer ago, than in training.
+    """
+    predicted: list[torch.Tensor] = []
+    for times_s in target_times_s.split(window, dim=1):
+        predicted.append(predictor.predict(context, times_s, generator))
+        context = _moved_on(context, predicted[-1], times_s)
+    return torch.cat(predicted, dim=2)
+
+
+def _moved_on(context: Latents, values: torch.Tensor, times_s: torch.Tensor) -> Latents:
+    steps = context.values.shape[2]
+    joined = (
+        torch.cat([context.values, values.to(context.values.dtype)], dim=2),
+        torch.cat([context.times_s, times_s], dim=1),
+        torch.cat([context.observed, torch.ones_like(times_s, dtype=torch.bool)], dim=1),
+    )
+    return Latents(joined[0][:, :, -steps:], joined[1][:, -steps:], joined[2][:, -steps:])
