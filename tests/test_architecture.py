@@ -39,6 +39,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.video.files.address": (),
     "vtg.video.video_window": ("vtg.errors",),
     "vtg.models.families": ("vtg.errors",),
+    "vtg.config.inherits": ("vtg.errors", "vtg.console", "vtg.storage"),
     "vtg.config": ("vtg.errors", "vtg.console", "vtg.video.files.address", "vtg.models.families"),
     "vtg.entry": ("vtg.ranks", "vtg.errors", "vtg.console", "vtg.config"),
     "vtg.annotations.raw_rows": (),

@@ -4,6 +4,7 @@
   python -m vtg.convert qvhighlights highlight_train_release.jsonl --video-dir videos -o train.jsonl
   python -m vtg.convert my.csv --columns video=clip,sentence=text,start=t0,end=t1,duration=len -o mine.jsonl
   python -m vtg.convert --to qvhighlights outputs/sft/predictions.jsonl -o submission.jsonl
+  python -m vtg.convert inherits configs/mine.yaml -o hydra   (configs, not rows; its own --help)
 
 Without FORMAT it is told by how each file begins. Ends past the duration are clipped, reversed and empty spans dropped;
 all that is changed, dropped or left out is counted by kind, with examples.
@@ -41,7 +42,12 @@ REPORT_SIGNATURE = b'{"report": "vtg.convert"'
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    options = _options(argv)
+    words = sys.argv[1:] if argv is None else argv
+    if words[:1] == ["inherits"]:
+        from vtg.config.inherits import command
+
+        return command.main(words[1:])
+    options = _options(words)
     if options.list:
         with stdout_may_close():
             print("\n".join(_list()))
@@ -68,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
         return _tell(reports, plan, options)
 
 
-def _options(argv: list[str] | None) -> argparse.Namespace:
+def _options(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m vtg.convert", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
