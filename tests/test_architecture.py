@@ -106,9 +106,10 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.data.packing": (
         "vtg.errors", "vtg.data.encoding", "vtg.data.pixels", "vtg.data.layout", "vtg.data.seen_clip",
     ),
+    "vtg.data.tensor_folder": ("vtg.errors", "vtg.storage"),
     "vtg.data.tower_cache": (
-        "vtg.errors", "vtg.storage", "vtg.video", "vtg.video.files.address", "vtg.video.video_window",
-        "vtg.data.seen_clip",
+        "vtg.video", "vtg.video.files.address", "vtg.video.video_window", "vtg.data.seen_clip",
+        "vtg.data.tensor_folder",
     ),
     "vtg.data.answer_length": (
         "vtg.errors", "vtg.annotations.sample", "vtg.annotations.sample_table", "vtg.tasks",

@@ -182,7 +182,7 @@ def test_the_folder_stays_within_its_bound_and_keeps_what_the_run_uses(qwen3_vl,
     assert sum(path.stat().st_size for path in (tmp_path / "two").glob("??/*")) <= bound
     # Of warnings alone: what another test has set lets notices come through as well.
     warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
-    (told,) = [record.getMessage() for record in warnings if record.name == "vtg.data.tower_cache"]
+    (told,) = [record.getMessage() for record in warnings if record.name == "vtg.data.tensor_folder"]
     assert "it is full; raise video.tower_cache_gb to keep more" in told
     # What only an earlier run has used goes.
     for path in (tmp_path / "two").glob("??/*"):
