@@ -183,7 +183,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.latents": (
         "vtg.errors", "vtg.console", "vtg.storage", "vtg.progress_bar", "vtg.config", "vtg.video.video_window",
         "vtg.annotations.sample", "vtg.video", "vtg.annotations.sample_table", "vtg.models.families",
-        "vtg.data.encoding", "vtg.models", "vtg.evaluation.intervals",
+        "vtg.data.encoding", "vtg.data.tensor_folder", "vtg.models", "vtg.evaluation.intervals",
     ),
     "vtg.evaluation.task_scores": ("vtg.tasks", "vtg.evaluation.metrics"),
     "vtg.evaluation.source_scores": ("vtg.console", "vtg.annotations.joined_tables", "vtg.evaluation.task_scores"),

@@ -28,8 +28,16 @@ class ClipsConfig:
         choices={
             "first": "at the start",
             "middle": "so that its middle is the video's",
-            "random": "drawn anew each epoch, so that latents are seldom cached",
+            "random": "drawn anew each epoch, so that no latents can be cached",
         },
+    )
+    cache_dir: str | None = setting(
+        None,
+        "keep latents of a frozen encoder in this folder; a clip that is there is neither decoded nor encoded",
+        on_resume="may_change",
+    )
+    cache_gb: float = setting(
+        100.0, "size limit of cache_dir; what a run has used stays until it ends", on_resume="may_change"
     )
     decoder: str = _as_in_video("decoder")  # type: ignore[assignment]
     isolate: bool = _as_in_video("isolate")  # type: ignore[assignment]
@@ -51,3 +59,8 @@ def check_clips(config: ClipsConfig) -> None:
         value = getattr(config, key)
         if value is not None and not 0 < value < float("inf"):
             raise ConfigError(f"clips.{key} = {value}: must be more than 0")
+    if config.cache_dir is not None and config.start == "random":
+        raise ConfigError(
+            "clips.cache_dir is set, but clips.start = 'random' draws other clips in each epoch, which no cache has; "
+            "set clips.start=first or middle, or clips.cache_dir=null"
+        )
