@@ -12,11 +12,12 @@ from omegaconf import OmegaConf
 
 import vtg.config.clip_settings
 import vtg.config.encoder_settings
+import vtg.config.latent_settings
+import vtg.config.latents_schema
 import vtg.config.programs
 import vtg.config.schema
 import vtg.config.score_settings
-from vtg.config.clip_settings import ClipsConfig
-from vtg.config.encoder_settings import EncoderConfig
+from vtg.config.latents_schema import LatentsConfig
 from vtg.config.programs import DoctorConfig, PredictConfig
 from vtg.config.schema import RLConfig, SFTConfig
 from vtg.config.score_settings import BudgetConfig, ScoreConfig
@@ -345,6 +346,13 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.training.hf_arguments", "vtg.training.run",
         "vtg.training.guard", "vtg.entry", "vtg.demo",
     ),
+    "vtg.training.latents": (
+        "vtg.ranks", "vtg.errors", "vtg.console", "vtg.storage", "vtg.progress_bar", "vtg.logs", "vtg.config",
+        "vtg.video.video_window", "vtg.annotations.sample", "vtg.video", "vtg.data", "vtg.latents", "vtg.report",
+        "vtg.demo", "vtg.training.guard", "vtg.training.part_rates", "vtg.training.hf_arguments",
+        "vtg.training.row_identity", "vtg.training.run_record", "vtg.training.run_dir", "vtg.training.run_trainer",
+        "vtg.training.course",
+    ),
 }
 # fmt: on
 """Room → the rooms it may import from, itself aside. Listed bottom first: a room may name only rooms above
@@ -361,6 +369,7 @@ COMMANDS_WITHOUT_TORCH = (
     "config.load",
     "sft",
     "rl",
+    "future",
 )
 PRIMARY: dict[str, type] = {
     "sft": SFTConfig,
@@ -368,8 +377,11 @@ PRIMARY: dict[str, type] = {
     "predict": PredictConfig,
     "rl": RLConfig,
     "score": ScoreConfig,
+    "latents": LatentsConfig,
 }
-"""The schema of a primary config. All groups are parts of RLConfig."""
+"""The schema of a primary config. All groups are parts of RLConfig, but for those of latents."""
+
+OF_LATENTS = {entry.name for entry in fields(LatentsConfig)} - {entry.name for entry in fields(RLConfig)}
 
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "misc", "base"}
 
@@ -527,7 +539,8 @@ def schema_fields() -> dict[str, list[str]]:
     """Every dataclass of the settings, and its fields."""
     modules = (
         *(vtg.config.schema, vtg.config.programs, vtg.config.score_settings),
-        *(vtg.config.encoder_settings, vtg.config.clip_settings),
+        *(vtg.config.encoder_settings, vtg.config.clip_settings, vtg.config.latent_settings),
+        vtg.config.latents_schema,
     )
     named = {name: value for module in modules for name, value in vars(module).items()}
     classes = [value for value in named.values() if isinstance(value, type) and is_dataclass(value)]
@@ -587,9 +600,8 @@ def test_every_key_of_a_shipped_config_is_a_setting(path):
         assert values.keys() == {entry.name for entry in fields(BudgetConfig)}
         return
     root = ScoreConfig if group == ("benchmark",) else root
-    of_latents = {("encoder",): EncoderConfig, ("clips",): ClipsConfig}  # which RLConfig knows nothing of
-    if group in of_latents:
-        root, group = of_latents[group], ()
+    if group and group[0] in OF_LATENTS:
+        root = LatentsConfig
     assert not unknown_keys(values, [] if is_global else list(group), root)
 
 

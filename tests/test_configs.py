@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from vtg.config.data_rules import check_data
 from vtg.config.data_settings import DataConfig, LeRobotConfig
 from vtg.config.derived import activation_checkpointing, autocasts
+from vtg.config.latents_schema import LatentsConfig
 from vtg.config.load import load_config
 from vtg.config.programs import DoctorConfig, PredictConfig
 from vtg.config.schema import RLConfig, SFTConfig
@@ -32,6 +33,7 @@ PRIMARY = {
     "doctor": DoctorConfig,
     "predict": PredictConfig,
     "score": ScoreConfig,
+    "latents": LatentsConfig,
 }
 TRAINING = ("sft", "rl", "doctor")
 CHOICES = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if path.stem != "defaults")
@@ -45,6 +47,10 @@ RL_GROUPS = ("rl", "rl_model", "rewards", "curriculum", "rollout")
 """Groups that only train_rl.py has."""
 SCORE_GROUPS = ("benchmark", "budget")
 """Groups that only vtg.score has."""
+LATENT_GROUPS = ("encoder", "clips", "predictor", "future")
+"""Groups that only train_latents.py has."""
+LATENT_CHOICES = ("trainer=latents",)
+"""Choices for train_latents.py alone, of groups that others have too."""
 GOOD = {"video": "a.mp4", "duration": 30.0, "timestamp": [2.0, 5.5], "sentence": "a man sits down"}
 
 
@@ -106,7 +112,7 @@ def needed(choice: str, rows: str) -> list[str]:
 
 
 def test_every_primary_config_is_known_to_these_tests():
-    assert {path.stem for path in CONF.glob("*.yaml")} == {*PRIMARY, "training"}  # which two of them share
+    assert {path.stem for path in CONF.glob("*.yaml")} == {*PRIMARY, "training", "run"}  # which several of them share
 
 
 @pytest.mark.parametrize("name", TRAINING)
@@ -117,7 +123,10 @@ def test_a_primary_config_composes_without_overrides(name):
 
 
 def has_group(name: str, choice: str) -> bool:
-    if choice.startswith(tuple(f"{group}=" for group in SCORE_GROUPS)):
+    is_of_latents = choice.partition("=")[0] in LATENT_GROUPS or choice in LATENT_CHOICES
+    if name == "latents":
+        return is_of_latents or (choice.startswith("data=") and not is_mixture(choice))
+    if choice.startswith(tuple(f"{group}=" for group in SCORE_GROUPS)) or is_of_latents:
         return False
     if name in ("rl", "doctor") and is_mixture(choice):
         return False
@@ -133,6 +142,7 @@ def pairs() -> list[tuple[str, str]]:
     """Each choice with the programs that train and have it; experiments, which choose much, with doctor too."""
     trained = [pair for pair in itertools.product(("sft", "rl"), CHOICES) if has_group(*pair)]
     known = {choice for _, choice in trained if not choice.startswith("experiment=")}
+    trained += [("latents", choice) for choice in CHOICES if has_group("latents", choice)]
     return trained + [("doctor", choice) for choice in CHOICES if has_group("doctor", choice) and choice not in known]
 
 
@@ -285,14 +295,19 @@ finally:
 """
 
 
-@pytest.mark.parametrize("argument", ["--help", "--cfg=job", "video.fpz=3", "video.max_frames=2"])
-@pytest.mark.parametrize("script", ["train_sft.py", "train_rl.py"])
+SHOWN_AND_REFUSED = [
+    *itertools.product(("train_sft.py", "train_rl.py"), ("--help", "--cfg=job", "video.fpz=3", "video.max_frames=2")),
+    *(("train_latents.py", argument) for argument in ("--help", "clips.fpz=3", "clips.n_frames=0")),
+]
+
+
+@pytest.mark.parametrize(("script", "argument"), SHOWN_AND_REFUSED)
 def test_settings_are_shown_and_refused_before_anything_heavy_is_imported(script, argument):
     done = subprocess.run(
         [sys.executable, "-c", WATCH, script, argument], capture_output=True, text=True, cwd=ROOT, check=False
     )
     assert done.stderr.splitlines()[-1] == "heavy:"
-    assert done.returncode == (2 if argument.startswith("video") else 0)
+    assert done.returncode == (0 if argument.startswith("--") else 2)
 
 
 def test_help_names_every_group_and_choice_and_how_to_start():

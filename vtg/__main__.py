@@ -10,6 +10,7 @@ from vtg.versions import versions
 COMMANDS = {
     "sft": "supervised fine-tuning of a Qwen-VL model",
     "rl": "reinforcement learning with GRPO on TRL",
+    "future": "a predictor of what an encoder of video will see next",
     "predict": "a model's answers for a video, or for a file of queries",
     "evaluate": "scores of predictions against annotations",
     "score": "a checkpoint on a published benchmark, at published budgets of input",

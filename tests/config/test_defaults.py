@@ -8,9 +8,11 @@ from omegaconf import OmegaConf
 
 from vtg.config.clip_settings import ClipsConfig
 from vtg.config.encoder_settings import EncoderConfig
+from vtg.config.latent_settings import PredictorConfig
+from vtg.config.latents_schema import FutureConfig, LatentsConfig
 from vtg.config.library_help import RL_HELP, TRAINER_HELP
 from vtg.config.programs import DoctorConfig, PredictConfig, SettingsOverrides
-from vtg.config.schema import RLConfig, SFTConfig
+from vtg.config.schema import RLConfig, RunConfig
 from vtg.config.score_settings import ScoreConfig
 from vtg.config.setting import dataclass_of, setting_of
 from vtg.entry import conf_dir
@@ -33,14 +35,24 @@ DEFAULTS = {
     "rollout": "default",
     "encoder": "qwen_tower",
     "clips": "default",
+    "predictor": "regression",
+    "future": "default",
 }
 """Group → the choice that holds a default for each of its settings. Other choices say only how they differ."""
 
 GROUPS = {entry.name: dataclass_of(entry.type) for entry in fields(RLConfig) if dataclass_of(entry.type)} | {
     "encoder": EncoderConfig,
     "clips": ClipsConfig,
+    "predictor": PredictorConfig,
+    "future": FutureConfig,
 }
-TOP = {"training": SFTConfig, "doctor": DoctorConfig, "predict": PredictConfig, "score": ScoreConfig}
+TOP = {
+    "run": RunConfig,
+    "latents": LatentsConfig,
+    "doctor": DoctorConfig,
+    "predict": PredictConfig,
+    "score": ScoreConfig,
+}
 
 
 def test_every_group_has_a_choice_with_its_defaults():

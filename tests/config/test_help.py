@@ -10,7 +10,7 @@ from forked import ROOT, run
 
 from vtg.config.help import SETTINGS_BEGIN
 
-PROGRAMS = ("sft", "rl", "doctor", "predict", "score")
+PROGRAMS = ("sft", "rl", "doctor", "predict", "score", "future")
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

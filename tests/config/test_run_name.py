@@ -36,6 +36,7 @@ def test_a_model_of_ones_own_and_a_run_to_start_from_are_in_the_name():
         ("train_rl.py rl=r1", "rl_tiny_demo_rl"),
         ("train_sft.py experiment=smoke seed=1", "sft_tiny_demo_smoke"),
         ("train_sft.py run_name=mine", "mine"),
+        ("train_latents.py predictor=flow encoder.path=me/other_tower", "latents_other_tower_flow_demo"),
     ],
 )
 def test_the_config_that_is_shown_has_the_name_and_its_folder(command, name):

@@ -10,6 +10,7 @@ from typing import Any
 
 from vtg.config.argument_values import GRPO, TRAINER, annotations
 from vtg.config.foreign_names import our_key
+from vtg.config.latents_schema import LatentsConfig
 from vtg.config.programs import DoctorConfig
 from vtg.config.schema import RLConfig, RunConfig
 from vtg.errors import ConfigError
@@ -78,6 +79,32 @@ WITHOUT_EFFECT_IN_RL = {
     "include_num_input_tokens_seen": "prompt/tokens in train_log.jsonl counts them",
 }
 
+# Of `train_latents.py`, in place of those above of the same names.
+REPLACED_IN_LATENTS = {
+    **{key: key for key in ("output_dir", "seed")},
+    "data_seed": "seed",
+    "resume_from_checkpoint": "resume",
+    "logging_nan_inf_filter": "on_nan",
+    "load_best_model_at_end": "data.val_file or data.val_share (the weights of the least error are kept)",
+    "per_device_eval_batch_size": "future.batch_size",
+    **dict.fromkeys(("bf16_full_eval", "fp16_full_eval"), "trainer.bf16 or encoder.dtype"),
+}
+WITHOUT_EFFECT_IN_LATENTS = {
+    **dict.fromkeys(("metric_for_best_model", "greater_is_better"), "it is the squared error of predicted latents"),
+    **dict.fromkeys(("label_names", "label_smoothing_factor"), "latents have no labels"),
+    **dict.fromkeys(
+        ("dataloader_drop_last", "train_sampling_strategy", "length_column_name", "auto_find_batch_size"),
+        "every clip is trained once an epoch, in an order drawn anew",
+    ),
+    **dict.fromkeys(("deepspeed", "fsdp", "fsdp_config", "parallelism_config"), "several GPUs train by DDP"),
+    **dict.fromkeys(
+        ("torch_compile_backend", "torch_compile_mode", "use_liger_kernel", "liger_kernel_config"),
+        "a predictor runs as it is",
+    ),
+    "average_tokens_across_devices": "every latent of a step counts alike, whichever process has it",
+    "include_num_input_tokens_seen": "latents are no tokens",
+}
+
 # GRPOConfig's own settings that vtg sets → the key to set instead.
 RL_REPLACED = {
     "reward_weights": "rewards.terms",
@@ -140,15 +167,11 @@ def check_arguments(config: RunConfig) -> None:
     and for settings of `batching` that reinforcement learning does not read.
     """
     is_rl = isinstance(config, RLConfig) and (not isinstance(config, DoctorConfig) or bool(config.rl))
+    replaced, idle = REPLACED, WITHOUT_EFFECT | (WITHOUT_EFFECT_IN_RL if is_rl else {})
+    if isinstance(config, LatentsConfig):
+        replaced, idle = REPLACED_IN_LATENTS, WITHOUT_EFFECT | WITHOUT_EFFECT_IN_LATENTS
     for key in config.trainer:
-        _check(
-            "trainer",
-            key,
-            REPLACED,
-            WITHOUT_EFFECT | (WITHOUT_EFFECT_IN_RL if is_rl else {}),
-            trainer_names(),
-            of="TrainingArguments of transformers",
-        )
+        _check("trainer", key, replaced, idle, trainer_names(), of="TrainingArguments of transformers")
     _check_reporters(config.trainer.get("report_to"))
     if is_rl and isinstance(config, RLConfig) and config.rl.get("sync_ref_model"):
         if config.lora.enabled:

@@ -1,6 +1,9 @@
-"""What settings of predictors of latents must satisfy, checked before torch is imported."""
+"""What settings of predictors of latents, and of their training, must satisfy, checked before torch is imported."""
 
+from vtg.config.clip_settings import check_clips
+from vtg.config.derived import activation_checkpointing
 from vtg.config.latent_settings import PredictorConfig
+from vtg.config.latents_schema import LatentsConfig
 from vtg.errors import ConfigError
 
 
@@ -24,3 +27,34 @@ def check_predictor(predictor: PredictorConfig) -> None:
             f"predictor.guidance = {predictor.guidance} with predictor.context_dropout = 0: guidance needs a model "
             "that was trained without its context at times; set predictor.context_dropout=0.1, or predictor.guidance=1"
         )
+
+
+def check_latents(config: LatentsConfig) -> None:
+    """Raises ConfigError for settings of `train_latents.py` that cannot be, alone or together."""
+    if config.data.sources:
+        raise ConfigError(
+            f"data.sources ({', '.join(config.data.sources)}): train_latents.py trains on one data set at a time; give "
+            "each: data=GROUP, or data=jsonl data.annotation_file=FILE"
+        )
+    check_clips(config.clips)
+    check_predictor(config.predictor)
+    for key in ("context_s", "horizon_s", "batch_size"):
+        value = getattr(config.future, key)
+        if not value > 0:
+            raise ConfigError(f"future.{key} = {value}: must be more than 0")
+    length_s = config.clips.seconds
+    if length_s is not None and config.future.context_s >= length_s:
+        raise ConfigError(
+            f"future.context_s = {config.future.context_s}: leaves nothing of clips.seconds = {length_s} to predict; "
+            "set less, or longer clips"
+        )
+    if config.deepspeed.stage or config.deepspeed.file is not None:
+        raise ConfigError("deepspeed: a predictor of latents is trained by DDP on several GPUs; set deepspeed=none")
+    if activation_checkpointing(config.trainer) != "none":
+        raise ConfigError(
+            "trainer.gradient_checkpointing: a predictor of latents keeps all of its activations; set "
+            "trainer.gradient_checkpointing=none, and where memory is short a smaller "
+            "trainer.per_device_train_batch_size"
+        )
+    if config.trainer.get("torch_compile"):
+        raise ConfigError("trainer.torch_compile = true: is for train_sft.py and train_rl.py; set it to false")

@@ -13,11 +13,12 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from vtg.config.latents_schema import LatentsConfig
 from vtg.config.library_help import RL_HELP, TRAINER_HELP
 from vtg.config.load import conf_dir
 from vtg.config.programs import DoctorConfig, PredictConfig
 from vtg.config.resume import RL_MEANS, TRAINER_MEANS, may_change_on_resume
-from vtg.config.schema import RLConfig
+from vtg.config.schema import RLConfig, RunConfig
 from vtg.config.score_settings import BenchmarkConfig, BudgetConfig, ScoreConfig
 from vtg.config.setting import dataclass_of, setting_of, settings
 from vtg.console import stdout_may_close
@@ -44,7 +45,7 @@ LIBRARIES = {
 
 def reference(conf: Path) -> str:
     """The page. `conf`: the folder of the shipped configs."""
-    parts = [HEAD, *_training(conf)]
+    parts = [HEAD, *_training(conf), *_latents()]
     own = [entry.name for entry in fields(DoctorConfig) if entry not in fields(RLConfig)]
     parts.append(_section("python -m vtg.doctor", "All settings of the training it looks at, and its own.", ""))
     parts.append(_table(_rows(DoctorConfig, only=own), resumes=False))
@@ -80,6 +81,21 @@ def _training(conf: Path) -> Iterator[str]:
             yield _table([(f"{entry.name}.{key}", *rest) for key, *rest in _rows(inner, deep=True, prefix=entry.name)])
         elif entry.name in LIBRARIES:
             yield from _library(entry.name, conf)
+
+
+def _latents() -> Iterator[str]:
+    own = [entry for entry in fields(LatentsConfig) if entry not in fields(RunConfig)]
+    text = (
+        "The run itself, its data and its trainer are set as those of `train_sft.py` (conf/trainer/latents.yaml sets "
+        "some differently); it has besides:"
+    )
+    yield _section("train_latents.py", text, "")
+    yield _table(_rows(LatentsConfig, only=[entry.name for entry in own if setting_of(entry) is not None]))
+    for entry in own:
+        inner = dataclass_of(entry.type)
+        if inner is not None:
+            yield _section(entry.name, _sentence(inner), f" (conf/{entry.name}/)")
+            yield _table([(f"{entry.name}.{key}", *rest) for key, *rest in _rows(inner, deep=True, prefix=entry.name)])
 
 
 def _library(group: str, conf: Path) -> Iterator[str]:

@@ -6,6 +6,7 @@ The run directory (`vtg.training.run_dir`) logs every change and keeps it; it re
 import re
 from functools import cache
 
+from vtg.config.latents_schema import LatentsConfig
 from vtg.config.schema import RLConfig
 from vtg.config.setting import settings
 
@@ -56,4 +57,5 @@ def may_change_on_resume(key: str) -> bool:
 
 @cache
 def _changeable() -> frozenset[str]:
-    return frozenset(key for key, _, known in settings(RLConfig) if known.on_resume == "may_change")
+    known = [*settings(RLConfig), *settings(LatentsConfig)]
+    return frozenset(key for key, _, one in known if one.on_resume == "may_change")

@@ -13,6 +13,8 @@ from vtg.config.data_rules import check_data
 from vtg.config.data_settings import AugmentationConfig, BatchingConfig
 from vtg.config.derived import TEXT_TOKENS, longest_clip_tokens, needs_mask, token_cost_of
 from vtg.config.foreign_names import VALUES
+from vtg.config.latent_rules import check_latents
+from vtg.config.latents_schema import LatentsConfig
 from vtg.config.loss_rules import check_loss
 from vtg.config.mixture_rules import check_mixed
 from vtg.config.model_settings import LoraConfig, ModelConfig
@@ -45,6 +47,8 @@ def check_choices(config: Any, prefix: str = "") -> None:
 def check_together(config: Any) -> None:
     if isinstance(config, RunConfig):
         check_run(config)
+    if isinstance(config, LatentsConfig):
+        check_latents(config)
     if isinstance(config, SFTConfig):
         check_loss(config)
         check_lora(config.lora)

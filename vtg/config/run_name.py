@@ -24,7 +24,7 @@ SWEEP = "VTG_SWEEP_NAME"
 
 
 def name_of(kind: str, *, choices: Mapping[str, Any], annotation_file: str | None, model_path: str | None) -> str:
-    """The name of a run.
+    """The name of a run. What learns is a model, or a predictor of an encoder's latents.
 
     Args:
         kind: of training.
@@ -32,7 +32,8 @@ def name_of(kind: str, *, choices: Mapping[str, Any], annotation_file: str | Non
         model_path: as the command line gives it, if it does.
     """
     data = choices.get("data")
-    parts = [kind, _model(choices.get("model"), model_path), data]
+    learner = choices.get("model") or choices.get("encoder")
+    parts = [kind, _model(learner, model_path), choices.get("predictor"), data]
     if data in FOR_ANY_FILE and annotation_file:
         parts.append(Path(annotation_file).stem)
     parts.append(choices.get("experiment"))
@@ -71,7 +72,7 @@ def _resolve(kind: str, *, _root_: DictConfig) -> str:
         kind,
         choices=hydra.runtime.choices,
         annotation_file=OmegaConf.select(_root_, "data.annotation_file"),
-        model_path=_given(hydra.overrides.task, "model.path"),
+        model_path=_given(hydra.overrides.task, "encoder.path" if kind == "latents" else "model.path"),
     )
     if own is not None and hydra.mode == RunMode.MULTIRUN:
         os.environ[SWEEP] = name  # asked for the sweep's own folder, before its runs begin

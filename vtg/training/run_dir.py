@@ -17,6 +17,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from vtg.config.latents_schema import LatentsConfig
 from vtg.config.resume import may_change_on_resume
 from vtg.config.schema import RunConfig, SFTConfig
 from vtg.errors import ConfigError
@@ -51,7 +52,7 @@ BATCHES = (
 )
 """Settings that say what a batch holds, and how many make a step."""
 
-SCRIPTS = {"rollout.engine": "train_rl.py"}
+SCRIPTS = {"rollout.engine": "train_rl.py", "predictor.kind": "train_latents.py"}
 """Setting → the script that alone has it; a run without any of them is of train_sft.py."""
 
 Changes = Mapping[str, tuple[Any, Any]]
@@ -169,7 +170,8 @@ class RunDir:
         # Without weights only the base model's answers would be wrong under other settings.
         if not self.is_trained and not key.startswith(ANSWERS_DEPEND_ON):
             return True
-        if key in BATCHES and not self._has_batch_sizes():
+        # Of latents a resume compares the clips of a step, which several settings and the ranks make (`ClipBatches`).
+        if key in BATCHES and not isinstance(self.config, LatentsConfig) and not self._has_batch_sizes():
             return False
         return may_change_on_resume(key) and not _fixed_by_another_setting(key, self.config)
 

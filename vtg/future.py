@@ -1,0 +1,33 @@
+"""Prediction of future latents: `python train_latents.py [overrides]`, or `vtg future [overrides]`."""
+
+from contextlib import nullcontext
+from pathlib import Path
+
+from vtg.config.latents_schema import LatentsConfig
+from vtg.entry import hydra_program, loading
+from vtg.models.hub import find_model
+from vtg.report import report_sweep
+
+
+def main() -> None:
+    """Composes conf/latents.yaml and trains; see `python train_latents.py --help`."""
+    hydra_program("latents", schema=LatentsConfig, job=_train, after_sweep=report_sweep)
+
+
+def _train(config: LatentsConfig) -> None:
+    from vtg.training.processes import processes_exit_together
+    from vtg.training.run_dir import RunDir
+
+    with nullcontext() if config.dry_run else RunDir(config).claimed():
+        if config.encoder.name == "qwen_tower" or not Path(config.encoder.path).is_dir():
+            find_model(config.encoder.path, key="encoder.path")
+        with loading("torch and transformers"):  # after the settings were checked
+            from vtg.training.latents.dry_run import print_plan
+            from vtg.training.latents.run_latents import train
+
+        with processes_exit_together():
+            (print_plan if config.dry_run else train)(config)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Training of predictors of latents: `train_latents.py`."""

@@ -1,0 +1,101 @@
+"""The clips of rows, each in two: what is seen, and what is to be predicted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from zlib import crc32
+
+from torch.utils.data import Dataset
+
+from vtg.annotations.sample import Sample, resolve_video
+from vtg.data.grounding_dataset import BatchRow
+from vtg.data.skip_report import Skipped
+from vtg.errors import SampleError
+from vtg.latents.clip_reading import ClipReader
+from vtg.latents.future_clips import FutureClip
+from vtg.video.clip import DecodeError
+from vtg.video.video_window import VideoWindow
+
+
+@dataclass(frozen=True)
+class ClipItem:
+    """An item of `ClipDataset`.
+
+    Attributes:
+        index: of the clip in the data set.
+        start_s: where it begins in its row's window.
+        clip: None where there is none.
+        skipped: why.
+    """
+
+    index: int
+    row: BatchRow
+    start_s: float = 0.0
+    clip: FutureClip | None = None
+    skipped: Skipped | None = None
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """The items of a batch that have a clip, and why others have none."""
+
+    items: tuple[ClipItem, ...] = ()
+    skipped: tuple[Skipped, ...] = field(default=())
+
+    @classmethod
+    def of(cls, items: Sequence[ClipItem]) -> "ClipBatch":
+        """The batch of items, of which there may be none."""
+        whole = tuple(item for item in items if item.clip is not None)
+        return cls(whole, tuple(item.skipped for item in items if item.skipped is not None))
+
+    @property
+    def clips(self) -> list[FutureClip]:
+        return [item.clip for item in self.items if item.clip is not None]
+
+
+class ClipDataset(Dataset[ClipItem]):
+    """One clip of every part of a video that rows name, however many rows do.
+
+    Args:
+        video_dir: where relative names of videos are looked up.
+        training: clips that begin anywhere are drawn anew each epoch; without, always the same.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        *,
+        reader: ClipReader,
+        context_s: float,
+        video_dir: str | None,
+        training: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.reader, self.context_s = reader, context_s
+        self.training, self.seed, self.epoch = training, seed, 0
+        rows: dict[VideoWindow, Sample] = {}
+        for sample in samples:
+            rows.setdefault(sample.window(resolve_video(sample.video, video_dir)), sample)
+        self.rows = list(rows.items())
+
+    def set_epoch(self, epoch: int) -> None:
+        """Sets the epoch, from which random starts are drawn."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> ClipItem:
+        window, sample = self.rows[index]
+        row = BatchRow(sample.qid, sample.video, sample.duration_s, self.reader.settings.n_frames)
+        try:
+            start_s = self.reader.start_s(window, seed=self.drawn(index))
+            clip = self.reader.clip(window, start_s=start_s)
+            step_s = self.reader.span_s(window) / self.reader.settings.n_frames
+            return ClipItem(index, row, start_s, FutureClip.of(clip, context_s=self.context_s, step_s=step_s))
+        except SampleError as error:
+            kind = "video" if isinstance(error, DecodeError) else "clip"
+            return ClipItem(index, row, skipped=Skipped(sample.place, f"{kind}: {error}", sample.qid, sample.video))
+
+    def drawn(self, index: int) -> int:
+        """The seed of all that is drawn for a clip in this epoch."""
+        return crc32(f"{self.seed}:{self.epoch if self.training else 'test'}:{index}".encode())

@@ -1,0 +1,176 @@
+"""The Hugging Face Trainer for predictors of latents: clips dealt out by the step, and errors of predictions."""
+
+import json
+import math
+from collections.abc import Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from transformers.trainer_utils import seed_worker
+
+from vtg.data.workers import worker_context
+from vtg.errors import ConfigError
+from vtg.latents.future_clips import FutureClip, observed_steps
+from vtg.latents.future_model import FutureModel
+from vtg.latents.future_scores import MODEL, LatentErrors, latent_errors
+from vtg.latents.latent_run import LatentSettings
+from vtg.progress_bar import ProgressBar
+from vtg.ranks import is_main_process
+from vtg.storage.json_files import write_json
+from vtg.training.guard import StepBatch
+from vtg.training.latents.clip_batches import ClipBatches, ClipLoader
+from vtg.training.latents.clip_dataset import ClipBatch, ClipDataset
+from vtg.training.run_trainer import RunTrainer
+
+POSITION_FILE = "clips.json"
+"""In a checkpoint: the clips of an optimizer step, and the lines of the log by then."""
+
+
+class LatentTrainer(RunTrainer):
+    """The Trainer with the loss of predicted latents, a mean over those of a whole optimizer step on all ranks.
+
+    Attributes:
+        batches: this rank's.
+        saved: settings written beside every checkpoint.
+        batch_size: clips that are predicted at once in evaluation.
+    """
+
+    private_names_of = frozenset({"transformers"})
+
+    def __init__(self, *, batches: ClipBatches, saved: LatentSettings, batch_size: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.batches, self.saved, self.batch_size = batches, saved, batch_size
+        self.model_accepts_loss_kwargs = True  # num_items_in_batch reaches compute_loss, which divides by it
+        self.begin_interval()
+
+    @property
+    def future_model(self) -> FutureModel:
+        """The model without its wrappers."""
+        model: Any = self.accelerator.unwrap_model(self.model)
+        return model
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The part of a micro-batch in the mean loss over the observed latents of a whole step, on all ranks."""
+        batch: ClipBatch = inputs["batch"]
+        self.parts.report.add(batch.skipped)
+        mean = model(batch.clips)
+        own = self._observed(batch.clips)
+        total = own if num_items_in_batch is None else float(num_items_in_batch)
+        # Gradients are averaged over ranks; the total is of all of them.
+        loss = mean * (own * self.args.world_size / max(total, 1.0))
+        return (loss, {}) if return_outputs else loss
+
+    def _observed(self, clips: Sequence[FutureClip]) -> int:
+        frames = self.future_model.encoder.frames_per_latent
+        return sum(observed_steps(clip, frames) for clip in clips)
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
+        """The micro-batches of an optimizer step, and how many latents they are to predict together, on all ranks."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        items = torch.tensor(float(sum(self._observed(one["batch"].clips) for one in batches)), device=device)
+        if self.args.world_size > 1:
+            gathered: Any = self.accelerator.gather(items)
+            items = gathered.sum()
+        return batches, items
+
+    def step_batch(self, inputs: dict[str, Any]) -> StepBatch:
+        rows = tuple(item.row for item in inputs["batch"].items)
+        return StepBatch(rows, sum(row.tokens for row in rows))
+
+    def get_train_dataloader(self) -> ClipLoader:
+        """This rank's batches."""
+        return ClipLoader(self.batches.dataset, batch_sampler=self.batches, **self._reading())
+
+    def _reading(self) -> dict[str, Any]:
+        workers = self.args.dataloader_num_workers
+        seeded = partial(seed_worker, num_workers=workers, rank=self.args.process_index) if workers else None
+        return {
+            "collate_fn": _collate,
+            "num_workers": workers,
+            "multiprocessing_context": worker_context(workers),
+            "prefetch_factor": self.args.dataloader_prefetch_factor,
+            "worker_init_fn": seeded,
+        }
+
+    def planned_steps(self) -> int:
+        if self.args.max_steps > 0:
+            return self.args.max_steps
+        return math.ceil(self.args.num_train_epochs * self.batches.steps)
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Errors of predictions for the validation clips, beside those of the last latent, repeated."""
+        rows = [row for _, errors in self.errors(eval_dataset or self.eval_dataset, "validating") for row in errors]
+        metrics = {}
+        for name, prefix in ((MODEL, ""), ("copy_last", "copy_last_")):
+            for kind in ("l2", "cosine"):
+                errors = [row.errors[name][kind] for row in rows]
+                metrics[f"{metric_key_prefix}_{prefix}{kind}"] = sum(errors) / len(errors) if errors else math.nan
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def errors(self, dataset: ClipDataset, progress: str) -> list[tuple[int, list[LatentErrors]]]:
+        """(index, errors of its latents) of every clip that can be read, in order; ranks share the work."""
+        model, found = self.future_model, []
+        was_training = model.training
+        model.eval()
+        own = range(self.args.process_index, len(dataset), self.args.world_size)
+        batches = [own[at : at + self.batch_size] for at in range(0, len(own), self.batch_size)]
+        loader = torch.utils.data.DataLoader(dataset, batch_sampler=batches, **self._reading())  # type: ignore[arg-type]
+        with ProgressBar(len(own), title=progress, unit="clip") as bar:
+            for inputs in loader:
+                batch: ClipBatch = inputs["batch"]
+                self.parts.report.add(batch.skipped)
+                found += self._errors_of(batch) if batch.items else []
+                bar.update(len(batch.items) + len(batch.skipped))
+        model.train(was_training)
+        if self.args.world_size > 1:
+            found = gather_object(found)
+        return sorted(found, key=lambda one: one[0])
+
+    def _errors_of(self, batch: ClipBatch) -> list[tuple[int, list[LatentErrors]]]:
+        model = self.future_model
+        with self.compute_loss_context_manager():
+            latents, predicted = model.predicted(batch.clips)
+        names = [item.row.video for item in batch.items]
+        rows = iter(latent_errors(predicted, latents.context, latents.target, names, model.predictor.normalizer))
+        counts = latents.target.observed.sum(dim=1).tolist()
+        return [(item.index, list(islice(rows, count))) for item, count in zip(batch.items, counts, strict=True)]
+
+    def resume(self, checkpoint: Path) -> None:
+        """Refuses other clips of a step than before: the steps that are done would be others."""
+        position = json.loads((checkpoint / POSITION_FILE).read_text(encoding="utf-8"))
+        self.train_log.lines = position["log_lines"]
+        before, now = position["clips_per_step"], self.batches.shape.clips
+        if before != now:
+            shape = self.batches.shape
+            raise ConfigError(
+                f"an optimizer step has {now} clips (trainer.per_device_train_batch_size = {shape.batch_size}, "
+                f"trainer.gradient_accumulation_steps = {shape.accumulation}, {shape.ranks} processes), and the run in "
+                f"{self.args.output_dir} began with {before}; set them so that their product is {before}, or choose "
+                "another run_name"
+            )
+
+    def save_extra(self, checkpoint: Path) -> None:
+        """Writes how the steps until then were made."""
+        if is_main_process():
+            position = {"clips_per_step": self.batches.shape.clips, "log_lines": self.train_log.lines}
+            write_json(checkpoint / POSITION_FILE, position)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Saves the weights and, beside them, the settings and the encoder that they go with."""
+        super().save_model(output_dir, _internal_call)
+        if self.args.should_save:
+            self.saved.write(Path(output_dir or str(self.args.output_dir)))
+
+
+def _collate(items: list[Any]) -> dict[str, ClipBatch]:
+    return {"batch": ClipBatch.of(items)}
