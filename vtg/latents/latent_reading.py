@@ -1,9 +1,11 @@
 """Latents of rows' clips: from the cache where they are there, else decoded and encoded, and kept.
 
     reader = LatentReader(encoder, settings)
-    reader.read([(window, 0.0), (window, 4.0)])     # both steps at once
-    found = reader.clips.find(window, start_s=4.0)     # in data workers: what is there, or the frames
-    reader.latents([found])                              # beside the encoder
+    reader.read([(window, 0.0), (window, 4.0)])    # both steps at once
+    found = reader.clips.find(window, start_s=4.0)    # in data workers: what is there, or the frames
+    reader.latents([found])    # beside the encoder
+
+Nothing is kept of an encoder that is trained: its latents are others after every step.
 """
 
 from collections import Counter
