@@ -21,7 +21,8 @@ class EncoderConfig:
     path: str = setting("tiny", "a hub name or a local folder; of qwen_tower also a run directory, or tiny")
     frame_size: int | None = setting(
         64,
-        "pixels a side of every frame of a qwen_tower, in whole vision tokens; null: as the encoder's processor says",
+        "pixels a side of the frames that it reads, in whole vision tokens or patches; null: as its processor says, "
+        "which a qwen_tower cannot; vjepa2 has one size",
     )
     trained: list[str] = setting(
         factory=list, help="modules that are trained too, by their dotted names or parts of them; []: all are frozen"

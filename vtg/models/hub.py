@@ -26,8 +26,6 @@ OFFLINE_VALUES = ("1", "ON", "YES", "TRUE")
 def find_model(path: str, *, key: str = "model.path") -> None:
     """Makes sure that the weights of a model path, or of the base of an adapter, are here or can be fetched.
 
-    Where the hub does not respond, HF_HUB_OFFLINE is set, so that Hugging Face's libraries use their cache at once.
-
     Raises:
         ConfigError: for a hub name that was not fetched and cannot be: says how to; or a folder that holds a model of
             a type that vtg was not tried with.
@@ -38,6 +36,20 @@ def find_model(path: str, *, key: str = "model.path") -> None:
         if file.is_file():
             check_model_type(path, _model_type(file))
         return
+    find_in_hub(where, path=path, key=key)
+
+
+def find_in_hub(where: str, *, path: str, key: str) -> None:
+    """Makes sure that a hub name was fetched to this machine, or can be.
+
+    Where the hub does not respond, HF_HUB_OFFLINE is set, so that Hugging Face's libraries use their cache at once.
+
+    Args:
+        path: what the user gave for it, under the setting `key`.
+
+    Raises:
+        ConfigError: says how to fetch it.
+    """
     is_offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in OFFLINE_VALUES
     if not is_offline and responds(_endpoint()):
         return

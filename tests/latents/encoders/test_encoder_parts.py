@@ -38,7 +38,7 @@ def test_the_table_counts_every_parameter_once_by_part():
     rows = {
         line.split()[0]: [int(cell.replace(",", "")) for cell in line.split()[1:]] for line in table.split("\n")[1:]
     }
-    merger = sum(parameter.numel() for parameter in encoder.model.merger.parameters())
+    merger = sum(parameter.numel() for parameter in encoder.model.get_submodule("merger").parameters())
     assert rows["encoder.merger"] == [merger, merger, 0]
     assert rows["encoder.blocks"][1] == 0 < rows["encoder.blocks"][0]
     assert rows["head"] == [9, 9, 0]

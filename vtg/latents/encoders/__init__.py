@@ -4,12 +4,16 @@ from collections.abc import Callable
 
 from vtg.config.encoder_settings import EncoderConfig
 from vtg.errors import ConfigError
+from vtg.latents.encoders.dinov3 import load_dinov3
 from vtg.latents.encoders.encoder import Encoder
 from vtg.latents.encoders.encoder_parts import train_modules
 from vtg.latents.encoders.qwen_tower import load_qwen_tower
+from vtg.latents.encoders.vjepa2 import load_vjepa2
 
 ENCODERS: dict[str, Callable[[EncoderConfig, str | None], Encoder]] = {
     "qwen_tower": load_qwen_tower,
+    "vjepa2": load_vjepa2,
+    "dinov3": load_dinov3,
 }
 """Name → load(settings, device)."""
 

@@ -94,6 +94,10 @@ class Encoder(nn.Module, ABC):
         return next(self.model.parameters()).device
 
     @property
+    def dtype(self) -> torch.dtype:
+        return next(self.model.parameters()).dtype
+
+    @property
     def is_trained(self) -> bool:
         """Whether any of its parameters is."""
         return any(parameter.requires_grad for parameter in self.parameters())

@@ -17,7 +17,7 @@ def train_modules(encoder: Encoder, names: Iterable[str]) -> None:
     """Un-freezes modules of an encoder's model.
 
     Args:
-        names: dotted names of modules, or parts of them: `encoder.layer.23` is one block, `mlp` that of every block.
+        names: dotted names of modules, or parts of them: `layer.23` is a block of V-JEPA 2, `mlp` that of every block.
 
     Raises:
         ConfigError: for a name that no module has; it lists the nearest.

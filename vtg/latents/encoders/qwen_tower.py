@@ -10,6 +10,7 @@ from vtg.config.model_settings import ModelConfig
 from vtg.data.encoding import frame_options, frames_as_they_are
 from vtg.errors import ConfigError
 from vtg.latents.encoders.encoder import Encoder, identity_of
+from vtg.latents.encoders.pretrained import read_config
 from vtg.models.families import FAMILIES, either, family_of
 from vtg.models.families.family import ModelFamily
 from vtg.models.loading import load_model, load_processor
@@ -44,6 +45,7 @@ def load_qwen_tower(settings: EncoderConfig, device: str | None = None) -> QwenT
     Raises:
         ConfigError: for a model of another family, or a frame size that is not of whole vision tokens.
     """
+    read_config(settings)
     processor = load_processor(settings.path)
     family = family_of(processor)
     if not _has_grid(family):
