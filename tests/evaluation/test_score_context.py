@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from vtg.evaluate import main
 from vtg.evaluation import controls
 from vtg.evaluation.breakdown import boundary_errors_s, breakdowns
-from vtg.evaluation.intervals import video_bootstrap
+from vtg.evaluation.intervals import Ratio, ratio_bootstrap, video_bootstrap
 from vtg.evaluation.presets.case import Case, Given
 from vtg.evaluation.ranked_metrics import ranked_metrics
 from vtg.evaluation.set_metrics import set_metrics
@@ -47,6 +47,29 @@ def test_questions_that_the_rules_leave_out_are_not_drawn():
     assert video_bootstrap(values, ["a", "b", "c"])[0].difference == 2.0
     with pytest.raises(ValueError, match="no question is left to draw from"):
         video_bootstrap(values[1:2], ["a"])
+
+
+def test_a_ratio_is_of_means_over_videos_drawn_together():
+    values, reference = np.array([1.0, 3.0, 1.0, 5.0]), np.array([2.0, 2.0, 4.0, 4.0])
+    # Two videos: a alone, b alone, or both are drawn, a quarter of the time each of the first two.
+    assert ratio_bootstrap(values, reference, ["a", "a", "b", "b"]) == Ratio(10 / 12, 0.75, 1.0)
+    # What is hard for both says nothing: the ratio is the same in every video.
+    hard = np.random.default_rng(0).uniform(1, 100, 50)
+    certain = ratio_bootstrap(hard * 0.7, hard, [str(at) for at in range(50)])
+    assert (certain.ratio, certain.low, certain.high) == pytest.approx((0.7, 0.7, 0.7))
+    rng = np.random.default_rng(1)
+    noisy = ratio_bootstrap(rng.normal(8, 1, 400), rng.normal(10, 1, 400), [str(at) for at in range(400)])
+    # By the delta method, a standard error of ratio * sqrt((1/8)² + (1/10)²) / sqrt(400).
+    assert noisy.high - noisy.low == pytest.approx(2 * 1.96 * 0.8 * math.hypot(1 / 8, 1 / 10) / 20, rel=0.1)
+    assert noisy.low < 0.8 < noisy.high
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_ratio_to_nothing_is_no_number():
+    still = ratio_bootstrap(np.ones(2), np.zeros(2), ["a", "b"])
+    assert all(math.isnan(one) for one in (still.ratio, still.low, still.high))
+    partly = ratio_bootstrap(np.ones(2), np.array([0.0, 2.0]), ["a", "b"])
+    assert partly.ratio == 1.0 and math.isnan(partly.low)
 
 
 def test_blind_answers_know_the_duration_alone():

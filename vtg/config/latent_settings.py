@@ -13,8 +13,8 @@ class PredictorConfig:
         "regression",
         "what it predicts",
         choices={
-            "regression": "one future, the most likely latents",
-            "flow": "futures drawn by flow matching, of which there may be several",
+            "regression": "one future, of the least error",
+            "flow": "futures drawn by flow matching, and their mean",
         },
     )
     width: int = setting(128, "of its tokens")
@@ -51,8 +51,10 @@ class PredictorConfig:
     )
     sampler: str = setting(
         "heun",
-        "with kind=flow: what integrates",
+        "with kind=flow: what integrates drawn futures",
         choices={"euler": "first order, one pass a step", "heun": "second order, two passes a step"},
     )
     steps: int = setting(8, "with kind=flow: of the sampler")
-    samples: int = setting(4, "with kind=flow: a prediction is the mean of this many samples")
+    samples: int = setting(
+        8, "with kind=flow: futures drawn of a clip for its crps; its prediction averages over as many draws of noise"
+    )

@@ -55,14 +55,18 @@ def ratio_bootstrap(
 ) -> Ratio:
     """The mean of `values`, `(N,)`, over that of `reference`, and its percentile interval; `videos`: whose they are.
 
-    Both are drawn together, so that a video that is hard for both says nothing about the ratio. NaN where a drawn mean
-    of the reference is 0.
+    Both are drawn together, so that a video that is hard for both says nothing about the ratio. NaN where the mean of
+    the reference is 0, and for the bounds where that of any draw is.
     """
     columns = np.stack([values, reference], axis=1)
     means = _resampled_means(columns, np.array(videos, dtype=object), resamples=resamples, seed=seed)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        low, high = _bounds(means[:, 0] / means[:, 1], confidence)
-        return Ratio(float(values.mean() / reference.mean()), float(low), float(high))
+    whole, *bounds = _quotients(columns.mean(axis=0)[None]), *_bounds(_quotients(means), confidence)
+    return Ratio(float(whole[0]), *map(float, bounds))
+
+
+def _quotients(means: Floats) -> Floats:
+    """`(draws,)`: the first of two columns over the second; NaN where that is 0."""
+    return np.divide(means[:, 0], means[:, 1], out=np.full(len(means), np.nan), where=means[:, 1] != 0)
 
 
 def _resampled_means(values: Floats, videos: NDArray[np.object_], *, resamples: int, seed: int) -> Floats:

@@ -11,7 +11,7 @@ import torch
 from vtg.evaluation.intervals import Ratio, ratio_bootstrap
 from vtg.latents.latents import Latents
 from vtg.latents.predictors.baselines import BASELINES
-from vtg.latents.predictors.errors import ERRORS
+from vtg.latents.predictors.errors import ERRORS, crps
 from vtg.latents.predictors.future_predictor import end_s
 from vtg.latents.predictors.normalization import LatentNormalizer
 
@@ -44,7 +44,8 @@ class HorizonScore:
     Attributes:
         latents, clips: how many were scored.
         errors: predictor → error → mean, over latents.
-        ratios: error → the model's over copy_last's, with a 95 % interval over clips; below 1 it is better.
+        ratios: error → the model's over copy_last's, with a 95 % interval over clips; below 1 it is better. NaN where
+            copy_last makes no error.
     """
 
     over_s: float
@@ -55,14 +56,24 @@ class HorizonScore:
     ratios: Mapping[str, Ratio]
 
     def document(self) -> dict[str, Any]:
-        """As JSON: {"over_s": 0, "to_s": 0.5, "latents": 64, "model": {"l2": …}, "copy_last": …, "ratio": …}."""
-        ratios = {name: {"value": one.ratio, "low": one.low, "high": one.high} for name, one in self.ratios.items()}
+        """As JSON: {"over_s": 0, "to_s": 0.5, "latents": 64, "model": {"l2": …}, "copy_last": …, "ratio": …}; null for
+        a ratio that is no number."""
+        ratios = {
+            name: {"value": _number(one.ratio), "low": _number(one.low), "high": _number(one.high)}
+            for name, one in self.ratios.items()
+        }
         counts = {"over_s": self.over_s, "to_s": self.to_s, "latents": self.latents, "clips": self.clips}
         return counts | {name: dict(errors) for name, errors in self.errors.items()} | {"ratio": ratios}
 
 
 def latent_errors(
-    predicted: torch.Tensor, context: Latents, target: Latents, clips: Sequence[str], normalizer: LatentNormalizer
+    predicted: torch.Tensor,
+    context: Latents,
+    target: Latents,
+    clips: Sequence[str],
+    normalizer: LatentNormalizer,
+    *,
+    futures: torch.Tensor | None = None,
 ) -> list[LatentErrors]:
     """The errors of a prediction and of every baseline, for each observed latent of the target.
 
@@ -72,12 +83,16 @@ def latent_errors(
     Args:
         predicted: (B, D, T2, H, W), the encoder's latents, as `FuturePredictor.predict` returns them.
         clips: (B,), names of the clips; windows of one clip share theirs.
+        futures: (S, B, D, T2, H, W), as `FuturePredictor.futures` returns them, of which the model's crps is; None: of
+            its prediction. That of a baseline, as of any single future, is its l1.
     """
     said = {MODEL: predicted} | {name: predict(context, target.times_s) for name, predict in BASELINES.items()}
+    drawn = {name: values[None] for name, values in said.items()} | ({} if futures is None else {MODEL: futures})
     true = normalizer(target.values)
     tables = {
-        name: {kind: error(normalizer(values), true).mean(dim=(2, 3)).cpu() for kind, error in ERRORS.items()}
-        for name, values in said.items()
+        name: {kind: error(normalizer(said[name]), true).mean(dim=(2, 3)).cpu() for kind, error in ERRORS.items()}
+        | {"crps": crps(normalizer(drawn[name]), true).mean(dim=(2, 3)).cpu()}
+        for name in said
     }
     horizons_s = (target.times_s - end_s(context)).cpu()
     return [
@@ -86,7 +101,7 @@ def latent_errors(
             float(horizons_s[row, step]),
             {name: {kind: float(one[row, step]) for kind, one in table.items()} for name, table in tables.items()},
         )
-        for row, step in target.observed.cpu().nonzero().tolist()
+        for row, step in np.argwhere(target.observed.cpu().numpy()).tolist()
     ]
 
 
@@ -105,7 +120,8 @@ def horizon_scores(rows: Sequence[LatentErrors], *, bin_s: float) -> list[Horizo
 def _score(rows: Sequence[LatentErrors], over_s: float, to_s: float | None) -> HorizonScore:
     clips = [row.clip for row in rows]
     columns = {
-        name: {kind: np.array([row.errors[name][kind] for row in rows]) for kind in ERRORS} for name in rows[0].errors
+        name: {kind: np.array([row.errors[name][kind] for row in rows]) for kind in kinds}
+        for name, kinds in rows[0].errors.items()
     }
     return HorizonScore(
         over_s=over_s,
@@ -113,5 +129,11 @@ def _score(rows: Sequence[LatentErrors], over_s: float, to_s: float | None) -> H
         latents=len(rows),
         clips=len(set(clips)),
         errors={name: {kind: float(one.mean()) for kind, one in table.items()} for name, table in columns.items()},
-        ratios={kind: ratio_bootstrap(columns[MODEL][kind], columns["copy_last"][kind], clips) for kind in ERRORS},
+        ratios={
+            kind: ratio_bootstrap(errors, columns["copy_last"][kind], clips) for kind, errors in columns[MODEL].items()
+        },
     )
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -34,6 +34,7 @@ class Attention(nn.Module):
         """
         batch, times, places, width = tokens.shape
         queries, keys_values = self.queries(tokens), self.keys_values(others)
+        # Other axes become part of the batch: attention is over the last but one.
         keep = None
         if self.over == "space":
             queries, keys_values = queries.flatten(0, 1), keys_values.flatten(0, 1)
@@ -53,7 +54,8 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention among the tokens, to a context where there is one, and an MLP (Peebles and Xie, 2023: adaLN-Zero).
+    """Attention among the tokens, to a context where there is one, and an MLP (Peebles and Xie, 2023, arXiv
+    2212.09748: adaLN-Zero).
 
     Each part reads its tokens shifted and scaled by the condition, and is added times a gate. All of these start at
     zero, so that a block starts as the identity.

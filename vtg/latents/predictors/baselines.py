@@ -17,8 +17,8 @@ def copy_last(context: Latents, target_times_s: torch.Tensor) -> torch.Tensor:
 def mean(context: Latents, target_times_s: torch.Tensor) -> torch.Tensor:
     """The mean of the context's observed latents, at all times: better where the last one is noisy or a passing one."""
     weights = _weights(context)
-    found = (context.values.float() * weights).sum(dim=2, keepdim=True) / weights.sum(dim=2, keepdim=True)
-    return found.expand(-1, -1, target_times_s.shape[1], -1, -1)
+    found = (context.values.double() * weights).sum(dim=2, keepdim=True) / weights.sum(dim=2, keepdim=True)
+    return found.float().expand(-1, -1, target_times_s.shape[1], -1, -1)
 
 
 def linear(context: Latents, target_times_s: torch.Tensor) -> torch.Tensor:

@@ -25,12 +25,28 @@ ERRORS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {"l1":
 """The values of `predictor.loss`, and the columns of scores."""
 
 
+def crps(drawn: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+    """(B, T, H, W): the continuous ranked probability score of futures, (S, B, D, T, H, W), as the mean over channels.
+
+    E |x - true| - E |x - x'| / 2 of two futures x and x' (Gneiting and Raftery, 2007), by all pairs of different ones,
+    so that its mean does not depend on how many are drawn (Ferro, 2014). Least where futures are spread as the truth
+    is, while the errors of a point are least for one answer in between. Of one future it is the `l1`.
+    """
+    count = len(drawn)
+    far = (drawn - true).abs().mean(dim=0)
+    if count > 1:
+        # The sum of |x - x'| over pairs: in order, every one is subtracted by those above and adds those below.
+        ranks = torch.arange(count, device=drawn.device, dtype=drawn.dtype) * 2 - (count - 1)
+        far = far - torch.tensordot(ranks, drawn.sort(dim=0).values, dims=1) / (count * (count - 1))
+    return far.mean(dim=1)
+
+
 def observed_mean(errors: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:
     """The mean of (B, T, H, W) errors over the latents that are observed, (B, T) bool; 0 where none is.
 
-    Errors of the others carry no gradient, whatever they are.
+    Errors of the others are not in it, be they no numbers.
     """
-    # Not a product with 0: an error that is not finite would still be one.
+    # Not a product with 0, which would keep an error that is no number.
     kept = torch.where(observed[:, :, None, None], errors, 0.0)
     places = errors.shape[2] * errors.shape[3]
     return kept.sum() / (observed.sum() * places).clamp(min=1)

@@ -1,9 +1,13 @@
-"""Prediction by flow matching: futures drawn from what the context leaves open (Lipman et al., 2023).
+"""Prediction by flow matching: futures drawn from what the context leaves open (Lipman et al., 2023, arXiv 2210.02747).
 
 The path from noise to latents is straight, x_t = (1 - t) noise + t latents: the conditional optimal transport of
-Lipman et al., the rectified flow of Liu et al. (2023). A DiT (Peebles and Xie, 2023) that attends to the context learns
-its velocity, latents - noise.
+Lipman et al., the rectified flow of Liu et al. (2023, arXiv 2209.03003). A DiT (Peebles and Xie, 2023, arXiv
+2212.09748) that attends to the context says the latents, from which the velocity follows, (latents - x) / (1 - t). To
+say the velocity itself, or the noise, it would have to be wider than latents have channels: noise is of all dimensions,
+latents are of few (Li and He, 2025, arXiv 2511.13720).
 """
+
+from collections.abc import Callable
 
 import torch
 
@@ -18,98 +22,154 @@ from vtg.latents.predictors.samplers import SAMPLERS
 Encoded = tuple[torch.Tensor, torch.Tensor]
 """A context as `LatentTransformer.encode` returns it."""
 
+# Periods of flow times, which go from 0 to 1.
+SHORTEST_FLOW_TIME, LONGEST_FLOW_TIME = 0.02, 4.0
+
 
 class FlowPredictor(FuturePredictor):
-    """Draws futures; what it predicts is the mean of `samples` of them."""
+    """Draws futures. Its prediction is their mean, which takes no sampler: see `predict`."""
 
     def __init__(self, settings: PredictorConfig, *, dim: int) -> None:
         super().__init__(dim)
         self.settings, self.sampler = settings, SAMPLERS[settings.sampler]
         self.network = LatentTransformer(settings, dim=dim, channels=2 * dim, joint=True)
-        self.flow_time = TimeEmbedding(settings.width, shortest=0.02, longest=4.0)
-
-    def velocity(
-        self,
-        x: torch.Tensor,
-        at: torch.Tensor,
-        *,
-        last: torch.Tensor,
-        ahead_s: torch.Tensor,
-        observed: torch.Tensor,
-        encoded: Encoded,
-    ) -> torch.Tensor:
-        """(B, D, T2, H, W), of a future `x` at flow times (B,)."""
-        known = torch.cat([x, last.expand_as(x)], dim=1)
-        return self.network.decode(known, ahead_s, observed, encoded, condition=self.flow_time(at)).float()
+        self.flow_time = TimeEmbedding(settings.width, shortest=SHORTEST_FLOW_TIME, longest=LONGEST_FLOW_TIME)
 
     def loss(self, context: Latents, target: Latents, generator: torch.Generator | None = None) -> torch.Tensor:
-        """See `FuturePredictor.loss`: the squared error of the velocity, at one flow time of each clip."""
+        """See `FuturePredictor.loss`: the squared error of the latents that are said, at one flow time of each clip.
+
+        That of the velocity is the same times 1 / (1 - t)²: it would be of the end of the path alone, where all but
+        details is decided.
+        """
         encoded, last, end = self._read(context)
         latents = self.normalizer(target.values)
         if self.settings.residual:
             latents = latents - last
         device = latents.device
         noise = torch.randn(latents.shape, generator=generator, device=device)
+        # One of each clip, since its latents are drawn together.
         at = self._flow_times(len(latents), generator, device)
         dropped = torch.rand(len(latents), generator=generator, device=device) < self.settings.context_dropout
         # What padding holds must not reach the network either.
         latents = torch.where(target.observed[:, None, :, None, None], latents, 0.0)
         share = at[:, None, None, None, None]
-        found = self.velocity(
+        said = self._latents(
             (1 - share) * noise + share * latents,
             at,
             last=torch.where(dropped[:, None, None, None, None], 0.0, last),
             ahead_s=target.times_s - end,
-            observed=target.observed,
+            asked=target.observed,
             encoded=(encoded[0], _kept(encoded[1], ~dropped)),
         )
-        return observed_mean(l2(found, latents - noise), target.observed)
-
-    def draw(self, context: Latents, target_times_s: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """(B, D, T2, H, W), one future of each clip, which follows from the noise, of the same shape, alone.
-
-        With guidance w the velocity is u + w (v - u), of v with and u without the context (Ho and Salimans, 2022).
-        """
-        (tokens, there), last, end = self._read(context)
-        ahead_s, asked = target_times_s - end, torch.ones_like(target_times_s, dtype=torch.bool)
-        guidance = self.settings.guidance
-        without = (tokens, _kept(there, torch.zeros(len(noise), dtype=torch.bool, device=noise.device)))
-
-        def velocity(x: torch.Tensor, time: float) -> torch.Tensor:
-            at = torch.full((len(x),), time, device=x.device)
-            given = {"ahead_s": ahead_s, "observed": asked}
-            with_context = self.velocity(x, at, last=last, encoded=(tokens, there), **given)
-            if guidance == 1:
-                return with_context
-            alone = self.velocity(x, at, last=torch.zeros_like(last), encoded=without, **given)
-            return alone + guidance * (with_context - alone)
-
-        found = self.sampler(velocity, noise, self.settings.steps)
-        return self.normalizer.inverse(found + last if self.settings.residual else found)
+        return observed_mean(l2(said, latents), target.observed)
 
     @torch.no_grad()
     def predict(
-        self, context: Latents, target_times_s: torch.Tensor, generator: torch.Generator | None = None
+        self,
+        context: Latents,
+        target_times_s: torch.Tensor,
+        generator: torch.Generator | None = None,
+        *,
+        asked: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """See `FuturePredictor.predict`. Clips draw their noise one after another, so that with one generator the same
-        clips in other batches have the same futures."""
-        device = context.values.device
-        batch, dim, _, height, width = context.values.shape
-        size = (self.settings.samples, dim, target_times_s.shape[1], height, width)
-        source = device if generator is None else generator.device
-        noise = torch.stack([torch.randn(size, generator=generator, device=source) for _ in range(batch)], dim=1)
-        drawn = [self.draw(context, target_times_s, one) for one in noise.to(device)]
-        return torch.stack(drawn).mean(dim=0)
+        """See `FuturePredictor.predict`: what the network says at flow time 0. There x is noise alone, of which the
+        latents are independent, so that their mean given x is their mean; what the network makes of the noise all the
+        same is averaged over `samples` draws."""
+        says, last = self._denoiser(context, target_times_s, asked)
+        noise = self._noise(context, target_times_s, generator, count=self.settings.samples)
+        return self._restored(torch.stack([says(one, 0.0) for one in noise]).mean(dim=0), last)
+
+    @torch.no_grad()
+    def futures(
+        self,
+        context: Latents,
+        target_times_s: torch.Tensor,
+        generator: torch.Generator | None = None,
+        *,
+        count: int,
+        asked: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """See `FuturePredictor.futures`."""
+        noise = self._noise(context, target_times_s, generator, count=count)
+        return self.from_noise(context, target_times_s, noise, asked=asked)
+
+    @torch.no_grad()
+    def from_noise(
+        self, context: Latents, target_times_s: torch.Tensor, noise: torch.Tensor, *, asked: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The futures that follow from noise, both (S, B, D, T2, H, W)."""
+        says, last = self._denoiser(context, target_times_s, asked)
+
+        def velocity(x: torch.Tensor, time: float) -> torch.Tensor:
+            return (says(x, time) - x) / (1 - time)
+
+        # One after another: no more memory than for one.
+        return torch.stack(
+            [self._restored(self.sampler(velocity, one, self.settings.steps), last) for one in noise.float()]
+        )
+
+    def _denoiser(
+        self, context: Latents, target_times_s: torch.Tensor, asked: torch.Tensor | None
+    ) -> tuple[Callable[[torch.Tensor, float], torch.Tensor], torch.Tensor]:
+        """says(x, flow time) → latents, as they are trained, and the last normalised latent of the context.
+
+        With guidance w they are u + w (v - u), of v with and u without the context (Ho and Salimans, 2022, arXiv
+        2207.12598): so is then the velocity.
+        """
+        (tokens, there), last, end = self._read(context)
+        guidance = self.settings.guidance
+        asked = torch.ones_like(target_times_s, dtype=torch.bool) if asked is None else asked
+        nowhere = _kept(there, torch.zeros(len(there), dtype=torch.bool, device=there.device))
+
+        def says(x: torch.Tensor, time: float) -> torch.Tensor:
+            at = torch.full((len(x),), time, device=x.device)
+            given = {"ahead_s": target_times_s - end, "asked": asked}
+            within = self._latents(x, at, last=last, encoded=(tokens, there), **given)
+            if guidance == 1:
+                return within
+            without = self._latents(x, at, last=torch.zeros_like(last), encoded=(tokens, nowhere), **given)
+            return without + guidance * (within - without)
+
+        return says, last
+
+    def _latents(
+        self,
+        x: torch.Tensor,
+        at: torch.Tensor,
+        *,
+        last: torch.Tensor,
+        ahead_s: torch.Tensor,
+        asked: torch.Tensor,
+        encoded: Encoded,
+    ) -> torch.Tensor:
+        """(B, D, T2, H, W): the mean of the latents from which points `x` of the path at flow times (B,) may come."""
+        known = torch.cat([x, last.expand_as(x)], dim=1)
+        return self.network.decode(known, ahead_s, asked, encoded, condition=self.flow_time(at)).float()
 
     def _read(self, context: Latents) -> tuple[Encoded, torch.Tensor, torch.Tensor]:
         values, end = self.normalizer(context.values), end_s(context)
         encoded = self.network.encode(values, context.times_s - end, context.observed)
         return encoded, last_latent(values, context.observed), end
 
+    def _restored(self, found: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+        return self.normalizer.inverse(found + last if self.settings.residual else found)
+
+    def _noise(
+        self, context: Latents, target_times_s: torch.Tensor, generator: torch.Generator | None, *, count: int
+    ) -> torch.Tensor:
+        """(count, B, D, T2, H, W). Clips draw theirs one after another, so that with one generator the same clips in
+        batches of other sizes have the same futures."""
+        device = context.values.device
+        batch, dim, _, height, width = context.values.shape
+        size = (count, dim, target_times_s.shape[1], height, width)
+        source = device if generator is None else generator.device
+        drawn = [torch.randn(size, generator=generator, device=source) for _ in range(batch)]
+        return torch.stack(drawn, dim=1).to(device)
+
     def _flow_times(self, count: int, generator: torch.Generator | None, device: torch.device) -> torch.Tensor:
         if self.settings.flow_times == "uniform":
             return torch.rand(count, generator=generator, device=device)
-        # Esser et al. (2024): the middle of the way, where most is to be decided, is drawn more often than its ends.
+        # Esser et al. (2024, arXiv 2403.03206): the middle of the way is drawn more often than its ends.
         return torch.randn(count, generator=generator, device=device).sigmoid()
 
 

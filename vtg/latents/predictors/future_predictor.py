@@ -32,9 +32,34 @@ class FuturePredictor(nn.Module, ABC):
 
     @abstractmethod
     def predict(
-        self, context: Latents, target_times_s: torch.Tensor, generator: torch.Generator | None = None
+        self,
+        context: Latents,
+        target_times_s: torch.Tensor,
+        generator: torch.Generator | None = None,
+        *,
+        asked: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """(B, D, T2, H, W) float32, the encoder's latents at times (B, T2) in seconds; without gradients."""
+        """(B, D, T2, H, W) float32, the encoder's latents at times (B, T2) in seconds; without gradients.
+
+        Where several futures are possible it is one in between, of the least error that the predictor is trained on.
+
+        Args:
+            asked: (B, T2) bool, which of the times are asked for: what is said of those does not depend on the others.
+                None: all.
+        """
+
+    def futures(
+        self,
+        context: Latents,
+        target_times_s: torch.Tensor,
+        generator: torch.Generator | None = None,
+        *,
+        count: int,
+        asked: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """(S, B, D, T2, H, W) float32: S = `count` futures of every clip, each a possible one as a whole; one, which is
+        the prediction, of a predictor that knows no other."""
+        return self.predict(context, target_times_s, generator, asked=asked)[None]
 
 
 def last_latent(values: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:

@@ -35,6 +35,7 @@ class LatentTransformer(nn.Module):
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation = nn.Linear(width, 2 * width)
         self.out = nn.Linear(width, dim)
+        # What is said at first is 0: with `residual` the last latent, without the mean of all.
         for layer in (self.modulation, self.out):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)

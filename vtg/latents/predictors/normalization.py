@@ -38,7 +38,7 @@ class LatentNormalizer(nn.Module):
         self.std.copy_(torch.where(std > CONSTANT_SHARE * std.max(), std, torch.ones_like(std)))
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """(B, D, T, H, W) latents of the encoder, in float32 and normalised."""
+        """(..., D, T, H, W) latents of the encoder, in float32 and normalised."""
         return (values.float() - _channels(self.mean)) / _channels(self.std)
 
     def inverse(self, values: torch.Tensor) -> torch.Tensor:
@@ -72,6 +72,7 @@ def over_ranks(
     torch.distributed.all_reduce(total)
     torch.distributed.all_reduce(weighted)
     joint = weighted / total.clamp(min=1)
+    # From distances to a rank's own mean to distances to that of all.
     squares = squares + count * (mean - joint).square()
     torch.distributed.all_reduce(squares)
     return total, joint, squares

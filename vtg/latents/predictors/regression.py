@@ -1,4 +1,5 @@
-"""Deterministic prediction: one future, by a transformer that is trained on the error of what it says."""
+"""Deterministic prediction: one future, by a transformer that is trained on the error of what it says, as the predictor
+of V-JEPA 2 is (Assran et al., 2025, arXiv 2506.09985)."""
 
 import torch
 
@@ -22,6 +23,7 @@ class RegressionPredictor(FuturePredictor):
         values, end = self.normalizer(context.values), end_s(context)
         last = last_latent(values, context.observed).expand(-1, -1, target_times_s.shape[1], -1, -1)
         encoded = self.network.encode(values, context.times_s - end, context.observed)
+        # Tokens of the target differ in their times alone, and none attends to another time: whichever are asked for.
         asked = torch.ones_like(target_times_s, dtype=torch.bool)
         change = self.network.decode(last, target_times_s - end, asked, encoded)
         return last + change if self.residual else change
@@ -33,7 +35,12 @@ class RegressionPredictor(FuturePredictor):
 
     @torch.no_grad()
     def predict(
-        self, context: Latents, target_times_s: torch.Tensor, generator: torch.Generator | None = None
+        self,
+        context: Latents,
+        target_times_s: torch.Tensor,
+        generator: torch.Generator | None = None,
+        *,
+        asked: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """See `FuturePredictor.predict`; nothing is drawn."""
+        """See `FuturePredictor.predict`; nothing is drawn, and no time changes what is said of another."""
         return self.normalizer.inverse(self(context, target_times_s))
