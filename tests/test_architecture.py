@@ -74,8 +74,9 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.annotations.sample", "vtg.annotations.sources",
     ),
     "vtg.annotations.formats": (
-        "vtg.errors", "vtg.storage", "vtg.annotations.raw_rows", "vtg.annotations.target", "vtg.annotations.sample",
-        "vtg.video", "vtg.annotations.sources", "vtg.annotations.conversion", "vtg.video.files.address",
+        "vtg.errors", "vtg.storage", "vtg.progress_bar", "vtg.annotations.raw_rows", "vtg.annotations.row_checks",
+        "vtg.annotations.target", "vtg.annotations.sample", "vtg.video", "vtg.annotations.sources",
+        "vtg.annotations.conversion", "vtg.video.files.address",
     ),
     "vtg.annotations.arrow_rows": (),
     "vtg.annotations.sample_table": (

@@ -54,7 +54,7 @@ class RowsConfig:
     annotation_file: str | None = setting(
         None,
         "JSONL rows: video, duration, timestamp, sentence (python -m vtg.validate FILE checks them); or shards/*.tar, "
-        "or FORMAT:FILE as published",
+        "or FORMAT:FILE as published, videos:FOLDER for latents",
         on_resume="may_change",
     )
     root: str | None = setting(

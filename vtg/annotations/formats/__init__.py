@@ -14,6 +14,7 @@ import msgspec
 from vtg.annotations.formats.json_rows import single_file
 from vtg.annotations.formats.lerobot_rows import is_lerobot, lerobot_files, lerobot_rows
 from vtg.annotations.formats.published import is_published, published_files, read_published
+from vtg.annotations.formats.video_rows import is_videos, read_videos, videos_stamp
 from vtg.annotations.formats.webdataset import is_shards, read_shards, shards_of
 from vtg.annotations.raw_rows import raw_rows
 from vtg.annotations.sample import Problem, Sample, read_samples, sample_of
@@ -84,6 +85,11 @@ FORMATS: dict[str, RowFormat] = {
     "published": RowFormat(detect=is_published, read=read_published, files=published_files),
     "lerobot": RowFormat(detect=is_lerobot, rows=lerobot_rows, files=lerobot_files),
     "webdataset": RowFormat(detect=is_shards, read=read_shards, files=shards_of),
+    "videos": RowFormat(
+        detect=is_videos,
+        read=lambda path: read_videos(path, lambda place: format_of(place).raw_rows(place)),
+        files=lambda path: videos_stamp(path, lambda place: format_of(place).files(place)),
+    ),
 }
 
 
