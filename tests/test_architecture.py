@@ -183,9 +183,10 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.evaluation.intervals": ("vtg.evaluation.metrics",),
     "vtg.latents": (
-        "vtg.errors", "vtg.console", "vtg.storage", "vtg.progress_bar", "vtg.config", "vtg.video.video_window",
-        "vtg.annotations.sample", "vtg.video", "vtg.annotations.sample_table", "vtg.models.families",
-        "vtg.data.encoding", "vtg.data.tensor_folder", "vtg.models", "vtg.evaluation.intervals",
+        "vtg.errors", "vtg.console", "vtg.storage", "vtg.progress_bar", "vtg.logs", "vtg.config", "vtg.entry",
+        "vtg.video.files.address", "vtg.video.video_window", "vtg.annotations.sample", "vtg.video",
+        "vtg.annotations.formats", "vtg.annotations.sample_table", "vtg.models.families", "vtg.data.encoding",
+        "vtg.data.tensor_folder", "vtg.models", "vtg.inspect", "vtg.evaluation.intervals",
     ),
     "vtg.evaluation.task_scores": ("vtg.tasks", "vtg.evaluation.metrics"),
     "vtg.evaluation.source_scores": ("vtg.console", "vtg.annotations.joined_tables", "vtg.evaluation.task_scores"),
@@ -215,8 +216,9 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.annotate": (
         "vtg.errors", "vtg.console", "vtg.storage", "vtg.progress_bar", "vtg.logs", "vtg.config", "vtg.entry",
-        "vtg.annotations.formats", "vtg.video.video_window", "vtg.video", "vtg.tasks", "vtg.data.encoding", "vtg.data",
-        "vtg.models", "vtg.inspect", "vtg.decoding", "vtg.evaluation",
+        "vtg.annotations.target", "vtg.annotations.sample", "vtg.annotations.formats", "vtg.video.video_window",
+        "vtg.video", "vtg.tasks", "vtg.data.encoding", "vtg.data", "vtg.models", "vtg.inspect", "vtg.decoding",
+        "vtg.evaluation",
     ),
     "vtg.serving": (
         "vtg.errors", "vtg.logs", "vtg.config", "vtg.video.video_window", "vtg.video", "vtg.tasks",

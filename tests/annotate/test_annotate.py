@@ -26,7 +26,7 @@ from vtg.annotate.answers import BadAnswer, json_of, question_of, segments_of
 from vtg.annotate.window import Window, windows_of
 from vtg.annotations.formats import lerobot
 from vtg.annotations.sample import Sample, read_samples
-from vtg.storage.json_files import read_jsonl
+from vtg.storage.json_files import read_jsonl, write_jsonl
 from vtg.video.episodes.records import FilePart, VideoRecord
 
 EDGES = re.compile(r"seconds ([\d.]+) to ([\d.]+) of a video")
@@ -126,6 +126,22 @@ def test_what_goes_on_over_the_edge_of_two_windows_is_one_segment(model: StandIn
     assert annotate(model, videos / "a.mp4", tmp_path / "out.jsonl", "--window-s", "1") == 0
     (row,) = read_jsonl(tmp_path / "out.jsonl")
     assert row["timestamp"] == [0.0, pytest.approx(row["duration"])]
+
+
+def test_spans_that_are_known_are_asked_about_one_by_one(model: StandInModel, videos: Path, tmp_path: Path):
+    spans, out = tmp_path / "spans.jsonl", tmp_path / "out.jsonl"
+    row = {"video": str(videos / "a.mp4"), "duration": 4.0, "sentence": "event"}
+    write_jsonl(spans, [row | {"timestamp": span} for span in ([1.0, 1.6], [1.6, 4.0])])
+    words = ("--window-s", "2", "--parallel", "1")
+    assert annotate(model, videos / "a.mp4", out, "--spans", str(spans), *words) == 0
+    asked = [found.groups() for body in model.asked if (found := EDGES.search(prompt_of(body)))]
+    # The second is longer than a window.
+    assert asked == [("1.0", "1.6"), ("1.6", "2.8"), ("2.8", "4.0")]
+    assert read_jsonl(out)[0]["timestamp"] == [pytest.approx(1.0), pytest.approx(1.3)]
+    # Other spans are another annotation.
+    write_jsonl(spans, [row | {"timestamp": [0.0, 1.0]}])
+    assert annotate(model, videos / "a.mp4", out, "--spans", str(spans), *words) == 0
+    assert len(model.asked) == 4
 
 
 def test_an_answer_that_cannot_be_read_is_asked_for_again_with_what_is_wrong(
@@ -319,6 +335,8 @@ def test_servers_are_started_asked_in_turn_and_stopped(videos: Path, tmp_path: P
         (["--fps", "0"], "--fps 0.0: must be above 0"),
         (["--endpoint", "here"], "--endpoint here: must be an address"),
         (["-o", "out.csv"], "-o out.csv: the name must end in .jsonl"),
+        (["--spans", "gone.jsonl"], "--spans gone.jsonl: No such file or directory; check the path"),
+        (["--spans", "s", "--modules", "vqa"], "--spans s: they are asked about by segments; add it to --modules"),
     ],
 )
 def test_wrong_usage_is_told(options: list[str], said: str, videos: Path, capsys):

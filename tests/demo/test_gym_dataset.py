@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from gym_reader import answer, appearances
 
-from vtg.annotations.sample import Sample, read_samples
+from vtg.annotations.sample import Sample, read_samples, spans_of
 from vtg.config.data_rules import check_gym
 from vtg.config.data_settings import GymConfig
 from vtg.config.video_settings import VideoConfig
-from vtg.demo.gym_dataset import SPLITS, ensure_gym, frame_times_ms
+from vtg.demo.gym_dataset import SPLITS, ensure_gym, frame_times_ms, gym_world, video_name
 from vtg.demo.gym_tasks import TASKS
 from vtg.demo.world import COLORS
 from vtg.errors import ConfigError
@@ -62,6 +62,21 @@ def test_the_words_of_a_row_find_its_moments_in_the_decoded_frames(gym_dir):
             expected = answer(row["sentence"], found)
             assert len(moments) == len(expected), row
             assert all(np.array_equal(*pair) for pair in zip(moments, expected, strict=True)), row
+
+
+def test_the_world_of_a_video_has_the_moments_of_its_rows_and_those_that_no_row_asks_for(gym_dir):
+    unasked = 0
+    for number in range(SMALL.test_videos):
+        events = {(event.start_s, event.end_s) for event in gym_world("test", number, SMALL).events}
+        asked = {
+            span
+            for row in rows_of(gym_dir, "test")
+            if row["video"] == video_name("test", number)
+            for span in spans_of(row)
+        }
+        assert asked <= events
+        unasked += len(events - asked)
+    assert unasked
 
 
 def test_the_points_of_a_row_are_where_the_decoded_frames_have_the_shapes(gym_dir):

@@ -12,8 +12,9 @@ Every module of every video leaves a file in OUT.stages: run the same command ag
 a change of the model, the prompts, the settings or a video asks again. A video that fails costs only itself, and is
 listed. Several endpoints are asked in turn; --servers starts as many (vLLM, or --serve-command) on T GPUs each, and
 stops them at the end. --checkpoint takes what `vtg.predict` does, and answers in this process, on one GPU or the CPU,
-kept to the form that is asked for. --write-back writes into the language columns of the LeRobot data sets that were
-given, too.
+kept to the form that is asked for. --spans asks about each span that annotation rows have of the videos, such as
+`vtg.latents boundaries` finds, instead of windows of even length. --write-back writes into the language columns of the
+LeRobot data sets that were given, too.
 
 Exit code 0: all were annotated. 1: some failed, or the model cannot be asked. 2: wrong usage. 130: interrupted.
 """
@@ -33,6 +34,7 @@ from vtg.annotate.annotation_rows import grounding_rows, language_rows
 from vtg.annotate.chat_model import ChatModel
 from vtg.annotate.endpoint import Endpoint
 from vtg.annotate.episode_sources import Source, sources_of
+from vtg.annotate.known_spans import with_spans
 from vtg.annotate.lerobot_columns import write_back
 from vtg.annotate.servers import COMMAND, servers
 from vtg.console import stdout_may_close
@@ -57,7 +59,12 @@ def main(argv: list[str] | None = None) -> int:
         _check_model(options, parser)
         if not options.output.endswith(".jsonl"):
             raise ConfigError(f"-o {options.output}: the name must end in .jsonl")
-        run = AnnotationRun(sources_of(options.sources), settings, options.output, parallel=options.parallel)
+        sources = sources_of(options.sources)
+        if options.spans is not None:
+            if "segments" not in settings.modules:
+                raise ConfigError(f"--spans {options.spans}: they are asked about by segments; add it to --modules")
+            sources = with_spans(sources, options.spans)
+        run = AnnotationRun(sources, settings, options.output, parallel=options.parallel)
         local = _loaded(options.checkpoint, settings) if options.checkpoint else None
     except (ConfigError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -266,6 +273,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--fps", type=float, default=DEFAULTS.fps, metavar="F", help="frames a second of a window (default: 1)")
     add("--max-frames", type=int, default=DEFAULTS.max_frames, metavar="N", help="of a window (default: 60)")
     add("--window-s", type=float, default=DEFAULTS.window_s, metavar="S", help="longest window (default: 60 s)")
+    add("--spans", metavar="ROWS.jsonl", help="ask about each span of these rows (vtg.latents boundaries writes some)")
     add("--camera", metavar="KEY", help="the camera that segments are of (default: the first)")
     add(
         "--keyframes-per-episode",

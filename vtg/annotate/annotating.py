@@ -122,7 +122,7 @@ def segments(work: Work) -> list[dict[str, Any]]:
     if not work.source.record.cameras:  # nobody can see when anything happens
         return []
     found: list[Segment] = []
-    windows = windows_of(work.source.record, work.camera, window_s=work.settings.window_s)
+    windows = windows_of(work.source.record, work.camera, window_s=work.settings.window_s, spans=work.source.spans)
     for window in windows:
         blocks, _ = _shown(work, window)
         # The time is written on frames; a video file begins at zero, whatever it was cut from.
@@ -229,7 +229,8 @@ def provenance_of(work: Work) -> dict[str, Any]:
     shown = {key: value for key, value in asdict(work.settings).items() if key != "modules"}
     parts = work.source.record.cameras.values()
     files = {os.path.basename(part.path): list(file_stamp(part.path)) for part in parts}
-    return work.model.identity | {"prompts": prompts, "files": files} | shown
+    spans = {"spans": [list(span) for span in work.source.spans]} if work.source.spans else {}
+    return work.model.identity | {"prompts": prompts, "files": files} | spans | shown
 
 
 def _kept(path: Path, provenance: dict[str, Any]) -> list[dict[str, Any]] | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vtg.annotations.formats.lerobot import episodes
+from vtg.annotations.target import Span
 from vtg.errors import ConfigError
 from vtg.inspect.folder_report import videos_in
 from vtg.video.episodes.records import FilePart, VideoRecord
@@ -19,6 +20,7 @@ class Source:
         key: names it among all of a run, and its files.
         record: its cameras; none where there is no video.
         tasks: what is done in it, in words, where the data set says.
+        spans: what is asked about one by one, in seconds of the video; empty for windows of even length.
         root: of the LeRobot data set that it is of, with its number there; None and -1 for a video.
     """
 
@@ -27,6 +29,7 @@ class Source:
     tasks: tuple[str, ...] = ()
     root: str | None = None
     episode: int = -1
+    spans: tuple[Span, ...] = ()
 
 
 def sources_of(paths: Sequence[str]) -> list[Source]:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from vtg.annotations.target import Span
 from vtg.errors import SampleError
 from vtg.inspect.contact_sheet import GAP, contact_sheet
 from vtg.video.container import read_index
@@ -52,8 +53,8 @@ class Window:
         return float(self.times_s[np.abs(self.times_s - time_s).argmin()])
 
 
-def windows_of(record: VideoRecord, camera: str, *, window_s: float) -> list[Window]:
-    """The windows of a camera's video: of even length, none longer than `window_s`.
+def windows_of(record: VideoRecord, camera: str, *, window_s: float, spans: Sequence[Span] = ()) -> list[Window]:
+    """The windows of a camera's video, or of each of its `spans`: of even length, none longer than `window_s`.
 
     Raises:
         DecodeError: the video cannot be read, or not to the episode's end.
@@ -64,11 +65,14 @@ def windows_of(record: VideoRecord, camera: str, *, window_s: float) -> list[Win
     shown.check_whole(record.key)
     if shown.index.fault:
         raise SampleError(f"{part.path}: {shown.index.fault}")
-    count = max(1, int(np.ceil(shown.duration_s / window_s)))
-    edges = np.linspace(0.0, shown.duration_s, count + 1).tolist()
+    windows = []
+    for first_s, last_s in spans or [(0.0, shown.duration_s)]:
+        last_s = min(last_s, shown.duration_s)
+        count = max(1, int(np.ceil((last_s - first_s) / window_s)))
+        windows += pairwise(np.linspace(first_s, last_s, count + 1).tolist())
     return [
         Window(record, camera, start_s, end_s, shown.times_s)
-        for start_s, end_s in pairwise(edges)
+        for start_s, end_s in windows
         # With few frames a window may have none of its own.
         if ((shown.times_s >= start_s) & (shown.times_s < end_s)).any()
     ]

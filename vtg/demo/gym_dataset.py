@@ -68,18 +68,10 @@ def ensure_gym(folder: str | os.PathLike[str], config: GymConfig) -> Path:
 
 
 def _make_video(folder: Path, split: str, number: int, config: GymConfig) -> dict[str, list[dict[str, Any]]]:
-    """Writes one video and returns its rows: of spans ("set"), and of the other tasks. Every video has its own stream
-    of random numbers."""
-    rng = np.random.default_rng([config.seed, SPLITS.index(split), number])
-    low, high = (config.longest_s, config.long_s) if split == "long" else (config.shortest_s, config.longest_s)
-    times_ms, duration_s = frame_times_ms(rng, duration_s=float(rng.uniform(low, high)))
-    while True:
-        world = make_gym_world(rng, duration_s=duration_s) if config.crowded else _plain_world(rng, duration_s)
-        queries = gym_queries(world, rng)
-        # A crowded draw may have left events out.
-        if sum(len(query.spans) == 1 for query in queries) >= (4 if config.crowded else 1):
-            break
-    name = f"videos/{split}_{number:03d}.mp4"
+    """Writes one video and returns its rows: of spans ("set"), and of the other tasks."""
+    rng = _stream(split, number, config)
+    world, queries, times_ms = _drawn(rng, split, config)
+    name = video_name(split, number)
     write_variable_rate(folder / name, world, times_ms=times_ms)
     others = task_rows(world, rng, frames_s=times_ms / 1000, crowded=config.crowded)
     rows = {"set": [_row(query) for query in queries], **others}
@@ -87,11 +79,38 @@ def _make_video(folder: Path, split: str, number: int, config: GymConfig) -> dic
     marks = {task: "" if task == "set" else f"{task}_" for task in rows}
     return {
         task: [
-            {"video": name, "duration": duration_s, **row, "qid": f"{split}_{number:03d}_{marks[task]}{at}"}
+            {"video": name, "duration": world.duration_s, **row, "qid": f"{split}_{number:03d}_{marks[task]}{at}"}
             for at, row in enumerate(made)
         ]
         for task, made in rows.items()
     }
+
+
+def gym_world(split: str, number: int, config: GymConfig) -> World:
+    """What happens in a video of the gym: all of it, where rows tell only what they ask for."""
+    return _drawn(_stream(split, number, config), split, config)[0]
+
+
+def video_name(split: str, number: int) -> str:
+    """Below the gym's folder."""
+    return f"videos/{split}_{number:03d}.mp4"
+
+
+def _stream(split: str, number: int, config: GymConfig) -> np.random.Generator:
+    """Every video has its own random numbers."""
+    return np.random.default_rng([config.seed, SPLITS.index(split), number])
+
+
+def _drawn(rng: np.random.Generator, split: str, config: GymConfig) -> tuple[World, list[GymQuery], np.ndarray]:
+    """A world, what is asked about it, and the times of its frames, (T,) int64 in milliseconds."""
+    low, high = (config.longest_s, config.long_s) if split == "long" else (config.shortest_s, config.longest_s)
+    times_ms, duration_s = frame_times_ms(rng, duration_s=float(rng.uniform(low, high)))
+    while True:
+        world = make_gym_world(rng, duration_s=duration_s) if config.crowded else _plain_world(rng, duration_s)
+        queries = gym_queries(world, rng)
+        # A crowded draw may have left events out.
+        if sum(len(query.spans) == 1 for query in queries) >= (4 if config.crowded else 1):
+            return world, queries, times_ms
 
 
 def _plain_world(rng: np.random.Generator, duration_s: float) -> World:

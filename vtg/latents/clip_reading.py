@@ -99,6 +99,13 @@ class ClipReader:
         with self._fetched.local(window.path) as local:
             return probe(local).duration_s - (window.start_s or 0.0)
 
+    def times_s(self, window: VideoWindow) -> np.ndarray:
+        """(N,) float64: when the frames of a row's window are first shown, in seconds after its start."""
+        with self._fetched.local(window.path) as local:
+            first_s, last_s = resolve_window(probe(local), replace(window, path=local))
+            times_s = read_index(local).times_s
+        return times_s[(times_s >= first_s) & (times_s < last_s)] - first_s
+
     def key(self, window: VideoWindow, *, start_s: float, identity: str) -> str:
         """The name, in hex, of the latents that an encoder of that identity makes of a clip: see `clip_key`.
 
