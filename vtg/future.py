@@ -1,11 +1,10 @@
 """Prediction of future latents: `python train_latents.py [overrides]`, or `vtg future [overrides]`."""
 
 from contextlib import nullcontext
-from pathlib import Path
 
 from vtg.config.latents_schema import LatentsConfig
 from vtg.entry import hydra_program, loading
-from vtg.models.hub import find_model
+from vtg.latents.encoder_finding import find_encoder
 from vtg.report import report_sweep
 
 
@@ -19,8 +18,7 @@ def _train(config: LatentsConfig) -> None:
     from vtg.training.run_dir import RunDir
 
     with nullcontext() if config.dry_run else RunDir(config).claimed():
-        if config.encoder.name == "qwen_tower" or not Path(config.encoder.path).is_dir():
-            find_model(config.encoder.path, key="encoder.path")
+        find_encoder(config.encoder)
         with loading("torch and transformers"):  # after the settings were checked
             from vtg.training.latents.dry_run import print_plan
             from vtg.training.latents.run_latents import train

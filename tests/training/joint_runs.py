@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 
 import forked
+import latent_runs
 import rl_runs
 import sft_runs
 
 Job = tuple[str, list[str]]
-"""`sft` or `rl` and the settings of a run; or `copy` and two folders; or `cut`, two folders and a step: the same, and
-what came after the checkpoint of that step is lost in the first."""
+"""`sft`, `rl` or `latents` and the settings of a run; or `copy` and two folders; or `cut`, two folders and a step: the
+same, and what came after the checkpoint of that step is lost in the first."""
 
 
 def launch(jobs: list[Job], *, processes: int, folder: Path, limit_s: float = 900) -> str:
@@ -64,6 +65,8 @@ def _run(kind: str, words: list[str]) -> None:
         torch.distributed.barrier()
     elif kind == "rl":
         rl_runs.train(words)
+    elif kind == "latents":
+        latent_runs.train(words)
     else:
         train_sft(sft_runs.compose(words))
     forget()

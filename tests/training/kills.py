@@ -4,7 +4,7 @@ It has imported torch and all else before it forks, so that a start takes second
 the n-th forward of the model (training, rollouts and answers alike), the n-th change of a file of its directory, or a
 moment of the clock, for what happens outside Python.
 
-    python kills.py sft|rl KILLS SEED FOLDER OVERRIDE…
+    python kills.py sft|rl|latents KILLS SEED FOLDER OVERRIDE…
 
 makes FOLDER/whole (never disturbed) and FOLDER/killed, and prints a JSON object of what happened.
 """
@@ -33,7 +33,7 @@ def count(kind: str, call: Callable[[], None], *, folder: Path) -> None:
         from torch.nn.modules.module import register_module_forward_pre_hook
 
         def before(module: Any, args: Any) -> None:
-            if type(module).__name__ == "Qwen3VLModel":
+            if type(module).__name__ in ("Qwen3VLModel", "FutureModel"):
                 call()
 
         register_module_forward_pre_hook(before)
@@ -141,6 +141,8 @@ def main(kind: str, kills: int, seed: int, folder: Path, more: list[str]) -> dic
 
         def run(words: list[str]) -> None:
             train(compose(words))
+    elif kind == "latents":
+        from latent_runs import train as run
     else:
         from rl_runs import train as run
     whole, out = folder / "whole", folder / "killed"

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import forked
+import latent_runs
 import pytest
 import rl_runs
 import sft_runs
@@ -69,19 +70,23 @@ def learned(out: Path) -> list[dict]:
     ]
 
 
-def left(out: Path) -> dict[str, str]:
+def left(out: Path, *, answers: str) -> dict[str, str]:
     """The files that tell of a run, but for the log."""
-    told = [out / name for name in ("predictions.jsonl", "metrics.json", "skipped.jsonl")]
+    told = [out / name for name in (answers, "metrics.json", "skipped.jsonl")]
     told += sorted((out / "completions").glob("*"))
     return {str(path.relative_to(out)): path.read_text() for path in told}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.soak)])
-@pytest.mark.parametrize("kind", ["sft", "rl"])
+@pytest.mark.parametrize("kind", ["sft", "rl", "latents"])
 def test_a_run_killed_at_random_moments_leaves_what_it_leaves_undisturbed(kind, kills, data, tmp_path):
     more = list(EVERY_STEP)
     more += [*TWO_ON_A_ROLLOUT] if kind == "rl" else []
+    answers, weights = "predictions.jsonl", "adapter_model.safetensors"
+    if kind == "latents":
+        more = [*latent_runs.SMALL, "predictor=flow", *(word for word in more if not word.startswith("evaluation."))]
+        answers, weights = "futures.jsonl", "model.safetensors"
     words = (kind, str(kills), "0", str(tmp_path), *data, *more)
     done = forked.run(Path(__file__).with_name("kills.py"), *words, timeout_s=600 + 120 * kills)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -89,11 +94,11 @@ def test_a_run_killed_at_random_moments_leaves_what_it_leaves_undisturbed(kind, 
     assert told["code"] == 0 and len(told["kills"]) == kills, (told, (tmp_path / "output.txt").read_text()[-3000:])
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert learned(killed) == learned(whole), told
-    assert left(killed) == left(whole), told
+    assert left(killed, answers=answers) == left(whole, answers=answers), told
     checkpoints = sorted(folder.name for folder in whole.glob("checkpoint-*"))
     assert sorted(folder.name for folder in killed.glob("checkpoint-*")) == checkpoints
     for folder in (*checkpoints, "best"):
-        found, wanted = (load_file(out / folder / "adapter_model.safetensors") for out in (killed, whole))
+        found, wanted = (load_file(out / folder / weights) for out in (killed, whole))
         assert found.keys() == wanted.keys() and all(torch.equal(found[name], wanted[name]) for name in wanted), told
     assert not (killed / ".saving").exists()
 

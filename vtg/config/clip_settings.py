@@ -1,13 +1,14 @@
 """Which frames of a video make one clip of latents."""
 
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from vtg.config.setting import setting
 from vtg.config.video_settings import VideoConfig
 from vtg.errors import ConfigError
 
 
-def _as_in_video(name: str) -> object:
+def _as_in_video(name: str) -> Any:
     """A setting of how videos are read, as the group `video` has it."""
     entry = next(entry for entry in fields(VideoConfig) if entry.name == name)
     return field(default=entry.default, metadata=entry.metadata)
@@ -39,11 +40,11 @@ class ClipsConfig:
     cache_gb: float = setting(
         100.0, "size limit of cache_dir; what a run has used stays until it ends", on_resume="may_change"
     )
-    decoder: str = _as_in_video("decoder")  # type: ignore[assignment]
-    isolate: bool = _as_in_video("isolate")  # type: ignore[assignment]
-    timeout_s: float = _as_in_video("timeout_s")  # type: ignore[assignment]
-    fetch_dir: str | None = _as_in_video("fetch_dir")  # type: ignore[assignment]
-    fetch_gb: float = _as_in_video("fetch_gb")  # type: ignore[assignment]
+    decoder: str = _as_in_video("decoder")
+    isolate: bool = _as_in_video("isolate")
+    timeout_s: float = _as_in_video("timeout_s")
+    fetch_dir: str | None = _as_in_video("fetch_dir")
+    fetch_gb: float = _as_in_video("fetch_gb")
 
 
 def check_clips(config: ClipsConfig) -> None:

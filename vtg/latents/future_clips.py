@@ -1,14 +1,19 @@
 """A clip in two: what a predictor sees, and what it is to predict."""
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from vtg.errors import SampleError
+from vtg.latents.clip_reading import ClipReader
 from vtg.latents.encoders.encoder import Encoder
-from vtg.latents.latents import Latents
+from vtg.latents.latent_cache import LatentCache
+from vtg.latents.latents import Latents, joined
 from vtg.video.clip import Clip
+from vtg.video.video_window import VideoWindow
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,14 @@ class FutureClip:
         )
         return cls(replace(before, pad=0), after)
 
+    @classmethod
+    def blank(cls, encoder: Encoder) -> "FutureClip":
+        """Black frames: for a process whose batch has no clip, but must run forward and backward as others do."""
+        count = encoder.frames_per_latent
+        frames = np.zeros((2 * count, 3, *(encoder.frame_size_px or encoder.processed_size)), np.uint8)
+        clip = Clip(frames, np.arange(2.0 * count), 2.0 * count, "(black)", 0.0, 2.0 * count)
+        return cls.of(clip, context_s=float(count), step_s=1.0)
+
 
 @dataclass(frozen=True)
 class FutureLatents:
@@ -49,24 +62,84 @@ class FutureLatents:
     target: Latents
 
     @classmethod
-    def encoded(cls, encoder: Encoder, clips: list[FutureClip]) -> "FutureLatents":
+    def encoded(cls, encoder: Encoder, clips: Sequence[FutureClip]) -> "FutureLatents":
         """The latents of clips, on the encoder's device."""
         return cls(encoder.encode([clip.context for clip in clips]), encoder.encode([clip.target for clip in clips]))
 
+    @classmethod
+    def joined(cls, parts: Sequence["FutureLatents"]) -> "FutureLatents":
+        """Several as one batch."""
+        return cls(joined([part.context for part in parts]), joined([part.target for part in parts]))
 
-def observed_steps(clip: FutureClip, frames_per_latent: int) -> int:
-    """How many of the target's latents will be observed."""
-    return -(-len(clip.target.frames) // frames_per_latent)
+    def clips(self, at: slice) -> "FutureLatents":
+        """Some of the B clips."""
+        return FutureLatents(self.context.clips(at), self.target.clips(at))
+
+    def to(self, device: torch.device) -> "FutureLatents":
+        """The same on another device."""
+        return FutureLatents(self.context.to(device), self.target.to(device))
+
+    def unobserved(self) -> "FutureLatents":
+        """The same, of whose targets nothing counts."""
+        return replace(self, target=replace(self.target, observed=torch.zeros_like(self.target.observed)))
 
 
-def blank_clip(encoder: Encoder) -> FutureClip:
-    """A clip of black frames, for a process whose batch has none: it must run forward and backward as others do."""
-    count = encoder.frames_per_latent
-    frames = np.zeros((2 * count, 3, *(encoder.frame_size_px or encoder.processed_size)), np.uint8)
-    clip = Clip(frames, np.arange(2.0 * count), 2.0 * count, "(black)", 0.0, 2.0 * count)
-    return FutureClip.of(clip, context_s=float(count), step_s=1.0)
+@dataclass(frozen=True, eq=False)
+class FoundFuture:
+    """A clip before it reaches the encoder: its latents where a cache has them, else its frames; never both.
+
+    Attributes:
+        key: of the latents in the cache; None without one.
+        latents: a batch of one, on the CPU.
+    """
+
+    key: str | None
+    clip: FutureClip | None
+    latents: FutureLatents | None
+
+    def observed(self, frames_per_latent: int) -> int:
+        """How many latents of its target are observed, or will be."""
+        if self.latents is not None:
+            return int(self.latents.target.observed.sum())
+        assert self.clip is not None
+        return -(-len(self.clip.target.frames) // frames_per_latent)
 
 
-def unobserved(latents: Latents) -> Latents:
-    """The same, none of which counts."""
-    return replace(latents, observed=torch.zeros_like(latents.observed))
+class FutureReader:
+    """Finds the clips of rows' windows in the cache, or decodes them. Needs no encoder; can be pickled.
+
+    Args:
+        context_s: seconds that are seen.
+        cache: None: there is none.
+        identity: of the encoder.
+    """
+
+    def __init__(self, reader: ClipReader, cache: LatentCache | None, *, context_s: float, identity: str) -> None:
+        self.reader, self.cache, self.context_s, self.identity = reader, cache, context_s, identity
+
+    def find(self, window: VideoWindow, *, start_s: float) -> FoundFuture:
+        """The clip that begins `start_s` after the start of a row's window.
+
+        Raises:
+            DecodeError, SampleError: see `ClipReader.clip`, `FutureClip.of`.
+        """
+        key = latents = None
+        if self.cache is not None:
+            whole = self.reader.key(window, start_s=start_s, identity=self.identity)
+            key = hashlib.sha256(f"{whole} {self.context_s!r}".encode()).hexdigest()
+            latents = self._cached(self.cache, key)
+        if latents is not None:
+            return FoundFuture(key, None, latents)
+        clip = self.reader.clip(window, start_s=start_s)
+        step_s = self.reader.span_s(window) / self.reader.settings.n_frames
+        return FoundFuture(key, FutureClip.of(clip, context_s=self.context_s, step_s=step_s), None)
+
+    def _cached(self, cache: LatentCache, key: str) -> FutureLatents | None:
+        context, target = cache.find(f"{key} context"), cache.find(f"{key} target")
+        return None if context is None or target is None else FutureLatents(context, target)
+
+    def keep(self, key: str, latents: FutureLatents) -> None:
+        """Stores the latents of one clip."""
+        assert self.cache is not None
+        self.cache.keep(f"{key} context", latents.context)
+        self.cache.keep(f"{key} target", latents.target)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from vtg.latents.encoders.encoder import Encoder
-from vtg.latents.future_clips import FutureClip, FutureLatents, blank_clip, unobserved
+from vtg.latents.future_clips import FoundFuture, FutureClip, FutureLatents, FutureReader
 from vtg.latents.predictors.future_predictor import FuturePredictor
 
 
@@ -22,17 +22,34 @@ class FutureModel(nn.Module):
         self.register_state_dict_post_hook(_without_frozen)
         self.register_load_state_dict_post_hook(_frozen_is_not_missing)
 
-    def forward(self, clips: Sequence[FutureClip]) -> torch.Tensor:
-        """The mean loss over the observed latents of the clips' targets; without clips 0, by the same computation."""
-        latents = FutureLatents.encoded(self.encoder, list(clips) or [blank_clip(self.encoder)])
-        target = latents.target if clips else unobserved(latents.target)
-        return self.predictor.loss(latents.context, target)
+    def forward(self, found: Sequence[FoundFuture], reader: FutureReader, seeds: Sequence[int]) -> torch.Tensor:
+        """The mean loss over the observed latents of the clips' targets; without clips 0, by the same computation.
 
-    @torch.no_grad()
-    def predicted(self, clips: Sequence[FutureClip]) -> tuple[FutureLatents, torch.Tensor]:
-        """The latents of clips, and their targets as predicted, (B, D, T2, H, W) float32."""
-        latents = FutureLatents.encoded(self.encoder, list(clips))
-        return latents, self.predictor.predict(latents.context, latents.target.times_s)
+        Args:
+            seeds: of what is drawn for each clip.
+        """
+        if not found:
+            latents = FutureLatents.encoded(self.encoder, [FutureClip.blank(self.encoder)]).unobserved()
+            return self.predictor.loss(latents.context, latents.target, generators([0]))
+        latents = self.encoded(found, reader)
+        return self.predictor.loss(latents.context, latents.target, generators(seeds))
+
+    def encoded(self, found: Sequence[FoundFuture], reader: FutureReader) -> FutureLatents:
+        """The latents of clips that were found, on the encoder's device; those that are new are kept."""
+        parts = [None if one.latents is None else one.latents.to(self.encoder.device) for one in found]
+        missing = [at for at, part in enumerate(parts) if part is None]
+        if missing:
+            new = FutureLatents.encoded(self.encoder, [clip for at in missing if (clip := found[at].clip) is not None])
+            for row, at in enumerate(missing):
+                parts[at] = part = new.clips(slice(row, row + 1))
+                if (key := found[at].key) is not None:
+                    reader.keep(key, part)
+        return FutureLatents.joined([part for part in parts if part is not None])
+
+
+def generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    """One of each clip: what is drawn for it does not depend on which others are beside it."""
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
 def _frozen(model: FutureModel) -> set[str]:

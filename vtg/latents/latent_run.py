@@ -69,10 +69,13 @@ class LatentSettings:
             if saved.get("model_type") != MODEL_TYPE:
                 raise KeyError("model_type")
             check_format(saved, FORMAT, path)
-            groups = EncoderConfig, ClipsConfig, PredictorConfig, FutureConfig
-            names = "encoder", "clips", "predictor", "future"
-            read = {name: group(**saved[name]) for name, group in zip(names, groups, strict=True)}
-            return cls(**read, identity=saved["identity"])
+            return cls(
+                EncoderConfig(**saved["encoder"]),
+                ClipsConfig(**saved["clips"]),
+                PredictorConfig(**saved["predictor"]),
+                FutureConfig(**saved["future"]),
+                identity=saved["identity"],
+            )
         except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(
                 f"{path}: is not the config of a predictor of latents ({error}); give a run directory of "

@@ -5,7 +5,8 @@ import torch
 from made_latents import DIM, GRID, drawing, random_latents, small_predictor
 
 from vtg.config.latent_settings import PredictorConfig
-from vtg.latents.latents import Latents
+from vtg.latents.latents import Latents, joined
+from vtg.latents.predictors.drawing import normal_steps
 from vtg.latents.predictors.errors import crps
 from vtg.latents.predictors.flow import FlowPredictor
 from vtg.latents.predictors.rollout import rollout
@@ -27,7 +28,9 @@ def in_two_ways(predictor: FlowPredictor, noise: torch.Tensor) -> list[torch.Ten
 
 def test_the_loss_is_the_squared_error_of_what_is_said_at_a_point_between_noise_and_change():
     predictor = flow(context_dropout=0.0)
-    noise, at = torch.randn(TARGET.values.shape, generator=(generator := drawing())), torch.rand(2, generator=generator)
+    generator = drawing()
+    at, _ = (torch.stack([torch.rand((), generator=generator) for _ in range(2)]) for _ in ("times", "dropped"))
+    noise = torch.stack([normal_steps((DIM, *GRID), TARGET.values.shape[2], generator) for _ in range(2)])
     last = CONTEXT.values[:, :, -1:]
     change = TARGET.values - last
     share = at.view(2, 1, 1, 1, 1)
@@ -42,7 +45,8 @@ def test_the_loss_is_the_squared_error_of_what_is_said_at_a_point_between_noise_
 
 def test_times_of_training_are_even_or_mostly_in_the_middle():
     def middle(flow_times: str) -> float:
-        at = flow(flow_times=flow_times)._flow_times(20_000, drawing(), torch.device("cpu"))
+        predictor, generator = flow(flow_times=flow_times), drawing()
+        at = torch.stack([predictor._flow_time(generator) for _ in range(20_000)])
         assert at.min() >= 0 and at.max() <= 1
         return ((at > 0.25) & (at < 0.75)).float().mean().item()
 
@@ -74,6 +78,25 @@ def test_the_same_noise_gives_the_same_futures_in_batches_of_any_size():
     alone = [predictor.futures(CONTEXT.clips(at), TARGET.times_s[at], generator, count=3) for at in parts]
     torch.testing.assert_close(torch.cat(alone, dim=1), both)
     assert both.std(dim=0).min() > 0
+
+
+def test_what_is_drawn_for_a_clip_does_not_depend_on_the_clips_beside_it():
+    predictor = flow()
+    longer = random_latents(1, 6, start_s=2.0, seed=9)
+    both = joined([TARGET.clips(slice(0, 1)), longer])
+    contexts = joined([CONTEXT.clips(slice(0, 1))] * 2)
+
+    def each(*seeds: int) -> list[torch.Generator]:
+        return [drawing(seed) for seed in seeds]
+
+    first = CONTEXT.clips(slice(0, 1)), TARGET.clips(slice(0, 1))
+    parts = [predictor.loss(*first, each(5)), predictor.loss(first[0], longer, each(7))]
+    counts = [int(first[1].observed.sum()), int(longer.observed.sum())]
+    mean = sum(one * count for one, count in zip(parts, counts, strict=True)) / sum(counts)
+    torch.testing.assert_close(predictor.loss(contexts, both, each(5, 7)), mean)
+    futures = predictor.futures(contexts, both.times_s, each(5, 7), count=2, asked=both.observed)
+    alone = predictor.futures(first[0], first[1].times_s, each(5), count=2)
+    torch.testing.assert_close(futures[:, :1, :, : alone.shape[3]], alone)
 
 
 def two_ways_to_go(clips: int, *, seed: int) -> tuple[Latents, Latents]:

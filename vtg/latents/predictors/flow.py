@@ -13,6 +13,7 @@ import torch
 
 from vtg.config.latent_settings import PredictorConfig
 from vtg.latents.latents import Latents
+from vtg.latents.predictors.drawing import Generators, drawn, even, normal_steps
 from vtg.latents.predictors.errors import l2, observed_mean
 from vtg.latents.predictors.future_predictor import FuturePredictor, end_s, last_latent
 from vtg.latents.predictors.latent_transformer import LatentTransformer
@@ -35,7 +36,7 @@ class FlowPredictor(FuturePredictor):
         self.network = LatentTransformer(settings, dim=dim, channels=2 * dim, joint=True)
         self.flow_time = TimeEmbedding(settings.width, shortest=SHORTEST_FLOW_TIME, longest=LONGEST_FLOW_TIME)
 
-    def loss(self, context: Latents, target: Latents, generator: torch.Generator | None = None) -> torch.Tensor:
+    def loss(self, context: Latents, target: Latents, generator: Generators = None) -> torch.Tensor:
         """See `FuturePredictor.loss`: the squared error of the latents that are said, at one flow time of each clip.
 
         That of the velocity is the same times 1 / (1 - t)²: it would be of the end of the path alone, where all but
@@ -45,11 +46,11 @@ class FlowPredictor(FuturePredictor):
         latents = self.normalizer(target.values)
         if self.settings.residual:
             latents = latents - last
-        device = latents.device
-        noise = torch.randn(latents.shape, generator=generator, device=device)
+        clips, dim, steps, *grid = latents.shape
         # One of each clip, since its latents are drawn together.
-        at = self._flow_times(len(latents), generator, device)
-        dropped = torch.rand(len(latents), generator=generator, device=device) < self.settings.context_dropout
+        at = drawn(self._flow_time, clips, generator, latents.device)
+        dropped = drawn(even, clips, generator, latents.device) < self.settings.context_dropout
+        noise = drawn(lambda one: normal_steps((dim, *grid), steps, one), clips, generator, latents.device)
         # What padding holds must not reach the network either.
         latents = torch.where(target.observed[:, None, :, None, None], latents, 0.0)
         share = at[:, None, None, None, None]
@@ -68,7 +69,7 @@ class FlowPredictor(FuturePredictor):
         self,
         context: Latents,
         target_times_s: torch.Tensor,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
         *,
         asked: torch.Tensor | None = None,
     ) -> torch.Tensor:
@@ -84,7 +85,7 @@ class FlowPredictor(FuturePredictor):
         self,
         context: Latents,
         target_times_s: torch.Tensor,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
         *,
         count: int,
         asked: torch.Tensor | None = None,
@@ -155,22 +156,19 @@ class FlowPredictor(FuturePredictor):
         return self.normalizer.inverse(found + last if self.settings.residual else found)
 
     def _noise(
-        self, context: Latents, target_times_s: torch.Tensor, generator: torch.Generator | None, *, count: int
+        self, context: Latents, target_times_s: torch.Tensor, generator: Generators, *, count: int
     ) -> torch.Tensor:
-        """(count, B, D, T2, H, W). Clips draw theirs one after another, so that with one generator the same clips in
-        batches of other sizes have the same futures."""
-        device = context.values.device
-        batch, dim, _, height, width = context.values.shape
-        size = (count, dim, target_times_s.shape[1], height, width)
-        source = device if generator is None else generator.device
-        drawn = [torch.randn(size, generator=generator, device=source) for _ in range(batch)]
-        return torch.stack(drawn, dim=1).to(device)
+        """(count, B, D, T2, H, W)."""
+        clips, dim, _, *grid = context.values.shape
+        size, steps = (count, dim, *grid), target_times_s.shape[1]
+        noise = drawn(lambda one: normal_steps(size, steps, one), clips, generator, context.values.device)
+        return noise.movedim(0, 1)
 
-    def _flow_times(self, count: int, generator: torch.Generator | None, device: torch.device) -> torch.Tensor:
+    def _flow_time(self, generator: torch.Generator | None) -> torch.Tensor:
         if self.settings.flow_times == "uniform":
-            return torch.rand(count, generator=generator, device=device)
+            return even(generator)
         # Esser et al. (2024, arXiv 2403.03206): the middle of the way is drawn more often than its ends.
-        return torch.randn(count, generator=generator, device=device).sigmoid()
+        return normal_steps((1, 1), 1, generator).sigmoid().squeeze()
 
 
 def _kept(there: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:

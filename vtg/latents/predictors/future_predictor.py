@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from vtg.latents.latents import Latents
+from vtg.latents.predictors.drawing import Generators
 from vtg.latents.predictors.normalization import LatentNormalizer
 
 
@@ -22,12 +23,12 @@ class FuturePredictor(nn.Module, ABC):
         self.normalizer = LatentNormalizer(dim)
 
     @abstractmethod
-    def loss(self, context: Latents, target: Latents, generator: torch.Generator | None = None) -> torch.Tensor:
+    def loss(self, context: Latents, target: Latents, generator: Generators = None) -> torch.Tensor:
         """A scalar: what training minimises, over the observed latents of the target.
 
         Args:
             context: of every clip at least one latent observed.
-            generator: of what is drawn in training, where anything is; None: torch's own.
+            generator: of what is drawn in training, where anything is: see `Generators`.
         """
 
     @abstractmethod
@@ -35,7 +36,7 @@ class FuturePredictor(nn.Module, ABC):
         self,
         context: Latents,
         target_times_s: torch.Tensor,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
         *,
         asked: torch.Tensor | None = None,
     ) -> torch.Tensor:
@@ -52,7 +53,7 @@ class FuturePredictor(nn.Module, ABC):
         self,
         context: Latents,
         target_times_s: torch.Tensor,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
         *,
         count: int,
         asked: torch.Tensor | None = None,

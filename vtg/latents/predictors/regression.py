@@ -5,6 +5,7 @@ import torch
 
 from vtg.config.latent_settings import PredictorConfig
 from vtg.latents.latents import Latents
+from vtg.latents.predictors.drawing import Generators
 from vtg.latents.predictors.errors import ERRORS, observed_mean
 from vtg.latents.predictors.future_predictor import FuturePredictor, end_s, last_latent
 from vtg.latents.predictors.latent_transformer import LatentTransformer
@@ -28,7 +29,7 @@ class RegressionPredictor(FuturePredictor):
         change = self.network.decode(last, target_times_s - end, asked, encoded)
         return last + change if self.residual else change
 
-    def loss(self, context: Latents, target: Latents, generator: torch.Generator | None = None) -> torch.Tensor:
+    def loss(self, context: Latents, target: Latents, generator: Generators = None) -> torch.Tensor:
         """See `FuturePredictor.loss`; nothing is drawn."""
         errors = self.error(self(context, target.times_s).float(), self.normalizer(target.values))
         return observed_mean(errors, target.observed)
@@ -38,7 +39,7 @@ class RegressionPredictor(FuturePredictor):
         self,
         context: Latents,
         target_times_s: torch.Tensor,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
         *,
         asked: torch.Tensor | None = None,
     ) -> torch.Tensor:

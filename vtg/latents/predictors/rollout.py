@@ -3,6 +3,7 @@
 import torch
 
 from vtg.latents.latents import Latents
+from vtg.latents.predictors.drawing import Generators
 from vtg.latents.predictors.future_predictor import FuturePredictor
 
 
@@ -13,7 +14,7 @@ def rollout(
     *,
     window: int,
     drawn: bool = False,
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
 ) -> torch.Tensor:
     """(B, D, T2, H, W) at increasing times (B, T2), `window` of them at a time.
 

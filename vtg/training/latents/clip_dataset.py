@@ -10,8 +10,7 @@ from vtg.annotations.sample import Sample, resolve_video
 from vtg.data.grounding_dataset import BatchRow
 from vtg.data.skip_report import Skipped
 from vtg.errors import SampleError
-from vtg.latents.clip_reading import ClipReader
-from vtg.latents.future_clips import FutureClip
+from vtg.latents.future_clips import FoundFuture, FutureReader
 from vtg.video.clip import DecodeError
 from vtg.video.video_window import VideoWindow
 
@@ -22,15 +21,17 @@ class ClipItem:
 
     Attributes:
         index: of the clip in the data set.
+        seed: of what is drawn for it.
         start_s: where it begins in its row's window.
-        clip: None where there is none.
+        found: None where there is none.
         skipped: why.
     """
 
     index: int
     row: BatchRow
+    seed: int
     start_s: float = 0.0
-    clip: FutureClip | None = None
+    found: FoundFuture | None = None
     skipped: Skipped | None = None
 
 
@@ -44,12 +45,16 @@ class ClipBatch:
     @classmethod
     def of(cls, items: Sequence[ClipItem]) -> "ClipBatch":
         """The batch of items, of which there may be none."""
-        whole = tuple(item for item in items if item.clip is not None)
+        whole = tuple(item for item in items if item.found is not None)
         return cls(whole, tuple(item.skipped for item in items if item.skipped is not None))
 
     @property
-    def clips(self) -> list[FutureClip]:
-        return [item.clip for item in self.items if item.clip is not None]
+    def found(self) -> list[FoundFuture]:
+        return [item.found for item in self.items if item.found is not None]
+
+    @property
+    def seeds(self) -> list[int]:
+        return [item.seed for item in self.items]
 
 
 class ClipDataset(Dataset[ClipItem]):
@@ -64,14 +69,12 @@ class ClipDataset(Dataset[ClipItem]):
         self,
         samples: Sequence[Sample],
         *,
-        reader: ClipReader,
-        context_s: float,
+        reader: FutureReader,
         video_dir: str | None,
         training: bool = False,
         seed: int = 0,
     ) -> None:
-        self.reader, self.context_s = reader, context_s
-        self.training, self.seed, self.epoch = training, seed, 0
+        self.reader, self.training, self.seed, self.epoch = reader, training, seed, 0
         rows: dict[VideoWindow, Sample] = {}
         for sample in samples:
             rows.setdefault(sample.window(resolve_video(sample.video, video_dir)), sample)
@@ -86,16 +89,14 @@ class ClipDataset(Dataset[ClipItem]):
 
     def __getitem__(self, index: int) -> ClipItem:
         window, sample = self.rows[index]
-        row = BatchRow(sample.qid, sample.video, sample.duration_s, self.reader.settings.n_frames)
+        clips = self.reader.reader
+        row = BatchRow(sample.qid, sample.video, sample.duration_s, clips.settings.n_frames)
+        # Not `hash`, which Python salts anew in every process: a run that resumes must draw what it would have drawn.
+        seed = crc32(f"{self.seed}:{self.epoch if self.training else 'test'}:{index}".encode())
         try:
-            start_s = self.reader.start_s(window, seed=self.drawn(index))
-            clip = self.reader.clip(window, start_s=start_s)
-            step_s = self.reader.span_s(window) / self.reader.settings.n_frames
-            return ClipItem(index, row, start_s, FutureClip.of(clip, context_s=self.context_s, step_s=step_s))
+            start_s = clips.start_s(window, seed=seed)
+            return ClipItem(index, row, seed, start_s, self.reader.find(window, start_s=start_s))
         except SampleError as error:
             kind = "video" if isinstance(error, DecodeError) else "clip"
-            return ClipItem(index, row, skipped=Skipped(sample.place, f"{kind}: {error}", sample.qid, sample.video))
-
-    def drawn(self, index: int) -> int:
-        """The seed of all that is drawn for a clip in this epoch."""
-        return crc32(f"{self.seed}:{self.epoch if self.training else 'test'}:{index}".encode())
+            skipped = Skipped(sample.place, f"{kind}: {error}", sample.qid, sample.video)
+            return ClipItem(index, row, seed, skipped=skipped)

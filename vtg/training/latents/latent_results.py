@@ -52,7 +52,7 @@ class LatentResults:
     def _table(self) -> list[str]:
         if not self.scores:
             return ["no test clip could be read"]
-        cells = [("seconds ahead", "latents", MODEL, *BASELINES, "model / copy_last (95 %)")]
+        cells: list[tuple[str, ...]] = [("seconds ahead", "latents", MODEL, *BASELINES, "model / copy_last (95 %)")]
         for score in self.scores:
             ratio = score.ratios[SHOWN]
             cells.append(
@@ -76,6 +76,6 @@ def metrics(scores: Sequence[HorizonScore]) -> dict[str, Any]:
 
     `ratio` is the model's error over copy_last's, with a 95 % interval over clips.
     """
-    by_horizon = {horizon_name(score): score.document() for score in reversed(scores)}
+    by_horizon = {horizon_name(score): score.document() for score in [*scores[-1:], *scores[:-1]]}
     names = [MODEL, *BASELINES, "ratio", "latents", "clips"]
     return {name: {horizon: one[name] for horizon, one in by_horizon.items()} for name in names}

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from itertools import islice
@@ -14,8 +15,8 @@ from transformers.trainer_utils import seed_worker
 
 from vtg.data.workers import worker_context
 from vtg.errors import ConfigError
-from vtg.latents.future_clips import FutureClip, observed_steps
-from vtg.latents.future_model import FutureModel
+from vtg.latents.future_clips import FoundFuture
+from vtg.latents.future_model import FutureModel, generators
 from vtg.latents.future_scores import MODEL, LatentErrors, latent_errors
 from vtg.latents.latent_run import LatentSettings
 from vtg.progress_bar import ProgressBar
@@ -45,6 +46,7 @@ class LatentTrainer(RunTrainer):
         super().__init__(**kwargs)
         self.batches, self.saved, self.batch_size = batches, saved, batch_size
         self.model_accepts_loss_kwargs = True  # num_items_in_batch reaches compute_loss, which divides by it
+        self.counts: Counter[str] = Counter()  # of this rank, since the last log entry
         self.begin_interval()
 
     @property
@@ -59,25 +61,34 @@ class LatentTrainer(RunTrainer):
         """The part of a micro-batch in the mean loss over the observed latents of a whole step, on all ranks."""
         batch: ClipBatch = inputs["batch"]
         self.parts.report.add(batch.skipped)
-        mean = model(batch.clips)
-        own = self._observed(batch.clips)
+        self.counts["clips/cached"] += sum(one.latents is not None for one in batch.found)
+        self.counts["clips/decoded"] += sum(one.clip is not None for one in batch.found)
+        mean = model(batch.found, self.batches.dataset.reader, batch.seeds)
+        own = self._observed(batch.found)
         total = own if num_items_in_batch is None else float(num_items_in_batch)
         # Gradients are averaged over ranks; the total is of all of them.
         loss = mean * (own * self.args.world_size / max(total, 1.0))
         return (loss, {}) if return_outputs else loss
 
-    def _observed(self, clips: Sequence[FutureClip]) -> int:
+    def _observed(self, found: Sequence[FoundFuture]) -> int:
         frames = self.future_model.encoder.frames_per_latent
-        return sum(observed_steps(clip, frames) for clip in clips)
+        return sum(one.observed(frames) for one in found)
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
         """The micro-batches of an optimizer step, and how many latents they are to predict together, on all ranks."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        items = torch.tensor(float(sum(self._observed(one["batch"].clips) for one in batches)), device=device)
+        items = torch.tensor(float(sum(self._observed(one["batch"].found) for one in batches)), device=device)
         if self.args.world_size > 1:
             gathered: Any = self.accelerator.gather(items)
             items = gathered.sum()
         return batches, items
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Logs; beside a training loss also how many clips of this rank were decoded, and how many were cached."""
+        if "loss" in logs:
+            logs |= {name: float(count) for name, count in sorted(self.counts.items())}
+            self.counts.clear()
+        super().log(logs, start_time)
 
     def step_batch(self, inputs: dict[str, Any]) -> StepBatch:
         rows = tuple(item.row for item in inputs["batch"].items)
@@ -107,7 +118,8 @@ class LatentTrainer(RunTrainer):
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """Errors of predictions for the validation clips, beside those of the last latent, repeated."""
-        rows = [row for _, errors in self.errors(eval_dataset or self.eval_dataset, "validating") for row in errors]
+        dataset: Any = eval_dataset or self.eval_dataset
+        rows = [row for _, errors in self.errors(dataset, "validating", draws=0) for row in errors]
         metrics = {}
         for name, prefix in ((MODEL, ""), ("copy_last", "copy_last_")):
             for kind in ("l2", "cosine"):
@@ -117,8 +129,12 @@ class LatentTrainer(RunTrainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def errors(self, dataset: ClipDataset, progress: str) -> list[tuple[int, list[LatentErrors]]]:
-        """(index, errors of its latents) of every clip that can be read, in order; ranks share the work."""
+    def errors(self, dataset: ClipDataset, progress: str, *, draws: int) -> list[tuple[int, list[LatentErrors]]]:
+        """(index, errors of its latents) of every clip that can be read, in order; ranks share the work.
+
+        Args:
+            draws: futures that are drawn of each clip, for the crps; 0: none.
+        """
         model, found = self.future_model, []
         was_training = model.training
         model.eval()
@@ -129,19 +145,24 @@ class LatentTrainer(RunTrainer):
             for inputs in loader:
                 batch: ClipBatch = inputs["batch"]
                 self.parts.report.add(batch.skipped)
-                found += self._errors_of(batch) if batch.items else []
+                found += self._errors_of(batch, dataset, draws=draws) if batch.items else []
                 bar.update(len(batch.items) + len(batch.skipped))
         model.train(was_training)
         if self.args.world_size > 1:
             found = gather_object(found)
         return sorted(found, key=lambda one: one[0])
 
-    def _errors_of(self, batch: ClipBatch) -> list[tuple[int, list[LatentErrors]]]:
-        model = self.future_model
+    @torch.no_grad()
+    def _errors_of(self, batch: ClipBatch, dataset: ClipDataset, *, draws: int) -> list[tuple[int, list[LatentErrors]]]:
+        model, predictor = self.future_model, self.future_model.predictor
         with self.compute_loss_context_manager():
-            latents, predicted = model.predicted(batch.clips)
+            latents = model.encoded(batch.found, dataset.reader)
+            asked = latents.context, latents.target.times_s, generators(batch.seeds)
+            predicted = predictor.predict(*asked, asked=latents.target.observed)
+            futures = predictor.futures(*asked, count=draws, asked=latents.target.observed) if draws else None
         names = [item.row.video for item in batch.items]
-        rows = iter(latent_errors(predicted, latents.context, latents.target, names, model.predictor.normalizer))
+        of = latents.context, latents.target, names, predictor.normalizer
+        rows = iter(latent_errors(predicted, *of, futures=futures))
         counts = latents.target.observed.sum(dim=1).tolist()
         return [(item.index, list(islice(rows, count))) for item, count in zip(batch.items, counts, strict=True)]
 

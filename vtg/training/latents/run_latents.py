@@ -13,8 +13,9 @@ from vtg.data.splits import Splits, read_splits
 from vtg.demo.synthetic_data import ensure_synthetic
 from vtg.latents.clip_reading import ClipReader
 from vtg.latents.encoders.encoder_parts import parameter_table
-from vtg.latents.future_clips import FutureLatents
+from vtg.latents.future_clips import FutureReader
 from vtg.latents.future_model import FutureModel
+from vtg.latents.latent_cache import make_latent_cache
 from vtg.latents.latent_run import LatentSettings, check_encoder
 from vtg.latents.latents import Latents
 from vtg.logs import start_logging
@@ -73,7 +74,12 @@ class LatentRun:
         self.splits = read_splits(config.data, seed=config.seed, report=self.report)
         if is_main_process():
             record_rows(config, self.splits, self.path, resumes=self.checkpoint is not None)
-        self.reader = ClipReader(config.clips, frame_size_px=model.encoder.frame_size_px)
+        self.reader = FutureReader(
+            ClipReader(config.clips, frame_size_px=model.encoder.frame_size_px),
+            make_latent_cache(config.clips, model.encoder),
+            context_s=config.future.context_s,
+            identity=model.encoder.identity,
+        )
         self.train_set = self.dataset(self.splits.train, training=True)
         self.validation = self.dataset(self.splits.val) if config.data.has_validation else None
         self.test = self.dataset(self.splits.test)
@@ -85,7 +91,6 @@ class LatentRun:
         return ClipDataset(
             samples,
             reader=self.reader,
-            context_s=self.config.future.context_s,
             video_dir=self.config.data.video_dir,
             training=training,
             seed=self.config.seed,
@@ -99,7 +104,7 @@ class LatentRun:
         course = TrainingCourse(self.config, self.path, checkpoint=self.checkpoint, changes=self.changes)
         course.train(trainer)
         if len(self.test):
-            found = trainer.errors(self.test, "testing")
+            found = trainer.errors(self.test, "testing", draws=self.config.predictor.samples)
             if is_main_process():
                 results = LatentResults(self.path, self.test, found, bin_s=self.config.future.horizon_s)
                 print(results.write(notes=RunRecord.read(self.path).notes, skipped=len(self.report.skipped)))
@@ -138,8 +143,8 @@ class LatentRun:
             for at in own:
                 item = self.train_set[at]
                 self.report.add([] if item.skipped is None else [item.skipped])
-                if item.clip is not None:
-                    latents = FutureLatents.encoded(self.model.encoder, [item.clip])
+                if item.found is not None:
+                    latents = self.model.encoded([item.found], self.reader)
                     yield from (latents.context, latents.target)
                 bar.update()
 
