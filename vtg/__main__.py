@@ -23,7 +23,7 @@ COMMANDS = {
     "download": "published data sets: rows, checked and resumed, and where their videos are",
     "inspect": "what is in a video, an annotation file, a folder of videos or a data set",
     "annotate": "rows for videos by a vision-language model behind an endpoint",
-    "latents": "where events begin and end, by what an encoder of video sees",
+    "latents": "where events begin and end by an encoder of video, and how well long futures are predicted",
     "convert": "annotations as benchmarks publish them, as JSONL rows",
     "validate": "every problem of annotation files, by line",
 }

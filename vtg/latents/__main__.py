@@ -2,22 +2,25 @@
 
   python -m vtg.latents boundaries VIDEO|FOLDER|ROWS.jsonl ... [--run RUN] [-o SPANS.jsonl]
       where events begin and end: where a predictor of latents is most wrong
+  python -m vtg.latents rollout RUN VIDEO|FOLDER|ROWS.jsonl ... [--ahead-s 12]
+      futures longer than a predictor was trained on, scored by seconds ahead
 
-`python -m vtg.latents boundaries --help` says more. `train_latents.py` trains predictors.
+`python -m vtg.latents boundaries --help` says more, and so does rollout's. `train_latents.py` trains predictors.
 """
 
 import sys
 
 from vtg.latents.boundaries import boundaries_command
+from vtg.latents.rollouts import rollout_command
 
-COMMANDS = {"boundaries": boundaries_command.main}
+COMMANDS = {"boundaries": boundaries_command.main, "rollout": rollout_command.main}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one of `COMMANDS`; returns its exit code, 2 for a name that is none."""
     name, *arguments = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
-        print((__doc__ or "").strip())
+        print(f"usage: python -m vtg.latents {'|'.join(COMMANDS)} ...\n\n{(__doc__ or '').strip()}")
         return 0
     if name not in COMMANDS:
         print(f"error: {name}: must be {' or '.join(COMMANDS)}; --help says what they do", file=sys.stderr)
