@@ -11,9 +11,9 @@ import torch
 from vtg.evaluation.intervals import Ratio, ratio_bootstrap
 from vtg.latents.latents import Latents
 from vtg.latents.predictors.baselines import BASELINES
-from vtg.latents.predictors.errors import ERRORS, crps
 from vtg.latents.predictors.future_predictor import end_s
 from vtg.latents.predictors.normalization import LatentNormalizer
+from vtg.latents.predictors.prediction_errors import ERRORS, crps
 
 MODEL = "model"
 """The name of the trained predictor among the baselines."""

@@ -9,19 +9,17 @@ from vtg.latents.predictors.baselines import BASELINES
 
 MEANINGS = {
     "l2": "squared error in variances of the training latents; 1: always their mean",
-    "crps": "how far drawn futures are from what came, less half of how far from each other; of one answer, its l1",
+    "crps": "how far drawn futures are from what came, less half of how far from each other; of one answer its l1",
 }
 """Error → what a table says of it."""
 
 
-def score_table(scores: Sequence[HorizonScore], *, shown: Sequence[str] = ("l2",)) -> list[str]:
-    """Lines: for each error in `shown` a table by horizon, and what it is.
-
-    Args:
-        shown: of `MEANINGS`.
-    """
+def score_table(scores: Sequence[HorizonScore]) -> list[str]:
+    """Lines: a table of squared errors by horizon, and one of the crps where futures were drawn."""
     lines: list[str] = []
-    for kind in shown:
+    # Of one answer the crps is its l1.
+    drawn = any(score.errors[MODEL]["crps"] != score.errors[MODEL]["l1"] for score in scores)
+    for kind in ("l2", "crps") if drawn else ("l2",):
         cells: list[tuple[str, ...]] = [("seconds ahead", "latents", MODEL, *BASELINES, "model / copy_last (95 %)")]
         for score in scores:
             ratio = score.ratios[kind]

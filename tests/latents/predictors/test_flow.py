@@ -7,8 +7,8 @@ from made_latents import DIM, GRID, drawing, random_latents, small_predictor
 from vtg.config.latent_settings import PredictorConfig
 from vtg.latents.latents import Latents, joined
 from vtg.latents.predictors.drawing import normal_steps
-from vtg.latents.predictors.errors import crps
 from vtg.latents.predictors.flow import FlowPredictor
+from vtg.latents.predictors.prediction_errors import crps
 from vtg.latents.predictors.rollout import rollout
 
 CONTEXT, TARGET = random_latents(2, 4), random_latents(2, 3, seed=1, start_s=2.0)

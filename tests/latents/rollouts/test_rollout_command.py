@@ -1,4 +1,4 @@
-"""`python -m vtg.latents rollout`: long futures of a video by a predictor as it is before training: nothing changes."""
+"""`python -m vtg.latents rollout`: long futures of a video by predictors that say that nothing changes, or anything."""
 
 import json
 import shutil
@@ -43,7 +43,11 @@ def runs(tmp_path_factory, qwen_tower) -> dict[str, Path]:
 
 def saved(folder: Path, encoder: Encoder, settings: PredictorConfig) -> Path:
     torch.manual_seed(0)
-    state = make_predictor(settings, dim=encoder.dim).state_dict()
+    predictor = make_predictor(settings, dim=encoder.dim)
+    if settings.kind == "flow":  # before training, all its futures are the same
+        for parameter in predictor.parameters():
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    state = predictor.state_dict()
     (folder / "best").mkdir()
     save_file({f"predictor.{name}": value for name, value in state.items()}, folder / "best" / "model.safetensors")
     clips, future = ClipsConfig(n_frames=24, seconds=3.0), FutureConfig(context_s=2.0)

@@ -15,8 +15,8 @@ from vtg.latents.clip_reading import ClipReader
 from vtg.latents.encoders.encoder import Encoder
 from vtg.latents.future_clips import FutureClip, FutureLatents
 from vtg.latents.predictors.baselines import copy_last
-from vtg.latents.predictors.errors import l2
 from vtg.latents.predictors.future_predictor import FuturePredictor
+from vtg.latents.predictors.prediction_errors import l2
 from vtg.video.clip import Clip
 from vtg.video.video_window import VideoWindow
 

@@ -14,10 +14,10 @@ import torch
 from vtg.config.latent_settings import PredictorConfig
 from vtg.latents.latents import Latents
 from vtg.latents.predictors.drawing import Generators, drawn, even, normal_steps
-from vtg.latents.predictors.errors import l2, observed_mean
 from vtg.latents.predictors.future_predictor import FuturePredictor, end_s, last_latent
 from vtg.latents.predictors.latent_transformer import LatentTransformer
 from vtg.latents.predictors.positions import TimeEmbedding
+from vtg.latents.predictors.prediction_errors import l2, observed_mean
 from vtg.latents.predictors.samplers import SAMPLERS
 
 Encoded = tuple[torch.Tensor, torch.Tensor]

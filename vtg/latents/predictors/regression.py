@@ -6,9 +6,9 @@ import torch
 from vtg.config.latent_settings import PredictorConfig
 from vtg.latents.latents import Latents
 from vtg.latents.predictors.drawing import Generators
-from vtg.latents.predictors.errors import ERRORS, observed_mean
 from vtg.latents.predictors.future_predictor import FuturePredictor, end_s, last_latent
 from vtg.latents.predictors.latent_transformer import LatentTransformer
+from vtg.latents.predictors.prediction_errors import ERRORS, observed_mean
 
 
 class RegressionPredictor(FuturePredictor):

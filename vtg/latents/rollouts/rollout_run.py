@@ -74,7 +74,7 @@ class RolloutRun:
         """For a terminal."""
         if not self.errors:
             return ["no video could be scored"]
-        return score_table(self._scores(), shown=("l2", "crps") if self.draws else ("l2",))
+        return score_table(self._scores())
 
     def _scores(self) -> list[HorizonScore]:
         return horizon_scores(self.errors, bin_s=self.future.horizon_s)

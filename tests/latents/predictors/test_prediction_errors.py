@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from vtg.latents.predictors.errors import ERRORS, crps, observed_mean
+from vtg.latents.predictors.prediction_errors import ERRORS, crps, observed_mean
 
 
 def channels(*values: float) -> torch.Tensor:
