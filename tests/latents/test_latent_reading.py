@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from vtg.config.clip_settings import ClipsConfig
+from vtg.config.data_settings import DataConfig
 from vtg.config.encoder_settings import EncoderConfig
+from vtg.config.latent_rules import check_latents
+from vtg.config.latents_schema import LatentsConfig
 from vtg.errors import ConfigError
 from vtg.latents.encoders import load_encoder
 from vtg.latents.encoders.encoder import Encoder
@@ -76,6 +79,13 @@ def test_an_encoder_that_is_trained_and_clips_at_random_have_no_cache(tmp_path):
         reader_of(trained, cache_dir=str(tmp_path))
     with pytest.raises(ConfigError, match=r"cache_dir is set, but clips\.start = 'random' draws other clips"):
         reader_of(trained, cache_dir=str(tmp_path), start="random")
+    early = LatentsConfig(
+        data=DataConfig(annotation_file="rows.jsonl"),
+        encoder=EncoderConfig(trained=["merger"]),
+        clips=ClipsConfig(cache_dir=str(tmp_path)),
+    )
+    with pytest.raises(ConfigError, match=r"cache_dir is set, but encoder\.trained = \['merger'\]: latents change"):
+        check_latents(early)
 
 
 def test_half_precision_is_kept_as_it_is(window, tmp_path):

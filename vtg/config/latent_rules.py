@@ -42,6 +42,12 @@ def check_latents(config: LatentsConfig) -> None:
         value = getattr(config.future, key)
         if not value > 0:
             raise ConfigError(f"future.{key} = {value}: must be more than 0")
+    # Also asked of the model once it is loaded: there by its parameters, here before anything loads.
+    if config.clips.cache_dir is not None and config.encoder.trained:
+        raise ConfigError(
+            f"clips.cache_dir is set, but encoder.trained = {config.encoder.trained}: latents change with every step; "
+            "set clips.cache_dir=null, or encoder.trained=[]"
+        )
     length_s = config.clips.seconds
     if length_s is not None and config.future.context_s >= length_s:
         raise ConfigError(

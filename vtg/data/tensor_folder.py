@@ -81,6 +81,7 @@ class TensorFolder:
             self._files.count(failed=1)
             self._stop(f"a clip could not be stored ({error}); check the free space and the permissions of the folder")
             return
+        # Tried no more once one did not fit: each attempt lists the whole folder.
         if self._files.counts["skipped"]:
             self._stop(f"it is full; raise {self.setting}_gb to keep more")
         elif not self._is_told:
@@ -117,6 +118,7 @@ def _unpacked(content: bytes) -> dict[str, torch.Tensor] | None:
 
     try:
         tensors = load(content)
+        # `load` leaves the metadata out; the header is JSON behind its length.
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         is_whole = header["__metadata__"]["checksum"] == _checksum(tensors)
     except (SafetensorError, ValueError, KeyError):

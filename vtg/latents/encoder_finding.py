@@ -50,6 +50,7 @@ def weights_of(settings: EncoderConfig) -> str:
     # A run directory, or an adapter, is of a Qwen-VL alone.
     if settings.name == TOWER or not folder.is_dir():
         return resolve_base(settings.path)
+    # transformers would name the hub here, and not the folder.
     if not (folder / "config.json").is_file():
         raise ConfigError(
             f"encoder.path = {settings.path!r}: no model is in this folder (there is no config.json); give the folder "

@@ -36,6 +36,7 @@ class LatentCache:
     def __init__(self, folder: str, *, max_bytes: int, identity: str) -> None:
         otherwise = "are decoded and encoded each time"
         self._folder = TensorFolder(folder, max_bytes=max_bytes, setting="clips.cache", otherwise=otherwise)
+        # Only now: the folder is made by then, and known to have locks.
         owner = _claim(os.path.join(self._folder.folder, OWNER), identity)
         if owner != identity:
             raise ConfigError(
@@ -68,6 +69,7 @@ def make_latent_cache(clips: ClipsConfig, encoder: Encoder) -> LatentCache | Non
     """
     if clips.cache_dir is None:
         return None
+    # By its parameters and not by settings: whoever calls this may have un-frozen more.
     trained = [name for name, parameter in encoder.model.named_parameters() if parameter.requires_grad]
     if trained:
         raise ConfigError(
@@ -89,6 +91,7 @@ def _claim(path: str, identity: str) -> str:
     try:
         with locked(file):
             owner = os.pread(file, 4096, 0).decode().strip()
+            # Empty: this process has made it, or another that was killed before it wrote.
             if not owner:
                 os.pwrite(file, f"{identity}\n".encode(), 0)
             return owner or identity

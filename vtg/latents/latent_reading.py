@@ -52,6 +52,7 @@ class FoundClips:
             DecodeError, SampleError: see `ClipReader.clip`.
         """
         key = latents = None
+        # A key costs a look at the file, which nobody needs without a cache.
         if self.cache is not None:
             key = self.reader.key(window, start_s=start_s, identity=self.identity)
             latents = self.cache.find(key)
@@ -95,6 +96,7 @@ class LatentReader:
         parts = [one.latents.to(self.encoder.device) if one.latents is not None else None for one in found]
         missing = [at for at, part in enumerate(parts) if part is None]
         if missing:
+            # In one call: the encoder itself knows which of them can be one batch.
             encoded = self.encoder.encode([clip for at in missing if (clip := found[at].clip) is not None])
             for row, at in enumerate(missing):
                 parts[at] = part = encoded.clips(slice(row, row + 1))

@@ -17,6 +17,7 @@ class Latents:
             Its time is that of the clip's last frame.
     """
 
+    # Channels before places, as convolutions and normalisation by channel take them.
     values: torch.Tensor
     times_s: torch.Tensor
     observed: torch.Tensor

@@ -41,6 +41,7 @@ def videos_stamp(path: str, files: Callable[[str], list[tuple[str, int, int]]]) 
     place = path.removeprefix(PREFIX)
     if not os.path.isdir(place):
         return files(place)
+    # Of every file and not of the folders: a video that is written anew may have another length.
     times_ns = [os.stat(one).st_mtime_ns for one in folder_videos(place)]
     return [(os.path.realpath(place), len(times_ns) * ROW_BYTES, max(times_ns, default=0))]
 
@@ -74,6 +75,7 @@ def folder_videos(folder: str) -> list[str]:
     """Whole paths of the files below a folder that are named as videos, sorted; hidden ones are left out."""
     found = []
     for place, folders, names in os.walk(os.path.abspath(folder), followlinks=True):
+        # In place, which keeps os.walk out of hidden folders, such as those of version control and of downloads.
         folders[:] = [name for name in folders if not name.startswith(".")]
         shown = (name for name in names if not name.startswith("."))
         found += [os.path.join(place, name) for name in shown if name.lower().endswith(VIDEO_ENDINGS)]

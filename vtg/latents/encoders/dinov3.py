@@ -37,6 +37,7 @@ class DINOv3(Encoder):
 
     def features(self, frames: torch.Tensor) -> torch.Tensor:
         """See `Encoder.features`."""
+        # Frames know nothing of one another, so those of all clips are one batch.
         clips, count = frames.shape[:2]
         pixels = processed(self.processor, frames.flatten(0, 1).to(self.device))
         tokens = self.model(pixels.to(self.dtype)).last_hidden_state
@@ -57,6 +58,7 @@ def load_dinov3(settings: EncoderConfig, device: str | None = None) -> DINOv3:
         ConfigError: for another kind of model, and for frames that are not of whole patches.
     """
     config, wanted = read_config(settings), settings.frame_size
+    # Its positions are shares of the frame's sides, so it reads frames of any size of whole patches.
     options = {} if wanted is None else {"size": {"height": wanted, "width": wanted}}
     processor = load_processor_of(settings, AutoImageProcessor, **options)
     size = one_size(settings, lambda frames: processed(processor, frames))

@@ -36,6 +36,7 @@ class Encoder(nn.Module, ABC):
     def __init__(self, model: nn.Module, *, identity: str) -> None:
         super().__init__()
         self.model, self.identity = model, identity
+        # First frozen as a whole, so that what is trained has to be named.
         self.requires_grad_(False)
         self.eval()
 
@@ -67,6 +68,7 @@ class Encoder(nn.Module, ABC):
             alike.setdefault(frames.shape, []).append(at)
         encoded: list[Latents | None] = [None] * len(clips)
         for batch in alike.values():
+            # In one batch of their own size: padded to others, what the model sees of a clip would depend on them.
             values = self.features(torch.from_numpy(np.stack([read[at][0] for at in batch])))
             for row, at in enumerate(batch):
                 times_s, observed = (torch.from_numpy(part)[None].to(values.device) for part in read[at][1:])
@@ -119,6 +121,7 @@ def latent_times(
     times_s = frame_times_s.reshape(-1, frames_per_latent)
     weights = is_real.reshape(-1, frames_per_latent)
     observed = np.asarray(weights.any(axis=1))
+    # Of padding alone the mean would be of nothing: its frames stand at the last real one's time.
     weights = weights | ~observed[:, None]
     return (times_s * weights).sum(axis=1) / weights.sum(axis=1), observed
 

@@ -24,6 +24,7 @@ def read_config(settings: EncoderConfig) -> Any:
     """
     where = weights_of(settings)
     with _found(settings):
+        # As a dict first: a type that transformers does not know would end in its advice to upgrade.
         check_type(settings, PretrainedConfig.get_config_dict(where)[0].get("model_type"))
         return AutoConfig.from_pretrained(where, trust_remote_code=False)
 
@@ -61,6 +62,7 @@ def one_size(settings: EncoderConfig, process: Callable[[torch.Tensor], torch.Te
     Raises:
         ConfigError: it depends on theirs, so that there is no one grid of latents.
     """
+    # Tried rather than read from its settings: processors combine resize, size and crop each in their own way.
     made = [tuple(process(torch.zeros(1, 3, *size, dtype=torch.uint8)).shape[-2:]) for size in TRIED_SIZES]
     if made[0] != made[1]:
         tried, got = (" and ".join(f"{height}x{width}" for height, width in sizes) for sizes in (TRIED_SIZES, made))

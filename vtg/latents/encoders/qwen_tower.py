@@ -33,6 +33,7 @@ class QwenTower(Encoder):
         read = self.processor.video_processor(
             videos=list(frames), return_tensors="pt", **frames_as_they_are(self.processor)
         )
+        # The tower takes clips of any sizes as one row of patches, and the grid says whose they are.
         pixels = read["pixel_values_videos"].to(self.device, self.model.dtype)
         merged = self.model(pixels, grid_thw=read["video_grid_thw"].to(self.device), return_dict=True).pooler_output
         latents = merged.view(len(frames), -1, *self.grid, self.dim)
@@ -60,6 +61,7 @@ def load_qwen_tower(settings: EncoderConfig, device: str | None = None) -> QwenT
             f"encoder.frame_size = {'null' if size is None else size}: a vision token of {settings.path} is {factor} "
             f"pixels a side; set a multiple of it, such as encoder.frame_size={factor * 4}"
         )
+    # The whole model and not its tower alone: adapters reach the tower by its names in it.
     model, _ = load_model(
         ModelConfig(path=settings.path, dtype=settings.dtype, patch_factor=factor), processor, device=device
     )

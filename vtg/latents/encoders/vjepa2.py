@@ -39,6 +39,7 @@ class VJEPA2(Encoder):
 
 def processed(processor: Any, frames: torch.Tensor) -> torch.Tensor:
     """(B, T, 3, height, width) uint8 → the same frames as the model reads them, (B, T, 3, crop, crop)."""
+    # Frames are chosen already: clips have theirs at the times that the settings ask for.
     return processor(videos=list(frames), do_sample_frames=False, return_tensors="pt")["pixel_values_videos"]
 
 
@@ -64,6 +65,7 @@ def load_vjepa2(settings: EncoderConfig, device: str | None = None) -> VJEPA2:
             "set encoder.frame_size=null, or give a checkpoint of that size"
         )
     grid = grid_of(settings, size, config.patch_size)
+    # Read as a whole, since names in the file are those of the whole model; its predictor is dropped with it.
     model: Any = load_weights(settings, device)
     identity = identity_of("vjepa2", model.encoder, {"frame_size": crop, "processor": processor.to_dict()})
     return VJEPA2(model.encoder, processor, grid=grid, identity=identity)
