@@ -182,11 +182,14 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.evaluation.published_predictions",
     ),
     "vtg.evaluation.intervals": ("vtg.evaluation.metrics",),
+    "vtg.evaluation.controls": ("vtg.evaluation.presets",),
     "vtg.latents": (
         "vtg.errors", "vtg.console", "vtg.storage", "vtg.progress_bar", "vtg.logs", "vtg.config", "vtg.entry",
         "vtg.video.files.address", "vtg.video.video_window", "vtg.annotations.sample", "vtg.video",
         "vtg.annotations.formats", "vtg.annotations.sample_table", "vtg.models.families", "vtg.data.encoding",
-        "vtg.data.tensor_folder", "vtg.models", "vtg.inspect", "vtg.evaluation.intervals",
+        "vtg.data.tensor_folder", "vtg.models", "vtg.inspect", "vtg.evaluation.presets", "vtg.evaluation.metrics",
+        "vtg.evaluation.intervals",
+        "vtg.evaluation.controls",
     ),
     "vtg.evaluation.task_scores": ("vtg.tasks", "vtg.evaluation.metrics"),
     "vtg.evaluation.source_scores": ("vtg.console", "vtg.annotations.joined_tables", "vtg.evaluation.task_scores"),
@@ -194,7 +197,6 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.console", "vtg.tasks", "vtg.evaluation.metrics", "vtg.evaluation.intervals", "vtg.evaluation.task_scores",
     ),
     "vtg.evaluation.ranked_metrics": ("vtg.evaluation.presets",),
-    "vtg.evaluation.controls": ("vtg.evaluation.presets",),
     "vtg.evaluation.breakdown": ("vtg.evaluation.presets", "vtg.evaluation.controls"),
     "vtg.evaluation.score_context": (
         "vtg.console", "vtg.evaluation.presets", "vtg.evaluation.intervals", "vtg.evaluation.set_metrics",

@@ -4,16 +4,19 @@
       where events begin and end: where a predictor of latents is most wrong
   python -m vtg.latents rollout RUN VIDEO|FOLDER|ROWS.jsonl ... [--ahead-s 12]
       futures longer than a predictor was trained on, scored by seconds ahead
+  python -m vtg.latents probe RUN | --train ROWS.jsonl --test ROWS.jsonl
+      grounding by frozen latents alone: cheap references for the scores of a model
 
-`python -m vtg.latents boundaries --help` says more, and so does rollout's. `train_latents.py` trains predictors.
+Each has a --help. `train_latents.py` trains predictors.
 """
 
 import sys
 
 from vtg.latents.boundaries import boundaries_command
+from vtg.latents.probe import probe_command
 from vtg.latents.rollouts import rollout_command
 
-COMMANDS = {"boundaries": boundaries_command.main, "rollout": rollout_command.main}
+COMMANDS = {"boundaries": boundaries_command.main, "rollout": rollout_command.main, "probe": probe_command.main}
 
 
 def main(argv: list[str] | None = None) -> int:

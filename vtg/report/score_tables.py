@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from vtg.console import aligned
 from vtg.evaluation.metrics import PRESETS, Interval, paired_bootstrap, row_ious
 from vtg.report.charts import COLORS, Figure, histogram
+from vtg.report.reference_columns import reference_columns
 from vtg.report.run_reader import JsonRow, Run, is_number
 from vtg.report.timelines import BASE_COLOR, TUNED_COLOR
 
@@ -130,9 +131,12 @@ def metric_table(run: Run, gains: dict[str, Gain]) -> MetricTable | None:
     """The metrics of a run; None where it has none yet."""
     if not run.metrics:
         return None
+    # Behind the run's own, and only there: a reference is not among the runs that are compared.
+    references, what_they_are = reference_columns(run.folder)
+    metrics = run.metrics | references
     rows = tuple(
-        MetricRow(name, tuple(format_metric(column.get(name)) for column in run.metrics.values()), gains.get(name))
-        for name in _metric_names(list(run.metrics.values()))
+        MetricRow(name, tuple(format_metric(column.get(name)) for column in metrics.values()), gains.get(name))
+        for name in _metric_names(list(metrics.values()))
     )
     explanation = f"{PRESETS['vtg'].convention}. Shares in percent."
     if gains:
@@ -143,7 +147,7 @@ def metric_table(run: Run, gains: dict[str, Gain]) -> MetricTable | None:
             explanation += (
                 " shuffled: the tuned model, each sample shown another video: what a guess without looking gets."
             )
-    return MetricTable(tuple(run.metrics), rows, bool(gains), explanation)
+    return MetricTable(tuple(metrics), rows, bool(gains), explanation + what_they_are)
 
 
 def iou_histogram(run: Run) -> Figure | None:
