@@ -37,10 +37,13 @@ PRIMARY = {
 }
 TRAINING = ("sft", "rl", "doctor")
 CHOICES = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if path.stem != "defaults")
+LATENT_CHOICES = ("trainer=latents", "experiment=vjepa2_kinetics_400")
+"""Choices for train_latents.py alone, of groups that others have too."""
 EXPERIMENTS = [
     choice
     for choice in CHOICES
     if choice.startswith("experiment=") and choice.removeprefix("experiment=") not in RECIPES
+    if choice not in LATENT_CHOICES
 ]
 """Those of no published training, which tests/recipes/ holds to what was published."""
 RL_GROUPS = ("rl", "rl_model", "rewards", "curriculum", "rollout")
@@ -49,8 +52,6 @@ SCORE_GROUPS = ("benchmark", "budget")
 """Groups that only vtg.score has."""
 LATENT_GROUPS = ("encoder", "clips", "predictor", "future")
 """Groups that only train_latents.py has."""
-LATENT_CHOICES = ("trainer=latents",)
-"""Choices for train_latents.py alone, of groups that others have too."""
 GOOD = {"video": "a.mp4", "duration": 30.0, "timestamp": [2.0, 5.5], "sentence": "a man sits down"}
 
 
@@ -168,6 +169,14 @@ def test_an_experiment_changes_settings_and_the_command_line_has_the_last_word(e
     assert sft(experiment, *given) != sft()
     assert sft(experiment, *given, "seed=7", "run_name=mine", "lora.r=3").output_dir == "outputs/mine"
     assert sft(experiment, *given, "lora.r=3").lora.r == 3
+
+
+def test_the_predictor_of_vjepa2_has_the_sizes_of_its_paper(rows):
+    config = load_config(composed("latents", LATENT_CHOICES[1], *needed(LATENT_CHOICES[1], rows)), LatentsConfig)
+    assert (config.encoder.name, config.encoder.path) == ("vjepa2", "facebook/vjepa2-vitl-fpc64-256")
+    assert (config.clips.n_frames, config.clips.n_frames / config.clips.seconds) == (16, 4)
+    assert (config.predictor.width, 2 * config.predictor.depth, config.predictor.heads) == (384, 12, 12)
+    assert config.data.annotation_file.startswith("kinetics:") and not config.encoder.trained
 
 
 def test_the_stages_of_molmo2_have_the_figures_of_its_paper(rows):

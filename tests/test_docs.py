@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from vtg.config.arguments import rl_names, trainer_names
+from vtg.config.latents_schema import LatentsConfig
 from vtg.config.load import conf_dir
 from vtg.config.programs import DoctorConfig, PredictConfig
 from vtg.config.schema import RLConfig, SFTConfig
@@ -35,6 +36,7 @@ INLINE = re.compile(r"`([^`\n]+)`")
 PROGRAMS = {
     "train_sft.py": ("sft", SFTConfig),
     "train_rl.py": ("rl", RLConfig),
+    "train_latents.py": ("latents", LatentsConfig),
     "vtg.doctor": ("doctor", DoctorConfig),
     "vtg.predict": ("predict", PredictConfig),
     "vtg.score": ("score", ScoreConfig),
@@ -178,8 +180,11 @@ def test_every_command_in_the_docs_can_be_typed(line, parse_only):
         assert program in WRITTEN_BY_THE_READER, line
 
 
+SCHEMAS = (RLConfig, DoctorConfig, PredictConfig, ScoreConfig, LatentsConfig)
+
+
 def test_every_setting_and_choice_that_the_docs_name_exists():
-    known = {key for schema in (RLConfig, DoctorConfig, PredictConfig, ScoreConfig) for key, *_ in settings(schema)}
+    known = {key for schema in SCHEMAS for key, *_ in settings(schema)}
     known |= {key[: dot.start()] for key in known for dot in re.finditer(r"\.", key)}
     known |= {f"trainer.{name}" for name in trainer_names()} | {f"rl.{name}" for name in rl_names()}
     wrong = []

@@ -17,6 +17,7 @@ def _train(config: LatentsConfig) -> None:
     from vtg.training.processes import processes_exit_together
     from vtg.training.run_dir import RunDir
 
+    # A dry run may look at settings of which a run is going on in the same folder.
     with nullcontext() if config.dry_run else RunDir(config).claimed():
         find_encoder(config.encoder)
         with loading("torch and transformers"):  # after the settings were checked

@@ -40,6 +40,23 @@ def test_the_table_has_what_differs_the_scores_the_best_and_the_failed(tmp_path,
     assert lines[-2] == str(tmp_path / "report.html") and (tmp_path / "report.html").is_file()
 
 
+def test_runs_that_predict_latents_have_their_errors_beside_copy_last(tmp_path, capsys):
+    jobs = []
+    for at, value in enumerate((0.5, 0.25)):
+        jobs.append(SweptRun(tmp_path / str(at), (f"seed={at}",), ""))
+        jobs[-1].folder.mkdir()
+        errors = {name: {"all": {"l2": value if name == "model" else 1}} for name in ("model", "copy_last")}
+        ratio = {"ratio": {"all": {"l2": {"value": value, "low": 0.125, "high": 0.75}}}, "latents": {"all": 9}}
+        (jobs[-1].folder / "metrics.json").write_text(json.dumps(errors | ratio))
+    report_sweep(jobs)
+    assert capsys.readouterr().out.split("\n")[1:4] == [
+        "        model  copy_last  model / copy_last   95 % interval  run directory",
+        f"seed=0    0.5          1              0.500  0.125 to 0.750  {tmp_path}/0",
+        f"seed=1   0.25          1              0.250  0.125 to 0.750  {tmp_path}/1",
+    ]
+    assert "Error by seconds ahead" not in (tmp_path / "report.html").read_text()  # there is but one horizon
+
+
 def test_runs_on_other_samples_or_with_the_same_score_have_no_best(tmp_path, capsys):
     report_sweep([swept(tmp_path / "a", "4", end=4.0), swept(tmp_path / "a", "8", end=5.0, qid="b")])
     report_sweep([swept(tmp_path / "b", "4", end=4.0), swept(tmp_path / "b", "8", end=4.0)])

@@ -17,6 +17,7 @@ from rl_runs import cut_back
 from vtg.errors import ConfigError
 from vtg.latents.future_clips import FutureReader
 from vtg.latents.latent_run import load_latent_run
+from vtg.report import write_report
 from vtg.storage.json_files import read_jsonl
 from vtg.training.latents.clip_batches import ClipBatches, StepShape
 from vtg.training.latents.clip_dataset import ClipDataset
@@ -48,6 +49,21 @@ def test_a_run_leaves_errors_by_seconds_ahead_beside_the_baselines(finished):
     ratio = metrics["ratio"]["all"]["l2"]
     assert ratio["low"] <= ratio["value"] <= ratio["high"]
     assert ratio["value"] == pytest.approx(metrics["model"]["all"]["l2"] / metrics["copy_last"]["all"]["l2"])
+
+
+def test_the_report_shows_errors_and_latents_as_colours(finished, tmp_path):
+    page = (finished / "report.html").read_text()
+    assert "<h2>Futures</h2>" in page and "error / copy-last" in page and "one future drawn" in page
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    shown = json.loads((out / "shown_futures.json").read_text())
+    clip = shown["clips"][0]
+    assert all(len(pictures) == len(clip["times_s"]) for _, pictures in clip["rows"])
+    assert f'src="{clip["rows"][1][1][0]}"' in page
+    clip["rows"][1][1][0] = "https://example.org/picture.png"
+    (out / "shown_futures.json").write_text(json.dumps(shown))
+    page = write_report(out).read_text()
+    assert "example.org" not in page and "shown_futures.json: is not what train_latents.py writes" in page
 
 
 def test_a_checkpoint_names_the_frozen_encoder_and_does_not_hold_it(finished):
@@ -112,7 +128,7 @@ def test_an_encoder_of_other_weights_is_refused_in_one_line(finished, tmp_path):
 
 
 def test_what_is_trained_of_an_encoder_is_saved_and_its_latents_have_another_name(demo_dir, tmp_path):
-    more = ("encoder.trained=[merger]", "data.val_file=null", "trainer.max_steps=1")
+    more = ("encoder.trained=[merger]", "data.val_file=null", "trainer.max_steps=2")
     latent_runs.train(overrides(demo_dir, tmp_path / "run", *more))
     own = [name for name in weights(tmp_path / "run" / "best") if name.startswith("encoder.")]
     assert own and all(name.startswith("encoder.model.merger.") for name in own)

@@ -48,14 +48,17 @@ def check_latents(config: LatentsConfig) -> None:
             f"clips.cache_dir is set, but encoder.trained = {config.encoder.trained}: latents change with every step; "
             "set clips.cache_dir=null, or encoder.trained=[]"
         )
+    # With clips.stride it depends on each video's rate, and is found out with the clip.
     length_s = config.clips.seconds
     if length_s is not None and config.future.context_s >= length_s:
         raise ConfigError(
             f"future.context_s = {config.future.context_s}: leaves nothing of clips.seconds = {length_s} to predict; "
             "set less, or longer clips"
         )
+    # Its engine would part what FutureModel leaves out of its state.
     if config.deepspeed.stage or config.deepspeed.file is not None:
         raise ConfigError("deepspeed: a predictor of latents is trained by DDP on several GPUs; set deepspeed=none")
+    # They are modules of transformers' models that recompute, which a predictor is none of.
     if activation_checkpointing(config.trainer) != "none":
         raise ConfigError(
             "trainer.gradient_checkpointing: a predictor of latents keeps all of its activations; set "

@@ -57,5 +57,6 @@ def may_change_on_resume(key: str) -> bool:
 
 @cache
 def _changeable() -> frozenset[str]:
+    # Of both families of programs: no key of one means something else in the other.
     known = [*settings(RLConfig), *settings(LatentsConfig)]
     return frozenset(key for key, _, one in known if one.on_resume == "may_change")

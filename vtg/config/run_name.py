@@ -32,6 +32,7 @@ def name_of(kind: str, *, choices: Mapping[str, Any], annotation_file: str | Non
         model_path: as the command line gives it, if it does.
     """
     data = choices.get("data")
+    # A program has one of both groups.
     learner = choices.get("model") or choices.get("encoder")
     parts = [kind, _model(learner, model_path), choices.get("predictor"), data]
     if data in FOR_ANY_FILE and annotation_file:

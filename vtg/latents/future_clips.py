@@ -43,6 +43,7 @@ class FutureClip:
             replace(clip, frames=clip.frames[part], timestamps_s=clip.timestamps_s[part])
             for part in (slice(seen), slice(seen, None))
         )
+        # What a short video has not lies behind its last frame: all of it is missing in the target.
         return cls(replace(before, pad=0), after)
 
     @classmethod
@@ -99,6 +100,7 @@ class FoundFuture:
 
     def observed(self, frames_per_latent: int) -> int:
         """How many latents of its target are observed, or will be."""
+        # Without the encoder, which has not seen the clip yet: every rank has to know before the first of them runs.
         if self.latents is not None:
             return int(self.latents.target.observed.sum())
         assert self.clip is not None
@@ -126,6 +128,7 @@ class FutureReader:
         key = latents = None
         if self.cache is not None:
             whole = self.reader.key(window, start_s=start_s, identity=self.identity)
+            # The same clip parted elsewhere is encoded otherwise, and so are other latents.
             key = hashlib.sha256(f"{whole} {self.context_s!r}".encode()).hexdigest()
             latents = self._cached(self.cache, key)
         if latents is not None:
@@ -135,6 +138,7 @@ class FutureReader:
         return FoundFuture(key, FutureClip.of(clip, context_s=self.context_s, step_s=step_s), None)
 
     def _cached(self, cache: LatentCache, key: str) -> FutureLatents | None:
+        # Two entries, either of which may have been evicted: half of a clip is none.
         context, target = cache.find(f"{key} context"), cache.find(f"{key} target")
         return None if context is None or target is None else FutureLatents(context, target)
 

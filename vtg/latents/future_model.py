@@ -19,6 +19,7 @@ class FutureModel(nn.Module):
     def __init__(self, encoder: Encoder, predictor: FuturePredictor) -> None:
         super().__init__()
         self.encoder, self.predictor = encoder, predictor
+        # Hooks and no override: DDP, the Trainer and safetensors all take the state dict of the module that they hold.
         self.register_state_dict_post_hook(_without_frozen)
         self.register_load_state_dict_post_hook(_frozen_is_not_missing)
 
@@ -28,6 +29,7 @@ class FutureModel(nn.Module):
         Args:
             seeds: of what is drawn for each clip.
         """
+        # Parameters without a gradient would leave the other ranks waiting for it.
         if not found:
             latents = FutureLatents.encoded(self.encoder, [FutureClip.blank(self.encoder)]).unobserved()
             return self.predictor.loss(latents.context, latents.target, generators([0]))
@@ -36,6 +38,7 @@ class FutureModel(nn.Module):
 
     def encoded(self, found: Sequence[FoundFuture], reader: FutureReader) -> FutureLatents:
         """The latents of clips that were found, on the encoder's device; those that are new are kept."""
+        # New clips go through the encoder as one batch, wherever they stand among those of the cache.
         parts = [None if one.latents is None else one.latents.to(self.encoder.device) for one in found]
         missing = [at for at, part in enumerate(parts) if part is None]
         if missing:
@@ -49,12 +52,14 @@ class FutureModel(nn.Module):
 
 def generators(seeds: Sequence[int]) -> list[torch.Generator]:
     """One of each clip: what is drawn for it does not depend on which others are beside it."""
+    # On the CPU, so that a GPU draws the same.
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
 def _frozen(model: FutureModel) -> set[str]:
     """Keys of what is not the model's own: parameters of the encoder that are not trained, and its buffers."""
     encoder = model.encoder
+    # Buffers as well: what is computed from a config would only fail to load into another version of it.
     names = [name for name, parameter in encoder.named_parameters() if not parameter.requires_grad]
     return {f"encoder.{name}" for name in (*names, *(name for name, _ in encoder.named_buffers()))}
 
@@ -66,4 +71,5 @@ def _without_frozen(model: FutureModel, state: dict[str, Any], prefix: str, meta
 
 def _frozen_is_not_missing(model: FutureModel, keys: Any) -> None:
     frozen = _frozen(model)
+    # In place: what the hook returns is not looked at.
     keys.missing_keys[:] = [name for name in keys.missing_keys if name not in frozen]

@@ -66,6 +66,7 @@ class LatentSettings:
         path = folder / CONFIG_FILE
         try:
             saved: Any = json.loads(path.read_text(encoding="utf-8"))
+            # Asked first: a language model has a config.json too, and nothing in it would say what is wrong.
             if saved.get("model_type") != MODEL_TYPE:
                 raise KeyError("model_type")
             check_format(saved, FORMAT, path)
@@ -85,6 +86,7 @@ class LatentSettings:
 
 def check_encoder(encoder: Encoder, identity: str, where: Path) -> None:
     """Raises ConfigError for an encoder that is not the one of `identity`, whose latents weights in `where` predict."""
+    # By content: a path may hold other weights by now, and the same weights may lie elsewhere.
     if encoder.identity != identity:
         raise ConfigError(
             f"{where}: predicts latents of the encoder {identity}, and this one is {encoder.identity}; give the same "
@@ -114,6 +116,7 @@ def load_latent_run(
         model.load_state_dict(load_file(folder / WEIGHTS_FILE, device=str(found.device)))
     if found.is_trained:  # its latents are others now, and so is its name
         found.identity = identity_of(settings.identity.partition("-")[0], found.model, {"of": settings.identity})
+    # Whoever trains on makes a model of its own; dropout or a gradient would only cost here.
     model.requires_grad_(False).eval()
     reader = ClipReader(settings.clips, frame_size_px=found.frame_size_px)
     return found, model.predictor, reader, settings

@@ -49,7 +49,7 @@ class Series:
     """A curve to draw: `values` by step. An empty name is left out of the legend and of tooltips."""
 
     name: str
-    values: Mapping[int, float]
+    values: Mapping[int, float] | Mapping[float, float]
     color: str
 
 
@@ -156,8 +156,11 @@ def format_number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def line_chart(series: Sequence[Series], *, low: float | None = None, high: float | None = None) -> Plot | None:
-    """Curves over steps on shared axes; None where all are empty. The y axis includes `low` and `high`."""
+def line_chart(
+    series: Sequence[Series], *, low: float | None = None, high: float | None = None, x_name: str = "step"
+) -> Plot | None:
+    """Curves over steps, or what else is `x_name`, on shared axes; None where all are empty. The y axis includes `low`
+    and `high`."""
     downsampled = [(curve, *_downsample(curve.values)) for curve in series if curve.values]
     if not downsampled:
         return None
@@ -179,8 +182,9 @@ def line_chart(series: Sequence[Series], *, low: float | None = None, high: floa
         for step, value in zip(steps.tolist(), mean.tolist(), strict=True):
             label = format_number(value)
             labels.setdefault(step, []).append(f"{curve.name}: {label}" if curve.name else label)
-    tips = {step: "\n".join([f"step {step:.0f}", *entries]) for step, entries in labels.items()}
-    return Plot(_step_ticks(axes), _value_ticks(axes), areas=areas, lines=lines, strips=_hover_strips(axes, tips))
+    tips = {step: "\n".join([f"{x_name} {step:.10g}", *entries]) for step, entries in labels.items()}
+    strips = _hover_strips(axes, tips)
+    return Plot(_step_ticks(axes), _value_ticks(axes), x_name, areas=areas, lines=lines, strips=strips)
 
 
 def _is_noisy(values: NDArray[np.float64]) -> bool:
@@ -254,7 +258,7 @@ def distribution(
     return Plot([Tick(axes.x(value), format_number(value)) for value in ticks], _value_ticks(axes), name, bars=bars)
 
 
-def _downsample(values: Mapping[int, float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _downsample(values: Mapping[int, float] | Mapping[float, float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Steps (P,) and the minimum, mean and maximum (3, P) over at most `MAX_POINTS` stretches of a curve."""
     steps, logged = np.array(list(values), dtype=np.float64), np.array(list(values.values()), dtype=np.float64)
     if len(steps) <= MAX_POINTS:

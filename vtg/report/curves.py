@@ -44,6 +44,7 @@ LEARNING = (
     ChartKeys(
         "Completions cut off", ("completions/clipped_ratio",), "share that reached the length limit", low=0, high=1
     ),
+    ChartKeys("Validation of latents", ("eval_l2", "eval_copy_last_l2"), "squared error of predicted latents", low=0),
     ChartKeys("Learning rate", ("learning_rate",)),
     ChartKeys("Gradient norm", ("grad_norm",), low=0),
 )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vtg.report.run_reader import Run, flatten
+from vtg.report.run_reader import Run
 
 ABSENT = "(absent)"
 
@@ -29,7 +29,7 @@ def differences(a: Run, b: Run) -> dict[str, Differences]:
     machine = [{key: run.environment.get(key, ABSENT) for key in MACHINE} for run in (a, b)]
     commits = [{"git_commit": run.environment.get("git_commit", ABSENT)} for run in (a, b)]
     return {
-        "config": _differing(flatten(a.config) if a.config else {}, flatten(b.config) if b.config else {}),
+        "config": _differing(_flatten(a.config) if a.config else {}, _flatten(b.config) if b.config else {}),
         "packages": _differing(*packages),
         "commit": _differing(*commits),
         "machine": _differing(*machine),
@@ -92,3 +92,10 @@ def _tested_samples(run: Run, other: Run) -> dict[str, str]:
 
 def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one with dotted keys: `{"a": {"b": 1}}` becomes `{"a.b": 1}`."""
+    if isinstance(value, dict) and (value or not prefix):
+        return {k: v for key, inner in value.items() for k, v in _flatten(inner, f"{prefix}{key}.").items()}
+    return {prefix[:-1]: value}

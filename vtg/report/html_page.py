@@ -15,6 +15,7 @@ from vtg.report.benchmark_scores import benchmark_tables
 from vtg.report.charts import COLORS, FRAME, format_number
 from vtg.report.differences import difference_lines, differences
 from vtg.report.film_strips import BUDGET_BYTES, FilmStrips
+from vtg.report.future_tables import future_figures, future_table, ratio_of, shown_clips
 from vtg.report.run_reader import Run, is_number
 from vtg.report.score_tables import (
     Gain,
@@ -78,7 +79,7 @@ def run_content(run: Run, films: FilmStrips, *, before: Sequence[Section] = ()) 
     completions = completion_groups(run, films, notes)
     if films.budget_bytes and films.note:
         notes.append(films.note)
-    if not (run.log or run.tuned or run.base or run.metrics or run.scores):
+    if not (run.log or run.tuned or run.base or run.metrics or run.futures or run.scores):
         notes.append("nothing is logged or answered yet: the page fills as the run goes on; make it again then")
     sections = [
         *before,
@@ -91,6 +92,7 @@ def run_content(run: Run, films: FilmStrips, *, before: Sequence[Section] = ()) 
                 "remarks": _strings(run.record, "notes"),
             },
         ),
+        _futures_section(run, notes),
         Section("Sources", "sources", {"table": source_table(run)}),
         Section("Benchmark", "benchmark", {"tables": benchmark_tables([run])}),
         _training_section([run]),
@@ -120,6 +122,7 @@ def comparison_page(runs: Sequence[Run], *, folder: Path = Path(), frames: bool 
     ]
     sections = [
         Section("Results", "comparison_table", {"table": comparison_table(runs)}),
+        Section("Futures", "figures", {"figures": future_figures(runs)}),
         Section("Benchmark", "benchmark", {"tables": benchmark_tables(runs)}),
         _training_section(runs),
         Section("Reward hacking", "figures", {"figures": curves.hacking_figures(runs)}),
@@ -134,6 +137,12 @@ def comparison_page(runs: Sequence[Run], *, folder: Path = Path(), frames: bool 
         notes=[f"{run.name}: {note}" for run in runs for note in run.notes] + about_films,
         runs=[(run.name, COLORS[at % len(COLORS)], f"{run.folder} · {_state(run)}") for at, run in enumerate(runs)],
     )
+
+
+def _futures_section(run: Run, notes: list[str]) -> Section:
+    share = run.shown_futures.get("variance_shown")
+    shown = {"clips": shown_clips(run, notes), "variance": f"{share:.0%}" if is_number(share) else ""}
+    return Section("Futures", "futures", {"figures": future_figures([run]), "table": future_table(run)} | shown)
 
 
 def _training_section(runs: Sequence[Run]) -> Section:
@@ -172,8 +181,9 @@ def _environment() -> "Environment":
 
 def _source(run: Run) -> str:
     """The model, the data and the folder, in one line."""
-    model, data = (run.config.get(group) for group in ("model", "data"))
+    model, encoder, data = (run.config.get(group) for group in ("model", "encoder", "data"))
     parts = [
+        f"encoder {encoder['path']}" if isinstance(encoder, dict) and encoder.get("path") else "",
         f"model {model['path']}" if isinstance(model, dict) and model.get("path") else "",
         f"data {data['annotation_file']}" if isinstance(data, dict) and data.get("annotation_file") else "",
         str(run.folder),
@@ -184,9 +194,10 @@ def _source(run: Run) -> str:
 def _state(run: Run) -> str:
     """How the run trains, and how far it is."""
     method = "GRPO" if "reward" in run.log or run.completions else "SFT" if "loss" in run.log else "answers"
+    method = "futures" if isinstance(run.config.get("predictor"), dict) else method
     if not run.log:
         return method
-    return f"{method}, {run.last_step:,} steps" + ("" if "tuned" in run.metrics else ", not finished")
+    return f"{method}, {run.last_step:,} steps" + ("" if "tuned" in run.metrics or run.futures else ", not finished")
 
 
 def _chips(run: Run) -> list[str]:
@@ -210,6 +221,8 @@ def _tiles(run: Run, gains: Mapping[str, Gain]) -> list[Tile]:
             gain = gains.get(key)
             detail = f"{gain} over the base ({gain.bounds})" if gain else ""
             tiles.append(Tile(key.replace("_", " "), format_metric(value), detail))
+    if (ratio := ratio_of(run)) is not None:
+        tiles.append(Tile("error / copy-last's", f"{ratio[0]:.3f}", ratio[1]))
     logged = [_last_value_tile(run, "reward", "reward"), _last_value_tile(run, "iou/mean", "IoU of completions")]
     tiles += [tile for tile in logged if tile]
     if not tiles and (loss := _last_value_tile(run, "loss", "loss")):

@@ -41,6 +41,8 @@ class Run:
         record: run.json: notes about the scores, and settings that changed on a resume.
         metrics: metrics.json by column.
         scores: scores.json of `vtg.score`.
+        futures: metrics.json of a run that predicts latents, which has errors by seconds ahead; of others empty.
+        shown_futures: shown_futures.json, clips of such a run with their latents as pictures.
         sources: mixture.json, the sources of a mixture.
         log: numeric keys of train_log.jsonl, each as a curve over steps.
         logged_at: step → when it was logged, with the time zone.
@@ -60,6 +62,8 @@ class Run:
     record: dict[str, Any] = field(default_factory=dict)
     metrics: MetricColumns = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
+    futures: dict[str, Any] = field(default_factory=dict)
+    shown_futures: dict[str, Any] = field(default_factory=dict)
     sources: tuple[JsonRow, ...] = ()
     log: dict[str, Curve] = field(default_factory=dict)
     logged_at: dict[int, datetime] = field(default_factory=dict)
@@ -95,6 +99,9 @@ def read_run(folder: Path) -> Run:
     config_text = _read_text(folder / "config.yaml", notes)
     config = _parse_config(config_text, notes)
     logged = read_rows(folder / "train_log.jsonl", notes)
+    metrics = _read_object(folder / "metrics.json", notes)
+    # Its columns are predictors, whose errors have a horizon besides: no table of metrics would hold them.
+    is_of_latents = "copy_last" in metrics
     times = [(folder / name).stat().st_mtime for name in RUN_FILES if (folder / name).is_file()]
     return Run(
         folder=folder,
@@ -103,8 +110,10 @@ def read_run(folder: Path) -> Run:
         config_text=config_text,
         environment=_read_object(folder / "environment.json", notes),
         record=_read_object(folder / "run.json", notes),
-        metrics=_metric_columns(_read_object(folder / "metrics.json", notes)),
+        metrics={} if is_of_latents else _metric_columns(metrics),
         scores=_read_scores(folder / "scores.json", notes),
+        futures=metrics if is_of_latents else {},
+        shown_futures=_read_object(folder / "shown_futures.json", notes),
         sources=tuple(_read_sources(folder / "mixture.json", notes)),
         log=_curves_by_key(logged),
         logged_at=_times_by_step(logged),
@@ -172,13 +181,6 @@ def is_number(value: object) -> bool:
     """Whether `value` is a finite number in the range of a float. A bool is not."""
     # Compared as it is: float(10**400) raises, and JSON may hold such an integer.
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-
-
-def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one with dotted keys: `{"a": {"b": 1}}` becomes `{"a.b": 1}`."""
-    if isinstance(value, dict) and (value or not prefix):
-        return {k: v for key, inner in value.items() for k, v in flatten(inner, f"{prefix}{key}.").items()}
-    return {prefix[:-1]: value}
 
 
 def _read_text(path: Path, notes: list[str]) -> str:

@@ -12,6 +12,7 @@ def drawn(
     draw: Callable[[torch.Generator | None], torch.Tensor], clips: int, generators: Generators, device: torch.device
 ) -> torch.Tensor:
     """(B, …) of draw(generator) for each of `clips` = B clips."""
+    # Moved once drawn: a generator of the CPU cannot draw elsewhere.
     each = generators if isinstance(generators, Sequence) else [generators] * clips
     return torch.stack([draw(one) for one in each]).to(device)
 

@@ -14,10 +14,10 @@ from vtg.latents.clip_reading import ClipReader
 from vtg.latents.encoders.encoder import Encoder
 from vtg.latents.future_clips import FutureClip
 from vtg.latents.future_scores import HorizonScore, LatentErrors, horizon_scores, latent_errors
+from vtg.latents.horizon_table import score_document, score_table
 from vtg.latents.latents import Latents
 from vtg.latents.predictors.future_predictor import FuturePredictor
 from vtg.latents.predictors.rollout import rollout
-from vtg.latents.score_table import score_document, score_table
 from vtg.progress_bar import ProgressBar
 from vtg.video.clip import Clip
 from vtg.video.video_window import VideoWindow

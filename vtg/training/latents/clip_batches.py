@@ -45,13 +45,16 @@ class ClipBatches(Sampler[list[int]]):
         self.dataset.set_epoch(epoch)
 
     def __len__(self) -> int:
+        # Whole steps, however few clips the last one has: the Trainer would make an update of every remainder.
         return self.steps * self.shape.accumulation
 
     def __iter__(self) -> Iterator[list[int]]:
+        # Over all clips and then dealt out: ranks that drew for themselves would train some twice, others never.
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.dataset))
         shape = self.shape
         for step in range(self.steps):
             clips = order[step * shape.clips : (step + 1) * shape.clips]
+            # As even as can be: at the end of an epoch no process waits for one that has all that is left.
             parts = np.array_split(clips, shape.accumulation * shape.ranks)
             for micro in range(shape.accumulation):
                 yield parts[micro * shape.ranks + self.rank].tolist()

@@ -75,6 +75,7 @@ class ClipDataset(Dataset[ClipItem]):
         seed: int = 0,
     ) -> None:
         self.reader, self.training, self.seed, self.epoch = reader, training, seed, 0
+        # Rows of grounding name a video several times, once for each query; here it would be trained as often.
         rows: dict[VideoWindow, Sample] = {}
         for sample in samples:
             rows.setdefault(sample.window(resolve_video(sample.video, video_dir)), sample)
@@ -97,6 +98,7 @@ class ClipDataset(Dataset[ClipItem]):
             start_s = clips.start_s(window, seed=seed)
             return ClipItem(index, row, seed, start_s, self.reader.find(window, start_s=start_s))
         except SampleError as error:
+            # Told apart, because what to do differs: mend the file, or choose a shorter context.
             kind = "video" if isinstance(error, DecodeError) else "clip"
             skipped = Skipped(sample.place, f"{kind}: {error}", sample.qid, sample.video)
             return ClipItem(index, row, seed, skipped=skipped)

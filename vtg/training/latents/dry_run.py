@@ -17,9 +17,11 @@ from vtg.training.latents.new_model import make_model
 def print_plan(config: LatentsConfig) -> None:
     """Prints the settings, the parameters of encoder and predictor, and the groups of the optimizer."""
     with TemporaryDirectory() as folder:  # where the Trainer makes its output_dir
+        # It wants rows to validate on, of which none are read here.
         trained = replace(config, output_dir=folder, trainer=config.trainer | {"eval_strategy": "no"})
         arguments = training_arguments(trained)
         model, _ = make_model(config, arguments)
+        # Made by the Trainer, which alone knows what of a model decays.
         optimizer = Trainer(model=model, args=arguments).create_optimizer()
     print(OmegaConf.to_yaml(OmegaConf.create(asdict(config))))
     print(parameter_table({"encoder": model.encoder, "predictor": model.predictor}), end="\n\n")

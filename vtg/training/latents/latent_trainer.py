@@ -63,10 +63,12 @@ class LatentTrainer(RunTrainer):
         self.parts.report.add(batch.skipped)
         self.counts["clips/cached"] += sum(one.latents is not None for one in batch.found)
         self.counts["clips/decoded"] += sum(one.clip is not None for one in batch.found)
+        # Through the wrapper: DDP gathers the gradients of what is called by it alone.
         mean = model(batch.found, self.batches.dataset.reader, batch.seeds)
         own = self._observed(batch.found)
         total = own if num_items_in_batch is None else float(num_items_in_batch)
         # Gradients are averaged over ranks; the total is of all of them.
+        # The mean times its count is a sum, of which every rank's is divided by the count of all.
         loss = mean * (own * self.args.world_size / max(total, 1.0))
         return (loss, {}) if return_outputs else loss
 
@@ -76,6 +78,7 @@ class LatentTrainer(RunTrainer):
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
         """The micro-batches of an optimizer step, and how many latents they are to predict together, on all ranks."""
+        # The Trainer counts labels, of which there are none here.
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         items = torch.tensor(float(sum(self._observed(one["batch"].found) for one in batches)), device=device)
         if self.args.world_size > 1:
@@ -121,6 +124,7 @@ class LatentTrainer(RunTrainer):
         dataset: Any = eval_dataset or self.eval_dataset
         rows = [row for _, errors in self.errors(dataset, "validating", draws=0) for row in errors]
         metrics = {}
+        # Beside copy-last, whose error says how much there is to predict at all.
         for name, prefix in ((MODEL, ""), ("copy_last", "copy_last_")):
             for kind in ("l2", "cosine"):
                 errors = [row.errors[name][kind] for row in rows]
@@ -137,7 +141,9 @@ class LatentTrainer(RunTrainer):
         """
         model, found = self.future_model, []
         was_training = model.training
+        # Dropout, if a predictor or a trained encoder has any, must not reach scores.
         model.eval()
+        # One in so many: neighbours are often of one source, and as long.
         own = range(self.args.process_index, len(dataset), self.args.world_size)
         batches = [own[at : at + self.batch_size] for at in range(0, len(own), self.batch_size)]
         loader = torch.utils.data.DataLoader(dataset, batch_sampler=batches, **self._reading())  # type: ignore[arg-type]
@@ -160,6 +166,7 @@ class LatentTrainer(RunTrainer):
             asked = latents.context, latents.target.times_s, generators(batch.seeds)
             predicted = predictor.predict(*asked, asked=latents.target.observed)
             futures = predictor.futures(*asked, count=draws, asked=latents.target.observed) if draws else None
+        # Intervals draw videos whole: windows of one share what makes it hard.
         names = [item.row.video for item in batch.items]
         of = latents.context, latents.target, names, predictor.normalizer
         rows = iter(latent_errors(predicted, *of, futures=futures))
@@ -169,6 +176,7 @@ class LatentTrainer(RunTrainer):
     def resume(self, checkpoint: Path) -> None:
         """Refuses other clips of a step than before: the steps that are done would be others."""
         position = json.loads((checkpoint / POSITION_FILE).read_text(encoding="utf-8"))
+        # Of the log, lines after the checkpoint are of steps that are made again.
         self.train_log.lines = position["log_lines"]
         before, now = position["clips_per_step"], self.batches.shape.clips
         if before != now:

@@ -20,5 +20,6 @@ def make_model(config: LatentsConfig, arguments: TrainingArguments) -> tuple[Fut
     encoder = load_encoder(config.encoder, device=str(arguments.device))
     set_seed(config.seed)  # after loading, whose draws must not change the predictor's weights
     model = FutureModel(encoder, make_predictor(config.predictor, dim=encoder.dim))
+    # What a checkpoint needs to be read again; data and trainer are the run's own.
     groups = {entry.name: getattr(config, entry.name) for entry in fields(LatentSettings) if entry.name != "identity"}
     return model.to(arguments.device), LatentSettings(**groups, identity=encoder.identity)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import torch
 from transformers import TrainingArguments
 
 from vtg.annotations.sample import Sample
@@ -29,6 +30,7 @@ from vtg.training.latents.clip_dataset import ClipDataset
 from vtg.training.latents.latent_results import LatentResults
 from vtg.training.latents.latent_trainer import LatentTrainer
 from vtg.training.latents.new_model import make_model
+from vtg.training.latents.shown_futures import write_shown_futures
 from vtg.training.part_rates import PartRates
 from vtg.training.row_identity import check_rows, row_notes
 from vtg.training.run_dir import RunDir
@@ -65,6 +67,7 @@ class LatentRun:
         run_dir = RunDir(config)
         self.path = run_dir.path
         self.checkpoint, self.changes = run_dir.open()
+        # Before rows are read, which may take minutes: nothing of this run could be of use with another encoder.
         if self.checkpoint is not None:
             check_encoder(model.encoder, LatentSettings.read(self.checkpoint).identity, self.checkpoint)
         # The Trainer's TensorBoard callback takes its folder from the environment alone since transformers 5.
@@ -99,14 +102,18 @@ class LatentRun:
     def train_and_test(self) -> None:
         """Trains, predicts the test clips, and writes metrics, errors and report."""
         trainer = self.trainer()
+        # A checkpoint brings its own: clips that were added since must not change what its weights are used to.
         if self.checkpoint is None:
-            self.model.predictor.normalizer.measure(self._measured())
+            with torch.no_grad():  # an encoder that is trained would give them gradients
+                self.model.predictor.normalizer.measure(self._measured())
         course = TrainingCourse(self.config, self.path, checkpoint=self.checkpoint, changes=self.changes)
         course.train(trainer)
         if len(self.test):
-            found = trainer.errors(self.test, "testing", draws=self.config.predictor.samples)
+            predictor = self.config.predictor
+            found = trainer.errors(self.test, "testing", draws=predictor.samples if predictor.kind == "flow" else 0)
             if is_main_process():
                 results = LatentResults(self.path, self.test, found, bin_s=self.config.future.horizon_s)
+                write_shown_futures(self.path, self.model, self.test)
                 print(results.write(notes=RunRecord.read(self.path).notes, skipped=len(self.report.skipped)))
         elif is_main_process():
             print(f"saved {self.path / 'best'}; nothing was tested: there is no data.test_file, and no validation rows")
@@ -126,8 +133,9 @@ class LatentRun:
             eval_dataset=self.validation,
             parts=StepParts(
                 on_nan=config.on_nan,
-                checkpointing="none",
+                checkpointing="none",  # refused by the settings
                 remedies=remedies(config),
+                # None of their own: encoder and predictor learn at the Trainer's rate.
                 own_rates=PartRates(lambda model: {}, {}, {}),
                 report=self.report,
             ),
@@ -138,6 +146,7 @@ class LatentRun:
 
     def _measured(self) -> Iterator[Latents]:
         """Latents of the first training clips, this rank's part of them."""
+        # Each rank a part: moments of parts add up to those of the whole, exactly.
         own = range(self.arguments.process_index, min(MEASURED_CLIPS, len(self.train_set)), self.arguments.world_size)
         with ProgressBar(len(own), title="measuring latents", unit="clip") as bar:
             for at in own:
