@@ -28,7 +28,9 @@ def flat(content: dict, prefix: str = "") -> dict:
 
 
 def programs(experiment: str) -> list[str]:
-    """The programs that an experiment is for: a recipe's own, and of others both."""
+    """The programs that an experiment is for: a recipe's own, that of a predictor of latents, and of others both."""
+    if experiment == "vjepa2_kinetics_400":
+        return ["latents"]
     if recipe := RECIPES.get(experiment):
         return [recipe.program.removeprefix("train_").removesuffix(".py")]
     return ["sft", "rl"]
