@@ -347,7 +347,7 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.annotations.sample_table", "vtg.tasks", "vtg.data.encoding", "vtg.data.packing", "vtg.batching.cost",
         "vtg.batching", "vtg.data", "vtg.models", "vtg.decoding", "vtg.memory", "vtg.training.batch_log",
         "vtg.training.guard", "vtg.training.mixture_record",
-        "vtg.training.trainer_parts", "vtg.training.grounding_trainer", "vtg.training.model_check",
+        "vtg.training.zero", "vtg.training.trainer_parts", "vtg.training.grounding_trainer", "vtg.training.model_check",
         "vtg.training.hf_arguments", "vtg.training.run",
         "vtg.training.guard", "vtg.entry", "vtg.demo",
     ),

@@ -90,5 +90,5 @@ def test_a_global_size_sets_the_accumulation_of_fixed_batches_exactly_or_is_refu
     assert sft(*words, "batching.global_size=32").trainer["gradient_accumulation_steps"] == 4
     with pytest.raises(ConfigError, match=r"batches of 4 .* on 2 processes do not add up to it; set 24 or 32"):
         sft(*words, "batching.global_size=30")
-    with pytest.raises(ConfigError, match="DeepSpeed has to know how many batches make a step"):
-        sft("batching=tokens", "batching.global_size=32", "deepspeed=zero2")
+    with pytest.raises(ConfigError, match="a file is read before batches are planned; set deepspeed=zero2"):
+        sft("batching=tokens", "batching.global_size=32", "deepspeed.file=mine.json")

@@ -290,6 +290,22 @@ def test_temporal_tokens_are_made_trained_and_saved_under_zero_as_without(demo_d
         assert (vectors(whole)[0][list(times.ids)] != began).any(1).all()
 
 
+@pytest.mark.soak
+def test_a_step_of_so_many_samples_is_under_zero_as_without(demo_dir, rows, tmp_path):
+    """Of batches that are filled to a budget: how many make a step is known only once they are planned."""
+    batches = ("batching=duration", "batching.target_batch_duration=12", "batching.global_size=8", "lora=none")
+    steps = ("trainer.max_steps=4", "trainer.save_steps=1", "trainer.logging_steps=1")
+    jobs: list[joint_runs.Job] = []
+    for stage in ("none", *STAGES):
+        words = sft_words(demo_dir, rows, tmp_path / stage, *batches, *steps, f"deepspeed={stage}", batch=2)
+        jobs.append(("sft", words))
+    joint_runs.launch(jobs, processes=2, folder=tmp_path)
+    for stage in STAGES:
+        assert_trained_alike(tmp_path / stage, tmp_path / "none")
+        state = TrainerState.load_from_json(str(tmp_path / stage / "checkpoint-4" / "trainer_state.json"))
+        assert state.epoch == 4  # each of its four batches on a rank goes into one step: more than the settings say
+
+
 def test_zero3_does_not_wait_for_ranks_with_other_clips_batches_and_answers(runs):
     """One rank has one long clip where the other has several short ones, and answers are of different lengths."""
     out = runs / "uneven"

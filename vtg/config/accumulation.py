@@ -46,10 +46,12 @@ def settle_global_size(config: SFTConfig) -> None:
     if size < 0:
         raise ConfigError(f"batching.global_size = {size}: must be 0 (trainer.gradient_accumulation_steps) or more")
     if by != "fixed":
-        if config.deepspeed.stage or config.deepspeed.file is not None:
+        # A file may say itself how many batches make a step, which is checked before any is planned.
+        if config.deepspeed.file is not None:
             raise ConfigError(
-                f"batching.global_size = {size} with batching.by = {by!r}: DeepSpeed has to know how many batches make "
-                "a step before any is planned; set batching=fixed, or trainer.gradient_accumulation_steps"
+                f"batching.global_size = {size} with batching.by = {by!r} and deepspeed.file: a file is read before "
+                "batches are planned; set deepspeed=zero2 or zero3, batching=fixed, or "
+                "trainer.gradient_accumulation_steps"
             )
         return
     ranks, each = _processes(), int(config.trainer.get("per_device_train_batch_size", 8))  # 8: the Trainer's own

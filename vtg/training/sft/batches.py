@@ -33,6 +33,7 @@ from vtg.training.batch_log import log_target
 from vtg.training.mixture_record import log_mixture, without_over_budget
 from vtg.training.sft.epoch_position import BatchSize, Position
 from vtg.training.sft.planner import Planner, make_planner, over_budget
+from vtg.training.zero.zero_settings import set_accumulation
 from vtg.video.video_index import VideoIndex
 
 log = logging.getLogger(__name__)
@@ -140,7 +141,7 @@ def plan_batches(
     costs = _costs_on_all_ranks(dataset, batching, data, video)
     shape = {"ranks": arguments.world_size, "seed": arguments.seed, "report": report, "mixture": mixture}
     planner, costs = planner_of(dataset, costs, batching, size, **shape)
-    arguments.gradient_accumulation_steps = planner.accumulation
+    set_accumulation(arguments, planner.accumulation)
     batches = PlannedBatches(planner, rank=arguments.process_index, ranks=arguments.world_size, dataset=dataset)
     expected = planner.statistics(planner.epoch(0, arguments.world_size))
     if planner.mixture is not None:

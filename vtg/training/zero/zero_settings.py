@@ -8,10 +8,13 @@ import os
 import socket
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vtg.config.model_settings import DeepspeedConfig
 from vtg.errors import ConfigError
+
+if TYPE_CHECKING:  # this is also read where settings are checked, before transformers loads
+    from transformers import TrainingArguments
 
 AUTO = ("train_micro_batch_size_per_gpu", "train_batch_size", "gradient_accumulation_steps", "gradient_clipping")
 """Values that the Trainer fills in from its own."""
@@ -60,6 +63,19 @@ def deepspeed_settings(config: DeepspeedConfig) -> dict[str, Any] | None:
         "bf16": {"enabled": "auto"},
         "fp16": {"enabled": "auto"},
     }
+
+
+def set_accumulation(arguments: "TrainingArguments", steps: int) -> None:
+    """So many batches of each rank make an optimizer step, for the Trainer and, where it runs, for DeepSpeed.
+
+    To be called before the Trainer is made: DeepSpeed is told when its engine begins.
+    """
+    arguments.gradient_accumulation_steps = steps
+    # Of what was "auto" the arguments made numbers when they were made themselves, before any batch was planned.
+    if arguments.deepspeed:
+        settings = arguments.hf_deepspeed_config.config
+        settings["gradient_accumulation_steps"] = steps
+        settings["train_batch_size"] = arguments.world_size * arguments.per_device_train_batch_size * steps
 
 
 def set_single_process_launch() -> None:
