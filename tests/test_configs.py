@@ -171,11 +171,12 @@ def test_an_experiment_changes_settings_and_the_command_line_has_the_last_word(e
     assert sft(experiment, *given, "lora.r=3").lora.r == 3
 
 
-def test_the_predictor_of_vjepa2_has_the_sizes_of_its_paper(rows):
+def test_the_predictor_of_vjepa2_has_the_sizes_of_the_original(rows):
     config = load_config(composed("latents", LATENT_CHOICES[1], *needed(LATENT_CHOICES[1], rows)), LatentsConfig)
     assert (config.encoder.name, config.encoder.path) == ("vjepa2", "facebook/vjepa2-vitl-fpc64-256")
-    assert (config.clips.n_frames, config.clips.n_frames / config.clips.seconds) == (16, 4)
-    assert (config.predictor.width, 2 * config.predictor.depth, config.predictor.heads) == (384, 12, 12)
+    assert (config.clips.n_frames, config.clips.stride, config.clips.seconds) == (64, 2, None)
+    assert config.predictor.kind == "flow"
+    assert (config.predictor.width, config.predictor.depth, config.predictor.heads) == (1024, 12, 8)
     assert config.data.annotation_file.startswith("kinetics:") and not config.encoder.trained
 
 
