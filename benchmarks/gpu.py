@@ -55,7 +55,7 @@ SECTIONS = {
     "tower": 2,
     "grpo": 10,
     "demo": 40,
-    "deepspeed": 30,
+    "deepspeed": 60,
     "recurrence": 10,
     "qwen3_vl": 15,
     "qwen3_5": 15,
