@@ -27,7 +27,8 @@ from vtg.config.latents_schema import LatentsConfig
 from vtg.console import stdout_may_close
 from vtg.entry import compose_settings, loading
 from vtg.errors import ConfigError, RunError
-from vtg.latents.boundaries.boundary_sources import sources_of
+from vtg.latents.command_line import check_settings, exit_code, without_settings
+from vtg.latents.video_sources import sources_of
 from vtg.storage.json_files import json_text, write_jsonl
 
 if TYPE_CHECKING:
@@ -73,11 +74,7 @@ def main(argv: list[str] | None = None) -> int:
         lines.append(f"{options.output}: {len(run.rows())} spans")
     with stdout_may_close():
         print(json_text(run.document()) if options.json else "\n".join(lines))
-    for why in run.failed:
-        print(f"left out: {why}", file=sys.stderr)
-    if run.interrupted:
-        return 130
-    return 1 if run.failed else 0
+    return exit_code(run.failed, interrupted=run.interrupted)
 
 
 def _options(argv: list[str] | None) -> argparse.Namespace:
@@ -107,9 +104,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     )
     add("--json", action="store_true", help="one JSON document on stdout, with the score of each boundary")
     options = parser.parse_intermixed_args(argv)
-    # A file may have such a name too.
-    options.overrides = [word for word in options.words if "=" in word and not os.path.exists(word)]
-    options.sources = [word for word in options.words if word not in options.overrides]
+    options.sources, options.overrides = without_settings(options.words)
     return options
 
 
@@ -123,10 +118,7 @@ def _check(options: argparse.Namespace) -> None:
             raise ConfigError(f"--{name.replace('_', '-')} {value}: must be at least 0")
     if options.run is not None and options.overrides:
         raise ConfigError(f"{options.overrides[0]}: a run has settings of its own; leave it out beside --run")
-    for word in options.overrides:
-        key = word.partition("=")[0]
-        if key in NOT_READ or not any(f"{key}.".startswith(f"{one}.") for one in READ):
-            raise ConfigError(f"{word}: no setting of this command, which reads {', '.join(READ)}; leave it out")
+    check_settings(options.overrides, read=READ, but=NOT_READ)
     out: str | None = options.output
     if out is None:
         return

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from vtg.errors import SampleError
-from vtg.latents.boundaries.boundary_sources import BoundarySource
 from vtg.latents.boundaries.found_boundaries import FoundBoundaries, end_recalls
 from vtg.latents.boundaries.surprise import SurpriseReader
+from vtg.latents.video_sources import VideoSource
 from vtg.progress_bar import ProgressBar
 
 
@@ -19,7 +19,7 @@ class BoundaryRun:
         interrupted: by Ctrl-C.
     """
 
-    def __init__(self, sources: Sequence[BoundarySource], *, threshold: float, min_gap_s: float) -> None:
+    def __init__(self, sources: Sequence[VideoSource], *, threshold: float, min_gap_s: float) -> None:
         self.sources, self.threshold, self.min_gap_s = sources, threshold, min_gap_s
         self.found: list[FoundBoundaries] = []
         self.failed: list[str] = []
@@ -36,7 +36,7 @@ class BoundaryRun:
         except KeyboardInterrupt:
             self.interrupted = True
 
-    def _read(self, source: BoundarySource, reader: SurpriseReader, bar: ProgressBar) -> None:
+    def _read(self, source: VideoSource, reader: SurpriseReader, bar: ProgressBar) -> None:
         try:
             surprise = reader.read(source.window, told=bar.update)
         except SampleError as error:

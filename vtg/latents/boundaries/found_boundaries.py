@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from vtg.latents.boundaries.boundary_sources import BoundarySource
 from vtg.latents.boundaries.peaks import BoundaryCounts, pick_peaks, uniform_cuts
 from vtg.latents.boundaries.surprise import Surprise
+from vtg.latents.video_sources import VideoSource
 
 TOLERANCE_S = 0.5
 """How near to an annotated end a boundary counts as it."""
@@ -17,13 +17,13 @@ TOLERANCE_S = 0.5
 class FoundBoundaries:
     """`times_s` and `scores` are in order of time; a score is the error there over the video's mean."""
 
-    source: BoundarySource
+    source: VideoSource
     times_s: tuple[float, ...]
     scores: tuple[float, ...]
     duration_s: float
 
     @classmethod
-    def of(cls, source: BoundarySource, surprise: Surprise, *, threshold: float, min_gap_s: float) -> "FoundBoundaries":
+    def of(cls, source: VideoSource, surprise: Surprise, *, threshold: float, min_gap_s: float) -> "FoundBoundaries":
         """The peaks of a video's errors."""
         scores = surprise.scores
         at = pick_peaks(surprise.times_s, scores, threshold=threshold, min_gap_s=min_gap_s)

@@ -26,6 +26,7 @@ from vtg.config.latents_schema import LatentsConfig
 from vtg.console import aligned, stdout_may_close
 from vtg.entry import compose_settings, loading
 from vtg.errors import ConfigError, RunError
+from vtg.latents.command_line import check_settings, without_settings
 from vtg.storage.atomic import begins_with, write_text
 from vtg.storage.json_files import json_text
 
@@ -90,8 +91,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     add("-o", "--output", metavar="FILE.json", help=f"the scores (default: {FILE} in RUN)")
     add("--json", action="store_true", help="one JSON document on stdout")
     options = parser.parse_intermixed_args(argv)
-    options.overrides = [word for word in options.words if "=" in word and not os.path.exists(word)]
-    options.runs = [word for word in options.words if word not in options.overrides]
+    options.runs, options.overrides = without_settings(options.words)
     return options
 
 
@@ -106,10 +106,7 @@ def _fill_in(options: argparse.Namespace) -> None:
         _fill_in_run(options, Path(options.runs[0]))
     elif len(given) < 2:
         raise ConfigError("of which rows? Give a run directory, or --train ROWS and --test ROWS")
-    for word in options.overrides:
-        key = word.partition("=")[0]
-        if key in NOT_READ or not any(f"{key}.".startswith(f"{one}.") for one in READ):
-            raise ConfigError(f"{word}: no setting of this command, which reads {', '.join(READ)}; leave it out")
+    check_settings(options.overrides, read=READ, but=NOT_READ)
     out = options.output
     if out is not None and os.path.exists(out) and not begins_with(out, REPORT_SIGNATURE):
         raise ConfigError(f"-o {out} is there and is no report of vtg.latents probe; name another file")

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 from vtg.console import stdout_may_close
 from vtg.entry import loading
 from vtg.errors import ConfigError, RunError
-from vtg.latents.boundaries.boundary_sources import sources_of
+from vtg.latents.command_line import exit_code
+from vtg.latents.video_sources import sources_of
 from vtg.storage.json_files import json_text
 
 if TYPE_CHECKING:
@@ -41,11 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     run.read(sources)
     with stdout_may_close():
         print(json_text(run.document()) if options.json else "\n".join(run.lines()))
-    for why in run.failed:
-        print(f"left out: {why}", file=sys.stderr)
-    if run.interrupted:
-        return 130
-    return 1 if run.failed else 0
+    return exit_code(run.failed, interrupted=run.interrupted)
 
 
 def _options(argv: list[str] | None) -> argparse.Namespace:

@@ -9,7 +9,6 @@ import torch
 
 from vtg.config.latents_schema import FutureConfig
 from vtg.errors import SampleError
-from vtg.latents.boundaries.boundary_sources import BoundarySource
 from vtg.latents.clip_reading import ClipReader
 from vtg.latents.encoders.encoder import Encoder
 from vtg.latents.future_clips import FutureClip
@@ -18,6 +17,7 @@ from vtg.latents.horizon_table import score_document, score_table
 from vtg.latents.latents import Latents
 from vtg.latents.predictors.future_predictor import FuturePredictor
 from vtg.latents.predictors.rollout import rollout
+from vtg.latents.video_sources import VideoSource
 from vtg.progress_bar import ProgressBar
 from vtg.video.clip import Clip
 from vtg.video.video_window import VideoWindow
@@ -55,7 +55,7 @@ class RolloutRun:
         self.failed: list[str] = []
         self.interrupted = False
 
-    def read(self, sources: Sequence[BoundarySource]) -> None:
+    def read(self, sources: Sequence[VideoSource]) -> None:
         """Reads and predicts all of them."""
         try:
             with ProgressBar(len(sources), title="rolling out", unit="video") as bar:
@@ -79,7 +79,7 @@ class RolloutRun:
     def _scores(self) -> list[HorizonScore]:
         return horizon_scores(self.errors, bin_s=self.future.horizon_s)
 
-    def _read(self, source: BoundarySource) -> None:
+    def _read(self, source: VideoSource) -> None:
         try:
             found = [
                 row for clip, chunk in self._clips(source.window) for row in self._errors(source.name, clip, chunk)

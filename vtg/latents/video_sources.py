@@ -1,4 +1,4 @@
-"""What boundaries are looked for in: videos, folders of them, and the videos of annotation files."""
+"""What commands read latents of: videos, folders of them, and the videos of annotation files."""
 
 import os
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from vtg.video.video_window import VideoWindow
 
 
 @dataclass(frozen=True)
-class BoundarySource:
+class VideoSource:
     """A video, or the part of one that rows ask about.
 
     Attributes:
@@ -33,13 +33,13 @@ class BoundarySource:
 ROWS = (".jsonl", ".json")
 
 
-def sources_of(paths: Sequence[str], *, video_dir: str | None) -> tuple[list[BoundarySource], list[str]]:
+def sources_of(paths: Sequence[str], *, video_dir: str | None) -> tuple[list[VideoSource], list[str]]:
     """Every video, or part of one, once, in order; and why rows are left out, a line each.
 
     Raises:
         ConfigError: a path at which there is nothing of the kind.
     """
-    found: dict[tuple[object, ...], BoundarySource] = {}
+    found: dict[tuple[object, ...], VideoSource] = {}
     faults: list[str] = []
     for path in paths:
         if path.lower().endswith(ROWS) or format_name(path) != "jsonl":
@@ -47,13 +47,13 @@ def sources_of(paths: Sequence[str], *, video_dir: str | None) -> tuple[list[Bou
         else:
             for video in _videos(path):
                 key = (video, None, None)
-                found.setdefault(key, BoundarySource(_name(*key), {"video": video}, VideoWindow(video)))
+                found.setdefault(key, VideoSource(_name(*key), {"video": video}, VideoWindow(video)))
     if not found:
         raise ConfigError(f"{', '.join(paths)}: no row of a video; {faults[0] if faults else 'give others'}")
     return list(found.values()), faults
 
 
-def _add_rows(found: dict[tuple[object, ...], BoundarySource], path: str, video_dir: str | None) -> list[str]:
+def _add_rows(found: dict[tuple[object, ...], VideoSource], path: str, video_dir: str | None) -> list[str]:
     """Adds the videos of a file of rows; returns why rows are left out."""
     faults = []
     try:
@@ -69,12 +69,12 @@ def _add_rows(found: dict[tuple[object, ...], BoundarySource], path: str, video_
     return faults
 
 
-def _add(found: dict[tuple[object, ...], BoundarySource], sample: Sample, video_dir: str | None) -> None:
+def _add(found: dict[tuple[object, ...], VideoSource], sample: Sample, video_dir: str | None) -> None:
     key = (sample.video, sample.video_start_s, sample.video_end_s)
     source = found.get(key)
     if source is None:
         keys = {"video": sample.video, "video_start": sample.video_start_s, "video_end": sample.video_end_s}
-        source = found[key] = BoundarySource(
+        source = found[key] = VideoSource(
             _name(*key),
             {name: value for name, value in keys.items() if value is not None},
             sample.window(resolve_video(sample.video, video_dir)),
