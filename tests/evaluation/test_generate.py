@@ -1,7 +1,7 @@
 """Answers by generation, whoever reads the clips."""
 
 import json
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import replace
 from itertools import chain
 from multiprocessing import active_children
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from peft.tuners.lora import LoraLayer
 from tiny_models import greedy_config
 
 from vtg.annotations.text_targets import Question
@@ -18,6 +20,7 @@ from vtg.config.video_settings import VideoConfig
 from vtg.data.grounding_dataset import GroundingDataset, make_provider
 from vtg.data.skip_report import Skipped, SkipReport
 from vtg.data.splits import read_split
+from vtg.decoding import adapter_merging
 from vtg.decoding.sampling import sample
 from vtg.decoding.shared_prefix import Prompt
 from vtg.demo.demo_dataset import ensure_demo
@@ -150,3 +153,21 @@ def test_a_reader_starts_its_workers_once_whatever_it_is_asked_and_ends_them_wit
     assert not list(reader.read(questions, []))
     del reader
     assert set(active_children()) <= before
+
+
+def test_adapters_are_merged_while_it_answers(questions, qwen3_vl, monkeypatch):
+    torch.manual_seed(5)
+    linear = r".*language_model.*(q|k|v|o|up|down|gate)_proj"
+    model = get_peft_model(deepcopy(qwen3_vl.model), LoraConfig(r=4, target_modules=linear, init_lora_weights=False))
+    layer = next(layer for layer in model.modules() if isinstance(layer, LoraLayer))
+    seen: list[bool] = []
+    layer.register_forward_hook(lambda *_: seen.append(layer.merged))
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    rows, _ = predict(model, questions, batch_size=4, max_new_tokens=4)
+    assert rows and seen and all(seen)
+    assert not layer.merged and all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+
+    seen.clear()
+    monkeypatch.setattr(adapter_merging, "MOST_COPIED", 0)
+    assert predict(model, questions, batch_size=4, max_new_tokens=4)[0] == rows
+    assert seen and not any(seen)

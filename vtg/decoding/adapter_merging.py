@@ -1,15 +1,22 @@
-"""Merges an adapter into the weights of its base model, one at a time, for an engine that knows no adapters."""
+"""Merges an adapter into the weights of its base model: for an engine that knows no adapters, one weight at a time; for
+decoding on a CPU, as long as it lasts.
+"""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
+from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
 from torch import nn
 
 from vtg.models.plain_model import plain_model
+
+MOST_COPIED = 2**31
+"""Bytes of weights that `merged_for_decoding` copies at most: as much as keys may take on a CPU."""
 
 Gather = Callable[[Iterable[nn.Parameter]], AbstractContextManager[None]]
 
@@ -42,6 +49,59 @@ def iter_merged_weights(
             with gather(list(parameters.values())):
                 weights = {own: weight.detach().clone() for own, weight in parameters.items()}
         yield from ((f"{name}.{own}" if name else own, weight) for own, weight in weights.items())
+
+
+@contextmanager
+def merged_for_decoding(model: Any) -> Iterator[None]:
+    """Within it, adapted linear layers on a CPU in float32 are one product instead of three; then all is as it was, bit
+    for bit.
+
+    A step of decoding multiplies few rows, so that calls of small matrices take much of its time there. Other layers
+    keep their adapters: in bfloat16 a merged weight would round small updates away, and on a GPU, where steps are
+    captured, a second copy of the weights is memory that keys could have. So do all where the copies would take more
+    than `MOST_COPIED`.
+
+    Args:
+        model: a plain model, or a PeftModel on one.
+    """
+    plain = plain_model(model)
+    # A head can be tied to the embedding, which has no part in its adapter.
+    uses = Counter(id(weight) for module in plain.modules() for weight in module.parameters(recurse=False))
+    layers: list[Any] = [
+        layer
+        for layer in plain.modules()
+        if _merges_exactly(layer) and all(uses[id(weight)] == 1 for weight in layer.parameters())
+    ]
+    own = [dict(layer.get_base_layer().named_parameters()) for layer in layers]
+    before = [{name: weight.data for name, weight in weights.items()} for weights in own]
+    if sum(weight.nbytes for weights in before for weight in weights.values()) > MOST_COPIED:
+        layers = []
+    try:
+        for layer, weights in zip(layers, own, strict=False):
+            for weight in weights.values():
+                weight.data = weight.data.clone()
+            with torch.no_grad():
+                layer.merge()
+        yield
+    finally:
+        for layer, weights, unmerged in zip(layers, own, before, strict=False):
+            if layer.merged:  # else merging itself has failed
+                layer.unmerge()
+            for name, weight in weights.items():
+                weight.data = unmerged[name]
+
+
+def _merges_exactly(layer: Any) -> bool:
+    # The type itself: a quantized layer is of a subclass. A disabled adapter has no part in what the model answers.
+    if not isinstance(layer, LoraLayer) or type(layer.get_base_layer()) is not nn.Linear:
+        return False
+    if layer.merged or layer.disable_adapters:  # type: ignore[attr-defined]
+        return False
+    # Under ZeRO-3 (`ds_id`) a rank has parts of weights alone.
+    return all(
+        weight.device.type == "cpu" and weight.dtype == torch.float32 and not hasattr(weight, "ds_id")
+        for weight in layer.parameters()  # type: ignore[attr-defined]
+    )
 
 
 def _trained(wrapper: Any) -> nn.Module:

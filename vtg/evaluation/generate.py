@@ -11,6 +11,7 @@ from vtg.data.encoding import Features
 from vtg.data.grounding_dataset import GroundingDataset
 from vtg.data.skip_report import Skipped, SkipReport
 from vtg.data.tower_cache import TowerCache
+from vtg.decoding.adapter_merging import merged_for_decoding
 from vtg.decoding.constrained import Constraint
 from vtg.decoding.shared_prefix import Prompt
 from vtg.evaluation.answering import answering_engine, clip_prompts, decoded
@@ -82,7 +83,7 @@ def predict(
             yield from clip_prompts(model, list(readable.values()), durations_s, towers=dataset.towers)
 
     own: dict[str, Any] = {"max_new_tokens": max_new_tokens, "at_once": batch_size, "constraint": constraint}
-    with bar:
+    with bar, merged_for_decoding(model):
         for completion in answering_engine(model, processor, **own).decode(prompts()):
             index = asked_of_engine[completion.request]
             keep({index: _row(dataset, index, decoded(processor, completion.tokens))}, [])

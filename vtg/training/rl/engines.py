@@ -16,6 +16,7 @@ from transformers import GenerationConfig
 from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.grpo_config import GRPOConfig
 
+from vtg.decoding.adapter_merging import merged_for_decoding
 from vtg.decoding.constrained import Constraint
 from vtg.decoding.engine import DecodingEngine
 from vtg.decoding.sampling import sample
@@ -109,7 +110,8 @@ class TransformersEngine:
             was_training = plain.training
             # Dropout would make the sampled distribution another than the one that is trained.
             plain.eval()
-            yield plain
+            with merged_for_decoding(plain):
+                yield plain
             plain.train(was_training)
 
 
