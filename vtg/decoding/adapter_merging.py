@@ -72,23 +72,22 @@ def merged_for_decoding(model: Any) -> Iterator[None]:
         for layer in plain.modules()
         if _merges_exactly(layer) and all(uses[id(weight)] == 1 for weight in layer.parameters())
     ]
-    own = [dict(layer.get_base_layer().named_parameters()) for layer in layers]
-    before = [{name: weight.data for name, weight in weights.items()} for weights in own]
-    if sum(weight.nbytes for weights in before for weight in weights.values()) > MOST_COPIED:
-        layers = []
+    before = [(weight, weight.data) for layer in layers for weight in layer.get_base_layer().parameters()]
+    if sum(unmerged.nbytes for _, unmerged in before) > MOST_COPIED:
+        layers, before = [], []
     try:
-        for layer, weights in zip(layers, own, strict=False):
-            for weight in weights.values():
-                weight.data = weight.data.clone()
-            with torch.no_grad():
+        for weight, unmerged in before:
+            weight.data = unmerged.clone()
+        with torch.no_grad():
+            for layer in layers:
                 layer.merge()
         yield
     finally:
-        for layer, weights, unmerged in zip(layers, own, before, strict=False):
+        for layer in layers:
             if layer.merged:  # else merging itself has failed
                 layer.unmerge()
-            for name, weight in weights.items():
-                weight.data = unmerged[name]
+        for weight, unmerged in before:
+            weight.data = unmerged
 
 
 def _merges_exactly(layer: Any) -> bool:
