@@ -36,9 +36,10 @@ def prompts_of(vlm, make_clip, device: str) -> list[Prompt]:
 def model(vlm) -> Any:
     torch.manual_seed(3)
     linear = r".*language_model.*(q|k|v|o|up|down|gate)_proj"
-    return get_peft_model(
-        copy.deepcopy(vlm.model), LoraConfig(r=4, target_modules=linear, init_lora_weights=False)
-    ).eval()
+    # Trained rows as well, as temporal tokens have.
+    adapter = {"r": 4, "target_modules": linear, "init_lora_weights": False}
+    config = LoraConfig(**adapter, trainable_token_indices={"embed_tokens": [5, 9, 11]})  # type: ignore[arg-type]
+    return get_peft_model(copy.deepcopy(vlm.model), config).eval()
 
 
 @pytest.mark.parametrize("temperature", [None, 1.0])

@@ -14,6 +14,7 @@ from vtg.data.pixels import join_videos
 from vtg.decoding.shared_prefix import Prompt
 from vtg.models.attention import takes_layouts
 from vtg.models.families import family_of
+from vtg.models.plain_model import on_device
 from vtg.models.recurrence import is_recurrent
 
 _INPUTS: Any = GenerationMixin.prepare_inputs_for_generation  # pyright: ignore[reportAttributeAccessIssue]
@@ -98,13 +99,14 @@ class Prefill:
         both_ways = joined["mm_token_type_ids"][0] > 0 if family_of(self.plain.config).both_ways else None
         layout = Layout.of(torch.where(attended, which, -1), torch.zeros_like(which), both_ways)
         cache = cache_of(self.plain)
-        self.plain.model(
-            **joined,
-            **join_videos([prompt.inputs() for prompt in prompts]),
-            attention_mask=no_mask(attended.device),
-            use_cache=True,
-            **{LAYOUT: layout, CACHE: cache},
-        )
+        with on_device(self.plain):
+            self.plain.model(
+                **joined,
+                **join_videos([prompt.inputs() for prompt in prompts]),
+                attention_mask=no_mask(attended.device),
+                use_cache=True,
+                **{LAYOUT: layout, CACHE: cache},
+            )
         ends = itertools.accumulate(lengths)
         parts = [slice(end - length, end) for end, length in zip(ends, lengths, strict=True)]
         return [[_part(layer, part) for layer in cache.layers] for part in parts]
@@ -116,15 +118,16 @@ class Prefill:
     def _read(self, prompt: Prompt, start: int, end: int, before: Layers) -> Layers:
         """The layers after the tokens up to `end`, those before `start` being in `before`, which stays as it is."""
         inputs, cache = prompt.inputs(), cache_of(self.plain, [_fork(layer) for layer in before])
-        self.plain.model(
-            input_ids=inputs["input_ids"][None, start:end],
-            attention_mask=inputs["attention_mask"][None, :end],
-            mm_token_type_ids=inputs["mm_token_type_ids"][None, start:end],
-            position_ids=inputs["position_ids"][..., None, start:end],
-            **({} if start else join_videos([inputs])),
-            use_cache=True,
-            **{CACHE: cache},
-        )
+        with on_device(self.plain):
+            self.plain.model(
+                input_ids=inputs["input_ids"][None, start:end],
+                attention_mask=inputs["attention_mask"][None, :end],
+                mm_token_type_ids=inputs["mm_token_type_ids"][None, start:end],
+                position_ids=inputs["position_ids"][..., None, start:end],
+                **({} if start else join_videos([inputs])),
+                use_cache=True,
+                **{CACHE: cache},
+            )
         return cache.layers
 
 

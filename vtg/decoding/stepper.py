@@ -13,7 +13,9 @@ from vtg.decoding.prefill import CACHE, Layers, Prefill, cache_of
 from vtg.decoding.shared_prefix import Prompt
 from vtg.decoding.step_tensors import StepTensors
 from vtg.decoding.token_choice import Sampling, TokenChoice
+from vtg.decoding.token_rows import TokenRows
 from vtg.models.families import family_of
+from vtg.models.plain_model import on_device
 
 
 class Stepper:
@@ -41,7 +43,7 @@ class Stepper:
         self.language: Any = plain.model.language_model
         self.page = PAGES.get(plain.device.type, PAGE)
         self.mrope = family_of(plain.config).mrope
-        self.prompts = Prefill(plain, together=prefill_tokens)
+        self.prompts, self.vocabulary = Prefill(plain, together=prefill_tokens), TokenRows(plain)
         self.pool: KeyPool | None = None
         self.tensors = self._tensors(rows=0, pages=0)
         self.graphs = graphs
@@ -97,10 +99,11 @@ class Stepper:
 
     def step(self, shape: Shape) -> list[list[float]]:
         """Writes a token of every row; its id and its log-prob, (2, rows)."""
-        if self.graphs:
-            self.graphs.run(shape, lambda compiled: self._step(shape, compiled=compiled))
-        else:
-            self._step(shape)
+        with on_device(self.plain):
+            if self.graphs:
+                self.graphs.run(shape, lambda compiled: self._step(shape, compiled=compiled))
+            else:
+                self._step(shape)
         return self.tensors.written[:, : shape.rows].tolist()
 
     def _step(self, shape: Shape, *, compiled: bool = False) -> None:
@@ -113,14 +116,14 @@ class Stepper:
         layout, own = tensors.layout(shape, layers), self.pool.layers
         with paged_attention(self.language), compiled_layers(self.language, own, layout, on=compiled):
             hidden = self.language(
-                inputs_embeds=self.plain.get_input_embeddings()(tensors.ids[:rows, None]),
+                inputs_embeds=self.vocabulary.embed(tensors.ids[:rows, None]),
                 attention_mask=torch.zeros(1, 1, 1, 1, device=at.device),  # of four axes: the model makes none itself
                 position_ids=positions if self.mrope else positions[0],
                 use_cache=True,
                 paged=layout,
                 **{CACHE: cache_of(self.plain, own)},
             ).last_hidden_state[:, -1]
-        logits = self.plain.get_output_embeddings()(hidden)
+        logits = self.vocabulary.logits(hidden)
         draws = tensors.draws[:rows].gather(1, at[:, None])[:, 0]
         tokens, log_probs = self.choose(logits, uniforms=draws, written=at, allowed=tensors.allowed[:rows])
         tensors.ids[:rows] = tokens

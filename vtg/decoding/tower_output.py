@@ -11,7 +11,7 @@ from vtg.data.seen_clip import TICKET
 from vtg.data.tower_cache import TowerCache
 from vtg.decoding.shared_prefix import encode_video, is_encoded
 from vtg.models.families import family_of
-from vtg.models.plain_model import plain_model
+from vtg.models.plain_model import on_device, plain_model
 from vtg.models.tower_identity import tower_identity
 
 
@@ -45,9 +45,10 @@ def encoded_video(model: Any, features: Features, cache: TowerCache | None = Non
     seen = {name: features[name].to(plain.device) for name in names}
     seen[names[0]] = seen[names[0]].to(plain.dtype)
     if cache is None or TICKET not in features:
-        return encode_video(plain, seen)
+        with on_device(plain):
+            return encode_video(plain, seen)
     # In the weights' own type, so that training and answering keep the same.
-    with torch.autocast(plain.device.type, enabled=False):
+    with on_device(plain), torch.autocast(plain.device.type, enabled=False):
         encoded = encode_video(plain, seen)
     cache.keep(features, encoded, inputs=names)
     return encoded
