@@ -69,6 +69,9 @@ def test_what_would_not_say_the_same_is_left_unmerged(qwen3_vl, monkeypatch):
         assert not any(merged(halved))
 
     model = adapted(qwen3_vl.model)
+    with torch.autocast("cpu", dtype=torch.bfloat16), merged_for_decoding(model):
+        assert not any(merged(model))
+
     base = logits(qwen3_vl.model)
     with model.disable_adapter(), merged_for_decoding(model):
         assert not any(merged(model)) and torch.equal(logits(model), base)

@@ -45,3 +45,18 @@ def test_where_nothing_fits_the_list_is_empty_and_a_text_ends_in_time(qwen3_vl):
     for seed in range(5):
         answer = json.loads(written(text_form("plan"), qwen3_vl.processor, room=40, seed=seed))
         assert answer.keys() == {"plan"} and answer["plan"].strip()
+
+
+def test_a_further_item_that_was_begun_while_there_was_room_goes_on(qwen3_vl):
+    """Whatever the room is when its separator is being written; before that, one that has no room cannot begin."""
+    form = spans_form(0.0, 600.0, least_s=0.5)
+    constraint = FormConstraint(form, Spelling(qwen3_vl.processor))
+    last, text_of = len(form.pieces) - 1, constraint.spelling.text_of
+
+    def next_of(written: str, room: int) -> set[str]:
+        return {text_of[int(one)] for one in constraint.allowed(form, (0, last, written, 10), room=room)}
+
+    enough = next(room for room in range(1, 2000) if "," in {text[0] for text in next_of('"}', room)})
+    assert {text[0] for text in next_of('"}', enough - 1)} == {"]"}
+    for written in ('"},', '"}, {', '"}, {"start'):
+        assert next_of(written, enough) and next_of(written, enough - 1) == next_of(written, enough)

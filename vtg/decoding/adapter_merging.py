@@ -57,9 +57,9 @@ def merged_for_decoding(model: Any) -> Iterator[None]:
     for bit.
 
     A step of decoding multiplies few rows, so that calls of small matrices take much of its time there. Other layers
-    keep their adapters: in bfloat16 a merged weight would round small updates away, and on a GPU, where steps are
-    captured, a second copy of the weights is memory that keys could have. So do all where the copies would take more
-    than `MOST_COPIED`.
+    keep their adapters: in bfloat16, also that of autocast, a merged weight would round small updates away, and on a
+    GPU, where steps are captured, a second copy of the weights is memory that keys could have. So do all where the
+    copies would take more than `MOST_COPIED`.
 
     Args:
         model: a plain model, or a PeftModel on one.
@@ -73,7 +73,7 @@ def merged_for_decoding(model: Any) -> Iterator[None]:
         if _merges_exactly(layer) and all(uses[id(weight)] == 1 for weight in layer.parameters())
     ]
     before = [(weight, weight.data) for layer in layers for weight in layer.get_base_layer().parameters()]
-    if sum(unmerged.nbytes for _, unmerged in before) > MOST_COPIED:
+    if torch.is_autocast_enabled("cpu") or sum(unmerged.nbytes for _, unmerged in before) > MOST_COPIED:
         layers, before = [], []
     try:
         for weight, unmerged in before:

@@ -84,7 +84,10 @@ class FormConstraint:
             if not written:
                 return self.spelling.visible
             return self._closing(ways) if must_end else self._going_on(ways)
-        rest = [way[len(written) :] for way in self._ways(state, room=room) if way.startswith(written)]
+        begun = [way for way in self._ways(state, room=room) if way.startswith(written)]
+        # A further item that was begun while there was room for it goes on, although there is less by now.
+        begun = begun or [way for way, _ in grammar.pieces[piece].ways if way.startswith(written)]  # type: ignore[union-attr]
+        rest = [way[len(written) :] for way in begun]
         parts = {way[:size] for way in rest for size in range(1, len(way) + 1)}
         return tuple(sorted(self.spelling.ids[part] for part in parts if part in self.spelling.ids))
 
