@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from vtg.annotations.target import Unlabelled
 from vtg.config.data_settings import BatchingConfig, DataConfig
@@ -108,6 +109,8 @@ def test_a_stand_in_has_no_labels_and_a_batch_is_counted(qwen3_vl, demo_dir, sam
     for batching, slots in ((BatchingConfig(), 2 * max(lengths)), (BatchingConfig(packing=True), sum(lengths))):
         counts = TrainingCollator(0, batching)(items)["counts"]
         assert [counts[name] for name in ("samples", "batches", "tokens", "slots")] == [1, 1, sum(lengths), slots]
+        assert pin_memory({"counts": counts}) == {"counts": counts}  # as the loader hands it on where there is a GPU
+        assert TrainingCollator(0, batching)(items[1:])["counts"]["samples"] == 0
 
 
 def test_what_replaces_a_sample_is_no_longer_if_there_is_any(qwen3_vl, demo_dir, samples, broken_mp4):

@@ -44,9 +44,10 @@ class TrainingCollator:
         """A batch as `vtg.data.padding.collate` or `vtg.data.packing.pack` says, and five entries more.
 
         `rows`: a list of BatchRow. `answers`: a LabelledAnswer for each unbroken run of labels, row by row. `skipped`:
-        a list of Skipped. `counts`: a Counter of the clips, and of `samples` with labels, `batches`, `tokens` that are
-        attended to and `slots`, tokens that are computed. `drawn`: a Counter of the samples with labels, and of their
-        tokens, of each source of a mixture: `NAME/samples`, `NAME/tokens`.
+        a list of Skipped. `counts`: how many clips, `samples` with labels, `batches`, `tokens` that are attended to and
+        `slots`, tokens that are computed. `drawn`: how many samples with labels, and how many tokens they have, of each
+        source of a mixture: `NAME/samples`, `NAME/tokens`. Both are plain dicts: PyTorch pins a mapping's copy by its
+        `update`, which in a Counter adds, so that every number would be twice what it is.
         """
         # Of labels alone: what rows that share their clip have in common must be the same in all of them.
         features = [
@@ -70,11 +71,11 @@ class TrainingCollator:
         batch["rows"] = [item.row for item in items]
         batch["skipped"] = [item.skipped for item in items if item.skipped is not None]
         is_labelled = [bool((one["labels"] != IGNORE_INDEX).any()) for one in features]
-        batch["drawn"] = _drawn([item for item, labelled in zip(items, is_labelled, strict=True) if labelled])
+        batch["drawn"] = dict(_drawn([item for item, labelled in zip(items, is_labelled, strict=True) if labelled]))
         samples = sum(is_labelled)
         slots = batch["input_ids"].numel()
         own = Counter(samples=samples, batches=1, tokens=tokens, slots=slots)
-        batch["counts"] = sum((item.counts for item in items), own)
+        batch["counts"] = {"samples": 0} | sum((item.counts for item in items), own)  # a Counter's sum leaves 0 out
         return batch
 
 
