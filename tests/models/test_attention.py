@@ -166,10 +166,10 @@ def test_another_layout_is_no_new_compilation(kernel):
         return 3 * FUNCTIONS[kernel](module, query, key, value, None, layout=layout)[0]
 
     compiled, counts = torch.compile(layer, dynamic=True, backend=backend), []
-    for first, second in ((5, 9), (7, 20), (3, 11)):
-        segments = torch.tensor([0] * first + [1] * second)
-        branches = torch.tensor([0] * first + [0] * (second - 2) + [1] * 2)
+    for lengths in ((5, 9), (7, 4, 20), (3, 11), (2, 2, 6, 9), (8, 3, 3, 3, 12)):
+        segments = torch.tensor([at for at, length in enumerate(lengths) for _ in range(length)])
+        branches = torch.tensor([0] * (len(segments) - 2) + [1] * 2)
         *given, _ = states(len(segments))
         assert torch.equal(compiled(given, Layout.of(segments, branches)), layer(given, Layout.of(segments, branches)))
         counts.append(len(programs))
-    assert counts == [counts[0]] * 3 and counts[0]
+    assert counts == [counts[0]] * 5 and counts[0]

@@ -83,7 +83,8 @@ class KeyGather:
     bounds: Bounds
 
 
-@dataclass(frozen=True, eq=False)
+# Not frozen: torch 2.11 takes a frozen one apart while it compiles, and compiles anew for every number of segments.
+@dataclass(eq=False)
 class Layout:
     """The segments of one sequence of L tokens.
 
