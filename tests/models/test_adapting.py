@@ -14,7 +14,7 @@ from vtg.data.padding import collate
 from vtg.decoding.adapter_merging import iter_merged_weights
 from vtg.errors import ConfigError
 from vtg.memory.parameters import count, empty_model
-from vtg.models.adapting import prepare_training
+from vtg.models.adapting import prepare_training, warn_of_rounding
 from vtg.models.families import family_of
 from vtg.models.loading import load_model
 from vtg.models.part_table import part_rows, part_table
@@ -231,3 +231,17 @@ def test_the_table_says_what_is_trained_and_how_fast(tiny):
     assert words["projector"][0] == words["projector"][1] and words["projector"][2] == "2e-06"
     assert words["language"][2] == words["embedding"][2] == "0.0001"
     assert len(words["all"]) == 2
+
+
+def test_weights_trained_in_half_precision_are_warned_of_unless_the_optimizer_keeps_float32(caplog):
+    halved = load_model(ModelConfig(path="tiny", dtype="bfloat16"))
+    warn_of_rounding(adapted(halved, PartsConfig()), keeps_float32=False)  # adapters are float32
+    whole = adapted(halved, PartsConfig(projector="full"))
+    warn_of_rounding(whole, keeps_float32=True)
+    assert not caplog.messages
+    warn_of_rounding(whole, keeps_float32=False)
+    assert "weights are trained in bfloat16, base_model.model.model.visual.merger" in caplog.text
+    assert "set model.dtype=float32" in caplog.text
+    scaled = adapted(load_model(ModelConfig(path="tiny", dtype="float16")), PartsConfig(), FULL)
+    with pytest.raises(ConfigError, match=r"model.dtype = 'float16': \d+ weights are trained in float16, "):
+        warn_of_rounding(scaled, keeps_float32=False)

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 import trl
 from rl_runs import compose, overrides
+from transformers import TrainingArguments
 
 from vtg.errors import ConfigError
+from vtg.training.hf_arguments import use_one_gpu
 from vtg.training.rl.grpo_trainer import CHECKED_TRL, check_trl
 from vtg.training.rl.run_rl import grpo_arguments
 
@@ -48,3 +50,14 @@ def test_another_trl_is_refused_because_it_may_train_blindly(monkeypatch):
             f"trl {version} is installed, but video GRPO was checked with {CHECKED_TRL[0]}.* alone: another version "
             f"may compute its loss without the video, and say nothing; pip install 'trl=={CHECKED_TRL[-1]}.*'"
         )
+
+
+def test_one_process_trains_on_one_of_several_gpus(tmp_path, caplog):
+    arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    use_one_gpu(arguments)
+    assert not caplog.messages
+    arguments._n_gpu = 4  # as transformers counts them in a process that no launcher started
+    assert arguments.train_batch_size == 4 * arguments.per_device_train_batch_size
+    use_one_gpu(arguments)
+    assert arguments.n_gpu == 1 and arguments.train_batch_size == arguments.per_device_train_batch_size
+    assert "one of 4 GPUs" in caplog.text and "torchrun --nproc_per_node=4" in caplog.text

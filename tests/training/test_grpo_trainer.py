@@ -16,6 +16,7 @@ from vtg.data.encoding import vision_token_ids
 from vtg.data.padding import collate
 from vtg.decoding.shared_prefix import Prompt, encode_video
 from vtg.demo.tiny_model import TINY_QWEN3_VL
+from vtg.models.plain_model import plain_model
 from vtg.training.rl.engines import ENGINES
 from vtg.training.rl.grpo_trainer import VideoGRPOTrainer
 from vtg.training.rl.rollout_batch import MicroBatch, SampledRollout
@@ -422,3 +423,21 @@ def test_a_group_that_took_the_place_of_a_dead_one_brings_its_prompt_along(train
     assert (groups.all(1) | ~groups.any(1)).all() and groups.any()
     assert torch.equal(inputs["advantages"].view(-1, g).abs().max(1).values > 0, groups.any(1))
     assert trainer.record.met.sum() > len(planned) and trainer.record.met.sum() % len(planned) == 0
+
+
+def test_selective_checkpointing_holds_in_the_loss_although_sampling_switches_all_layers(demo_dir, tmp_path):
+    trainer = build(overrides(demo_dir, tmp_path, "trainer.gradient_checkpointing=selective"))
+    trainer.model.gradient_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
+    layers = [*plain_model(trainer.model).model.language_model.layers]
+    seen: list[tuple[bool, list[bool]]] = []
+
+    def note(*_: Any) -> None:
+        seen.append((torch.is_grad_enabled(), [layer.gradient_checkpointing for layer in layers]))
+
+    layers[0].register_forward_pre_hook(note)
+    steps, _ = trainer.get_batch_samples(iter(trainer.get_train_dataloader()), 1, trainer.args.device)
+    trainer.current_gradient_accumulation_steps = 1
+    trainer.training_step(trainer.model, steps[0])
+    half = len(layers) // 2
+    assert not seen[0][0]  # sampled within the step
+    assert next(on for trains, on in seen if trains) == [True] * half + [False] * (len(layers) - half)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import torch
 from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel, get_peft_model
 from torch import nn
@@ -69,6 +70,27 @@ def prepare_training(model: Model, parts: PartsConfig, lora: LoraConfig, *, time
         raise ConfigError(NOTHING)
     _check_groups(model, parts)
     return model
+
+
+def warn_of_rounding(model: Model, *, keeps_float32: bool) -> None:
+    """Says which weights are trained in a half-precision type, where small updates are rounded away.
+
+    `keeps_float32`: the optimizer has float32 copies of all weights, as DeepSpeed's has.
+
+    Raises:
+        ConfigError: they are float16, whose gradients the Trainer's scaler does not take.
+    """
+    trained = [(name, one.dtype) for name, one in model.named_parameters() if one.requires_grad]
+    half = [(name, dtype) for name, dtype in trained if dtype in (torch.bfloat16, torch.float16)]
+    if not half or keeps_float32:
+        return
+    way_out = (
+        "set model.dtype=float32 (a GPU computes in bfloat16 all the same), or deepspeed=zero2, which keeps copies"
+    )
+    which = f"{len(half)} weights are trained in {str(half[0][1]).removeprefix('torch.')}, {half[0][0]} first"
+    if any(dtype == torch.float16 for _, dtype in half):
+        raise ConfigError(f"model.dtype = 'float16': {which}, whose gradients cannot be scaled; {way_out}")
+    log.warning("%s: updates below some thousandth of a weight are rounded away; %s", which, way_out)
 
 
 def _with_adapters(

@@ -94,7 +94,21 @@ def training_arguments(
         deepspeed.init_distributed("gloo" if arguments.use_cpu else "nccl")
     # Reading `device` starts the process group of several processes, which TrainingRun waits in.
     log.debug("training on %s", arguments.device)
+    use_one_gpu(arguments)
     return arguments
+
+
+def use_one_gpu(arguments: TrainingArguments) -> None:
+    """Keeps a process that no launcher started to one GPU, where it sees several: the Trainer would split each batch
+    over all of them by DataParallel, which packed rows, positions of several axes and quantized weights do not allow.
+    """
+    if arguments.n_gpu > 1:
+        log.warning(
+            "training on one of %d GPUs; to train on all, start it with torchrun --nproc_per_node=%d or deepspeed "
+            "--num_gpus=%d; CUDA_VISIBLE_DEVICES chooses one",
+            *[arguments.n_gpu] * 3,
+        )
+        arguments._n_gpu = 1
 
 
 def _mixed_precision(config: RunConfig) -> str | None:

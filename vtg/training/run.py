@@ -19,7 +19,7 @@ from vtg.decoding.tower_output import make_tower_cache
 from vtg.demo.synthetic_data import ensure_synthetic
 from vtg.evaluation.input_record import input_record, write_input
 from vtg.evaluation.partial_answers import PartialAnswers, stamps
-from vtg.models.adapting import prepare_training
+from vtg.models.adapting import prepare_training, warn_of_rounding
 from vtg.models.loading import Model, base_weights, load_model, tokens_per_second
 from vtg.models.part_table import part_rows, part_table
 from vtg.models.tower_identity import check_frozen
@@ -128,6 +128,7 @@ class TrainingRun:
         model = prepare_training(self.model, config.parts, config.lora, time_tokens=self.time_tokens)
         if self._towers is not None:
             check_frozen(model)
+        warn_of_rounding(model, keeps_float32=bool(config.deepspeed.stage or config.deepspeed.file))
         rows = part_rows(model, config.parts, learning_rate, time_tokens=len(self.time_tokens))
         log.info("what is trained:\n%s", part_table(rows))
         return model

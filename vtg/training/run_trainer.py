@@ -105,9 +105,15 @@ class RunTrainer(ZeroTrainer):
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """One micro-batch; remembers what it holds, for errors."""
         batch = self._current_batch = self.step_batch(inputs)
-        if self.parts.checkpointing == "selective":
-            keep_last_half(model)  # each time: sampling switches checkpointing off and on again, in all layers
         return self.guard.add(super().training_step(model, inputs, num_items_in_batch), batch)
+
+    def compute_loss_context_manager(self) -> Any:
+        """What the Trainer computes each loss in."""
+        if self.parts.checkpointing == "selective":
+            # Each time, and after what training_step does first: sampling switches checkpointing off and on again, in
+            # all layers.
+            keep_last_half(self.model)
+        return super().compute_loss_context_manager()
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         """The gradient norm; skips the update of a step whose losses or gradients are not finite."""
