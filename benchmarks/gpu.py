@@ -18,9 +18,9 @@ how fast is a step of SFT, a rollout, an evaluation and a step of GRPO, and how 
     qwen3_vl     Qwen3-VL-4B's shape: LoRA, QLoRA, full; rollout and evaluation (needs bitsandbytes)
     qwen3_5      Qwen3.5-4B's shape, likewise
 
-A section that fails is recorded, the others go on, and the exit code is 1. Without a GPU the run is a reduced one: the
-same lines on tiny shapes, whose figures mean nothing. Each section then has a part of the time, and begins at least its
-first case; those that it had no time for are named as not reached.
+A section that fails is recorded, and so is a case of one; the others go on, and the exit code is 1. Without a GPU the
+run is a reduced one: the same lines on tiny shapes, whose figures mean nothing. Each section then has a part of the
+time, and begins at least its first case; those that it had no time for are named as not reached.
 """
 
 import argparse
@@ -64,8 +64,6 @@ SECTIONS = {
 # A lent machine is there for a quarter of an hour, its start and a second try included. The reduced run has two minutes
 # more: a program of the last section may go on as long.
 BUDGET_S, REDUCED_BUDGET_S = 360.0, 420.0
-
-TRACEBACK_LINES = 8
 
 
 def sections() -> dict[str, Section]:
@@ -129,18 +127,21 @@ def read_clip(path: Path | None, *, frames: int, size: tuple[int, int]) -> Any:
 
 def run(name: str, section: Section, bench: "Bench", found: dict[str, Any]) -> dict[str, Any]:
     """Runs a section, which fills `found`; returns how it ended."""
-    from gpu_shapes import free
+    from gpu_shapes import TRACEBACK_LINES, free
 
-    bench.reached = 0
+    bench.reached, bench.failed = 0, []
     if bench.seconds_left() <= 0:
         return {"status": "skipped", "note": "the time was out (--budget-s)"}
     start = time.perf_counter()
     ended: dict[str, Any] = {"status": "ok"}
     try:
         section(bench, found)
+        if bench.failed:
+            ended = {"status": "failed", "error": "a case", "traceback": bench.failed}
     except Exception as error:  # whatever it is: the other sections' figures must not be lost with it
         lines = "".join(traceback.format_exception(error)).splitlines()
-        ended = {"status": "failed", "error": type(error).__name__, "traceback": lines[-TRACEBACK_LINES:]}
+        told = [*bench.failed, *lines[-TRACEBACK_LINES:]]
+        ended = {"status": "failed", "error": type(error).__name__, "traceback": told}
     ended["seconds"] = round(time.perf_counter() - start, 1)
     free()
     return ended

@@ -74,19 +74,25 @@ def _adapting(bench: Bench, name: str, found: dict[str, Any]) -> None:
     folder = _saved(bench, name)
     for way, (quantization, lora) in WAYS.items():
         if bench.reaches(found, way):
-            found[way] = _case(bench, folder, quantization=quantization, lora=lora)
+            with bench.case(way):
+                found[way] = _case(bench, folder, quantization=quantization, lora=lora)
     if bench.reaches(found, "rollout, evaluation"):
-        free()
-        config = settings(bench)
-        model = _loaded(bench, folder, config.model)
-        own = count(empty_model(str(folder), model.dtype), config.parts, config.lora)
-        told = answers(bench, config, model, own)
-        memory, evaluation = told.pop("rollout_memory"), told.pop("evaluation")
-        found["rollout"] = told | memory
-        found["evaluation"] = evaluation
-        del model
+        found["rollout"] = told = {}
+        with bench.case("rollout, evaluation"):
+            _answers(bench, folder, told)
+        told |= told.pop("rollout_memory", {})
+        found["evaluation"] = told.pop("evaluation", {})
     free()
     shutil.rmtree(folder)
+
+
+def _answers(bench: Bench, folder: Path, found: dict[str, Any]) -> None:
+    """Rollouts and an evaluation by a model that is loaded from `folder`."""
+    free()
+    config = settings(bench)
+    model = _loaded(bench, folder, config.model)
+    own = count(empty_model(str(folder), model.dtype), config.parts, config.lora)
+    answers(bench, config, model, own, found)
 
 
 def recurrence(bench: Bench, found: dict[str, Any]) -> None:

@@ -50,13 +50,14 @@ def decode(bench: Bench, found: dict[str, Any]) -> None:
     free()
     bench.reaches(found, "one prompt, evaluation")
     config = settings(bench)
-    model = bench.model(bench.scale.models[0])
-    found |= answers(bench, config, model, counts_of(model.config, model.dtype, config))
+    model = bench.model(bench.scale.models[0], fused=True)
+    answers(bench, config, model, counts_of(model.config, model.dtype, config), found)
 
 
-def answers(bench: Bench, config: SFTConfig, model: Any, own: ParameterCounts) -> dict[str, Any]:
-    """Completions of one long prompt and greedy answers of `model`; `own`: what the estimate counts of it."""
-    scale, found = bench.scale, dict[str, Any]()
+def answers(bench: Bench, config: SFTConfig, model: Any, own: ParameterCounts, found: dict[str, Any]) -> None:
+    """Fills `found` with completions of one long prompt and greedy answers of `model`; `own`: what the estimate counts
+    of it."""
+    scale = bench.scale
     item = bench.dataset([scale.frames], training=False)[0]
     model = prepare_training(model, config.parts, config.lora).eval()
     plain = plain_model(model)
@@ -81,8 +82,6 @@ def answers(bench: Bench, config: SFTConfig, model: Any, own: ParameterCounts) -
     if bench.reaches(found, "several prompts at once, without graphs"):
         found["prompts_at_once"] = {f"{count} prompts": rollouts(bench, model, [prompt] * count) for count in PROMPTS}
         found["without_graphs"] = rollouts(bench, model, [prompt], graphs=False)
-        for count in (1, *PROMPTS) if bench.on_gpu else ():  # compiling takes a CPU long, and serves it little
-            found["prompts_at_once"][f"{count}, compiled"] = rollouts(bench, model, [prompt] * count, compiled_after=1)
     free()
     rows = Batch(scale.evaluated, length + scale.new_tokens, scale.evaluated * vision)
     expected = estimate(own, Batch(1, length, vision), setup, generating=rows)
@@ -95,7 +94,10 @@ def answers(bench: Bench, config: SFTConfig, model: Any, own: ParameterCounts) -
         "seconds_a_sample": seconds / scale.evaluated,
         **compared(expected.generation_bytes - expected.optimizer_bytes, expected),
     }
-    return found
+    for count in (1, *PROMPTS) if "prompts_at_once" in found and bench.on_gpu else ():  # a CPU compiles for long
+        name = f"{count}, compiled"
+        with bench.case(name):
+            found["prompts_at_once"][name] = rollouts(bench, model, [prompt] * count, compiled_after=1)
 
 
 def rollouts(bench: Bench, model: Any, prompts: list[Prompt], **engine_options: Any) -> dict[str, float]:

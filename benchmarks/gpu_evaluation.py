@@ -21,7 +21,7 @@ def evaluation(bench: Bench, found: dict[str, Any]) -> None:
     """Long clips with one question each, and half as many with four, by `vtg.evaluation.generate.predict`."""
     free()
     config = settings(bench)
-    model = bench.model(bench.scale.models[0])
+    model = bench.model(bench.scale.models[0], fused=True)
     own = counts_of(model.config, model.dtype, config)
     cases = {"one question a clip": (bench.scale.evaluated, 1), "four": (bench.scale.evaluated // 2, 4)}
     for name, (clips, asked) in cases.items():

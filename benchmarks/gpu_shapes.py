@@ -6,8 +6,10 @@ import gc
 import math
 import statistics
 import time
+import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +29,14 @@ from vtg.memory.parameters import ParameterCounts, count
 from vtg.memory.published_shapes import published_config
 from vtg.memory.shape import Shape
 from vtg.models.attention import attend_in_layouts
+from vtg.models.fused_kernels import fuse, unfuse, uses_liger
 from vtg.tasks.span_task import SpanTask
 from vtg.video.clip import Clip
 from vtg.video.video_window import VideoWindow
 
 FPS = 2.0
+
+TRACEBACK_LINES = 8
 
 PUBLISHED = {"2b": "Qwen/Qwen3-VL-2B-Instruct", "4b": "Qwen/Qwen3-VL-4B-Instruct"}
 """Keys of `grpo_ways.SIZES` whose shapes the memory estimate knows by a hub name."""
@@ -156,6 +161,7 @@ class Bench:
     on_gpu: bool
     section_left: Callable[[], float] = lambda: math.inf
     reached: int = 0
+    failed: list[str] = dataclasses.field(default_factory=list)
     processor: Any = dataclasses.field(default_factory=lambda: AutoProcessor.from_pretrained(TINY_QWEN3_VL))
 
     def reaches(self, found: dict[str, Any], case: str) -> bool:
@@ -166,14 +172,29 @@ class Bench:
         self.reached += 1
         return True
 
+    @contextmanager
+    def case(self, name: str) -> Iterator[None]:
+        """A case of the section: what fails in it is kept, and the section's other cases go on."""
+        try:
+            yield
+        except Exception as error:  # whatever it is: the other cases' figures must not be lost with it
+            lines = "".join(traceback.format_exception(error)).splitlines()
+            self.failed += [f"{name}:", *lines[-TRACEBACK_LINES:]]
+            free()
+
     @property
     def device(self) -> str:
         return "cuda" if self.on_gpu else "cpu"
 
-    def model(self, size: str) -> Any:
-        """Random weights, made on the device; of a released size, its published shape is checked."""
+    def model(self, size: str, *, fused: bool = False) -> Any:
+        """Random weights, made on the device; of a released size, its published shape is checked.
+
+        `fused`: by Liger's kernels where they are installed, as loading does it.
+        """
         model = build_model(size, self.processor.tokenizer, self.device)
         attend_in_layouts(model, "sdpa")  # as loading does
+        # unfuse: the rotation, which an earlier section may have replaced for all models of the class.
+        (fuse if fused and uses_liger("auto", on_gpu=self.on_gpu) else unfuse)(model)
         if size in PUBLISHED:
             assert Shape.of(model.config) == Shape.of(published_config(PUBLISHED[size])), size
         return model

@@ -31,7 +31,6 @@ from vtg.models.adapter_precision import AdapterMatrix
 from vtg.models.adapting import prepare_training
 from vtg.models.attention import attend_in_layouts
 from vtg.models.compiled_layers import compile_layers
-from vtg.models.fused_kernels import fuse, unfuse, uses_liger
 from vtg.models.plain_model import plain_model
 from vtg.training.hf_arguments import training_arguments
 from vtg.training.progress import Progress
@@ -144,9 +143,12 @@ def sft(bench: Bench, found: dict[str, Any]) -> None:
     }
     for name, case in cases.items():
         if bench.reaches(found, name):
-            found[name] = _case(bench, large, **({"counts": [frames]} | case))
+            with bench.case(name):
+                found[name] = _case(bench, large, **({"counts": [frames]} | case))
     if "skipped" in found.get("one clip, full", {}) and bench.scale.models[1] != large:
-        found[f"one clip, full, {second}"] = _case(bench, second, counts=[frames], lora=False)
+        name = f"one clip, full, {second}"
+        with bench.case(name):
+            found[name] = _case(bench, second, counts=[frames], lora=False)
 
 
 def _case(
@@ -179,11 +181,7 @@ def _case(
         steps=1 + bench.scale.steps,
     )
     config.trainer["torch_compile"] = compiled
-    model = bench.model(size)
-    if uses_liger(config.model.kernels, on_gpu=bench.on_gpu):
-        fuse(model)
-    else:
-        unfuse(model)  # the rotation, which an earlier case may have replaced
+    model = bench.model(size, fused=config.model.kernels != "torch")
     own, flops = counts_of(model.config, model.dtype, config), partial(step_flops, Shape.of(model.config))
     found = timed_steps(bench, config, model, own, counts, ours=ours)
     if "step_ms" in found:
