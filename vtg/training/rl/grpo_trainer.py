@@ -118,7 +118,11 @@ class VideoGRPOTrainer(ResumableRollouts):
         # TRL refuses any other type, and reads nothing of it: `get_train_dataloader` is ours (docs/decisions.md).
         placeholder = Dataset.from_dict({"prompt": [""]})
         adapter_weights = [(one, one.data) for one in model.parameters() if one.requires_grad]
+        checkpointing = dict(args.gradient_checkpointing_kwargs or {})
         super().__init__(model=model, args=args, reward_funcs=rewarded, train_dataset=placeholder, **kwargs)
+        # TRL makes it reentrant for PEFT under ZeRO-3, as DeepSpeed before 0.19.8 needed it. Adapters of the vision
+        # tower, whose inputs need no gradient, would then get none, and nothing would say so.
+        args.gradient_checkpointing_kwargs = checkpointing
         # TRL rounds the adapter of a quantized model to bfloat16, in which a step of 1e-5 on a weight of 0.01 is lost,
         # and which PEFT makes float32 again in a run that resumes.
         for parameter, weight in adapter_weights:
