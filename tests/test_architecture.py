@@ -246,7 +246,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.doctor": (
         "vtg.errors", "vtg.console", "vtg.progress_bar", "vtg.logs", "vtg.video.files.address",
-        "vtg.video.video_window", "vtg.config", "vtg.entry", "vtg.annotations.row_checks",
+        "vtg.video.video_window", "vtg.config", "vtg.entry", "vtg.annotations.raw_rows", "vtg.annotations.row_checks",
         "vtg.annotations.row_decoder", "vtg.batching",
         "vtg.annotations.target", "vtg.annotations.row_target", "vtg.annotations.subtitles", "vtg.annotations.sample",
         "vtg.video", "vtg.annotations.formats", "vtg.tasks", "vtg.models.families", "vtg.data.encoding",
@@ -254,8 +254,8 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.evaluation.metrics", "vtg.report", "vtg.demo",
     ),
     "vtg.app.rows": (
-        "vtg.errors", "vtg.storage", "vtg.video.files.address", "vtg.video.video_window", "vtg.annotations.row_checks",
-        "vtg.annotations.sample", "vtg.video", "vtg.annotations.formats", "vtg.tasks",
+        "vtg.errors", "vtg.storage", "vtg.video.files.address", "vtg.video.video_window", "vtg.annotations.raw_rows",
+        "vtg.annotations.row_checks", "vtg.annotations.sample", "vtg.video", "vtg.annotations.formats", "vtg.tasks",
         "vtg.evaluation.prediction_rows", "vtg.doctor",
     ),
     "vtg.app": (

@@ -53,6 +53,23 @@ def test_missing_extra_and_duplicate_qids_are_named_and_counted(tmp_path, truth,
     assert "1 predictions repeat a qid or a question; the first of each counts: a" in err
 
 
+def test_rows_of_one_line_are_joined_by_what_they_ask(tmp_path, capsys):
+    asked = [
+        {"video": "a.mp4", "duration": 10.0, "timestamp": [at, at + 1.0], "sentence": f"event {at}"} for at in range(4)
+    ]
+    for truth in (asked, asked[1:]):  # a row was removed since: the others are still those that were predicted
+        path = tmp_path / "gt.json"
+        path.write_text(json.dumps(truth))
+        rows = [
+            row | {"qid": "gt:1" if at == 1 else f"gt:1[{at}]", "prediction": [row["timestamp"]]}
+            for at, row in enumerate(asked, 1)
+        ]
+        code, out, _ = run(capsys, write(tmp_path / "p.jsonl", rows), "--annotations", str(path), "--json")
+        document = json.loads(out)
+        assert (code, document["mIoU"], document["samples"]) == (0, 100.0, len(truth))
+        assert "duplicate_annotations" not in document["findings"]
+
+
 def test_text_is_parsed_with_the_form_that_is_named(tmp_path, capsys):
     rows = [annotation("a") | {"text": "<0><49>"}, annotation("b") | {"text": "no idea"}]
     path = write(tmp_path / "p.jsonl", rows)

@@ -194,6 +194,24 @@ def test_json_is_one_document_alone_on_stdout(tmp_path: Path) -> None:
     assert (problem["severity"], problem["kind"]) == ("error", "timestamp-reversed")
 
 
+def test_rows_of_one_line_are_told_apart_in_all_that_is_printed_and_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "compact.json", tmp_path / "good.jsonl"
+    rows = [GOOD, GOOD | {"timestamp": [7, 3]}, GOOD | {"duration": 60.0, "sentence": "b"}, GOOD]
+    path.write_text(json.dumps(rows))
+    assert main([str(path), "--compare", "--fix", str(out)]) == 1
+    printed = capsys.readouterr().out
+    assert f"{path}:1[2]: timestamp: [7, 3] is reversed" in printed
+    assert f"{path}:1[3]: duration: is 60 s, but 30 s in {path}:1 for the same video" in printed
+    assert f"{path}:1[4]: sentence: {path}:1 is the same row" in printed
+    rejected = [json.loads(line)["place"] for line in (tmp_path / "good.rejects.jsonl").read_text().splitlines()]
+    assert rejected == [f"{path}:1[2]", f"{path}:1[3]"]
+    main([str(path), "--json"])
+    first, *_ = json.loads(capsys.readouterr().out)["problems"]
+    assert (first["path"], first["line"], first["nth"]) == (str(path), 1, 2)
+
+
 def test_json_to_a_file_leaves_the_text_on_stdout_and_may_be_repeated(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

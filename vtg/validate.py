@@ -1,6 +1,7 @@
 """Checks annotation files before anything is trained on them.
 
-Every problem is printed as `path:line: field: what, and what to do`, errors apart from warnings, then a summary.
+Every problem is printed as `path:line: field: what, and what to do` (`path:1[17]`: the 17th row that starts
+on line 1), errors apart from warnings, then a summary.
 Exit code 0: no errors; 1: errors (with --strict: or warnings); 2: wrong usage, or a FILE that cannot be read.
 """
 
@@ -58,7 +59,7 @@ class FixedFiles(AbstractContextManager["FixedFiles"]):
         self._good.write(raw + b"\n")
 
     def reject(self, raw: bytes, problems: list[Problem]) -> None:
-        self._rejects.write(rejected_line(raw, problems, place=f"{problems[0].path}:{problems[0].line}"))
+        self._rejects.write(rejected_line(raw, problems, place=problems[0].place))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

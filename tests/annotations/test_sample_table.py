@@ -146,6 +146,17 @@ def test_one_file_under_two_names_keeps_each_name(tmp_path, mapped):
         assert list(read_table(one, cache_dir=str(mapped))[0]) == list(read_samples(one))
 
 
+def test_rows_of_one_line_keep_their_names_in_a_table(tmp_path, mapped):
+    path = str(tmp_path / "rows.json")
+    Path(path).write_text(json.dumps(plain(6) + plain(1, timestamp=[2, 1])), encoding="utf-8")
+    table, (lost,) = read_table(path, cache_dir=str(mapped))
+    again, (lost_again,) = read_table(path, cache_dir=str(mapped))
+    assert list(table) == list(again) == list(read_samples(path))[:6] and lost == lost_again
+    assert [one.qid for one in table] == list(table.qids()) == ["rows:1", *(f"rows:1[{at}]" for at in range(2, 7))]
+    assert table.arrow().column("place").to_pylist() == [one.place for one in table]
+    assert lost.problem.place == f"{path}:1[7]"
+
+
 def test_small_files_leave_nothing_behind(tmp_path):
     path = write(tmp_path / "rows.jsonl", plain(10))
     assert len(read_table(path, cache_dir=str(tmp_path / "cache"))[0]) == 10

@@ -241,6 +241,31 @@ def test_good_rows_without_any_video_point_at_the_folder_of_the_videos(report, t
         read_split(write_rows(tmp_path / "rows.jsonl", [row]), video_dir=video_dir, report=report)
 
 
+@pytest.mark.parametrize("bad", [{"video": "gone.mp4"}, {"timestamp": [7, 3]}])
+def test_bad_rows_of_one_line_are_counted_one_by_one(demo_dir, tmp_path, bad):
+    good = json.loads((demo_dir / "train.jsonl").read_text().splitlines()[0])
+    good.pop("qid", None)
+    path = tmp_path / "compact.json"
+    path.write_text(json.dumps([good | bad, good] * 5))
+    report = SkipReport(tmp_path / "skipped.jsonl", max_bad_share=0.5)
+    assert len(read_split(str(path), video_dir=str(demo_dir), report=report)) == 5
+    places = [f"{path}:1", *(f"{path}:1[{at}]" for at in (3, 5, 7, 9))]
+    assert [entry.place for entry in report.skipped.values()] == places
+    with pytest.raises(TooManyBadRows, match="5 of 10 rows cannot be used"):
+        read_split(str(path), video_dir=str(demo_dir), report=SkipReport(tmp_path / "again.jsonl", max_bad_share=0.4))
+
+
+def test_dropped_rows_of_a_published_file_on_one_line_are_counted_one_by_one(demo_dir, tmp_path):
+    row = json.loads((demo_dir / "train.jsonl").read_text().splitlines()[0])
+    video = {"duration": row["duration"], "timestamps": [[0, 1], [2, 1], [1, 2], [3, 1]], "sentences": list("abcd")}
+    path = tmp_path / "val_1.json"
+    path.write_text(json.dumps({Path(row["video"]).stem: video, "other": video}))
+    report = SkipReport(tmp_path / "skipped.jsonl", max_bad_share=1.0)
+    table = read_split(f"activitynet_captions:{path}", video_dir=str(demo_dir / "videos"), report=report)
+    assert [one.qid for one in table] == ["val_1:1", "val_1:3"]
+    assert sorted(entry.place for entry in report.skipped.values()) == [f"{path}:1[{at}]" for at in (2, 4, 5, 6, 7, 8)]
+
+
 def test_rows_without_a_moment_need_a_task_that_asks_for_sets(demo_dir, report, tmp_path):
     good = json.loads((demo_dir / "train.jsonl").read_text().splitlines()[0])
     none = good | {"timestamp": [], "qid": "n"}

@@ -20,12 +20,13 @@ SCHEMA = pa.schema(
         *(pa.field(name, pa.string()) for name in TEXTS),
         *(pa.field(name, pa.float64(), nullable=False) for name in NUMBERS),
         pa.field("spans", pa.list_(pa.float64()), nullable=False),
-        pa.field("line", pa.int64(), nullable=False),
+        pa.field("at", pa.string(), nullable=False),
     ]
 )
-"""NaN is an absent number. `spans`: start, end, start … in seconds. `metadata`: JSON, null where there is none. `qid`
-and `place` are null where they follow from the path of the annotation file and the `line`. `target`: the kind of the
-target, null for `Spans`, which nearly all rows have; `content`: JSON of one that is not spans."""
+"""NaN is an absent number. `spans`: start, end, start … in seconds. `metadata`: JSON, null where there is none. `at`:
+the row's line (`row_at`); `qid` and `place` are null where they follow from it and the path of the annotation file.
+`target`: the kind of the target, null for `Spans`, which nearly all rows have; `content`: JSON of one that is not
+spans."""
 
 
 class ArrowRows:

@@ -102,6 +102,26 @@ def raw_rows(path: str) -> Iterator[tuple[int, bytes]]:
             yield from _line_rows(file, line)
 
 
+class RowsOfLines:
+    """Counts the rows that start on each line, as they are read: in a compact array all start on the first."""
+
+    def __init__(self) -> None:
+        self._line = self._count = 0
+
+    def nth(self, line: int, raw: bytes) -> int:
+        """Which of the rows that start on its line this one is, from 1; a mark is no row, and counts as the first."""
+        if raw.startswith(b"\n"):
+            return 1
+        self._count = self._count + 1 if line == self._line else 1
+        self._line = line
+        return self._count
+
+
+def row_at(line: int, nth: int) -> str:
+    """What a row is called after the line it starts on: `17`, and `17[2]` for the second that starts there."""
+    return str(line) if nth == 1 else f"{line}[{nth}]"
+
+
 def opened(path: str) -> io.BufferedReader:
     """A file of text, or a pipe, to be read from its start.
 

@@ -36,12 +36,19 @@ class Problem:
     message: str
     severity: str
     kind: str
+    nth: int = 1
+    """Which of the rows that start on its line it is about."""
 
     def __post_init__(self) -> None:
         assert self.severity in ("error", "warning", "note"), self.severity
 
+    @property
+    def place(self) -> str:
+        """`path:line`, and `path:line[n]` for the n-th row that starts on a line."""
+        return f"{self.path}:{raw_rows.row_at(self.line, self.nth)}"
+
     def __str__(self) -> str:
-        return f"{self.path}:{self.line}: {self.field}: {self.message}"
+        return f"{self.place}: {self.field}: {self.message}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +130,9 @@ def read_samples(path: str | os.PathLike[str]) -> Iterator[Sample | Problem]:
     be read; a file without rows gives one problem.
     """
     path = os.fspath(path)
-    empty, decoder = True, row_decoder.RowDecoder()
+    empty, decoder, of_lines = True, row_decoder.RowDecoder(), raw_rows.RowsOfLines()
     for line, raw in raw_rows.raw_rows(path):
-        empty = False
+        empty, nth = False, of_lines.nth(line, raw)
         # Nearly all rows are good: one decoding tells that. What is not is read again, by what finds words for it.
         try:
             fast = decoder.decode(raw)
@@ -135,9 +142,9 @@ def read_samples(path: str | os.PathLike[str]) -> Iterator[Sample | Problem]:
         if clean:
             metadata = decoder.metadata(fast)
             if "task" not in metadata or row_kind({"timestamp": fast.timestamp, **metadata}) is None:
-                yield _clean_sample(fast, metadata, path=path, line=line)
+                yield _clean_sample(fast, metadata, path=path, line=line, nth=nth)
                 continue
-        sample_or_problem = sample_of(raw, path=path, line=line)
+        sample_or_problem = sample_of(raw, path=path, line=line, nth=nth)
         if isinstance(sample_or_problem, Sample) and sample_or_problem.target.kind not in ROW_TARGETS:
             # The rows of a file have the same metadata keys: the next ones are decoded in one step.
             decoder.learn(sample_or_problem.metadata)
@@ -146,13 +153,17 @@ def read_samples(path: str | os.PathLike[str]) -> Iterator[Sample | Problem]:
         yield empty_file(path)
 
 
-def sample_of(raw: bytes, *, path: str, line: int) -> Sample | Problem:
-    """The sample of one raw row, or the first error of a row that is lost."""
-    row, problems = check_row(raw, path=path, line=line)
+def sample_of(raw: bytes, *, path: str, line: int, nth: int = 1) -> Sample | Problem:
+    """The sample of one raw row, or the first error of a row that is lost; `nth`: of the rows that start on its line.
+
+    A row without a qid is named after the file and its line, `charades:17`, or `charades:17[2]` where it is the second
+    there.
+    """
+    row, problems = check_row(raw, path=path, line=line, nth=nth)
     error = next((problem for problem in problems if problem.severity == "error"), None)
     if error is not None or row is None:
         return error or problems[0]
-    return _sample(row, path=path, line=line)
+    return _sample(row, path=path, line=line, nth=nth)
 
 
 def empty_file(path: str) -> Problem:
@@ -160,11 +171,11 @@ def empty_file(path: str) -> Problem:
     return Problem(path, 1, "file", "holds no rows; check the path, or write one JSON object a line", "error", "empty")
 
 
-def check_row(raw: bytes, *, path: str, line: int) -> tuple[dict[str, Any] | None, list[Problem]]:
+def check_row(raw: bytes, *, path: str, line: int, nth: int = 1) -> tuple[dict[str, Any] | None, list[Problem]]:
     """Everything wrong with one raw row, and the row itself, or None if it is not a JSON object."""
     row, findings = row_checks.check(raw)
     return row, [
-        Problem(path, line, finding.field, finding.message, finding.severity, finding.kind) for finding in findings
+        Problem(path, line, finding.field, finding.message, finding.severity, finding.kind, nth) for finding in findings
     ]
 
 
@@ -230,8 +241,8 @@ def _folders(path: str) -> tuple[str, ...]:
     return Path(path).parts
 
 
-def _sample(row: dict[str, Any], *, path: str, line: int) -> Sample:
-    qid, pred, kind = row.get("qid"), row.get("pred"), row_kind(row)
+def _sample(row: dict[str, Any], *, path: str, line: int, nth: int) -> Sample:
+    at, qid, pred, kind = raw_rows.row_at(line, nth), row.get("qid"), row.get("pred"), row_kind(row)
     video, query = video_and_query(row)
     keys = row_checks.KEYS
     if kind is not None:
@@ -242,13 +253,13 @@ def _sample(row: dict[str, Any], *, path: str, line: int) -> Sample:
         target=_target(spans_of(row)) if kind is None else kind.of_row(row, duration_s=float(row["duration"])),
         query=query,
         # Of the name and not the folder: a file that is moved keeps its qids.
-        qid=f"{_stem(path)}:{line}" if qid is None else str(qid),
+        qid=f"{_stem(path)}:{at}" if qid is None else str(qid),
         video_start_s=_optional_float(row.get("video_start")),
         video_end_s=_optional_float(row.get("video_end")),
         difficulty=_optional_float(row.get("difficulty")),
         pred=None if pred is None else (float(pred[0]), float(pred[1])),
         metadata={key: value for key, value in row.items() if key not in keys},
-        place=f"{path}:{line}",
+        place=f"{path}:{at}",
     )
 
 
@@ -268,8 +279,9 @@ def _target(spans: tuple[Span, ...]) -> Target:
     return Spans(spans) if spans else NoMoment()
 
 
-def _clean_sample(row: row_decoder.DecodedRow, metadata: dict[str, Any], *, path: str, line: int) -> Sample:
+def _clean_sample(row: row_decoder.DecodedRow, metadata: dict[str, Any], *, path: str, line: int, nth: int) -> Sample:
     """`_sample` of a row without any fault, which has its types already."""
+    at = raw_rows.row_at(line, nth)
     times, duration_s = row.timestamp, row.duration
     pairs: Any = (times,) if times and isinstance(times[0], float) else times
     spans = tuple((max(start, 0.0), min(end, duration_s)) for start, end in pairs)
@@ -278,13 +290,13 @@ def _clean_sample(row: row_decoder.DecodedRow, metadata: dict[str, Any], *, path
         duration_s=row.duration,
         target=_target(spans),
         query=row.sentence,
-        qid=f"{_stem(path)}:{line}" if row.qid is None else str(row.qid),
+        qid=f"{_stem(path)}:{at}" if row.qid is None else str(row.qid),
         video_start_s=row.video_start,
         video_end_s=row.video_end,
         difficulty=row.difficulty,
         pred=row.pred,
         metadata=metadata,
-        place=f"{path}:{line}",
+        place=f"{path}:{at}",
     )
 
 

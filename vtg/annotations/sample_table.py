@@ -101,10 +101,9 @@ class SampleTable(Sequence[Sample]):
         batches = self._arrow.batches
         table = pa.Table.from_batches(batches, SCHEMA)
         table = table if self._rows is None else table.take(pa.array(self._rows))
-        lines = table.column("line").cast(pa.string())
         for name, prefix in (("qid", f"{self._stem}:"), ("place", f"{self._path}:")):
             at = SCHEMA.get_field_index(name)
-            made = pc.binary_join_element_wise(prefix, lines, "")  # pyright: ignore[reportAttributeAccessIssue]
+            made = pc.binary_join_element_wise(prefix, table.column("at"), "")  # pyright: ignore[reportAttributeAccessIssue]
             table = table.set_column(at, SCHEMA.field(name), pc.coalesce(table.column(at), made))  # pyright: ignore[reportAttributeAccessIssue]
         return table
 
@@ -160,7 +159,7 @@ class SampleTable(Sequence[Sample]):
 
     def qids(self) -> Iterator[str]:
         """The qids, in order."""
-        return (self._qid(row) for row in self._dicts(["qid", "line"]))
+        return (self._qid(row) for row in self._dicts(["qid", "at"]))
 
     def digest(self, *, with_ids: bool = False) -> str:
         """Tells whether samples are the same, in the same order, wherever they stand: videos, times, sentences, spans.
@@ -169,7 +168,7 @@ class SampleTable(Sequence[Sample]):
         """
         digest = hashlib.sha256()
         names = ["video", "query", "duration_s", "video_start_s", "video_end_s", "spans"]
-        for row in self._dicts([*names, "target", "content"] + (["qid", "line", "metadata"] if with_ids else [])):
+        for row in self._dicts([*names, "target", "content"] + (["qid", "at", "metadata"] if with_ids else [])):
             told = [row[name] for name in names]
             # Only where there are any: digests of before these columns stay valid.
             told += [row[name] for name in ("target", "content") if row[name] is not None]
@@ -212,7 +211,7 @@ class SampleTable(Sequence[Sample]):
             begin = end
 
     def _qid(self, row: dict[str, Any]) -> str:
-        return f"{self._stem}:{row['line']}" if row["qid"] is None else row["qid"]
+        return f"{self._stem}:{row['at']}" if row["qid"] is None else row["qid"]
 
     def _sample(self, row: dict[str, Any]) -> Sample:
         times, pred = row["spans"], (row["pred_start_s"], row["pred_end_s"])
@@ -232,7 +231,7 @@ class SampleTable(Sequence[Sample]):
             difficulty=_number(row["difficulty"]),
             pred=None if pred[0] != pred[0] else pred,
             metadata={} if row["metadata"] is None else json.loads(row["metadata"]),
-            place=f"{self._path}:{row['line']}" if row["place"] is None else row["place"],
+            place=f"{self._path}:{row['at']}" if row["place"] is None else row["place"],
         )
 
 
@@ -258,9 +257,9 @@ def write_samples(samples: Iterable[Sample | Problem], file: IO[bytes], *, path:
             if isinstance(sample, Problem):
                 lost.append(Lost(count, sample))
                 continue
-            line = _line(sample.place)
-            qid = None if sample.qid == f"{stem}:{line}" else sample.qid
-            place = None if sample.place == f"{path}:{line}" else sample.place
+            at = sample.place.rpartition(":")[2]
+            qid = None if sample.qid == f"{stem}:{at}" else sample.qid
+            place = None if sample.place == f"{path}:{at}" else sample.place
             metadata = json.dumps(sample.metadata) if sample.metadata else None
             kind = None if isinstance(sample.target, Spans) else sample.target.kind
             content = None if kind is None else stored_content(sample.target)
@@ -273,18 +272,13 @@ def write_samples(samples: Iterable[Sample | Problem], file: IO[bytes], *, path:
             for column, value in zip(numbers, values, strict=True):
                 column.append(nan if value is None else value)
             columns["spans"].append([time for span in sample.spans for time in span])
-            columns["line"].append(line)
+            columns["at"].append(at)
             count += 1
-            if len(columns["line"]) == BATCH_ROWS or held > BATCH_BYTES:
+            if len(columns["at"]) == BATCH_ROWS or held > BATCH_BYTES:
                 writer.write_batch(pa.record_batch(list(columns.values()), schema=SCHEMA))
                 held = 0
                 for column in columns.values():
                     column.clear()
-        if columns["line"]:
+        if columns["at"]:
             writer.write_batch(pa.record_batch(list(columns.values()), schema=SCHEMA))
     return lost
-
-
-def _line(place: str) -> int:
-    line = place.rpartition(":")[2]
-    return int(line) if line.isdecimal() and len(line) < 18 else 0  # more digits than int64 holds are no line

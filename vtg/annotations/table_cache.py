@@ -35,7 +35,7 @@ from vtg.video.files import address, video_files
 log = logging.getLogger(__name__)
 
 # Goes up with any change to the columns, to the rules of `vtg.annotations.row_checks`, or to what a Sample holds.
-FORMAT = 6
+FORMAT = 7
 
 SMALL_BYTES = 4 << 20
 """Annotation files below are read anew: some 20,000 rows."""

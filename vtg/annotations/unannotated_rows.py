@@ -31,27 +31,28 @@ def read_open_rows(path: str, *, video_dir: str | None, takes_sets: bool) -> Ite
     that is missing is that of the part from video_start to video_end, or of the file. Raises OSError when the file
     cannot be read.
     """
-    empty, durations = True, dict[str, float]()
+    empty, durations, of_lines = True, dict[str, float](), raw_rows.RowsOfLines()
     for line, raw in raw_rows.raw_rows(path):
-        empty = False
+        empty, nth = False, of_lines.nth(line, raw)
         row = _row(raw)
         lacks = () if row is None else _lacks(row, takes_sets)
         if row is None or not lacks:
-            yield sample_of(raw, path=path, line=line)
+            yield sample_of(raw, path=path, line=line, nth=nth)
             continue
         if fault := _other_fault(row, lacks):
-            yield Problem(path, line, fault.field, fault.message, fault.severity, fault.kind)
+            yield Problem(path, line, fault.field, fault.message, fault.severity, fault.kind, nth)
             continue
         if "duration" in lacks:
             try:
                 row["duration"] = _duration_s(row, video_dir, durations)
             except (SampleError, OSError) as error:
-                yield Problem(path, line, "video", f"{error}; it has to tell the duration", "error", "video-unreadable")
+                text = f"{error}; it has to tell the duration"
+                yield Problem(path, line, "video", text, "error", "video-unreadable", nth)
                 continue
         # A stand-in that passes the checks; the sample's target takes its place.
         if "timestamp" in lacks:
             row["timestamp"] = [0, row["duration"]]
-        asked = sample_of(msgspec.json.encode(row), path=path, line=line)
+        asked = sample_of(msgspec.json.encode(row), path=path, line=line, nth=nth)
         yield replace(asked, target=Unlabelled()) if isinstance(asked, Sample) and "timestamp" in lacks else asked
     if empty:
         yield empty_file(path)

@@ -70,9 +70,7 @@ def _samples(
         return table[: rows.max_samples or None]
     read = list(read_open_rows(path, video_dir=rows.video_dir, takes_sets=takes_sets))
     samples = [row for row in read if isinstance(row, Sample)]
-    lost = [
-        Skipped(f"{row.path}:{row.line}", f"{row.field}: {row.message}") for row in read if not isinstance(row, Sample)
-    ]
+    lost = [Skipped(row.place, f"{row.field}: {row.message}") for row in read if not isinstance(row, Sample)]
     if not samples:
         raise ConfigError(f"{path}: no usable row among {len(read)} ({lost[0].place}: {lost[0].reason})")
     report.expect(len(read))

@@ -34,7 +34,7 @@ class Skipped:
 
     @property
     def key(self) -> tuple[str, str | None]:
-        """Tells it from others: many rows may stand on one line of a published file."""
+        """Tells it from others: a file that is several sources of a mixture has the same places, under other qids."""
         return self.place, self.qid
 
     def line(self) -> str:

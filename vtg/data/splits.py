@@ -90,7 +90,7 @@ def _left_out(
     missing = ((at, 1, None) for at in gone.tolist())
     for at, _, problem in merge(broken, missing, key=lambda entry: entry[:2]):
         if problem is not None:
-            yield Skipped(f"{problem.path}:{problem.line}", f"{problem.field}: {problem.message}")
+            yield Skipped(problem.place, f"{problem.field}: {problem.message}")
         elif unasked[at]:
             one = table[at]
             yield Skipped(one.place, NO_MOMENT_ASKED, one.qid, one.video)

@@ -14,6 +14,7 @@ import msgspec
 
 from vtg.annotations import row_decoder
 from vtg.annotations.formats import format_of
+from vtg.annotations.raw_rows import RowsOfLines, row_at
 from vtg.annotations.row_checks import Finding
 from vtg.annotations.sample import Problem, check_row, empty_file, video_and_query
 from vtg.annotations.target import row_kind
@@ -59,18 +60,18 @@ class Report:
         """The number of problems of each kind, by severity."""
         yield from (("error", self.errors), ("warning", self.warnings), ("note", self.notes))
 
-    def other_duration(self, video: str, duration_s: float, path: str, line: int) -> Problem | None:
+    def other_duration(self, video: str, duration_s: float, path: str, line: int, nth: int) -> Problem | None:
         """What is wrong with the duration of a row without a trim, where an earlier row names the same video."""
         key = hash(video)
         first_s, place = self.videos.get(key, (None, ""))
         if first_s is None:
             if key in self.videos or len(self.videos) < MAX_VIDEOS:
-                self.videos[key] = duration_s, f"{path}:{line}"
+                self.videos[key] = duration_s, f"{path}:{row_at(line, nth)}"
             return None
         if abs(first_s - duration_s) <= readable_gap_s(duration_s):
             return None
         text = f"is {duration_s:.10g} s, but {first_s:.10g} s in {place} for the same video; correct one of them"
-        return Problem(path, line, "duration", f"{text} (--probe says which)", "error", "duration-two")
+        return Problem(path, line, "duration", f"{text} (--probe says which)", "error", "duration-two", nth)
 
     def count(self, video: str, duration_s: float, moments: int, *, task: str | None) -> None:
         """Counts a good row; `task`: another than spans, of which there are no moments to be counted."""
@@ -196,13 +197,14 @@ def audit_rows(
     facts: RowFacts | None = None,
 ) -> None:
     """`audit_file` of rows that were read before, or are in no file yet; problems call them `path` and their number."""
-    decoder, qids, empty = row_decoder.RowDecoder(), FirstSeen(), True
+    decoder, qids, of_lines, empty = row_decoder.RowDecoder(), FirstSeen(), RowsOfLines(), True
     for item in rows:
         empty = False
         if isinstance(item, Problem):
             _reject(b"", [item], report, sink)
             continue
         line, raw = item
+        nth = of_lines.nth(line, raw)
         try:
             row = decoder.decode(raw)
             # Nearly all rows pass this compiled check; only the others are looked at key by key, which is slower.
@@ -217,7 +219,7 @@ def audit_rows(
             video, duration_s, qid, is_whole = row.video, row.duration, row.qid, row.video_start is None
             query, times = row.sentence, row.timestamp
         else:
-            whole, problems = check_row(raw, path=path, line=line)
+            whole, problems = check_row(raw, path=path, line=line, nth=nth)
             if (
                 videos is not None
                 and whole is not None
@@ -231,16 +233,16 @@ def audit_rows(
             kind, (video, query) = row_kind(whole), video_and_query(whole)
             task, times = (None, whole["timestamp"]) if kind is None else (kind.task, [])
             if kind is not None:
-                problems += subtitle_problems(whole, path, line)
+                problems += subtitle_problems(whole, path, line, nth)
             duration_s, qid, is_whole = float(whole["duration"]), whole.get("qid"), whole.get("video_start") is None
             if videos is not None:
-                problems += [_as_problem(finding, path, line) for finding in videos.findings(whole)]
+                problems += [_as_problem(finding, path, line, nth) for finding in videos.findings(whole)]
         if qid is not None and (first := qids.line_of(str(qid), line)):
             text = f"{str(qid)[:80]!r} is also on line {first}; give every row its own, or scores will mix them up"
-            problems.append(Problem(path, line, "qid", text, "warning", "qid-repeated"))
+            problems.append(Problem(path, line, "qid", text, "warning", "qid-repeated", nth))
         # Where files are opened, the file itself says which of two durations is right.
         asks_file = videos is not None and videos.probes
-        if is_whole and not asks_file and (problem := report.other_duration(video, duration_s, path, line)):
+        if is_whole and not asks_file and (problem := report.other_duration(video, duration_s, path, line, nth)):
             problems.append(problem)
         if problems and _has_error(problems):
             _reject(raw, problems, report, sink)
@@ -250,7 +252,7 @@ def audit_rows(
         moments = 1 if times and not isinstance(times[0], list | tuple) else len(times)
         report.count(video, duration_s, moments, task=task)
         if facts is not None:
-            facts.add(line, video=video, query=query, duration_s=duration_s, times=times)
+            facts.add(line, nth, video=video, query=query, duration_s=duration_s, times=times)
         if sink is not None:
             sink.keep(raw, problems)
     if empty:
@@ -265,7 +267,7 @@ def _with_duration(
 
     Returns the raw row, its keys and values (None for a broken one) and its problems.
     """
-    as_problem = partial(_as_problem, path=missing.path, line=missing.line)
+    as_problem = partial(_as_problem, path=missing.path, line=missing.line, nth=missing.nth)
     known = videos.duration(row)
     if known is None:
         return raw, row, [missing, *map(as_problem, videos.findings(row | {"duration": 0.0}))]
@@ -277,7 +279,7 @@ def _with_duration(
     filled = msgspec.json.decode(msgspec.json.format(raw, indent=-1), type=dict[str, msgspec.Raw])
     filled["duration"] = msgspec.Raw(msgspec.json.encode(duration_s))
     raw = msgspec.json.encode(filled)
-    whole, problems = check_row(raw, path=missing.path, line=missing.line)
+    whole, problems = check_row(raw, path=missing.path, line=missing.line, nth=missing.nth)
     text = f"was missing; filled in: {source}"
     return raw, whole, [as_problem(Finding("duration", "duration-filled", text, "warning")), *problems]
 
@@ -286,8 +288,8 @@ def _has_error(problems: list[Problem]) -> bool:
     return any(problem.severity == "error" for problem in problems)
 
 
-def _as_problem(finding: Finding, path: str, line: int) -> Problem:
-    return Problem(path, line, finding.field, finding.message, finding.severity, finding.kind)
+def _as_problem(finding: Finding, path: str, line: int, nth: int) -> Problem:
+    return Problem(path, line, finding.field, finding.message, finding.severity, finding.kind, nth)
 
 
 def _reject(raw: bytes, problems: list[Problem], report: Report, sink: Sink | None) -> None:

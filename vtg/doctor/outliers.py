@@ -47,4 +47,4 @@ def outliers(facts: RowFacts, words: NDArray[np.int64]) -> Iterator[Problem]:
             for row in rows[np.abs(logs - middle) > FAR * spread].tolist():
                 usual = f"{np.exp(low):.3g} to {np.exp(high):.3g} {unit}"
                 text = f"the {name} is {values[row]:.4g} {unit} long, half of this file's are {usual}; look at it"
-                yield Problem(path, int(facts.line[row]), fields[name], text, "note", f"{name}-unusual")
+                yield Problem(path, facts.line[row], fields[name], text, "note", f"{name}-unusual", facts.nth[row])

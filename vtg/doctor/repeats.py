@@ -203,5 +203,6 @@ def _count_queries(rows: _Rows, shared: dict[tuple[int, int], Shared]) -> None:
 
 
 def _problem(rows: _Rows, row: int, earlier: int, field_name: str, kind: str, text: str) -> Problem:
-    path, line = rows.facts.files[rows.file[row]], int(rows.facts.line[row])
-    return Problem(path, line, field_name, f"{rows.facts.place(earlier)} {text}", "warning", kind)
+    facts = rows.facts
+    path, line, nth = facts.files[rows.file[row]], facts.line[row], facts.nth[row]
+    return Problem(path, line, field_name, f"{facts.place(earlier)} {text}", "warning", kind, nth)

@@ -4,13 +4,15 @@ from array import array
 from collections.abc import Sequence
 from typing import Any
 
+from vtg.annotations.raw_rows import row_at
+
 
 class RowFacts:
     """Facts of the good rows of several files, in their order.
 
     Attributes:
         files: paths.
-        file, line: where each row is, as a number of `files` and a line.
+        file, line, nth: where each row is: a number of `files`, a line, and which of the rows that start on it.
         video, spans: hashes of the name and of all moments.
         duration_s, start_s, end_s: of the clip, and of its moments together.
         moments: how many.
@@ -19,14 +21,14 @@ class RowFacts:
         is_full: whether rows came after the limits, and were left out.
     """
 
-    # A row takes 45 bytes and its query: 300 MB at most.
+    # A row takes 49 bytes and its query: 300 MB at most.
     MAX_ROWS = 1 << 21
     MAX_TEXT = 1 << 27
     MAX_NAMES = 1 << 17
 
     def __init__(self) -> None:
         self.files: list[str] = []
-        self.file, self.line, self.moments = array("H"), array("I"), array("H")
+        self.file, self.line, self.nth, self.moments = array("H"), array("I"), array("I"), array("H")
         self.video, self.spans, self.query_end = array("q"), array("q"), array("q")
         self.duration_s, self.start_s, self.end_s = array("f"), array("f"), array("f")
         self.queries = bytearray()
@@ -36,7 +38,7 @@ class RowFacts:
     def __len__(self) -> int:
         return len(self.line)
 
-    def add(self, line: int, *, video: str, query: str, duration_s: float, times: Sequence[Any]) -> None:
+    def add(self, line: int, nth: int = 1, *, video: str, query: str, duration_s: float, times: Sequence[Any]) -> None:
         """Adds a row of the last of `files`. `times`: [start, end] or a list of such pairs, in seconds of the clip."""
         if len(self.line) >= self.MAX_ROWS or len(self.queries) >= self.MAX_TEXT:
             self.is_full = True
@@ -48,6 +50,7 @@ class RowFacts:
             self.names[key] = video
         self.file.append(len(self.files) - 1)
         self.line.append(line & 0xFFFFFFFF)
+        self.nth.append(nth)
         self.video.append(key)
         self.spans.append(hash(tuple(pairs)))
         self.duration_s.append(duration_s)
@@ -58,8 +61,8 @@ class RowFacts:
         self.query_end.append(len(self.queries))
 
     def place(self, row: int) -> str:
-        """`path:line` of a row by its number."""
-        return f"{self.files[self.file[row]]}:{self.line[row]}"
+        """`path:line` of a row by its number (`Problem.place`)."""
+        return f"{self.files[self.file[row]]}:{row_at(self.line[row], self.nth[row])}"
 
     def query(self, row: int) -> str:
         return self.queries[self.query_end[row - 1] if row else 0 : self.query_end[row]].decode()

@@ -6,6 +6,7 @@ equal ones the first prediction belongs to the first row, and so on. A line numb
 line was removed.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ from vtg.tasks.span_task import SpanTask
 NAMED = 3
 
 PARTS = ("video_start", "video_end")
+
+# Of a row in its file (`row_at`).
+PLACE = re.compile(r"\d+(\[\d+\])?")
 
 GIVE_THOSE = "give the annotations that were predicted on, or predict again"
 
@@ -203,16 +207,16 @@ def _samples(path: str, joined: Joined) -> list[Sample]:
 
 
 def _has_qid(sample: Sample) -> bool:
-    """Whether the row has one of its own; else it is named after its file and line."""
+    """Whether the row has one of its own; else it is named after its file and place in it."""
     path, _, line = sample.place.rpartition(":")
     # Most qids do not end so, and taking the stem of a path for every row is a fifth of all joining.
     return not sample.qid.endswith(f":{line}") or sample.qid != f"{Path(path).stem}:{line}"
 
 
 def _has_own_qid(prediction: PredictionRow) -> bool:
-    """Whether its qid names it: FILE:LINE may be one of a row without any."""
+    """Whether its qid names it: FILE:LINE and FILE:LINE[N] may be one of a row without any."""
     qid = _qid(prediction)
-    return qid is not None and not qid.rpartition(":")[2].isdecimal()
+    return qid is not None and not PLACE.fullmatch(qid.rpartition(":")[2])
 
 
 def _qid(row: PredictionRow) -> str | None:

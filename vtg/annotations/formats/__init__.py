@@ -16,7 +16,7 @@ from vtg.annotations.formats.lerobot_rows import is_lerobot, lerobot_files, lero
 from vtg.annotations.formats.published import is_published, published_files, read_published
 from vtg.annotations.formats.video_rows import is_videos, read_videos, videos_stamp
 from vtg.annotations.formats.webdataset import is_shards, read_shards, shards_of
-from vtg.annotations.raw_rows import raw_rows
+from vtg.annotations.raw_rows import RowsOfLines, raw_rows
 from vtg.annotations.sample import Problem, Sample, read_samples, sample_of
 from vtg.annotations.sources.source_row import MISREAD
 from vtg.errors import SampleError
@@ -52,8 +52,12 @@ class RowFormat:
         if self.read is not None:
             yield from self.read(path)
             return
+        of_lines = RowsOfLines()
         for item in self.raw_rows(path):
-            yield item if isinstance(item, Problem) else sample_of(item[1], path=path, line=item[0])
+            if isinstance(item, Problem):
+                yield item
+            else:
+                yield sample_of(item[1], path=path, line=item[0], nth=of_lines.nth(*item))
 
     def raw_rows(self, path: str) -> Iterator[tuple[int, bytes] | Problem]:
         """(line, row as JSON) of each row, for what looks at broken rows too; a Problem for what is no row at all."""

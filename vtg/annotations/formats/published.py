@@ -21,6 +21,7 @@ from vtg.annotations.conversion.durations import Durations
 from vtg.annotations.conversion.normal_row import Lookup, NormalRow
 from vtg.annotations.conversion.plan import planned
 from vtg.annotations.formats.json_rows import single_file
+from vtg.annotations.raw_rows import RowsOfLines
 from vtg.annotations.sample import Problem, Sample, resolve_video, sample_of
 from vtg.annotations.sources import SOURCES, forms_of
 from vtg.annotations.sources.beside import files_beside
@@ -79,21 +80,22 @@ def read_published(path: str) -> Iterator[Sample | Problem]:
 def _read_file(name: str, path: str) -> Iterator[Sample | Problem]:
     plan = planned([name, path], columns={}, durations=[])
     (file,) = plan.files
-    changed, number, stem = Counter[str](), 0, Path(path).stem
+    changed, number, stem, of_lines = Counter[str](), 0, Path(path).stem, RowsOfLines()
     lookup = Lookup(duration_of=_durations(path, file.source, plan.durations))
     for line, item in convert_file(path, file.source, lookup, plan.durations, beside=file.beside):
         if isinstance(item, NormalRow):
             number += 1
             changed.update(change.kind for change in item.changes)
-            sample = sample_of(item.raw, path=path, line=line)
-            # Many rows may stand on one line of JSON, and a qid must name one of them.
+            sample = sample_of(item.raw, path=path, line=line, nth=of_lines.nth(line, item.raw))
+            # Numbered through the file: an entry, of which there may be many rows, often takes several lines.
             is_named = "qid" in item.row or isinstance(sample, Problem)
             yield sample if is_named else replace(sample, qid=f"{stem}:{number}")
         elif not isinstance(item, NoRow):
             yield Problem(path, line, "file", str(item), "error", "file-broken")
         elif item.is_bad:
             number += 1
-            yield Problem(path, line, "row", f"{item.text}; it is dropped", "error", item.kind)
+            nth = of_lines.nth(line, b"")
+            yield Problem(path, line, "row", f"{item.text}; it is dropped", "error", item.kind, nth)
     if changed:
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in changed.most_common())
         log.info("%s: %s rows of the form %s, mended as vtg.convert does: %s", path, f"{number:,}", file.form, kinds)

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from vtg.annotations.raw_rows import RowsOfLines
 from vtg.annotations.row_checks import plain_row
 from vtg.annotations.sample import VIDEO_ENDINGS, Problem, Sample, resolve_video, sample_of
 from vtg.annotations.target import Unlabelled
@@ -55,20 +56,20 @@ def read_videos(path: str, rows: Rows) -> Iterator[Sample | Problem]:
     place = path.removeprefix(PREFIX)
     is_folder = os.path.isdir(place)
     beside = () if is_folder else (os.path.dirname(place) or ".", os.path.join(os.path.dirname(place), "videos"))
-    seen = set[str]()
+    seen, of_lines = set[str](), RowsOfLines()
     with ProgressBar(None, title="looking at videos", unit="video") as bar:
         for item in _folder_rows(place) if is_folder else rows(place):
             if isinstance(item, Problem):
                 yield item
                 continue
-            row = _row(item[1])
+            row, nth = _row(item[1]), of_lines.nth(*item)
             # As text: what is no name and no number can be in a row too.
             part = repr([row.get(key) for key in READ[:4]])
             if part in seen and "video" in row:
                 continue
             seen.add(part)
             bar.update()
-            yield _sample(row, beside, path=place, line=item[0])
+            yield _sample(row, beside, path=place, line=item[0], nth=nth)
 
 
 def folder_videos(folder: str) -> list[str]:
@@ -101,18 +102,18 @@ def _row(raw: bytes) -> dict[str, Any]:
     return {key: row[key] for key in READ if row.get(key) is not None}
 
 
-def _sample(row: dict[str, Any], beside: tuple[str, ...], *, path: str, line: int) -> Sample | Problem:
+def _sample(row: dict[str, Any], beside: tuple[str, ...], *, path: str, line: int, nth: int) -> Sample | Problem:
     if not isinstance(row.get("video"), str):
         text = "names no video; lists of `VIDEO LABEL` are read as kinetics_list:FILE"
-        return Problem(path, line, "video", text, "error", "video-missing")
+        return Problem(path, line, "video", text, "error", "video-missing", nth)
     if "duration" not in row:
         try:
             row["duration"] = _duration_s(row, beside)
         except SampleError as error:
-            return Problem(path, line, "video", str(error), "error", "video-unreadable")
+            return Problem(path, line, "video", str(error), "error", "video-unreadable", nth)
     # Stand-ins that pass the checks.
     found = sample_of(
-        msgspec.json.encode({**row, "timestamp": [0, row["duration"]], "sentence": "-"}), path=path, line=line
+        msgspec.json.encode({**row, "timestamp": [0, row["duration"]], "sentence": "-"}), path=path, line=line, nth=nth
     )
     return replace(found, target=Unlabelled(), query="") if isinstance(found, Sample) else found
 

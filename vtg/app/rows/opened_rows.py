@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vtg.annotations.formats import format_of
+from vtg.annotations.raw_rows import RowsOfLines, row_at
 from vtg.annotations.row_checks import Finding, check
 from vtg.annotations.sample import VIDEO_ENDINGS, Problem, resolve_video
 from vtg.app.rows.edit_journal import EditJournal
@@ -115,16 +116,18 @@ def _sources(files: Sequence[str], out: Path, *, overwrite: bool) -> list[tuple[
 def _read(sources: Sequence[tuple[str, str]], faults: list[str]) -> Iterator[tuple[bytes, str]]:
     """(text, place) of every row; what is wrong with a file rather than a row goes to `faults`."""
     for name, path in sources:
+        of_lines = RowsOfLines()
         for item in format_of(path).raw_rows(path):
             if isinstance(item, Problem):
                 faults.append(str(item))
                 continue
             line, raw = item
+            place = f"{name}:{row_at(line, of_lines.nth(line, raw))}"
             _, found = check(raw)
             if found and found[0].field == "file":
-                faults.append(f"{name}:{line}: {_said(found[0])}")
+                faults.append(f"{place}: {_said(found[0])}")
             else:
-                yield raw, f"{name}:{line}"
+                yield raw, place
 
 
 def _said(finding: Finding) -> str:
