@@ -146,7 +146,7 @@ def _answer_rows(config: PredictConfig, grounder: "Grounder", out: Path) -> None
         "asked": [config.split, config.data.max_samples, len(rows.samples), config.batch_size, room],
     }
     partial = PartialAnswers(out / "predictions.jsonl.part", asked)
-    report.add(partial.skipped)
+    report.add(list(partial.skipped.values()))
     dataset = grounder.dataset(rows.samples, video_dir=rows.video_dir)
     try:
         answers, _ = predict(

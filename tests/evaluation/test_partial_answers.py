@@ -18,17 +18,17 @@ def row(number: int) -> dict:
 def path(tmp_path):
     """Of a file with two batches: three answers, one sample that could not be read."""
     kept = PartialAnswers(tmp_path / "predictions.jsonl.part", TOLD)
-    assert (kept.rows, kept.skipped, kept.count) == ({}, [], 0)
-    kept.add({0: row(0), 2: row(2)}, [])
-    kept.add({6: row(6)}, [Skipped("rows.jsonl:5", "broken", "q4", "b.mp4")])
+    assert (kept.rows, kept.skipped, kept.count) == ({}, {}, 0)
+    kept.add({0: row(0), 2: row(2)}, {})
+    kept.add({6: row(6)}, {4: Skipped("rows.jsonl:5", "broken", "q4", "b.mp4")})
     return kept.path
 
 
 def test_they_come_back_as_they_were(path):
     again = PartialAnswers(path, TOLD)
     assert again.rows == {0: row(0), 2: row(2), 6: row(6)} and again.count == 4
-    assert again.skipped == [Skipped("rows.jsonl:5", "broken", "q4", "b.mp4")]
-    again.add({8: row(8)}, [])
+    assert again.skipped == {4: Skipped("rows.jsonl:5", "broken", "q4", "b.mp4")}
+    again.add({8: row(8)}, {})
     assert PartialAnswers(path, TOLD).count == 5
     again.remove()
     assert not path.exists()
@@ -38,8 +38,8 @@ def test_half_a_line_of_a_kill_is_left_out_and_written_anew(path):
     whole = path.read_text(encoding="utf-8")
     path.write_text(whole[:-20], encoding="utf-8")
     again = PartialAnswers(path, TOLD)
-    assert list(again.rows) == [0, 2] and again.skipped == []
-    again.add({6: row(6)}, [Skipped("rows.jsonl:5", "broken", "q4", "b.mp4")])
+    assert list(again.rows) == [0, 2] and again.skipped == {}
+    again.add({6: row(6)}, {4: Skipped("rows.jsonl:5", "broken", "q4", "b.mp4")})
     assert path.read_text(encoding="utf-8") == whole
 
 

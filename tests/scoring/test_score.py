@@ -180,7 +180,7 @@ def answer(asked: Questions, at: int, text: str = "1 - 2") -> dict[int, dict]:
 
 def test_answers_survive_an_interruption_and_those_of_other_settings_are_not_mixed_in(questions):
     first = questions()
-    first.keep(Batch("own", answer(first, 0) | answer(first, 2), []))
+    first.keep(Batch("own", answer(first, 0) | answer(first, 2), {}))
     again = questions()
     assert (again.answered, list(again.round().samples)) == (2, [1, 3])
     assert questions(max_new_tokens=5).answered == 0
@@ -189,12 +189,12 @@ def test_answers_survive_an_interruption_and_those_of_other_settings_are_not_mix
 def test_questions_that_cannot_be_asked_are_counted_told_and_end_the_run_beyond_a_share(questions):
     asked = questions(max_bad_share=0.3)
     first, second = (Skipped(one.place, "no video", one.qid, one.video) for one in (asked.samples[0], asked.samples[1]))
-    asked.keep(Batch("own", answer(asked, 2) | answer(asked, 3, "7 - 8"), [first]))
+    asked.keep(Batch("own", answer(asked, 2) | answer(asked, 3, "7 - 8"), {0: first}))
     assert list(asked.round().samples) == [1]
     scored = asked.scores(reads_text=True)
     assert (scored["questions"], scored["left_out"], scored["scores"]["R1@0.5"]) == (2, 1, 50.0)
     with pytest.raises(TooManyBadRows, match=r"2 of 4 rows cannot be used, more than benchmark.max_bad_share = 0.3"):
-        asked.keep(Batch("own", {}, [second]))
+        asked.keep(Batch("own", {}, {1: second}))
 
 
 def test_the_table_has_a_row_for_each_budget_and_below_it_what_others_have_published_there():

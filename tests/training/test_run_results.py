@@ -32,6 +32,6 @@ def test_a_finished_run_shows_answers_with_other_line_ends_in_their_texts(tmp_pa
 def test_answers_so_far_with_other_line_ends_in_their_texts_are_found_again(tmp_path):
     told = {"rows": ODD}
     first = PartialAnswers(tmp_path / "part", told)
-    first.add({0: answer(0), 1: answer(1)}, [])
+    first.add({0: answer(0), 1: answer(1)}, {})
     again = PartialAnswers(tmp_path / "part", told)
     assert again.rows == {0: answer(0), 1: answer(1)}

@@ -54,28 +54,28 @@ def predict(
     """
     was_training = model.training
     model.eval()
-    rows, skipped = (dict(partial_answers.rows), list(partial_answers.skipped)) if partial_answers else ({}, [])
+    rows, skipped = (dict(partial_answers.rows), dict(partial_answers.skipped)) if partial_answers else ({}, {})
     plan = plan_questions(dataset.samples, dataset.provider.config, shuffled_videos=shuffled_videos)
     mine = share(plan, world_size)[rank]
-    left = _without(mine, dataset, rows, skipped)
+    left = _without(mine, rows.keys() | skipped.keys())
     total, asked = (sum(len(one.asked) for one in part) for part in (mine, left))
     reader = reader or QuestionReader([dataset])
     processor, asked_of_engine = dataset.processor, list[int]()
     constraint = Constraint.of(dataset.task, processor)
     bar = ProgressBar(total, title=progress or "", unit="sample", initial=total - asked, shown=progress is not None)
 
-    def keep(answered: dict[int, dict[str, Any]], unreadable: list[Skipped]) -> None:
+    def keep(answered: dict[int, dict[str, Any]], unreadable: dict[int, Skipped]) -> None:
         rows.update(answered)
-        skipped.extend(unreadable)
+        skipped.update(unreadable)
         if partial_answers is not None:
             partial_answers.add(answered, unreadable)
         if report is not None:
-            report.add(unreadable)
+            report.add(list(unreadable.values()))
         bar.update(len(answered) + len(unreadable))
 
     def prompts() -> Iterator[Prompt]:
         for clip in reader.read(dataset, left):
-            if unreadable := [entry for _, entry in clip if isinstance(entry, Skipped)]:
+            if unreadable := {index: entry for index, entry in clip if isinstance(entry, Skipped)}:
                 keep({}, unreadable)
             readable = {index: prompt for index, prompt in clip if not isinstance(prompt, Skipped)}
             asked_of_engine.extend(readable)
@@ -86,26 +86,14 @@ def predict(
     with bar, merged_for_decoding(model):
         for completion in answering_engine(model, processor, **own).decode(prompts()):
             index = asked_of_engine[completion.request]
-            keep({index: _row(dataset, index, decoded(processor, completion.tokens))}, [])
+            keep({index: _row(dataset, index, decoded(processor, completion.tokens))}, {})
     model.train(was_training)
-    return rows, skipped
+    return rows, list(skipped.values())
 
 
-def _without(
-    questions: Sequence[ClipQuestions], dataset: GroundingDataset, rows: Container[int], skipped: Sequence[Skipped]
-) -> list[ClipQuestions]:
+def _without(questions: Sequence[ClipQuestions], asked: Container[int]) -> list[ClipQuestions]:
     """The questions that were not asked before."""
-    given_up = {entry.key for entry in skipped}
-
-    def is_left(index: int) -> bool:
-        if index in rows:
-            return False
-        sample = dataset.samples[index]
-        return (sample.place, sample.qid) not in given_up
-
-    if not rows and not given_up:
-        return list(questions)
-    left = (replace(one, asked=tuple(filter(is_left, one.asked))) for one in questions)
+    left = (replace(one, asked=tuple(index for index in one.asked if index not in asked)) for one in questions)
     return [one for one in left if one.asked]
 
 

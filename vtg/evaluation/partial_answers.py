@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,9 +18,9 @@ class AnswerLog(Protocol):
     """What `vtg.evaluation.generate.predict` goes on from, and gives every new batch to."""
 
     rows: dict[int, dict[str, Any]]
-    skipped: list[Skipped]
+    skipped: dict[int, Skipped]
 
-    def add(self, rows: Mapping[int, dict[str, Any]], skipped: Sequence[Skipped]) -> None:
+    def add(self, rows: Mapping[int, dict[str, Any]], skipped: Mapping[int, Skipped]) -> None:
         """Takes the next batch."""
         ...
 
@@ -34,13 +34,13 @@ class PartialAnswers:
 
     Attributes:
         rows: prediction rows by the index of the sample.
-        skipped: the samples whose video could not be read.
+        skipped: the samples whose video could not be read, by index.
     """
 
     def __init__(self, path: Path, inputs: Mapping[str, Any]) -> None:
         self.path = path
         self.rows: dict[int, dict[str, Any]] = {}
-        self.skipped: list[Skipped] = []
+        self.skipped: dict[int, Skipped] = {}
         header = json.dumps(inputs, sort_keys=True)
         first, *batches = whole_lines(path) or [""]
         if first != f"{header}\n":
@@ -48,7 +48,8 @@ class PartialAnswers:
         for line in batches:
             batch = json.loads(line)
             self.rows |= {int(index): row for index, row in batch["rows"].items()}
-            self.skipped += [Skipped(**entry) for entry in batch["skipped"]]
+            # Files of before say no indices of what they skipped, under another key: that is asked again.
+            self.skipped |= {int(index): Skipped(**entry) for index, entry in batch.get("given_up", {}).items()}
         if self.count:
             log.info("going on after %d answers that %s holds", self.count, path)
         # Anew: a line that was cut off by the interruption would corrupt the next one.
@@ -59,9 +60,9 @@ class PartialAnswers:
         """Samples that need not be asked again, the skipped ones included."""
         return len(self.rows) + len(self.skipped)
 
-    def add(self, rows: Mapping[int, dict[str, Any]], skipped: Sequence[Skipped]) -> None:
+    def add(self, rows: Mapping[int, dict[str, Any]], skipped: Mapping[int, Skipped]) -> None:
         """Appends the next batch to the file."""
-        line = json_text({"rows": rows, "skipped": [entry.__dict__ for entry in skipped]})
+        line = json_text({"rows": rows, "given_up": {index: entry.__dict__ for index, entry in skipped.items()}})
         with self.path.open("a", encoding="utf-8") as file:
             file.write(f"{line}\n")
 

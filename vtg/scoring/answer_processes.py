@@ -44,11 +44,11 @@ class Asking:
 
 @dataclass(frozen=True)
 class Batch:
-    """What was answered: prediction rows by index, and the questions whose video cannot be read."""
+    """What was answered: prediction rows by index, and by index too the questions whose video cannot be read."""
 
     round: str
     rows: Mapping[int, dict[str, Any]]
-    skipped: Sequence[Skipped]
+    skipped: Mapping[int, Skipped]
 
 
 @dataclass
@@ -59,10 +59,11 @@ class _Sink:
     indices: Sequence[int]
     keep: Callable[[Batch], None]
     rows: dict[int, dict[str, Any]] = field(default_factory=dict)
-    skipped: list[Skipped] = field(default_factory=list)
+    skipped: dict[int, Skipped] = field(default_factory=dict)
 
-    def add(self, rows: Mapping[int, dict[str, Any]], skipped: Sequence[Skipped]) -> None:
-        self.keep(Batch(self.round, {self.indices[at]: row for at, row in rows.items()}, skipped))
+    def add(self, rows: Mapping[int, dict[str, Any]], skipped: Mapping[int, Skipped]) -> None:
+        answered = {self.indices[at]: row for at, row in rows.items()}
+        self.keep(Batch(self.round, answered, {self.indices[at]: entry for at, entry in skipped.items()}))
 
 
 def answer(rounds: Sequence[Round], asking: Asking, keep: Callable[[Batch], None], *, processes: int) -> None:

@@ -76,7 +76,7 @@ class Questions:
             "asked": [benchmark.max_samples, self.room],
         }
         self._partial = PartialAnswers(folder / "answers.jsonl", asked)
-        self._report.add(self._partial.skipped)
+        self._report.add(list(self._partial.skipped.values()))
 
     @property
     def answered(self) -> int:
@@ -85,20 +85,16 @@ class Questions:
 
     def round(self) -> Round:
         """What is left to ask."""
-        given_up = {entry.key for entry in self._partial.skipped}
-        left = {
-            at: sample
-            for at, sample in enumerate(self.samples)
-            if at not in self._partial.rows and (sample.place, sample.qid) not in given_up
-        }
+        asked = self._partial.rows.keys() | self._partial.skipped.keys()
+        left = {at: sample for at, sample in enumerate(self.samples) if at not in asked}
         return Round(self.name, self.settings, left)
 
     def keep(self, batch: Batch) -> None:
         """Saves what was answered. Raises TooManyBadRows past the benchmark's share."""
         self._partial.rows |= batch.rows
-        self._partial.skipped += batch.skipped
+        self._partial.skipped |= batch.skipped
         self._partial.add(batch.rows, batch.skipped)
-        self._report.add(batch.skipped)
+        self._report.add(list(batch.skipped.values()))
 
     def scores(self, *, reads_text: bool) -> dict[str, Any]:
         """Writes the answers in the order of the benchmark, and scores them; see `budget_scores`.
