@@ -43,7 +43,7 @@ from vtg.evaluation.published_scores import (
     spread,
 )
 from vtg.evaluation.ranked_metrics import DEFAULT_IOUS
-from vtg.evaluation.score_context import Sampling, context_table, two_decimals
+from vtg.evaluation.score_context import Sampling, context_table, with_decimals
 from vtg.evaluation.task_answers import task_named
 from vtg.evaluation.task_report import report, report_text
 from vtg.storage.atomic import begins_with, write_text
@@ -152,7 +152,7 @@ def _print_published(args: argparse.Namespace, task: SpanTask | None) -> None:
         one = scores_by(preset, read.cases, task=task)
         brief = one.printed.get("brief", one.printed)
         found = {**read.findings, **one.findings}
-        text = f"preset {preset.name}: {preset.convention}\n{columns(brief)}"
+        text = f"preset {preset.name}: {preset.convention}\n{columns(brief, decimals=one.decimals)}"
         rules = {rule: getattr(preset, rule) for rule in (*RULES, "source")}
         document = {**one.common, **brief, **one.printed, "convention": preset.convention, "rules": rules}
     head = {"report": "vtg.evaluate", "preset": args.preset, "form": read.form, "samples": len(read.cases)}
@@ -212,8 +212,8 @@ def comparison(scores: dict[str, Scores]) -> str:
     names = list(dict.fromkeys(name for one in scores.values() for name in one.common))
     moved = spread(scores)
     rows = [("preset", *names)]
-    rows += [(name, *(two_decimals(one.common.get(at)) for at in names)) for name, one in scores.items()]
-    rows.append(("moved by rules alone", *(two_decimals(moved.get(name)) for name in names)))
+    rows += [(name, *(with_decimals(one.common.get(at)) for at in names)) for name, one in scores.items()]
+    rows.append(("moved by rules alone", *(with_decimals(moved.get(name)) for name in names)))
     return "\n".join(aligned(rows))
 
 
@@ -264,11 +264,11 @@ def table(metrics: dict[str, float | int], *, preset: str) -> str:
     return f"preset {preset}: {PRESETS[_own_name(preset)].convention}\n{columns(metrics)}"
 
 
-def columns(metrics: Mapping[str, Any]) -> str:
+def columns(metrics: Mapping[str, Any], *, decimals: int = 2) -> str:
     """Names over numbers, aligned; groups of numbers are left to --json."""
     numbers = {name: value for name, value in metrics.items() if not isinstance(value, dict)}
     cells = [
-        (name, two_decimals(value) if isinstance(value, float | None) else str(value))
+        (name, with_decimals(value, decimals) if isinstance(value, float | None) else str(value))
         for name, value in numbers.items()
     ]
     widths = [max(len(name), len(text)) for name, text in cells]

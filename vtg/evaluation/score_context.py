@@ -128,7 +128,7 @@ def context_table(common: dict[str, float], report: dict[str, Any]) -> str:
     for name, value in common.items():
         bounds = report["intervals"].get(name)
         interval = "" if bounds is None else f"{bounds[0]:.2f} - {bounds[1]:.2f}"
-        rows.append([name, f"{value:.2f}", interval, *(two_decimals(column.get(name)) for column in beside.values())])
+        rows.append([name, f"{value:.2f}", interval, *(with_decimals(column.get(name)) for column in beside.values())])
     lines = aligned(rows)
     if compared := report.get("compared"):
         lines.append(f"second run less the first, {compared['samples']} questions of both, 95% by video:")
@@ -145,6 +145,6 @@ def context_table(common: dict[str, float], report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def two_decimals(value: float | None) -> str:
+def with_decimals(value: float | None, decimals: int = 2) -> str:
     """A score for a table; `-` where there is none."""
-    return "-" if value is None else f"{value:.2f}"
+    return "-" if value is None else f"{value:.{decimals}f}"

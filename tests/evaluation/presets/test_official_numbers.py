@@ -83,6 +83,19 @@ def test_human_predictions_give_the_published_scores(capsys):
     )
 
 
+def test_shares_of_one_are_printed_with_the_decimals_that_the_preset_says(capsys):
+    path = SHARED / "predictions" / "hiddenmr__human_charades.json"
+    if not path.exists():
+        pytest.skip("needs the shared data")
+    printed = {}
+    for preset in ("timelens2", "charades_sta", "timelens2_sets", "time_r1"):
+        assert main([str(path), "--preset", preset]) == 0
+        printed[preset] = capsys.readouterr().out.splitlines()[2].split()
+    assert printed["timelens2"] == ["0.4871", "0.8070", "0.5210", "0.1980", "1000", "1000"]
+    assert printed["charades_sta"][0] == "0.8070" and printed["timelens2_sets"][0] == "0.5653"
+    assert printed["time_r1"][0] == "80.70"
+
+
 def test_timechat_gives_the_official_numbers_of_its_examples(capsys):
     predictions, annotations = SHARED / "predictions", SHARED / "annotations"
     if not predictions.is_dir():
@@ -98,3 +111,5 @@ def test_timechat_gives_the_official_numbers_of_its_examples(capsys):
     document = json.loads(capsys.readouterr().out)
     official = json.loads((predictions / "official" / "timechat_eval__dvc_localization.json").read_text())["scores"]
     assert {name: document[name] for name in official} == pytest.approx(official, abs=1e-12)
+    assert main([videos, *words[:2], "--annotations", str(annotations / "timeit__youcook2_val_coco.json")]) == 0
+    assert f"{official['F1_Score']:.4f}" in capsys.readouterr().out

@@ -72,9 +72,11 @@ class Scores:
             the case out.
         common: the same measurements by this project's names, so that presets can be laid side by side.
         findings: what the rules did with rows that the official script crashes on or passes over in silence.
+        decimals: of `printed` in a table: a share of 1 needs four to say what a percentage says with two.
     """
 
     printed: dict[str, Any]
     ious: list[float]
     common: dict[str, float]
     findings: Findings = field(default_factory=dict)
+    decimals: int = 2

@@ -41,7 +41,7 @@ def localization_scores(cases: Sequence[Case]) -> Scores:
         printed[f"Recall@{threshold}"] = float(recall[:, column].mean())
     printed |= {"Precision_Mean": float(mean_precision.mean()), "Recall_Mean": float(mean_recall.mean())}
     printed |= {"F1_Score": float(f1.mean()), "n_preds": float(counts.mean()), "videos": len(cases)}
-    return Scores(printed, best.tolist(), {"F1": 100 * float(f1.mean())}, findings)
+    return Scores(printed, best.tolist(), {"F1": 100 * float(f1.mean())}, findings, decimals=4)
 
 
 def _ious(windows: Sequence[Window], truth: Sequence[Window]) -> np.ndarray:

@@ -46,7 +46,7 @@ def score(cases: Sequence[Case]) -> Scores:
         "samples": len(cases),
     }
     common = {"rank@1": 100 * float((ranks <= 1).mean()), "rank@5": 100 * float((ranks <= 5).mean())}
-    return Scores(printed, ious.tolist(), common | {"mIoU": 100 * float(ious.mean())}, findings)
+    return Scores(printed, ious.tolist(), common | {"mIoU": 100 * float(ious.mean())}, findings, decimals=6)
 
 
 def _iou(a: Window, b: Window) -> float:

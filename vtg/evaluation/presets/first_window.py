@@ -86,7 +86,7 @@ def timelens2_scores(cases: Sequence[Case]) -> Scores:
     printed |= {f"r1_{str(at).replace('.', '')}": round(share, 4) for at, share in shares.items()}
     printed |= {"scored_count": int(scored.sum()), "total_count": len(cases)}
     common = {f"R1@{at}": 100 * share for at, share in shares.items()} | {"mIoU": 100 * miou}
-    return Scores(printed, ious.tolist(), common, findings)
+    return Scores(printed, ious.tolist(), common, findings, decimals=4)
 
 
 def timechat_scores(cases: Sequence[Case]) -> Scores:

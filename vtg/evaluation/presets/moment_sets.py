@@ -54,7 +54,7 @@ def timelens2_set_scores(cases: Sequence[Case]) -> Scores:
     rows = _rows(cases, findings)
     ious = np.array([set_iou(windows, case.truth) for case, windows in rows])
     printed = {"mIoU": float(ious.mean())} | {f"R1@{at}": float((ious >= at).mean()) for at in THRESHOLDS}
-    return Scores(printed | {"samples": len(rows)}, _by_case(cases, rows, ious), _common(ious), findings)
+    return Scores(printed | {"samples": len(rows)}, _by_case(cases, rows, ious), _common(ious), findings, decimals=4)
 
 
 def set_iou(predicted: Sequence[Window], truth: Sequence[Window]) -> float:

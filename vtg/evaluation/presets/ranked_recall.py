@@ -37,7 +37,7 @@ def tall_scores(cases: Sequence[Case], thresholds: Sequence[float]) -> Scores:
         common[f"R5@{threshold}"] = 100 * float((found < 5).mean())
     ious = _first_ious(ranked, truths)
     common["mIoU"] = 100 * float(ious.mean())
-    return Scores(printed | {"samples": len(cases)}, ious.tolist(), common, findings)
+    return Scores(printed | {"samples": len(cases)}, ious.tolist(), common, findings, decimals=4)
 
 
 def tan_scores(cases: Sequence[Case]) -> Scores:
