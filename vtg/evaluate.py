@@ -9,8 +9,8 @@ Answers of other tasks than spans, which rows name (`task`), are scored by their
 task, with intervals by video; --compare FILE says what a second run is better by.
 
 A published preset (--preset moment_detr, time_r1, ...) reads predictions and ground truth in their published
-forms, and gives the numbers of the official script; --preset NAME --describe says its rules, and --preset all
-lays them side by side. docs/scoring.md has the forms and the rules.
+forms, and gives the numbers of the official script; --preset default reads them too, by the rules above; --preset NAME
+--describe says its rules, and --preset all lays them side by side. docs/scoring.md has the forms and the rules.
 """
 
 import argparse
@@ -36,6 +36,8 @@ from vtg.evaluation.presets.table import PUBLISHED
 from vtg.evaluation.published_scores import (
     OWN,
     asked,
+    in_other_form,
+    own_scores,
     rules_of,
     scores_by,
     scores_by_all,
@@ -76,7 +78,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     gc.disable()  # a million rows stay until the end; looking through them for cycles is a fifth of the time
     try:
-        of_spans = args.preset == ALL or args.preset in PUBLISHED or _with_statistics(args)
+        by_rules = (
+            args.preset == ALL
+            or args.preset in PUBLISHED
+            or (args.preset == OWN and in_other_form(args.predictions, annotations=args.annotations, field=args.field))
+        )
+        of_spans = by_rules or _with_statistics(args)
         if of_spans and (named := task_named(args.predictions)):
             if fault := _task_fault(args, named):
                 parser.error(fault)
@@ -85,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if _with_statistics(args):
             _print_statistics(args, task)
             return 0
-        if args.preset == ALL or args.preset in PUBLISHED:
+        if by_rules:
             _print_published(args, task)
             return 0
         joined = _joined(args, args.predictions, task)
@@ -136,7 +143,7 @@ def _own_name(preset: str) -> str:
 
 
 def _print_published(args: argparse.Namespace, task: SpanTask | None) -> None:
-    """Scores by one published preset, or by all, to stdout and --json. Raises OSError and ValueError."""
+    """Scores by one preset of cases of any form, or by all, to stdout and --json. Raises OSError and ValueError."""
     read = asked(args.predictions, annotations=args.annotations, field=args.field)
     if args.preset == ALL:
         scores, refused = scores_by_all(read.cases, task=task)
@@ -147,6 +154,10 @@ def _print_published(args: argparse.Namespace, task: SpanTask | None) -> None:
         document = {"presets": report, "spread": spread(scores), "refused": refused}
         for name, reason in refused.items():
             print(f"vtg.evaluate: {name}: {reason}", file=sys.stderr)
+    elif args.preset == OWN:
+        one = own_scores(read.cases, task=task)
+        found, text = {**read.findings, **one.findings}, table(one.printed, preset=OWN)
+        document = {**one.printed, "convention": PRESETS[_own_name(OWN)].convention}
     else:
         preset = PUBLISHED[args.preset]
         one = scores_by(preset, read.cases, task=task)

@@ -125,6 +125,69 @@ def test_all_presets_stand_side_by_side_with_what_rules_alone_move(tmp_path, tru
     assert "didemo: " in err and "has no annotators' moments" in err
 
 
+@pytest.mark.parametrize("words", [[], ["--field", "pred_relevant_windows"]])
+@pytest.mark.parametrize("form", ["", "qvhighlights:"])
+def test_what_an_official_script_refuses_is_scored_by_the_default_rules_as_the_message_says(
+    tmp_path, truth, capsys, form, words
+):
+    path = write(tmp_path / "p.jsonl", MOMENT_DETR[:1])
+    code, _, err = run(capsys, path, "--annotations", truth, "--preset", "moment_detr")
+    assert code == 1 and "or score with --preset default, where they are 0" in err
+    code, out, err = run(capsys, path, "--annotations", f"{form}{truth}", "--preset", "default", "--json", *words)
+    assert (code, err) == (0, "vtg.evaluate: 1 samples have no prediction and score 0: 2\n")
+    document = json.loads(out)
+    assert (document["mIoU"], document["samples"], document["missing"]) == (50.0, 2, 1)
+    assert document["convention"].startswith("R1@t counts IoU >= t")
+
+
+def test_rows_of_this_project_are_scored_by_the_default_rules_beside_a_published_truth(tmp_path, truth, capsys):
+    code, out, err = run(
+        capsys, write(tmp_path / "p.jsonl", OWN), "--annotations", truth, "--preset", "default", "--json"
+    )
+    assert code == 0, err
+    assert json.loads(out)["mIoU"] == pytest.approx(75.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "needs_truth"),
+    [
+        ("p.json", KEYED, False),
+        ("p.jsonl", LMMS_EVAL, False),
+        ("p.tsv", VLMEVALKIT, False),
+        ("p.jsonl", TIME_R1, False),
+        ("p.json", TIMECHAT, True),
+        ("p.json", MOMENT_DETR, True),
+        ("p.json", {"rows": TIME_R1[:1]}, False),
+        ("p.json", {"a": [{"timestamp": [0, 5], "caption": "a man sits"}]}, True),
+        ("p.json", "[[[0, 0], [0, 1]], [[1, 1]]]", True),
+    ],
+)
+def test_the_default_rules_read_every_form_that_all_presets_read(tmp_path, truth, capsys, name, content, needs_truth):
+    path = write(tmp_path / name, content)
+    words = ["--annotations", truth] if needs_truth else []
+    code, out, err = run(capsys, path, "--preset", "default", *words)
+    _, every, refused = run(capsys, path, "--preset", "all", *words)
+    if code == 0:
+        assert out.splitlines()[2].split()[:4] == every.splitlines()[1].split()[1:5]
+    else:  # answers in text, whose form these rules are told
+        reason = err.removeprefix("vtg.evaluate: ").strip()
+        assert "has text alone" in reason and f"default: {reason}" in refused
+
+
+def test_the_default_rules_leave_a_reversed_truth_out_whichever_way_they_are_asked(tmp_path, capsys):
+    rows = [{"video": "a.mp4", "duration": 30.0, "sentence": f"s{at}", "qid": f"q{at}"} for at in range(3)]
+    truths = [[0.0, 10.0], [9.0, 2.0], [10.0, 20.0]]
+    truth = write(tmp_path / "gt.jsonl", [row | {"timestamp": truth} for row, truth in zip(rows, truths, strict=True)])
+    path = write(tmp_path / "p.jsonl", [row | {"prediction": [[0.0, 10.0]]} for row in rows])
+    _, out, _ = run(capsys, path, "--annotations", truth, "--preset", "default")
+    assert out.splitlines()[2].split()[0] == "50.00"
+    _, out, _ = run(capsys, path, "--annotations", truth, "--preset", "all")
+    assert out.splitlines()[1].split()[:2] == ["default", "50.00"]
+    code, out, err = run(capsys, path, "--annotations", truth, "--preset", "default", "--statistics", "--json")
+    assert (code, json.loads(out)["R1@0.3"], json.loads(out)["samples"]) == (0, 50.0, 2)
+    assert "1 questions have a true window that ends no later than it starts, and are left out: q1" in err
+
+
 def test_rules_are_printed_without_a_file(capsys):
     code, out, _ = run(capsys, "--preset", "time_r1", "--describe")
     assert code == 0 and out.startswith("preset time_r1\nthreshold:   >\n")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vtg.annotations.conversion.convert_file import found_rows
+from vtg.annotations.formats.published import is_published
 from vtg.annotations.sources import SOURCES
 from vtg.annotations.sources.json_elements import BrokenFile
 from vtg.annotations.sources.recognition import recognize
@@ -97,10 +98,14 @@ def _own_cases(predictions: Predictions) -> list[Case]:
 def true_cases(path: str, findings: Findings) -> Iterator[Case]:
     """Cases without predictions, from a file in any form that `vtg.convert` reads.
 
-    Rows that cannot be read are findings. Raises OSError, and ValueError naming the place for a file in no known form,
-    a true window that is none, and a qid that repeats.
+    The name of its form may stand before it (`qvhighlights:FILE`). Rows that cannot be read are findings. Raises
+    OSError, and ValueError naming the place for a file in no known form, a true window that is none, and a qid that
+    repeats.
     """
-    forms = recognize(path)
+    name = None
+    if is_published(path):
+        name, _, path = path.partition(":")
+    forms = recognize(path, name=name)
     if len(forms.forms) != 1:
         which = f"could be {' or '.join(forms.forms)}" if forms.forms else "is in no known form"
         raise ValueError(f"{path}: {which} (it is {forms.looks}); make it one of vtg's own with python -m vtg.convert")

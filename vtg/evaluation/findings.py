@@ -31,7 +31,7 @@ def finding_lines(findings: Findings) -> list[str]:
         "more_true_windows": "questions have several true windows; the first of each counts",
         "left_out_of_miou": "questions have no answer and leave the mean of IoU, as in the official script",
         "not_predicted": "questions were not predicted and are left out, as in the official script",
-        "truth_left_out": "true windows end no later than they start and are left out, as in the official script",
+        "truth_left_out": "questions have a true window that ends no later than it starts, and are left out",
         "moment_not_ranked": "questions have an annotator's moment that is not ranked, and stands behind all others",
     }
     lines: list[str] = []

@@ -5,14 +5,19 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import compress
 from typing import Any
 
+import numpy as np
+
+from vtg.annotations.formats import format_name
+from vtg.annotations.sources.recognition import recognize
 from vtg.evaluation.cases import Parser, cases_of, true_cases, with_windows
 from vtg.evaluation.metrics import PRESETS, grounding_metrics, top1_ious
 from vtg.evaluation.presets.case import Case, Findings, Given, Scores, Window
 from vtg.evaluation.presets.preset import PublishedPreset
 from vtg.evaluation.presets.table import PUBLISHED
-from vtg.evaluation.published_predictions import read_predictions
+from vtg.evaluation.published_predictions import OWN_ROWS, is_of_others, read_predictions
 from vtg.evaluation.ranked_metrics import DEFAULT_IOUS
 from vtg.evaluation.score_context import Rules, Sampling, context
 from vtg.tasks.answer import Status
@@ -36,6 +41,19 @@ def asked(predictions: str, *, annotations: str | None, field: str | None) -> As
     findings: Findings = {}
     read = read_predictions(predictions, field=field)
     return Asked(read.form, cases_of(read, annotations=annotations, findings=findings), findings)
+
+
+def in_other_form(predictions: str, *, annotations: str | None, field: str | None) -> bool:
+    """Whether predictions or their truth are in a form of others, by how the files begin, rather than this project's.
+
+    Raises OSError for a file that cannot be opened.
+    """
+    truth = predictions if annotations is None and field is not None else annotations
+    if truth is not None and format_name(truth) == "jsonl":
+        forms = recognize(truth).forms
+        if forms and OWN_ROWS not in forms:
+            return True
+    return is_of_others(predictions)
 
 
 def scores_by(preset: PublishedPreset, cases: Sequence[Case], *, task: SpanTask | None = None) -> Scores:
@@ -104,16 +122,31 @@ def scores_by_all(cases: Sequence[Case], *, task: SpanTask | None = None) -> tup
 
 
 def own_scores(cases: Sequence[Case], *, task: SpanTask | None = None, preset: str = "vtg") -> Scores:
-    """This project's own rules: the first window of the first row of a question; every question counts.
+    """This project's own rules: the first window of the first row of a question; every question counts whose true
+    windows are moments.
 
     `preset`: one of `vtg.evaluation.metrics.PRESETS`, whose thresholds count.
     """
-    cases = with_windows(cases, _own_parser(task), preset=OWN)
-    predictions = [case.given[0].windows or [] if case.given else None for case in cases]
-    truths = [case.truth for case in cases]
+    # As where this project's rows are joined: such a row of the annotations is an error, and left out.
+    is_kept = np.array([all(map(_is_moment, case.truth)) for case in cases], dtype=bool)
+    findings: Findings = {}
+    if left_out := [case.name for case, is_whole in zip(cases, is_kept, strict=True) if not is_whole]:
+        findings["truth_left_out"] = left_out
+    kept = with_windows(list(compress(cases, is_kept)), _own_parser(task), preset=OWN)
+    if missing := [case.name for case in kept if not case.given]:
+        findings["missing"] = missing
+    predictions = [case.given[0].windows or [] if case.given else None for case in kept]
+    truths = [case.truth for case in kept]
     metrics = grounding_metrics(predictions, truths, preset=preset)
     common = {name: float(value) for name, value in metrics.items() if name.startswith("R1@") or name == "mIoU"}
-    return Scores(dict(metrics), top1_ious(predictions, truths).tolist(), common)
+    ious = np.full(len(cases), np.nan)
+    ious[is_kept] = top1_ious(predictions, truths)
+    return Scores(dict(metrics), ious.tolist(), common, findings)
+
+
+def _is_moment(window: Window) -> bool:
+    start, end = window
+    return math.isfinite(start) and math.isfinite(end) and start < end
 
 
 def spread(scores: dict[str, Scores]) -> dict[str, float]:
