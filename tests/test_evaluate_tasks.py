@@ -36,6 +36,15 @@ def test_answers_of_another_task_are_scored_by_it_with_intervals_by_video(tmp_pa
     assert document["intervals"]["count"]["accuracy"] == [0.0, 100.0]
 
 
+def test_answers_about_one_video_have_no_interval(tmp_path, capsys):
+    path = write(tmp_path / "p.jsonl", COUNTS[:2])
+    _, out, _ = run(capsys, path, "--compare", path)
+    assert ["count", "accuracy", "100.00", "-", "2"] in [line.split() for line in out.splitlines()]
+    assert out.splitlines()[-1].endswith("accuracy +0.00, no interval by video")
+    _, out, _ = run(capsys, path, "--json")
+    assert json.loads(out)["intervals"] == {"count": {}}
+
+
 def test_a_file_of_several_tasks_is_scored_task_by_task(tmp_path, capsys):
     span = {"video": "c.mp4", "duration": 10.0, "timestamp": [0.0, 5.0], "sentence": "a man sits", "qid": "s"}
     asked = {"question": "What colour?", "answer": "red", "task": "qa"}

@@ -49,6 +49,19 @@ def test_questions_that_the_rules_leave_out_are_not_drawn():
         video_bootstrap(values[1:2], ["a"])
 
 
+def test_one_video_has_no_interval(tmp_path, capsys):
+    row = {"video": "a.mp4", "duration": 30.0, "sentence": "a man sits", "timestamp": [0.0, 10.0]}
+    rows = [row | {"qid": at, "prediction": [[0.0, end]]} for at, end in enumerate((10.0, 5.0))]
+    path = write(tmp_path / "p.jsonl", rows)
+    words = [path, "--statistics", "--compare", path]
+    assert main([*words, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)["statistics"]
+    assert report["intervals"] == {} and report["compared"]["mIoU"] == {"difference": 0.0, "low": None, "high": None}
+    assert main(words) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["mIoU", "75.00", "-", "33.33"] in lines and ["mIoU", "+0.00", "-", "-"] in lines
+
+
 def test_a_ratio_is_of_means_over_videos_drawn_together():
     values, reference = np.array([1.0, 3.0, 1.0, 5.0]), np.array([2.0, 2.0, 4.0, 4.0])
     # Two videos: a alone, b alone, or both are drawn, a quarter of the time each of the first two.

@@ -3,7 +3,8 @@
 Questions about one video share what makes it hard, so drawing questions one by one gives intervals that are too narrow.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,16 +33,25 @@ def video_bootstrap(
 ) -> list[Interval]:
     """Percentile intervals of the means of `values`, `(N, measurements)`, whose rows belong to `videos`, `(N,)`.
 
-    A row with NaN is left out. Raises ValueError where no row is left.
+    A row with NaN is left out. Below two videos the bounds are NaN: one does not say how far others are from it.
+    Raises ValueError where no row is left.
     """
     whole = np.isfinite(values).all(axis=1)
     values = values[whole]
     if not len(values):
         raise ValueError("no question is left to draw from: the rules leave all of them out")
-    means = _resampled_means(values, np.array(videos, dtype=object)[whole], resamples=resamples, seed=seed)
+    drawn_from = np.array(videos, dtype=object)[whole]
+    if len(set(drawn_from)) < 2:
+        return [Interval(float(mean), math.nan, math.nan) for mean in values.mean(axis=0)]
+    means = _resampled_means(values, drawn_from, resamples=resamples, seed=seed)
     return [
         Interval(*map(float, triple)) for triple in zip(values.mean(axis=0), *_bounds(means, confidence), strict=True)
     ]
+
+
+def finite_bounds(intervals: Mapping[str, Interval]) -> dict[str, list[float]]:
+    """[low, high] of each measurement that has an interval."""
+    return {name: [one.low, one.high] for name, one in intervals.items() if math.isfinite(one.low)}
 
 
 def ratio_bootstrap(

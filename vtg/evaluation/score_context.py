@@ -1,5 +1,6 @@
 """What stands beside a score: intervals, a second run, blind controls, ceilings, sets, ends, where it comes from."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 from vtg.console import aligned
 from vtg.evaluation import controls
 from vtg.evaluation.breakdown import boundary_errors_s, breakdowns
-from vtg.evaluation.intervals import video_bootstrap
+from vtg.evaluation.intervals import finite_bounds, video_bootstrap
 from vtg.evaluation.presets.case import Case, Scores
 from vtg.evaluation.ranked_metrics import DEFAULT_IOUS, ranked_metrics
 from vtg.evaluation.set_metrics import set_metrics
@@ -57,9 +58,7 @@ def context(
     ious = np.array(scores.ious, dtype=np.float64)
     videos = [case.video or case.name for case in cases]
     intervals = video_bootstrap(_measurements(ious, rules.inclusive), videos)
-    report: dict[str, Any] = {
-        "intervals": {name: [one.low, one.high] for name, one in zip(MEASURED, intervals, strict=True)}
-    }
+    report: dict[str, Any] = {"intervals": finite_bounds(dict(zip(MEASURED, intervals, strict=True)))}
     if other is not None:
         report["compared"] = _compared(cases, scores, *other, rules=rules)
     if not rules.in_seconds:
@@ -127,12 +126,12 @@ def context_table(common: dict[str, float], report: dict[str, Any]) -> str:
     rows = [head]
     for name, value in common.items():
         bounds = report["intervals"].get(name)
-        interval = "" if bounds is None else f"{bounds[0]:.2f} - {bounds[1]:.2f}"
+        interval = "-" if bounds is None else f"{bounds[0]:.2f} - {bounds[1]:.2f}"
         rows.append([name, f"{value:.2f}", interval, *(with_decimals(column.get(name)) for column in beside.values())])
     lines = aligned(rows)
     if compared := report.get("compared"):
         lines.append(f"second run less the first, {compared['samples']} questions of both, 95% by video:")
-        rows = [[name, *(f"{compared[name][key]:+.2f}" for key in ("difference", "low", "high"))] for name in MEASURED]
+        rows = [[name, *(_signed(compared[name][key]) for key in ("difference", "low", "high"))] for name in MEASURED]
         lines += aligned(rows)
     for name in ("ranked", "sets", "ends"):
         if report.get(name):
@@ -143,6 +142,10 @@ def context_table(common: dict[str, float], report: dict[str, Any]) -> str:
         ]
         lines += aligned([[kind, "samples", "mIoU", "R1@0.5"], *cells])
     return "\n".join(lines)
+
+
+def _signed(difference: float) -> str:
+    return f"{difference:+.2f}" if math.isfinite(difference) else "-"
 
 
 def with_decimals(value: float | None, decimals: int = 2) -> str:

@@ -1,12 +1,13 @@
 """Answers of any tasks as `vtg.evaluate` reports them: each metric with its interval by video, and a second run's."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from vtg.console import aligned
-from vtg.evaluation.intervals import video_bootstrap
+from vtg.evaluation.intervals import finite_bounds, video_bootstrap
 from vtg.evaluation.metrics import Interval
 from vtg.evaluation.task_scores import Row, by_task, row_metrics, score
 from vtg.tasks.all_tasks import SPAN, TASKS
@@ -23,7 +24,7 @@ def report(rows: Sequence[Row], *, compare: Sequence[Row] | None = None) -> dict
     tasks = {name: of_spans if name == SPAN else metrics[name] for name in by_task(rows)}
     document: dict[str, Any] = {
         "tasks": tasks,
-        "intervals": {task: _bounds(found) for task, found in _intervals(rows).items()},
+        "intervals": {task: finite_bounds(found) for task, found in _intervals(rows).items()},
         "score": metrics.get("score"),
     }
     if compare is not None:
@@ -39,16 +40,17 @@ def report_text(document: Mapping[str, Any]) -> str:
             if name in ("samples", "missing"):
                 continue
             bounds = document["intervals"][task].get(name)
-            interval = "" if bounds is None else f"{bounds[0]:.2f} - {bounds[1]:.2f}"
+            interval = "-" if bounds is None else f"{bounds[0]:.2f} - {bounds[1]:.2f}"
             lines.append([task, name, f"{value:.2f}", interval, str(metrics["samples"])])
     text = aligned(lines)
     if document["score"] is not None and len(document["tasks"]) > 1:
         text.append(f"score, the mean over tasks: {document['score']:.2f}")
     for task, found in document.get("compared", {}).items():
         low, high = found["interval"]
+        interval = f"95 % by video {low:+.2f} to {high:+.2f}" if math.isfinite(low) else "no interval by video"
         text.append(
             f"{task}: second run less the first, {found['samples']} questions of both: {found['metric']} "
-            f"{found['difference']:+.2f}, 95 % by video {low:+.2f} to {high:+.2f}"
+            f"{found['difference']:+.2f}, {interval}"
         )
     return "\n".join(text)
 
@@ -64,10 +66,6 @@ def _intervals(rows: Sequence[Row]) -> dict[str, dict[str, Interval]]:
             values = np.array([[one.get(name, np.nan)] for one in of_rows])  # not every row has it: NaN is left out
             (found[task][name],) = video_bootstrap(values, videos)
     return found
-
-
-def _bounds(intervals: Mapping[str, Interval]) -> dict[str, list[float]]:
-    return {name: [one.low, one.high] for name, one in intervals.items()}
 
 
 def _compared(rows: Sequence[Row], others: Sequence[Row]) -> dict[str, Any]:
