@@ -96,6 +96,7 @@ def test_a_shipped_benchmark_composes_with_a_known_preset_budgets_that_exist_and
             "2fps_128k, 2fps_14k, 2fps_3584, 4fps_128k, tiny; your own: FOLDER/budget/NAME.yaml with --config-dir",
         ),
         (["budgets=[own,own]"], "budgets = [own, own]: own is there twice; name each budget once"),
+        (["budgets=own"], "budgets = own: must be a list; set budgets=[own]"),
         (["budgets=[]"], "budgets = []: names none; give some of own, "),
         (
             ["benchmark=charades_timelens"],

@@ -53,6 +53,9 @@ def typed(cfg: DictConfig, schema: type[ConfigT]) -> ConfigT:
         raise ConfigError(unknown_key(str(error.full_key), schema)) from None
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
+        if "is not a ListConfig" in reason:
+            value = OmegaConf.select(cfg, str(error.full_key))
+            raise ConfigError(f"{error.full_key} = {value}: must be a list; set {error.full_key}=[{value}]") from None
         raise ConfigError(f"{error.full_key}: {reason}") from None
     if missing:
         raise ConfigError(f"{', '.join(missing)}: not set; give a value")
