@@ -3,6 +3,7 @@
 `row_decoder.is_clean` asks the same of a decoded row, faster and without a word; a rule added here is added there too.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -35,6 +36,11 @@ TRIM_TOLERANCE_S = 0.5
 # A span may leave its clip by so much and be as good as inside, read clipped: annotated times are rounded to a
 # millisecond at best, and no frame is that short. Sums and products of them are off by far less.
 EDGE_S = 1e-3
+
+# An escaped backslash, a whole pair of escapes, or (the group) half of one.
+_SURROGATES = re.compile(
+    rb"\\\\|\\u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}|(\\u[dD][89a-fA-F][\da-fA-F]{2})"
+)
 
 CONVERT = "README.md, 'Your own data', shows a row"
 PROBED = ": python -m vtg.validate FILE --probe --fix OUT reads it from the video"
@@ -296,9 +302,19 @@ def _not_json(raw: bytes, error: Exception) -> Finding:
         return Finding("row", "row-nan", text)
     if "out of range" in str(error):
         return Finding("row", "row-out-of-range", "has a number beyond the range of a float; correct it")
+    # Of half a pair before the end of a string the decoder says that the data ends there.
+    is_whole = "truncated" not in str(error) or raw_rows.row_end(raw.strip(), 0) is not None
+    if is_whole and (half := _half_pair(raw)):
+        text = f"has half of a surrogate pair ({half}), which is no character; remove it, or write the character itself"
+        return Finding("row", "row-surrogate", text)
     if "truncated" in str(error):
         return Finding("row", "row-truncated", "ends in the middle (cut off, or over several lines); complete it")
     return Finding("row", "row-not-json", f"is not valid JSON: {error}; correct or drop it")
+
+
+def _half_pair(raw: bytes) -> str | None:
+    """The first escaped half of a surrogate pair that has no partner beside it."""
+    return next((found[1].decode() for found in _SURROGATES.finditer(raw) if found[1]), None)
 
 
 def _number(value: float) -> str:
