@@ -286,6 +286,28 @@ def test_stages_and_names_choose_sets() -> None:
         chosen(["molmo2-cab"], None, include_eval=False)
 
 
+@pytest.mark.parametrize("arguments", [["charades_sta"], ["--check"], ["--check", "charades_sta"], ["--list"]])
+@pytest.mark.parametrize("inner", ["", "/sets"])
+def test_a_file_where_the_folder_should_be_is_wrong_usage(
+    arguments: list[str], inner: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main([*arguments, "--data-dir", f"{tmp_path}/file{inner}"]) == 2
+    said = f"error: --data-dir {tmp_path}/file{inner}: {tmp_path}/file is a file; name a folder"
+    assert capsys.readouterr().err.startswith(said)
+
+
+def test_a_fetch_that_the_hub_is_not_asked_for_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert main(["charades_sta", "--from", "http://localhost:1", "--data-dir", str(tmp_path)]) == 1
+    out = capsys.readouterr().out
+    assert ": HF_HUB_OFFLINE is set; unset it, or fetch --from FOLDER" in out and "free some room" not in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -57,6 +57,10 @@ def main(argv: list[str] | None = None) -> int:
 def _wrong_usage(options: argparse.Namespace, names: Sequence[str]) -> str | None:
     if options.workers < 1:
         return f"--workers {options.workers}: must be at least 1"
+    root = Path(options.data_dir).absolute()
+    there = next(path for path in (root, *root.parents) if path.exists())
+    if not there.is_dir():
+        return f"--data-dir {options.data_dir}: {there} is a file; name a folder, which is made where there is none"
     if not (names or options.list or options.check):
         return "which data sets? Give names, or --stage; --list shows them all"
     if options.include_eval and options.stage is None:

@@ -138,8 +138,11 @@ def _opened(file: RemoteFile, at: int, headers: dict[str, str]) -> Iterator[tupl
             content.seek(at)
             yield _chunks(content), at
         return
+    from huggingface_hub import constants
     from huggingface_hub.utils import get_session
 
+    if constants.is_offline_mode():  # else the session raises an OSError, as a full disk does
+        raise RunError(f"{file.name}: {file.address}: HF_HUB_OFFLINE is set; unset it, or fetch --from FOLDER")
     # Of the content as it is stored: a compressed answer has other bytes than the file, and no ranges.
     asked = headers | {"Accept-Encoding": "identity"} | ({"Range": f"bytes={at}-"} if at else {})
     with get_session().stream("GET", file.address, headers=asked, timeout=SILENCE_S) as answer:
