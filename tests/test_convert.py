@@ -58,6 +58,14 @@ def test_more_dropped_than_the_share_exits_with_one_and_keeps_the_good_rows(capt
     ) in capsys.readouterr().err
 
 
+def test_rows_that_are_dropped_for_their_videos_ask_for_the_folder(captions, tmp_path, capsys):
+    assert convert.main([captions, "-o", str(tmp_path / "out.jsonl"), "--video-dir", str(tmp_path)]) == 1
+    assert (
+        "most for video-absent; more than --max-dropped 0.05; are these videos in "
+        f"--video-dir {tmp_path}? Fetch them, or leave --video-dir out\n"
+    ) in capsys.readouterr().err
+
+
 def test_half_a_file_is_named_with_its_line_and_the_rows_before_are_kept(captions, tmp_path, capsys):
     half = write(tmp_path / "half.json", Path(captions).read_text()[:-40])
     out = tmp_path / "out.jsonl"

@@ -221,9 +221,12 @@ def _failures(reports: list[FileReport], plan: Plan, options: argparse.Namespace
             yield f"{first}; rows with a second duration are dropped ({count}): correct the file, or --durations"
         if report.rows and report.dropped_share > options.max_dropped:
             most = report.dropped.counts.most_common(1)[0][0]
+            remedy = f"is it in the form {report.form!r}? --list names the forms"
+            if most == "video-absent":
+                remedy = f"are these videos in --video-dir {options.video_dir}? Fetch them, or leave --video-dir out"
             yield (
                 f"{report.path}: {report.dropped_share:.1%} of {report.rows:,} rows are dropped, most for {most}; more "
-                f"than --max-dropped {options.max_dropped:g}; is it in the form {report.form!r}? --list names the forms"
+                f"than --max-dropped {options.max_dropped:g}; {remedy}"
             )
         elif not report.written and not report.faults:
             yield f"{report.path}: holds no row of the form {report.form!r}; --list names the forms"
