@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from vtg import convert, validate
 from vtg.annotations.formats import format_name
 from vtg.annotations.sample import resolve_video
 from vtg.annotations.table_cache import read_table
+from vtg.data.skip_report import SkipReport
+from vtg.data.splits import read_split
 from vtg.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +67,20 @@ def test_a_table_is_made_anew_when_the_lengths_beside_it_change(charades):
 def test_a_file_of_another_form_is_refused(charades):
     with pytest.raises(ConfigError, match="is not in the format qvhighlights: it is lines such as"):
         read_table(f"qvhighlights:{charades}/charades_sta_train.txt")
+
+
+def test_a_published_file_that_nobody_named_the_form_of_says_how_it_is_read(charades, tmp_path, capsys):
+    path = f"{charades}/charades_sta_train.txt"
+    said = f"is in the form charades_sta: name it, charades_sta:{path}, or make rows of it with python -m vtg.convert"
+    assert validate.main([path]) == 1
+    assert f"{path}:1: file: {said}" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match=re.escape(f"; the file {said}")):
+        read_split(path, video_dir=None, report=SkipReport(tmp_path / "skipped.jsonl", max_bad_share=0.5))
+    # Rows of vtg's own that are all broken are in no other form.
+    own = tmp_path / "own.jsonl"
+    own.write_text('{"video": "a.mp4", "duration": 9, "timestamp": [5, 2], "sentence": "a man sits"}\n')
+    assert validate.main([str(own)]) == 1
+    assert "is in the form" not in capsys.readouterr().out
 
 
 def test_other_commands_read_published_files_too(charades, capsys):

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vtg.annotations.formats.published import form_remedy
 from vtg.annotations.joined_tables import Part, digest, joined
 from vtg.annotations.sample import Sample, resolve_video
 from vtg.annotations.sample_table import Lost, SampleTable
@@ -63,6 +64,8 @@ def read_split(
     if not usable.any():
         reasons = "; ".join(f"{entry.place}: {entry.reason}" for entry in islice(skipped, 3))
         remedy = "check the file with python -m vtg.validate"
+        if not len(table) and (form := form_remedy(path)):
+            remedy = f"the file {form}"
         if len(table) and not there.any():  # its rows are right, and no video of them is there
             key = f"{group or report.group}.video_dir"
             folder = f"set {key} to the folder of the videos" if video_dir is None else f"check {key} = {video_dir!r}"

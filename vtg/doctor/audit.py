@@ -14,6 +14,7 @@ import msgspec
 
 from vtg.annotations import row_decoder
 from vtg.annotations.formats import format_of
+from vtg.annotations.formats.published import form_remedy
 from vtg.annotations.raw_rows import RowsOfLines, row_at
 from vtg.annotations.row_checks import Finding
 from vtg.annotations.sample import Problem, check_row, empty_file, video_and_query
@@ -184,7 +185,10 @@ def audit_file(
     report.files.append(path)
     if facts is not None:
         facts.files.append(path)
+    good = report.good
     audit_rows(path, format_of(path).raw_rows(path), report, videos=videos, sink=sink, facts=facts)
+    if report.good == good and (remedy := form_remedy(path)):
+        report.add(Problem(path, 1, "file", remedy, "note", "file-form"))
 
 
 def audit_rows(

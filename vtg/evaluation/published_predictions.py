@@ -9,14 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from vtg.annotations.sources.file_entries import head_of
+from vtg.annotations.sources.recognition import OWN_ROWS
 from vtg.annotations.sources.span_values import number_of
 from vtg.evaluation.answer_tables import ENDINGS, table_rows
 from vtg.evaluation.prediction_rows import Placed, decoded, rows_of, text_of, with_field
 from vtg.evaluation.presets.case import Given, Window
 from vtg.tasks.answer import Status
-
-OWN_ROWS = "rows"
-"""The name of this project's own form, of predictions as of annotations."""
 
 KEY_SEPARATOR = ">>>"
 """Between video, query and true window in the keys of TimeLens and lmms-eval."""

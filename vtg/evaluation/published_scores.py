@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from vtg.annotations.formats import format_name
-from vtg.annotations.sources.recognition import recognize
+from vtg.annotations.sources.recognition import OWN_ROWS, recognize
 from vtg.evaluation.cases import Parser, cases_of, true_cases, with_windows
 from vtg.evaluation.metrics import PRESETS, grounding_metrics, top1_ious
 from vtg.evaluation.presets.case import Case, Findings, Given, Scores, Window
 from vtg.evaluation.presets.preset import PublishedPreset
 from vtg.evaluation.presets.table import PUBLISHED
-from vtg.evaluation.published_predictions import OWN_ROWS, is_of_others, read_predictions
+from vtg.evaluation.published_predictions import is_of_others, read_predictions
 from vtg.evaluation.ranked_metrics import DEFAULT_IOUS
 from vtg.evaluation.score_context import Rules, Sampling, context
 from vtg.tasks.answer import Status

@@ -26,7 +26,7 @@ from vtg.annotations.sample import Problem, Sample, resolve_video, sample_of
 from vtg.annotations.sources import SOURCES, forms_of
 from vtg.annotations.sources.beside import files_beside
 from vtg.annotations.sources.partitions import missing_partitions, partition_files
-from vtg.annotations.sources.recognition import names
+from vtg.annotations.sources.recognition import OWN_ROWS, names, recognize
 from vtg.annotations.sources.source_row import NoRow, Source
 from vtg.errors import ConfigError, RunError, SampleError
 from vtg.video.files.address import is_address
@@ -40,6 +40,20 @@ def is_published(path: str) -> bool:
     """Whether a path begins with the name of a published form. Without it a file is of vtg's own rows."""
     name, colon, _ = path.partition(":")
     return bool(colon) and name in _NAMES and not is_address(path)
+
+
+def form_remedy(path: str) -> str | None:
+    """What to do about a file without a usable row that is in a published form nobody named; None for another one.
+
+    Raises OSError when it cannot be opened.
+    """
+    if is_published(path) or not os.path.isfile(path):
+        return None
+    forms = recognize(path).forms
+    if not forms or OWN_ROWS in forms:
+        return None
+    named = " or ".join(f"{form}:{path}" for form in forms)
+    return f"is in the form {' or '.join(forms)}: name it, {named}, or make rows of it with python -m vtg.convert"
 
 
 def published_files(path: str) -> list[tuple[str, int, int]]:

@@ -7,6 +7,9 @@ from vtg.annotations.sources import BENCHMARKS, SOURCES, forms_of
 from vtg.annotations.sources.file_entries import head_of
 from vtg.annotations.sources.source_row import Head
 
+OWN_ROWS = "rows"
+"""The form of vtg's own rows, which needs no name."""
+
 
 @dataclass(frozen=True)
 class Recognized:
