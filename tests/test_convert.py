@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -299,6 +300,32 @@ def test_what_is_read_is_never_overwritten(captions, tmp_path, capsys):
     assert f"-o {captions} would overwrite what is read" in capsys.readouterr().err
     assert convert.main([captions, "-o", str(tmp_path / "o.jsonl"), "--json", captions]) == 2
     assert f"--json {captions} is there and is no report of vtg.convert" in capsys.readouterr().err
+
+
+def test_rows_and_their_report_go_to_files_of_their_own(captions, tmp_path, capsys):
+    out, link = tmp_path / "o.jsonl", tmp_path / "link.json"
+    link.symlink_to(out)
+    for report in (out, link):
+        assert convert.main([captions, "-o", str(out), "--json", str(report)]) == 2
+        assert f"--json {report} would overwrite what -o writes; name another file" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_rows_go_through_a_link_and_into_a_pipe(captions, tmp_path):
+    pipe, link, target = tmp_path / "pipe", tmp_path / "link.jsonl", tmp_path / "target.jsonl"
+    link.symlink_to(target)
+    assert len(converted(captions, out=link)) == 3 and link.is_symlink() and target.is_file()
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE)
+    assert convert.main([captions, "-o", str(pipe)]) == 1  # a third of the rows is dropped
+    assert reader.communicate()[0] == target.read_bytes() and pipe.is_fifo()
+
+
+def test_a_report_that_cannot_be_written_is_told_in_one_line(captions, tmp_path, capsys):
+    assert convert.main([captions, "-o", str(tmp_path / "o.jsonl"), "--json", "/proc/x.json"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("vtg.convert: error: ") and err.count("\n") == 1
+    assert "/proc/" in err and err.endswith("; check the path and its permissions\n")
 
 
 def test_the_list_names_every_form_its_origin_and_whether_it_was_tried(capsys):

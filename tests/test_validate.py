@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,48 @@ def test_fix_writes_good_rows_as_given_with_ends_clipped_and_the_rest_as_rejects
     assert second["place"] == f"{path}:4" and second["row"] == "{broken"
     assert main([str(out), "--strict"]) == 0
     assert sorted(item.name for item in tmp_path.iterdir()) == ["a.jsonl", "good.jsonl", "good.rejects.jsonl"]
+
+
+def test_fix_follows_a_link_and_takes_no_pipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, link, target, pipe = write(tmp_path, GOOD, REVERSED), tmp_path / "l", tmp_path / "t", tmp_path / "p.jsonl"
+    link.symlink_to(target)
+    assert main([path, "--fix", str(link)]) == 1
+    assert link.is_symlink() and json.loads(target.read_text()) == GOOD
+    os.mkfifo(pipe)
+    with pytest.raises(SystemExit) as exit_info:
+        main([path, "--fix", str(pipe)])
+    assert exit_info.value.code == 2 and pipe.is_fifo() and not (tmp_path / "p.rejects.jsonl").exists()
+    assert f"--fix {pipe}: {pipe} is a device or a pipe, not a file; name a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--fix s.jsonl --json s.jsonl", "--json s.jsonl would overwrite what --fix writes; name another file"),
+        ("--fix s.jsonl --html ./s.jsonl", "--html ./s.jsonl would overwrite what --fix writes"),
+        ("--fix s.jsonl --json s.rejects.jsonl", "--json s.rejects.jsonl would overwrite what --fix writes"),
+        ("--json page.html --html page.html", "--html page.html would overwrite what --json writes"),
+    ],
+)
+def test_two_outputs_of_one_name_are_refused(
+    words: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = write(tmp_path, GOOD)
+    with pytest.raises(SystemExit) as exit_info:
+        main([path, *words.split()])
+    assert exit_info.value.code == 2 and message in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["a.jsonl"]
+
+
+def test_a_report_that_cannot_be_written_is_wrong_usage_and_no_verdict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Root may write to /proc by its rights, and cannot.
+    with pytest.raises(SystemExit) if os.geteuid() else nullcontext():
+        assert main([write(tmp_path, GOOD), "--json", "/proc/x.json"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("vtg.validate: error: ") and "/proc/" in err and err.count("\n") == 1
 
 
 def test_a_strict_fix_keeps_only_rows_without_warnings(tmp_path: Path) -> None:

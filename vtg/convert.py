@@ -31,7 +31,7 @@ from vtg.annotations.sources.own_rows import FIELDS, SYNONYMS
 from vtg.console import stdout_may_close
 from vtg.errors import ConfigError, RunError
 from vtg.progress_bar import ProgressBar
-from vtg.storage.atomic import begins_with, write_text
+from vtg.storage.atomic import begins_with, overwriting, write_text
 from vtg.storage.json_files import write_json, write_jsonl
 
 MAX_DROPPED = 0.05
@@ -61,6 +61,8 @@ def main(argv: list[str] | None = None) -> int:
             raise ConfigError(fault)
         bar = ProgressBar(None, title="converting", unit="row")
         reports = convert(plan, lookup, options.out, examples=options.examples, bar=bar)
+        with stdout_may_close():
+            return _tell(reports, plan, options)
     except (ConfigError, ValueError) as error:
         print(f"vtg.convert: error: {error}", file=sys.stderr)
         return 2
@@ -70,8 +72,6 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         print(f"vtg.convert: error: {error}; check the path and its permissions", file=sys.stderr)
         return 2
-    with stdout_may_close():
-        return _tell(reports, plan, options)
 
 
 def _options(argv: list[str]) -> argparse.Namespace:
@@ -154,7 +154,7 @@ def _path_fault(options: argparse.Namespace) -> str | None:
     report: str = options.json or "-"
     if report != "-" and os.path.exists(report) and not begins_with(report, REPORT_SIGNATURE):
         return f"--json {options.json} is there and is no report of vtg.convert; name another file"
-    return None
+    return overwriting([("-o", options.out), ("--json", None if report == "-" else report)])
 
 
 def _lookup(options: argparse.Namespace, durations: Durations) -> Lookup:

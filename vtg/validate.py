@@ -24,7 +24,7 @@ from vtg.doctor.rejected_rows import rejected_line, rejects_path
 from vtg.doctor.row_facts import RowFacts
 from vtg.doctor.video_checks import VideoChecks
 from vtg.errors import ConfigError
-from vtg.storage.atomic import begins_with, temporary_name, write_text
+from vtg.storage.atomic import begins_with, is_stream, overwriting, write_text, written_beside
 from vtg.video.files import address
 
 # Kinds of warnings that --fix repairs: with --strict such a row is written, not rejected.
@@ -44,9 +44,10 @@ class FixedFiles(AbstractContextManager["FixedFiles"]):
     def __init__(self, out: str, *, strict: bool) -> None:
         self.paths = (Path(out), rejects_path(out))
         self._strict = strict
-        self._temporary = tuple(map(temporary_name, self.paths))
-        self._good = open(self._temporary[0], "wb")  # noqa: SIM115
-        self._rejects = open(self._temporary[1], "w", encoding="utf-8")  # noqa: SIM115
+        self._beside = ExitStack()
+        good, rejects = (self._beside.enter_context(written_beside(path)) for path in self.paths)
+        self._good = open(good, "wb")  # noqa: SIM115
+        self._rejects = open(rejects, "w", encoding="utf-8")  # noqa: SIM115
 
     def keep(self, raw: bytes, problems: list[Problem]) -> None:
         if self._strict and any(problem.kind not in MENDED for problem in problems):
@@ -67,11 +68,7 @@ class FixedFiles(AbstractContextManager["FixedFiles"]):
         # Closed before they are renamed: buffered rows would be missing, and Windows renames no open file.
         self._good.close()
         self._rejects.close()
-        for temporary, path in zip(self._temporary, self.paths, strict=True):
-            if error is None:
-                temporary.replace(path)
-            else:
-                temporary.unlink()
+        self._beside.__exit__(kind, error, trace)
 
 
 def _clipped(raw: bytes) -> bytes:
@@ -94,14 +91,14 @@ def main(argv: list[str] | None = None) -> int:
             for path in options.files:
                 audit.audit_file(path, report, videos=videos, sink=sink, facts=facts)
         more = _compare(facts, report, options) if facts is not None else {}
+        with stdout_may_close():  # `| head` is how people look at many problems
+            _print(report, options, more)
     except ConfigError as error:
         print(f"vtg.validate: error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"vtg.validate: error: {error}; check the path and its permissions", file=sys.stderr)
         return 2
-    with stdout_may_close():  # `| head` is how people look at many problems
-        _print(report, options, more)
     return 0 if report.ok else 1
 
 
@@ -173,22 +170,26 @@ def _path_fault(options: argparse.Namespace) -> str | None:
         return f"--video-dir: {fault}"
     if folder is not None and not address.is_address(folder) and not os.path.isdir(folder):
         return f"--video-dir {options.video_dir} is not a folder; name the folder of the videos"
-    if options.json not in (None, "-") and not os.path.isdir(os.path.dirname(options.json) or "."):
-        return f"--json {options.json} cannot be written; name a file in a folder that exists"
-    if options.html is not None:
-        if os.path.isdir(options.html) or not os.path.isdir(os.path.dirname(options.html) or "."):
-            return f"--html {options.html} cannot be written; name a file in a folder that exists"
-        if os.path.exists(options.html) and not begins_with(options.html, b"<!DOCTYPE html>"):
-            return f"--html {options.html} is a file that is no page; name another, so that it is not overwritten"
+    report = None if options.json == "-" else options.json
+    for option, out in (("--json", report), ("--html", options.html), ("--fix", options.fix)):
+        if out is not None and (os.path.isdir(out) or not _takes_files(os.path.dirname(os.path.realpath(out)))):
+            return f"{option} {out} cannot be written; name a file in a folder that exists and that you may write to"
+    if options.html and os.path.exists(options.html) and not begins_with(options.html, b"<!DOCTYPE html>"):
+        return f"--html {options.html} is a file that is no page; name another, so that it is not overwritten"
     if options.fix is not None:
         # realpath: a link to an input is that input.
         inputs = {os.path.realpath(path) for path in options.files}
         for out in (options.fix, str(rejects_path(options.fix))):
             if os.path.realpath(out) in inputs:
                 return f"--fix {options.fix} would overwrite {out}, which is to be checked; name another file"
-        if os.path.isdir(options.fix) or not os.path.isdir(os.path.dirname(options.fix) or "."):
-            return f"--fix {options.fix} cannot be written; name a file in a folder that exists"
-    return None
+            if is_stream(out):
+                return f"--fix {options.fix}: {out} is a device or a pipe, not a file; name a file"
+    written = [("--fix", options.fix), ("--fix", options.fix and str(rejects_path(options.fix)))]
+    return overwriting([*written, ("--json", report), ("--html", options.html)])
+
+
+def _takes_files(folder: str) -> bool:
+    return os.path.isdir(folder) and os.access(folder, os.W_OK)
 
 
 def _video_checks(options: argparse.Namespace, stack: ExitStack) -> VideoChecks | None:

@@ -220,6 +220,10 @@ def test_all_modules_are_written_back_into_a_lerobot_data_set_that_its_reader_ta
     root = write_set(tmp_path / "cups")
     (root / "meta" / "subtasks.parquet").unlink()  # else its own subtasks are read
     out = tmp_path / "out.jsonl"
+    data = root / "data" / "chunk-000" / "file-000.parquet"
+    shared = data.rename(tmp_path / "shared.parquet")  # as the hub's cache links to files that data sets share
+    data.symlink_to(shared)
+    before = shared.read_bytes()
     modules = "segments,plan,memory,vqa,interjections"
     assert annotate(model, root, out, "--modules", modules, "--write-back", "--keyframes-per-episode", "2") == 0
     rows = {(row["episode_index"], row["sentence"]): row["timestamp"] for row in lerobot.grounding_rows(root)}
@@ -229,7 +233,8 @@ def test_all_modules_are_written_back_into_a_lerobot_data_set_that_its_reader_ta
     # A user's and an assistant's row for each of two ticks and two cameras.
     assert len({(row["timestamp"], row["camera"], row["role"]) for row in asked}) == len(asked) == 8
     assert {row["camera"] for row in asked} == {TOP, WRIST}
-    table = pq.read_table(root / "data" / "chunk-000" / "file-000.parquet").to_pylist()
+    assert shared.read_bytes() == before
+    table = pq.read_table(data).to_pylist()
     styles = [[entry["style"] for entry in row["language_persistent"]] for row in table[:12]]
     assert styles == [["subtask", "subtask", "plan", "memory"]] * 12
     events = [sorted({entry["style"] for entry in row["language_events"]}) for row in table[:12]]

@@ -118,6 +118,17 @@ def test_a_page_that_cannot_be_written_is_a_failure(tmp_path, capsys):
     assert err.startswith(f"error: {folder / 'config.yaml' / 'report.html'}: cannot be written (")
 
 
+def test_a_file_that_is_no_page_is_not_overwritten(tmp_path, capsys):
+    folder, rows = write_run(tmp_path / "one"), tmp_path / "rows.json"
+    rows.write_text("[]")
+    with pytest.raises(SystemExit) as stop:
+        run(capsys, folder, "-o", rows)
+    assert stop.value.code == 2 and rows.read_text() == "[]"
+    assert f"-o {rows}: is a file that is no page; name another" in capsys.readouterr().err
+    page = tmp_path / "page.html"
+    assert [run(capsys, folder, "-o", page)[0] for _ in range(2)] == [0, 0]
+
+
 def test_help_has_examples_and_exit_codes():
     done = subprocess.run(
         [sys.executable, "-m", "vtg.report", "--help"], capture_output=True, text=True, cwd=ROOT, check=False

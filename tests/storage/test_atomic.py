@@ -62,6 +62,27 @@ def test_what_fails_leaves_nothing_and_what_was_there_stays(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a"] and (tmp_path / "a").read_text() == "before"
 
 
+def test_a_link_stays_and_the_file_that_it_leads_to_is_replaced(tmp_path):
+    (tmp_path / "disk").mkdir()
+    link, target = tmp_path / "link", tmp_path / "disk" / "rows"
+    link.symlink_to(target)
+    write_text(link, "made")  # a link to nothing yet
+    write_text(link, "replaced")
+    assert link.is_symlink() and target.read_text() == "replaced" and list(target.parent.iterdir()) == [target]
+    with written_beside(link, follows_links=False) as beside:
+        beside.write_text("own")
+    assert not link.is_symlink() and (link.read_text(), target.read_text()) == ("own", "replaced")
+
+
+def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE)
+    write_text(pipe, "text")
+    assert reader.communicate()[0] == b"text" and stat.S_ISFIFO(pipe.stat().st_mode)
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
 def test_a_name_as_long_as_names_can_be_can_be_written(tmp_path):
     write_text(tmp_path / ("é" * 127), "text")
     assert (tmp_path / ("é" * 127)).read_text() == "text"

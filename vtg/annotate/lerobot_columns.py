@@ -29,7 +29,8 @@ TYPES = {
 
 def write_back(root: str, rows: Mapping[int, Sequence[dict[str, Any]]]) -> int:
     """Writes the language rows (`annotation_rows.language_rows`) of episodes; others keep what they have. A data file
-    is replaced whole, or not at all. Returns the files that were written.
+    is replaced whole, or not at all; so is a link, as the cache of the Hugging Face Hub has them to files that it
+    shares. Returns the files that were written.
 
     Raises:
         ConfigError: the data set lacks a file or a column.
@@ -44,7 +45,8 @@ def write_back(root: str, rows: Mapping[int, Sequence[dict[str, Any]]]) -> int:
     info = Path(root) / "meta" / "info.json"
     said = json.loads(info.read_text(encoding="utf-8"))
     said["features"] |= {name: {"dtype": "language", "shape": [1], "names": None} for name in TYPES}
-    write_json(info, said)
+    with written_beside(info, follows_links=False) as beside:
+        write_json(beside, said)
     return len(files)
 
 
@@ -69,7 +71,7 @@ def _rewrite(path: Path, rows: Mapping[int, Sequence[dict[str, Any]]]) -> None:
         column = pa.array(values, TYPES[name])
         at = table.column_names.index(name) if name in table.column_names else len(table.column_names)
         table = table.set_column(at, name, column) if at < table.num_columns else table.append_column(name, column)
-    with written_beside(path) as beside:
+    with written_beside(path, follows_links=False) as beside:
         pq.write_table(table, beside)
 
 

@@ -7,7 +7,7 @@ import re
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from hashlib import sha256
@@ -19,14 +19,22 @@ _swept: set[Path] = set()
 
 
 @contextmanager
-def written_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
+def written_beside(path: str | os.PathLike[str], *, follows_links: bool = True) -> Iterator[Path]:
     """A name beside `path` to write a file or a folder to; it takes the name of `path` when the block ends well.
 
     A reader never sees half of it. A file of that name is replaced; a folder is not, and that is an OSError. Whatever
     ends the block otherwise removes what was written, and what a kill leaves goes when a later process writes to the
-    same folder. Makes the folder.
+    same folder. Makes the folder. A device or a pipe stays what it is: it is written to as the block writes.
+
+    Args:
+        follows_links: where `path` is a link, the file that it leads to is replaced, and the link stays; else the link.
     """
     path = Path(path)
+    if is_stream(path):
+        yield path
+        return
+    if follows_links:
+        path = Path(os.path.realpath(path))
     beside = temporary_name(path)
     try:
         yield beside
@@ -77,6 +85,11 @@ def sweep(folder: Path) -> None:
             mark = _BESIDE.fullmatch(entry.name)
             if mark and mark["host"] == _host() and not is_running(int(mark["pid"])):
                 _remove(Path(entry.path))
+
+
+def is_stream(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a device or a pipe of this name, which is written to and never replaced."""
+    return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
 
 
 def _remove(path: Path) -> None:
@@ -154,3 +167,16 @@ def begins_with(path: str | os.PathLike[str], mark: bytes) -> bool:
         return False
     with open(path, "rb") as file:
         return file.read(len(mark)) == mark
+
+
+def overwriting(outputs: Iterable[tuple[str, str | None]]) -> str | None:
+    """Which of the files that one command is to write, (option, path), would take the place of one before it."""
+    before: dict[str, str] = {}
+    for option, path in outputs:
+        if path is None:
+            continue
+        place = os.path.realpath(path)  # a link to an output is that output
+        if place in before:
+            return f"{option} {path} would overwrite what {before[place]} writes; name another file"
+        before[place] = option
+    return None
