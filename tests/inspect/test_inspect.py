@@ -243,6 +243,17 @@ def test_an_index_of_the_videos_is_made_and_bad_ones_are_named(capsys, tmp_path:
     assert "unreadable: 0" in capsys.readouterr().out and Path(out).is_file()
 
 
+def test_rows_that_an_index_cannot_be_made_of_are_a_failure_and_named(capsys, tmp_path: Path, video):
+    rows, out = tmp_path / "rows.jsonl", str(tmp_path / "index.parquet")
+    good = json.dumps({"video": video, "duration": 3.0, "timestamp": [0.5, 1.0], "sentence": "it gets brighter"})
+    rows.write_text("\n".join([good, *["[1]"] * 101]) + "\n")
+    code, report = report_of(capsys, "--index", str(rows), "-o", out)
+    assert code == 1 and (report["rows"], report["broken_rows"], report["unreadable"]) == (1, 101, 0)
+    assert len(report["problems"]) == 10 and report["problems"][0].startswith(f"{rows}:2: row: must be a JSON object")
+    assert main(["--index", str(rows), "-o", out]) == 1
+    assert f"  {rows}:6: row: must be a JSON object" in capsys.readouterr().out
+
+
 def test_an_index_that_cannot_be_is_wrong_usage(capsys, tmp_path: Path, video):
     for argv, message in (
         ([video, "-o", "x.parquet"], "-o x.parquet: names the file of an index; add --index"),

@@ -6,6 +6,7 @@ import sys
 from vtg.annotations.sample import resolve_video
 from vtg.console import stdout_may_close
 from vtg.errors import ConfigError
+from vtg.inspect.inspection import SHOWN
 from vtg.inspect.report_lines import report_lines
 from vtg.progress_bar import ProgressBar
 from vtg.video.clip import DecodeError
@@ -35,10 +36,12 @@ def index_videos(path: str, out: str | None, *, video_dir: str | None, as_json: 
     asked = set(videos.to_pylist())
     bad = [(video, reason) for video, reason in index.errors() if video in asked]
     report = {"kind": "index", "path": path, "index": out, "rows": len(table), "broken_rows": len(broken)}
+    if broken:  # `vtg.validate` lists them all
+        report["problems"] = [str(lost.problem) for lost in broken[:SHOWN]]
     report |= {"videos": len(videos), "unreadable": len(bad)}
     with stdout_may_close():
         if as_json:
             print(json.dumps(report | {"unreadable_videos": [{"video": video, "reason": why} for video, why in bad]}))
         else:
             print("\n".join([*report_lines(report), *(f"unreadable: {why}" for _, why in bad)]))
-    return 1 if bad else 0
+    return 1 if bad or broken else 0
