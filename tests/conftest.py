@@ -1,6 +1,7 @@
 """Real models, real videos and real data, small enough for every test to use them."""
 
 import atexit
+import ctypes
 import gc
 import os
 import shutil
@@ -78,6 +79,24 @@ def load_plainly(folder: Path) -> VLM:
 
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
     return VLM(model.eval(), AutoProcessor.from_pretrained(folder))
+
+
+@pytest.fixture
+def bound_by_rights() -> Iterator[None]:
+    """Root, too, is bound by the rights of files and folders: without CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH."""
+    if os.geteuid():
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3, this thread
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable, of capabilities 0 to 31 and the others
+    assert libc.capget(header, sets) == 0
+    effective = sets[0]
+    sets[0] &= ~0b110
+    assert libc.capset(header, sets) == 0
+    yield
+    sets[0] = effective
+    assert libc.capset(header, sets) == 0
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from vtg.config.data_rules import check_data
-from vtg.config.data_settings import DataConfig, LeRobotConfig
+from vtg.config.data_settings import DataConfig, DemoConfig, LeRobotConfig
 from vtg.config.derived import activation_checkpointing, autocasts
 from vtg.config.latents_schema import LatentsConfig
 from vtg.config.load import load_config
@@ -481,6 +482,17 @@ def test_a_size_of_frames_is_a_number_or_two_of_them(size):
     with pytest.raises(ConfigError, match=r"video\.frame_size = .*: (must be pixels: N for|height and width must)"):
         sft(f"video.frame_size={size}")
     assert sft("video.frame_size=[48,64]").video.fixed_size(32) == (64, 64)  # 48 is half a token over one
+
+
+def test_files_that_are_there_are_looked_at_where_a_demo_would_make_them(tmp_path):
+    file, folder, pipe = tmp_path / "rows.jsonl", tmp_path / "folder", tmp_path / "pipe"
+    folder.mkdir()
+    os.mkfifo(pipe)
+    check_data(DataConfig(demo=DemoConfig(), annotation_file=str(file)))
+    for path, why in ((folder, "is a folder; name a file in it"), (pipe, "is a device or a pipe; name a file")):
+        for demo in (DemoConfig(), None):
+            with pytest.raises(ConfigError, match=re.escape(f"data.annotation_file = '{path}': {why}")):
+                check_data(DataConfig(demo=demo, annotation_file=str(path)))
 
 
 def test_published_rows_may_lie_in_a_folder_whose_root_has_to_be_given(tmp_path):

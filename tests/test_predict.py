@@ -337,6 +337,28 @@ def test_wrong_usage_is_refused_with_a_remedy(run: Run, video: str, words: tuple
     assert message in err
 
 
+@pytest.mark.usefixtures("bound_by_rights")
+def test_what_may_not_be_read_or_written_is_named_before_anything_loads(run: Run, video: str, tmp_path: Path) -> None:
+    rows, shut, locked = tmp_path / "rows.jsonl", tmp_path / "shut", tmp_path / "locked"
+    rows.touch(mode=0)
+    shut.mkdir(mode=0)
+    locked.mkdir(mode=0o555)
+    asked = (f"video={video}", "query=red")
+    for words, message in (
+        (
+            (f"data.annotation_file={rows}",),
+            f"data.annotation_file = '{rows}': cannot be read (Permission denied); check",
+        ),
+        ((f"data.annotation_file={shut}",), f"data.annotation_file = '{shut}': is a folder; name a file in it"),
+        ((f"video={shut}", "query=red"), f"video = '{shut}': is a folder; name a file in it"),
+        ((*asked, f"checkpoint={shut}"), f"{shut}/adapter_config.json: Permission denied; check the path and its per"),
+        ((*asked, f"output_dir={locked}"), f"output_dir = {locked}: cannot be written to (Permission denied); choose"),
+        ((*asked, f"output_dir={rows}/in"), f"output_dir = {rows}/in: cannot be written to (Not a directory); choose"),
+    ):
+        code, out, err = run(*words)
+        assert (code, out) == (2, "") and err.startswith(f"error: {message}") and err.count("\n") == 1, err
+
+
 def test_a_checkpoint_is_used_as_it_was_trained_and_differences_are_told(tmp_path: Path) -> None:
     tiny = read_settings(TINY_QWEN3_VL)
     assert tiny is not None

@@ -293,6 +293,18 @@ def test_a_report_that_cannot_be_written_is_wrong_usage_and_no_verdict(
     assert out == "" and err.startswith("vtg.validate: error: ") and "/proc/" in err and err.count("\n") == 1
 
 
+@pytest.mark.usefixtures("bound_by_rights")
+def test_a_file_that_may_not_be_looked_for_is_not_said_to_be_absent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shut = tmp_path / "shut"
+    shut.mkdir(mode=0)
+    with pytest.raises(SystemExit) as exit_info:
+        main([str(shut / "rows.jsonl")])
+    assert exit_info.value.code == 2
+    assert f"{shut}/rows.jsonl cannot be read (Permission denied); check the perm" in capsys.readouterr().err
+
+
 def test_a_strict_fix_keeps_only_rows_without_warnings(tmp_path: Path) -> None:
     path = write(tmp_path, OVER, GOOD | {"difficulty": 120}, GOOD)
     out = tmp_path / "good.jsonl"

@@ -52,8 +52,8 @@ def hydra_program(
     is the name of a file or folder. In a multirun of one process a job that fails does not end the sweep; `after_sweep`
     is given what became of each.
 
-    Exits with 2 and one line on a setting that cannot be, with 1 on a `RunError`, with 130 on Ctrl-C; other errors of
-    `job` are raised.
+    Exits with 2 and one line on a setting that cannot be, or a file that may not be read or written, with 1 on a
+    `RunError`, with 130 on Ctrl-C; other errors of `job` are raised.
     """
     print_any_text()
     try:
@@ -78,7 +78,8 @@ def hydra_program(
         said = ""
         try:
             check_filled_in(cfg)
-            job(load_config(cfg, schema))
+            with _denied_files_named():
+                job(load_config(cfg, schema))
         except (ConfigError, RunError) as error:  # ends here: Hydra prints a line of its own about errors that reach it
             if isinstance(error, JointRunError) and not is_main_process():
                 sys.exit(1)  # all ranks end with this error: rank 0 prints it for all
@@ -162,6 +163,17 @@ def _show_help(program: Callable[[], Any], schema: type) -> None:
         program()
     with stdout_may_close():
         print(explained(shown.getvalue(), schema), end="")
+
+
+@contextmanager
+def _denied_files_named() -> Iterator[None]:
+    """Raises a ConfigError in place of a PermissionError that names its file or folder."""
+    try:
+        yield
+    except PermissionError as error:
+        if error.filename is None:
+            raise
+        raise ConfigError(f"{error.filename}: {error.strerror}; check the path and its permissions") from error
 
 
 def _end(code: int, message: str) -> NoReturn:

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vtg.config.file_rules import make_output_dir
 from vtg.config.programs import PredictConfig
 from vtg.entry import hydra_program, loading
 from vtg.errors import ConfigError, RunError, SampleError
@@ -49,14 +50,14 @@ def _predict(config: PredictConfig) -> None:
     room = config.max_new_tokens or task.room
     task.check_room(room, key="max_new_tokens")
     find_model(config.checkpoint, key="checkpoint")
+    out = Path(config.output_dir)
+    make_output_dir(out)
     with loading("torch and transformers"):
         from vtg.evaluation.grounder import Grounder
         from vtg.logs import start_logging
 
     start_logging()
     _log_settings(checkpoint)
-    out = Path(config.output_dir)
-    out.mkdir(parents=True, exist_ok=True)
     grounder = Grounder(checkpoint.settings)
     if config.video_file is not None:
         _answer_one(config, grounder, out, room=room)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vtg.config.budgets import read_budgets
+from vtg.config.file_rules import make_output_dir
 from vtg.config.score_rules import rows_path
 from vtg.config.score_settings import ScoreConfig
 from vtg.entry import chosen, config_folders, hydra_program, loading
@@ -76,7 +77,7 @@ def _score(config: ScoreConfig) -> None:
 
 
 def _output_dir(config: ScoreConfig) -> Path:
-    """Raises ConfigError where answers would take the place of a run's own files, or of a model's."""
+    """Raises ConfigError where answers would take the place of a run's or a model's own files, or cannot be written."""
     name = re.sub(r"[^\w.]+", "_", config.checkpoint.removeprefix("outputs/")).strip("_.") or "checkpoint"
     out = Path(config.output_dir or f"outputs/score/{name}/{chosen('benchmark')}")
     if (out / "config.yaml").is_file() or has_weights(out):
@@ -84,7 +85,7 @@ def _output_dir(config: ScoreConfig) -> Path:
             f"output_dir = {str(out)!r}: holds a run or a model, whose own files would be overwritten; name another "
             f"folder, for example output_dir={out / 'scores'}"
         )
-    out.mkdir(parents=True, exist_ok=True)
+    make_output_dir(out)
     return out
 
 

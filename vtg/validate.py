@@ -161,7 +161,11 @@ def _path_fault(options: argparse.Namespace) -> str | None:
     for path in options.files:
         if format_name(path) != "jsonl":  # shards, say: a pattern of names, which its reader looks up
             continue
-        if not os.path.exists(path):
+        try:
+            os.stat(path)
+        except PermissionError as error:
+            return f"{path} cannot be read ({error.strerror}); check the permissions of the folders that it is in"
+        except (OSError, ValueError):
             return f"{path} does not exist; name an annotation file (JSON Lines, or one JSON array)"
         if os.path.isdir(path) or not os.access(path, os.R_OK):
             return f"{path} cannot be read as a file; name an annotation file (JSON Lines, or one JSON array)"

@@ -243,6 +243,14 @@ def test_all_modules_are_written_back_into_a_lerobot_data_set_that_its_reader_ta
     assert [row["frame_index"] for row in table[:12]] == list(range(12))
 
 
+def test_a_folder_that_may_not_be_read_is_named(model: StandInModel, tmp_path: Path, capsys, bound_by_rights):
+    shut = tmp_path / "shut"
+    shut.mkdir(mode=0)
+    assert annotate(model, shut, tmp_path / "out.jsonl") == 2
+    out, err = capsys.readouterr()
+    assert out == "" and f"'{shut}/" in err and err.endswith("; check the path and its permissions\n")
+
+
 def test_episodes_without_video_are_annotated_from_text(model: StandInModel, tmp_path: Path, capsys):
     root = write_set(tmp_path / "cups")
     info = root / "meta" / "info.json"

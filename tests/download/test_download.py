@@ -221,6 +221,16 @@ def test_a_disk_that_fills_is_named_and_what_came_is_kept(hub: StandIn, download
     assert hub.asked == [(f"/{HUB}/videos.zip", "bytes=1000000-")]
 
 
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, capsys: Any, bound_by_rights: None) -> None:
+    shut = tmp_path / "shut"
+    shut.mkdir(mode=0)
+    assert main(["--check", "--data-dir", str(shut)]) == 1
+    assert capsys.readouterr().err.endswith("; check --data-dir and its permissions\n")
+    assert main(["--check", "tacos", "--data-dir", str(shut)]) == 1
+    record = shut / "tacos" / "download.json"
+    assert f"{record}: cannot be read (Permission denied); check the permissions" in capsys.readouterr().err
+
+
 def test_check_reads_every_file_again(download: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     download(NAME)
     assert main(["--check"]) == 0

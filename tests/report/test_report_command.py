@@ -129,6 +129,16 @@ def test_a_file_that_is_no_page_is_not_overwritten(tmp_path, capsys):
     assert [run(capsys, folder, "-o", page)[0] for _ in range(2)] == [0, 0]
 
 
+def test_a_run_that_may_not_be_read_is_named(tmp_path, capsys, bound_by_rights):
+    folder = write_run(tmp_path / "one")
+    folder.chmod(0)
+    for given in (folder, folder / "in"):
+        code, out, err = run(capsys, given)
+        assert (code, out) == (2, "")
+        assert err == f"error: {given}/config.yaml: Permission denied; check the path and its permissions\n"
+    folder.chmod(0o755)
+
+
 def test_help_has_examples_and_exit_codes():
     done = subprocess.run(
         [sys.executable, "-m", "vtg.report", "--help"], capture_output=True, text=True, cwd=ROOT, check=False

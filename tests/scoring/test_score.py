@@ -115,6 +115,25 @@ def test_what_cannot_be_scored_is_told_in_one_line(run, words, said):
     assert err.startswith("error: ") and err.count("\n") == 1 and said in err
 
 
+def test_rows_that_are_no_file_and_folders_that_take_none_are_named(run, tmp_path, bound_by_rights):
+    (tmp_path / "rows.jsonl").touch(mode=0)
+    (tmp_path / "shut").mkdir(mode=0o555)
+    rows = "benchmark.annotation_file = "
+    for words, message in (
+        (
+            ["benchmark.annotation_file=rows.jsonl"],
+            f"{rows}'rows.jsonl': cannot be read (Permission denied); check its",
+        ),
+        (["benchmark.annotation_file=own"], f"{rows}'own': is a folder; name a file in it"),
+        (
+            ["checkpoint=tiny", "output_dir=shut"],
+            "output_dir = shut: cannot be written to (Permission denied); choose ",
+        ),
+    ):
+        code, out, err = run(*words)
+        assert (code, out) == (2, "") and err.startswith(f"error: {message}") and err.count("\n") == 1, err
+
+
 def test_a_budget_in_tokens_becomes_the_pixels_that_its_paper_names():
     timelens = read_budgets(["2fps_14k"])["2fps_14k"]
     assert timelens is not None

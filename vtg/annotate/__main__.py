@@ -69,6 +69,9 @@ def main(argv: list[str] | None = None) -> int:
     except (ConfigError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
+    except OSError as error:
+        print(f"error: {error}; check the path and its permissions", file=sys.stderr)
+        return 2
     try:
         if local is not None:
             run.run(local)

@@ -1,10 +1,12 @@
 """What data sets cannot be asked: files that are not there, shares, and the clips of the gym."""
 
+import os
 import re
 from glob import glob
 from pathlib import Path
 
 from vtg.config.data_settings import DataConfig, GymConfig, RowsConfig
+from vtg.config.file_rules import read_fault
 from vtg.config.mixture_rules import check_mixture
 from vtg.errors import ConfigError
 from vtg.video.files import address
@@ -14,6 +16,9 @@ SHARDS = ".tar"
 
 FORM = re.compile(r"^[a-z][a-z0-9_]+:(?!//)")
 """The name of a form before a path."""
+
+ROW_FILES = ("annotation_file", "val_file", "test_file")
+"""Keys of files of rows."""
 
 # The gym's shortest events are a twentieth of their clip, and its slowest frames are 0.43 s apart.
 MIN_GYM_CLIP_S = 10.0
@@ -64,6 +69,9 @@ def check_rows(rows: RowsConfig, prefix: str) -> None:
     if rows.gym is not None:
         check_gym(rows.gym, prefix)
     if rows.demo is not None or rows.gym is not None:  # its files are made on first use
+        for key in ROW_FILES:
+            if (path := getattr(rows, key)) is not None and os.path.exists(path):
+                _check_file(path, f"{prefix}.{key}")
         return
     if rows.root is not None and not Path(rows.root).is_dir():
         raise ConfigError(f"{prefix}.root = {rows.root!r}: no such folder (looked in {Path.cwd()}); check the path")
@@ -82,7 +90,7 @@ def check_rows(rows: RowsConfig, prefix: str) -> None:
             f"{prefix}.lerobot.camera_key = {rows.lerobot.camera_key!r}, but {prefix}.annotation_file = "
             f"{rows.annotation_file!r} names no such camera; give {prefix}.root alone, or name the camera there"
         )
-    for key in ("annotation_file", "val_file", "test_file"):
+    for key in ROW_FILES:
         _check_file(getattr(rows, key), f"{prefix}.{key}")
     if rows.video_dir is not None and (fault := address.fault(rows.video_dir)):
         raise ConfigError(f"{prefix}.video_dir: {fault}")
@@ -106,8 +114,10 @@ def _check_file(path: str | None, key: str) -> None:
         return
     if address.is_address(path):
         raise ConfigError(f"{key} = {path!r}: only shards (.tar) are read from a store; fetch the file first")
-    if not Path(path).is_file() and not (form and (Path(path).is_dir() or glob(path))):
-        raise ConfigError(f"{key} = {path!r}: no such file (looked in {Path.cwd()}); check the path")
+    if form and (os.path.isdir(path) or glob(path)):
+        return
+    if fault := read_fault(path):
+        raise ConfigError(f"{key} = {path!r}: {fault}")
 
 
 def check_gym(gym: GymConfig, prefix: str = "data") -> None:

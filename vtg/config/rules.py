@@ -4,7 +4,6 @@ import re
 import shutil
 from dataclasses import fields, is_dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from vtg.config.argument_values import check_values
@@ -12,6 +11,7 @@ from vtg.config.arguments import check_arguments
 from vtg.config.data_rules import check_data
 from vtg.config.data_settings import AugmentationConfig, BatchingConfig
 from vtg.config.derived import TEXT_TOKENS, longest_clip_tokens, needs_mask, token_cost_of
+from vtg.config.file_rules import read_fault
 from vtg.config.foreign_names import VALUES
 from vtg.config.latent_rules import check_latents
 from vtg.config.latents_schema import LatentsConfig
@@ -132,8 +132,8 @@ def check_predict(config: PredictConfig) -> None:
         raise ConfigError(f"video: {fault}")
     # Videos in a store or a tar are found when they are opened: asking a store here would need the network.
     in_place = not address.is_address(config.video_file) and address.TAR_MEMBER not in config.video_file
-    if in_place and not Path(config.video_file).is_file():
-        raise ConfigError(f"video = {config.video_file!r}: no such file (looked in {Path.cwd()}); check the path")
+    if in_place and (fault := read_fault(config.video_file)):
+        raise ConfigError(f"video = {config.video_file!r}: {fault}")
 
 
 def check_counts(config: Any, *keys: str) -> None:

@@ -1,8 +1,10 @@
 """What `python -m vtg.score` cannot be asked."""
 
+import os
 import re
 from pathlib import Path
 
+from vtg.config.file_rules import read_fault
 from vtg.config.score_settings import OWN_BUDGET, BenchmarkConfig, ScoreConfig
 from vtg.errors import ConfigError
 
@@ -36,8 +38,8 @@ def check_benchmark(benchmark: BenchmarkConfig) -> None:
         raise ConfigError(f"benchmark.max_bad_share = {benchmark.max_bad_share}: must be at least 0 and below 1")
     if benchmark.max_new_tokens is not None and benchmark.max_new_tokens < 1:
         raise ConfigError(f"benchmark.max_new_tokens = {benchmark.max_new_tokens}: must be at least 1")
-    if benchmark.demo is not None:  # its files are made on first use
-        return
+    if benchmark.demo is not None and not os.path.exists(benchmark.annotation_file or ""):
+        return  # its files are made on first use
     where = f" ({benchmark.get})" if benchmark.get else ""
     if benchmark.annotation_file is None:
         raise ConfigError(
@@ -48,12 +50,8 @@ def check_benchmark(benchmark: BenchmarkConfig) -> None:
         raise ConfigError(
             f"benchmark.root is not set; give the folder of {benchmark.title}: benchmark.root=FOLDER{where}"
         )
-    file = Path(rows_path(benchmark))
-    if not file.is_file():
-        raise ConfigError(
-            f"benchmark.annotation_file = {benchmark.annotation_file!r}: no such file (looked in {Path.cwd()}); put it "
-            f"there{where}, or give benchmark.root=FOLDER"
-        )
+    if fault := read_fault(rows_path(benchmark), absent=f"put it there{where}, or give benchmark.root=FOLDER"):
+        raise ConfigError(f"benchmark.annotation_file = {benchmark.annotation_file!r}: {fault}")
     if benchmark.video_dir is not None and "://" not in benchmark.video_dir and not Path(benchmark.video_dir).is_dir():
         raise ConfigError(
             f"benchmark.video_dir = {benchmark.video_dir!r}: no such folder (looked in {Path.cwd()}); put the videos "

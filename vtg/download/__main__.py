@@ -52,6 +52,9 @@ def main(argv: list[str] | None = None) -> int:
     except RunError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except PermissionError as error:
+        print(f"error: {error}; check --data-dir and its permissions", file=sys.stderr)
+        return 1
 
 
 def _wrong_usage(options: argparse.Namespace, names: Sequence[str]) -> str | None:

@@ -115,6 +115,8 @@ def read_record(folder: Path) -> Record | None:
         return msgspec.json.decode(path.read_bytes(), type=Record)
     except FileNotFoundError:
         return None
+    except PermissionError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror}); check the permissions of its folder") from error
     except (OSError, msgspec.MsgspecError) as error:
         raise RunError(
             f"{path}: not a record that vtg.download wrote ({error}); remove it and download the set again: files that "

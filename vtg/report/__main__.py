@@ -47,9 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _follow(parser, options)
     if options.port is not None:
         parser.error("--port is for --follow")
-    folders = _run_folders([Path(run) for run in options.runs])
-    if options.diff and len(folders) != 2:
-        parser.error(f"--diff compares two runs, and {len(folders)} were given")
     if options.diff and options.out:
         parser.error("--diff writes to stdout; leave out -o, or leave out --diff for a page")
     if options.out and os.path.isdir(options.out):
@@ -57,9 +54,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.out and os.path.exists(options.out) and not begins_with(options.out, b"<!DOCTYPE html>"):
         parser.error(f"-o {options.out}: is a file that is no page; name another, so that it is not overwritten")
     try:
+        folders = _run_folders([Path(run) for run in options.runs])
+        if options.diff and len(folders) != 2:
+            parser.error(f"--diff compares two runs, and {len(folders)} were given")
         runs = [read_run(folder) for folder in folders]
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except PermissionError as error:
+        print(f"error: {error.filename}: {error.strerror}; check the path and its permissions", file=sys.stderr)
         return 2
     if options.diff:
         _print_differences(*runs, as_json=options.json)
@@ -90,7 +93,7 @@ def _follow(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int
     if options.out or options.diff or options.json:
         parser.error("--follow writes no file and no JSON: leave out -o, --diff and --json")
     folder = Path(options.runs[0])
-    if folder.exists() and not folder.is_dir():
+    if os.path.isfile(folder):  # False too of what may not be looked for
         parser.error(f"{folder}: is a file; give the output_dir of a run, which need not be there yet")
     if find_spec("uvicorn") is None or find_spec("starlette") is None:
         print("error: --follow needs FastAPI and uvicorn; pip install 'vtg[app]'", file=sys.stderr)
@@ -106,7 +109,7 @@ def _follow(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int
 
 def _run_folders(given: Sequence[Path]) -> list[Path]:
     """The given run directories, and the runs of given sweeps, without the files that a shell expands FOLDER/* to."""
-    files = [path for path in given if path.is_file()]
+    files = [path for path in given if os.path.isfile(path)]  # False too of what may not be looked for
     if len(files) == len(given):  # nothing but files is a mistake, which read_run refuses
         return list(given)
     for path in files:

@@ -162,11 +162,12 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def begins_with(path: str | os.PathLike[str], mark: bytes) -> bool:
-    """Whether there is a file that begins so, as one that vtg wrote and may replace does."""
+    """Whether there is a file that may be read and begins so, as one that vtg wrote and may replace does."""
     if not os.path.isfile(path):
         return False
-    with open(path, "rb") as file:
+    with suppress(PermissionError), open(path, "rb") as file:
         return file.read(len(mark)) == mark
+    return False
 
 
 def overwriting(outputs: Iterable[tuple[str, str | None]]) -> str | None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from vtg.config.file_rules import writing_to
 from vtg.config.latents_schema import LatentsConfig
 from vtg.config.resume import may_change_on_resume
 from vtg.config.schema import RunConfig, SFTConfig
@@ -79,7 +80,7 @@ class RunDir:
             ConfigError: as `check` does; another run is going on there; or it cannot be written to.
         """
         with ExitStack() as stack:
-            with self._writable():
+            with writing_to(self.path):
                 if is_main_process():  # the ranks of one run would refuse each other
                     stack.enter_context(hold_run_lock(self.path))
             self.check()
@@ -142,7 +143,7 @@ class RunDir:
         # Every rank judges the directory as the last start left it, before the main process writes config.yaml anew.
         wait_for_all()
         if is_main_process():
-            with self._writable():
+            with writing_to(self.path):
                 self._begin(checkpoint, changes)
         return checkpoint, changes
 
@@ -228,16 +229,6 @@ class RunDir:
         write_text(self.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(asdict(self.config))))
         write_json(self.path / "environment.json", environment())
         _remove(self.path / STAGING)
-
-    @contextmanager
-    def _writable(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise ConfigError(
-                f"output_dir = {self.path}: cannot be written to ({error.strerror}); choose another output_dir, or "
-                "make room or give yourself the right to write there"
-            ) from error
 
 
 def settings_of(config: RunConfig) -> dict[str, Any]:
