@@ -10,6 +10,7 @@ from vtg.annotations.formats import format_of
 from vtg.annotations.sample import Problem, Sample
 from vtg.annotations.table_cache import read_table
 from vtg.annotations.target import Unlabelled
+from vtg.annotations.unannotated_rows import read_open_rows
 
 
 @pytest.fixture
@@ -79,3 +80,14 @@ def test_lists_of_kinetics_are_read_with_and_without_their_labels(folder, text):
 def test_a_folder_without_videos_is_told(tmp_path):
     samples, problems = read(tmp_path)
     assert not samples and "holds no videos (.mp4, .mkv" in problems[0].message
+
+
+def test_rows_of_one_line_are_told_apart_as_videos_and_as_questions(tmp_path):
+    rows = [{"video": f"{name}.mp4", "video_start": 0, "video_end": 5.0, "sentence": "it happens"} for name in "abb"]
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps([*rows, {"video": 3}]))
+    *videos, lost = format_of(f"videos:{path}").samples(f"videos:{path}")
+    assert [one.qid for one in videos] == ["rows:1", "rows:1[2]"]  # the third names the second's part again
+    assert lost.place == f"{path}:1[4]"
+    *asked, lost = read_open_rows(str(path), video_dir=None, takes_sets=False)
+    assert [one.qid for one in asked] == ["rows:1", "rows:1[2]", "rows:1[3]"] and lost.place == f"{path}:1[4]"
