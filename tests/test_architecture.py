@@ -178,7 +178,11 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.evaluation.presets",
     ),
     "vtg.evaluation.cases": (
-        "vtg.annotations.sources", "vtg.annotations.conversion", "vtg.evaluation.presets",
+        "vtg.annotations.sources", "vtg.annotations.conversion", "vtg.annotations.formats", "vtg.evaluation.presets",
+        "vtg.evaluation.published_predictions",
+    ),
+    "vtg.evaluation.prediction_form": (
+        "vtg.annotations.sources", "vtg.annotations.formats", "vtg.evaluation.answer_tables",
         "vtg.evaluation.published_predictions",
     ),
     "vtg.evaluation.intervals": ("vtg.evaluation.metrics",),
@@ -274,7 +278,7 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.evaluation.prediction_rows", "vtg.evaluation.joining", "vtg.evaluation.presets",
         "vtg.evaluation.ranked_metrics", "vtg.evaluation.score_context", "vtg.evaluation.published_scores",
         "vtg.evaluation.input_record", "vtg.evaluation.findings", "vtg.evaluation.task_answers",
-        "vtg.evaluation.task_report",
+        "vtg.evaluation.task_report", "vtg.evaluation.prediction_form",
     ),
     "vtg.training.batch_log": (),
     "vtg.training.answer_lengths": (

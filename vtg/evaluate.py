@@ -29,6 +29,7 @@ from vtg.evaluation.findings import counted, finding_lines
 from vtg.evaluation.input_record import read_input
 from vtg.evaluation.joining import Joined, join
 from vtg.evaluation.metrics import PRESETS, grounding_metrics
+from vtg.evaluation.prediction_form import in_other_form
 from vtg.evaluation.prediction_rows import AnswerForm, needs_parsing, read_rows, with_field
 from vtg.evaluation.presets.case import Findings, Scores
 from vtg.evaluation.presets.preset import RULES
@@ -36,7 +37,6 @@ from vtg.evaluation.presets.table import PUBLISHED
 from vtg.evaluation.published_scores import (
     OWN,
     asked,
-    in_other_form,
     own_scores,
     rules_of,
     scores_by,
@@ -78,10 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     gc.disable()  # a million rows stay until the end; looking through them for cycles is a fifth of the time
     try:
-        by_rules = (
-            args.preset == ALL
-            or args.preset in PUBLISHED
-            or (args.preset == OWN and in_other_form(args.predictions, annotations=args.annotations, field=args.field))
+        by_rules = args.preset in (ALL, *PUBLISHED) or (
+            args.preset == OWN and in_other_form(args.predictions, annotations=args.annotations, field=args.field)
         )
         of_spans = by_rules or _with_statistics(args)
         if of_spans and (named := task_named(args.predictions)):

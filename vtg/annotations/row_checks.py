@@ -38,9 +38,7 @@ TRIM_TOLERANCE_S = 0.5
 EDGE_S = 1e-3
 
 # An escaped backslash, a whole pair of escapes, or (the group) half of one.
-_SURROGATES = re.compile(
-    rb"\\\\|\\u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}|(\\u[dD][89a-fA-F][\da-fA-F]{2})"
-)
+_SURROGATES = re.compile(rb"\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)")
 
 CONVERT = "README.md, 'Your own data', shows a row"
 PROBED = ": python -m vtg.validate FILE --probe --fix OUT reads it from the video"

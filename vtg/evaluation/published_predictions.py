@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from vtg.annotations.sources.file_entries import head_of
 from vtg.annotations.sources.recognition import OWN_ROWS
 from vtg.annotations.sources.span_values import number_of
 from vtg.evaluation.answer_tables import ENDINGS, table_rows
@@ -45,46 +44,20 @@ def read_predictions(path: str, *, field: str | None = None) -> Predictions:
     return _rows(rows_of(path, text), field)
 
 
-def is_of_others(path: str) -> bool:
-    """Whether a file begins as predictions do in a form that is not this project's. Raises OSError."""
-    if path.endswith(ENDINGS):
-        return True
-    head = head_of(path)
-    if head.shape == "object":
-        begin = dict(head.first) if head.inside is None else {head.inside: list(head.objects())}
-        if any(fits(begin) for _, fits, _ in DOCUMENTS):
-            return True
-        first: Any = dict.fromkeys(head.keys)
-    else:
-        first = head.first[0][1] if head.first else None
-    if not isinstance(first, dict):
-        return isinstance(first, list)
-    return _is_keyed(first) or _form_of_row(first) not in (None, OWN_ROWS)
-
-
 def _rows(placed: list[Placed], field: str | None) -> Predictions:
     for place, row in placed:
         if not isinstance(row, dict):
             raise ValueError(f"{place}: {str(row)[:40]!r} is not an object; every row needs a prediction")
     place, first = placed[0]
-    if _is_keyed(first):
+    if first and all(KEY_SEPARATOR in key for key in first):
         return Predictions("timelens", [given for at, row in placed for given in _timelens(at, row)])
     if field is not None:
         return Predictions(f"rows, field {field}", [_field_row(at, row, field) for at, row in placed])
-    form = _form_of_row(first)
-    if form is not None:
-        read = next(read for name, _, read in ROWS if name == form)
-        return Predictions(form, [read(at, row) for at, row in placed])
+    for form, keys, read in ROWS:
+        if any(key in first for key in keys):
+            return Predictions(form, [read(at, row) for at, row in placed])
     known = ", ".join(key for _, keys, _ in ROWS for key in keys)
     raise ValueError(f"{place}: has none of {known}; name the key that holds the prediction: --field KEY")
-
-
-def _is_keyed(row: Mapping[str, Any]) -> bool:
-    return bool(row) and all(KEY_SEPARATOR in key for key in row)
-
-
-def _form_of_row(row: Mapping[str, Any]) -> str | None:
-    return next((form for form, keys, _ in ROWS if any(key in row for key in keys)), None)
 
 
 def _one_document(path: str, text: str) -> Any:
@@ -323,7 +296,7 @@ def _is_events(value: Any) -> bool:
 DOCUMENTS: tuple[tuple[str, Callable[[Any], bool], Callable[[str, Any], Iterator[Given]]], ...] = (
     (
         "timelens",
-        lambda it: isinstance(it, dict) and _is_keyed(it),
+        lambda it: isinstance(it, dict) and bool(it) and all(KEY_SEPARATOR in key for key in it),
         lambda path, it: _timelens(path, it),
     ),
     (

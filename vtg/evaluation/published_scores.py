@@ -10,14 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from vtg.annotations.formats import format_name
-from vtg.annotations.sources.recognition import OWN_ROWS, recognize
 from vtg.evaluation.cases import Parser, cases_of, true_cases, with_windows
 from vtg.evaluation.metrics import PRESETS, grounding_metrics, top1_ious
 from vtg.evaluation.presets.case import Case, Findings, Given, Scores, Window
 from vtg.evaluation.presets.preset import PublishedPreset
 from vtg.evaluation.presets.table import PUBLISHED
-from vtg.evaluation.published_predictions import is_of_others, read_predictions
+from vtg.evaluation.published_predictions import read_predictions
 from vtg.evaluation.ranked_metrics import DEFAULT_IOUS
 from vtg.evaluation.score_context import Rules, Sampling, context
 from vtg.tasks.answer import Status
@@ -41,19 +39,6 @@ def asked(predictions: str, *, annotations: str | None, field: str | None) -> As
     findings: Findings = {}
     read = read_predictions(predictions, field=field)
     return Asked(read.form, cases_of(read, annotations=annotations, findings=findings), findings)
-
-
-def in_other_form(predictions: str, *, annotations: str | None, field: str | None) -> bool:
-    """Whether predictions or their truth are in a form of others, by how the files begin, rather than this project's.
-
-    Raises OSError for a file that cannot be opened.
-    """
-    truth = predictions if annotations is None and field is not None else annotations
-    if truth is not None and format_name(truth) == "jsonl":
-        forms = recognize(truth).forms
-        if forms and OWN_ROWS not in forms:
-            return True
-    return is_of_others(predictions)
 
 
 def scores_by(preset: PublishedPreset, cases: Sequence[Case], *, task: SpanTask | None = None) -> Scores:
