@@ -280,6 +280,44 @@ def test_videos_are_looked_up_with_their_ending_and_missing_ones_are_named(tmp_p
     assert f"{sta}:3: C3: there is no such video in the folder" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("files", "asked", "found"),
+    [
+        ("x/a.mp4 y/a.mp4", "z/a.mp4", "there is no such video in the folder; x/a.mp4 is in another one"),
+        ("x/a.mp4 y/a.mp4", "a.mp4", "may be x/a.mp4 or y/a.mp4; name it by its folder and ending"),
+        ("x/a.mp4 y/a.mp4", "set/y/a", "y/a.mp4"),
+        ("x/b.mkv x/b.mp4", "b.mp4", "x/b.mp4"),
+        ("x/b.mkv x/b.mp4", "b.mkv", "x/b.mkv"),
+        ("x/b.mkv x/b.mp4", "b", "x/b.mp4"),
+        ("a.webm deep/a.webm", "a", "a.webm"),
+        ("p/x/a.mp4 q/x/a.mp4", "x/a.mp4", "may be p/x/a.mp4 or q/x/a.mp4; name it by its folder and ending"),
+        ("c.1.mp4 c.2.mp4", "c", "may be c.1.mp4 or c.2.mp4; name it by its folder and ending"),
+        ("a.mp4", "./far/away/a.avi", "a.mp4"),
+    ],
+)
+def test_a_video_of_another_folder_is_another_video(files, asked, found, tmp_path, capsys):
+    for name in files.split():
+        (tmp_path / "videos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "videos" / name).touch()
+    sta, out = write(tmp_path / "sta.txt", f"{asked} 1 2##it moves\n"), tmp_path / "out.jsonl"
+    code = convert.main([sta, "--video-dir", str(tmp_path / "videos"), "-o", str(out)])
+    if code == 0:
+        assert json.loads(out.read_text())["video"] == found
+    else:
+        assert f"{sta}:1: {asked}: {found}" in capsys.readouterr().out and not out.exists()
+
+
+def test_a_file_in_no_folder_is_the_video_of_one_folder_alone(tmp_path, capsys):
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two/1.mp4").touch()
+    rows = "".join(f"{video} 1 2##it moves\n" for video in ("one/1.mp4", "one/1.mp4", "three/1.mp4", "two/1.mp4"))
+    sta, out = write(tmp_path / "sta.txt", rows), tmp_path / "out.jsonl"
+    words = [sta, "--video-dir", str(tmp_path / "two"), "-o", str(out), "--max-dropped", "0.5"]
+    assert convert.main(words) == 0
+    assert len(out.read_text().splitlines()) == 3
+    assert f"{sta}:3: three/1.mp4: 1.mp4 is taken by that of one; add the folders" in capsys.readouterr().out
+
+
 def test_names_of_videos_follow_a_template(tmp_path, capsys):
     sta = write(tmp_path / "sta.txt", "A1.avi 1 2##it moves\n")
     found = converted(sta, "--video-template", "clips/{video}.mp4", out=tmp_path / "out.jsonl")

@@ -28,6 +28,7 @@ from vtg.annotations.conversion.submissions import SUBMISSIONS, CannotSubmit, pr
 from vtg.annotations.conversion.video_names import from_folder, from_template
 from vtg.annotations.sources import BENCHMARKS, SOURCES
 from vtg.annotations.sources.own_rows import FIELDS, SYNONYMS
+from vtg.annotations.sources.source_row import NoRow
 from vtg.console import stdout_may_close
 from vtg.errors import ConfigError, RunError
 from vtg.progress_bar import ProgressBar
@@ -158,7 +159,7 @@ def _path_fault(options: argparse.Namespace) -> str | None:
 
 
 def _lookup(options: argparse.Namespace, durations: Durations) -> Lookup:
-    video_of: Callable[[str], str | None] | None = None
+    video_of: Callable[[str], str | NoRow] | None = None
     if options.video_template is not None:
         video_of = from_template(options.video_template)
     if options.video_dir is not None:
@@ -177,11 +178,13 @@ def _lookup(options: argparse.Namespace, durations: Durations) -> Lookup:
         if (told := durations(video)) is not None:
             return told
         file = find(video) if find is not None else None
-        if file is not None and file not in probed:
+        if not isinstance(file, str):
+            return None
+        if file not in probed:
             probed[file] = None
             with suppress(SampleError, OSError):
                 probed[file] = probe(os.path.join(options.video_dir, file)).duration_s
-        return None if file is None else probed[file]
+        return probed[file]
 
     return Lookup(duration_of=duration_of, video_of=video_of, empty_is_label=is_label)
 

@@ -35,6 +35,7 @@ MEANING = {
     "timestamp-outside": "starts after the clip's end, or ends before its start",
     "timestamp-format": "no span can be read",
     "video-absent": "there is no such video",
+    "video-ambiguous": "several files may be this video, or several videos this file",
     "duration-contradicts": "two durations of one video",
 }
 """Kind → what it means, where that is not plain."""

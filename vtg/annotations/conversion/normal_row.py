@@ -34,13 +34,13 @@ class Lookup:
 
     Attributes:
         duration_of: the duration in seconds of a video of this name, or None.
-        video_of: the name of the file of a video, None where there is none; or no function, and names stay.
+        video_of: the name of the file of a video, or why there is none; or no function, and names stay.
         empty_is_label: an empty list of spans says that there is no moment; otherwise that nobody has labelled it.
         decoder: reads rows back, to check them.
     """
 
     duration_of: Callable[[str], float | None] = _nothing
-    video_of: Callable[[str], str | None] | None = None
+    video_of: Callable[[str], str | NoRow] | None = None
     empty_is_label: bool = True
     decoder: row_decoder.RowDecoder = field(default_factory=row_decoder.RowDecoder)
 
@@ -58,8 +58,8 @@ def normal_row(found: FoundRow, lookup: Lookup) -> NormalRow | NoRow:
     if isinstance(duration_s, NoRow):
         return duration_s
     file = video if lookup.video_of is None else lookup.video_of(video)
-    if file is None:
-        return NoRow("video-absent", f"{video}: there is no such video in the folder")
+    if isinstance(file, NoRow):
+        return file
     if file != video:
         changes.append(Change("video-named", f"{video} → {file}"))
     row: dict[str, Any] = {"video": file}
