@@ -12,6 +12,7 @@ import pytest
 
 from vtg import convert, validate
 from vtg.annotations.conversion.durations import Durations
+from vtg.annotations.sources.file_entries import OPEN_QUOTE
 
 CAPTIONS = {
     "v_1": {"duration": 20.0, "timestamps": [[0, 5], [4, 30.5], [7, 6]], "sentences": ["one", " two  words ", "three"]},
@@ -253,6 +254,35 @@ def test_columns_name_those_of_a_table_of_ones_own(tmp_path):
     ]
     for path in paths:
         assert converted(path, *columns, out=tmp_path / "out.jsonl") == expected, path
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ['v0,"he ""sits,1,2,9', "v1,he lies,1,2,9"],
+        ['v0,"he sits,1,2,9', 'v1,"he lies, or so",1,2,9', "v2,he stands,1,2,9"],
+        ['v0,"he sits,1,2,9', 'v1,"he lies",1,2,9', "v2,he stands,1,2,9"],
+        ['v0,"he sits,1,2,9', 'v1,he lies,1,2,9"', "v2,he stands,1,2,9"],
+        ['v0,"he sits,1,2,9'],
+        ['v0,"he sits,1,2,9', *(f"v{at},he lies,1,2,9" for at in range(9000))],
+    ],
+    ids=["doubled", "comma", "quoted", "end-of-line", "last", "many"],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n", ""])
+def test_a_quote_that_swallows_rows_is_named_where_it_opens(rows, end, tmp_path, capsys):
+    lines = ["video,query,start,end,duration", "v,a door opens,1,2,9", *rows]
+    path, out = write(tmp_path / "a.csv", (end or "\n").join(lines) + end), tmp_path / "out.jsonl"
+    assert convert.main([path, "--columns", "video=video", "-o", str(out)]) == 1
+    assert f"{path}:3: {OPEN_QUOTE}" in capsys.readouterr().err
+    assert [json.loads(line)["video"] for line in out.read_text().splitlines()] == ["v"]
+
+
+def test_a_quoted_value_may_have_several_lines_and_a_quote_may_stand_in_a_value(tmp_path):
+    content = 'video,query,start,end,duration\nv,"he ""sits""\nand lies, then stands",1,2,9\nw,a 5" pipe,1,2,9\n'
+    path = write(tmp_path / "a.csv", content + 'u,"she says "hi" twice",1,2,9')
+    found = converted(path, "--columns", "video=video", out=tmp_path / "out.jsonl")
+    assert [row["video"] for row in found] == ["v", "w", "u"]
+    assert [row["sentence"] for row in found][:2] == ['he "sits" and lies, then stands', 'a 5" pipe']
 
 
 def write_parquet(path: Path, head: list[str], rows: list[list[str]]) -> str:

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import chain, islice
 from typing import Any
@@ -53,6 +53,8 @@ ROW_KEYS = frozenset(
 _VIDEO = re.compile(r"\.(?:mp4|avi|mkv|webm|mov|m4v)\b", re.IGNORECASE)
 
 TABLES = {".csv": ",", ".tsv": "\t"}
+
+OPEN_QUOTE = "opens a quote that closes on another line or never; close it, and double quotes within a value"
 
 
 def entries(path: str, *, inside: tuple[str, ...] = ()) -> Iterator[Entry | BadEntry]:
@@ -263,11 +265,16 @@ def _table_entries(path: str) -> Iterator[Entry | BadEntry]:
     named = all(number_of(column) is None and not _VIDEO.search(column) for column in columns)
     if not named:
         lines, columns = chain([first], lines), [str(at) for at in range(len(columns))]
-    reader = csv.reader(lines, delimiter=delimiter, strict=False)
+    taken: list[str] = []
+    # With an empty line at the end, a quote that is open there makes a row of several lines as well.
+    reader = csv.reader(_kept(chain(lines, ["\n"]), taken), delimiter=delimiter, strict=False)
     line = begin = 1 + named
     try:
         for values in reader:
             at, line = line, reader.line_num + begin
+            if len(taken) > 1 and (len(values) < len(columns) or not _is_well_quoted(taken, delimiter)):
+                raise BrokenFile(at, OPEN_QUOTE)
+            taken.clear()
             if not any(value.strip() for value in values):
                 continue
             if len(values) > len(columns):
@@ -278,7 +285,23 @@ def _table_entries(path: str) -> Iterator[Entry | BadEntry]:
                 continue
             yield Entry(at, None, dict(zip(columns, [*values, *[""] * (len(columns) - len(values))], strict=True)))
     except csv.Error as error:
-        raise BrokenFile(line, f"is no table from here on ({error}); correct it") from None
+        text = OPEN_QUOTE if len(taken) > 1 else f"is no table from here on ({error}); correct it"
+        raise BrokenFile(line, text) from None
+
+
+def _kept(lines: Iterable[str], taken: list[str]) -> Iterator[str]:
+    for text in lines:
+        taken.append(text)
+        yield text
+
+
+def _is_well_quoted(lines: list[str], delimiter: str) -> bool:
+    """Whether the quotes around values of one row close at the end of the value: else they are those of other rows."""
+    try:
+        list(csv.reader(lines, delimiter=delimiter, strict=True))
+    except csv.Error:
+        return False
+    return True
 
 
 def _every_line(path: str) -> Iterator[tuple[int, str]]:
