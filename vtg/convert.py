@@ -123,6 +123,10 @@ def _options(argv: list[str]) -> argparse.Namespace:
         parser.error("-o OUT is missing: name the JSONL file to write")
     if options.to is not None and len(options.words) != 1:
         parser.error(f"--to {options.to} takes one SRC, the predictions")
+    others = [name for name in vars(options) if name not in ("words", "out", "to", "list")]
+    if options.to and (given := [name for name in others if getattr(options, name) != parser.get_default(name)]):
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        parser.error(f"--to {options.to} takes SRC and -o alone; leave out {named}")
     if not 0 <= options.max_dropped <= 1:
         parser.error(f"--max-dropped {options.max_dropped}: must be a share between 0 and 1")
     if options.examples < 0:

@@ -120,3 +120,37 @@ def test_a_row_without_a_prediction_is_named(tmp_path, capsys):
     source = predictions(tmp_path / "p.jsonl", ONE, {key: ONE[key] for key in ONE if key != "prediction"})
     assert convert.main(["--to", "timechat", source, "-o", str(tmp_path / "o.json")]) == 1
     assert f"{source}:2: prediction: is missing; give the predictions.jsonl of a run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("timechat", "'7'"),
+        ("next_gqa", "'7'"),
+        ("timelens", "'v_a>>>he sits>>>[1, 2]'"),
+        ("hirest", "('he sits', 'v_a.mp4')"),
+    ],
+)
+def test_two_answers_where_the_form_takes_one_are_named(name, key, tmp_path, capsys):
+    source = predictions(tmp_path / "p.jsonl", ONE, NONE, ONE | {"prediction": [[3.0, 4.0]]})
+    assert convert.main(["--to", name, source, "-o", str(tmp_path / "o.json")]) == 1
+    assert f"{source}:3: {key} is answered at {source}:1 already, and " in capsys.readouterr().err
+    assert not (tmp_path / "o.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--json"], "--json"),
+        (["--json", "report.json", "--max-dropped", "0"], "--max-dropped, --json"),
+        (["--columns", "video=x", "--durations", "none.csv"], "--durations, --columns"),
+        (["--empty", "unlabelled", "--video-template", "a/{video}"], "--video-template, --empty"),
+        (["--video-dir", ".", "--probe", "--examples", "1"], "--video-dir, --probe, --examples"),
+    ],
+)
+def test_options_that_a_submission_does_not_take_are_refused(words, named, tmp_path, capsys):
+    source, out = predictions(tmp_path / "p.jsonl", ONE), tmp_path / "o.jsonl"
+    with pytest.raises(SystemExit) as ended:
+        convert.main(["--to", "qvhighlights", source, "-o", str(out), *words])
+    assert ended.value.code == 2 and not out.exists()
+    assert f"--to qvhighlights takes SRC and -o alone; leave out {named}" in capsys.readouterr().err

@@ -33,11 +33,13 @@ class Submission:
         lines: whether the file is one object a line rather than one document.
         needs: the keys of a row that it cannot do without.
         make: the lines, or the document, of all rows.
+        key: under which a row stands in the document, where there is one answer under each.
     """
 
     title: str
     needs: tuple[str, ...]
     make: Callable[[Iterable[Row]], Any]
+    key: Callable[[Row], Any] | None = None
     lines: bool = False
 
 
@@ -98,19 +100,23 @@ def _vue_tr(rows: Iterable[Row]) -> list[Row]:
     ]
 
 
+def _timelens_key(row: Row) -> str:
+    truth = row["timestamp"]
+    truth = truth[0] if isinstance(truth[0], list) else truth
+    return f"{video_key(row['video'])}>>>{row['sentence']}>>>{truth}"
+
+
 def _timelens(rows: Iterable[Row]) -> Row:
-    found = {}
-    for row in rows:
-        truth = row["timestamp"]
-        truth = truth[0] if isinstance(truth[0], list) else truth
-        key = f"{video_key(row['video'])}>>>{row['sentence']}>>>{truth}"
-        found[key] = {"timestamps": row["spans"], "answers": row.get("text", "")}
-    return found
+    return {_timelens_key(row): {"timestamps": row["spans"], "answers": row.get("text", "")} for row in rows}
+
+
+def _qid(row: Row) -> str:
+    return str(row["qid"])
 
 
 def _timechat(rows: Iterable[Row]) -> Row:
     return {
-        str(row["qid"]): {"timestamp": row["spans"], "query": row["sentence"], "vid": os.path.basename(row["video"])}
+        _qid(row): {"timestamp": row["spans"], "query": row["sentence"], "vid": os.path.basename(row["video"])}
         for row in rows
     }
 
@@ -131,14 +137,18 @@ def _overlap(piece: tuple[int, int], span: list[float]) -> float:
 
 
 def _next_gqa(rows: Iterable[Row]) -> Row:
-    return {str(row["qid"]): (row["spans"] or [NO_ANSWER])[0] for row in rows}
+    return {_qid(row): (row["spans"] or [NO_ANSWER])[0] for row in rows}
+
+
+def _prompt_and_video(row: Row) -> tuple[str, str]:
+    return row["sentence"], os.path.basename(row["video"])
 
 
 def _hirest(rows: Iterable[Row]) -> Row:
     found: dict[str, Row] = {}
     for row in rows:
-        prompt = found.setdefault(row["sentence"], {})
-        prompt[os.path.basename(row["video"])] = {"bounds": (row["spans"] or [NO_ANSWER])[0]}
+        prompt, video = _prompt_and_video(row)
+        found.setdefault(prompt, {})[video] = {"bounds": (row["spans"] or [NO_ANSWER])[0]}
     return found
 
 
@@ -157,12 +167,22 @@ SUBMISSIONS: dict[str, Submission] = {
     ),
     "vue_tr": Submission(title="VUE-TR's qa_eval.py", needs=("qid", "sentence", "video", "duration"), make=_vue_tr),
     "timelens": Submission(
-        title="TimeLens' compute_metrics.py", needs=("sentence", "video", "timestamp"), make=_timelens
+        title="TimeLens' compute_metrics.py",
+        needs=("sentence", "video", "timestamp"),
+        make=_timelens,
+        key=_timelens_key,
     ),
-    "timechat": Submission(title="TimeChat's eval_tvg.py", needs=("qid", "sentence", "video"), make=_timechat),
+    "timechat": Submission(
+        title="TimeChat's eval_tvg.py", needs=("qid", "sentence", "video"), make=_timechat, key=_qid
+    ),
     "didemo": Submission(title="DiDeMo's eval.py: rows in the order of the published file", needs=(), make=_didemo),
-    "next_gqa": Submission(title="NExT-GQA's eval_ground.py", needs=("qid",), make=_next_gqa),
-    "hirest": Submission(title="HiREST's evaluate.py, moment retrieval", needs=("sentence", "video"), make=_hirest),
+    "next_gqa": Submission(title="NExT-GQA's eval_ground.py", needs=("qid",), make=_next_gqa, key=_qid),
+    "hirest": Submission(
+        title="HiREST's evaluate.py, moment retrieval",
+        needs=("sentence", "video"),
+        make=_hirest,
+        key=_prompt_and_video,
+    ),
 }
 """Name → form of submission."""
 
@@ -178,7 +198,12 @@ def prediction_rows(path: str) -> Iterator[tuple[str, Row]]:
 
 
 def with_spans(rows: Iterable[tuple[str, Row]], submission: Submission) -> Iterator[Row]:
-    """The rows, each with its `spans`. Raises CannotSubmit, naming the place, where one lacks what the form needs."""
+    """The rows, each with its `spans`.
+
+    Raises:
+        CannotSubmit: one lacks what the form needs, or would take the place of another one; names where it stands.
+    """
+    places: dict[Any, str] = {}
     for place, row in rows:
         for key in submission.needs:
             if row.get(key) in (None, "", []):
@@ -186,4 +211,13 @@ def with_spans(rows: Iterable[tuple[str, Row]], submission: Submission) -> Itera
                     f"{place}: {key}: is missing, which {submission.title} needs; predict on rows that vtg.convert "
                     "made of the published file"
                 )
-        yield row | {"spans": spans_of_row(row, place)}
+        spans = spans_of_row(row, place)
+        if submission.key is not None:
+            key = submission.key(row)
+            if key in places:
+                raise CannotSubmit(
+                    f"{place}: {key!r} is answered at {places[key]} already, and {submission.title} takes one answer; "
+                    "drop one of both rows"
+                )
+            places[key] = place
+        yield row | {"spans": spans}
