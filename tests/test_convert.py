@@ -12,7 +12,8 @@ import pytest
 
 from vtg import convert, validate
 from vtg.annotations.conversion.durations import Durations
-from vtg.annotations.sources.file_entries import OPEN_QUOTE
+from vtg.annotations.sources.file_entries import OPEN_QUOTE, entries
+from vtg.annotations.sources.source_row import Entry
 
 CAPTIONS = {
     "v_1": {"duration": 20.0, "timestamps": [[0, 5], [4, 30.5], [7, 6]], "sentences": ["one", " two  words ", "three"]},
@@ -254,6 +255,37 @@ def test_columns_name_those_of_a_table_of_ones_own(tmp_path):
     ]
     for path in paths:
         assert converted(path, *columns, out=tmp_path / "out.jsonl") == expected, path
+
+
+@pytest.mark.parametrize("form", [[], ["rows"]])
+def test_columns_of_usual_names_need_not_be_named(form, tmp_path):
+    head, row = ["video", "query", "start_time", "end_time", "video_duration", "split"], ["v", "x", "1", "2", "30", "a"]
+    expected = [{"video": "v", "duration": 30.0, "timestamp": [1.0, 2.0], "sentence": "x", "split": "a"}]
+    paths = [
+        write(tmp_path / "a.csv", f"{','.join(head)}\n{','.join(row)}\n"),
+        write(tmp_path / "b.json", json.dumps([dict(zip(head, row, strict=True))])),
+        write(tmp_path / "c.jsonl", json.dumps(dict(zip(head, row, strict=True)))),
+        write_parquet(tmp_path / "d.parquet", head, [row]),
+        write(tmp_path / "e.tsv", "vid\tcaption\tspan\tlength\tsplit\nv\tx\t1-2\t30\ta\n"),
+    ]
+    for path in paths:
+        assert converted(*form, path, out=tmp_path / "out.jsonl") == expected, path
+
+
+def test_a_table_without_times_is_of_no_known_form(tmp_path, capsys):
+    path = write(tmp_path / "a.csv", "video,query,start,duration\nv,x,1,30\n")
+    assert convert.main([path, "-o", str(tmp_path / "o.jsonl")]) == 2
+    assert "in no known format: it is a table of the columns video, query, start, duration" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("columns", [[], ["--columns", "video=video"]])
+def test_a_repeated_column_is_refused(columns, tmp_path, capsys):
+    path, out = write(tmp_path / "a.csv", "video,query,start,start,end,,\nv,x,1,2,3,,\n"), tmp_path / "out.jsonl"
+    assert convert.main([path, *columns, "-o", str(out)]) == 1
+    assert f"{path}:1: has two columns 'start'; give one of them another name" in capsys.readouterr().err
+    assert not out.exists()
+    unnamed = write(tmp_path / "k.csv", "k400/a.mp4,0,0\n")
+    assert list(entries(unnamed)) == [Entry(1, None, {"0": "k400/a.mp4", "1": "0", "2": "0"})]
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,8 @@ def _file(path: str, found: Recognized, name: str | None) -> PlannedFile:
             f"{path} could be {' or '.join(found.forms)} ({found.looks}), which nothing in it tells apart; name one: "
             f"python -m vtg.convert {found.forms[0]} {path} -o OUT"
         )
+    if not found.has_entries and found.fault:
+        raise RunError(f"{path}:{found.fault}")
     if not found.has_entries:
         raise RunError(f"{path} holds no entry that can be read: {found.looks} (empty, or cut off?); fetch it again")
     if name is not None:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import chain, islice
@@ -92,7 +93,7 @@ def head_of(path: str) -> Head:
         shape = shape_of(path)
     except CUT_OFF:
         return Head("text", (), (), os.path.basename(path))
-    first, keys, inside = list[tuple[str | None, Any]](), list[str](), None
+    first, keys, inside, fault = list[tuple[str | None, Any]](), list[str](), None, None
     try:
         if shape in ("array", "object"):
             with opened(path) as file:
@@ -104,11 +105,13 @@ def head_of(path: str) -> Head:
             for entry in islice(entries(path), HEAD_ENTRIES):
                 if isinstance(entry, Entry):
                     first.append((None, entry.value))
-    except (BrokenFile, *CUT_OFF):
+    except BrokenFile as error:
+        fault = f"{error.line}: {error}"
+    except CUT_OFF:
         pass
     if shape in ("table", "parquet"):
         shape, keys = "table", list(first[0][1]) if first else []
-    return Head(shape, tuple(keys), tuple(first), os.path.basename(path), inside)
+    return Head(shape, tuple(keys), tuple(first), os.path.basename(path), inside, fault)
 
 
 def shape_of(path: str) -> str:
@@ -263,6 +266,9 @@ def _table_entries(path: str) -> Iterator[Entry | BadEntry]:
         raise BrokenFile(1, f"has no line of columns ({error}); correct it") from None
     # A column is never named by a number alone, nor by a video: such a table has no names of columns.
     named = all(number_of(column) is None and not _VIDEO.search(column) for column in columns)
+    repeated = [column for column, count in Counter(columns).items() if column and count > 1]
+    if named and repeated:
+        raise BrokenFile(1, f"has two columns {repeated[0]!r}; give one of them another name")
     if not named:
         lines, columns = chain([first], lines), [str(at) for at in range(len(columns))]
     taken: list[str] = []

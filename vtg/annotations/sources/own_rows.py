@@ -46,6 +46,17 @@ def fits(head: Head) -> bool:
     return told or head.have("video", "duration", "sentence")
 
 
+def has_usual_names(head: Head) -> bool:
+    """Whether a video, a sentence and times are in columns of a known name, so that a file of no form can be read."""
+
+    def is_one(value: Any) -> bool:
+        at = _columns(tuple(value), ()) if isinstance(value, dict) else dict.fromkeys(FIELDS)
+        has_times = at["timestamp"] or (at["start"] and at["end"])
+        return bool(at["video"] and at["sentence"] and has_times)
+
+    return head.most(is_one)
+
+
 def rows(entry: Entry) -> Iterator[Found]:
     """Rows in vtg's own form, or with `caption` for `sentence`."""
     return named_rows(entry, columns={})

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vtg.annotations.sources import BENCHMARKS, SOURCES, forms_of
+from vtg.annotations.sources import BENCHMARKS, SOURCES, forms_of, own_rows
 from vtg.annotations.sources.file_entries import head_of
 from vtg.annotations.sources.source_row import Head
 
@@ -13,12 +13,16 @@ OWN_ROWS = "rows"
 
 @dataclass(frozen=True)
 class Recognized:
-    """The forms that a file's begin fits, what it looks like, in words, and whether its entries tell a duration."""
+    """The forms that a file's begin fits, what it looks like, in words, and whether its entries tell a duration.
+
+    A file of no other form whose columns have usual names is one of `rows`. `fault` is that of `Head`.
+    """
 
     forms: tuple[str, ...]
     looks: str
     has_durations: bool
     has_entries: bool = True
+    fault: str | None = None
 
 
 def recognize(path: str, *, name: str | None = None) -> Recognized:
@@ -28,9 +32,10 @@ def recognize(path: str, *, name: str | None = None) -> Recognized:
         forms_of(name) if name is not None else tuple(form for form, source in SOURCES.items() if not source.by_name)
     )
     forms = tuple(form for form in wanted if head.first and SOURCES[form].fits(head))
-    return Recognized(
-        forms, looks_like(head), any(head.have(key) for key in ("duration", "video_duration")), bool(head.first)
-    )
+    if not forms and "rows" in wanted and own_rows.has_usual_names(head):
+        forms = ("rows",)
+    has_durations = any(head.have(key) for key in ("duration", "video_duration"))
+    return Recognized(forms, looks_like(head), has_durations, bool(head.first), head.fault)
 
 
 def looks_like(head: Head) -> str:

@@ -110,6 +110,7 @@ class Head(NamedTuple):
         first: its first entries: each its name in an object (or None), and its decoded value, line, or row as a dict.
         name: of the file, without its folder.
         inside: the outer member that the entries are in; None: the outermost array or object itself.
+        fault: `line: why` the file cannot be read any further, where that is within its begin.
     """
 
     shape: str
@@ -117,6 +118,7 @@ class Head(NamedTuple):
     first: tuple[tuple[str | None, Any], ...]
     name: str = ""
     inside: str | None = None
+    fault: str | None = None
 
     def objects(self) -> list[dict[str, Any]]:
         """The first entries that are JSON objects or rows of a table."""
