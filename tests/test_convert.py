@@ -12,8 +12,9 @@ import pytest
 
 from vtg import convert, validate
 from vtg.annotations.conversion.durations import Durations
-from vtg.annotations.sources.file_entries import OPEN_QUOTE, entries
+from vtg.annotations.sources.file_entries import entries
 from vtg.annotations.sources.source_row import Entry
+from vtg.annotations.sources.table_entries import OPEN_QUOTE
 
 CAPTIONS = {
     "v_1": {"duration": 20.0, "timestamps": [[0, 5], [4, 30.5], [7, 6]], "sentences": ["one", " two  words ", "three"]},

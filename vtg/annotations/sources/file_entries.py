@@ -1,17 +1,14 @@
 """Files of any shape, compression and encoding as a stream of entries, and the begin of a file, by which it is told."""
 
 import codecs
-import csv
 import gzip
 import io
 import json
 import os
-import re
 import zlib
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from itertools import chain, islice
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -20,7 +17,7 @@ from vtg.annotations import raw_rows
 from vtg.annotations.row_checks import check
 from vtg.annotations.sources.json_elements import BrokenFile, JsonElements
 from vtg.annotations.sources.source_row import BadEntry, Entry, Head
-from vtg.annotations.sources.span_values import number_of
+from vtg.annotations.sources.table_entries import TABLES, table_entries
 
 # Enough to tell formats apart whose entries differ in optional keys; a file's first rows are alike.
 HEAD_ENTRIES = 10
@@ -51,12 +48,6 @@ ROW_KEYS = frozenset(
     )
 )
 
-_VIDEO = re.compile(r"\.(?:mp4|avi|mkv|webm|mov|m4v)\b", re.IGNORECASE)
-
-TABLES = {".csv": ",", ".tsv": "\t"}
-
-OPEN_QUOTE = "opens a quote that closes on another line or never; close it, and double quotes within a value"
-
 
 def entries(path: str, *, inside: tuple[str, ...] = ()) -> Iterator[Entry | BadEntry]:
     """Every entry of a file; a BadEntry for one that cannot be decoded.
@@ -69,7 +60,7 @@ def entries(path: str, *, inside: tuple[str, ...] = ()) -> Iterator[Entry | BadE
     if shape == "parquet":
         yield from _parquet_entries(path)
     elif shape == "table":
-        yield from _table_entries(path)
+        yield from table_entries(path, _texts(path))
     elif shape == "text":
         for line, text in _lines(path):
             if text.strip():
@@ -252,68 +243,10 @@ def text_of(raw: bytes) -> str:
         return raw.decode(OTHER_ENCODING, "replace")
 
 
-def _table_entries(path: str) -> Iterator[Entry | BadEntry]:
-    # A quoted field may hold line breaks, so that a row's line is where it starts: the line after the one before it.
-    name = path.lower().removesuffix(".gz")
-    lines: Iterator[str] = (text for _, text in _every_line(path))
-    first = next(lines, "")
-    delimiter = TABLES.get(os.path.splitext(name)[1], ",")
-    if delimiter not in first:
-        delimiter = next((mark for mark in "\t;,|" if mark in first), delimiter)
-    try:
-        columns = [column.strip() for column in next(csv.reader([first], delimiter=delimiter), [])]
-    except csv.Error as error:
-        raise BrokenFile(1, f"has no line of columns ({error}); correct it") from None
-    # A column is never named by a number alone, nor by a video: such a table has no names of columns.
-    named = all(number_of(column) is None and not _VIDEO.search(column) for column in columns)
-    repeated = [column for column, count in Counter(columns).items() if column and count > 1]
-    if named and repeated:
-        raise BrokenFile(1, f"has two columns {repeated[0]!r}; give one of them another name")
-    if not named:
-        lines, columns = chain([first], lines), [str(at) for at in range(len(columns))]
-    taken: list[str] = []
-    # With an empty line at the end, a quote that is open there makes a row of several lines as well.
-    reader = csv.reader(_kept(chain(lines, ["\n"]), taken), delimiter=delimiter, strict=False)
-    line = begin = 1 + named
-    try:
-        for values in reader:
-            at, line = line, reader.line_num + begin
-            if len(taken) > 1 and (len(values) < len(columns) or not _is_well_quoted(taken, delimiter)):
-                raise BrokenFile(at, OPEN_QUOTE)
-            taken.clear()
-            if not any(value.strip() for value in values):
-                continue
-            if len(values) > len(columns):
-                text = (
-                    f"has {len(values)} values for {len(columns)} columns; put quotes around values with {delimiter!r}"
-                )
-                yield BadEntry(at, "row-columns", text)
-                continue
-            yield Entry(at, None, dict(zip(columns, [*values, *[""] * (len(columns) - len(values))], strict=True)))
-    except csv.Error as error:
-        text = OPEN_QUOTE if len(taken) > 1 else f"is no table from here on ({error}); correct it"
-        raise BrokenFile(line, text) from None
-
-
-def _kept(lines: Iterable[str], taken: list[str]) -> Iterator[str]:
-    for text in lines:
-        taken.append(text)
-        yield text
-
-
-def _is_well_quoted(lines: list[str], delimiter: str) -> bool:
-    """Whether the quotes around values of one row close at the end of the value: else they are those of other rows."""
-    try:
-        list(csv.reader(lines, delimiter=delimiter, strict=True))
-    except csv.Error:
-        return False
-    return True
-
-
-def _every_line(path: str) -> Iterator[tuple[int, str]]:
+def _texts(path: str) -> Iterator[str]:
     with opened(path) as file:
-        for line, raw in enumerate(file, 1):
-            yield line, text_of(raw)
+        for raw in file:
+            yield text_of(raw)
 
 
 def _parquet_entries(path: str) -> Iterator[Entry]:
