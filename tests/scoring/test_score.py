@@ -272,7 +272,8 @@ def test_a_checkpoint_is_scored_at_several_budgets_and_an_interrupted_one_asks_w
 def test_rows_of_other_tasks_are_scored_by_their_own_metrics_and_no_published_preset_takes_them(
     run, tmp_path, demo_dir
 ):
-    rows = [json.loads(line) for line in (demo_dir / "test.jsonl").read_text().splitlines()[:2]]
+    of_videos = {row["video"]: row for row in map(json.loads, (demo_dir / "test.jsonl").read_text().splitlines())}
+    rows = list(of_videos.values())[:2]  # of one video alone there is no interval
     asked = [{"video": row["video"], "duration": row["duration"], "question": "How?", "answer": "so"} for row in rows]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (*rows, *asked)))
     words = ["benchmark=default", f"benchmark.annotation_file={tmp_path}/rows.jsonl", f"benchmark.video_dir={demo_dir}"]

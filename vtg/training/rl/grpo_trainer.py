@@ -5,6 +5,7 @@ TRL's own: losses, clipping, KL, advantages, schedules, logging, all options. He
 rollout's prompts stay whole, so that the completions of one share its forward.
 """
 
+import copy
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -118,7 +119,7 @@ class VideoGRPOTrainer(ResumableRollouts):
         # TRL refuses any other type, and reads nothing of it: `get_train_dataloader` is ours (docs/decisions.md).
         placeholder = Dataset.from_dict({"prompt": [""]})
         adapter_weights = [(one, one.data) for one in model.parameters() if one.requires_grad]
-        checkpointing = dict(args.gradient_checkpointing_kwargs or {})
+        checkpointing: Any = copy.copy(args.gradient_checkpointing_kwargs)
         super().__init__(model=model, args=args, reward_funcs=rewarded, train_dataset=placeholder, **kwargs)
         # TRL makes it reentrant for PEFT under ZeRO-3, as DeepSpeed before 0.19.8 needed it. Adapters of the vision
         # tower, whose inputs need no gradient, would then get none, and nothing would say so.
