@@ -30,7 +30,6 @@ import logging
 import sys
 import tempfile
 import time
-import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -127,7 +126,7 @@ def read_clip(path: Path | None, *, frames: int, size: tuple[int, int]) -> Any:
 
 def run(name: str, section: Section, bench: "Bench", found: dict[str, Any]) -> dict[str, Any]:
     """Runs a section, which fills `found`; returns how it ended."""
-    from gpu_shapes import TRACEBACK_LINES, free
+    from gpu_shapes import free, last_lines
 
     bench.reached, bench.failed = 0, []
     if bench.seconds_left() <= 0:
@@ -139,9 +138,7 @@ def run(name: str, section: Section, bench: "Bench", found: dict[str, Any]) -> d
         if bench.failed:
             ended = {"status": "failed", "error": "a case", "traceback": bench.failed}
     except Exception as error:  # whatever it is: the other sections' figures must not be lost with it
-        lines = "".join(traceback.format_exception(error)).splitlines()
-        told = [*bench.failed, *lines[-TRACEBACK_LINES:]]
-        ended = {"status": "failed", "error": type(error).__name__, "traceback": told}
+        ended = {"status": "failed", "error": type(error).__name__, "traceback": [*bench.failed, *last_lines(error)]}
     ended["seconds"] = round(time.perf_counter() - start, 1)
     free()
     return ended

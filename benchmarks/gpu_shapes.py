@@ -178,8 +178,7 @@ class Bench:
         try:
             yield
         except Exception as error:  # whatever it is: the other cases' figures must not be lost with it
-            lines = "".join(traceback.format_exception(error)).splitlines()
-            self.failed += [f"{name}:", *lines[-TRACEBACK_LINES:]]
+            self.failed += [f"{name}:", *last_lines(error)]
             free()
 
     @property
@@ -215,6 +214,11 @@ class Bench:
             tokens_per_second=2.0,
             training=training,
         )
+
+
+def last_lines(error: Exception) -> list[str]:
+    """The end of its traceback."""
+    return "".join(traceback.format_exception(error)).splitlines()[-TRACEBACK_LINES:]
 
 
 def random_clip(frames: int, size: tuple[int, int]) -> np.ndarray:

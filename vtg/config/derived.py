@@ -59,8 +59,7 @@ def autocasts(config: Any) -> bool:
     parts, lora = config.parts, config.lora
     in_float32 = lora.enabled and (lora.use_dora or parts.experts == "lora")
     # DeepSpeed autocasts nothing, but takes its own type of the weights from this setting.
-    deepspeed = config.deepspeed.stage > 0 or config.deepspeed.file is not None
-    return config.model.dtype == "float32" or in_float32 or deepspeed
+    return config.model.dtype == "float32" or in_float32 or config.deepspeed.is_on
 
 
 def needs_mask(batching: BatchingConfig, video: VideoConfig) -> bool:

@@ -56,7 +56,7 @@ def check_latents(config: LatentsConfig) -> None:
             "set less, or longer clips"
         )
     # Its engine would part what FutureModel leaves out of its state.
-    if config.deepspeed.stage or config.deepspeed.file is not None:
+    if config.deepspeed.is_on:
         raise ConfigError("deepspeed: a predictor of latents is trained by DDP on several GPUs; set deepspeed=none")
     # They are modules of transformers' models that recompute, which a predictor is none of.
     if activation_checkpointing(config.trainer) != "none":

@@ -133,3 +133,8 @@ class DeepspeedConfig:
     file: str | None = setting(
         None, "a DeepSpeed JSON of your own instead of the keys above; without an optimizer or scheduler block"
     )
+
+    @property
+    def is_on(self) -> bool:
+        """Whether a run trains under DeepSpeed."""
+        return self.stage > 0 or self.file is not None

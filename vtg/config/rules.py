@@ -87,7 +87,7 @@ def check_run(config: RunConfig) -> None:
 def check_on_nan(config: RunConfig) -> None:
     """Raises ConfigError for on_nan=skip with DeepSpeed."""
     # DeepSpeed's engine updates within backward: when the guard sees the gradient norm, the update is done.
-    if config.on_nan == "skip" and (config.deepspeed.stage or config.deepspeed.file is not None):
+    if config.on_nan == "skip" and config.deepspeed.is_on:
         raise ConfigError(
             "on_nan = 'skip' cannot be with DeepSpeed, which makes its update within the backward pass, before anyone "
             "can look at it; set on_nan=stop, or deepspeed=none"

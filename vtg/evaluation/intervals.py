@@ -54,6 +54,11 @@ def finite_bounds(intervals: Mapping[str, Interval]) -> dict[str, list[float]]:
     return {name: [one.low, one.high] for name, one in intervals.items() if math.isfinite(one.low)}
 
 
+def bounds_text(bounds: Sequence[float] | None) -> str:
+    """An interval for a table; `-` where there is none."""
+    return "-" if bounds is None else f"{bounds[0]:.2f} - {bounds[1]:.2f}"
+
+
 def ratio_bootstrap(
     values: Floats,
     reference: Floats,

@@ -10,7 +10,7 @@ import numpy as np
 from vtg.console import aligned
 from vtg.evaluation import controls
 from vtg.evaluation.breakdown import boundary_errors_s, breakdowns
-from vtg.evaluation.intervals import finite_bounds, video_bootstrap
+from vtg.evaluation.intervals import bounds_text, finite_bounds, video_bootstrap
 from vtg.evaluation.presets.case import Case, Scores
 from vtg.evaluation.ranked_metrics import DEFAULT_IOUS, ranked_metrics
 from vtg.evaluation.set_metrics import set_metrics
@@ -125,8 +125,7 @@ def context_table(common: dict[str, float], report: dict[str, Any]) -> str:
     head = ["", "score", "95% by video", *(name.replace("_", " ") for name in beside)]
     rows = [head]
     for name, value in common.items():
-        bounds = report["intervals"].get(name)
-        interval = "-" if bounds is None else f"{bounds[0]:.2f} - {bounds[1]:.2f}"
+        interval = bounds_text(report["intervals"].get(name))
         rows.append([name, f"{value:.2f}", interval, *(with_decimals(column.get(name)) for column in beside.values())])
     lines = aligned(rows)
     if compared := report.get("compared"):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vtg.console import aligned
-from vtg.evaluation.intervals import finite_bounds, video_bootstrap
+from vtg.evaluation.intervals import bounds_text, finite_bounds, video_bootstrap
 from vtg.evaluation.metrics import Interval
 from vtg.evaluation.task_scores import Row, by_task, row_metrics, score
 from vtg.tasks.all_tasks import SPAN, TASKS
@@ -39,8 +39,7 @@ def report_text(document: Mapping[str, Any]) -> str:
         for name, value in metrics.items():
             if name in ("samples", "missing"):
                 continue
-            bounds = document["intervals"][task].get(name)
-            interval = "-" if bounds is None else f"{bounds[0]:.2f} - {bounds[1]:.2f}"
+            interval = bounds_text(document["intervals"][task].get(name))
             lines.append([task, name, f"{value:.2f}", interval, str(metrics["samples"])])
     text = aligned(lines)
     if document["score"] is not None and len(document["tasks"]) > 1:

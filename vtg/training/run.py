@@ -128,7 +128,7 @@ class TrainingRun:
         model = prepare_training(self.model, config.parts, config.lora, time_tokens=self.time_tokens)
         if self._towers is not None:
             check_frozen(model)
-        warn_of_rounding(model, keeps_float32=bool(config.deepspeed.stage or config.deepspeed.file))
+        warn_of_rounding(model, keeps_float32=config.deepspeed.is_on)
         rows = part_rows(model, config.parts, learning_rate, time_tokens=len(self.time_tokens))
         log.info("what is trained:\n%s", part_table(rows))
         return model

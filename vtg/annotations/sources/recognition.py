@@ -32,8 +32,8 @@ def recognize(path: str, *, name: str | None = None) -> Recognized:
         forms_of(name) if name is not None else tuple(form for form, source in SOURCES.items() if not source.by_name)
     )
     forms = tuple(form for form in wanted if head.first and SOURCES[form].fits(head))
-    if not forms and "rows" in wanted and own_rows.has_usual_names(head):
-        forms = ("rows",)
+    if not forms and OWN_ROWS in wanted and own_rows.has_usual_names(head):
+        forms = (OWN_ROWS,)
     has_durations = any(head.have(key) for key in ("duration", "video_duration"))
     return Recognized(forms, looks_like(head), has_durations, bool(head.first), head.fault)
 
