@@ -14,7 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import encode, patch_factor
-from vtg.data.layout import Layout, whole_mask
+from vtg.data.layout import Layout
+from vtg.data.whole_mask import whole_mask
 from vtg.models.attention import attend_in_layouts, segments_by_sdpa, segments_by_varlen
 from vtg.models.families import family_of
 from vtg.tasks.span_task import SpanTask
@@ -82,9 +83,46 @@ def test_a_layout_says_what_the_mask_says(kernel, runs, both_ways):
     assert_near(found, wanted, 1e-5)
 
 
+def tree_mask(parts: list[int], parents: list[int]) -> torch.Tensor:
+    """(1, 1, L, L) of parts with parts to go on from, token by token."""
+    mask = torch.full((len(parts), len(parts)), -torch.inf)
+    for query, part in enumerate(parts):
+        seen = {part}
+        while part >= 0 and (part := parents[part]) >= 0:
+            seen.add(part)
+        for key in range(query + 1):
+            if key == query or (parts[key] in seen and parts[key] >= 0):
+                mask[query, key] = 0
+    return mask[None, None]
+
+
+@pytest.mark.parametrize("kernel", FUNCTIONS)
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_branches_have_branches(kernel, data):
+    segments = data.draw(st.integers(1, 3))
+    parents = [-1] * segments
+    while len(parents) < segments + 5 and data.draw(st.booleans()):
+        parents.append(data.draw(st.integers(0, len(parents) - 1)))
+    lengths = data.draw(st.lists(st.integers(1, 6), min_size=len(parents), max_size=len(parents)))
+    parts = [part for part, length in enumerate(lengths) for _ in range(length)]
+    # Padding may lie amid a segment.
+    parts = [-1] * data.draw(st.integers(0, 2)) + parts if data.draw(st.booleans()) else parts
+    *given, weights = states(len(parts), seed=len(parts))
+    attended = torch.tensor(parts) >= 0
+    weights[:, ~attended] = 0
+    wanted = with_gradients(masked(given, tree_mask(parts, parents)), weights, given)
+    layout = Layout.of_parts(torch.tensor(parts), parents)
+    assert layout.lengths == tuple(lengths) and layout.segments == tuple(lengths[:segments])
+    found = with_gradients(by_layout(kernel, given, layout), weights, given)
+    found[0], wanted[0] = found[0][:, attended], wanted[0][:, attended]
+    assert_near(found, wanted, 1e-5)
+
+
 def test_a_layout_knows_its_segments_and_where_they_stand():
     layout = Layout.of(torch.tensor(SEGMENTS), torch.tensor(BRANCHES))
-    assert layout.segments == (8, 9, 7) and layout.branches == ((), (4, 5, 3), ()) and layout.nobodys == 2
+    assert layout.segments == (8, 9, 7) and layout.lengths == (8, 9, 7, 4, 5, 3) and layout.nobodys == 2
+    assert layout.parents == (-1, -1, -1, 1, 1, 1)
     assert layout.order is not None and layout.order[:8].tolist() == [0, 1, 2, 3, 4, 7, 8, 9]
     gather = layout.key_gather
     assert gather.bounds.queries.tolist() == [0, 4, 9, 12] and gather.bounds.keys.tolist() == [0, 13, 27, 39]

@@ -2,9 +2,11 @@
 prompts say it to the model by one type; attention, recurrent layers and masks are told by it who comes before whom.
 
 A segment is a conversation, or what several have in common: each token of it sees those before it. A branch of it is
-what one of these goes on with: it sees all of its segment and those before it of its own, and no other branch.
+what one of these goes on with: it sees all of its segment and those before it of its own, and no other branch. A branch
+may have branches too: of a clip its questions, and of each question its completions, which see all three.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,34 +20,34 @@ LAYOUT = "layout"
 ATTENTIONS = {"sdpa": "segments_sdpa", "varlen": "segments_varlen"}
 """What `model.attention` names, and what transformers calls these functions of `vtg.models.attention`."""
 
-MASK_ALIGNMENT = 16
-"""Rows of a mask start at multiples of so many numbers: what PyTorch's memory-efficient kernel would copy it for."""
-
 
 @dataclass(frozen=True)
 class TokenRun:
-    """Tokens that are read from an empty state, and branches that each go on from the state they leave.
+    """Tokens that are read from a state, which is empty before a segment, and what goes on from the state they leave.
 
     Attributes:
         tokens: (P,) int64 indices into the packed sequence, P >= 1.
-        branches: (n, R) int64 likewise, shorter ones filled up with -1 at their end; n is 0 without branches.
+        branches: (n, R) int64 likewise of those that nothing goes on from, shorter ones filled up with -1 at their end;
+            n is 0 without any.
+        runs: branches that have branches of their own.
     """
 
     tokens: torch.Tensor
     branches: torch.Tensor
+    runs: tuple["TokenRun", ...] = ()
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Branches of one segment whose queries are computed together.
+    """Branches that go on from the same tokens and whose queries are computed together.
 
     Attributes:
-        segment: the tokens of the segment, in the order of a `Layout`.
+        before: the tokens of the segment, and of the branches between it and these, in the order of a `Layout`.
         own: those of the branches, one after the other.
         lengths: of each branch.
     """
 
-    segment: slice
+    before: tuple[slice, ...]
     own: slice
     lengths: tuple[int, ...]
 
@@ -73,10 +75,10 @@ class Bounds:
 
 @dataclass(frozen=True)
 class KeyGather:
-    """Branches as sequences of their own: keys are gathered, so that each has its segment before it.
+    """Branches as sequences of their own: keys are gathered, so that each has what it goes on from before it.
 
     Attributes:
-        keys: (K,) int64 of each branch one after the other: the tokens of its segment, then its own.
+        keys: (K,) int64 of each branch one after the other: the tokens that it goes on from, then its own.
     """
 
     keys: torch.Tensor
@@ -86,11 +88,11 @@ class KeyGather:
 # Not frozen: torch 2.11 takes a frozen one apart while it compiles, and compiles anew for every number of segments.
 @dataclass(eq=False)
 class Layout:
-    """The segments of one sequence of L tokens.
+    """The segments of one sequence of L tokens and their branches, each a part of it.
 
     Attributes:
-        segments: tokens of each, at least 1, those of its branches not counted.
-        branches: tokens of each branch of each segment; () of one without.
+        lengths: tokens of each part, at least 1: all segments, then all branches.
+        parents: of each part the number of the one that it goes on from, which comes before it; -1 of a segment.
         nobodys: tokens that no other attends to (padding frames).
         order: (L,) int64, where in the sequence they stand: all segments, then nobody's, then all branches; None: so.
         both_ways: (S,) bool of the tokens of all segments, in that order: which see later ones of their kind too; None:
@@ -98,8 +100,8 @@ class Layout:
         device: of the sequence.
     """
 
-    segments: tuple[int, ...]
-    branches: tuple[tuple[int, ...], ...]
+    lengths: tuple[int, ...]
+    parents: tuple[int, ...]
     nobodys: int
     order: torch.Tensor | None
     both_ways: torch.Tensor | None
@@ -115,28 +117,46 @@ class Layout:
             branches: (L,) int64: 0 for what all of a segment see, which comes before its branches; k for its k-th.
             both_ways: (L,) bool of the tokens that see later ones of their kind; in no branch.
         """
-        device = segments.device
         # On the CPU: on a GPU every look at a number would wait for all work that was queued.
-        segments, branches = segments.cpu(), branches.cpu()
-        count = int(segments.max()) + 1
-        places = segments * (int(branches.max()) + 1) + branches + count
-        places = torch.where(segments < 0, count, torch.where(branches == 0, segments, places + 1))
+        device, segments, branches = segments.device, segments.cpu(), branches.cpu()
+        count, most = int(segments.max()) + 1, int(branches.max()) + 1
+        # Numbers of segments, then of branches, with gaps.
+        places = torch.where(branches == 0, segments, count + segments * most + branches)
+        found, numbers = places[segments >= 0].unique(return_inverse=True)
+        parts = torch.full_like(segments, -1)
+        parts[segments >= 0] = numbers
+        parents = [-1 if place < count else (place - count) // most for place in found.tolist()]
+        return cls.of_parts(parts.to(device), parents, both_ways)
+
+    @classmethod
+    def of_parts(cls, parts: torch.Tensor, parents: Sequence[int], both_ways: torch.Tensor | None = None) -> "Layout":
+        """Segments with branches of any depth.
+
+        Args:
+            parts: (L,) int64 of which part a token is, -1 for nobody's.
+            parents: as the attribute says.
+            both_ways: (L,) bool of the tokens that see later ones of their kind; in no branch.
+        """
+        device, parts, segments = parts.device, parts.cpu(), sum(parent < 0 for parent in parents)
+        assert all(parent < 0 for parent in parents[:segments]), "segments come before branches"
+        lengths = parts[parts >= 0].bincount(minlength=len(parents)).tolist()
+        places = torch.where(parts < 0, segments, parts + (parts >= segments))
         order = places.argsort(stable=True)
-        found, lengths = (one.tolist() for one in places.unique(return_counts=True))
-        by_place = dict(zip(found, lengths, strict=True))
-        own: list[list[int]] = [[] for _ in range(count)]
-        for place in found:
-            if place > count:
-                own[(place - count - 1) // (int(branches.max()) + 1)].append(by_place[place])
         stands_so = bool((order.diff() == 1).all())
+        order = order.to(device)
         return cls(
-            segments=tuple(by_place[at] for at in range(count)),
-            branches=tuple(map(tuple, own)),
-            nobodys=by_place.get(count, 0),
-            order=None if stands_so else order.to(device),
-            both_ways=None if both_ways is None else both_ways.to(device)[order.to(device)][: sum(lengths[:count])],
+            lengths=tuple(lengths),
+            parents=tuple(parents),
+            nobodys=int((parts < 0).sum()),
+            order=None if stands_so else order,
+            both_ways=None if both_ways is None else both_ways.to(device)[order][: sum(lengths[:segments])],
             device=device,
         )
+
+    @cached_property
+    def segments(self) -> tuple[int, ...]:
+        """Tokens of each segment, those of its branches not counted."""
+        return self.lengths[: sum(parent < 0 for parent in self.parents)]
 
     @property
     def heads(self) -> tuple[int, ...]:
@@ -149,38 +169,63 @@ class Layout:
         return None if self.order is None else self.order.argsort()
 
     @cached_property
+    def _places(self) -> tuple[slice, ...]:
+        """Where in `order` the tokens of each part are."""
+        ends = itertools.accumulate(self.lengths)
+        after = (self.nobodys if parent >= 0 else 0 for parent in self.parents)
+        return tuple(
+            slice(end - length + shift, end + shift)
+            for end, length, shift in zip(ends, self.lengths, after, strict=True)
+        )
+
+    def _before(self, part: int) -> tuple[int, ...]:
+        """The parts that a part goes on from, its segment first."""
+        parent = self.parents[part]
+        return () if parent < 0 else (*self._before(parent), parent)
+
+    @cached_property
     def runs(self) -> tuple[TokenRun, ...]:
         """The segments with their branches, as recurrent layers read them; nobody's tokens are in none."""
-        lengths = [*self.heads, *(length for own in self.branches for length in own)]
-        where = torch.arange(sum(lengths), device=self.device) if self.order is None else self.order
-        parts = where.split(lengths)
-        after = iter(parts[len(self.heads) :])
-        return tuple(
-            TokenRun(part, stacked([next(after) for _ in own], device=self.device))
-            for part, own in zip(parts, self.branches, strict=False)
-        )
+        where = torch.arange(sum(self.lengths) + self.nobodys, device=self.device)
+        where = where if self.order is None else self.order
+        own: list[list[int]] = [[] for _ in self.parents]
+        for part, parent in enumerate(self.parents):
+            if parent >= 0:
+                own[parent].append(part)
+
+        def run(part: int) -> TokenRun:
+            leaves = [where[self._places[branch]] for branch in own[part] if not own[branch]]
+            more = tuple(run(branch) for branch in own[part] if own[branch])
+            return TokenRun(where[self._places[part]], stacked(leaves, device=self.device), more)
+
+        return tuple(map(run, range(len(self.segments))))
 
     @cached_property
     def chunks(self) -> tuple[Chunk, ...]:
-        """The branches, as many of a segment together as are worth it.
+        """The branches, as many that go on from the same tokens together as are worth it.
 
-        They are computed against each other, masked. Where they are longer than their segment, all together, that is
-        most of the work, and chunks a quarter of the segment long are worth the copies of keys that they need.
+        They are computed against each other, masked. Where they are longer than what they go on from, all together,
+        that is most of the work, and chunks a quarter as long are worth the copies of keys that they need.
         """
-        chunks, start, at = [], 0, sum(self.heads)
-        for length, own in zip(self.segments, self.branches, strict=True):
-            room = length if sum(own) <= length else length // 4
+        chunks = []
+        branches = itertools.groupby(range(len(self.segments), len(self.parents)), key=self.parents.__getitem__)
+        for _, group in branches:
+            own = list(group)
+            before = tuple(self._places[part] for part in self._before(own[0]))
+            length = sum(place.stop - place.start for place in before)
+            room = length if sum(self.lengths[part] for part in own) <= length else length // 4
             taken: list[int] = []
-            for branch in own:
-                if taken and sum(taken) + branch > room:
-                    chunks.append(Chunk(slice(start, start + length), slice(at, at + sum(taken)), tuple(taken)))
-                    at, taken = at + sum(taken), []
-                taken.append(branch)
-            if taken:
-                chunks.append(Chunk(slice(start, start + length), slice(at, at + sum(taken)), tuple(taken)))
-                at += sum(taken)
-            start += length
+            for part in own:
+                if taken and sum(self.lengths[one] for one in taken) + self.lengths[part] > room:
+                    chunks.append(self._chunk(before, taken))
+                    taken = []
+                taken.append(part)
+            chunks.append(self._chunk(before, taken))
         return tuple(chunks)
+
+    def _chunk(self, before: tuple[slice, ...], parts: Sequence[int]) -> Chunk:
+        own = slice(self._places[parts[0]].start, self._places[parts[-1]].stop)
+        return Chunk(before, own, tuple(self.lengths[part] for part in parts))
 
     @cached_property
     def head_bounds(self) -> Bounds:
@@ -191,21 +236,19 @@ class Layout:
 
     @cached_property
     def key_gather(self) -> KeyGather:
-        keys, queries, start, at = [], [], 0, sum(self.heads)
-        for length, own in zip(self.segments, self.branches, strict=True):
-            for branch in own:
-                keys += [torch.arange(start, start + length), torch.arange(at, at + branch)]
-                queries.append((branch, length + branch))
-                at += branch
-            start += length
-        most, seen = zip(*queries, strict=True)
-        bounds = Bounds(_bounds(most, self.device), _bounds(seen, self.device), max(most), max(seen))
+        keys, sizes = [], []
+        for part in range(len(self.segments), len(self.parents)):
+            seen = [self._places[one] for one in (*self._before(part), part)]
+            keys += [torch.arange(place.start, place.stop) for place in seen]
+            sizes.append((self.lengths[part], sum(place.stop - place.start for place in seen)))
+        own, seen = zip(*sizes, strict=True)
+        bounds = Bounds(_bounds(own, self.device), _bounds(seen, self.device), max(own), max(seen))
         return KeyGather(torch.cat(keys).to(self.device), bounds)
 
     def chunk_mask(self, chunk: Chunk, dtype: torch.dtype) -> torch.Tensor:
-        """(1, 1, queries, segment and queries) of `dtype`: 0 where a query of the chunk attends to a key, else the
-        lowest number. Made once for each size."""
-        size = chunk.segment.stop - chunk.segment.start
+        """(1, 1, queries, tokens before and queries) of `dtype`: 0 where a query of the chunk attends to a key, else
+        the lowest number. Made once for each size."""
+        size = sum(place.stop - place.start for place in chunk.before)
         key = (size, chunk.lengths, dtype)
         if key not in self._masks:
             causal = (torch.ones(one, one, dtype=torch.bool, device=self.device).tril() for one in chunk.lengths)
@@ -236,42 +279,6 @@ def stacked(branches: Sequence[torch.Tensor], *, device: torch.device) -> torch.
 def no_mask(device: torch.device) -> torch.Tensor:
     """What a model is given in place of a mask beside a `Layout`: of four axes, so that it makes none itself."""
     return torch.zeros(1, 1, 1, 1, device=device)
-
-
-def whole_mask(
-    segments: torch.Tensor,
-    branches: torch.Tensor,
-    *,
-    dtype: torch.dtype,
-    both_ways: torch.Tensor | None = None,
-    rows: int = 512,
-) -> torch.Tensor:
-    """The same as one additive mask (1, 1, L, L), for attention that is told by a mask alone.
-
-    0 where query i attends to key j, else -inf: i attends to j if j <= i, both are of one segment, and j is of its
-    shared part or of i's own branch; every token attends to itself.
-
-    Args:
-        segments, branches, both_ways: (L,), as `Layout.of` takes them.
-        dtype: of the queries. (A bool mask takes half, but PyTorch makes a copy of it in their dtype in every layer,
-            and without gradient checkpointing keeps all of them.)
-        rows: how many are made at a time.
-    """
-    length = len(segments)
-    room = -(-length // MASK_ALIGNMENT) * MASK_ALIGNMENT
-    # In blocks: all L x L booleans at once would take as much again as the mask itself.
-    mask = torch.zeros(length, room, dtype=dtype, device=segments.device)[:, :length]
-    at = torch.arange(length, device=segments.device)
-    keys = torch.where(segments < 0, -2, segments)  # equal to no query's
-    for start in range(0, length, rows):
-        here = slice(start, start + rows)
-        allowed = segments[here, None] == keys
-        allowed &= (branches == 0) | (branches[here, None] == branches)
-        earlier = at <= at[here, None]
-        allowed &= earlier if both_ways is None else earlier | (both_ways[here, None] & both_ways)
-        allowed |= at == at[here, None]
-        mask[here].masked_fill_(~allowed, -torch.inf)
-    return mask[None, None]
 
 
 def _additive(allowed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -20,9 +20,10 @@ from typing import Any
 import torch
 
 from vtg.data.encoding import IGNORE_INDEX, ITEM, Features
-from vtg.data.layout import ATTENTIONS, LAYOUT, Layout, no_mask, whole_mask
+from vtg.data.layout import ATTENTIONS, LAYOUT, Layout, no_mask
 from vtg.data.pixels import join_videos, vision_inputs
 from vtg.data.seen_clip import TICKET
+from vtg.data.whole_mask import whole_mask
 from vtg.errors import ConfigError
 
 TOKENS = ("input_ids", "labels", "attention_mask", "mm_token_type_ids", "position_ids")

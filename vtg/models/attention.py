@@ -7,15 +7,16 @@
 under a mask of these alone. Everywhere, in every type.
 
 `varlen`: `torch.nn.attention.varlen` (from PyTorch 2.11), one call for all segments and one for all branches, whose
-keys are gathered, each with its segment before it, and again in the backward pass, so that no layer keeps them. Its
-kernel runs on a GPU in half precision; elsewhere SDPA takes its place, a call for each sequence. (Its log-sum-exp
-carries no gradient, or branches could see their segment's keys where they are.)
+keys are gathered, each with what it goes on from before it, and again in the backward pass, so that no layer keeps
+them. Its kernel runs on a GPU in half precision; elsewhere SDPA takes its place, a call for each sequence. (Its
+log-sum-exp carries no gradient, or branches could see their segment's keys where they are.)
 
 Vision towers of Qwen-VL see frames, or windows of them, one by one. transformers runs SDPA once for each: for 128 of
 them in 24 layers 3,072 times; `frames_attention` runs it once for all of one size.
 """
 
 import copy
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
@@ -133,7 +134,7 @@ def _by_calls(
         pieces.append(sdpa_attention_forward(module, queries, keys, values, mask, **kwargs)[0])
         start += length
     for chunk in layout.chunks:
-        keys, values = (_attended(one, chunk.segment, chunk.own) for one in (key, value))
+        keys, values = (_attended(one, (*chunk.before, chunk.own)) for one in (key, value))
         mask = layout.chunk_mask(chunk, dtype)
         pieces.append(sdpa_attention_forward(module, query[:, :, chunk.own], keys, values, mask, **kwargs)[0])
     made = torch.cat(pieces, dim=1)
@@ -276,8 +277,8 @@ def _ordered(states: torch.Tensor, order: torch.Tensor | None) -> torch.Tensor:
     return states if order is None else states.index_select(2, order)
 
 
-def _attended(states: torch.Tensor, segment: slice, own: slice) -> torch.Tensor:
-    """Keys or values of a segment and of branches after it; copied only where the two are not adjacent."""
-    if own.start == segment.stop:
-        return states[:, :, segment.start : own.stop]
-    return torch.cat([states[:, :, segment], states[:, :, own]], dim=2)
+def _attended(states: torch.Tensor, places: Sequence[slice]) -> torch.Tensor:
+    """Keys or values at these places; copied only where they are not adjacent."""
+    if all(one.stop == other.start for one, other in itertools.pairwise(places)):
+        return states[:, :, places[0].start : places[-1].stop]
+    return torch.cat([states[:, :, place] for place in places], dim=2)
