@@ -22,6 +22,7 @@ from vtg.data.padding import collate
 from vtg.decoding.shared_prefix import (
     Prompt,
     accept_encoded_videos,
+    beginning_alike,
     encode_video,
     is_sharing,
     repeated_batch,
@@ -51,6 +52,10 @@ BATCHES = {
     "completions longer than the prompt": {"circle": 6, "short": 6},
 }
 """Prompts, each with how many completions it has."""
+
+
+WAYS = ("shared", "clips shared", "repeated")
+"""How prompts stand in a batch: each once, their clips once too, or each for every completion."""
 
 
 @dataclass(frozen=True)
@@ -165,22 +170,34 @@ def padded(question: Question, n: int, length: int) -> tuple[torch.Tensor, torch
     return own[:n], torch.nn.functional.pad(mask, (0, length - mask.shape[1]))
 
 
-def prompts_of(model: Any, questions: dict[str, Question], groups: dict[str, int], *, encoded: bool) -> list[Prompt]:
-    plain = plain_model(model)
-    return [Prompt(q, encode_video(plain, q) if encoded else None) for q in (questions[name].prompt for name in groups)]
+def prompts_of(
+    model: Any, questions: dict[str, Question], groups: dict[str, int], *, encoded: bool, alike: bool
+) -> list[Prompt]:
+    """`alike`: those about one clip know what they have in common."""
+    plain, clips, prompts = plain_model(model), dict[str, Prompt](), []
+    for name in groups:
+        features = questions[name].prompt
+        first = clips.get(ASKED[name][0]) if alike else None
+        if first is None:
+            first = clips[ASKED[name][0]] = Prompt(features, encode_video(plain, features) if encoded else None)
+        prompts.append(Prompt(features | {"pixel_values_videos": first.features["pixel_values_videos"]}, first.encoded))
+    return beginning_alike(prompts) if alike else prompts
 
 
 def inputs_of(
     model: Any, questions: dict[str, Question], groups: dict[str, int], *, way: str, encoded: bool = False
 ) -> tuple[dict[str, Any], torch.Tensor]:
-    """What the fused head takes, and the mask of the completions; their padding is 2 tokens at least."""
+    """What the fused head takes, and the mask of the completions; their padding is 2 tokens at least.
+
+    `way`: shared, clips shared too, or repeated.
+    """
     length = 2 + max(len(one) for name, n in groups.items() for one in questions[name].completions[:n])
     pairs = [padded(questions[name], n, length) for name, n in groups.items()]
     own, real = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    prompts = prompts_of(model, questions, groups, encoded=encoded)
+    prompts = prompts_of(model, questions, groups, encoded=encoded, alike=way == "clips shared")
     mask = torch.cat(real)
     labels = torch.cat(own).masked_fill(mask == 0, IGNORE_INDEX)
-    if way == "shared":
+    if way != "repeated":
         return shared_batch(prompts, own) | {"shift_labels": labels}, mask
     batch = repeated_batch(prompts, own, real, pad_token_id=0)
     before = batch["input_ids"].shape[1] - length
@@ -224,7 +241,7 @@ def test_log_probs_and_gradients_are_those_of_every_completion_alone(vlm, questi
     alone = {label: found_alone(model, questions, groups) for label, groups in batches.items()}
     share_prompts(model.get_base_model() if kind == "lora" else model)
     for label, groups in batches.items():
-        for way in ("shared", "repeated") if kind == "lora" else ("shared",):
+        for way in WAYS if kind == "lora" else WAYS[:2]:
             assert_same(found_together(model, questions, groups, way=way), alone[label])
     unlike, one = (alone[label].gradients for label in list(BATCHES)[2:4])
     assert sum("visual." in name for name in one) > 10  # the tower too, through the shared prompt
@@ -240,7 +257,7 @@ def test_an_encoded_video_stands_in_for_its_pixels(vlm, questions):
     groups = BATCHES["prompts of different lengths, one clip twice"]
     wanted = found_alone(model, questions, groups)
     share_prompts(model.get_base_model())
-    for way in ("shared", "repeated"):
+    for way in WAYS:
         assert_same(found_together(model, questions, groups, way=way, encoded=True), wanted)
     accepting = lora_copy(vlm)  # a model that shares nothing takes encoded videos too
     accept_encoded_videos(accepting.get_base_model())
@@ -345,6 +362,54 @@ def test_a_prompt_goes_through_the_language_model_once_and_its_clip_through_the_
         assert none["clips"] == len(groups)
         model(**encoded, fused_lm_head=True)
     assert none["clips"] == len(groups)  # encoded before, once; not again in the forward
+
+
+CLIP_TWICE = "prompts of different lengths, one clip twice"
+
+
+@torch.no_grad()
+def test_a_clip_goes_through_tower_and_language_model_once_for_all_questions_about_it(vlm, questions):
+    model, groups = plain_copy(vlm), BATCHES[CLIP_TWICE]
+    share_prompts(model)
+    prompts = prompts_of(model, questions, groups, encoded=False, alike=True)
+    common = dict(zip(groups, (prompt.common for prompt in prompts), strict=True))
+    assert common["dog"] == common["circle"] and common["long"] == common["short"] == 0
+    ids = [questions[name].prompt["input_ids"].tolist() for name in ("dog", "circle")]
+    # All that is alike: past the clip, up to where the questions differ.
+    assert ids[0][: common["dog"]] == ids[1][: common["dog"]] and ids[0][common["dog"]] != ids[1][common["dog"]]
+    inputs, mask = inputs_of(model, questions, groups, way="clips shared")
+    with counted(model) as once:
+        model(**inputs, fused_lm_head=True)
+    lengths = sum(len(questions[name].prompt["input_ids"]) - 1 for name in groups)
+    assert once["tokens"] == lengths - common["dog"] + mask.numel()
+    assert once["clips"] == len(groups) - 1
+
+
+@torch.no_grad()
+def test_a_question_is_blind_to_the_others_about_its_clip(vlm, questions):
+    model = plain_copy(vlm)
+    share_prompts(model)
+    groups = {"dog": 3, "circle": 2}
+    before = found_together(model, questions, groups, way="clips shared", grads=False).logps
+    prompt = questions["circle"].prompt
+    ids = prompt["input_ids"].clone()
+    ids[-6] += 1  # a token of the second question
+    other = questions | {"circle": replace(questions["circle"], prompt=prompt | {"input_ids": ids})}
+    after = found_together(model, other, groups, way="clips shared", grads=False).logps
+    own = sum(len(one) for one in questions["dog"].completions[:3])
+    assert (after[:own] - before[:own]).abs().max() <= 1e-5 * before.abs().max()
+    assert (after[own:] - before[own:]).abs().max() > 1e-4
+
+
+def test_prompts_of_other_clips_or_with_padding_have_nothing_in_common(questions):
+    dog, circle = (Prompt(questions[name].prompt) for name in ("dog", "circle"))
+    assert [prompt.common > 0 for prompt in beginning_alike([dog, circle])] == [True, True]
+    flipped = dog.features | {"pixel_values_videos": dog.features["pixel_values_videos"].flip(0)}
+    padded_short = Prompt(questions["short"].prompt)
+    alone = beginning_alike([dog, Prompt(flipped), padded_short, padded_short])
+    assert [prompt.common for prompt in alone] == [0, 0, 0, 0]
+    # The same question twice: one token of it stays each one's own, and the last begins the completions.
+    assert {prompt.common for prompt in beginning_alike([dog, dog])} == {len(dog.features["input_ids"]) - 2}
 
 
 @torch.no_grad()

@@ -47,12 +47,33 @@ def share(features: Sequence[Features]) -> list[Features]:
     """
     groups: list[list[Features]] = []
     for row in features:
-        group = next((group for group in groups if _same_clip(group[0], row)), None)
+        group = next((group for group in groups if shows_same_clip(group[0], row)), None)
         if group is None:
             groups.append([row])
         else:
             group.append(row)
     return [_shared(group) if len(group) > 1 else group[0] for group in groups]
+
+
+def shows_same_clip(one: Features, other: Features) -> bool:
+    """Whether two conversations show the same clip after the same words, and neither answers before it ends."""
+    end = _video_end(one)
+    return (
+        end == _video_end(other)
+        and end <= min(_room(one), _room(other))
+        and all(torch.equal(one[key][..., :end], other[key][..., :end]) for key in _tokens(one))
+        and _same_pixels(one, other)
+    )
+
+
+def common_length(rows: Sequence[Features]) -> int:
+    """Tokens that conversations begin with alike, short of the one that predicts the first answer token of any."""
+    first, length = rows[0], min(_room(row) for row in rows)
+    same = torch.ones(length, dtype=torch.bool, device=first["input_ids"].device)
+    for row in rows[1:]:
+        for key in _tokens(first):
+            same &= (row[key][..., :length] == first[key][..., :length]).reshape(-1, length).all(0)
+    return int(same.long().cumprod(0).sum())
 
 
 def pack(features: Sequence[Features]) -> Features:
@@ -150,17 +171,6 @@ def _tokens(features: Features) -> tuple[str, ...]:
     return (*TOKENS, ITEM) if ITEM in features else TOKENS
 
 
-def _same_clip(one: Features, other: Features) -> bool:
-    """Whether two conversations show the same clip after the same words, and neither answers before it ends."""
-    end = _video_end(one)
-    return (
-        end == _video_end(other)
-        and end <= min(_room(one), _room(other))
-        and all(torch.equal(one[key][..., :end], other[key][..., :end]) for key in _tokens(one))
-        and _same_pixels(one, other)
-    )
-
-
 def _same_pixels(one: Features, other: Features) -> bool:
     if TICKET in one and TICKET in other:  # of one of them the tower may have seen the clip, and of the other not yet
         return torch.equal(one[TICKET], other[TICKET])
@@ -181,12 +191,7 @@ def _room(one: Features) -> int:
 
 def _shared(rows: Sequence[Features]) -> Features:
     """One sequence of rows of the same clip."""
-    first, length = rows[0], min(_room(row) for row in rows)
-    same = torch.ones(length, dtype=torch.bool)
-    for row in rows[1:]:
-        for key in _tokens(first):
-            same &= (row[key][..., :length] == first[key][..., :length]).reshape(-1, length).all(0)
-    length = int(same.long().cumprod(0).sum())
+    first, length = rows[0], common_length(rows)
     own = [{key: row[key][..., length:] for key in _tokens(first)} for row in rows]
     shared = {key: torch.cat([first[key][..., :length], *(row[key] for row in own)], dim=-1) for key in own[0]}
     lengths = torch.tensor([length] + [len(row["input_ids"]) for row in own])

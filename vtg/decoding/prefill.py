@@ -11,7 +11,7 @@ from transformers import DynamicCache, GenerationMixin
 
 from vtg.data.layout import LAYOUT, Layout, no_mask
 from vtg.data.pixels import join_videos
-from vtg.decoding.shared_prefix import Prompt
+from vtg.decoding.shared_prefix import TOKENS, Prompt
 from vtg.models.attention import takes_layouts
 from vtg.models.families import family_of
 from vtg.models.plain_model import on_device
@@ -23,9 +23,6 @@ CACHE = "cache" if "cache" in signature(_INPUTS).parameters else "past_key_value
 
 CONV, RECURRENT = "conv_states", "recurrent_states"
 """What recurrent layers of a cache call their states, by number."""
-
-TOKENS = ("input_ids", "attention_mask", "mm_token_type_ids", "position_ids")
-"""The features whose last axis is the tokens of a prompt."""
 
 Layers = Sequence[Any]
 """Of a cache: keys and values (1, heads, tokens, d) of each decoder layer, or its recurrent states."""

@@ -1,22 +1,26 @@
-"""A prompt with a video, run once for all completions of it: encoded once, through the language model once.
+"""A prompt with a video, run once for all completions of it, and its clip once for all prompts that ask about it.
 
     share_prompts(model)                                 # once, after loading
     prompt = Prompt(features, encode_video(…))           # the clip encoded once, where the vision tower is frozen
-    batch = shared_batch([prompt], [completions], …)     # the prompt once, then every completion
+    prompts = beginning_alike([prompt, …])               # those about one clip know what they have in common
+    batch = shared_batch(prompts, [completions, …], …)   # each clip once, each question once, then every completion
     hidden = backbone(**batch).last_hidden_state         # (rows, C, H): what predicts each completion token
 
 Prompts and their completions are one sequence: the prompts without their last token, then for each prompt G branches,
 each the prompt's last token and the completion without its last. A branch attends to the prompt and to itself, with the
-positions it has alone: `vtg.data.layout`. Everything but attention works on tokens one by one, so it is the model's own
-forward in which only the attention function is another (`vtg.models.attention`): gradient checkpointing, LoRA, a
-trainable vision tower, DDP and ZeRO see nothing unusual, and the gradient flows through the prompt. The work is that of
-P + G·R tokens instead of G·(P + R); no kernel of our own. In recurrent layers a branch goes on from the state that the
-prompt leaves (`vtg.models.recurrence`).
+positions it has alone: `vtg.data.layout`. What several prompts have in common stands once; what is left of each is a
+branch of that, and its completions are branches of the branch.
+
+Everything but attention works on tokens one by one, so it is the model's own forward in which only the attention
+function is another (`vtg.models.attention`): gradient checkpointing, LoRA, a trainable vision tower, DDP and ZeRO see
+nothing unusual, and the gradient flows through the prompt. The work is that of P + G·R tokens instead of G·(P + R), and
+where Q prompts have C tokens in common, of C + Q·(P - C + G·R); no kernel of our own. In recurrent layers a branch goes
+on from the state that the prompt leaves (`vtg.models.recurrence`).
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, wraps
 from inspect import getsource, signature
 from types import MethodType
@@ -27,6 +31,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from vtg.data.encoding import Features
 from vtg.data.layout import LAYOUT, Layout, no_mask
+from vtg.data.packing import common_length, shows_same_clip
 from vtg.data.padding import collate
 from vtg.data.pixels import join_videos
 from vtg.models.attention import attend_in_layouts, takes_layouts
@@ -34,6 +39,9 @@ from vtg.models.families import family_of
 from vtg.models.families.family import ModelFamily
 from vtg.models.recurrence import part_sequences
 from vtg.video.clip import Clip
+
+TOKENS = ("input_ids", "attention_mask", "mm_token_type_ids", "position_ids")
+"""The features whose last axis is the tokens of a prompt."""
 
 SHARED = "shared_prompts"
 """The keyword of the model's forward that says (rows, length) of the completions of a `shared_batch`."""
@@ -87,39 +95,105 @@ def shared_batch(
     backbone's last_hidden_state becomes (rows, C, H), rows being those of all prompts one after the other: hidden state
     [r, t] predicts completion token t of row r.
     """
-    length = completions[0].shape[1]
-    heads: list[dict[str, torch.Tensor]] = []
-    branches: list[dict[str, torch.Tensor]] = []
+    length, device = completions[0].shape[1], completions[0].device
+    sequence = Sequenced.of(prompts)
+    parts = [*sequence.heads, *sequence.questions]
+    numbers = [torch.full_like(part["input_ids"], at) for at, part in enumerate(parts)]
+    numbers = [
+        torch.where(part["attention_mask"].bool(), number, -1) for part, number in zip(parts, numbers, strict=True)
+    ]
+    parents = list(sequence.parents)
     for at, (prompt, own) in enumerate(zip(prompts, completions, strict=True)):
         features, n = prompt.features, len(own)
         ids = torch.cat([features["input_ids"][-1:].expand(n, 1), own[:, :-1]], dim=1).flatten()
-        after = features["position_ids"][..., -1:] + torch.arange(length, device=own.device)
-        kept = ("input_ids", "mm_token_type_ids", "position_ids")
-        attended, zeros = features["attention_mask"][:-1].bool(), torch.zeros_like(ids)
-        heads.append(
-            {key: features[key][..., :-1] for key in kept}
-            | {"segments": torch.where(attended, at, -1), "branches": attended.long() * 0}
-        )
-        branches.append(
+        after = features["position_ids"][..., -1:] + torch.arange(length, device=device)
+        parts.append(
             {
                 "input_ids": ids,
-                "mm_token_type_ids": zeros,
+                "mm_token_type_ids": torch.zeros_like(ids),
                 "position_ids": torch.cat([after] * n, dim=-1),
-                "segments": zeros + at,
-                "branches": torch.arange(1, n + 1, device=own.device).repeat_interleave(length),
             }
         )
-    parts = [*heads, *branches]
-    batch = {key: torch.cat([part[key] for part in parts], dim=-1) for key in parts[0]}
-    is_vision = batch["mm_token_type_ids"] > 0 if both_ways else None
-    layout = Layout.of(batch.pop("segments"), batch.pop("branches"), is_vision)
+        numbers.append((len(parents) + torch.arange(n, device=device)).repeat_interleave(length))
+        parents += [sequence.last[at]] * n
+    tokens = ("input_ids", "mm_token_type_ids", "position_ids")
+    batch = {key: torch.cat([part[key] for part in parts], dim=-1).unsqueeze(-2) for key in tokens}
+    is_vision = batch["mm_token_type_ids"][0] > 0 if both_ways else None
     return {
-        **{key: value.unsqueeze(-2) for key, value in batch.items()},
-        "attention_mask": no_mask(layout.device),
-        **join_videos([prompt.inputs() for prompt in prompts]),
-        LAYOUT: layout,
+        **batch,
+        "attention_mask": no_mask(device),
+        **join_videos([prompts[group[0]].inputs() for group in sequence.groups]),
+        LAYOUT: Layout.of_parts(torch.cat(numbers), parents, is_vision),
         SHARED: (sum(map(len, completions)), length),
     }
+
+
+@dataclass(frozen=True)
+class Sequenced:
+    """Prompts without their last tokens, as they stand in a sequence: all heads, then all questions.
+
+    Attributes:
+        groups: which prompts each head is the beginning of: those about one clip, or one alone.
+        heads: what the prompts of a group have in common, or a whole prompt: its features along the tokens.
+        questions: what is left of the prompts that share a head.
+        parents: of each head and question the number of the part that it goes on from, -1 of a head.
+        last: (prompts,) the part that the completions of each go on from.
+    """
+
+    groups: list[list[int]]
+    heads: list[Features]
+    questions: list[Features]
+    parents: list[int]
+    last: list[int]
+
+    @classmethod
+    def of(cls, prompts: Sequence[Prompt]) -> "Sequenced":
+        by_clip: dict[object, list[int]] = {}
+        for at, prompt in enumerate(prompts):
+            shown = prompt.inputs()["pixel_values_videos"]
+            by_clip.setdefault((id(shown), prompt.common) if prompt.common else at, []).append(at)
+        groups, heads, questions = list(by_clip.values()), list[Features](), list[Features]()
+        parents, last = [-1] * len(groups), [0] * len(prompts)
+        for number, group in enumerate(groups):
+            first = prompts[group[0]]
+            common = first.common if len(group) > 1 else -1
+            heads.append(_part_of(first, slice(common)))
+            for at in group:
+                last[at] = number
+                if len(group) > 1:
+                    questions.append(_part_of(prompts[at], slice(common, -1)))
+                    last[at] = len(parents)
+                    parents.append(number)
+        return cls(groups, heads, questions, parents, last)
+
+
+def _part_of(prompt: Prompt, tokens: slice) -> Features:
+    return {key: prompt.features[key][..., tokens] for key in TOKENS}
+
+
+def beginning_alike(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The prompts, those about the same clip with what they have in `common`: at least all up to the clip's end.
+
+    None have where padding lies among their tokens, which recurrent layers would have to be told of.
+    """
+    found, groups = list(prompts), list[list[int]]()
+    for at, prompt in enumerate(prompts):
+        if not bool(prompt.features["attention_mask"].all()):
+            continue
+        same = (group for group in groups if shows_same_clip(prompts[group[0]].features, prompt.features))
+        group = next(same, None)
+        if group is None:
+            groups.append([at])
+        else:
+            group.append(at)
+    for group in groups:
+        if len(group) > 1:
+            rows = [prompts[at].features for at in group]
+            # Before a prompt's last token, which begins its completions, a question of one token at least.
+            common = min(common_length(rows), *(len(row["input_ids"]) - 2 for row in rows))
+            for at in group:
+                found[at] = replace(prompts[at], common=common)
+    return found
 
 
 def repeated_batch(

@@ -21,7 +21,9 @@ from vtg.decoding.constrained import Constraint
 from vtg.decoding.sampling import forward_log_probs
 from vtg.decoding.shared_prefix import (
     Prompt,
+    Sequenced,
     accept_encoded_videos,
+    beginning_alike,
     repeated_batch,
     share_prompts,
     shared_batch,
@@ -96,16 +98,21 @@ class Policy:
         prompts: list[Prompt] = []
         for prompt_features in features:
             on_device = {key: value.to(self.args.device) for key, value in prompt_features.items()}
-            known = (prompt.encoded for prompt in prompts if _same_clip(prompt.features, on_device))
+            known = next((prompt for prompt in prompts if _same_clip(prompt.features, on_device)), None)
+            encoded = known and known.encoded
             # Under ZeRO-3 each forward gathers weights on all ranks: one rank that skips an encoding hangs the rest.
-            encoded = None if self.in_step else next(known, None)
-            if encoded is None and self.encodes_once:
+            if self.encodes_once and (known is None or self.in_step):
                 with self.accelerator.autocast():
                     encoded = encoded_video(self.plain, on_device, self.towers)
+            if known is not None:  # one tensor for all
+                on_device |= {name: known.features[name] for name in vision_inputs(on_device)}
+                encoded = known.encoded
             prompts.append(Prompt(on_device, encoded))
+        if self.shares:
+            prompts = beginning_alike(prompts)
         if self.encodes_once:  # the pixels are no longer needed, and large
-            none = torch.empty(0, device=self.args.device)
-            prompts = [Prompt(p.features | {"pixel_values_videos": none}, p.encoded) for p in prompts]
+            none = {"pixel_values_videos": torch.empty(0, device=self.args.device)}
+            prompts = [replace(prompt, features=prompt.features | none) for prompt in prompts]
         rows = zip_longest(prompts, durations_s, clips)
         return [replace(prompt, duration_s=seconds, clip=clip) for prompt, seconds, clip in rows]
 
@@ -158,10 +165,14 @@ class Policy:
             return forward_log_probs(self.model, prompt, completion, **more)
 
     def count(self, batch: MicroBatch) -> None:
-        """Counts the prompts of a forward."""
+        """Counts the prompts of a forward, and their tokens that it runs."""
         times = 1 if self.shares else batch.generations
         self.counts["prompt/passes"] += times * len(batch.prompts)
-        self.counts["prompt/tokens"] += times * sum(len(prompt.features["input_ids"]) for prompt in batch.prompts)
+        tokens = sum(len(prompt.features["input_ids"]) for prompt in batch.prompts)
+        if self.shares:
+            groups = Sequenced.of(batch.prompts).groups
+            tokens -= sum(batch.prompts[group[0]].common * (len(group) - 1) for group in groups)
+        self.counts["prompt/tokens"] += times * tokens
 
     def _count_clips(self, module: Any, args: Any, kwargs: dict[str, Any]) -> None:
         # Towers that see frames one by one are not told where a clip ends.
@@ -174,8 +185,12 @@ def _shared_weights(prompts: Sequence[Prompt], real: Sequence[torch.Tensor]) -> 
     As it would without sharing: a prompt's tokens for each of its completions. A completion's last token, from which
     nothing is predicted, never does.
     """
-    heads = [prompt.features["attention_mask"][:-1] * len(own) for prompt, own in zip(prompts, real, strict=True)]
-    return torch.cat([*heads, *(own.flatten() for own in real)])
+    sequence = Sequenced.of(prompts)
+    counts = [sum(len(real[at]) for at in group) for group in sequence.groups]
+    counts += [len(real[at]) for group in sequence.groups if len(group) > 1 for at in group]
+    parts = zip([*sequence.heads, *sequence.questions], counts, strict=True)
+    weights = [part["attention_mask"] * count for part, count in parts]
+    return torch.cat([*weights, *(own.flatten() for own in real)])
 
 
 def _repeated_weights(inputs: Features, mask: torch.Tensor) -> torch.Tensor:
