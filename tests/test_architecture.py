@@ -104,7 +104,8 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.data.lost_worker": (),
     "vtg.data.pixels": ("vtg.models.families", "vtg.data.encoding"),
     "vtg.data.padding": ("vtg.data.encoding", "vtg.data.pixels"),
-    "vtg.data.layout": (),
+    "vtg.data.recurrent_order": (),
+    "vtg.data.layout": ("vtg.data.recurrent_order",),
     "vtg.data.packing": (
         "vtg.errors", "vtg.data.encoding", "vtg.data.pixels", "vtg.data.layout", "vtg.data.seen_clip",
     ),

@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn.utils.rnn import pad_sequence
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.models.qwen3_5 import modeling_qwen3_5 as modeling
 
 from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import Features, encode, patch_factor
-from vtg.data.layout import Layout, TokenRun
+from vtg.data.layout import Layout
 from vtg.data.padding import collate
 from vtg.errors import ConfigError
 from vtg.models import recurrence
@@ -71,30 +74,52 @@ def random_inputs(length: int) -> tuple[list[torch.Tensor], dict[str, torch.Tens
     return tensors, {name: one.requires_grad_() for name, one in gates.items()}
 
 
-def row_indices(run: TokenRun) -> list[torch.Tensor]:
-    """The tokens of a run, and with those of each of its branches."""
-    return [run.tokens, *(torch.cat([run.tokens, branch[branch >= 0]]) for branch in run.branches)]
+def paths(parts: list[int], parents: list[int]) -> list[torch.Tensor]:
+    """Of each part its tokens, with all before them that it goes on from."""
+    found: list[torch.Tensor] = []
+    for part, parent in enumerate(parents):
+        own = (torch.tensor(parts) == part).nonzero()[:, 0]
+        found.append(torch.cat([found[parent], own]) if parent >= 0 else own)
+    return found
 
 
-# A prefix of one token, shorter than the convolution sees; one of 70, longer than a chunk of the rule; branches of one
-# token and of different lengths; tokens in no run; runs whose tokens are not adjacent.
-SEGMENTS = torch.tensor([0] * 4 + [-1] * 3 + [1] * 79 + [2] * 5 + [1] * 2 + [3])
-BRANCHES = torch.tensor([0, 1, 2, 2] + [0] * 3 + [0] * 70 + [1] * 7 + [2] * 2 + [0] * 5 + [2, 3] + [0])
+# A segment of one token with branches of one token, all shorter than the convolution sees; a segment of 70, longer than
+# a chunk of the rule; branches of different lengths, and theirs, four deep; tokens in no part; parts whose tokens are
+# not adjacent.
+PARTS = [0, 4, 5, 5, *[-1] * 3, 9, *[10] * 3, *[1] * 70, *[6] * 7, 7, 7, *[2] * 5, 11, 7, 8, 3, *[12] * 5, 13, 13]
+PARENTS = [-1, -1, -1, -1, 0, 0, 1, 1, 1, 4, 9, 7, 11, 11]
 
 
 @pytest.fixture(scope="module")
 def layout(qwen3_5) -> Layout:
     assert is_recurrent(qwen3_5.model)
-    return Layout.of(SEGMENTS, BRANCHES)
+    return Layout.of_parts(torch.tensor(PARTS), PARENTS)
 
 
-def test_every_run_and_branch_has_its_tokens(layout):
-    runs = layout.runs
-    assert [[row.tolist() for row in row_indices(run)] for run in runs[:1]] == [[[0], [0, 1], [0, 2, 3]]]
-    assert [len(run.tokens) for run in runs] == [1, 70, 5, 1]
-    assert [run.branches.shape for run in runs] == [(2, 2), (3, 7), (0, 0), (0, 0)]
-    covered = torch.cat([part.flatten() for run in runs for part in (run.tokens, run.branches[run.branches >= 0])])
-    assert sorted(covered.tolist()) == (SEGMENTS >= 0).nonzero()[:, 0].tolist()
+def test_equally_deep_parts_of_a_segment_are_read_together(layout):
+    segments = layout.levels.segments
+    assert [[tuple(level.tokens.shape) for level in levels] for levels in segments] == [
+        [(1, 1), (2, 2), (1, 1), (1, 3)],
+        [(1, 70), (3, 7), (1, 1), (2, 5)],
+        [(1, 5)],
+        [(1, 1)],
+    ]
+    assert [level.parents.tolist() for level in segments[1]] == [[0], [0, 0, 0], [1], [0, 0]]
+    branches = segments[1][1]
+    own = [row[~past].tolist() for row, past in zip(branches.tokens, branches.past, strict=True)]
+    assert own == [[at for at, part in enumerate(PARTS) if part == one] for one in (6, 7, 8)]
+    for places in (layout.levels.places, layout.windows(KERNEL).places):
+        covered = places[places < len(PARTS)].tolist()
+        assert sorted(covered) == [at for at, part in enumerate(PARTS) if part >= 0]
+
+
+def test_a_convolution_reads_what_is_before_a_part_also_across_short_ones(layout):
+    windows = layout.windows(KERNEL)
+    assert layout.windows(KERNEL) is windows
+    tokens = windows.tokens.index_fill(0, windows.empty, -1)
+    found = [one.tolist() for one in tokens.split([KERNEL - 1 + length for length in layout.lengths])]
+    for one, path in zip(found, paths(PARTS, PARENTS), strict=True):
+        assert one == ([-1] * (KERNEL - 1) + path.tolist())[-len(one) :]
 
 
 def compared(found: torch.Tensor, alone: list[tuple[torch.Tensor, torch.Tensor]], inputs: list[torch.Tensor]) -> None:
@@ -114,35 +139,97 @@ def compared(found: torch.Tensor, alone: list[tuple[torch.Tensor, torch.Tensor]]
         assert (mine - theirs).norm() < 1e-5 * theirs.norm()
 
 
-def test_the_state_of_a_prefix_is_what_its_branches_go_on_from(layout):
-    tensors, gates = random_inputs(len(SEGMENTS))
+MORE: dict[str, Any] = {"use_qk_l2norm_in_kernel": True, "output_final_state": False, "initial_state": None}
+
+
+def assert_the_state_goes_on(parts: list[int], parents: list[int], layout: Layout) -> None:
+    tensors, gates = random_inputs(len(parts))
     rule = getattr(modeling, RULE)
-    more: Any = {"use_qk_l2norm_in_kernel": True, "output_final_state": False, "initial_state": None}
 
     def run_alone(indices: torch.Tensor) -> torch.Tensor:
         own = {name: one[:, indices] for name, one in gates.items()}
-        return rule(*(one[:, indices] for one in tensors), **own, **more)[0][0]
+        return rule(*(one[:, indices] for one in tensors), **own, **MORE)[0][0]
 
-    found, state = rule(*tensors, **gates, **more, layout=layout)
+    found, state = rule(*tensors, **gates, **MORE, layout=layout)
     assert state is None
-    alone = [(indices, run_alone(indices)) for run in layout.runs for indices in row_indices(run)]
+    alone = [(indices, run_alone(indices)) for indices in paths(parts, parents)]
     compared(found[0], alone, [*tensors, *gates.values()])
-    unparted = rule(*tensors, **gates, **more)[0]
-    assert (unparted[0, -1] - found[0, -1]).abs().max() > 0.01  # as it would be in silence
 
 
-def test_the_convolution_of_a_branch_sees_the_end_of_its_prefix_and_no_other(layout):
+def assert_the_convolution_sees_the_end(parts: list[int], parents: list[int], layout: Layout) -> None:
     torch.manual_seed(0)
-    states = torch.randn(1, WIDTH, len(SEGMENTS), requires_grad=True)
+    states = torch.randn(1, WIDTH, len(parts), requires_grad=True)
     weight = torch.randn(WIDTH, KERNEL, requires_grad=True)
     convolve = getattr(modeling, CONVOLUTION)
     found = convolve(states, weight, None, activation="silu", layout=layout)
+    assert found.shape == states.shape
     alone = [
         (indices, convolve(states[..., indices], weight, None, activation="silu")[0].T)
-        for run in layout.runs
-        for indices in row_indices(run)
+        for indices in paths(parts, parents)
     ]
     compared(found[0].T, alone, [states, weight])
+
+
+def test_the_state_of_a_part_is_what_its_branches_go_on_from(layout):
+    assert_the_state_goes_on(PARTS, PARENTS, layout)
+    tensors, gates = random_inputs(len(PARTS))
+    found, unparted = (getattr(modeling, RULE)(*tensors, **gates, **MORE, layout=one)[0] for one in (layout, None))
+    assert (unparted[0, -1] - found[0, -1]).abs().max() > 0.01  # as it would be in silence
+
+
+def test_the_convolution_of_a_branch_sees_the_end_of_what_is_before_it_and_no_other(layout):
+    assert_the_convolution_sees_the_end(PARTS, PARENTS, layout)
+
+
+@pytest.mark.usefixtures("layout")
+@given(data=st.data())
+@settings(max_examples=30, deadline=None)
+def test_any_tree_of_parts_is_read_as_its_paths_alone(data):
+    segments = data.draw(st.integers(1, 3))
+    parents = [-1] * segments
+    while len(parents) < segments + 6 and data.draw(st.booleans()):
+        parents.append(data.draw(st.integers(0, len(parents) - 1)))
+    sizes = st.sampled_from([1, 1, 2, 3, 5, 66])
+    lengths = data.draw(st.lists(sizes, min_size=len(parents), max_size=len(parents)))
+    lengths[0] += 1  # of single tokens, no decay has a gradient
+    parts = [part for part, length in enumerate(lengths) for _ in range(length)] + [-1] * data.draw(st.integers(0, 2))
+    if data.draw(st.booleans()):
+        data.draw(st.randoms(use_true_random=False)).shuffle(parts)
+    layout = Layout.of_parts(torch.tensor(parts), parents)
+    assert_the_state_goes_on(parts, parents, layout)
+    assert_the_convolution_sees_the_end(parts, parents, layout)
+
+
+class Waits(TorchDispatchMode):
+    """Names the operations for which the CPU would wait for a GPU: those that look at a number, or at how many."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        looks = name in {"nonzero", "_local_scalar_dense", "masked_select", "is_nonzero", "equal"} or "unique" in name
+        # A choice by booleans is made by `nonzero` within the operation.
+        chosen = args[1] if name in {"index", "index_put", "index_put_", "_index_put_impl_"} else ()
+        if looks or any(one is not None and one.dtype == torch.bool for one in chosen):
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_layer_waits_for_a_gpu(layout):
+    with Waits() as waits:
+        values = torch.ones(3)
+        assert values[values > 0].sum().item() == 3
+    assert set(waits.found) == {"index", "_local_scalar_dense"}
+    layout.levels, layout.windows(KERNEL)  # made once, by the first layer
+    tensors, gates = random_inputs(len(PARTS))
+    states, weight = (torch.randn(*size, requires_grad=True) for size in ((1, WIDTH, len(PARTS)), (WIDTH, KERNEL)))
+    with Waits() as waits:
+        made, _ = getattr(modeling, RULE)(*tensors, **gates, **MORE, layout=layout)
+        convolved = getattr(modeling, CONVOLUTION)(states, weight, None, activation="silu", layout=layout)
+        (made.sum() + convolved.sum()).backward()
+    assert states.grad is not None and not waits.found
 
 
 def test_padding_amid_a_row_is_read_before_its_first_token(qwen3_5):

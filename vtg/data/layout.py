@@ -12,29 +12,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
+
+from vtg.data.recurrent_order import Levels, Windows, levels_of, windows_of
 
 LAYOUT = "layout"
 """The keyword of a model's forward by which layers are told a `Layout`."""
 
 ATTENTIONS = {"sdpa": "segments_sdpa", "varlen": "segments_varlen"}
 """What `model.attention` names, and what transformers calls these functions of `vtg.models.attention`."""
-
-
-@dataclass(frozen=True)
-class TokenRun:
-    """Tokens that are read from a state, which is empty before a segment, and what goes on from the state they leave.
-
-    Attributes:
-        tokens: (P,) int64 indices into the packed sequence, P >= 1.
-        branches: (n, R) int64 likewise of those that nothing goes on from, shorter ones filled up with -1 at their end;
-            n is 0 without any.
-        runs: branches that have branches of their own.
-    """
-
-    tokens: torch.Tensor
-    branches: torch.Tensor
-    runs: tuple["TokenRun", ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,6 +92,7 @@ class Layout:
     both_ways: torch.Tensor | None
     device: torch.device
     _masks: dict[object, torch.Tensor] = field(default_factory=dict, repr=False)
+    _windows: dict[int, Windows] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, segments: torch.Tensor, branches: torch.Tensor, both_ways: torch.Tensor | None = None) -> "Layout":
@@ -184,21 +170,21 @@ class Layout:
         return () if parent < 0 else (*self._before(parent), parent)
 
     @cached_property
-    def runs(self) -> tuple[TokenRun, ...]:
-        """The segments with their branches, as recurrent layers read them; nobody's tokens are in none."""
-        where = torch.arange(sum(self.lengths) + self.nobodys, device=self.device)
-        where = where if self.order is None else self.order
-        own: list[list[int]] = [[] for _ in self.parents]
-        for part, parent in enumerate(self.parents):
-            if parent >= 0:
-                own[parent].append(part)
+    def _whole_order(self) -> torch.Tensor:
+        """(L,) int64: `order`, also where the tokens stand so."""
+        size = sum(self.lengths) + self.nobodys
+        return torch.arange(size, device=self.device) if self.order is None else self.order
 
-        def run(part: int) -> TokenRun:
-            leaves = [where[self._places[branch]] for branch in own[part] if not own[branch]]
-            more = tuple(run(branch) for branch in own[part] if own[branch])
-            return TokenRun(where[self._places[part]], stacked(leaves, device=self.device), more)
+    @cached_property
+    def levels(self) -> Levels:
+        """The parts as a recurrent state reads them."""
+        return levels_of(self.parents, self._places, self._whole_order)
 
-        return tuple(map(run, range(len(self.segments))))
+    def windows(self, size: int) -> Windows:
+        """The parts as a convolution reads them that sees `size` tokens. Made once for each size."""
+        if size not in self._windows:
+            self._windows[size] = windows_of(self.parents, self._places, self._whole_order, size)
+        return self._windows[size]
 
     @cached_property
     def chunks(self) -> tuple[Chunk, ...]:
@@ -267,13 +253,6 @@ class Layout:
             causal = torch.ones(len(own), len(own), dtype=torch.bool, device=self.device).tril()
             self._masks[key] = _additive(causal | (own[:, None] & own), dtype)
         return self._masks[key]
-
-
-def stacked(branches: Sequence[torch.Tensor], *, device: torch.device) -> torch.Tensor:
-    """(n, R) of the indices of n branches, as `TokenRun` has them."""
-    if not branches:
-        return torch.zeros(0, 0, dtype=torch.int64, device=device)
-    return pad_sequence(list(branches), batch_first=True, padding_value=-1)
 
 
 def no_mask(device: torch.device) -> torch.Tensor:

@@ -3,12 +3,13 @@
     part_sequences(model)                # once, after loading
     model(**inputs, layout=layout)       # a packed batch: `vtg.data.layout`
 
-A packed batch holds several conversations one after the other, and branches that all go on from one prefix. Attention
-is told so by a mask. A convolution over the last tokens and a recurrent state would run on from one into the next, so
-both are called here once for every run, from an empty state, and once for all its branches together, each from the
-convolution's last inputs and the state that the prefix left. The gradient flows back through both. The layer is the
-model's own, with these two functions of it wrapped: projections, gates, norms, LoRA and ZeRO see one forward of all
-tokens, and the kernels of flash-linear-attention and causal-conv1d are used where they are installed and can train.
+A packed batch holds several conversations one after the other, and branches that go on from what they have in common.
+Attention is told so by a mask. A convolution over the last tokens and a recurrent state would run on from one into the
+next. So the convolution is given all parts with the tokens before it that each sees, and the state is read segment by
+segment: from an empty one, then all its branches together from the state that the segment left, then theirs. The
+gradient flows back through both. The layer is the model's own, with these two functions of it wrapped: projections,
+gates, norms, LoRA and ZeRO see one forward of all tokens, and the kernels of flash-linear-attention and causal-conv1d
+are used where they are installed and can train.
 
 A padded batch is right as transformers runs it where its padding is at either end. Padding frames lie amid a
 conversation: there the state would fade over them, and the convolution see them. So both functions are given the
@@ -29,7 +30,7 @@ import torch
 import transformers
 from packaging.version import Version
 
-from vtg.data.layout import LAYOUT, Layout, TokenRun
+from vtg.data.layout import LAYOUT, Layout
 from vtg.errors import ConfigError
 from vtg.models.families import family_of
 
@@ -42,7 +43,7 @@ CONVOLUTION, RULE = "causal_conv1d_fn", "torch_chunk_gated_delta_rule"
 
 
 def part_sequences(model: Any) -> None:
-    """Lets the recurrent layers of a plain Qwen-VL model, in place, keep the runs of a packed batch apart and padding
+    """Lets the recurrent layers of a plain Qwen-VL model, in place, keep the parts of a packed batch apart and padding
     frames out; does nothing for a model without such layers, or a second time.
 
     Raises:
@@ -67,7 +68,7 @@ def part_sequences(model: Any) -> None:
                 f"transformers {transformers.__version__}: its {family.title} has no {name} as vtg needs it to keep "
                 "sequences apart; install the version that was tried: pip install -e . -c env/constraints.txt"
             )
-        if not hasattr(function, "parts_runs"):
+        if not hasattr(function, "keeps_apart"):
             setattr(module, name, wrap(function))
     inner.register_forward_pre_hook(_prepare, with_kwargs=True)
 
@@ -113,26 +114,20 @@ def _parted_convolution(convolve: Callable[..., torch.Tensor]) -> Callable[..., 
     @wraps(convolve)
     def parted(hidden_states: torch.Tensor, weight: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """(B, D, L) → (B, D, L)."""
-        runs, order = _asked(kwargs)
+        layout, order = _asked(kwargs)
         if order is not None:
             index = order[:, None].expand(-1, hidden_states.shape[1], -1)
             convolved = convolve(hidden_states.gather(2, index), weight, *args, **kwargs)
             return torch.zeros_like(convolved).scatter(2, index, convolved)
-        if runs is None:
+        if layout is None:
             return convolve(hidden_states, weight, *args, **kwargs)
-        pieces: list[torch.Tensor] = []
-        for run in runs:
-            own = hidden_states[..., run.tokens]
-            pieces.append(convolve(own, weight, *args, **kwargs)[0])
-            if len(run.branches):
-                # A kernel of k tokens sees k - 1 before a branch's first: the last of the prefix.
-                before = own[..., max(0, own.shape[-1] - weight.shape[-1] + 1) :].expand(len(run.branches), -1, -1)
-                branches = hidden_states[0][:, run.branches.clamp(min=0)].transpose(0, 1)
-                convolved = convolve(torch.cat([before, branches], dim=-1), weight, *args, **kwargs)
-                pieces.append(convolved[..., before.shape[-1] :].transpose(0, 1)[:, run.branches >= 0])
-        return torch.zeros_like(hidden_states).index_copy(2, _indices(runs), torch.cat(pieces, dim=-1)[None])
+        windows, rows = layout.windows(weight.shape[-1]), hidden_states[0].T
+        # In place: it is a copy already, and of all tokens.
+        read = rows[windows.tokens].index_fill_(0, windows.empty, 0)
+        convolved = convolve(read.T[None], weight, *args, **kwargs)
+        return _put(convolved[0].T, windows.places, len(rows)).T[None]
 
-    parted.parts_runs = True  # type: ignore[attr-defined]
+    parted.keeps_apart = True  # type: ignore[attr-defined]
     return parted
 
 
@@ -150,7 +145,7 @@ def _parted_rule(chosen: Callable[..., Any]) -> Callable[..., Any]:
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Queries, keys and values (B, L, heads, d), gates (B, L, heads) → (B, L, heads, d), and the last state."""
-        runs, order = _asked(kwargs)
+        layout, order = _asked(kwargs)
         inputs = (query, key, value, g, beta)
         # transformers chooses at its import, and a Triton kernel runs on no CPU. Prompts of rollouts go through the
         # same code as training: GRPO compares their probabilities.
@@ -159,29 +154,28 @@ def _parted_rule(chosen: Callable[..., Any]) -> Callable[..., Any]:
             made, state = _call(rule, [_rows(one, order) for one in inputs], kwargs)
             index = order[..., None, None].expand_as(made)
             return torch.zeros_like(made).scatter(1, index, made), state
-        if runs is None:
+        if layout is None:
             return _call(rule, inputs, kwargs)
         pieces: list[torch.Tensor] = []
-        for run in runs:
-            asked = kwargs | {"initial_state": None, "output_final_state": len(run.branches) > 0}
-            made, state = _call(rule, [one[:, run.tokens] for one in inputs], asked)
-            pieces.append(made[0])
-            if len(run.branches):
-                # contiguous: kernels read it by address; of n branches it is one state each, which is little.
-                asked = asked | {"initial_state": state.expand(len(run.branches), -1, -1, -1).contiguous()}
-                branches = run.branches.clamp(min=0)
-                made, _ = _call(rule, [one[0, branches] for one in inputs], asked | {"output_final_state": False})
-                pieces.append(made[run.branches >= 0])
-        return torch.zeros_like(value).index_copy(1, _indices(runs), torch.cat(pieces)[None]), None
+        for levels in layout.levels.segments:
+            state = None
+            for level in levels:
+                *own_inputs, gate, strength = (one[0, level.tokens] for one in inputs)
+                # With neither decay nor update, the state is past a part's end what it was there.
+                gates = (one.masked_fill(level.past[..., None], 0) for one in (gate, strength))
+                before = None if state is None else state[level.parents]
+                asked = kwargs | {"initial_state": before, "output_final_state": level is not levels[-1]}
+                made, state = _call(rule, [*own_inputs, *gates], asked)
+                pieces.append(made.flatten(0, 1))
+        return _put(torch.cat(pieces), layout.levels.places, value.shape[1])[None], None
 
-    parted.parts_runs = True  # type: ignore[attr-defined]
+    parted.keeps_apart = True  # type: ignore[attr-defined]
     return parted
 
 
-def _asked(kwargs: dict[str, Any]) -> tuple[Sequence[TokenRun] | None, torch.Tensor | None]:
-    """The runs, or the order of the tokens of padded rows, taken out of the keywords of a function."""
-    layout: Layout | None = kwargs.pop(LAYOUT, None)
-    return layout and layout.runs, kwargs.pop(ORDER, None)
+def _asked(kwargs: dict[str, Any]) -> tuple[Layout | None, torch.Tensor | None]:
+    """The layout, or the order of the tokens of padded rows, taken out of the keywords of a function."""
+    return kwargs.pop(LAYOUT, None), kwargs.pop(ORDER, None)
 
 
 def _call(rule: Callable[..., Any], inputs: Sequence[torch.Tensor], kwargs: dict[str, Any]) -> Any:
@@ -197,16 +191,16 @@ def _rows(values: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
     return values[torch.arange(len(order), device=order.device)[:, None], order]
 
 
-def _indices(runs: Sequence[TokenRun]) -> torch.Tensor:
-    """Where the tokens of the runs stand, each run's branches after it."""
-    parts = [part for run in runs for part in (run.tokens, run.branches[run.branches >= 0])]
-    return torch.cat(parts)
+def _put(rows: torch.Tensor, places: torch.Tensor, length: int) -> torch.Tensor:
+    """(length, …) with `rows` (M, …) at their places (M,) and zeros at others; those at place `length` are left out."""
+    # One place more than is kept, not a choice of rows: that would be a copy of all of them.
+    return rows.new_zeros(length + 1, *rows.shape[1:]).index_copy(0, places, rows)[:length]
 
 
 def _prepare(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """A forward pre-hook of the language model: no cache of runs; the order of tokens where padding lies amid a row."""
+    """A forward pre-hook of the language model: no cache of parts; the order where padding lies amid a row."""
     if kwargs.get(LAYOUT) is not None:
-        # Runs end in many states, and nothing goes on from them: a cache has no place for more than one a row.
+        # Parts end in many states, and nothing goes on from them: a cache has no place for more than one a row.
         return args, kwargs | {"use_cache": False}
     mask, length = kwargs.get("attention_mask"), kwargs["inputs_embeds"].shape[1]
     if mask is None or mask.ndim != 2 or length == 1:
