@@ -106,8 +106,10 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.data.padding": ("vtg.data.encoding", "vtg.data.pixels"),
     "vtg.data.recurrent_order": (),
     "vtg.data.layout": ("vtg.data.recurrent_order",),
+    "vtg.data.whole_mask": (),
     "vtg.data.packing": (
-        "vtg.errors", "vtg.data.encoding", "vtg.data.pixels", "vtg.data.layout", "vtg.data.seen_clip",
+        "vtg.errors", "vtg.data.encoding", "vtg.data.pixels", "vtg.data.layout", "vtg.data.whole_mask",
+        "vtg.data.seen_clip",
     ),
     "vtg.data.tensor_folder": ("vtg.errors", "vtg.storage"),
     "vtg.data.tower_cache": (

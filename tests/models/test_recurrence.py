@@ -222,7 +222,7 @@ def test_no_layer_waits_for_a_gpu(layout):
         values = torch.ones(3)
         assert values[values > 0].sum().item() == 3
     assert set(waits.found) == {"index", "_local_scalar_dense"}
-    layout.levels, layout.windows(KERNEL)  # made once, by the first layer
+    assert layout.levels and layout.windows(KERNEL)  # made once, by the first layer
     tensors, gates = random_inputs(len(PARTS))
     states, weight = (torch.randn(*size, requires_grad=True) for size in ((1, WIDTH, len(PARTS)), (WIDTH, KERNEL)))
     with Waits() as waits:
