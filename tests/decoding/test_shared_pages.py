@@ -90,3 +90,25 @@ def test_where_rows_come_and_go_pages_stay_as_long_as_one_that_shares_them(vlm, 
             [replace(one, log_probs=pytest.approx(one.log_probs, abs=1e-4)) for one in group] for group in expected
         ]
         assert engine.peak.bytes <= share * apart.peak.bytes
+
+
+def test_clips_of_one_size_that_the_tower_sees_itself_share_no_pages(vlm, make_clip):
+    """Where it is trained, prompts have no encoded clip, but pixels: alike in what is common, and of another clip."""
+    model, processor = vlm
+    task, side = SpanTask(TaskConfig()), 2 * patch_factor(vlm.processor)
+    asked = [task.conversation(query, duration_s=3.0) for query in QUERIES[:2]]
+    clips = [make_clip([0.5 * at for at in range(6)], size=(side, side), seed=seed) for seed in (1, 2)]
+    questions: list[Any] = [one for clip in clips for one in encode_questions(processor, asked, clip)]
+    common = int(questions[0]["mm_token_type_ids"].nonzero()[-1]) + 1
+    prompts = [Prompt(one, common=common) for one in questions]
+    sampling = Sampling.of(greedy_config(processor, max_new_tokens=6))
+    assert sampling is not None
+    shared, apart = engine_of(model, sampling), engine_of(model, sampling)
+    found = shared.complete(prompts)
+    expected = apart.complete([replace(one, common=0) for one in prompts])
+    for [one], [other] in zip(found, expected, strict=True):
+        assert one.tokens == other.tokens and one.log_probs == pytest.approx(other.log_probs, abs=1e-4)
+    pool = shared._stepper.pool
+    assert pool is not None
+    saved = 2 * (common // PAGE)  # by one question of each clip
+    assert shared.peak.bytes == pool.bytes_of(pages=1 + pages_of(prompts) - saved, rows=len(prompts))

@@ -95,8 +95,7 @@ class Flight:
             grammar = self.constraint.grammar(prompt.duration_s) if self.constraint else None
             self._next = Slot(self._requests, prompt, length, deque(range(self.n)), grammar)
             self._requests += 1
-            if self.stepper.pool is None:  # what a token takes is seen at the first prompt
-                self._next.prefilled = self.stepper.prefill(prompt)
+            self.stepper.open_pool()
             if self.key_bytes is None:
                 self.key_bytes = self._bytes_of_rows(self.at_once, length)
         return self._next
@@ -135,7 +134,7 @@ class Flight:
         alike = (
             one.pages[:whole]
             for one in self._live
-            if whole and one.prompt.encoded is prompt.encoded and one.prompt.common == prompt.common
+            if whole and one.prompt.shown is prompt.shown and one.prompt.common == prompt.common
         )
         shared = next((pages for pages in alike if users[pages[0]] < USERS), [])
         count = -(-slot.length // self.stepper.page)
@@ -161,10 +160,9 @@ class Flight:
     def _prefill(self, entered: Sequence[Slot]) -> None:
         pool = self.stepper.pool
         assert pool is not None
-        others = self.stepper.prefill_every([slot.prompt for slot in entered if not slot.prefilled])
-        for slot in entered:
-            layers = slot.prefilled or next(others)
-            slot.prefilled, attended = (), slot.prompt.features["attention_mask"][:-1].bool().clone()
+        every = self.stepper.prompts.every([slot.prompt for slot in entered])
+        for slot, layers in zip(entered, every, strict=True):
+            attended = slot.prompt.features["attention_mask"][:-1].bool().clone()
             attended[: slot.shared * self.stepper.page] = False
             pool.write_prompt(layers, attended, torch.tensor(slot.pages[slot.shared :], device=attended.device))
             slot.states = pool.states_of(layers)

@@ -76,7 +76,7 @@ class KeyPool:
     Page 0 is empty: what a table points to where a prompt has no more.
 
     Args:
-        prompt: the cache layers of any prompt of the model, which say what they hold.
+        prompt: the cache layers of any tokens of the model, which say what they hold.
         room: the most tokens that a row writes.
         page: tokens of a page.
     """

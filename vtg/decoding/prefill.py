@@ -46,8 +46,9 @@ PACKED_TOKENS_ELSEWHERE = 1024
 class Prefill:
     """Runs prompts through a plain model: short ones together, packed, and what several begin with once.
 
-    Packed are prompts whose attention is told by a `Layout`. Recurrent layers keep one state, that of the last token,
-    so models that have them read one prompt after the other, and so does attention that knows no layouts.
+    Packed are prompts whose attention is told by a `Layout`: what those of a clip begin with is a segment, and what
+    each goes on with a branch of it. Recurrent layers keep one state, that of the last token, so models that have them
+    read one prompt after the other, and so does attention that knows no layouts.
 
     Args:
         together: the most tokens of a packed call; None: by the device.
@@ -59,62 +60,82 @@ class Prefill:
         self._known: tuple[torch.Tensor | None, int, Layers] = (None, 0, ())
 
     def every(self, prompts: Sequence[Prompt]) -> Iterator[Layers]:
-        """`self(prompt)` of every prompt, in their order; what is read together is held together."""
+        """`self(prompt)` of every prompt, in their order; those that follow one another and begin alike are read
+        together, within the tokens of a call."""
         packs = takes_layouts(self.plain) and not is_recurrent(self.plain)
-        waiting, tokens = list[Prompt](), 0
-        for prompt in prompts:
-            alone, length = not packs or prompt.common > 0, len(prompt.features["input_ids"]) - 1
+        waiting, tokens = list[list[Prompt]](), 0
+        for group in _groups(prompts):
+            own = sum(_end(prompt) - prompt.common for prompt in group)
+            length = group[0].common + own
+            alone = not packs or length > self.together or self._knows(group[0])
             if waiting and (alone or tokens + length > self.together):
                 yield from self._packed(waiting)
                 waiting, tokens = [], 0
             if alone:
-                yield self(prompt)
+                yield from map(self, group)
             else:
-                waiting, tokens = [*waiting, prompt], tokens + length
+                waiting, tokens = [*waiting, group], tokens + length
         if waiting:
             yield from self._packed(waiting)
 
     def __call__(self, prompt: Prompt) -> Layers:
         """The layers of a cache after all tokens of a prompt but the last."""
-        # Not the last token: it is the first input of each continuation, whose logits start the completion.
-        end = len(prompt.features["input_ids"]) - 1
         if not prompt.common:
-            return self._read(prompt, 0, end, ())
-        if self._known[0] is not prompt.encoded or self._known[1] != prompt.common:
+            return self._read(prompt, 0, _end(prompt), ())
+        if not self._knows(prompt):
             self.forget()  # before the next clip is read: both at once would be twice the keys
-            self._known = prompt.encoded, prompt.common, self._read(prompt, 0, prompt.common, ())
-        return self._read(prompt, prompt.common, end, self._known[2])
+            self._known = prompt.shown, prompt.common, self._read(prompt, 0, prompt.common, ())
+        return self._read(prompt, prompt.common, _end(prompt), self._known[2])
 
-    def _packed(self, prompts: Sequence[Prompt]) -> list[Layers]:
-        """The layers after each of some prompts, read in one call."""
-        if len(prompts) == 1:
-            return [self(prompts[0])]
-        rows = [{key: prompt.features[key][..., :-1] for key in TOKENS} for prompt in prompts]
-        joined = {key: torch.cat([row[key] for row in rows], dim=-1).unsqueeze(-2) for key in TOKENS}
-        attended, lengths = joined.pop("attention_mask")[0].bool(), [row["input_ids"].shape[-1] for row in rows]
+    def _knows(self, prompt: Prompt) -> bool:
+        """Whether what this prompt has in common with others was read for the last one."""
+        shown, common, _ = self._known
+        return 0 < prompt.common == common and prompt.shown is shown
+
+    def _packed(self, groups: Sequence[Sequence[Prompt]]) -> Iterator[Layers]:
+        """The layers after each prompt of some groups, read in one call; each prompt's are made as they are asked for,
+        for all together would hold what a group has in common once for each of it."""
+        self.forget()
+        shared = [len(group) > 1 for group in groups]
+        heads = [(one[0], 0, one[0].common if many else _end(one[0])) for one, many in zip(groups, shared, strict=True)]
+        branches = [(at, prompt) for at, group in enumerate(groups) if shared[at] for prompt in group]
+        parts = [*heads, *((prompt, prompt.common, _end(prompt)) for _, prompt in branches)]
+        joined = {
+            key: torch.cat([prompt.features[key][..., start:end] for prompt, start, end in parts], -1).unsqueeze(-2)
+            for key in TOKENS
+        }
+        attended, lengths = joined.pop("attention_mask")[0].bool(), [end - start for _, start, end in parts]
         which = torch.repeat_interleave(torch.tensor(lengths)).to(attended.device)
         both_ways = joined["mm_token_type_ids"][0] > 0 if family_of(self.plain.config).both_ways else None
-        layout = Layout.of(torch.where(attended, which, -1), torch.zeros_like(which), both_ways)
+        parents = [*[-1] * len(heads), *(at for at, _ in branches)]
+        layout = Layout.of_parts(torch.where(attended, which, -1), parents, both_ways)
         cache = cache_of(self.plain)
         with on_device(self.plain):
             self.plain.model(
                 **joined,
-                **join_videos([prompt.inputs() for prompt in prompts]),
+                **join_videos([group[0].inputs() for group in groups]),
                 attention_mask=no_mask(attended.device),
                 use_cache=True,
                 **{LAYOUT: layout, CACHE: cache},
             )
         ends = itertools.accumulate(lengths)
-        parts = [slice(end - length, end) for end, length in zip(ends, lengths, strict=True)]
-        return [[_part(layer, part) for layer in cache.layers] for part in parts]
+        places = [slice(end - length, end) for end, length in zip(ends, lengths, strict=True)]
+        own = iter(places[len(heads) :])
+        for group, many, head in zip(groups, shared, places, strict=False):
+            for prompt in group:
+                tokens = (head, next(own)) if many else (head,)
+                layers = [_part(layer, *tokens) for layer in cache.layers]
+                if prompt.common:
+                    self._known = prompt.shown, prompt.common, layers
+                yield layers
 
     def forget(self) -> None:
-        """Lets go of what the last prompts began with."""
+        """Lets go of what the last prompt began with."""
         self._known = None, 0, ()
 
     def _read(self, prompt: Prompt, start: int, end: int, before: Layers) -> Layers:
-        """The layers after the tokens up to `end`, those before `start` being in `before`, which stays as it is."""
-        inputs, cache = prompt.inputs(), cache_of(self.plain, [_fork(layer) for layer in before])
+        """The layers after the tokens up to `end`; `before`, which stays as it is, begins with those before `start`."""
+        inputs, cache = prompt.inputs(), cache_of(self.plain, [_fork(layer, start) for layer in before])
         with on_device(self.plain):
             self.plain.model(
                 input_ids=inputs["input_ids"][None, start:end],
@@ -128,17 +149,39 @@ class Prefill:
         return cache.layers
 
 
-def _part(layer: Any, tokens: slice) -> Any:
-    """A layer of a cache with the keys and values of these tokens alone."""
+def _groups(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
+    """Prompts that follow one another and have what they begin with in common; each of the others alone."""
+    groups = list[list[Prompt]]()
+    for prompt in prompts:
+        last = groups[-1][-1] if groups else None
+        if last and 0 < prompt.common == last.common and prompt.shown is last.shown:
+            groups[-1].append(prompt)
+        else:
+            groups.append([prompt])
+    return groups
+
+
+def _end(prompt: Prompt) -> int:
+    """How many tokens of a prompt are read: not the last, which is the first input of each continuation, whose logits
+    start the completion."""
+    return len(prompt.features["input_ids"]) - 1
+
+
+def _part(layer: Any, *places: slice) -> Any:
+    """A layer of a cache with the keys and values at these places alone; copied where they are several."""
     part = copy.copy(layer)
-    part.keys, part.values = layer.keys[:, :, tokens], layer.values[:, :, tokens]
+    for name in ("keys", "values"):
+        states = [getattr(layer, name)[:, :, place] for place in places]
+        setattr(part, name, states[0] if len(states) == 1 else torch.cat(states, dim=2))
     return part
 
 
-def _fork(layer: Any) -> Any:
-    """A layer of a cache that goes on by itself: keys grow into new tensors, recurrent states change in place."""
+def _fork(layer: Any, tokens: int) -> Any:
+    """A layer of a cache, of its first tokens, that goes on by itself: keys grow into new tensors, recurrent states, of
+    which there are none but the last, change in place."""
+    if not hasattr(layer, RECURRENT):
+        return _part(layer, slice(tokens))
     fork = copy.copy(layer)
     for name in (CONV, RECURRENT):
-        if hasattr(layer, name):
-            setattr(fork, name, {at: one if one is None else one.clone() for at, one in getattr(layer, name).items()})
+        setattr(fork, name, {at: one if one is None else one.clone() for at, one in getattr(layer, name).items()})
     return fork

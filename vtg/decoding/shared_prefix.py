@@ -33,7 +33,7 @@ from vtg.data.encoding import Features
 from vtg.data.layout import LAYOUT, Layout, no_mask
 from vtg.data.packing import common_length, shows_same_clip
 from vtg.data.padding import collate
-from vtg.data.pixels import join_videos
+from vtg.data.pixels import PIXELS, join_videos
 from vtg.models.attention import attend_in_layouts, takes_layouts
 from vtg.models.families import family_of
 from vtg.models.families.family import ModelFamily
@@ -54,7 +54,8 @@ class Prompt:
     `encoded`: what `encode_video` made of its clip, or None where the vision tower is to see the pixels.
     `clip`: what it asks about, kept where another engine than transformers' is to read it.
     `duration_s`: of that clip, which bounds the times of an answer.
-    `common`: its first tokens that other prompts have too, whose `encoded` is the same tensor; 0: nobody else's.
+    `common`: how many tokens at its beginning other prompts have too, whose `shown` is the same tensor; the whole clip
+    is among them, and they are fewer than P - 1. 0: it begins as nobody else.
     """
 
     features: Features
@@ -63,9 +64,14 @@ class Prompt:
     duration_s: float = math.nan
     common: int = 0
 
+    @property
+    def shown(self) -> torch.Tensor:
+        """Its clip, encoded or as pixels: the same tensor, and not an equal one, tells prompts of one clip."""
+        return self.features[PIXELS] if self.encoded is None else self.encoded
+
     def inputs(self) -> Features:
         """The features, with the clip encoded where it is."""
-        return self.features if self.encoded is None else self.features | {"pixel_values_videos": self.encoded}
+        return self.features if self.encoded is None else self.features | {PIXELS: self.encoded}
 
 
 def share_prompts(model: Any) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from vtg.decoding.prefill import Layers
 from vtg.decoding.shared_prefix import Prompt
 from vtg.tasks.answer_grammar import BEGIN, State
 
@@ -44,7 +43,7 @@ class Slot:
     Attributes:
         length: tokens that are attended to.
         shared: how many of its first pages another prompt has filled, which begins alike.
-        prefilled: what it leaves in a cache, until that is in pages; states: in recurrent layers.
+        states: what it leaves in recurrent layers.
     """
 
     request: int
@@ -54,7 +53,6 @@ class Slot:
     grammar: Any
     pages: list[int] = field(default_factory=list)
     shared: int = 0
-    prefilled: Layers = ()
     states: Sequence[dict[str, torch.Tensor]] = ()
     rows: list[Row] = field(default_factory=list)
 

@@ -1,6 +1,6 @@
 """One token of every row: the model's own forward over the keys of a `KeyPool`, and the choice of what is written."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,8 +9,7 @@ from vtg.decoding.captured_step import StepGraphs
 from vtg.decoding.compiled_step import compiled_layers
 from vtg.decoding.key_pool import PAGE, PAGES, KeyPool, OwnKeys
 from vtg.decoding.paged_attention import Shape, paged_attention
-from vtg.decoding.prefill import CACHE, Layers, Prefill, cache_of
-from vtg.decoding.shared_prefix import Prompt
+from vtg.decoding.prefill import CACHE, Prefill, cache_of
 from vtg.decoding.step_tensors import StepTensors
 from vtg.decoding.token_choice import Sampling, TokenChoice
 from vtg.decoding.token_rows import TokenRows
@@ -27,7 +26,8 @@ class Stepper:
         prefill_tokens: as `Prefill` takes it.
 
     Attributes:
-        pool: keys, values and states; None before the first prompt, which says what they are.
+        prompts: what reads them.
+        pool: keys, values and states; None before the first prompt.
     """
 
     def __init__(
@@ -56,14 +56,20 @@ class Stepper:
     def room(self) -> int:
         return self.sampling.max_new_tokens
 
-    def prefill(self, prompt: Prompt) -> Layers:
-        layers = self.prompts(prompt)
-        self.pool = self.pool or KeyPool(layers, room=self.room, page=self.page)
-        return layers
-
-    def prefill_every(self, prompts: Sequence[Prompt]) -> Iterator[Layers]:
-        """Of several prompts, one after the other, some of which are read together."""
-        return self.prompts.every(prompts)
+    def open_pool(self) -> None:
+        """Makes the pool, empty, where there is none: what a token takes is seen at one that is read for it."""
+        if self.pool is not None:
+            return
+        one, cache = torch.zeros(1, 1, dtype=torch.int64, device=self.plain.device), cache_of(self.plain)
+        with on_device(self.plain):
+            self.language(
+                inputs_embeds=self.vocabulary.embed(one),
+                attention_mask=one + 1,
+                position_ids=one.expand(len(self.tensors.positions), 1, 1) if self.mrope else one,
+                use_cache=True,
+                **{CACHE: cache},
+            )
+        self.pool = KeyPool(cache.layers, room=self.room, page=self.page)
 
     def reserve(self, *, pages: int, rows: int) -> None:
         """Makes room for so many pages, the empty one included, and rows; what the first of them hold stays."""
