@@ -24,7 +24,8 @@ from transformers.video_utils import VideoMetadata
 from vtg.config.schema import SFTConfig
 from vtg.data.encoding import vision_token_ids
 from vtg.decoding.engine import DecodingEngine
-from vtg.decoding.shared_prefix import Prompt, encode_video, share_prompts
+from vtg.decoding.prompt_sequence import Prompt
+from vtg.decoding.shared_prefix import encode_video, share_prompts
 from vtg.decoding.token_choice import Sampling
 from vtg.evaluation.generate import generate
 from vtg.memory.estimate import estimate

@@ -21,8 +21,8 @@ from trl.trainer.utils import add_fused_lm_head
 from vtg.data.encoding import vision_token_ids
 from vtg.data.layout import ATTENTIONS
 from vtg.decoding.engine import DecodingEngine
+from vtg.decoding.prompt_sequence import Prompt
 from vtg.decoding.sampling import sample
-from vtg.decoding.shared_prefix import Prompt
 from vtg.decoding.token_choice import Sampling
 from vtg.demo.tiny_model import TINY_QWEN3_VL
 from vtg.models.patch_embed import project_patches_by_matmul

@@ -21,8 +21,9 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationC
 from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import encode, patch_factor, turn_end_id, vision_token_ids
 from vtg.decoding.engine import DecodingEngine
+from vtg.decoding.prompt_sequence import Prompt
 from vtg.decoding.sampling import sample
-from vtg.decoding.shared_prefix import Prompt, accept_encoded_videos, encode_video
+from vtg.decoding.shared_prefix import accept_encoded_videos, encode_video
 from vtg.decoding.token_choice import Sampling
 from vtg.demo.tiny_model import TINY_QWEN3_VL
 from vtg.models.attention import attend_in_layouts

@@ -138,7 +138,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.memory": ("vtg.errors", "vtg.config", "vtg.models.families", "vtg.models"),
     "vtg.decoding": (
         "vtg.config", "vtg.video", "vtg.models.families", "vtg.data.encoding", "vtg.data.pixels", "vtg.data.padding",
-        "vtg.data.layout", "vtg.data.seen_clip", "vtg.data.tower_cache", "vtg.models", "vtg.tasks",
+        "vtg.data.layout", "vtg.data.packing", "vtg.data.seen_clip", "vtg.data.tower_cache", "vtg.models", "vtg.tasks",
     ),
     "vtg.training.processes": ("vtg.errors", "vtg.data.lost_worker"),
     "vtg.training.progress": ("vtg.storage", "vtg.progress_bar"),

@@ -6,7 +6,7 @@ from PIL import Image
 
 from vtg.data.encoding import turn_end_id, vision_token_ids
 from vtg.data.picture_encoding import encode_pictures
-from vtg.decoding.shared_prefix import Prompt
+from vtg.decoding.prompt_sequence import Prompt
 from vtg.errors import SampleError
 from vtg.evaluation.answering import answering_engine
 

@@ -9,8 +9,8 @@ from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import encode, frame_options, patch_factor
 from vtg.decoding.constrained import Constraint
 from vtg.decoding.engine import DecodingEngine
+from vtg.decoding.prompt_sequence import Prompt
 from vtg.decoding.sampling import sample
-from vtg.decoding.shared_prefix import Prompt
 from vtg.decoding.token_choice import Sampling
 from vtg.evaluation.generate import generate
 from vtg.models.loading import load_model, load_processor

@@ -18,8 +18,9 @@ from vtg.data.encoding import encode, patch_factor, turn_end_id, vision_token_id
 from vtg.decoding.engine import DecodingEngine
 from vtg.decoding.key_pool import OwnStates
 from vtg.decoding.paged_attention import Shape
+from vtg.decoding.prompt_sequence import Prompt
 from vtg.decoding.sampling import sample
-from vtg.decoding.shared_prefix import Prompt, encode_video, share_prompts, shared_batch
+from vtg.decoding.shared_prefix import encode_video, share_prompts, shared_batch
 from vtg.decoding.slots import Completion
 from vtg.decoding.token_choice import Sampling
 from vtg.tasks.span_task import SpanTask

@@ -11,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import encode, patch_factor, turn_end_id, vision_token_ids
 from vtg.decoding.engine import DecodingEngine
-from vtg.decoding.shared_prefix import Prompt
+from vtg.decoding.prompt_sequence import Prompt
 from vtg.decoding.token_choice import Sampling
 from vtg.tasks.span_task import SpanTask
 

@@ -1,6 +1,7 @@
 """Prompts that are read in one call leave the keys and values, and are answered, as those that are read alone."""
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,8 +15,9 @@ from vtg.data.encoding import encode, patch_factor
 from vtg.data.question_encoding import encode_questions
 from vtg.decoding.engine import DecodingEngine
 from vtg.decoding.prefill import RECURRENT, Layers, Prefill
+from vtg.decoding.prompt_sequence import Prompt
 from vtg.decoding.sampling import sample
-from vtg.decoding.shared_prefix import Prompt, encode_video, share_prompts
+from vtg.decoding.shared_prefix import encode_video, share_prompts
 from vtg.decoding.token_choice import Sampling
 from vtg.evaluation.answering import clip_prompts
 from vtg.models.families import family_of
@@ -98,10 +100,10 @@ def test_of_prompts_of_a_clip_what_is_common_is_read_once_in_the_call_of_all(mod
     model, _, others = model_and_prompts
     if questions[0].encoded is not None:
         others = [replace(one, encoded=encode_video(model, one.features)) for one in others]
-    # Of the second clip one that no other follows; of the first, two that follow its others no more.
+    # Of the first clip some that follow its others, and some that others come before.
     mixed = [*questions[:3], others[0], questions[4], others[1], others[2], *questions[5:], *questions[2:4]]
     common, ends = questions[0].common, {id(one): len(one.features["input_ids"]) - 1 for one in mixed}
-    shared = sum(map(len, (questions[:3], questions[5:], questions[2:4]))) - 3
+    shared = sum(count - 1 for count in Counter(id(one.shown) for one in mixed if one.common).values())
     found, read = read_by(model, lambda: list(Prefill(model, together=10**6).every(mixed)))
     if not is_recurrent(model):
         assert read == [sum(ends[id(one)] for one in mixed) - shared * common]

@@ -11,8 +11,8 @@ from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import encode, patch_factor
 from vtg.data.question_encoding import encode_questions
 from vtg.decoding.engine import DecodingEngine
+from vtg.decoding.prompt_sequence import Prompt
 from vtg.decoding.sampling import sample
-from vtg.decoding.shared_prefix import Prompt
 from vtg.decoding.step_tensors import USERS
 from vtg.decoding.token_choice import Sampling
 from vtg.evaluation.answering import clip_prompts

@@ -19,10 +19,9 @@ from trl.trainer.utils import add_fused_lm_head
 from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import IGNORE_INDEX, Features, encode, patch_factor
 from vtg.data.padding import collate
+from vtg.decoding.prompt_sequence import Prompt, beginning_alike
 from vtg.decoding.shared_prefix import (
-    Prompt,
     accept_encoded_videos,
-    beginning_alike,
     encode_video,
     is_sharing,
     repeated_batch,

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import encode, patch_factor, turn_end_id
 from vtg.decoding.engine import DecodingEngine
-from vtg.decoding.shared_prefix import Prompt
+from vtg.decoding.prompt_sequence import Prompt
 from vtg.decoding.token_choice import Sampling
 from vtg.decoding.token_rows import TokenRows
 from vtg.models.plain_model import plain_model

@@ -11,8 +11,8 @@ from tiny_models import greedy_config
 from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import encode, patch_factor
 from vtg.data.question_encoding import encode_questions
+from vtg.decoding.prompt_sequence import Prompt
 from vtg.decoding.sampling import forward_log_probs, sample
-from vtg.decoding.shared_prefix import Prompt
 from vtg.evaluation.answering import answering_engine, clip_prompts
 from vtg.tasks.span_task import SpanTask
 

@@ -21,8 +21,8 @@ from vtg.data.grounding_dataset import GroundingDataset, make_provider
 from vtg.data.skip_report import Skipped, SkipReport
 from vtg.data.splits import read_split
 from vtg.decoding import adapter_merging
+from vtg.decoding.prompt_sequence import Prompt
 from vtg.decoding.sampling import sample
-from vtg.decoding.shared_prefix import Prompt
 from vtg.demo.demo_dataset import ensure_demo
 from vtg.errors import SampleError
 from vtg.evaluation.generate import predict

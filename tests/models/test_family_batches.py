@@ -11,7 +11,8 @@ from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import IGNORE_INDEX, Features, encode, patch_factor
 from vtg.data.packing import attention, pack, share
 from vtg.data.padding import collate
-from vtg.decoding.shared_prefix import Prompt, repeated_batch, share_prompts, shared_batch
+from vtg.decoding.prompt_sequence import Prompt
+from vtg.decoding.shared_prefix import repeated_batch, share_prompts, shared_batch
 from vtg.models.families import family_of, known_types
 from vtg.models.recurrence import is_recurrent
 from vtg.tasks.span_task import SpanTask

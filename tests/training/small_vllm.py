@@ -14,7 +14,8 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from vtg.data.encoding import mrope_positions
 from vtg.decoding.engine import DecodingEngine
-from vtg.decoding.shared_prefix import Prompt, encode_video, share_prompts
+from vtg.decoding.prompt_sequence import Prompt
+from vtg.decoding.shared_prefix import encode_video, share_prompts
 from vtg.decoding.token_choice import Sampling
 
 

@@ -17,8 +17,9 @@ from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import encode
 from vtg.decoding.adapter_merging import iter_merged_weights, merged_for_decoding
 from vtg.decoding.engine import DecodingEngine
+from vtg.decoding.prompt_sequence import Prompt
 from vtg.decoding.sampling import forward_log_probs, sample
-from vtg.decoding.shared_prefix import Prompt, encode_video
+from vtg.decoding.shared_prefix import encode_video
 from vtg.decoding.token_choice import Sampling
 from vtg.errors import ConfigError, RunError
 from vtg.training.rl import engines

@@ -14,7 +14,8 @@ from trl import GRPOConfig, GRPOTrainer
 
 from vtg.data.encoding import vision_token_ids
 from vtg.data.padding import collate
-from vtg.decoding.shared_prefix import Prompt, encode_video
+from vtg.decoding.prompt_sequence import Prompt
+from vtg.decoding.shared_prefix import encode_video
 from vtg.demo.tiny_model import TINY_QWEN3_VL
 from vtg.models.plain_model import plain_model
 from vtg.training.rl.engines import ENGINES

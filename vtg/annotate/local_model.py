@@ -19,7 +19,7 @@ from vtg.data.grounding_dataset import make_provider
 from vtg.data.picture_encoding import encode_pictures
 from vtg.data.pixels import PICTURES, vision_inputs
 from vtg.decoding.form_constraint import FormConstraint, Spelling
-from vtg.decoding.shared_prefix import Prompt
+from vtg.decoding.prompt_sequence import Prompt
 from vtg.entry import compose_settings
 from vtg.errors import ConfigError, SampleError
 from vtg.evaluation.answering import answering_engine, decoded

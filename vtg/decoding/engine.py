@@ -20,7 +20,7 @@ import torch
 from vtg.decoding.captured_step import StepGraphs
 from vtg.decoding.constrained import TokenConstraint
 from vtg.decoding.flight import Flight
-from vtg.decoding.shared_prefix import Prompt
+from vtg.decoding.prompt_sequence import Prompt
 from vtg.decoding.slots import Completion, Peak
 from vtg.decoding.stepper import Stepper
 from vtg.decoding.token_choice import Sampling, TokenChoice

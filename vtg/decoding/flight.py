@@ -10,7 +10,7 @@ import torch
 
 from vtg.decoding.constrained import TokenConstraint
 from vtg.decoding.paged_attention import Shape
-from vtg.decoding.shared_prefix import Prompt
+from vtg.decoding.prompt_sequence import Prompt
 from vtg.decoding.slots import Completion, Peak, Row, Slot
 from vtg.decoding.step_tensors import USERS
 from vtg.decoding.stepper import Stepper

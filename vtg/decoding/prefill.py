@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from transformers import DynamicCache, GenerationMixin
 
-from vtg.data.layout import LAYOUT, Layout, no_mask
 from vtg.data.pixels import join_videos
-from vtg.decoding.shared_prefix import TOKENS, Prompt
+from vtg.decoding.prompt_sequence import Prompt, Sequenced
 from vtg.models.attention import takes_layouts
 from vtg.models.families import family_of
 from vtg.models.plain_model import on_device
@@ -63,7 +62,7 @@ class Prefill:
         """`self(prompt)` of every prompt, in their order; those that follow one another and begin alike are read
         together, within the tokens of a call."""
         packs = takes_layouts(self.plain) and not is_recurrent(self.plain)
-        waiting, tokens = list[list[Prompt]](), 0
+        waiting, tokens = list[Prompt](), 0
         for group in _groups(prompts):
             own = sum(_end(prompt) - prompt.common for prompt in group)
             length = group[0].common + own
@@ -74,7 +73,7 @@ class Prefill:
             if alone:
                 yield from map(self, group)
             else:
-                waiting, tokens = [*waiting, group], tokens + length
+                waiting, tokens = [*waiting, *group], tokens + length
         if waiting:
             yield from self._packed(waiting)
 
@@ -92,42 +91,24 @@ class Prefill:
         shown, common, _ = self._known
         return 0 < prompt.common == common and prompt.shown is shown
 
-    def _packed(self, groups: Sequence[Sequence[Prompt]]) -> Iterator[Layers]:
-        """The layers after each prompt of some groups, read in one call; each prompt's are made as they are asked for,
-        for all together would hold what a group has in common once for each of it."""
+    def _packed(self, prompts: Sequence[Prompt]) -> Iterator[Layers]:
+        """The layers after each prompt, read in one call; each prompt's are made as they are asked for: all at once
+        would hold what several have in common once for each of them."""
         self.forget()
-        shared = [len(group) > 1 for group in groups]
-        heads = [(one[0], 0, one[0].common if many else _end(one[0])) for one, many in zip(groups, shared, strict=True)]
-        branches = [(at, prompt) for at, group in enumerate(groups) if shared[at] for prompt in group]
-        parts = [*heads, *((prompt, prompt.common, _end(prompt)) for _, prompt in branches)]
-        joined = {
-            key: torch.cat([prompt.features[key][..., start:end] for prompt, start, end in parts], -1).unsqueeze(-2)
-            for key in TOKENS
-        }
-        attended, lengths = joined.pop("attention_mask")[0].bool(), [end - start for _, start, end in parts]
-        which = torch.repeat_interleave(torch.tensor(lengths)).to(attended.device)
-        both_ways = joined["mm_token_type_ids"][0] > 0 if family_of(self.plain.config).both_ways else None
-        parents = [*[-1] * len(heads), *(at for at, _ in branches)]
-        layout = Layout.of_parts(torch.where(attended, which, -1), parents, both_ways)
-        cache = cache_of(self.plain)
+        sequence, cache = Sequenced.of(prompts), cache_of(self.plain)
+        inputs = sequence.inputs(both_ways=family_of(self.plain.config).both_ways)
         with on_device(self.plain):
-            self.plain.model(
-                **joined,
-                **join_videos([group[0].inputs() for group in groups]),
-                attention_mask=no_mask(attended.device),
-                use_cache=True,
-                **{LAYOUT: layout, CACHE: cache},
-            )
+            self.plain.model(**inputs, use_cache=True, **{CACHE: cache})
+        lengths = [len(part["input_ids"]) for part in (*sequence.heads, *sequence.questions)]
         ends = itertools.accumulate(lengths)
         places = [slice(end - length, end) for end, length in zip(ends, lengths, strict=True)]
-        own = iter(places[len(heads) :])
-        for group, many, head in zip(groups, shared, places, strict=False):
-            for prompt in group:
-                tokens = (head, next(own)) if many else (head,)
-                layers = [_part(layer, *tokens) for layer in cache.layers]
-                if prompt.common:
-                    self._known = prompt.shown, prompt.common, layers
-                yield layers
+        for prompt, last in zip(prompts, sequence.last, strict=True):
+            before = sequence.parents[last]
+            own = (places[last],) if before < 0 else (places[before], places[last])
+            layers = [_part(layer, *own) for layer in cache.layers]
+            if prompt.common:
+                self._known = prompt.shown, prompt.common, layers
+            yield layers
 
     def forget(self) -> None:
         """Lets go of what the last prompt began with."""

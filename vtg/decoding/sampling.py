@@ -8,7 +8,8 @@ from transformers import GenerationConfig
 
 from vtg.data.padding import collate
 from vtg.decoding.constrained import Constraint, GrammarProcessor
-from vtg.decoding.shared_prefix import Prompt, repeated_batch, shared_batch
+from vtg.decoding.prompt_sequence import Prompt
+from vtg.decoding.shared_prefix import repeated_batch, shared_batch
 from vtg.models.families import family_of
 from vtg.models.plain_model import plain_model
 

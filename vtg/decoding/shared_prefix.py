@@ -18,9 +18,7 @@ where Q prompts have C tokens in common, of C + Q·(P - C + G·R); no kernel of 
 on from the state that the prompt leaves (`vtg.models.recurrence`).
 """
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from functools import cache, wraps
 from inspect import getsource, signature
 from types import MethodType
@@ -30,48 +28,15 @@ import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from vtg.data.encoding import Features
-from vtg.data.layout import LAYOUT, Layout, no_mask
-from vtg.data.packing import common_length, shows_same_clip
 from vtg.data.padding import collate
-from vtg.data.pixels import PIXELS, join_videos
+from vtg.decoding.prompt_sequence import Prompt, Sequenced
 from vtg.models.attention import attend_in_layouts, takes_layouts
 from vtg.models.families import family_of
 from vtg.models.families.family import ModelFamily
 from vtg.models.recurrence import part_sequences
-from vtg.video.clip import Clip
-
-TOKENS = ("input_ids", "attention_mask", "mm_token_type_ids", "position_ids")
-"""The features whose last axis is the tokens of a prompt."""
 
 SHARED = "shared_prompts"
 """The keyword of the model's forward that says (rows, length) of the completions of a `shared_batch`."""
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A prompt of P tokens: features of `vtg.data.encoding.encode`, on the model's device.
-
-    `encoded`: what `encode_video` made of its clip, or None where the vision tower is to see the pixels.
-    `clip`: what it asks about, kept where another engine than transformers' is to read it.
-    `duration_s`: of that clip, which bounds the times of an answer.
-    `common`: how many tokens at its beginning other prompts have too, whose `shown` is the same tensor; the whole clip
-    is among them, and they are fewer than P - 1. 0: it begins as nobody else.
-    """
-
-    features: Features
-    encoded: torch.Tensor | None = None
-    clip: Clip | None = None
-    duration_s: float = math.nan
-    common: int = 0
-
-    @property
-    def shown(self) -> torch.Tensor:
-        """Its clip, encoded or as pixels: the same tensor, and not an equal one, tells prompts of one clip."""
-        return self.features[PIXELS] if self.encoded is None else self.encoded
-
-    def inputs(self) -> Features:
-        """The features, with the clip encoded where it is."""
-        return self.features if self.encoded is None else self.features | {PIXELS: self.encoded}
 
 
 def share_prompts(model: Any) -> None:
@@ -101,105 +66,22 @@ def shared_batch(
     backbone's last_hidden_state becomes (rows, C, H), rows being those of all prompts one after the other: hidden state
     [r, t] predicts completion token t of row r.
     """
-    length, device = completions[0].shape[1], completions[0].device
-    sequence = Sequenced.of(prompts)
-    parts = [*sequence.heads, *sequence.questions]
-    numbers = [torch.full_like(part["input_ids"], at) for at, part in enumerate(parts)]
-    numbers = [
-        torch.where(part["attention_mask"].bool(), number, -1) for part, number in zip(parts, numbers, strict=True)
-    ]
-    parents = list(sequence.parents)
-    for at, (prompt, own) in enumerate(zip(prompts, completions, strict=True)):
+    length = completions[0].shape[1]
+    blocks = []
+    for prompt, own in zip(prompts, completions, strict=True):
         features, n = prompt.features, len(own)
         ids = torch.cat([features["input_ids"][-1:].expand(n, 1), own[:, :-1]], dim=1).flatten()
-        after = features["position_ids"][..., -1:] + torch.arange(length, device=device)
-        parts.append(
+        after = features["position_ids"][..., -1:] + torch.arange(length, device=own.device)
+        blocks.append(
             {
                 "input_ids": ids,
+                "attention_mask": torch.ones_like(ids),
                 "mm_token_type_ids": torch.zeros_like(ids),
                 "position_ids": torch.cat([after] * n, dim=-1),
             }
         )
-        numbers.append((len(parents) + torch.arange(n, device=device)).repeat_interleave(length))
-        parents += [sequence.last[at]] * n
-    tokens = ("input_ids", "mm_token_type_ids", "position_ids")
-    batch = {key: torch.cat([part[key] for part in parts], dim=-1).unsqueeze(-2) for key in tokens}
-    is_vision = batch["mm_token_type_ids"][0] > 0 if both_ways else None
-    return {
-        **batch,
-        "attention_mask": no_mask(device),
-        **join_videos([prompts[group[0]].inputs() for group in sequence.groups]),
-        LAYOUT: Layout.of_parts(torch.cat(numbers), parents, is_vision),
-        SHARED: (sum(map(len, completions)), length),
-    }
-
-
-@dataclass(frozen=True)
-class Sequenced:
-    """Prompts without their last tokens, as they stand in a sequence: all heads, then all questions.
-
-    Attributes:
-        groups: which prompts each head is the beginning of: those about one clip, or one alone.
-        heads: what the prompts of a group have in common, or a whole prompt: its features along the tokens.
-        questions: what is left of the prompts that share a head.
-        parents: of each head and question the number of the part that it goes on from, -1 of a head.
-        last: (prompts,) the part that the completions of each go on from.
-    """
-
-    groups: list[list[int]]
-    heads: list[Features]
-    questions: list[Features]
-    parents: list[int]
-    last: list[int]
-
-    @classmethod
-    def of(cls, prompts: Sequence[Prompt]) -> "Sequenced":
-        by_clip: dict[object, list[int]] = {}
-        for at, prompt in enumerate(prompts):
-            shown = prompt.inputs()["pixel_values_videos"]
-            by_clip.setdefault((id(shown), prompt.common) if prompt.common else at, []).append(at)
-        groups, heads, questions = list(by_clip.values()), list[Features](), list[Features]()
-        parents, last = [-1] * len(groups), [0] * len(prompts)
-        for number, group in enumerate(groups):
-            first = prompts[group[0]]
-            common = first.common if len(group) > 1 else -1
-            heads.append(_part_of(first, slice(common)))
-            for at in group:
-                last[at] = number
-                if len(group) > 1:
-                    questions.append(_part_of(prompts[at], slice(common, -1)))
-                    last[at] = len(parents)
-                    parents.append(number)
-        return cls(groups, heads, questions, parents, last)
-
-
-def _part_of(prompt: Prompt, tokens: slice) -> Features:
-    return {key: prompt.features[key][..., tokens] for key in TOKENS}
-
-
-def beginning_alike(prompts: Sequence[Prompt]) -> list[Prompt]:
-    """The prompts, those about the same clip with what they have in `common`: at least all up to the clip's end.
-
-    None have where padding lies among their tokens, which recurrent layers would have to be told of.
-    """
-    found, groups = list(prompts), list[list[int]]()
-    for at, prompt in enumerate(prompts):
-        if not bool(prompt.features["attention_mask"].all()):
-            continue
-        same = (group for group in groups if shows_same_clip(prompts[group[0]].features, prompt.features))
-        group = next(same, None)
-        if group is None:
-            groups.append([at])
-        else:
-            group.append(at)
-    for group in groups:
-        if len(group) > 1:
-            rows = [prompts[at].features for at in group]
-            # Before a prompt's last token, which begins its completions, a question of one token at least.
-            common = min(common_length(rows), *(len(row["input_ids"]) - 2 for row in rows))
-            for at in group:
-                found[at] = replace(prompts[at], common=common)
-    return found
+    rows = [len(own) for own in completions]
+    return Sequenced.of(prompts).inputs(blocks, rows, both_ways=both_ways) | {SHARED: (sum(rows), length)}
 
 
 def repeated_batch(

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from vtg.decoding.shared_prefix import Prompt
+from vtg.decoding.prompt_sequence import Prompt
 from vtg.tasks.answer_grammar import BEGIN, State
 
 

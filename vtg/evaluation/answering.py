@@ -13,7 +13,8 @@ from vtg.data.encoding import Features, turn_end_id, vision_token_ids
 from vtg.data.tower_cache import TowerCache
 from vtg.decoding.constrained import TokenConstraint
 from vtg.decoding.engine import DecodingEngine
-from vtg.decoding.shared_prefix import Prompt, accept_encoded_videos
+from vtg.decoding.prompt_sequence import Prompt
+from vtg.decoding.shared_prefix import accept_encoded_videos
 from vtg.decoding.token_choice import Sampling
 from vtg.decoding.tower_output import encoded_video
 from vtg.models.plain_model import plain_model

@@ -13,7 +13,7 @@ from vtg.data.skip_report import Skipped, SkipReport
 from vtg.data.tower_cache import TowerCache
 from vtg.decoding.adapter_merging import merged_for_decoding
 from vtg.decoding.constrained import Constraint
-from vtg.decoding.shared_prefix import Prompt
+from vtg.decoding.prompt_sequence import Prompt
 from vtg.evaluation.answering import answering_engine, clip_prompts, decoded
 from vtg.evaluation.partial_answers import AnswerLog
 from vtg.evaluation.question_plan import ClipQuestions, plan_questions, share

@@ -6,7 +6,7 @@ from itertools import groupby
 
 from vtg.data.encoding import Features
 from vtg.data.question_encoding import encode_questions
-from vtg.decoding.shared_prefix import Prompt
+from vtg.decoding.prompt_sequence import Prompt
 from vtg.errors import SampleError
 from vtg.evaluation.answering import answering_engine, clip_prompts, decoded
 from vtg.evaluation.grounder import Grounder

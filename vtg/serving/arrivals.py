@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from vtg.decoding.shared_prefix import Prompt
+from vtg.decoding.prompt_sequence import Prompt
 from vtg.evaluation.answering import clip_prompts
 from vtg.serving.asked_question import Job
 

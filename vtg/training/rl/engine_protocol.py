@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from vtg.decoding.shared_prefix import Prompt
+from vtg.decoding.prompt_sequence import Prompt
 
 Completions = tuple[list[list[int]], list[list[float]] | None]
 """Token ids of every row up to and with the one that ended it, and their log-probs where the engine knows them."""

@@ -19,8 +19,8 @@ from trl.trainer.grpo_config import GRPOConfig
 from vtg.decoding.adapter_merging import merged_for_decoding
 from vtg.decoding.constrained import Constraint
 from vtg.decoding.engine import DecodingEngine
+from vtg.decoding.prompt_sequence import Prompt
 from vtg.decoding.sampling import sample
-from vtg.decoding.shared_prefix import Prompt
 from vtg.decoding.token_choice import Sampling
 from vtg.errors import ConfigError, RunError
 from vtg.models.loading import load_processor

@@ -18,16 +18,9 @@ from vtg.data.encoding import Features
 from vtg.data.pixels import vision_inputs
 from vtg.data.tower_cache import TowerCache
 from vtg.decoding.constrained import Constraint
+from vtg.decoding.prompt_sequence import Prompt, Sequenced, beginning_alike
 from vtg.decoding.sampling import forward_log_probs
-from vtg.decoding.shared_prefix import (
-    Prompt,
-    Sequenced,
-    accept_encoded_videos,
-    beginning_alike,
-    repeated_batch,
-    share_prompts,
-    shared_batch,
-)
+from vtg.decoding.shared_prefix import accept_encoded_videos, repeated_batch, share_prompts, shared_batch
 from vtg.decoding.tower_output import encoded_video
 from vtg.models.families import family_of
 from vtg.models.plain_model import plain_model

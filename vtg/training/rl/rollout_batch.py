@@ -9,7 +9,7 @@ import torch
 
 from vtg.annotations.joined_tables import SOURCE
 from vtg.data.grounding_dataset import GroundingItem
-from vtg.decoding.shared_prefix import Prompt
+from vtg.decoding.prompt_sequence import Prompt
 
 Tensors = dict[str, torch.Tensor]
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
-from vtg.decoding.shared_prefix import Prompt
+from vtg.decoding.prompt_sequence import Prompt
 from vtg.ranks import is_main_process
 from vtg.storage.json_files import write_json
 from vtg.training.progress import TrainLog

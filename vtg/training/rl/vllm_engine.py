@@ -18,7 +18,7 @@ from trl.trainer.utils import ensure_master_addr_port
 from vtg.config.video_settings import VideoConfig
 from vtg.data.encoding import frames_as_they_are, video_metadata, vision_token_ids
 from vtg.decoding.adapter_merging import iter_merged_weights
-from vtg.decoding.shared_prefix import Prompt
+from vtg.decoding.prompt_sequence import Prompt
 from vtg.errors import ConfigError, RunError
 from vtg.models.families import FAMILIES, either, family_of
 from vtg.training.rl.engine_protocol import Completions, GreedyCompletion

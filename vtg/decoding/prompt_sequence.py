@@ -1,0 +1,143 @@
+"""Prompts with a video, and how they stand in a sequence: what those about one clip begin with alike, once.
+
+prompts = beginning_alike([Prompt(features, encoded), …])
+inputs = Sequenced.of(prompts).inputs()              # each clip once, then each question
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from vtg.data.encoding import Features
+from vtg.data.layout import LAYOUT, Layout, no_mask
+from vtg.data.packing import common_length, shows_same_clip
+from vtg.data.pixels import PIXELS, join_videos
+from vtg.video.clip import Clip
+
+TOKENS = ("input_ids", "attention_mask", "mm_token_type_ids", "position_ids")
+"""The features whose last axis is the tokens of a prompt."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt of P tokens: features of `vtg.data.encoding.encode`, on the model's device.
+
+    `encoded`: what `encode_video` made of its clip, or None where the vision tower is to see the pixels.
+    `clip`: what it asks about, kept where another engine than transformers' is to read it.
+    `duration_s`: of that clip, which bounds the times of an answer.
+    `common`: how many tokens at its beginning other prompts have too, whose `shown` is the same tensor; the whole clip
+    is among them, and they are fewer than P - 1. 0: it begins as nobody else.
+    """
+
+    features: Features
+    encoded: torch.Tensor | None = None
+    clip: Clip | None = None
+    duration_s: float = math.nan
+    common: int = 0
+
+    @property
+    def shown(self) -> torch.Tensor:
+        """Its clip, encoded or as pixels: the same tensor, and not an equal one, tells prompts of one clip."""
+        return self.features[PIXELS] if self.encoded is None else self.encoded
+
+    def inputs(self) -> Features:
+        """The features, with the clip encoded where it is."""
+        return self.features if self.encoded is None else self.features | {PIXELS: self.encoded}
+
+
+def beginning_alike(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The prompts, those about the same clip with what they have in `common`: at least all up to the clip's end.
+
+    None have where padding lies among their tokens, which recurrent layers would have to be told of.
+    """
+    found, groups = list(prompts), list[list[int]]()
+    for at, prompt in enumerate(prompts):
+        if not bool(prompt.features["attention_mask"].all()):
+            continue
+        same = (group for group in groups if shows_same_clip(prompts[group[0]].features, prompt.features))
+        group = next(same, None)
+        if group is None:
+            groups.append([at])
+        else:
+            group.append(at)
+    for group in groups:
+        if len(group) > 1:
+            rows = [prompts[at].features for at in group]
+            # Before a prompt's last token, which begins its completions, a question of one token at least.
+            common = min(common_length(rows), *(len(row["input_ids"]) - 2 for row in rows))
+            for at in group:
+                found[at] = replace(prompts[at], common=common)
+    return found
+
+
+@dataclass(frozen=True)
+class Sequenced:
+    """Prompts without their last tokens, as they stand in a sequence: all heads, then all questions.
+
+    Attributes:
+        groups: which prompts each head is the beginning of: those about one clip, or one alone.
+        heads: what the prompts of a group have in common, or a whole prompt: its features along the tokens.
+        questions: what is left of the prompts that share a head.
+        parents: of each head and question the number of the part that it goes on from, -1 of a head.
+        last: of each prompt the part that it ends with.
+    """
+
+    prompts: Sequence[Prompt]
+    groups: list[list[int]]
+    heads: list[Features]
+    questions: list[Features]
+    parents: list[int]
+    last: list[int]
+
+    @classmethod
+    def of(cls, prompts: Sequence[Prompt]) -> "Sequenced":
+        by_clip: dict[object, list[int]] = {}
+        for at, prompt in enumerate(prompts):
+            by_clip.setdefault((id(prompt.shown), prompt.common) if prompt.common else at, []).append(at)
+        groups, heads, questions = list(by_clip.values()), list[Features](), list[Features]()
+        parents, last = [-1] * len(groups), [0] * len(prompts)
+        for number, group in enumerate(groups):
+            first = prompts[group[0]]
+            common = first.common if len(group) > 1 else -1
+            heads.append(_part_of(first, slice(common)))
+            for at in group:
+                last[at] = number
+                if len(group) > 1:
+                    questions.append(_part_of(prompts[at], slice(common, -1)))
+                    last[at] = len(parents)
+                    parents.append(number)
+        return cls(prompts, groups, heads, questions, parents, last)
+
+    def inputs(
+        self, blocks: Sequence[Features] = (), rows: Sequence[int] = (), *, both_ways: bool = False
+    ) -> dict[str, Any]:
+        """What the model's forward takes: the prompts, and after all of them what each goes on with.
+
+        Args:
+            blocks: of each prompt its branches of equal length, one after the other; () for none.
+            rows: how many branches each block has.
+            both_ways: as `shared_batch` takes it.
+        """
+        parts, parents = [*self.heads, *self.questions], list(self.parents)
+        numbers = [torch.full_like(part["input_ids"], at) for at, part in enumerate(parts)]
+        for block, n, last in zip(blocks, rows, self.last, strict=False):
+            ids = block["input_ids"]
+            own = torch.arange(n, device=ids.device).repeat_interleave(len(ids) // n)
+            numbers.append(len(parents) + own)
+            parents += [last] * n
+        batch = {key: torch.cat([part[key] for part in [*parts, *blocks]], dim=-1) for key in TOKENS}
+        which = torch.cat(numbers).masked_fill(batch.pop("attention_mask") == 0, -1)
+        is_vision = batch["mm_token_type_ids"] > 0 if both_ways else None
+        return {
+            **{key: value.unsqueeze(-2) for key, value in batch.items()},
+            "attention_mask": no_mask(which.device),
+            **join_videos([self.prompts[group[0]].inputs() for group in self.groups]),
+            LAYOUT: Layout.of_parts(which, parents, is_vision),
+        }
+
+
+def _part_of(prompt: Prompt, tokens: slice) -> Features:
+    return {key: prompt.features[key][..., tokens] for key in TOKENS}
