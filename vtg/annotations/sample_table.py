@@ -153,6 +153,17 @@ class SampleTable(Sequence[Sample]):
         used, which = np.unique(which[self._rows], return_inverse=True)
         return names.take(pa.array(used)), which.astype(np.int32)
 
+    def clips(self) -> np.ndarray:
+        """(N,) int64 which clip each is about: the first sample of the same video, trim and length."""
+        # NaN (no trim) equals nothing, itself included, and would make every sample a clip of its own.
+        trims = [np.nan_to_num(self.numbers(name), nan=-1.0) for name in ("video_start_s", "video_end_s", "duration_s")]
+        keys = [*trims, self.videos()[1]]
+        order = np.lexsort(keys)  # stable: the first of a clip comes first
+        new = np.logical_or.reduce([np.diff(key[order], prepend=-2) != 0 for key in keys])
+        first_of = np.empty(len(self), np.int64)
+        first_of[order] = order[new][np.cumsum(new) - 1]
+        return first_of
+
     def queries(self) -> Iterator[str]:
         """The sentences asked about, in order."""
         return (row["query"] for row in self._dicts(["query"]))

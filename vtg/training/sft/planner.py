@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vtg.annotations.sample import Sample
+from vtg.annotations.sample_table import SampleTable
 from vtg.batching import (
     Mixture,
     Plan,
@@ -21,13 +22,13 @@ from vtg.batching import (
     steps_per_epoch,
 )
 from vtg.batching.cost import SampleCosts
+from vtg.batching.units import Units, single_samples, units_by_clip
 from vtg.config.data_settings import BatchingConfig
 from vtg.config.derived import is_packed, longest_clip_tokens
 from vtg.config.video_settings import VideoConfig
 from vtg.errors import ConfigError
 from vtg.models.families.token_cost import TokenCost
 from vtg.training.sft.epoch_position import BatchSize, Position
-from vtg.training.sft.planning_units import Units, samples_by_clip, single_samples
 
 NAMED = 5
 """Samples over the budget that an error names."""
@@ -208,9 +209,12 @@ def make_planner(
         batch_size, accumulation: the Trainer's per_device_train_batch_size and gradient_accumulation_steps.
         mixture: of the samples, None where an epoch is all of them.
     """
-    tokens = costs.tokens.astype(np.float64)
-    shares = batching.share_video
-    units = samples_by_clip(samples, costs, batching, budget=budget) if shares else single_samples(len(samples))
+    tokens, units = costs.tokens.astype(np.float64), single_samples(len(samples))
+    if batching.share_video:
+        own = costs.tokens - costs.shared_tokens
+        # Only tokens can run over: rows of one clip share its seconds, however many they are.
+        limits: Any = {"budget": budget if batching.by == "tokens" else np.inf, "most": batching.max_batch_size or 0}
+        units = units_by_clip(SampleTable.of(samples).clips(), costs.shared_tokens, own, **limits)
     first = units.firsts()
     # The video is in the tokens of each of its rows, and in their common sequence once.
     repeated = (np.diff(units.offsets) - 1) * costs.shared_tokens[first].astype(np.float64)
