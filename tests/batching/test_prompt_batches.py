@@ -162,6 +162,124 @@ def test_fixed_batches_keep_the_same_promises(count: int, ranks: int, size: int,
         assert not all(map(np.array_equal, plan, plan_fixed_prompts(count, **same, seed=0, epoch=1)))
 
 
+def settle_clips(case: dict) -> dict:
+    """The same for prompts that share clips, of which some are alone over the budget."""
+    case = settle(case | {"padded": False})
+    rng = np.random.default_rng(len(case["costs"]))
+    clips = rng.integers(0, 1 + len(case["costs"]) // 3, len(case["costs"]))
+    shared = np.round(case["costs"].min() * rng.random(len(case["costs"])) * 1024)[clips] / 1024  # of each clip
+    return case | {"clips": clips, "shared": shared}
+
+
+def work_of(prompts: np.ndarray, case: dict) -> float:
+    """What these prompts of one rank cost together, each clip once."""
+    of_clip = {int(case["clips"][at]): float(case["shared"][at]) for at in prompts}
+    return float((case["costs"] - case["shared"])[prompts].sum()) + sum(of_clip.values())
+
+
+def clip_passes(plan: list[np.ndarray], clips: np.ndarray) -> int:
+    """How often a clip is in some rank's micro-batch; fails where its prompts there are not side by side."""
+    passes = 0
+    for prompts in (prompts for batch in plan for prompts in batch):
+        runs = 1 + np.count_nonzero(np.diff(clips[prompts]))
+        assert runs == len(np.unique(clips[prompts]))
+        passes += runs
+    return passes
+
+
+@settings(max_examples=300, deadline=None)
+@given(cases, st.integers(0, 3))
+def test_prompts_that_share_clips_keep_the_budget_and_the_same_promises(case: dict, epoch: int):
+    case = settle_clips(case)
+    count, ranks, multiple = len(case["costs"]), case["ranks"], case["steps_multiple"]
+    plan = plan_prompts(**case, seed=3, epoch=epoch)
+    met = times_met(plan, count)
+    assert met.min() >= 1 and len(plan) % multiple == 0
+    assert met.sum() - count < ranks * multiple
+    assert met.max() <= 1 + -(-ranks // count) * multiple
+    if multiple == 1:
+        assert met.sum() - count == -count % ranks
+    for batch in plan:
+        assert batch.shape[0] == ranks and batch.shape[1] >= 1
+        assert not case["max_batch_size"] or batch.shape[1] <= case["max_batch_size"]
+        for prompts in batch:
+            assert len(prompts) == 1 or work_of(prompts, case) <= case["budget"] * (1 + 1e-9)
+    clip_passes(plan, case["clips"])
+
+
+@pytest.mark.parametrize("ranks", [1, 4, 8])
+def test_prompts_that_share_clips_take_fewer_tokens_and_as_full_micro_batches(ranks: int):
+    rng = np.random.default_rng(0)
+    clips = rng.integers(0, 600, 2400)
+    shared = rng.lognormal(8, 0.5, 600).clip(400, 9000).round()[clips]
+    case = {"costs": shared + rng.integers(800, 1000, 2400), "clips": clips, "shared": shared}
+    plan = plan_prompts(**case, ranks=ranks, budget=16_000, seed=0, epoch=0)
+    alone = plan_prompts(case["costs"], ranks=ranks, budget=16_000, seed=0, epoch=0)
+    loads = [[work_of(prompts, case) for prompts in batch] for batch in plan]
+    assert np.mean(loads) >= 0.9 * 16_000
+    assert np.mean([max(load) / np.mean(load) for load in loads]) <= 1.05
+    assert len(plan) < 0.5 * len(alone)
+    assert clip_passes(plan, clips) < 1.1 * 600
+    again, other = (plan_prompts(**case, ranks=ranks, budget=16_000, seed=0, epoch=epoch) for epoch in (0, 1))
+    assert all(map(np.array_equal, plan, again))
+    assert companions(plan) != companions(other)
+
+
+def test_seconds_that_prompts_share_are_there_once_and_max_batch_size_counts_prompts():
+    clips = np.repeat(np.arange(40), 10)
+    seconds = np.full(400, 30.0)
+    case = {"clips": clips, "shared": seconds, "ranks": 2, "budget": 60.0, "seed": 0, "epoch": 0}
+    assert {batch.shape for batch in plan_prompts(seconds, **case)} == {(2, 20)}  # two clips, with all their prompts
+    limited = plan_prompts(seconds, **case, max_batch_size=8)  # 8 of a clip, or twice the other 2
+    assert sorted(batch.shape[1] for batch in limited) == [4] * 10 + [8] * 20
+    over = plan_prompts(seconds, **(case | {"budget": 20.0}))
+    assert {batch.shape for batch in over} == {(2, 1)}
+
+
+def test_a_unit_is_parted_where_a_rollout_would_repeat_it():
+    alike: dict = {"clips": np.zeros(8, np.int64), "shared": np.full(8, 50.0), "seed": 0, "epoch": 0}
+    plan = plan_prompts(np.full(8, 60.0), ranks=1, budget=1000.0, steps_multiple=4, **alike)
+    assert times_met(plan, 8).tolist() == [1] * 8 and len(plan) == 4
+    assert [batch.shape for batch in plan_prompts(np.full(8, 60.0), ranks=8, budget=1000.0, **alike)] == [(8, 1)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 100), st.integers(1, 9), st.integers(1, 6), st.integers(1, 5), st.integers(1, 40))
+def test_fixed_batches_of_shared_clips_keep_the_same_promises(count: int, ranks: int, size: int, multiple: int, n: int):
+    clips = np.random.default_rng(n).integers(0, n, count)
+    same = {"ranks": ranks, "batch_size": size, "steps_multiple": multiple, "clips": clips}
+    plan = plan_fixed_prompts(count, **same, seed=0, epoch=0)
+    met = times_met(plan, count)
+    assert {batch.shape for batch in plan} == {(ranks, size)} and len(plan) % multiple == 0
+    assert met.min() >= 1 and met.sum() - count == -count % (ranks * size * multiple)
+    assert met.max() - met.min() <= 1
+    assert all(map(np.array_equal, plan, plan_fixed_prompts(count, **same, seed=0, epoch=0)))
+    clip_passes(plan, clips)
+
+
+@pytest.mark.parametrize("size", [2, 4, 8])
+def test_fixed_batches_hold_few_clips(size: int):
+    clips = np.random.default_rng(0).integers(0, 540, 2000)  # 3.7 prompts a clip
+    shape = {"ranks": 4, "batch_size": size, "seed": 0}
+    plan, other = (plan_fixed_prompts(2000, **shape, epoch=epoch, clips=clips) for epoch in (0, 1))
+    fewest = sum(-(-np.bincount(clips) // size))
+    assert clip_passes(plan, clips) < 1.15 * fewest
+    assert not all(map(np.array_equal, plan, other))
+    held = np.bincount(clips)[clips]
+    means = [held[batch].mean() for batch in plan]
+    assert abs(np.corrcoef(means, np.arange(len(plan)))[0, 1]) < 0.3  # clips of many prompts do not come first
+
+
+@pytest.mark.parametrize("ranks", [1, 4])
+def test_a_choice_of_prompts_that_share_clips_is_planned_and_no_other(ranks: int):
+    chosen = np.array([7, 3, 90, 41, 66, 12, 5, 8])
+    clips, shared = np.arange(100) // 10, np.full(100, 100.0)
+    same = {"ranks": ranks, "seed": 0, "epoch": 0, "order": chosen, "clips": clips}
+    plan = plan_prompts(mixed_costs(100), budget=15_000, shared=shared, **same)
+    for batches in (plan, plan_fixed_prompts(100, batch_size=2, **same)):
+        assert sorted(np.concatenate([batch.ravel() for batch in batches]).tolist()) == sorted(chosen.tolist())
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
@@ -170,6 +288,7 @@ def test_fixed_batches_keep_the_same_promises(count: int, ranks: int, size: int,
         ({"costs": np.array([])}, "there are no prompts to plan"),
         ({"order": np.array([], np.int64)}, "there are no prompts to plan"),
         ({"costs": np.array([1.0, np.nan])}, "costs of prompts are finite and above 0"),
+        ({"clips": np.zeros(3, np.int64)}, "clips and shared are given together, and not with padded"),
         ({"budget": 0.0}, "the budget is a number above 0, got 0"),
     ],
 )  # fmt: skip
