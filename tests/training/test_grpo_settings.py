@@ -32,6 +32,21 @@ def test_what_grpo_config_refuses_itself_is_said_as_a_setting(demo_dir):
     assert "must be a multiple of trainer.gradient_accumulation_steps = 2" in refusal(demo_dir, *windows)
 
 
+def test_clips_that_prompts_cannot_share_are_refused(demo_dir):
+    shares = "batching.share_video=true"
+    said = refusal(demo_dir, shares, "rollout.share_prompt=false")
+    assert said.startswith("batching.share_video = true with rollout.share_prompt = false: ")
+    assert "set rollout.share_prompt=true, or batching.share_video=false" in said
+    said = refusal(demo_dir, shares, "model.attention=eager")
+    assert said.startswith("batching.share_video = true with model.attention = 'eager', which cannot share prompts; ")
+    drawn = (shares, "curriculum.zero_variance=resample")
+    said = refusal(demo_dir, *drawn, "batching.by=tokens")
+    assert said.startswith("curriculum.zero_variance = 'resample' with batching.share_video = true and batching.by = ")
+    assert "set curriculum.zero_variance=drop, batching.by=fixed, or batching.share_video=false" in said
+    for words in ((*drawn, "batching.by=fixed"), (shares, "batching.by=tokens"), (shares, "batching.by=duration")):
+        assert compose(overrides(demo_dir, Path("never made"), *words)).batching.share_video
+
+
 def test_numbers_and_defaults_reach_trl(demo_dir):
     given = ("rl.epsilon=3e-4", "rl.num_generations=5", "rl.loss_type=dapo", "trainer.gradient_accumulation_steps=3")
     arguments = grpo_arguments(compose(overrides(demo_dir, Path("never made"), *given)))

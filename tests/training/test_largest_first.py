@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vtg.batching import Plan, plan_epoch, plan_fixed
 from vtg.config.data_settings import BatchingConfig
-from vtg.training.rl.prompt_batches import PromptBatches, plan
+from vtg.training.rl.prompt_batches import PromptBatches, PromptCosts, plan
 from vtg.training.rl.run_rl import grpo_arguments
 from vtg.training.sft.batches import PlannedBatches
 from vtg.training.sft.epoch_position import Position
@@ -77,7 +77,7 @@ def test_the_costliest_prompts_of_the_first_pass_are_rolled_out_first(demo_dir, 
     def micro_batches(epoch: int, *, largest_first: bool) -> list[list[list[int]]]:
         batching = replace(config.batching, largest_first=largest_first)
         size = PromptBatches.of(arguments, batching, longest=1)
-        rollouts = plan(range(20), epoch, 1, batching=batching, costs=costs, size=size, seed=0)
+        rollouts = plan(range(20), epoch, 1, batching=batching, costs=PromptCosts(costs), size=size, seed=0)
         assert {len(rollout) for rollout in rollouts} == {2}
         return [batch.tolist() for rollout in rollouts for batch in rollout]
 
@@ -85,3 +85,29 @@ def test_the_costliest_prompts_of_the_first_pass_are_rolled_out_first(demo_dir, 
     assert sorted(old) == sorted(new)
     assert sum(costs[new[0][0]]) == max(sum(costs[batch[0]]) for batch in old)
     assert micro_batches(1, largest_first=True) == micro_batches(1, largest_first=False)
+
+
+def test_a_clip_that_prompts_share_counts_once_in_what_a_micro_batch_costs():
+    costs = PromptCosts(np.array([5.0, 6.0, 7.0, 8.0]), np.array([1, 1, 0, 1]), np.array([4.0, 4.0, 2.0, 4.0]))
+    assert costs.of(np.array([[0, 1, 3], [2, 0, 1]])).tolist() == [5 + 2 + 4, 7 + 5 + 2]
+    assert costs.select(np.array([0, 2, 3])).of(np.array([[0, 2]])).tolist() == [9]
+    assert PromptCosts(costs.each).of(np.array([[0, 1, 3]])).tolist() == [19]
+
+
+@pytest.mark.parametrize("by", ["fixed", "tokens", "duration"])
+def test_the_costliest_micro_batch_of_shared_clips_comes_first(by):
+    rng = np.random.default_rng(0)
+    clips = rng.integers(0, 12, 60)
+    shared = rng.integers(20, 60, 12).astype(float)[clips]
+    costs = PromptCosts(shared + (0 if by == "duration" else 10), clips, shared)
+    size = PromptBatches(prompts=4, budget=100.0, max_batch_size=0, steps=1, accumulation=1)
+
+    def micro_batches(*, largest_first: bool) -> list[np.ndarray]:
+        batching = BatchingConfig(by=by, share_video=True, largest_first=largest_first)
+        return [batch for (batch,) in plan(range(60), 0, 2, batching=batching, costs=costs, size=size, seed=0)]
+
+    old, new = (micro_batches(largest_first=first) for first in (False, True))
+    assert costs.of(new[0]).max() == max(costs.of(batch).max() for batch in old)
+    assert sorted(batch.tolist() for batch in old) == sorted(batch.tolist() for batch in new)
+    if by != "fixed":
+        assert max(costs.of(batch).max() for batch in old) <= 100

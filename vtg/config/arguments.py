@@ -156,7 +156,6 @@ REPORTERS = {
 # Settings of `batching` that `train_rl.py` knows one value of → that value, and why.
 BATCHING_WITHOUT_EFFECT_IN_RL = {
     "packing": (False, "a prompt and its completions are one sequence already"),
-    "share_video": (False, "a prompt and its video are shared by its completions already"),
     "drop_last": (False, "prompts are a stream without end"),
     "min_batch_size": (1, "every micro-batch holds at least one prompt"),
 }

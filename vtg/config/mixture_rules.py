@@ -33,7 +33,9 @@ def check_mixed(config: SFTConfig) -> None:
             )
     if not config.data.sources:
         return
-    if config.batching.share_video:
+    # In RL prompts are drawn one by one, and those that share a clip are put together afterwards.
+    is_rl = isinstance(config, RLConfig) and (not isinstance(config, DoctorConfig) or bool(config.rl))
+    if config.batching.share_video and not is_rl:
         raise ConfigError(
             "batching.share_video = true: the rows of one clip are drawn together then, and no source would have its "
             "share; set batching.share_video=false, or train on one data set"

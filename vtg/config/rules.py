@@ -20,7 +20,7 @@ from vtg.config.mixture_rules import check_mixed
 from vtg.config.model_settings import LoraConfig, ModelConfig
 from vtg.config.part_rules import check_parts
 from vtg.config.programs import DoctorConfig, PredictConfig
-from vtg.config.rl_settings import RolloutConfig
+from vtg.config.rollout_rules import check_key_memory, check_shared_clips
 from vtg.config.schema import RLConfig, RunConfig, SFTConfig
 from vtg.config.score_rules import check_score
 from vtg.config.score_settings import ScoreConfig
@@ -64,6 +64,7 @@ def check_together(config: Any) -> None:
         check_constrained(config.task, engine=config.rollout.engine if isinstance(config, RLConfig) else "transformers")
     if isinstance(config, RLConfig):
         check_key_memory(config.rollout)
+        check_shared_clips(config)
     if isinstance(config, DoctorConfig):  # which reports on the token budget itself
         check_counts(config, "samples", "probed_clips", "gpus")
     elif isinstance(config, SFTConfig):
@@ -161,17 +162,6 @@ def check_constrained(task: TaskConfig, *, prefix: str = "", engine: str = "tran
         raise ConfigError(
             "rollout.engine = 'vllm': it samples what task.constrained does not allow, and its log-probs are of all "
             "tokens; set rollout.engine=transformers, or task.constrained=false"
-        )
-
-
-def check_key_memory(rollout: RolloutConfig) -> None:
-    """Raises ConfigError for a budget of keys that is none, or that the engine does not read."""
-    if rollout.key_gib is not None and not rollout.key_gib > 0:
-        raise ConfigError(f"rollout.key_gib = {rollout.key_gib}: must be more than 0, or null")
-    if rollout.key_gib is not None and rollout.engine == "vllm":
-        raise ConfigError(
-            f"rollout.key_gib = {rollout.key_gib}: vLLM has a budget of its own; set rollout.key_gib=null and "
-            "rl.vllm_gpu_memory_utilization"
         )
 
 

@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from vtg.config.file_rules import writing_to
 from vtg.config.latents_schema import LatentsConfig
 from vtg.config.resume import may_change_on_resume
-from vtg.config.schema import RunConfig, SFTConfig
+from vtg.config.schema import RLConfig, RunConfig, SFTConfig
 from vtg.errors import ConfigError
 from vtg.models.checkpoint import has_weights, last_checkpoint
 from vtg.ranks import is_main_process
@@ -248,9 +248,11 @@ def _fixed_by_another_setting(key: str, config: RunConfig) -> bool:
     if not isinstance(config, SFTConfig):
         return False
     batching = config.batching
+    # Which rows are one sample follows from the limits; prompts of RL are planned anew under others.
+    makes_samples = batching.share_video and not isinstance(config, RLConfig)
     if key.startswith("batching.") and key.partition(".")[2] in ("target_batch_tokens", "target_batch_duration"):
-        return batching.oversize == "skip" or batching.share_video  # which samples there are, and which of them are one
-    return key == "batching.max_batch_size" and batching.share_video
+        return batching.oversize == "skip" or makes_samples
+    return key == "batching.max_batch_size" and makes_samples
 
 
 def environment() -> dict[str, Any]:

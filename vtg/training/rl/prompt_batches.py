@@ -44,6 +44,37 @@ class PromptBatches:
         )
 
 
+@dataclass(frozen=True)
+class PromptCosts:
+    """What the group of each of N prompts takes of a micro-batch's budget.
+
+    Attributes:
+        each: (N,) float64, tokens or seconds.
+        clips: (N,) int64, which clip each is about, where prompts share theirs (`batching.share_video`); else None.
+        shared: (N,) float64, the part of each that is there once for a clip's prompts in a micro-batch; else None.
+    """
+
+    each: np.ndarray
+    clips: np.ndarray | None = None
+    shared: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.each)
+
+    def select(self, chosen: np.ndarray) -> "PromptCosts":
+        """Those of some prompts: indices, or (N,) bool."""
+        kept = (None if values is None else values[chosen] for values in (self.clips, self.shared))
+        return PromptCosts(self.each[chosen], *kept)
+
+    def of(self, batch: np.ndarray) -> np.ndarray:
+        """(ranks,) what a planned micro-batch (ranks, n) takes on each rank: the prompts of a clip are side by side."""
+        total = self.each[batch].sum(axis=1)
+        if self.clips is None or self.shared is None:
+            return total
+        again = np.diff(self.clips[batch], axis=1) == 0
+        return total - (self.shared[batch][:, 1:] * again).sum(axis=1)
+
+
 def prompt_costs(
     prompts: GroundingDataset,
     arguments: GRPOConfig,
@@ -52,14 +83,14 @@ def prompt_costs(
     data: DataConfig,
     video: VideoConfig,
     shares: bool,
-) -> np.ndarray:
-    """(N,) what the group of each prompt takes of a micro-batch's budget: tokens of the prompt, once or with each
+) -> PromptCosts:
+    """What the group of each prompt takes of a micro-batch's budget: tokens of the prompt, once or with each
     completion, and of all completions; seconds under `by: duration`. The main process computes it for all.
 
     Args:
         shares: a prompt runs once for all of its completions.
     """
-    shared: list[np.ndarray | None] = [None]
+    results: list[PromptCosts | None] = [None]
     # One rank reads the headers of the videos: all of them at once would only slow a shared disk.
     if arguments.process_index == 0:
         samples, facts = SampleTable.of(prompts.samples), None
@@ -71,8 +102,11 @@ def prompt_costs(
         # Unshared, the prompt runs once for each completion, and costs as much.
         times = 1 if shares else arguments.num_generations or 1
         in_tokens = times * costs.tokens.astype(np.float64) + completion_tokens(arguments)
-        shared = [costs.seconds if batching.by == "duration" else in_tokens]
-    (result,) = broadcast_object_list(shared)
+        by_clip = costs.seconds if batching.by == "duration" else costs.shared_tokens.astype(np.float64)
+        each = costs.seconds if batching.by == "duration" else in_tokens
+        shared = (samples.clips(), by_clip) if batching.share_video and shares else ()
+        results = [PromptCosts(each, *shared)]
+    (result,) = broadcast_object_list(results)
     assert result is not None
     return result
 
@@ -95,7 +129,7 @@ def plan(
     ranks: int,
     *,
     batching: BatchingConfig,
-    costs: np.ndarray,
+    costs: PromptCosts,
     size: PromptBatches,
     seed: int,
 ) -> Plan:
@@ -105,7 +139,7 @@ def plan(
         ConfigError: prompts over the budget, where `batching.oversize` is `error`.
     """
     steps = size.steps
-    shape: Any = {"ranks": ranks, "seed": seed, "epoch": epoch, "steps_multiple": steps}
+    shape: Any = {"ranks": ranks, "seed": seed, "epoch": epoch, "steps_multiple": steps, "clips": costs.clips}
     order = np.asarray(chosen, np.int64)
     if batching.by == "fixed":
         # Seeded by pass: a resumed run plans the same rollouts.
@@ -113,17 +147,18 @@ def plan(
         batches = plan_fixed_prompts(len(costs), batch_size=size.prompts, order=shuffled, **shape)
     else:
         limit = size.budget
-        over = order[costs[order] > limit]
+        over = order[costs.each[order] > limit]
         if len(over) and batching.oversize == "error":
             raise ConfigError(
                 f"{len(over)} of {len(order)} prompts do not fit into the budget of a micro-batch of {limit:.10g} "
-                f"(the costliest takes {costs[over].max():.10g}); raise batching.target_batch_"
+                f"(the costliest takes {costs.each[over].max():.10g}); raise batching.target_batch_"
                 f"{'duration' if batching.by == 'duration' else 'tokens'}, lower rl.num_generations or "
                 "rl.max_completion_length, or set batching.oversize=alone or skip"
             )
-        batches = plan_prompts(costs, budget=limit, max_batch_size=size.max_batch_size, order=order, **shape)
+        shape |= {"budget": limit, "max_batch_size": size.max_batch_size, "shared": costs.shared}
+        batches = plan_prompts(costs.each, order=order, **shape)
     # The costliest first: if memory runs out, it does so in the first minute and not after hours.
     if batching.largest_first and epoch == 0:
-        costliest = max(range(len(batches)), key=lambda at: costs[batches[at]].sum(axis=1).max())
+        costliest = max(range(len(batches)), key=lambda at: costs.of(batches[at]).max())
         batches[0], batches[costliest] = batches[costliest], batches[0]
     return [batches[at : at + steps] for at in range(0, len(batches), steps)]

@@ -81,9 +81,9 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
     size = PromptBatches.of(arguments, config.batching, longest=longest)
     mixture = run.splits.mixture
     if config.batching.oversize == "skip":
-        over = costs > size.budget
+        over = costs.each > size.budget
         prompts.leave_out(over, run.report, budget=size.budget)
-        costs = costs[~over]
+        costs = costs.select(~over)
         mixture = None if mixture is None else without_over_budget(mixture, over)
     record = curriculum.IoURecord.start(prompts.samples)
     loader = _prompt_stream(
@@ -121,7 +121,7 @@ def train(config: RLConfig, terms: Sequence[Term], notes: Sequence[str] = ()) ->
         eval_dataset=run.validation,
         processing_class=run.processor,
         loader=loader,
-        costs=costs,
+        costs=costs.each,
         terms=terms,
         record=record,
         mixture=mixture,

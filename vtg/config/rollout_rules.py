@@ -1,0 +1,42 @@
+"""Rollouts that cannot be, alone or with other settings: found before any model loads."""
+
+from vtg.config.derived import LAYOUT_ATTENTIONS
+from vtg.config.programs import DoctorConfig
+from vtg.config.rl_settings import RolloutConfig
+from vtg.config.schema import RLConfig
+from vtg.errors import ConfigError
+
+
+def check_key_memory(rollout: RolloutConfig) -> None:
+    """Raises ConfigError for a budget of keys that is none, or that the engine does not read."""
+    if rollout.key_gib is not None and not rollout.key_gib > 0:
+        raise ConfigError(f"rollout.key_gib = {rollout.key_gib}: must be more than 0, or null")
+    if rollout.key_gib is not None and rollout.engine == "vllm":
+        raise ConfigError(
+            f"rollout.key_gib = {rollout.key_gib}: vLLM has a budget of its own; set rollout.key_gib=null and "
+            "rl.vllm_gpu_memory_utilization"
+        )
+
+
+def check_shared_clips(config: RLConfig) -> None:
+    """Raises ConfigError for prompts that shall share their clips, and cannot."""
+    batching, resamples = config.batching, config.curriculum.zero_variance == "resample"
+    if not batching.share_video or (isinstance(config, DoctorConfig) and not config.rl):
+        return
+    if not config.rollout.share_prompt:
+        raise ConfigError(
+            "batching.share_video = true with rollout.share_prompt = false: a clip that its prompts share is shared by "
+            "their completions too; set rollout.share_prompt=true, or batching.share_video=false"
+        )
+    if config.model.attention not in ("auto", *LAYOUT_ATTENTIONS):
+        raise ConfigError(
+            f"batching.share_video = true with model.attention = {config.model.attention!r}, which cannot share "
+            "prompts; set model.attention=sdpa, or batching.share_video=false"
+        )
+    # Prompts that are drawn again are of other clips, which a micro-batch under a budget has no room for.
+    if batching.by != "fixed" and resamples:
+        raise ConfigError(
+            "curriculum.zero_variance = 'resample' with batching.share_video = true and batching.by = "
+            f"{batching.by!r}: prompts drawn in place of others bring clips that the budget has no room for; "
+            "set curriculum.zero_variance=drop, batching.by=fixed, or batching.share_video=false"
+        )
