@@ -212,7 +212,7 @@ def test_prompts_that_share_clips_take_fewer_tokens_and_as_full_micro_batches(ra
     rng = np.random.default_rng(0)
     clips = rng.integers(0, 600, 2400)
     shared = rng.lognormal(8, 0.5, 600).clip(400, 9000).round()[clips]
-    case = {"costs": shared + rng.integers(800, 1000, 2400), "clips": clips, "shared": shared}
+    case: dict = {"costs": shared + rng.integers(800, 1000, 2400), "clips": clips, "shared": shared}
     plan = plan_prompts(**case, ranks=ranks, budget=16_000, seed=0, epoch=0)
     alone = plan_prompts(case["costs"], ranks=ranks, budget=16_000, seed=0, epoch=0)
     loads = [[work_of(prompts, case) for prompts in batch] for batch in plan]
@@ -228,7 +228,7 @@ def test_prompts_that_share_clips_take_fewer_tokens_and_as_full_micro_batches(ra
 def test_seconds_that_prompts_share_are_there_once_and_max_batch_size_counts_prompts():
     clips = np.repeat(np.arange(40), 10)
     seconds = np.full(400, 30.0)
-    case = {"clips": clips, "shared": seconds, "ranks": 2, "budget": 60.0, "seed": 0, "epoch": 0}
+    case: dict = {"clips": clips, "shared": seconds, "ranks": 2, "budget": 60.0, "seed": 0, "epoch": 0}
     assert {batch.shape for batch in plan_prompts(seconds, **case)} == {(2, 20)}  # two clips, with all their prompts
     limited = plan_prompts(seconds, **case, max_batch_size=8)  # 8 of a clip, or twice the other 2
     assert sorted(batch.shape[1] for batch in limited) == [4] * 10 + [8] * 20
@@ -247,7 +247,7 @@ def test_a_unit_is_parted_where_a_rollout_would_repeat_it():
 @given(st.integers(1, 100), st.integers(1, 9), st.integers(1, 6), st.integers(1, 5), st.integers(1, 40))
 def test_fixed_batches_of_shared_clips_keep_the_same_promises(count: int, ranks: int, size: int, multiple: int, n: int):
     clips = np.random.default_rng(n).integers(0, n, count)
-    same = {"ranks": ranks, "batch_size": size, "steps_multiple": multiple, "clips": clips}
+    same: dict = {"ranks": ranks, "batch_size": size, "steps_multiple": multiple, "clips": clips}
     plan = plan_fixed_prompts(count, **same, seed=0, epoch=0)
     met = times_met(plan, count)
     assert {batch.shape for batch in plan} == {(ranks, size)} and len(plan) % multiple == 0
@@ -260,7 +260,7 @@ def test_fixed_batches_of_shared_clips_keep_the_same_promises(count: int, ranks:
 @pytest.mark.parametrize("size", [2, 4, 8])
 def test_fixed_batches_hold_few_clips(size: int):
     clips = np.random.default_rng(0).integers(0, 540, 2000)  # 3.7 prompts a clip
-    shape = {"ranks": 4, "batch_size": size, "seed": 0}
+    shape: dict = {"ranks": 4, "batch_size": size, "seed": 0}
     plan, other = (plan_fixed_prompts(2000, **shape, epoch=epoch, clips=clips) for epoch in (0, 1))
     fewest = sum(-(-np.bincount(clips) // size))
     assert clip_passes(plan, clips) < 1.15 * fewest
@@ -274,7 +274,7 @@ def test_fixed_batches_hold_few_clips(size: int):
 def test_a_choice_of_prompts_that_share_clips_is_planned_and_no_other(ranks: int):
     chosen = np.array([7, 3, 90, 41, 66, 12, 5, 8])
     clips, shared = np.arange(100) // 10, np.full(100, 100.0)
-    same = {"ranks": ranks, "seed": 0, "epoch": 0, "order": chosen, "clips": clips}
+    same: dict = {"ranks": ranks, "seed": 0, "epoch": 0, "order": chosen, "clips": clips}
     plan = plan_prompts(mixed_costs(100), budget=15_000, shared=shared, **same)
     for batches in (plan, plan_fixed_prompts(100, batch_size=2, **same)):
         assert sorted(np.concatenate([batch.ravel() for batch in batches]).tolist()) == sorted(chosen.tolist())
