@@ -1,6 +1,7 @@
 """The loss of video GRPO: TRL's own loss, of log-probs that saw the video, whichever way the prompt is run."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -406,6 +407,29 @@ def test_a_clip_asked_about_twice_is_encoded_once_but_not_taken_for_one_of_anoth
     assert trainer.policy.counts["vision/encoder_calls"] == 3
     assert prompts[0].encoded is prompts[2].encoded
     assert not torch.allclose(prompts[1].encoded, prompts[3].encoded)
+
+
+@pytest.mark.parametrize("way", ["lora", "vision"])
+def test_prompts_about_a_clip_run_it_once_and_get_the_loss_and_gradients_of_each_alone(demo_dir, tmp_path, way):
+    words = ["lora.r=4", "batching.share_video=true", "trainer.per_device_train_batch_size=6"]
+    trainer = build(overrides(demo_dir, tmp_path, *words, *(["parts.vision=lora"] if way == "vision" else [])))
+    shift(trainer, seed=5)
+    (inputs,) = window(trainer)
+    prompts = inputs["batch"].prompts
+    clips = {id(prompt.shown): prompt.common for prompt in prompts}
+    assert 1 < len(clips) <= 3 and any(clips.values())
+    trainer.policy.counts.clear()
+    shared = loss_and_gradients(trainer, [inputs])
+    counts = trainer.policy.counts.copy()
+    assert counts["vision/encoder_calls"] == (len(clips) if way == "vision" else 0)
+    assert counts["prompt/passes"] == 6
+    alone = replace(inputs["batch"], prompts=[replace(prompt, common=0) for prompt in prompts])
+    trainer.policy.counts.clear()
+    apart = loss_and_gradients(trainer, [inputs | {"batch": alone}])
+    for found, wanted in zip(shared, apart, strict=True):
+        assert_close(found, wanted)
+    again = sum(prompt.common for prompt in prompts) - sum(clips.values())
+    assert trainer.policy.counts["prompt/tokens"] - counts["prompt/tokens"] == again > 0
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """The loss that keeps experts evenly used, in the trainers: added right, and nothing where it is off."""
 
+import json
 import math
 
 import joint_runs
@@ -104,17 +105,24 @@ def test_gradient_checkpointing_changes_neither_the_loss_nor_what_reaches_the_ro
 
 
 def test_grpo_adds_it_too_and_the_same_whether_prompts_are_shared(tiny_dir, demo_dir, tmp_path):
+    """Of two prompts about one clip, which shared prompts run once."""
     losses, gradients, folder = {}, {}, tiny_dir("qwen3_5_moe")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(f"{json.dumps(row)}\n" for row in read(demo_dir / "train.jsonl")[:2]))
     for name, words in {
         "off": (),
         "shared": ("parts.router_loss=0.5",),
         "repeated": ("parts.router_loss=0.5", "rollout.share_prompt=false"),
     }.items():
         words = (f"model.path={folder}", *TRAINED[1:], "trainer.bf16=false", *words)
-        made = rl_runs.build(rl_runs.overrides(demo_dir, tmp_path / name, *words, "rl.beta=0.1"))
+        made = rl_runs.build(
+            rl_runs.overrides(demo_dir, tmp_path / name, *words, "rl.beta=0.1", f"data.annotation_file={rows}")
+        )
         assert (made.policy.routers is not None) == (name != "off")
         torch.manual_seed(0)
         inputs = rl_runs.window(made)[0]
+        common = {prompt.common for prompt in inputs["batch"].prompts}
+        assert (0 in common) == (name == "repeated") and len(inputs["batch"].prompts) == 2
         loss = made.compute_loss(made.model, dict(inputs))
         losses[name], gradients[name] = float(loss.detach()), router_gradients(made, loss)
     assert all(map(math.isfinite, losses.values())) and losses["shared"] > losses["off"] + 0.1
