@@ -19,7 +19,7 @@ from vtg.annotations.sample_table import SampleTable
 from vtg.config.video_settings import VideoConfig
 from vtg.data.augmentation import Augmentation
 from vtg.data.encoding import IGNORE_INDEX, Features, encode, frame_options
-from vtg.data.question_encoding import encode_questions
+from vtg.data.question_encoding import ConversationEncoder, encode_questions
 from vtg.data.skip_report import Skipped, SkipReport, TooManyBadRows
 from vtg.data.tower_cache import TowerCache
 from vtg.errors import ConfigError, SampleError
@@ -80,7 +80,8 @@ class GroundingDataset(Dataset[GroundingItem]):
 
     `answers=False`: prompts and frames are drawn as in training, but nothing answers (reinforcement learning).
     `keep_clips`: items have their `clip` as well. `augmentation`: changes the clips of items. `towers`: what a frozen
-    vision tower made of clips stands in for their pixels, where it is known.
+    vision tower made of clips stands in for their pixels, where it is known. `clips_recur`: samples of one clip are
+    asked for one after the other; its frames are processed once for them, and the last clip's features are kept.
 
     A sample that cannot be decoded or encoded is replaced by the next one that can and is no longer, without labels, so
     that it carries no loss and every rank keeps the same number of batches with the same kinds of input; `skipped`
@@ -102,6 +103,7 @@ class GroundingDataset(Dataset[GroundingItem]):
         keep_clips: bool = False,
         augmentation: Augmentation | None = None,
         towers: TowerCache | None = None,
+        clips_recur: bool = False,
         seed: int = 0,
     ) -> None:
         self.samples, self.task, self.processor, self.provider = samples, task, processor, provider
@@ -109,6 +111,7 @@ class GroundingDataset(Dataset[GroundingItem]):
         self.video_dir, self.max_length, self.tokens_per_second = video_dir, max_length, tokens_per_second
         self.training, self.answers, self.seed, self.epoch = training, training and answers, seed, 0
         self.keep_clips, self.augmentation, self.towers = keep_clips, augmentation, towers
+        self._encoder = ConversationEncoder(processor, **self._limits) if clips_recur else None
 
     def set_epoch(self, epoch: int) -> None:
         """Redraws random prompts and random frames."""
@@ -207,8 +210,10 @@ class GroundingDataset(Dataset[GroundingItem]):
         """
         if self.answers and not sample.is_labelled:
             raise SampleError(f"{sample.place}: timestamp: is missing, so it cannot be trained on; annotate it")
-        clip = self.clip(sample) if clip is None else clip
-        return encode(self.processor, self._conversation(sample), clip, **self._limits)
+        clip, conversation = self.clip(sample) if clip is None else clip, self._conversation(sample)
+        if self._encoder is not None:
+            return self._encoder(conversation, clip)
+        return encode(self.processor, conversation, clip, **self._limits)
 
     def questions(self, samples: Sequence[Sample], clip: Clip) -> list[Features | SampleError]:
         """The encoded conversations of samples, all about one clip, whose pixels they share; or why one has none."""

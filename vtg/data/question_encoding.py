@@ -12,6 +12,38 @@ from vtg.models.families import family_of
 from vtg.video.clip import Clip
 
 
+class ConversationEncoder:
+    """`encode`, one conversation after another: the frames of a clip are processed once for those about it that follow
+    one another.
+
+    Those that are alike up to the end of the video, as prompts are, have their pixels in one tensor. The features of
+    one conversation about the last clip are kept meanwhile.
+    """
+
+    def __init__(
+        self, processor: ProcessorMixin, *, tokens_per_second: float = 2.0, max_length: int | None = None
+    ) -> None:
+        self.processor, self.tokens_per_second, self.max_length = processor, tokens_per_second, max_length
+        self._known: tuple[Clip, str, Features] | None = None
+
+    def __call__(self, messages: list[dict[str, Any]], clip: Clip) -> Features:
+        """What `encode` makes of it; it is the last clip if it is the same object. Raises SampleError."""
+        text, features = checked_text(self.processor, messages, clip.path), None
+        if self._known is not None and self._known[0] is clip:
+            features = _asked_of(self.processor, text, *self._known[1:])
+        else:
+            self._known = None  # before the next one is processed: both at once would be twice the pixels
+        if features is None:
+            limits: Any = {"tokens_per_second": self.tokens_per_second, "max_length": self.max_length}
+            features = encode(self.processor, messages, clip, **limits)
+        check_length(features, clip, self.max_length)
+        self._known = self._known or (clip, text, features.copy())
+        return features
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_known": None}  # a data worker starts without them
+
+
 def encode_questions(
     processor: ProcessorMixin,
     conversations: Sequence[list[dict[str, Any]]],
@@ -20,21 +52,12 @@ def encode_questions(
     tokens_per_second: float = 2.0,
     max_length: int | None = None,
 ) -> list[Features | SampleError]:
-    """What `encode` makes of each conversation, or why there is none.
-
-    Those that are alike up to the end of the video, as prompts are, have their pixels in one tensor.
-    """
+    """What a `ConversationEncoder` makes of each conversation about a clip, or why there is none."""
+    encoder = ConversationEncoder(processor, tokens_per_second=tokens_per_second, max_length=max_length)
     made: list[Features | SampleError] = []
-    known: tuple[str, Features] | None = None
     for messages in conversations:
         try:
-            text = checked_text(processor, messages, clip.path)
-            features = None if known is None else _asked_of(processor, text, *known)
-            if features is None:
-                features = encode(processor, messages, clip, tokens_per_second=tokens_per_second, max_length=max_length)
-            check_length(features, clip, max_length)
-            known = known or (text, features)
-            made.append(features)
+            made.append(encoder(messages, clip))
         except SampleError as error:
             made.append(error)
     return made
