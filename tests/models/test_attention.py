@@ -16,6 +16,7 @@ from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import encode, patch_factor
 from vtg.data.layout import Layout
 from vtg.data.whole_mask import whole_mask
+from vtg.models import attention
 from vtg.models.attention import attend_in_layouts, segments_by_sdpa, segments_by_varlen
 from vtg.models.families import family_of
 from vtg.tasks.span_task import SpanTask
@@ -114,7 +115,9 @@ def test_branches_have_branches(kernel, data):
     wanted = with_gradients(masked(given, tree_mask(parts, parents)), weights, given)
     layout = Layout.of_parts(torch.tensor(parts), parents)
     assert layout.lengths == tuple(lengths) and layout.segments == tuple(lengths[:segments])
-    found = with_gradients(by_layout(kernel, given, layout), weights, given)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(attention, "GATHERED_KEYS", data.draw(st.sampled_from([1, 20, 2**17])))
+        found = with_gradients(by_layout(kernel, given, layout), weights, given)
     found[0], wanted[0] = found[0][:, attended], wanted[0][:, attended]
     assert_near(found, wanted, 1e-5)
 
@@ -124,9 +127,15 @@ def test_a_layout_knows_its_segments_and_where_they_stand():
     assert layout.segments == (8, 9, 7) and layout.lengths == (8, 9, 7, 4, 5, 3) and layout.nobodys == 2
     assert layout.parents == (-1, -1, -1, 1, 1, 1)
     assert layout.order is not None and layout.order[:8].tolist() == [0, 1, 2, 3, 4, 7, 8, 9]
-    gather = layout.key_gather
-    assert gather.bounds.queries.tolist() == [0, 4, 9, 12] and gather.bounds.keys.tolist() == [0, 13, 27, 39]
+    (gather,) = layout.key_gathers(39)
+    assert (
+        gather.own == slice(26, 38)
+        and gather.bounds.queries.tolist() == [0, 4, 9, 12]
+        and gather.bounds.keys.tolist() == [0, 13, 27, 39]
+    )
     assert gather.keys[:13].tolist() == [*range(8, 17), *range(26, 30)]
+    assert [one.own for one in layout.key_gathers(26)] == [slice(26, 30), slice(30, 38)]
+    assert [len(one.keys) for one in layout.key_gathers(5)] == [13, 14, 12]
     plain = Layout.of(torch.tensor([0, 0, 1, 1, 1]), torch.zeros(5, dtype=torch.int64))
     assert plain.order is None and not plain.chunks and plain.head_bounds.queries.tolist() == [0, 2, 5]
 

@@ -60,12 +60,14 @@ class Bounds:
 
 @dataclass(frozen=True)
 class KeyGather:
-    """Branches as sequences of their own: keys are gathered, so that each has what it goes on from before it.
+    """Some branches as sequences of their own: keys are gathered, so that each has what it goes on from before it.
 
     Attributes:
+        own: the tokens of the branches, in the order of a `Layout`.
         keys: (K,) int64 of each branch one after the other: the tokens that it goes on from, then its own.
     """
 
+    own: slice
     keys: torch.Tensor
     bounds: Bounds
 
@@ -93,6 +95,7 @@ class Layout:
     device: torch.device
     _masks: dict[object, torch.Tensor] = field(default_factory=dict, repr=False)
     _windows: dict[int, Windows] = field(default_factory=dict, repr=False)
+    _gathers: dict[int, tuple[KeyGather, ...]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, segments: torch.Tensor, branches: torch.Tensor, both_ways: torch.Tensor | None = None) -> "Layout":
@@ -220,16 +223,31 @@ class Layout:
         bounds, most = _bounds(self.heads, self.device), max(self.heads)
         return Bounds(bounds, bounds, most, most)
 
-    @cached_property
-    def key_gather(self) -> KeyGather:
+    def key_gathers(self, most: int) -> tuple[KeyGather, ...]:
+        """All branches, as many of them together as have `most` keys; one that has more is alone. Made once for each
+        number."""
+        if most not in self._gathers:
+            groups: list[list[int]] = []
+            held = 0
+            for part in range(len(self.segments), len(self.parents)):
+                keys = sum(self.lengths[one] for one in (*self._before(part), part))
+                if not groups or held + keys > most:
+                    groups, held = [*groups, []], 0
+                groups[-1].append(part)
+                held += keys
+            self._gathers[most] = tuple(map(self._gathered, groups))
+        return self._gathers[most]
+
+    def _gathered(self, parts: Sequence[int]) -> KeyGather:
         keys, sizes = [], []
-        for part in range(len(self.segments), len(self.parents)):
+        for part in parts:
             seen = [self._places[one] for one in (*self._before(part), part)]
             keys += [torch.arange(place.start, place.stop) for place in seen]
             sizes.append((self.lengths[part], sum(place.stop - place.start for place in seen)))
-        own, seen = zip(*sizes, strict=True)
-        bounds = Bounds(_bounds(own, self.device), _bounds(seen, self.device), max(own), max(seen))
-        return KeyGather(torch.cat(keys).to(self.device), bounds)
+        queries, seen = zip(*sizes, strict=True)
+        bounds = Bounds(_bounds(queries, self.device), _bounds(seen, self.device), max(queries), max(seen))
+        own = slice(self._places[parts[0]].start, self._places[parts[-1]].stop)
+        return KeyGather(own, torch.cat(keys).to(self.device), bounds)
 
     def chunk_mask(self, chunk: Chunk, dtype: torch.dtype) -> torch.Tensor:
         """(1, 1, queries, tokens before and queries) of `dtype`: 0 where a query of the chunk attends to a key, else

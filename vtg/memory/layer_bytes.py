@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from vtg.memory.parameters import ParameterCounts
 from vtg.memory.shape import Experts, Recurrence, Shape
 from vtg.memory.training_load import Batch, TrainingSetup
+from vtg.models.attention import GATHERED_KEYS
 
 # Of PyTorch's chunked delta rule: products of the tokens of a chunk are made for all chunks at once.
 CHUNK = 64
@@ -82,7 +83,8 @@ def gathered_bytes(counts: ParameterCounts, setup: TrainingSetup, size: NumberSi
     """Keys and values of prompts as one layer gathers them under varlen, for each completion, and their gradients."""
     if setup.attention != "varlen" or not batch.generations or not batch.shared:
         return 0
-    keys = batch.rows * batch.generations * (batch.length + batch.completion)
+    alone = batch.length + batch.completion
+    keys = min(batch.rows * batch.generations * alone, max(alone, GATHERED_KEYS))
     return 2 * 2 * size.each * counts.shape.keys * keys
 
 

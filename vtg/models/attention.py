@@ -6,7 +6,7 @@
 `sdpa`: PyTorch's scaled_dot_product_attention, a call for each segment, causal, and one for some branches of it at once
 under a mask of these alone. Everywhere, in every type.
 
-`varlen`: `torch.nn.attention.varlen` (from PyTorch 2.11), one call for all segments and one for all branches, whose
+`varlen`: `torch.nn.attention.varlen` (from PyTorch 2.11), one call for all segments and one for many branches, whose
 keys are gathered, each with what it goes on from before it, and again in the backward pass, so that no layer keeps
 them. Its kernel runs on a GPU in half precision; elsewhere SDPA takes its place, a call for each sequence. (Its
 log-sum-exp carries no gradient, or branches could see their segment's keys where they are.)
@@ -32,7 +32,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.utils.import_utils import is_flash_attn_2_available
 
-from vtg.data.layout import ATTENTIONS, LAYOUT, Bounds, Layout
+from vtg.data.layout import ATTENTIONS, LAYOUT, Bounds, KeyGather, Layout
 from vtg.errors import ConfigError
 from vtg.models.families import family_of
 from vtg.models.families.family import ModelFamily
@@ -47,6 +47,10 @@ _GROUPED: dict[str, Any] = {"enable_gqa": True} if "enable_gqa" in signature(var
 
 # Left out where layers are compiled: how many calls there are, and of what sizes, differs by the batch.
 _uncompiled: Any = torch.compiler.disable
+
+GATHERED_KEYS = 2**17
+"""The most keys that `varlen` gathers at once: with 8 heads of 128 numbers in half precision 268 MB, and as many of
+values; enough work for a kernel, and no more however many branches there are."""
 
 # Of the kernel behind varlen_attn: sizes of a head, and types.
 _HEAD_MULTIPLE, _HEAD_MOST, _HALF = 8, 256, (torch.bfloat16, torch.float16)
@@ -152,34 +156,33 @@ def segments_by_varlen(
     dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """The same in two calls, of heads and of branches; as `sdpa` for what only a mask can say, and with dropout."""
+    """The same in calls of all heads, and of branches; as `sdpa` for what only a mask can say, and with dropout."""
     if layout is None or layout.both_ways is not None or dropout:
         more = kwargs | {LAYOUT: layout, "scaling": scaling, "dropout": dropout}
         return segments_by_sdpa(module, query, key, value, attention_mask, **more)
-    return _in_two_calls(query, key, value, layout, scaling), None
+    return _in_sequences(query, key, value, layout, scaling), None
 
 
 @_uncompiled
-def _in_two_calls(
+def _in_sequences(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, scaling: float | None
 ) -> torch.Tensor:
     # (L, heads, d), as the layer's projections made them
     query, key, value = (_ordered(one, layout.order)[0].transpose(0, 1) for one in (query, key, value))
     before = sum(layout.heads)
     pieces = [_sequences(query[:before], key[:before], value[:before], layout.head_bounds, scaling)]
-    if before < len(query):
-        own: Any = (query[before:], key, value, layout, scaling)
+    for gather in layout.key_gathers(GATHERED_KEYS):
         # Computed again in the backward pass: gathered, a segment's keys stand there once for each of its branches.
+        own: Any = (query[gather.own], key, value, gather, scaling)
         pieces.append(checkpoint(_branches, *own, use_reentrant=False, preserve_rng_state=False))
     made = torch.cat(pieces)
     return (made if layout.inverse is None else made[layout.inverse])[None]
 
 
 def _branches(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, scale: float | None
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, gather: KeyGather, scale: float | None
 ) -> torch.Tensor:
-    """Attention of the queries of all branches to their segments and themselves."""
-    gather = layout.key_gather
+    """Attention of the queries of some branches to what they go on from and themselves."""
     keys, values = (states.index_select(0, gather.keys) for states in (key, value))
     return _sequences(query, keys, values, gather.bounds, scale)
 
