@@ -1,7 +1,8 @@
 """What does a GRPO step cost with the prompt shared? `python benchmarks/grpo.py [--quick] [--group 8,16] [--json]`.
 
-One clip and one question a step, G completions of exactly R tokens each, every weight of the language model trained,
-random weights that stay as they are (learning rate 0), and four trainers that take turns in one process:
+One clip and one question a step (or Q of them, --questions), G completions of exactly R tokens each, every weight of
+the language model trained, random weights that stay as they are (learning rate 0), and four trainers that take turns in
+one process:
 
     vtg           vtg's VideoGRPOTrainer: the prompt and its video once for all of its completions
     naive         the smallest subclass of TRL's GRPOTrainer that sees the video in its loss: all of it for every row
@@ -10,7 +11,8 @@ random weights that stay as they are (learning rate 0), and four trainers that t
 
 Figures are medians over the rounds, ratios medians of the ratios within a round; where cores are shared, seconds of CPU
 are the steadier ones. FLOPs are torch's FlopCounterMode's, which counts an attention in full, whether it is causal or
-not, and TRL's head; the floor is G(P + R) / (P + GR), the tokens that each runs. The head scores completion tokens
+not, and TRL's head; the floor is QG(P + R) / (C + Q(P - C + GR)), the tokens that each runs, C of them common to all
+questions (0 of one). The head scores completion tokens
 alone, as TRL's does on a GPU (on a CPU it would score the prompt too). Pixels held: tensors of patches that are alive
 when the language model is called, of one rollout. Allocated at most: beyond what was there, by torch's profiler.
 
@@ -175,7 +177,7 @@ class Way:
                 self.update(inputs)
             self.trainer.optimizer.step()
         self.clear()
-        assert inputs["completion_mask"].sum() == self.case.group * self.case.completion
+        assert inputs["completion_mask"].sum() == self.case.questions * self.case.group * self.case.completion
         self.phase = "log-probs"
         with self.clock.over("logprobs"), self.torch.no_grad():
             self.trainer.compute_loss(self.trainer.model, inputs)
@@ -210,6 +212,7 @@ class Way:
             by_kind["attention" if "attention" in str(operation) else "products"] += flops
         return {
             "prompt_tokens": self.prompt_tokens,
+            "common_tokens": prompts[0].common if prompts else 0,
             "decodes_per_clip": decodes,
             "encoder_calls_rollout": encodings.get("rollout", 0.0),
             "encoder_calls_update": encodings.get("update", 0.0),
@@ -267,13 +270,15 @@ def gradient_difference(ways: dict[str, Way]) -> dict[str, float]:
 
     naive = ways["naive"].inputs()
     shared = ways["vtg"].inputs()
-    prompts = [naive["prompt_ids"][0].tolist(), shared["batch"].prompts[0].features["input_ids"].tolist()]
-    assert prompts[0] == prompts[1], "the two prompts are not the same tokens"
+    prompts = [prompt.features["input_ids"].tolist() for prompt in shared["batch"].prompts]
+    asked = [prompts.index(ids) for ids in naive["prompt_ids"].tolist()]  # TRL shuffles rows; all have the same tokens
+    order = torch.tensor(asked, device=naive["prompt_ids"].device).argsort(stable=True)
     same = {key: naive[key] for key in ("completion_ids", "completion_mask")}
     same["advantages"] = torch.linspace(-1, 1, len(naive["advantages"]), device=naive["advantages"].device)
+    given = {"naive": naive | same, "vtg": shared | {key: value[order] for key, value in same.items()}}
     found = []
-    for name, inputs in (("naive", naive), ("vtg", shared)):
-        loss = ways[name].update(inputs | same)
+    for name, inputs in given.items():
+        loss = ways[name].update(inputs)
         parameters = ways[name].trainer.model.named_parameters()
         found.append((loss.item(), {key: p.grad.float().clone() for key, p in parameters if p.grad is not None}))
         ways[name].clear()
@@ -314,6 +319,7 @@ def measure(case: Case, names: list[str], rounds: int) -> dict[str, Any]:
     run: dict[str, Any] = {
         "G": case.group,
         "R": case.completion,
+        "Q": case.questions,
         "tower": "trained" if case.trained_tower else "frozen",
     }
     if "naive" in ways:
@@ -334,7 +340,7 @@ def measure(case: Case, names: list[str], rounds: int) -> dict[str, Any]:
         median = {key: statistics.median(one[key] for one in seconds[name]) for key in seconds[name][0]}
         figures[name] |= median
     run |= {"P": figures["vtg"]["prompt_tokens"], "rounds": rounds, "seconds": dict(seconds), "ways": figures}
-    run["floor"] = floor(run["P"], case)
+    run["floor"] = floor(run["P"], case, common=figures["vtg"]["common_tokens"])
     for name in names:
         if name != "vtg":
             run[f"vs_{name.replace(' ', '_')}"] = ratios(figures, seconds, name, case)
@@ -345,16 +351,16 @@ def measure(case: Case, names: list[str], rounds: int) -> dict[str, Any]:
     return run
 
 
-def floor(prompt: int, case: Case, other: int | None = None) -> float:
-    """G(P + R) / (P + GR), of the other's prompt to vtg's."""
-    rows = case.group * ((other or prompt) + case.completion)
-    return rows / (prompt + case.group * case.completion)
+def floor(prompt: int, case: Case, other: int | None = None, *, common: int = 0) -> float:
+    """QG(P + R) / (C + Q(P - C + GR)), of the other's prompt to vtg's."""
+    rows = case.questions * case.group * ((other or prompt) + case.completion)
+    return rows / (common + case.questions * (prompt - common + case.group * case.completion))
 
 
 def ratios(figures: Any, seconds: Any, name: str, case: Case) -> dict[str, float]:
     """Theirs to vtg's; of pixels, as they are told, vtg's to theirs."""
     own, other = figures["vtg"], figures[name]
-    found = {"floor": floor(own["prompt_tokens"], case, other["prompt_tokens"])}
+    found = {"floor": floor(own["prompt_tokens"], case, other["prompt_tokens"], common=own["common_tokens"])}
     found["update_flops_ratio"] = other["update_flops"] / own["update_flops"]
     for key in ("update", "logprobs", "rollout", "prompt", "step"):
         pairs = list(zip(seconds["vtg"], seconds[name], strict=True))
@@ -375,9 +381,10 @@ def rates(figures: dict[str, Any], case: Case) -> dict[str, float | None]:
     kind = torch.cuda.get_device_name()
     peak = next((value for name, value in PEAK_TFLOPS.items() if name in kind), None)
     achieved = figures["update_flops"] / figures["update_s"] / 1e12
+    rows = case.questions * case.group
     return {
-        "row_tokens_per_second_update": case.group * (figures["prompt_tokens"] + case.completion) / figures["update_s"],
-        "completion_tokens_per_second_rollout": case.group * case.completion / figures["rollout_s"],
+        "row_tokens_per_second_update": rows * (figures["prompt_tokens"] + case.completion) / figures["update_s"],
+        "completion_tokens_per_second_rollout": rows * case.completion / figures["rollout_s"],
         "update_tflops_per_second": achieved,
         "mfu": achieved / peak if peak else None,
     }
@@ -387,6 +394,7 @@ def table(run: dict[str, Any]) -> str:
     """Markdown: a row for each measure, a column for each way, the ratio to vtg's in brackets."""
     names = list(run["ways"])
     title = f"G = {run['G']}, P = {run['P']}, R = {run['R']}, {run['tower']} vision tower"
+    title += f", {run['Q']} questions" if run["Q"] > 1 else ""
     if "gradient_difference" in run:
         title += f"; gradients of vtg and naive differ by {run['gradient_difference']:.1e}"
     prompts = [f"{name} (P = {run['ways'][name]['prompt_tokens']})" for name in names]
@@ -444,6 +452,7 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tower", choices=("frozen", "trained", "both"), default="both", help="trained: the first G")
     parser.add_argument("--ways", default=None, help=f"of {','.join(BUILDERS)}; vtg is always there")
     parser.add_argument("--completion", type=int, default=24, metavar="R", help="tokens of each completion")
+    parser.add_argument("--questions", type=int, default=1, metavar="Q", help="about the clip, in one micro-batch (1)")
     parser.add_argument("--frames", type=int, default=None, help="of the clip, at 2 a second (64; quick: 16)")
     parser.add_argument("--size", default="128x128", metavar="HxW", help="of a frame, multiples of 32")
     parser.add_argument("--rounds", type=int, default=None, help="that are timed (3; quick: 1)")
@@ -511,6 +520,7 @@ def main() -> None:
                 processor=processor,
                 pristine=pristine,
                 folder=folder,
+                questions=options.questions,
             )
             runs.append(measure(case, options.ways, options.rounds))
             gc.collect()

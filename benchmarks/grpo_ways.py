@@ -78,7 +78,7 @@ def write_clip(path: Path, frames: int, height: int, width: int) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What every trainer is given. `pristine`: the model, of which each has a copy."""
+    """What every trainer is given. `pristine`: the model, of which each has a copy; `questions`: about the clip."""
 
     group: int
     completion: int
@@ -89,6 +89,7 @@ class Case:
     processor: Any
     pristine: Any
     folder: str
+    questions: int = 1
 
     def config(self) -> Any:
         """vtg's settings, from which TRL's follow for all."""
@@ -110,7 +111,8 @@ class Case:
             lora=LoraConfig(enabled=False),
             rewards=RewardsConfig(terms=[{"name": "temporal_iou", "weight": 1.0}]),
             trainer={
-                "learning_rate": 0.0, "weight_decay": 0.0, "per_device_train_batch_size": 1, "use_cpu": not on_gpu,
+                "learning_rate": 0.0, "weight_decay": 0.0, "use_cpu": not on_gpu,
+                "per_device_train_batch_size": self.questions,
                 "gradient_accumulation_steps": 1, "max_steps": 1, "report_to": "none", "save_strategy": "no",
             },
             rl={
@@ -122,6 +124,7 @@ class Case:
 
 def build_vtg(case: Case) -> tuple[Any, Begin]:
     """vtg's trainer as vtg.training.rl.run_rl builds it, one clip a rollout, decoded for each."""
+
     import numpy as np
 
     from vtg.annotations.sample import Sample
@@ -142,21 +145,35 @@ def build_vtg(case: Case) -> tuple[Any, Begin]:
     from vtg.video.provider import ClipProvider
 
     config = case.config()
-    sample = Sample(case.path, case.frames / 2, Spans(((1.0, 2.0),)), QUERY, "1", place="benchmark:1")
+
+    def provider() -> ClipProvider:
+        return ClipProvider(config.video, factor=32)
+
+    def begin() -> Any:
+        dataset.provider = provider()  # in whose memory there is no clip
+        return next(iter(loader))
+
+    moment = Spans(((1.0, 2.0),))
+    samples = [
+        Sample(case.path, case.frames / 2, moment, query_of(case, at), f"{at + 1}", place=f"benchmark:{at + 1}")
+        for at in range(case.questions)
+    ]
     dataset = GroundingDataset(
-        [sample],
+        samples,
         task=SpanTask(config.task),
         processor=case.processor,
-        provider=ClipProvider(config.video, factor=32, cache_bytes=0),
+        provider=provider(),
         video_dir=None,
         max_length=2**20,
         tokens_per_second=2.0,
         training=True,
         answers=False,
+        clips_recur=case.questions > 1,
     )
-    plan = [[np.array([[0]])]]
+    every = np.arange(case.questions)
+    plan = [[every[None]]]
     loader = RolloutLoader(
-        dataset, choose=lambda epoch: [0], plan=lambda chosen, epoch, ranks: plan, rank=0, ranks=1, iterations=1
+        dataset, choose=lambda epoch: every, plan=lambda chosen, epoch, ranks: plan, rank=0, ranks=1, iterations=1
     )
     arguments, longest = grpo_arguments(config), longest_clip_tokens(config.video, token_cost(case.processor))
     trainer = VideoGRPOTrainer(
@@ -171,11 +188,11 @@ def build_vtg(case: Case) -> tuple[Any, Begin]:
         train_dataset=dataset,
         processing_class=case.processor,
         loader=loader,
-        costs=np.ones(1),
+        costs=np.ones(case.questions),
         terms=reward_terms(config.rewards),
-        record=IoURecord.start([sample]),
+        record=IoURecord.start(samples),
     )
-    return trainer, lambda: next(iter(loader))
+    return trainer, begin
 
 
 def trl_trainer(case: Case, kind: type) -> Any:
@@ -202,10 +219,20 @@ def any_reward(completions: list[Any], **columns: Any) -> list[float]:
     return [float(at % 2) for at in range(len(completions))]
 
 
-def question(case: Case) -> list[dict[str, Any]]:
+def query_of(case: Case, at: int) -> str:
+    """All of a case have equally many tokens: the naive way pads nothing."""
+    return QUERY if case.questions == 1 else f"{QUERY}, time {at + 1}"
+
+
+def messages(case: Case) -> list[dict[str, Any]]:
+    """The user's turn of each question."""
     from vtg.tasks.span_task import SpanTask
 
-    return SpanTask(case.config().task).conversation(QUERY, duration_s=case.frames / 2, key="1")
+    task = SpanTask(case.config().task)
+    return [
+        task.conversation(query_of(case, at), duration_s=case.frames / 2, key=f"{at + 1}")[0]
+        for at in range(case.questions)
+    ]
 
 
 def naive_class() -> type:
@@ -260,9 +287,10 @@ def naive_class() -> type:
 def build_naive(case: Case) -> tuple[Any, Begin]:
     """Rows that name the file, as TRL's data loader gives them: one for each completion."""
     trainer = trl_trainer(case, naive_class())
-    (message,) = question(case)
-    content = [part | ({"video": case.path} if part["type"] == "video" else {}) for part in message["content"]]
-    rows = [{"prompt": [{"role": "user", "content": content}]} for _ in range(case.group)]
+    rows = []
+    for message in messages(case):
+        content = [part | ({"video": case.path} if part["type"] == "video" else {}) for part in message["content"]]
+        rows += [{"prompt": [{"role": "user", "content": content}]} for _ in range(case.group)]
     return trainer, lambda: rows
 
 
@@ -277,8 +305,10 @@ def build_images(case: Case, *, every: int = 1) -> tuple[Any, Begin]:
     trainer = trl_trainer(case, GRPOTrainer)
     clip = ClipProvider(case.config().video, factor=32).clip(VideoWindow(case.path))
     images = [Image.fromarray(frame.transpose(1, 2, 0)) for frame in clip.frames[::every]]
-    text = question(case)[0]["content"][1]["text"]
-    rows = [{"prompt": [{"role": "user", "content": text}], "images": images} for _ in range(case.group)]
+    rows = []
+    for message in messages(case):
+        turn = {"role": "user", "content": message["content"][1]["text"]}
+        rows += [{"prompt": [turn], "images": images} for _ in range(case.group)]
     return trainer, lambda: rows
 
 
