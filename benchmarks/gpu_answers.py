@@ -1,6 +1,7 @@
 """The sections of gpu.py that time rollouts, evaluation, and a step of GRPO beside the naive way."""
 
 import statistics
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,8 @@ from vtg.memory.workload import Workload
 from vtg.models.adapting import prepare_training
 from vtg.models.plain_model import plain_model
 
-GRPO_WAYS = ("vtg", "naive")
+GRPO_WAYS = {"vtg": ("vtg", 1), "naive": ("naive", 1), "vtg, 4 questions": ("vtg", 4)}
+"""Trainers of `grpo_ways.BUILDERS`, and questions about the clip in a step."""
 
 PROMPTS = (4,)
 """That completions are sampled of at once, beside one alone."""
@@ -150,12 +152,12 @@ def grpo(bench: Bench, found: dict[str, Any]) -> None:
         folder=str(bench.folder),
     )
     shape = Shape.of(case.pristine.config)
-    for name in GRPO_WAYS:
+    for name, (kind, questions) in GRPO_WAYS.items():
         free()
-        way = Way(name, case)
+        way = Way(kind, replace(case, questions=questions))
         _hand_over(clip, way)
         inputs = way.inputs()
-        found.setdefault("P", prompt_length(name, inputs))
+        found.setdefault("P", prompt_length(kind, inputs))
         del inputs
         way.step()
         rounds = [way.step() for _ in range(GRPO_ROUNDS if bench.on_gpu else 1)]
@@ -173,7 +175,10 @@ def grpo(bench: Bench, found: dict[str, Any]) -> None:
         flops = step_flops(shape, lengths, trained=True)
         found[name]["update_tflops_per_s"] = flops / found[name]["update_s"] / 1e12
     for key in ("update_s", "rollout_s", "step_s"):
-        found[f"naive_to_vtg_{key.removesuffix('_s')}"] = found["naive"][key] / found["vtg"][key]
+        name = f"naive_to_vtg_{key.removesuffix('_s')}"
+        found[name] = found["naive"][key] / found["vtg"][key]
+        # The naive way takes each question by itself.
+        found[f"{name}_4_questions"] = 4 * found["naive"][key] / found["vtg, 4 questions"][key]
 
 
 def _hand_over(clip: np.ndarray, way: Any) -> None:

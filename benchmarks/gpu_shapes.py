@@ -122,11 +122,15 @@ class ArrayClips:
 
     def __init__(self, frames: np.ndarray) -> None:
         self.frames, self.config = frames, VideoConfig(fps=FPS)
+        self._clips: dict[str, Clip] = {}
 
     def clip(self, window: VideoWindow, *, seed: int = 0) -> Clip:
-        frames = self.frames[: int(window.path.rpartition("-")[2])]
-        seconds = len(frames) / FPS
-        return Clip(frames, np.arange(len(frames)) / FPS, seconds, window.path, 0.0, seconds)
+        if window.path not in self._clips:
+            frames = self.frames[: int(window.path.rpartition("-")[2])]
+            seconds = len(frames) / FPS
+            times_s = np.arange(len(frames)) / FPS
+            self._clips[window.path] = Clip(frames, times_s, seconds, window.path, 0.0, seconds)
+        return self._clips[window.path]
 
     def take_counts(self) -> Counter[str]:
         return Counter()

@@ -99,7 +99,10 @@ def test_every_section_of_the_gpu_run_succeeds_reduced(tmp_path):
     assert asked["four"]["questions"] == 4 * asked["four"]["clips"] and asked["four"]["seconds_a_sample"] > 0
     assert all({"QLoRA, 4 bits", "full", "rollout"} <= found[name].keys() for name in ("qwen3_vl", "qwen3_5"))
     assert found["recurrence"]["packed"].keys() == {"Qwen3.5, float32", "Qwen3.5, bfloat16"}
-    assert found["grpo"]["floor"] > 1 and {"vtg", "naive", "naive_to_vtg_step"} <= found["grpo"].keys()
+    assert (
+        found["grpo"]["floor"] > 1
+        and {"vtg", "naive", "naive_to_vtg_step", "naive_to_vtg_step_4_questions"} <= found["grpo"].keys()
+    )
 
 
 @pytest.mark.soak
