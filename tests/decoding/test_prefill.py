@@ -141,6 +141,8 @@ def test_a_clip_that_a_call_has_no_room_for_or_that_was_read_for_the_last_prompt
     assert one[1] == ([c] if packs else [c - 3, 3]) and other[1] == [3]
     with torch.no_grad():
         assert_read_as_alone(model, [*one[0], *other[0]], [shared, shared])
+    # Of prompts that begin as nobody else nothing is kept, and what is known stays.
+    assert read_by(model, lambda: list(many.every([*prompts[:2], shared])))[1] == ([a + b, 3] if packs else [a, b, 3])
 
 
 def test_the_engine_answers_as_where_prompts_are_read_one_by_one(model_and_prompts):
@@ -169,4 +171,4 @@ def test_the_engine_reads_questions_about_some_clips_in_one_call(model_and_proce
     apart = DecodingEngine(model, known, prefill_tokens=1).complete([replace(one, common=0) for one in questions])
     for [one], [other] in zip(found, apart, strict=True):
         assert one.tokens == other.tokens and one.log_probs == pytest.approx(other.log_probs, abs=1e-4)
-    assert engine._stepper.prompts._known == (None, 0, ())  # weights may be others at the next call
+    assert engine._stepper.prompts._known is None  # weights may be others at the next call

@@ -19,7 +19,7 @@ from trl.trainer.utils import add_fused_lm_head
 from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import IGNORE_INDEX, Features, encode, patch_factor
 from vtg.data.padding import collate
-from vtg.decoding.prompt_sequence import Prompt, beginning_alike
+from vtg.decoding.prompt_sequence import Prompt, Sequenced, beginning_alike
 from vtg.decoding.shared_prefix import (
     accept_encoded_videos,
     encode_video,
@@ -407,6 +407,13 @@ def test_prompts_of_other_clips_or_with_padding_have_nothing_in_common(questions
     padded_short = Prompt(questions["short"].prompt)
     alone = beginning_alike([dog, Prompt(flipped), padded_short, padded_short])
     assert [prompt.common for prompt in alone] == [0, 0, 0, 0]
+    # The same pixels at other times, as those of two trims of a still video: two clips.
+    later = replace(dog, features=dog.features | {"input_ids": dog.features["input_ids"].clone()})
+    later.features["input_ids"][1] += 1
+    four = beginning_alike([dog, later, dog, later])
+    assert four[0].shown is four[1].shown and {prompt.common for prompt in four} == {four[0].common} != {0}
+    assert four[0].begins_as(four[2]) and not four[0].begins_as(four[1])
+    assert Sequenced.of(four).groups == [[0, 2], [1, 3]]
     # The same question twice: one token of it stays each one's own, and the last begins the completions.
     assert {prompt.common for prompt in beginning_alike([dog, dog])} == {len(dog.features["input_ids"]) - 2}
 

@@ -193,6 +193,19 @@ def test_grpo_takes_keys_for_every_completion_and_those_of_a_prompt_once_where_i
     assert own <= more < 1.5 * own if shares else own + prompt <= more < 1.1 * (own + prompt)
 
 
+def test_grpo_is_estimated_for_the_most_questions_that_a_budget_has_room_for():
+    told = ("model=qwen3_vl_2b", "rl=grpo", "batching=tokens", "batching.target_batch_tokens=16000")
+    apart, shared = (doctor(*told, f"batching.share_video={word}") for word in ("false", "true"))
+    clip = ClipSize(12000, 11500, 120.0)
+    (one,), (many,) = (Workload(config).training_batches([clip]) for config in (apart, shared))
+    assert (one.rows, one.generations, one.length) == (1, 8, 12000)
+    # 4,000 tokens are left for questions of 8 completions of 64 tokens each.
+    assert (many.rows, many.generations, many.length) == (1, 7 * 8, 12000)
+    shared.batching.max_batch_size = 3
+    (few,) = Workload(shared).training_batches([clip])
+    assert few.generations == 3 * 8
+
+
 def test_grpo_takes_what_its_branches_gather_and_far_more_without_sharing():
     config = doctor("model=qwen3_vl_2b", "rl=grpo", "batching=fixed", "++trainer.per_device_train_batch_size=1")
     counts = count(empty_model(config.model.path, torch.bfloat16), config.parts, config.lora)

@@ -122,6 +122,28 @@ def test_branches_have_branches(kernel, data):
     assert_near(found, wanted, 1e-5)
 
 
+@pytest.mark.parametrize("kernel", FUNCTIONS)
+def test_questions_about_a_clip_keep_no_copies_of_its_keys_for_the_backward_pass(kernel):
+    """What is kept is of all tokens once, however many questions there are."""
+    kept = {}
+    for questions in (2, 12):
+        parts = [0] * 400 + [1 + at for at in range(questions) for _ in range(5)]
+        parts += [1 + questions + at for at in range(2 * questions) for _ in range(4)]
+        parents = [-1, *[0] * questions, *(1 + at // 2 for at in range(2 * questions))]
+        *given, _ = states(len(parts))
+        layout, seen = Layout.of_parts(torch.tensor(parts), parents), {}
+
+        def note(tensor: torch.Tensor, seen: dict[int, int] = seen) -> torch.Tensor:
+            seen[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            out = by_layout(kernel, given, layout)
+        kept[questions] = sum(seen.values()) / len(parts)
+        assert out.shape[1] == len(parts)
+    assert kept[12] < 2 * kept[2]
+
+
 def test_a_layout_knows_its_segments_and_where_they_stand():
     layout = Layout.of(torch.tensor(SEGMENTS), torch.tensor(BRANCHES))
     assert layout.segments == (8, 9, 7) and layout.lengths == (8, 9, 7, 4, 5, 3) and layout.nobodys == 2

@@ -43,7 +43,12 @@ def test_clips_that_prompts_cannot_share_are_refused(demo_dir):
     said = refusal(demo_dir, *drawn, "batching.by=tokens")
     assert said.startswith("curriculum.zero_variance = 'resample' with batching.share_video = true and batching.by = ")
     assert "set curriculum.zero_variance=drop, batching.by=fixed, or batching.share_video=false" in said
-    for words in ((*drawn, "batching.by=fixed"), (shares, "batching.by=tokens"), (shares, "batching.by=duration")):
+    said = refusal(demo_dir, shares, "video.pad=true")
+    assert "set video.pad=false, or batching.share_video=false" in said
+    said = refusal(demo_dir, shares, "batching.by=duration")
+    assert said.endswith("set batching.max_batch_size, or batching=tokens")
+    by_seconds = (shares, "batching.by=duration", "batching.max_batch_size=4")
+    for words in ((*drawn, "batching.by=fixed"), (shares, "batching.by=tokens"), by_seconds):
         assert compose(overrides(demo_dir, Path("never made"), *words)).batching.share_video
 
 

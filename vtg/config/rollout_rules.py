@@ -33,6 +33,17 @@ def check_shared_clips(config: RLConfig) -> None:
             f"batching.share_video = true with model.attention = {config.model.attention!r}, which cannot share "
             "prompts; set model.attention=sdpa, or batching.share_video=false"
         )
+    if config.video.pad:
+        raise ConfigError(
+            "batching.share_video = true with video.pad = true: prompts with padding frames do not share their clips; "
+            "set video.pad=false, or batching.share_video=false"
+        )
+    # A question costs no seconds, and all of its completions' tokens.
+    if batching.by == "duration" and not batching.max_batch_size:
+        raise ConfigError(
+            "batching.share_video = true with batching.by = 'duration' and no batching.max_batch_size: prompts about "
+            "one clip cost its seconds once, however many they are; set batching.max_batch_size, or batching=tokens"
+        )
     # Prompts that are drawn again are of other clips, which a micro-batch under a budget has no room for.
     if batching.by != "fixed" and resamples:
         raise ConfigError(

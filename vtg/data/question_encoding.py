@@ -17,7 +17,8 @@ class ConversationEncoder:
     one another.
 
     Those that are alike up to the end of the video, as prompts are, have their pixels in one tensor. The features of
-    one conversation about the last clip are kept meanwhile.
+    one conversation about the last clip are kept meanwhile. A clip that is read anew, as those are that are too large
+    for the memory of a `ClipProvider`, is processed anew.
     """
 
     def __init__(

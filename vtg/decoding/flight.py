@@ -131,11 +131,7 @@ class Flight:
         """The pages that a prompt in flight which begins alike fills with that, and free ones for the rest."""
         prompt, whole = slot.prompt, slot.prompt.common // self.stepper.page
         users = Counter(one.pages[0] for one in self._live if one.pages)
-        alike = (
-            one.pages[:whole]
-            for one in self._live
-            if whole and one.prompt.shown is prompt.shown and one.prompt.common == prompt.common
-        )
+        alike = (one.pages[:whole] for one in self._live if whole and prompt.begins_as(one.prompt))
         shared = next((pages for pages in alike if users[pages[0]] < USERS), [])
         count = -(-slot.length // self.stepper.page)
         slot.pages, slot.shared = [*shared, *self._free_pages(count - len(shared))], len(shared)

@@ -56,7 +56,7 @@ class Prefill:
     def __init__(self, plain: Any, *, together: int | None = None) -> None:
         self.plain = plain
         self.together = together or PACKED_TOKENS.get(plain.device.type, PACKED_TOKENS_ELSEWHERE)
-        self._known: tuple[torch.Tensor | None, int, Layers] = (None, 0, ())
+        self._known: tuple[Prompt, Layers] | None = None
 
     def every(self, prompts: Sequence[Prompt]) -> Iterator[Layers]:
         """`self(prompt)` of every prompt, in their order; those that follow one another and begin alike are read
@@ -83,18 +83,19 @@ class Prefill:
             return self._read(prompt, 0, _end(prompt), ())
         if not self._knows(prompt):
             self.forget()  # before the next clip is read: both at once would be twice the keys
-            self._known = prompt.shown, prompt.common, self._read(prompt, 0, prompt.common, ())
-        return self._read(prompt, prompt.common, _end(prompt), self._known[2])
+            self._known = prompt, self._read(prompt, 0, prompt.common, ())
+        assert self._known is not None
+        return self._read(prompt, prompt.common, _end(prompt), self._known[1])
 
     def _knows(self, prompt: Prompt) -> bool:
         """Whether what this prompt has in common with others was read for the last one."""
-        shown, common, _ = self._known
-        return 0 < prompt.common == common and prompt.shown is shown
+        return self._known is not None and prompt.begins_as(self._known[0])
 
     def _packed(self, prompts: Sequence[Prompt]) -> Iterator[Layers]:
         """The layers after each prompt, read in one call; each prompt's are made as they are asked for: all at once
         would hold what several have in common once for each of them."""
-        self.forget()
+        if any(prompt.common for prompt in prompts):  # else what was read before may be asked about later
+            self.forget()
         sequence, cache = Sequenced.of(prompts), cache_of(self.plain)
         inputs = sequence.inputs(both_ways=family_of(self.plain.config).both_ways)
         with on_device(self.plain):
@@ -107,12 +108,12 @@ class Prefill:
             own = (places[last],) if before < 0 else (places[before], places[last])
             layers = [_part(layer, *own) for layer in cache.layers]
             if prompt.common:
-                self._known = prompt.shown, prompt.common, layers
+                self._known = prompt, layers
             yield layers
 
     def forget(self) -> None:
         """Lets go of what the last prompt began with."""
-        self._known = None, 0, ()
+        self._known = None
 
     def _read(self, prompt: Prompt, start: int, end: int, before: Layers) -> Layers:
         """The layers after the tokens up to `end`; `before`, which stays as it is, begins with those before `start`."""
@@ -135,7 +136,7 @@ def _groups(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
     groups = list[list[Prompt]]()
     for prompt in prompts:
         last = groups[-1][-1] if groups else None
-        if last and 0 < prompt.common == last.common and prompt.shown is last.shown:
+        if last and prompt.begins_as(last):
             groups[-1].append(prompt)
         else:
             groups.append([prompt])

@@ -28,8 +28,9 @@ class Prompt:
     `encoded`: what `encode_video` made of its clip, or None where the vision tower is to see the pixels.
     `clip`: what it asks about, kept where another engine than transformers' is to read it.
     `duration_s`: of that clip, which bounds the times of an answer.
-    `common`: how many tokens at its beginning other prompts have too, whose `shown` is the same tensor; the whole clip
-    is among them, and they are fewer than P - 1. 0: it begins as nobody else.
+    `common`: how many tokens at its beginning other prompts have too, which it `begins_as`; the whole clip is among
+    them, and they are fewer than P - 1. 0: it begins as nobody else.
+    `group`: the same object in all that begin alike, where clips of the same pixels may have other times.
     """
 
     features: Features
@@ -37,11 +38,21 @@ class Prompt:
     clip: Clip | None = None
     duration_s: float = math.nan
     common: int = 0
+    group: object = None
 
     @property
     def shown(self) -> torch.Tensor:
         """Its clip, encoded or as pixels: the same tensor, and not an equal one, tells prompts of one clip."""
         return self.features[PIXELS] if self.encoded is None else self.encoded
+
+    @property
+    def beginning(self) -> tuple[int, int, int]:
+        """Equal in prompts that begin alike, as long as these are there."""
+        return id(self.shown), id(self.group), self.common
+
+    def begins_as(self, other: "Prompt") -> bool:
+        """Whether it has its `common` tokens, and their clip, in common with another."""
+        return self.common > 0 and self.beginning == other.beginning
 
     def inputs(self) -> Features:
         """The features, with the clip encoded where it is."""
@@ -68,8 +79,9 @@ def beginning_alike(prompts: Sequence[Prompt]) -> list[Prompt]:
             rows = [prompts[at].features for at in group]
             # Before a prompt's last token, which begins its completions, a question of one token at least.
             common = min(common_length(rows), *(len(row["input_ids"]) - 2 for row in rows))
+            same = object()
             for at in group:
-                found[at] = replace(prompts[at], common=common)
+                found[at] = replace(prompts[at], common=common, group=same)
     return found
 
 
@@ -96,7 +108,7 @@ class Sequenced:
     def of(cls, prompts: Sequence[Prompt]) -> "Sequenced":
         by_clip: dict[object, list[int]] = {}
         for at, prompt in enumerate(prompts):
-            by_clip.setdefault((id(prompt.shown), prompt.common) if prompt.common else at, []).append(at)
+            by_clip.setdefault(prompt.beginning if prompt.common else at, []).append(at)
         groups, heads, questions = list(by_clip.values()), list[Features](), list[Features]()
         parents, last = [-1] * len(groups), [0] * len(prompts)
         for number, group in enumerate(groups):

@@ -139,7 +139,12 @@ class Workload:
         shared = config.rollout.share_prompt and config.model.attention in ("auto", *LAYOUT_ATTENTIONS)
         each = (1 if shared else group) * clip.tokens + group * new
         budget = self._longest_tokens + group * new
-        count = self._fitting(clip, each, budget=budget)
+        count, batching = self._fitting(clip, each, budget=budget), config.batching
+        if shared and batching.share_video and batching.by != "fixed":
+            # The fullest has one clip with as many questions as fit: a prompt with the completions of them all.
+            room = (batching.target_batch_tokens or budget) - clip.tokens
+            fits = room // (group * new) if batching.by == "tokens" else batching.max_batch_size or 1
+            count, group = 1, group * max(1, min(fits, batching.max_batch_size or fits))
         return Batch(
             rows=count,
             length=clip.tokens,

@@ -138,11 +138,28 @@ def _by_calls(
         pieces.append(sdpa_attention_forward(module, queries, keys, values, mask, **kwargs)[0])
         start += length
     for chunk in layout.chunks:
-        keys, values = (_attended(one, (*chunk.before, chunk.own)) for one in (key, value))
-        mask = layout.chunk_mask(chunk, dtype)
-        pieces.append(sdpa_attention_forward(module, query[:, :, chunk.own], keys, values, mask, **kwargs)[0])
+        own = (module, query[:, :, chunk.own], key, value, (*chunk.before, chunk.own), layout.chunk_mask(chunk, dtype))
+        if len(chunk.before) > 1 and torch.is_grad_enabled():
+            # Questions about a clip have a copy of its keys each, which no layer shall keep for the backward pass.
+            pieces.append(checkpoint(_chunk, *own, use_reentrant=False, **kwargs))
+        else:
+            pieces.append(_chunk(*own, **kwargs))
     made = torch.cat(pieces, dim=1)
     return made if layout.inverse is None else made[:, layout.inverse]
+
+
+def _chunk(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    places: Sequence[slice],
+    mask: torch.Tensor,
+    **kwargs: Any,
+) -> torch.Tensor:
+    """Attention of some queries to the keys at these places."""
+    keys, values = (_attended(one, places) for one in (key, value))
+    return sdpa_attention_forward(module, query, keys, values, mask, **kwargs)[0]
 
 
 def segments_by_varlen(

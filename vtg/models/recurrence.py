@@ -194,7 +194,7 @@ def _rows(values: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
 def _put(rows: torch.Tensor, places: torch.Tensor, length: int) -> torch.Tensor:
     """(length, …) with `rows` (M, …) at their places (M,) and zeros at others; those at place `length` are left out."""
     # One place more than is kept, not a choice of rows: that would be a copy of all of them.
-    return rows.new_zeros(length + 1, *rows.shape[1:]).index_copy(0, places, rows)[:length]
+    return rows.new_zeros(length + 1, *rows.shape[1:]).index_copy_(0, places, rows)[:length]
 
 
 def _prepare(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -16,6 +16,7 @@ from trl.trainer.grpo_config import GRPOConfig
 
 from vtg.data.encoding import Features
 from vtg.data.pixels import vision_inputs
+from vtg.data.seen_clip import TICKET
 from vtg.data.tower_cache import TowerCache
 from vtg.decoding.constrained import Constraint
 from vtg.decoding.prompt_sequence import Prompt, Sequenced, beginning_alike
@@ -194,4 +195,6 @@ def _repeated_weights(inputs: Features, mask: torch.Tensor) -> torch.Tensor:
 
 
 def _same_clip(a: Features, b: Features) -> bool:
+    if TICKET in a and TICKET in b:  # of one the tower may have seen the clip, and of the other not yet
+        return torch.equal(a[TICKET], b[TICKET])
     return all(torch.equal(a[key], b[key]) for key in reversed(vision_inputs(a)))
