@@ -57,7 +57,8 @@ def test_every_prompt_comes_and_fewer_come_again_than_a_rollout_of_one_prompt_ea
     again = int(met.sum()) - count
     assert met.min() >= 1
     assert again < ranks * multiple
-    assert met.max() <= 1 + -(-ranks // count) * multiple  # evenly: only a lack of prompts brings one back often
+    # Evenly, but a row that comes again may hold a prompt twice, which came again to fill it.
+    assert met.max() <= (1 + -(-ranks // count)) * multiple
     assert len(plan) % multiple == 0
     if multiple == 1:
         assert again == -count % ranks
@@ -196,7 +197,8 @@ def test_prompts_that_share_clips_keep_the_budget_and_the_same_promises(case: di
     met = times_met(plan, count)
     assert met.min() >= 1 and len(plan) % multiple == 0
     assert met.sum() - count < ranks * multiple
-    assert met.max() <= 1 + -(-ranks // count) * multiple
+    # A row that comes again may hold a prompt twice, which came again to fill it.
+    assert met.max() <= (1 + -(-ranks // count)) * multiple
     if multiple == 1:
         assert met.sum() - count == -count % ranks
     for batch in plan:
