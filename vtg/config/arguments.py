@@ -11,7 +11,7 @@ from typing import Any
 from vtg.config.argument_values import GRPO, TRAINER, annotations
 from vtg.config.foreign_names import our_key
 from vtg.config.latents_schema import LatentsConfig
-from vtg.config.programs import DoctorConfig
+from vtg.config.programs import reinforces
 from vtg.config.schema import RLConfig, RunConfig
 from vtg.errors import ConfigError
 
@@ -165,7 +165,7 @@ def check_arguments(config: RunConfig) -> None:
     """Raises ConfigError for a name under `trainer` or `rl` that is unknown, that vtg sets, or that changes nothing;
     and for settings of `batching` that reinforcement learning does not read.
     """
-    is_rl = isinstance(config, RLConfig) and (not isinstance(config, DoctorConfig) or bool(config.rl))
+    is_rl = reinforces(config)
     replaced, idle = REPLACED, WITHOUT_EFFECT | (WITHOUT_EFFECT_IN_RL if is_rl else {})
     if isinstance(config, LatentsConfig):
         replaced, idle = REPLACED_IN_LATENTS, WITHOUT_EFFECT | WITHOUT_EFFECT_IN_LATENTS

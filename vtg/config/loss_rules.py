@@ -4,15 +4,15 @@ import math
 from dataclasses import asdict
 
 from vtg.config.loss_settings import LossConfig
-from vtg.config.programs import DoctorConfig
-from vtg.config.schema import RLConfig, SFTConfig
+from vtg.config.programs import reinforces
+from vtg.config.schema import SFTConfig
 from vtg.errors import ConfigError
 
 
 def check_loss(config: SFTConfig) -> None:
     """Raises ConfigError for a loss whose numbers cannot be, or that what is trained does not have."""
     loss, plain = config.loss, asdict(LossConfig())
-    if isinstance(config, RLConfig) and (not isinstance(config, DoctorConfig) or config.rl):
+    if reinforces(config):
         for key, value in asdict(loss).items():
             if value != plain[key]:
                 raise ConfigError(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 
 from vtg.config.data_settings import DataConfig, RowsConfig, SourceConfig
-from vtg.config.programs import DoctorConfig
+from vtg.config.programs import DoctorConfig, reinforces
 from vtg.config.schema import RLConfig, SFTConfig
 from vtg.errors import ConfigError
 
@@ -34,8 +34,7 @@ def check_mixed(config: SFTConfig) -> None:
     if not config.data.sources:
         return
     # In RL prompts are drawn one by one, and those that share a clip are put together afterwards.
-    is_rl = isinstance(config, RLConfig) and (not isinstance(config, DoctorConfig) or bool(config.rl))
-    if config.batching.share_video and not is_rl:
+    if config.batching.share_video and not reinforces(config):
         raise ConfigError(
             "batching.share_video = true: the rows of one clip are drawn together then, and no source would have its "
             "share; set batching.share_video=false, or train on one data set"

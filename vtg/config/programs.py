@@ -1,6 +1,7 @@
 """The typed schema of the programs that look at a training, or use what it made."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from vtg.config.data_settings import DataConfig
 from vtg.config.model_settings import ModelConfig
@@ -102,3 +103,8 @@ class PredictConfig:
     data: DataConfig = field(default_factory=DataConfig)
     settings: SettingsOverrides = field(default_factory=SettingsOverrides)
     fallback: FallbackSettings = field(default_factory=FallbackSettings)
+
+
+def reinforces(config: Any) -> bool:
+    """Whether the training of these settings, or that the doctor looks at, is reinforcement learning."""
+    return isinstance(config, RLConfig) and (not isinstance(config, DoctorConfig) or bool(config.rl))

@@ -1,7 +1,7 @@
 """Rollouts that cannot be, alone or with other settings: found before any model loads."""
 
 from vtg.config.derived import LAYOUT_ATTENTIONS
-from vtg.config.programs import DoctorConfig
+from vtg.config.programs import reinforces
 from vtg.config.rl_settings import RolloutConfig
 from vtg.config.schema import RLConfig
 from vtg.errors import ConfigError
@@ -21,7 +21,7 @@ def check_key_memory(rollout: RolloutConfig) -> None:
 def check_shared_clips(config: RLConfig) -> None:
     """Raises ConfigError for prompts that shall share their clips, and cannot."""
     batching, resamples = config.batching, config.curriculum.zero_variance == "resample"
-    if not batching.share_video or (isinstance(config, DoctorConfig) and not config.rl):
+    if not batching.share_video or not reinforces(config):
         return
     if not config.rollout.share_prompt:
         raise ConfigError(

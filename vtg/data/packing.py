@@ -45,24 +45,30 @@ def share(features: Sequence[Features]) -> list[Features]:
         k on the tokens of the k-th of its rows; its position_ids go back to where the shared part ends with every
         branch, and its pixels are those of one row. A row that shares with no other is returned itself.
     """
-    groups: list[list[Features]] = []
-    for row in features:
-        group = next((group for group in groups if shows_same_clip(group[0], row)), None)
-        if group is None:
-            groups.append([row])
-        else:
-            group.append(row)
+    groups = ([features[at] for at in group] for group in groups_by_clip(features))
     return [_shared(group) if len(group) > 1 else group[0] for group in groups]
 
 
-def shows_same_clip(one: Features, other: Features) -> bool:
+def groups_by_clip(features: Sequence[Features]) -> list[list[int]]:
+    """Which conversations show the same clip after the same words, in the order in which their clips first come."""
+    groups: list[list[int]] = []
+    for at, row in enumerate(features):
+        group = next((group for group in groups if _same_clip(features[group[0]], row)), None)
+        if group is None:
+            groups.append([at])
+        else:
+            group.append(at)
+    return groups
+
+
+def _same_clip(one: Features, other: Features) -> bool:
     """Whether two conversations show the same clip after the same words, and neither answers before it ends."""
     end = _video_end(one)
     return (
         end == _video_end(other)
         and end <= min(_room(one), _room(other))
         and all(torch.equal(one[key][..., :end], other[key][..., :end]) for key in _tokens(one))
-        and _same_pixels(one, other)
+        and same_pixels(one, other)
     )
 
 
@@ -171,7 +177,8 @@ def _tokens(features: Features) -> tuple[str, ...]:
     return (*TOKENS, ITEM) if ITEM in features else TOKENS
 
 
-def _same_pixels(one: Features, other: Features) -> bool:
+def same_pixels(one: Features, other: Features) -> bool:
+    """Whether two conversations show the same frames, at whatever times."""
     if TICKET in one and TICKET in other:  # of one of them the tower may have seen the clip, and of the other not yet
         return torch.equal(one[TICKET], other[TICKET])
     return all(one[key] is other[key] or torch.equal(one[key], other[key]) for key in reversed(vision_inputs(one)))

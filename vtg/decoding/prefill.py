@@ -100,7 +100,7 @@ class Prefill:
         inputs = sequence.inputs(both_ways=family_of(self.plain.config).both_ways)
         with on_device(self.plain):
             self.plain.model(**inputs, use_cache=True, **{CACHE: cache})
-        lengths = [len(part["input_ids"]) for part in (*sequence.heads, *sequence.questions)]
+        lengths = [len(part["input_ids"]) for part in sequence.parts]
         ends = itertools.accumulate(lengths)
         places = [slice(end - length, end) for end, length in zip(ends, lengths, strict=True)]
         for prompt, last in zip(prompts, sequence.last, strict=True):

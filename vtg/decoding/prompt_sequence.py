@@ -1,7 +1,9 @@
 """Prompts with a video, and how they stand in a sequence: what those about one clip begin with alike, once.
 
-prompts = beginning_alike([Prompt(features, encoded), …])
-inputs = Sequenced.of(prompts).inputs()              # each clip once, then each question
+    prompts = beginning_alike([Prompt(features, encoded), …])
+    inputs = Sequenced.of(prompts).inputs()              # each clip once, then each question
+
+`vtg.decoding.shared_prefix` puts completions after them.
 """
 
 import math
@@ -13,7 +15,7 @@ import torch
 
 from vtg.data.encoding import Features
 from vtg.data.layout import LAYOUT, Layout, no_mask
-from vtg.data.packing import common_length, shows_same_clip
+from vtg.data.packing import common_length, groups_by_clip
 from vtg.data.pixels import PIXELS, join_videos
 from vtg.video.clip import Clip
 
@@ -64,23 +66,16 @@ def beginning_alike(prompts: Sequence[Prompt]) -> list[Prompt]:
 
     None have where padding lies among their tokens, which recurrent layers would have to be told of.
     """
-    found, groups = list(prompts), list[list[int]]()
-    for at, prompt in enumerate(prompts):
-        if not bool(prompt.features["attention_mask"].all()):
-            continue
-        same = (group for group in groups if shows_same_clip(prompts[group[0]].features, prompt.features))
-        group = next(same, None)
-        if group is None:
-            groups.append([at])
-        else:
-            group.append(at)
-    for group in groups:
+    found = list(prompts)
+    whole = [at for at, prompt in enumerate(prompts) if bool(prompt.features["attention_mask"].all())]
+    for group in groups_by_clip([prompts[at].features for at in whole]):
         if len(group) > 1:
-            rows = [prompts[at].features for at in group]
+            alike = [whole[at] for at in group]
+            rows = [prompts[at].features for at in alike]
             # Before a prompt's last token, which begins its completions, a question of one token at least.
             common = min(common_length(rows), *(len(row["input_ids"]) - 2 for row in rows))
             same = object()
-            for at in group:
+            for at in alike:
                 found[at] = replace(prompts[at], common=common, group=same)
     return found
 
@@ -103,6 +98,11 @@ class Sequenced:
     questions: list[Features]
     parents: list[int]
     last: list[int]
+
+    @property
+    def parts(self) -> list[Features]:
+        """All heads, then all questions."""
+        return [*self.heads, *self.questions]
 
     @classmethod
     def of(cls, prompts: Sequence[Prompt]) -> "Sequenced":
@@ -133,7 +133,7 @@ class Sequenced:
             rows: how many branches each block has.
             both_ways: as `shared_batch` takes it.
         """
-        parts, parents = [*self.heads, *self.questions], list(self.parents)
+        parts, parents = self.parts, list(self.parents)
         numbers = [torch.full_like(part["input_ids"], at) for at, part in enumerate(parts)]
         for block, n, last in zip(blocks, rows, self.last, strict=False):
             ids = block["input_ids"]

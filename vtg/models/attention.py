@@ -141,7 +141,8 @@ def _by_calls(
         own = (module, query[:, :, chunk.own], key, value, (*chunk.before, chunk.own), layout.chunk_mask(chunk, dtype))
         if len(chunk.before) > 1 and torch.is_grad_enabled():
             # Questions about a clip have a copy of its keys each, which no layer shall keep for the backward pass.
-            pieces.append(checkpoint(_chunk, *own, use_reentrant=False, **kwargs))
+            draws = bool(kwargs.get("dropout"))
+            pieces.append(checkpoint(_chunk, *own, use_reentrant=False, preserve_rng_state=draws, **kwargs))
         else:
             pieces.append(_chunk(*own, **kwargs))
     made = torch.cat(pieces, dim=1)

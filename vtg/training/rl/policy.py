@@ -15,8 +15,8 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from trl.trainer.grpo_config import GRPOConfig
 
 from vtg.data.encoding import Features
+from vtg.data.packing import same_pixels
 from vtg.data.pixels import vision_inputs
-from vtg.data.seen_clip import TICKET
 from vtg.data.tower_cache import TowerCache
 from vtg.decoding.constrained import Constraint
 from vtg.decoding.prompt_sequence import Prompt, Sequenced, beginning_alike
@@ -92,8 +92,8 @@ class Policy:
         prompts: list[Prompt] = []
         for prompt_features in features:
             on_device = {key: value.to(self.args.device) for key, value in prompt_features.items()}
-            known = next((prompt for prompt in prompts if _same_clip(prompt.features, on_device)), None)
-            encoded = known and known.encoded
+            known = next((prompt for prompt in prompts if same_pixels(prompt.features, on_device)), None)
+            encoded = None
             # Under ZeRO-3 each forward gathers weights on all ranks: one rank that skips an encoding hangs the rest.
             if self.encodes_once and (known is None or self.in_step):
                 with self.accelerator.autocast():
@@ -160,13 +160,13 @@ class Policy:
 
     def count(self, batch: MicroBatch) -> None:
         """Counts the prompts of a forward, and their tokens that it runs."""
-        times = 1 if self.shares else batch.generations
-        self.counts["prompt/passes"] += times * len(batch.prompts)
-        tokens = sum(len(prompt.features["input_ids"]) for prompt in batch.prompts)
         if self.shares:
-            groups = Sequenced.of(batch.prompts).groups
-            tokens -= sum(batch.prompts[group[0]].common * (len(group) - 1) for group in groups)
-        self.counts["prompt/tokens"] += times * tokens
+            # The parts are without the last token of each prompt, which its completions begin with.
+            times, parts, after = 1, Sequenced.of(batch.prompts).parts, len(batch.prompts)
+        else:
+            times, parts, after = batch.generations, [prompt.features for prompt in batch.prompts], 0
+        self.counts["prompt/passes"] += times * len(batch.prompts)
+        self.counts["prompt/tokens"] += times * (sum(len(part["input_ids"]) for part in parts) + after)
 
     def _count_clips(self, module: Any, args: Any, kwargs: dict[str, Any]) -> None:
         # Towers that see frames one by one are not told where a clip ends.
@@ -180,10 +180,12 @@ def _shared_weights(prompts: Sequence[Prompt], real: Sequence[torch.Tensor]) -> 
     nothing is predicted, never does.
     """
     sequence = Sequenced.of(prompts)
-    counts = [sum(len(real[at]) for at in group) for group in sequence.groups]
-    counts += [len(real[at]) for group in sequence.groups if len(group) > 1 for at in group]
-    parts = zip([*sequence.heads, *sequence.questions], counts, strict=True)
-    weights = [part["attention_mask"] * count for part, count in parts]
+    counts = [0] * len(sequence.parts)
+    for part, own in zip(sequence.last, real, strict=True):
+        while part >= 0:
+            counts[part] += len(own)
+            part = sequence.parents[part]
+    weights = [part["attention_mask"] * count for part, count in zip(sequence.parts, counts, strict=True)]
     return torch.cat([*weights, *(own.flatten() for own in real)])
 
 
@@ -192,9 +194,3 @@ def _repeated_weights(inputs: Features, mask: torch.Tensor) -> torch.Tensor:
     weights, after = inputs["attention_mask"].clone(), mask.shape[1]
     weights[:, -after - 1 : -1], weights[:, -1] = mask, 0
     return weights.flatten()
-
-
-def _same_clip(a: Features, b: Features) -> bool:
-    if TICKET in a and TICKET in b:  # of one the tower may have seen the clip, and of the other not yet
-        return torch.equal(a[TICKET], b[TICKET])
-    return all(torch.equal(a[key], b[key]) for key in reversed(vision_inputs(a)))
