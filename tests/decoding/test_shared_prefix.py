@@ -53,8 +53,9 @@ BATCHES = {
 """Prompts, each with how many completions it has."""
 
 
-WAYS = ("shared", "clips shared", "repeated")
-"""How prompts stand in a batch: each once, their clips once too, or each for every completion."""
+WAYS = ("shared", "clips shared", "beginnings shared", "repeated")
+"""How prompts stand in a batch: each once, their clips once too, and what several completions begin with, without their
+padding; or each for every completion."""
 
 
 @dataclass(frozen=True)
@@ -188,14 +189,16 @@ def inputs_of(
 ) -> tuple[dict[str, Any], torch.Tensor]:
     """What the fused head takes, and the mask of the completions; their padding is 2 tokens at least.
 
-    `way`: shared, clips shared too, or repeated.
+    `way`: one of WAYS.
     """
     length = 2 + max(len(one) for name, n in groups.items() for one in questions[name].completions[:n])
     pairs = [padded(questions[name], n, length) for name, n in groups.items()]
     own, real = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    prompts = prompts_of(model, questions, groups, encoded=encoded, alike=way == "clips shared")
+    prompts = prompts_of(model, questions, groups, encoded=encoded, alike=way in WAYS[1:3])
     mask = torch.cat(real)
     labels = torch.cat(own).masked_fill(mask == 0, IGNORE_INDEX)
+    if way == "beginnings shared":
+        return shared_batch(prompts, own, real, tree=True) | {"shift_labels": labels}, mask
     if way != "repeated":
         return shared_batch(prompts, own) | {"shift_labels": labels}, mask
     batch = repeated_batch(prompts, own, real, pad_token_id=0)
@@ -240,7 +243,7 @@ def test_log_probs_and_gradients_are_those_of_every_completion_alone(vlm, questi
     alone = {label: found_alone(model, questions, groups) for label, groups in batches.items()}
     share_prompts(model.get_base_model() if kind == "lora" else model)
     for label, groups in batches.items():
-        for way in WAYS if kind == "lora" else WAYS[:2]:
+        for way in WAYS if kind == "lora" else WAYS[:3]:
             assert_same(found_together(model, questions, groups, way=way), alone[label])
     unlike, one = (alone[label].gradients for label in list(BATCHES)[2:4])
     assert sum("visual." in name for name in one) > 10  # the tower too, through the shared prompt
@@ -382,6 +385,17 @@ def test_a_clip_goes_through_tower_and_language_model_once_for_all_questions_abo
     lengths = sum(len(questions[name].prompt["input_ids"]) - 1 for name in groups)
     assert once["tokens"] == lengths - common["dog"] + mask.numel()
     assert once["clips"] == len(groups) - 1
+    inputs, mask = inputs_of(model, questions, groups, way="beginnings shared")
+    with counted(model) as fewer:
+        model(**inputs, fused_lm_head=True)
+    beginnings = {
+        (name, *one[:length].tolist())
+        for name, n in groups.items()
+        for one in questions[name].completions[:n]
+        for length in range(len(one))
+    }
+    assert fewer["tokens"] == lengths - common["dog"] + len(beginnings) < once["tokens"]
+    assert fewer["clips"] == len(groups) - 1
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from functools import cached_property
 
 import torch
 
+from vtg.data.branch_chunks import Chunk, before, chunks_of
 from vtg.data.recurrent_order import Levels, Windows, levels_of, windows_of
 
 LAYOUT = "layout"
@@ -20,21 +21,6 @@ LAYOUT = "layout"
 
 ATTENTIONS = {"sdpa": "segments_sdpa", "varlen": "segments_varlen"}
 """What `model.attention` names, and what transformers calls these functions of `vtg.models.attention`."""
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Branches that go on from the same tokens and whose queries are computed together.
-
-    Attributes:
-        before: the tokens of the segment, and of the branches between it and these, in the order of a `Layout`.
-        own: those of the branches, one after the other.
-        lengths: of each branch.
-    """
-
-    before: tuple[slice, ...]
-    own: slice
-    lengths: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -167,11 +153,6 @@ class Layout:
             for end, length, shift in zip(ends, self.lengths, after, strict=True)
         )
 
-    def _before(self, part: int) -> tuple[int, ...]:
-        """The parts that a part goes on from, its segment first."""
-        parent = self.parents[part]
-        return () if parent < 0 else (*self._before(parent), parent)
-
     @cached_property
     def _whole_order(self) -> torch.Tensor:
         """(L,) int64: `order`, also where the tokens stand so."""
@@ -191,30 +172,15 @@ class Layout:
 
     @cached_property
     def chunks(self) -> tuple[Chunk, ...]:
-        """The branches, as many that go on from the same tokens together as are worth it.
+        """The branches, as they are computed under masks."""
+        return chunks_of(self.parents, self._places)
 
-        They are computed against each other, masked. Where they are longer than what they go on from, all together,
-        that is most of the work, and chunks a quarter as long are worth the copies of keys that they need.
-        """
-        chunks = []
-        branches = itertools.groupby(range(len(self.segments), len(self.parents)), key=self.parents.__getitem__)
-        for _, group in branches:
-            own = list(group)
-            before = tuple(self._places[part] for part in self._before(own[0]))
-            length = sum(place.stop - place.start for place in before)
-            room = length if sum(self.lengths[part] for part in own) <= length else length // 4
-            taken: list[int] = []
-            for part in own:
-                if taken and sum(self.lengths[one] for one in taken) + self.lengths[part] > room:
-                    chunks.append(self._chunk(before, taken))
-                    taken = []
-                taken.append(part)
-            chunks.append(self._chunk(before, taken))
-        return tuple(chunks)
-
-    def _chunk(self, before: tuple[slice, ...], parts: Sequence[int]) -> Chunk:
-        own = slice(self._places[parts[0]].start, self._places[parts[-1]].stop)
-        return Chunk(before, own, tuple(self.lengths[part] for part in parts))
+    @cached_property
+    def cuts(self) -> tuple[int, ...]:
+        """Where in `order` segments, chunks, and what chunks go on from begin and end."""
+        read = [place for chunk in self.chunks for place in (*chunk.before, chunk.own)]
+        ends = itertools.accumulate(self.heads, initial=0)
+        return tuple(sorted({*ends, *(end for place in read for end in (place.start, place.stop))}))
 
     @cached_property
     def head_bounds(self) -> Bounds:
@@ -230,7 +196,7 @@ class Layout:
             groups: list[list[int]] = []
             held = 0
             for part in range(len(self.segments), len(self.parents)):
-                keys = sum(self.lengths[one] for one in (*self._before(part), part))
+                keys = sum(self.lengths[one] for one in (*before(self.parents, part), part))
                 if not groups or held + keys > most:
                     groups, held = [*groups, []], 0
                 groups[-1].append(part)
@@ -241,7 +207,7 @@ class Layout:
     def _gathered(self, parts: Sequence[int]) -> KeyGather:
         keys, sizes = [], []
         for part in parts:
-            seen = [self._places[one] for one in (*self._before(part), part)]
+            seen = [self._places[one] for one in (*before(self.parents, part), part)]
             keys += [torch.arange(place.start, place.stop) for place in seen]
             sizes.append((self.lengths[part], sum(place.stop - place.start for place in seen)))
         queries, seen = zip(*sizes, strict=True)
@@ -251,14 +217,10 @@ class Layout:
 
     def chunk_mask(self, chunk: Chunk, dtype: torch.dtype) -> torch.Tensor:
         """(1, 1, queries, tokens before and queries) of `dtype`: 0 where a query of the chunk attends to a key, else
-        the lowest number. Made once for each size."""
-        size = sum(place.stop - place.start for place in chunk.before)
-        key = (size, chunk.lengths, dtype)
+        the lowest number. Made once for each shape."""
+        key = (chunk.keys, chunk.lengths, chunk.parents, dtype)
         if key not in self._masks:
-            causal = (torch.ones(one, one, dtype=torch.bool, device=self.device).tril() for one in chunk.lengths)
-            branches = torch.block_diag(*causal).bool()
-            seen = torch.ones(len(branches), size, dtype=torch.bool, device=self.device)
-            self._masks[key] = _additive(torch.cat([seen, branches], dim=1), dtype)
+            self._masks[key] = _additive(chunk.attended().to(self.device), dtype)
         return self._masks[key]
 
     def segment_mask(self, segment: slice, dtype: torch.dtype) -> torch.Tensor | None:

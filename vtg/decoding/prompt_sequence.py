@@ -6,6 +6,7 @@
 `vtg.decoding.shared_prefix` puts completions after them.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from vtg.data.encoding import Features
 from vtg.data.layout import LAYOUT, Layout, no_mask
 from vtg.data.packing import common_length, groups_by_clip
 from vtg.data.pixels import PIXELS, join_videos
+from vtg.decoding.completion_tree import CompletionTree
 from vtg.video.clip import Clip
 
 TOKENS = ("input_ids", "attention_mask", "mm_token_type_ids", "position_ids")
@@ -123,25 +125,21 @@ class Sequenced:
                     parents.append(number)
         return cls(prompts, groups, heads, questions, parents, last)
 
-    def inputs(
-        self, blocks: Sequence[Features] = (), rows: Sequence[int] = (), *, both_ways: bool = False
-    ) -> dict[str, Any]:
-        """What the model's forward takes: the prompts, and after all of them what each goes on with.
+    def inputs(self, trees: Sequence[CompletionTree] = (), *, both_ways: bool = False) -> dict[str, Any]:
+        """What the model's forward takes: the prompts, and after all of them the completions of each; () for none.
 
-        Args:
-            blocks: of each prompt its branches of equal length, one after the other; () for none.
-            rows: how many branches each block has.
-            both_ways: as `shared_batch` takes it.
+        `both_ways`: as `vtg.decoding.shared_prefix.shared_batch` takes it.
         """
         parts, parents = self.parts, list(self.parents)
-        numbers = [torch.full_like(part["input_ids"], at) for at, part in enumerate(parts)]
-        for block, n, last in zip(blocks, rows, self.last, strict=False):
-            ids = block["input_ids"]
-            own = torch.arange(n, device=ids.device).repeat_interleave(len(ids) // n)
-            numbers.append(len(parents) + own)
-            parents += [last] * n
-        batch = {key: torch.cat([part[key] for part in [*parts, *blocks]], dim=-1) for key in TOKENS}
-        which = torch.cat(numbers).masked_fill(batch.pop("attention_mask") == 0, -1)
+        lengths = [len(part["input_ids"]) for part in parts]
+        for tree, prompt, last in zip(trees, self.prompts, self.last, strict=bool(trees)):
+            parents += [last if parent < 0 else len(lengths) + parent for parent in tree.parents]
+            lengths += tree.lengths
+            parts.append(_tokens_after(prompt, tree))
+        batch = {key: torch.cat([part[key] for part in parts], dim=-1) for key in TOKENS}
+        attended = batch.pop("attention_mask")
+        numbers = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
+        which = numbers.to(attended.device).masked_fill(attended == 0, -1)
         is_vision = batch["mm_token_type_ids"] > 0 if both_ways else None
         return {
             **{key: value.unsqueeze(-2) for key, value in batch.items()},
@@ -150,6 +148,23 @@ class Sequenced:
             LAYOUT: Layout.of_parts(which, parents, is_vision),
         }
 
+    def places(self, trees: Sequence[CompletionTree]) -> torch.Tensor:
+        """(rows, C) int64: from which token of the sequence each token of the completions is predicted."""
+        before = sum(len(part["input_ids"]) for part in self.parts)
+        starts = itertools.accumulate((len(tree.ids) for tree in trees), initial=before)
+        places = torch.cat([start + tree.places for start, tree in zip(starts, trees, strict=False)])
+        return places.clamp(max=before + sum(len(tree.ids) for tree in trees) - 1)  # of those of no tokens
+
 
 def _part_of(prompt: Prompt, tokens: slice) -> Features:
     return {key: prompt.features[key][..., tokens] for key in TOKENS}
+
+
+def _tokens_after(prompt: Prompt, tree: CompletionTree) -> Features:
+    last = prompt.features["position_ids"][..., -1:]
+    return {
+        "input_ids": tree.ids,
+        "attention_mask": torch.ones_like(tree.ids),
+        "mm_token_type_ids": torch.zeros_like(tree.ids),
+        "position_ids": last + tree.depths,
+    }

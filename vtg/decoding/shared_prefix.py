@@ -9,7 +9,8 @@
 Prompts and their completions are one sequence: the prompts without their last token, then for each prompt G branches,
 each the prompt's last token and the completion without its last. A branch attends to the prompt and to itself, with the
 positions it has alone: `vtg.data.layout`. What several prompts have in common stands once; what is left of each is a
-branch of that, and its completions are branches of the branch.
+branch of that, and its completions are branches of the branch. So may the tokens be that several completions begin with
+(`vtg.decoding.completion_tree`). Padding behind completions is left out.
 
 Everything but attention works on tokens one by one, so it is the model's own forward in which only the attention
 function is another (`vtg.models.attention`): gradient checkpointing, LoRA, a trainable vision tower, DDP and ZeRO see
@@ -29,6 +30,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from vtg.data.encoding import Features
 from vtg.data.padding import collate
+from vtg.decoding.completion_tree import CompletionTree
 from vtg.decoding.prompt_sequence import Prompt, Sequenced
 from vtg.models.attention import attend_in_layouts, takes_layouts
 from vtg.models.families import family_of
@@ -36,7 +38,8 @@ from vtg.models.families.family import ModelFamily
 from vtg.models.recurrence import part_sequences
 
 SHARED = "shared_prompts"
-"""The keyword of the model's forward that says (rows, length) of the completions of a `shared_batch`."""
+"""The keyword of the model's forward that says (rows, C) int64 from which token of a `shared_batch` each token of the
+completions is predicted."""
 
 
 def share_prompts(model: Any) -> None:
@@ -57,31 +60,31 @@ def is_sharing(model: Any) -> bool:
 
 
 def shared_batch(
-    prompts: Sequence[Prompt], completions: Sequence[torch.Tensor], *, both_ways: bool = False
+    prompts: Sequence[Prompt],
+    completions: Sequence[torch.Tensor],
+    mask: Sequence[torch.Tensor] | None = None,
+    *,
+    tree: bool = False,
+    both_ways: bool = False,
 ) -> dict[str, Any]:
     """One sequence of prompts and then, prompt by prompt, their completions (n, C) int64 padded at the end, for the
     model's forward.
 
-    `both_ways`: whether the vision tokens of a clip attend to later ones of it (`ModelFamily.both_ways`). The
-    backbone's last_hidden_state becomes (rows, C, H), rows being those of all prompts one after the other: hidden state
-    [r, t] predicts completion token t of row r.
+    Args:
+        mask: (n, C) of each, 1 for the tokens of a completion; None: all are.
+        tree: tokens that several completions of a prompt begin with stand once.
+        both_ways: whether the vision tokens of a clip attend to later ones of it (`ModelFamily.both_ways`).
+
+    Returns:
+        a batch with which the backbone's last_hidden_state becomes (rows, C, H), rows being those of all prompts one
+        after the other: hidden state [r, t] predicts completion token t of row r.
     """
-    length = completions[0].shape[1]
-    blocks = []
-    for prompt, own in zip(prompts, completions, strict=True):
-        features, n = prompt.features, len(own)
-        ids = torch.cat([features["input_ids"][-1:].expand(n, 1), own[:, :-1]], dim=1).flatten()
-        after = features["position_ids"][..., -1:] + torch.arange(length, device=own.device)
-        blocks.append(
-            {
-                "input_ids": ids,
-                "attention_mask": torch.ones_like(ids),
-                "mm_token_type_ids": torch.zeros_like(ids),
-                "position_ids": torch.cat([after] * n, dim=-1),
-            }
-        )
-    rows = [len(own) for own in completions]
-    return Sequenced.of(prompts).inputs(blocks, rows, both_ways=both_ways) | {SHARED: (sum(rows), length)}
+    trees = []
+    for at, (prompt, own) in enumerate(zip(prompts, completions, strict=True)):
+        lengths = [own.shape[1]] * len(own) if mask is None else mask[at].sum(1).tolist()
+        trees.append(CompletionTree.of(prompt.features["input_ids"][-1:], own, lengths, shared=tree))
+    sequence = Sequenced.of(prompts)
+    return sequence.inputs(trees, both_ways=both_ways) | {SHARED: sequence.places(trees)}
 
 
 def repeated_batch(
@@ -180,8 +183,8 @@ def _parts_deepstack(inner: type) -> bool:
 
 def _keep_branches(module: Any, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
     """A forward hook: of a shared batch only the hidden states of completions are left, (rows, C, H)."""
-    sizes = kwargs.get(SHARED)
-    if sizes is not None:
-        rows, length = sizes
-        output.last_hidden_state = output.last_hidden_state[0, -rows * length :].view(rows, length, -1)
+    places = kwargs.get(SHARED)
+    if places is not None:
+        hidden = output.last_hidden_state[0]
+        output.last_hidden_state = hidden.index_select(0, places.flatten()).view(*places.shape, -1)
     return output

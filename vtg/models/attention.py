@@ -131,14 +131,17 @@ def _by_calls(
 ) -> torch.Tensor:
     query, key, value = (_ordered(states, layout.order) for states in (query, key, value))
     dtype, pieces, start = _attention_dtype(query), [], 0
+    sizes = [*layout.heads, *(chunk.own.stop - chunk.own.start for chunk in layout.chunks)]
+    queries = iter(query.split(sizes, dim=2))
+    keys, values = (_Pieces(states, layout.cuts) for states in (key, value))
     for length in layout.heads:
         own = slice(start, start + length)
         mask = layout.segment_mask(own, dtype)
-        queries, keys, values = (one[:, :, own] for one in (query, key, value))
-        pieces.append(sdpa_attention_forward(module, queries, keys, values, mask, **kwargs)[0])
+        made = sdpa_attention_forward(module, next(queries), keys.at([own]), values.at([own]), mask, **kwargs)
+        pieces.append(made[0])
         start += length
     for chunk in layout.chunks:
-        own = (module, query[:, :, chunk.own], key, value, (*chunk.before, chunk.own), layout.chunk_mask(chunk, dtype))
+        own = (module, next(queries), keys, values, (*chunk.before, chunk.own), layout.chunk_mask(chunk, dtype))
         if len(chunk.before) > 1 and torch.is_grad_enabled():
             # Questions about a clip have a copy of its keys each, which no layer shall keep for the backward pass.
             draws = bool(kwargs.get("dropout"))
@@ -149,18 +152,34 @@ def _by_calls(
     return made if layout.inverse is None else made[:, layout.inverse]
 
 
+class _Pieces:
+    """Keys or values (1, heads, L, d), cut: the backward pass of a slice makes a gradient of all L tokens, and of as
+    many calls as there are chunks that would be most of its work."""
+
+    def __init__(self, states: torch.Tensor, cuts: Sequence[int]) -> None:
+        """`cuts`: `Layout.cuts`."""
+        self.states, self.numbers = states, {cut: number for number, cut in enumerate(cuts)}
+        self.pieces = states.split([stop - start for start, stop in itertools.pairwise(cuts)], dim=2)
+
+    def at(self, places: Sequence[slice]) -> torch.Tensor:
+        """Those at these places; copied only where they are not adjacent."""
+        if all(one.stop == other.start for one, other in itertools.pairwise(places)) and len(places) > 1:
+            return self.states[:, :, places[0].start : places[-1].stop]
+        found = [one for place in places for one in self.pieces[self.numbers[place.start] : self.numbers[place.stop]]]
+        return found[0] if len(found) == 1 else torch.cat(found, dim=2)
+
+
 def _chunk(
     module: Any,
     query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
+    keys: _Pieces,
+    values: _Pieces,
     places: Sequence[slice],
     mask: torch.Tensor,
     **kwargs: Any,
 ) -> torch.Tensor:
     """Attention of some queries to the keys at these places."""
-    keys, values = (_attended(one, places) for one in (key, value))
-    return sdpa_attention_forward(module, query, keys, values, mask, **kwargs)[0]
+    return sdpa_attention_forward(module, query, keys.at(places), values.at(places), mask, **kwargs)[0]
 
 
 def segments_by_varlen(
@@ -296,10 +315,3 @@ def _attention_dtype(query: torch.Tensor) -> torch.dtype:
 
 def _ordered(states: torch.Tensor, order: torch.Tensor | None) -> torch.Tensor:
     return states if order is None else states.index_select(2, order)
-
-
-def _attended(states: torch.Tensor, places: Sequence[slice]) -> torch.Tensor:
-    """Keys or values at these places; copied only where they are not adjacent."""
-    if all(one.stop == other.start for one, other in itertools.pairwise(places)):
-        return states[:, :, places[0].start : places[-1].stop]
-    return torch.cat([states[:, :, place] for place in places], dim=2)

@@ -15,16 +15,19 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from trl.trainer.grpo_config import GRPOConfig
 
 from vtg.data.encoding import Features
+from vtg.data.layout import ATTENTIONS
 from vtg.data.packing import same_pixels
 from vtg.data.pixels import vision_inputs
 from vtg.data.tower_cache import TowerCache
 from vtg.decoding.constrained import Constraint
 from vtg.decoding.prompt_sequence import Prompt, Sequenced, beginning_alike
 from vtg.decoding.sampling import forward_log_probs
-from vtg.decoding.shared_prefix import accept_encoded_videos, repeated_batch, share_prompts, shared_batch
+from vtg.decoding.shared_prefix import SHARED, accept_encoded_videos, repeated_batch, share_prompts, shared_batch
 from vtg.decoding.tower_output import encoded_video
+from vtg.models.attention import attention_of
 from vtg.models.families import family_of
 from vtg.models.plain_model import plain_model
+from vtg.models.recurrence import is_recurrent
 from vtg.models.routing import Routers
 from vtg.training.rl.constrained_policy import add_constrained_head
 from vtg.training.rl.rollout_batch import MicroBatch
@@ -44,6 +47,8 @@ class Policy:
     Attributes:
         plain: the Qwen-VL model without PEFT around it.
         encodes_once: the vision tower is frozen, so a clip is encoded once a rollout.
+        trees: tokens that several completions of a prompt begin with are run once. Under varlen each part of a tree has
+            a copy of the prompt's keys, and in recurrent layers each level a call of its own: that would cost more.
         in_step: every forward of one rank must be one of all ranks (ZeRO-3).
         routers: of a mixture with a router loss; None without.
         router_loss: of the last forward with a gradient, where there are routers.
@@ -71,6 +76,7 @@ class Policy:
                 (share_prompts if shares else accept_encoded_videos)(network)
                 if constraint is not None:
                     add_constrained_head(network, temperature=args.temperature)
+        self.trees = attention_of(self.plain) == ATTENTIONS["sdpa"] and not is_recurrent(self.plain)
         self.in_step = is_deepspeed_zero3_enabled()
         family = family_of(self.plain.config)
         vision = self.plain.model.get_submodule(family.tower[0])
@@ -120,7 +126,7 @@ class Policy:
         self.count(batch)
         if self.shares:
             both_ways = family_of(self.plain.config).both_ways
-            inputs: dict[str, Any] = shared_batch(batch.prompts, own, both_ways=both_ways)
+            inputs: dict[str, Any] = shared_batch(batch.prompts, own, real, tree=self.trees, both_ways=both_ways)
         else:
             inputs = repeated_batch(batch.prompts, own, real, pad_token_id=self.pad_token_id)
         own_inputs = dict(inputs)
@@ -134,7 +140,7 @@ class Policy:
         with self.routers.recorded() if self.routers else nullcontext([]) as routed, self.accelerator.autocast():
             outputs = model(**inputs)
         if self.routers and routed:
-            weights = _shared_weights(batch.prompts, real) if self.shares else _repeated_weights(own_inputs, mask)
+            weights = _shared_weights(batch, own_inputs, mask) if self.shares else _repeated_weights(own_inputs, mask)
             self.router_loss = self.routers.balance(routed, weights)
         if self.constraint is not None:
             return outputs
@@ -173,20 +179,23 @@ class Policy:
         self.counts["vision/encoder_calls"] += len(kwargs.get("grid_thw", [None]))
 
 
-def _shared_weights(prompts: Sequence[Prompt], real: Sequence[torch.Tensor]) -> torch.Tensor:
-    """(L,) how often each token of a `shared_batch` counts in the router loss; `real`: (n, C) of each prompt.
+def _shared_weights(batch: MicroBatch, inputs: dict[str, Any], mask: torch.Tensor) -> torch.Tensor:
+    """(L,) how often each token of a `shared_batch` counts in the router loss; `mask` (rows, C) of the completions.
 
     As it would without sharing: a prompt's tokens for each of its completions. A completion's last token, from which
     nothing is predicted, never does.
     """
-    sequence = Sequenced.of(prompts)
+    sequence = Sequenced.of(batch.prompts)
     counts = [0] * len(sequence.parts)
-    for part, own in zip(sequence.last, real, strict=True):
+    for part in sequence.last:
         while part >= 0:
-            counts[part] += len(own)
+            counts[part] += batch.generations
             part = sequence.parents[part]
     weights = [part["attention_mask"] * count for part, count in zip(sequence.parts, counts, strict=True)]
-    return torch.cat([*weights, *(own.flatten() for own in real)])
+    counted = mask.new_zeros(inputs["input_ids"].shape[-1]).index_add(0, inputs[SHARED].flatten(), mask.flatten())
+    before = torch.cat(weights)
+    counted[: len(before)] += before
+    return counted
 
 
 def _repeated_weights(inputs: Features, mask: torch.Tensor) -> torch.Tensor:
