@@ -52,6 +52,25 @@ def test_clips_that_prompts_cannot_share_are_refused(demo_dir):
         assert compose(overrides(demo_dir, Path("never made"), *words)).batching.share_video
 
 
+def test_the_demo_shares_clips_unless_another_setting_keeps_it_from_that(demo_dir):
+    """Nobody asked for both then, so nothing is refused."""
+
+    def shares(*words: str) -> bool | None:
+        return compose(overrides(demo_dir, Path("never made"), *words)).batching.share_video
+
+    assert shares() is True and shares("batching.by=tokens") is True
+    for word in (
+        "rollout.share_prompt=false",
+        "model.attention=eager",
+        "video.pad=true",
+        "augmentation=light",
+        "batching.by=duration",
+        "batching.share_video=false",
+    ):
+        assert shares(word) is False, word
+    assert shares("batching.by=tokens", "curriculum.zero_variance=resample") is False
+
+
 def test_numbers_and_defaults_reach_trl(demo_dir):
     given = ("rl.epsilon=3e-4", "rl.num_generations=5", "rl.loss_type=dapo", "trainer.gradient_accumulation_steps=3")
     arguments = grpo_arguments(compose(overrides(demo_dir, Path("never made"), *given)))

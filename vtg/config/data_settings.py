@@ -214,8 +214,10 @@ class BatchingConfig:
         on_resume="may_change",
     )
     packing: bool = setting(False, "samples end to end without padding, each attending to itself only")
-    share_video: bool = setting(
-        False, "packed, and rows of one clip hold its video once; in RL, prompts of a micro-batch do"
+    share_video: bool | None = setting(
+        False,
+        "packed, and rows of one clip hold its video once; in RL, prompts of a micro-batch do; null: in RL alone, "
+        "where no other setting keeps prompts from it",
     )
     largest_first: bool = setting(
         False, "the costliest step of the first epoch comes first, so that if memory runs out it does at once"

@@ -36,7 +36,7 @@ def answer_tokens(task: TaskConfig) -> int:
 
 def is_packed(batching: BatchingConfig) -> bool:
     """Whether batches are one sequence of samples end to end."""
-    return batching.packing or batching.share_video
+    return batching.packing or bool(batching.share_video)
 
 
 def shares_prompts(rollout: RolloutConfig, model: ModelConfig) -> bool:
@@ -64,7 +64,7 @@ def autocasts(config: Any) -> bool:
 
 def needs_mask(batching: BatchingConfig, video: VideoConfig) -> bool:
     """Whether batches need an attention mask of their own, which FlashAttention does not take."""
-    return batching.share_video or (batching.packing and video.pad)
+    return bool(batching.share_video) or (batching.packing and video.pad)
 
 
 def token_cost_of(model: ModelConfig) -> TokenCost:

@@ -8,6 +8,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 import vtg.config.run_name  # noqa: F401 - which configs refer to
 from vtg.config.accumulation import settle_global_size
+from vtg.config.rollout_rules import settle_shared_clips
 from vtg.config.rules import check_choices, check_together
 from vtg.config.schema import SFTConfig
 from vtg.config.sources import fill_sources
@@ -32,6 +33,8 @@ def load_config(cfg: DictConfig, schema: type[ConfigT]) -> ConfigT:
     """
     config = typed(cfg, schema)
     check_choices(config)
+    if isinstance(config, SFTConfig):
+        settle_shared_clips(config)
     check_together(config)
     if isinstance(config, SFTConfig):
         settle_global_size(config)

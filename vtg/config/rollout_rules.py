@@ -3,7 +3,7 @@
 from vtg.config.derived import LAYOUT_ATTENTIONS
 from vtg.config.programs import reinforces
 from vtg.config.rl_settings import RolloutConfig
-from vtg.config.schema import RLConfig
+from vtg.config.schema import RLConfig, SFTConfig
 from vtg.errors import ConfigError
 
 
@@ -18,10 +18,23 @@ def check_key_memory(rollout: RolloutConfig) -> None:
         )
 
 
-def check_shared_clips(config: RLConfig) -> None:
+def settle_shared_clips(config: SFTConfig) -> None:
+    """Says whether clips are shared where `batching.share_video` is null: in reinforcement learning, unless another
+    setting keeps prompts from it."""
+    if config.batching.share_video is not None:
+        return
+    own_clips = config.augmentation.crop or config.augmentation.shift  # of each row by itself
+    config.batching.share_video = reinforces(config) and not own_clips
+    try:
+        check_shared_clips(config)
+    except ConfigError:
+        config.batching.share_video = False
+
+
+def check_shared_clips(config: SFTConfig) -> None:
     """Raises ConfigError for prompts that shall share their clips, and cannot."""
-    batching, resamples = config.batching, config.curriculum.zero_variance == "resample"
-    if not batching.share_video or not reinforces(config):
+    batching = config.batching
+    if not batching.share_video or not isinstance(config, RLConfig) or not reinforces(config):
         return
     if not config.rollout.share_prompt:
         raise ConfigError(
@@ -45,7 +58,7 @@ def check_shared_clips(config: RLConfig) -> None:
             "one clip cost its seconds once, however many they are; set batching.max_batch_size, or batching=tokens"
         )
     # Prompts that are drawn again are of other clips, which a micro-batch under a budget has no room for.
-    if batching.by != "fixed" and resamples:
+    if batching.by != "fixed" and config.curriculum.zero_variance == "resample":
         raise ConfigError(
             "curriculum.zero_variance = 'resample' with batching.share_video = true and batching.by = "
             f"{batching.by!r}: prompts drawn in place of others bring clips that the budget has no room for; "

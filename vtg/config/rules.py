@@ -59,7 +59,7 @@ def check_together(config: Any) -> None:
                 raise ConfigError(f"model.{key} = {getattr(config.model, key)}: must be at least 1")
         check_video(config.video)
         check_batching(config.batching, config)
-        check_augmentation(config.augmentation, shares_video=config.batching.share_video)
+        check_augmentation(config.augmentation, shares_video=bool(config.batching.share_video))
         check_mixed(config)
         check_constrained(config.task, engine=config.rollout.engine if isinstance(config, RLConfig) else "transformers")
     if isinstance(config, RLConfig):

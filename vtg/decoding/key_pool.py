@@ -117,10 +117,12 @@ class KeyPool:
 
     def write_prompt(self, prompt: Sequence[Any], attended: torch.Tensor, pages: torch.Tensor) -> None:
         """Copies keys and values of a prompt's tokens, of those in `attended` (P,) bool, into `pages` (n,) int64."""
+        # Numbers and no mask, which would make a GPU wait in every layer.
+        tokens = attended.nonzero()[:, 0]
         for layer, made in zip(self.layers, prompt, strict=True):
             if isinstance(layer, OwnKeys):
                 for buffer, states in zip(layer.pages, (made.keys, made.values), strict=True):
-                    states = states[0, :, attended]
+                    states = states[0].index_select(1, tokens)
                     # The last page's rest too: what lay there could be no number, and 0 times that is none either.
                     states = pad(states, (0, 0, 0, len(pages) * self.page - states.shape[1]))
                     buffer[pages] = states.unflatten(1, (len(pages), self.page)).transpose(0, 1)

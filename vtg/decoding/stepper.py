@@ -45,6 +45,7 @@ class Stepper:
         self.mrope = family_of(plain.config).mrope
         self.prompts, self.vocabulary = Prefill(plain, together=prefill_tokens), TokenRows(plain)
         self.pool: KeyPool | None = None
+        self._cache: Any = None  # of the pool's layers
         self.tensors = self._tensors(rows=0, pages=0)
         self.graphs = graphs
 
@@ -70,6 +71,7 @@ class Stepper:
                 **{CACHE: cache},
             )
         self.pool = KeyPool(cache.layers, room=self.room, page=self.page)
+        self._cache = cache_of(self.plain, self.pool.layers)
 
     def reserve(self, *, pages: int, rows: int) -> None:
         """Makes room for so many pages, the empty one included, and rows; what the first of them hold stays."""
@@ -127,7 +129,7 @@ class Stepper:
                 position_ids=positions if self.mrope else positions[0],
                 use_cache=True,
                 paged=layout,
-                **{CACHE: cache_of(self.plain, own)},
+                **{CACHE: self._cache},
             ).last_hidden_state[:, -1]
         logits = self.vocabulary.logits(hidden)
         draws = tensors.draws[:rows].gather(1, at[:, None])[:, 0]

@@ -119,7 +119,7 @@ class TrainingRun:
             keep_clips=keep_clips,
             augmentation=Augmentation.of(self.config, self.processor) if training else None,
             towers=self._towers,
-            clips_recur=training and self.config.batching.share_video,
+            clips_recur=training and bool(self.config.batching.share_video),
             seed=self.config.seed,
         )
 

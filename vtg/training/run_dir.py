@@ -249,7 +249,7 @@ def _fixed_by_another_setting(key: str, config: RunConfig) -> bool:
         return False
     batching = config.batching
     # Which rows are one sample follows from the limits; prompts of RL are planned anew under others.
-    makes_samples = batching.share_video and not isinstance(config, RLConfig)
+    makes_samples = bool(batching.share_video) and not isinstance(config, RLConfig)
     if key.startswith("batching.") and key.partition(".")[2] in ("target_batch_tokens", "target_batch_duration"):
         return batching.oversize == "skip" or makes_samples
     return key == "batching.max_batch_size" and makes_samples

@@ -75,7 +75,7 @@ class TrainingBatches:
             tokens_per_second=float(getattr(read.vision_config, "tokens_per_second", 2.0)),
             training=True,
             augmentation=Augmentation.of(config, processor),
-            clips_recur=config.batching.share_video,
+            clips_recur=bool(config.batching.share_video),
             seed=config.seed,
         )
         trainer, budget = config.trainer, batch_budget(config.batching, config.video, token_cost(processor))
