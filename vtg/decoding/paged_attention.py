@@ -24,6 +24,10 @@ ATTENTION = "paged_prompt"
 LOWEST = torch.finfo(torch.float32).min
 """The score of what is not attended to. Not -inf, of which differences are NaN."""
 
+LEAST = -80.0
+"""Below it PyTorch's exponential on a CPU takes twenty times as long, number by number; e^-80 is lost in any float32 sum
+with the 1 of the highest score."""
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -127,7 +131,7 @@ def _attend(
     pairs = zip(prompt, own, strict=True)
     parts = [torch.cat([by_place(one)[paged.places_of_slot], by_slot(mine)], dim=1) for one, mine in pairs]
     tops, sums, totals = parts
-    weights = (tops - tops.amax(1, keepdim=True)).exp()
+    weights = _exp(tops - tops.amax(1, keepdim=True))
     out = (weights * totals).sum(1) / (weights * sums).sum(1)
     out = out.view(shape.slots, kv, shape.width, group, d).transpose(1, 2)
     return out.reshape(rows, 1, heads, d).to(query.dtype)
@@ -140,8 +144,13 @@ def _partial(
     the weighted sum of values (b, heads, q, d); all float32."""
     scores = torch.add(bias, _product(query, key.transpose(-1, -2)), alpha=scaling)
     top = scores.amax(-1, keepdim=True)
-    weights = (scores - top).exp()
+    weights = _exp(scores - top)
     return top, weights.sum(-1, keepdim=True), _product(weights.to(value.dtype), value)
+
+
+def _exp(below: torch.Tensor) -> torch.Tensor:
+    """The exponential of numbers that are 0 or less, which is changed in place; on a CPU no less than that of LEAST."""
+    return (below if below.is_cuda else below.clamp_(min=LEAST)).exp_()
 
 
 def _product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
