@@ -28,15 +28,15 @@ class Chunk:
         """Tokens before the branches."""
         return sum(place.stop - place.start for place in self.before)
 
-    def attended(self) -> torch.Tensor:
+    def attended(self, device: torch.device) -> torch.Tensor:
         """(queries, tokens before and queries) bool: which of them a query attends to."""
         sees = torch.eye(len(self.lengths), dtype=torch.bool)
         for part, parent in enumerate(self.parents):
             if parent >= 0:
                 sees[part] |= sees[parent]
-        part_of = torch.arange(len(self.lengths)).repeat_interleave(torch.tensor(self.lengths))
-        own = sees[part_of][:, part_of].tril()
-        return torch.cat([torch.ones(len(own), self.keys, dtype=torch.bool), own], dim=1)
+        part_of = torch.arange(len(self.lengths)).repeat_interleave(torch.tensor(self.lengths)).to(device)
+        own = sees.to(device)[part_of][:, part_of].tril()
+        return torch.cat([own.new_ones(len(own), self.keys), own], dim=1)
 
 
 def before(parents: Sequence[int], part: int) -> tuple[int, ...]:

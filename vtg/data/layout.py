@@ -220,7 +220,7 @@ class Layout:
         the lowest number. Made once for each shape."""
         key = (chunk.keys, chunk.lengths, chunk.parents, dtype)
         if key not in self._masks:
-            self._masks[key] = _additive(chunk.attended().to(self.device), dtype)
+            self._masks[key] = _additive(chunk.attended(self.device), dtype)
         return self._masks[key]
 
     def segment_mask(self, segment: slice, dtype: torch.dtype) -> torch.Tensor | None:
