@@ -52,11 +52,12 @@ def test_clips_that_prompts_cannot_share_are_refused(demo_dir):
         assert compose(overrides(demo_dir, Path("never made"), *words)).batching.share_video
 
 
-def test_the_demo_shares_clips_unless_another_setting_keeps_it_from_that(demo_dir):
+def test_null_shares_clips_unless_another_setting_keeps_prompts_from_it(demo_dir):
     """Nobody asked for both then, so nothing is refused."""
 
     def shares(*words: str) -> bool | None:
-        return compose(overrides(demo_dir, Path("never made"), *words)).batching.share_video
+        told = ("batching.share_video=null", *words)
+        return compose(overrides(demo_dir, Path("never made"), *told)).batching.share_video
 
     assert shares() is True and shares("batching.by=tokens") is True
     for word in (
@@ -65,7 +66,6 @@ def test_the_demo_shares_clips_unless_another_setting_keeps_it_from_that(demo_di
         "video.pad=true",
         "augmentation=light",
         "batching.by=duration",
-        "batching.share_video=false",
     ):
         assert shares(word) is False, word
     assert shares("batching.by=tokens", "curriculum.zero_variance=resample") is False

@@ -25,8 +25,8 @@ LOWEST = torch.finfo(torch.float32).min
 """The score of what is not attended to. Not -inf, of which differences are NaN."""
 
 LEAST = -80.0
-"""Below it PyTorch's exponential on a CPU takes twenty times as long, number by number; e^-80 is lost in any float32 sum
-with the 1 of the highest score."""
+"""Below it PyTorch's exponential on a CPU takes up to twenty times as long; e^-80 is lost in any float32 sum with the 1
+of the highest score."""
 
 
 @dataclass(frozen=True)
