@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -104,16 +104,34 @@ class SampledRollout:
         """Tensors that `SavedRollout` reads back. Without prompts: clips are large, and are encoded again on resume."""
         # safetensors refuses tensors that are not contiguous.
         tensors = {key: value.contiguous() for key, value in self.tensors.items() if not key.startswith("prompt_")}
-        indices = torch.tensor([index for batch in self.indices for index in batch])
-        return tensors | {"indices": indices, "live": self.live, "live_rows": torch.tensor(self.live_rows)}
+        prompts = [prompt for batch in self.batches for prompt in batch.prompts]
+        # What they share: where some came in place of others, not all that could.
+        groups = {beginning: number for number, beginning in enumerate({prompt.beginning for prompt in prompts})}
+        return tensors | {
+            "indices": torch.tensor([index for batch in self.indices for index in batch]),
+            "common": torch.tensor([prompt.common for prompt in prompts]),
+            "groups": torch.tensor([groups[prompt.beginning] for prompt in prompts]),
+            "live": self.live,
+            "live_rows": torch.tensor(self.live_rows),
+        }
 
 
 class SavedRollout:
-    """A rollout restored from a checkpoint, still without its prompts."""
+    """A rollout restored from a checkpoint, still without its prompts.
+
+    Attributes:
+        shared: of each prompt what says which others it shares its clip with.
+    """
 
     def __init__(self, tensors: Tensors) -> None:
         self.tensors = dict(tensors)
         self.indices: list[int] = self.tensors.pop("indices").tolist()
+        # In a checkpoint from before prompts shared clips there is none of either.
+        common, groups = (self.tensors.pop(key, torch.tensor([])).tolist() for key in ("common", "groups"))
+        objects = [object() for _ in groups]
+        self.shared: list[dict[str, Any]] = [
+            {"common": length, "group": objects[number]} for length, number in zip(common, groups, strict=True)
+        ]
         self.live = self.tensors.pop("live")
         self.live_rows: list[int] = self.tensors.pop("live_rows").tolist()
 
@@ -129,9 +147,11 @@ class SavedRollout:
         """
         left: Iterator[int] = iter(self.indices)
         indices = [[next(left) for _ in range(size)] for size in sizes]
+        shared = iter(self.shared)
         batches, start = [], 0
         for batch in indices:
             stop = start + len(batch) * generations
-            batches.append(MicroBatch(prompts(batch), slice(start, stop), generations))
+            own = [replace(prompt, **next(shared, {})) for prompt in prompts(batch)]
+            batches.append(MicroBatch(own, slice(start, stop), generations))
             start = stop
         return SampledRollout(indices, batches, self.tensors, self.live, self.live_rows)
