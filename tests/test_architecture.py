@@ -105,7 +105,8 @@ BELOW: dict[str, tuple[str, ...]] = {
     "vtg.data.pixels": ("vtg.models.families", "vtg.data.encoding"),
     "vtg.data.padding": ("vtg.data.encoding", "vtg.data.pixels"),
     "vtg.data.recurrent_order": (),
-    "vtg.data.layout": ("vtg.data.recurrent_order",),
+    "vtg.data.branch_chunks": (),
+    "vtg.data.layout": ("vtg.data.recurrent_order", "vtg.data.branch_chunks"),
     "vtg.data.whole_mask": (),
     "vtg.data.packing": (
         "vtg.errors", "vtg.data.encoding", "vtg.data.pixels", "vtg.data.layout", "vtg.data.whole_mask",
