@@ -49,8 +49,9 @@ def chunks_of(parents: Sequence[int], spans: Sequence[slice]) -> tuple[Chunk, ..
     """All branches, in their order, as many that go on from the same tokens together as are worth it.
 
     They are computed against each other, masked. Where they are longer than what they go on from, all together, that is
-    most of the work, and chunks a quarter as long are worth the copies of keys that they need. A branch whose own
-    branches stand right behind it is computed with them, or before them.
+    most of the work, and chunks a quarter as long are worth the copies of keys that they need. A branch and the
+    branches right behind it that go on from it are one tree, which is computed whole; of one that is too long first its
+    first branch, then the rest.
 
     Args:
         parents: of each part the one that it goes on from, which comes before it; -1 of a segment, which come first.

@@ -51,8 +51,8 @@ class CompletionTree:
             builder.grow(group, start=0, parent=-1)
         at = completions.device
         return cls(
-            ids=torch.from_numpy(np.concatenate([*builder.ids, rows[:0, 0]])).to(at),
-            depths=torch.from_numpy(np.concatenate([*builder.depths, rows[:0, 0]])).to(at),
+            ids=torch.from_numpy(np.concatenate([*builder.ids, np.empty(0, np.int64)])).to(at),
+            depths=torch.from_numpy(np.concatenate([*builder.depths, np.empty(0, np.int64)])).to(at),
             lengths=tuple(map(len, builder.ids)),
             parents=tuple(builder.parents),
             places=torch.from_numpy(builder.places[:, :-1]).to(at),
@@ -78,7 +78,7 @@ class _Builder:
         self.ids.append(self.rows[group[0], start:stop])
         self.depths.append(np.arange(start, stop))
         self.parents.append(parent)
-        # Past its end a row is predicted from where it ended: as good as any, and no place is read by many.
+        # Past its end any place would do: where it ended.
         self.places[group, start:] = self.size + np.minimum(np.arange(self.rows.shape[1] - start), stop - start - 1)
         self.size += stop - start
         branches: dict[int, list[int]] = {}

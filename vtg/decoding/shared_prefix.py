@@ -9,8 +9,8 @@
 Prompts and their completions are one sequence: the prompts without their last token, then for each prompt G branches,
 each the prompt's last token and the completion without its last. A branch attends to the prompt and to itself, with the
 positions it has alone: `vtg.data.layout`. What several prompts have in common stands once; what is left of each is a
-branch of that, and its completions are branches of the branch. So may the tokens be that several completions begin with
-(`vtg.decoding.completion_tree`). Padding behind completions is left out.
+branch of that, and its completions are branches of the branch. Tokens that several completions begin with may stand
+once too (`vtg.decoding.completion_tree`). Padding behind completions is left out.
 
 Everything but attention works on tokens one by one, so it is the model's own forward in which only the attention
 function is another (`vtg.models.attention`): gradient checkpointing, LoRA, a trainable vision tower, DDP and ZeRO see
@@ -72,7 +72,7 @@ def shared_batch(
 
     Args:
         mask: (n, C) of each, 1 for the tokens of a completion; None: all are.
-        tree: tokens that several completions of a prompt begin with stand once.
+        tree: tokens that several completions of a prompt begin with stand once, where all are shorter than the prompt.
         both_ways: whether the vision tokens of a clip attend to later ones of it (`ModelFamily.both_ways`).
 
     Returns:
@@ -82,7 +82,12 @@ def shared_batch(
     trees = []
     for at, (prompt, own) in enumerate(zip(prompts, completions, strict=True)):
         lengths = [own.shape[1]] * len(own) if mask is None else mask[at].sum(1).tolist()
-        trees.append(CompletionTree.of(prompt.features["input_ids"][-1:], own, lengths, shared=tree))
+        last = prompt.features["input_ids"][-1:]
+        made = CompletionTree.of(last, own, lengths, shared=tree)
+        # Attention computes a tree that is longer than its prompt in pieces, twice each: dearer than what it saves.
+        if tree and len(made.ids) >= len(prompt.features["input_ids"]):
+            made = CompletionTree.of(last, own, lengths, shared=False)
+        trees.append(made)
     sequence = Sequenced.of(prompts)
     return sequence.inputs(trees, both_ways=both_ways) | {SHARED: sequence.places(trees)}
 

@@ -76,7 +76,8 @@ class Policy:
                 (share_prompts if shares else accept_encoded_videos)(network)
                 if constraint is not None:
                     add_constrained_head(network, temperature=args.temperature)
-        self.trees = attention_of(self.plain) == ATTENTIONS["sdpa"] and not is_recurrent(self.plain)
+        by_mask = attention_of(self.plain) == ATTENTIONS["sdpa"] and not is_recurrent(self.plain)
+        self.trees = shares and by_mask
         self.in_step = is_deepspeed_zero3_enabled()
         family = family_of(self.plain.config)
         vision = self.plain.model.get_submodule(family.tower[0])
