@@ -13,7 +13,7 @@ COMPLETIONS = st.lists(st.lists(st.integers(0, 2), max_size=6), min_size=1, max_
 
 
 def tree_of(completions: list[list[int]], *, shared: bool) -> CompletionTree:
-    length = max(1, *map(len, completions), 1)
+    length = max(1, *map(len, completions))
     padded = torch.tensor([one + [PADDING] * (length - len(one)) for one in completions])
     return CompletionTree.of(torch.tensor([LAST]), padded, list(map(len, completions)), shared=shared)
 

@@ -149,9 +149,10 @@ def undisturbed(demo_dir, tmp_path_factory) -> Path:
     return out
 
 
-TWICE = ("rl.num_iterations=2", "trainer.max_steps=4", "curriculum=dapo", "rl.beta=0.04", "rl.temperature=1.3")
-# Of four questions about a clip, so that one that takes another's place is often about the same clip.
-TWICE += ("batching.share_video=true",)
+TWICE = (
+    *("rl.num_iterations=2", "trainer.max_steps=4", "curriculum=dapo", "rl.beta=0.04", "rl.temperature=1.3"),
+    "batching.share_video=true",  # so that a prompt that takes another's place is often about the same clip
+)
 
 
 @pytest.mark.parametrize("step", [1, 2])

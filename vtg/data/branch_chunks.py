@@ -39,10 +39,10 @@ class Chunk:
         return torch.cat([own.new_ones(len(own), self.keys), own], dim=1)
 
 
-def before(parents: Sequence[int], part: int) -> tuple[int, ...]:
+def ancestors(parents: Sequence[int], part: int) -> tuple[int, ...]:
     """The parts that a part goes on from, its segment first; `parents` as `Layout` has them."""
     parent = parents[part]
-    return () if parent < 0 else (*before(parents, parent), parent)
+    return () if parent < 0 else (*ancestors(parents, parent), parent)
 
 
 def chunks_of(parents: Sequence[int], spans: Sequence[slice]) -> tuple[Chunk, ...]:
@@ -64,7 +64,7 @@ def chunks_of(parents: Sequence[int], spans: Sequence[slice]) -> tuple[Chunk, ..
 def _chunks(trees: Sequence[Sequence[int]], parents: Sequence[int], spans: Sequence[slice]) -> Iterator[Chunk]:
     for _, group in itertools.groupby(trees, key=lambda tree: parents[tree[0]]):
         own = list(group)
-        length = _length(before(parents, own[0][0]), spans)
+        length = _length(ancestors(parents, own[0][0]), spans)
         sizes = [_length(tree, spans) for tree in own]
         room = length if sum(sizes) <= length else length // 4
         taken: list[int] = []
@@ -95,7 +95,7 @@ def _trees(parts: Iterable[int], parents: Sequence[int]) -> list[list[int]]:
 
 def _chunk(parts: Sequence[int], parents: Sequence[int], spans: Sequence[slice]) -> Chunk:
     return Chunk(
-        before=tuple(spans[part] for part in before(parents, parts[0])),
+        before=tuple(spans[part] for part in ancestors(parents, parts[0])),
         own=slice(spans[parts[0]].start, spans[parts[-1]].stop),
         lengths=tuple(_length([part], spans) for part in parts),
         parents=tuple(max(parents[part] - parts[0], -1) for part in parts),

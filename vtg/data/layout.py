@@ -13,7 +13,7 @@ from functools import cached_property
 
 import torch
 
-from vtg.data.branch_chunks import Chunk, before, chunks_of
+from vtg.data.branch_chunks import Chunk, ancestors, chunks_of
 from vtg.data.recurrent_order import Levels, Windows, levels_of, windows_of
 
 LAYOUT = "layout"
@@ -196,7 +196,7 @@ class Layout:
             groups: list[list[int]] = []
             held = 0
             for part in range(len(self.segments), len(self.parents)):
-                keys = sum(self.lengths[one] for one in (*before(self.parents, part), part))
+                keys = sum(self.lengths[one] for one in (*ancestors(self.parents, part), part))
                 if not groups or held + keys > most:
                     groups, held = [*groups, []], 0
                 groups[-1].append(part)
@@ -207,7 +207,7 @@ class Layout:
     def _gathered(self, parts: Sequence[int]) -> KeyGather:
         keys, sizes = [], []
         for part in parts:
-            seen = [self._places[one] for one in (*before(self.parents, part), part)]
+            seen = [self._places[one] for one in (*ancestors(self.parents, part), part)]
             keys += [torch.arange(place.start, place.stop) for place in seen]
             sizes.append((self.lengths[part], sum(place.stop - place.start for place in seen)))
         queries, seen = zip(*sizes, strict=True)

@@ -103,9 +103,8 @@ class Prefill:
         lengths = [len(part["input_ids"]) for part in sequence.parts]
         ends = itertools.accumulate(lengths)
         places = [slice(end - length, end) for end, length in zip(ends, lengths, strict=True)]
-        for prompt, last in zip(prompts, sequence.last, strict=True):
-            before = sequence.parents[last]
-            own = (places[last],) if before < 0 else (places[before], places[last])
+        for at, prompt in enumerate(prompts):
+            own = [places[part] for part in sequence.parts_of(at)]
             layers = [_part(layer, *own) for layer in cache.layers]
             if prompt.common:
                 self._known = prompt, layers

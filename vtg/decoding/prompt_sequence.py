@@ -106,6 +106,11 @@ class Sequenced:
         """All heads, then all questions."""
         return [*self.heads, *self.questions]
 
+    def parts_of(self, prompt: int) -> tuple[int, ...]:
+        """The numbers of the parts that a prompt consists of, in order."""
+        last = self.last[prompt]
+        return (last,) if self.parents[last] < 0 else (self.parents[last], last)
+
     @classmethod
     def of(cls, prompts: Sequence[Prompt]) -> "Sequenced":
         by_clip: dict[object, list[int]] = {}

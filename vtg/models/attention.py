@@ -131,7 +131,7 @@ def _by_calls(
 ) -> torch.Tensor:
     query, key, value = (_ordered(states, layout.order) for states in (query, key, value))
     dtype, pieces, start = _attention_dtype(query), [], 0
-    sizes = [*layout.heads, *(chunk.own.stop - chunk.own.start for chunk in layout.chunks)]
+    sizes = [*layout.heads, *(sum(chunk.lengths) for chunk in layout.chunks)]
     queries = iter(query.split(sizes, dim=2))
     keys, values = (_Pieces(states, layout.cuts) for states in (key, value))
     for length in layout.heads:

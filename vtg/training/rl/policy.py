@@ -76,8 +76,7 @@ class Policy:
                 (share_prompts if shares else accept_encoded_videos)(network)
                 if constraint is not None:
                     add_constrained_head(network, temperature=args.temperature)
-        by_mask = attention_of(self.plain) == ATTENTIONS["sdpa"] and not is_recurrent(self.plain)
-        self.trees = shares and by_mask
+        self.trees = shares and attention_of(self.plain) == ATTENTIONS["sdpa"] and not is_recurrent(self.plain)
         self.in_step = is_deepspeed_zero3_enabled()
         family = family_of(self.plain.config)
         vision = self.plain.model.get_submodule(family.tower[0])
@@ -188,10 +187,9 @@ def _shared_weights(batch: MicroBatch, inputs: dict[str, Any], mask: torch.Tenso
     """
     sequence = Sequenced.of(batch.prompts)
     counts = [0] * len(sequence.parts)
-    for part in sequence.last:
-        while part >= 0:
+    for at in range(len(batch.prompts)):
+        for part in sequence.parts_of(at):
             counts[part] += batch.generations
-            part = sequence.parents[part]
     weights = [part["attention_mask"] * count for part, count in zip(sequence.parts, counts, strict=True)]
     counted = mask.new_zeros(inputs["input_ids"].shape[-1]).index_add(0, inputs[SHARED].flatten(), mask.flatten())
     before = torch.cat(weights)
