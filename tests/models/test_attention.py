@@ -117,14 +117,16 @@ def test_branches_have_branches(kernel, data):
     assert layout.lengths == tuple(lengths) and layout.segments == tuple(lengths[:segments])
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(attention, "GATHERED_KEYS", data.draw(st.sampled_from([1, 20, 2**17])))
+        patched.setattr(attention, "KEPT_BYTES", data.draw(st.sampled_from([0, 2**20])))
         found = with_gradients(by_layout(kernel, given, layout), weights, given)
     found[0], wanted[0] = found[0][:, attended], wanted[0][:, attended]
     assert_near(found, wanted, 1e-5)
 
 
 @pytest.mark.parametrize("kernel", FUNCTIONS)
-def test_questions_about_a_clip_keep_no_copies_of_its_keys_for_the_backward_pass(kernel):
+def test_questions_about_a_clip_keep_no_copies_of_its_keys_for_the_backward_pass(kernel, monkeypatch):
     """What is kept is of all tokens once, however many questions there are."""
+    monkeypatch.setattr(attention, "KEPT_BYTES", 0)
     kept = {}
     for questions in (2, 12):
         parts = [0] * 400 + [1 + at for at in range(questions) for _ in range(5)]

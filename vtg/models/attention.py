@@ -11,15 +11,12 @@ keys are gathered, each with what it goes on from before it, and again in the ba
 them. Its kernel runs on a GPU in half precision; elsewhere SDPA takes its place, a call for each sequence. (Its
 log-sum-exp carries no gradient, or branches could see their segment's keys where they are.)
 
-Vision towers of Qwen-VL see frames, or windows of them, one by one. transformers runs SDPA once for each: for 128 of
-them in 24 layers 3,072 times; `frames_attention` runs it once for all of one size.
+A vision tower attends within frames, by `vtg.models.frame_attention`.
 """
 
 import copy
 import itertools
-from collections import Counter
 from collections.abc import Sequence
-from functools import lru_cache
 from inspect import signature
 from typing import Any
 
@@ -36,11 +33,8 @@ from vtg.data.layout import ATTENTIONS, LAYOUT, Bounds, KeyGather, Layout
 from vtg.errors import ConfigError
 from vtg.models.families import family_of
 from vtg.models.families.family import ModelFamily
+from vtg.models.frame_attention import FRAMES, frames_attention
 from vtg.models.plain_model import plain_model
-
-# To an implementation that has "flash" in its name towers hand all frames at once, with their bounds; for all others
-# they cut them apart (transformers.utils.generic.is_flash_attention_requested).
-FRAMES = "frames_flash"
 
 # From PyTorch 2.12. 2.11 takes fewer heads of keys unasked: on an H200 with the numbers and gradients of repeated ones.
 _GROUPED: dict[str, Any] = {"enable_gqa": True} if "enable_gqa" in signature(varlen_attn).parameters else {}
@@ -51,6 +45,10 @@ _uncompiled: Any = torch.compiler.disable
 GATHERED_KEYS = 2**17
 """The most keys that `varlen` gathers at once: with 8 heads of 128 numbers in half precision 268 MB, and as many of
 values; enough work for a kernel, and no more however many branches there are."""
+
+KEPT_BYTES = 2**20
+"""Up to so many a chunk's copy of keys and values is kept for the backward pass, which then need not compute attention
+again; of a model with 8 heads of keys, 128 numbers each, in half precision those of 256 tokens."""
 
 # Of the kernel behind varlen_attn: sizes of a head, and types.
 _HEAD_MULTIPLE, _HEAD_MOST, _HALF = 8, 256, (torch.bfloat16, torch.float16)
@@ -133,6 +131,7 @@ def _by_calls(
     dtype, pieces, start = _attention_dtype(query), [], 0
     sizes = [*layout.heads, *(sum(chunk.lengths) for chunk in layout.chunks)]
     queries = iter(query.split(sizes, dim=2))
+    token_bytes = (key[0, :, 0].numel() + value[0, :, 0].numel()) * key.element_size()
     keys, values = (_Pieces(states, layout.cuts) for states in (key, value))
     for length in layout.heads:
         own = slice(start, start + length)
@@ -142,7 +141,8 @@ def _by_calls(
         start += length
     for chunk in layout.chunks:
         own = (module, next(queries), keys, values, (*chunk.before, chunk.own), layout.chunk_mask(chunk, dtype))
-        if len(chunk.before) > 1 and torch.is_grad_enabled():
+        copied = len(chunk.before) > 1 and chunk.keys * token_bytes > KEPT_BYTES
+        if copied and torch.is_grad_enabled():
             # Questions about a clip have a copy of its keys each, which no layer shall keep for the backward pass.
             draws = bool(kwargs.get("dropout"))
             pieces.append(checkpoint(_chunk, *own, use_reentrant=False, preserve_rng_state=draws, **kwargs))
@@ -250,61 +250,6 @@ def sequences_by_sdpa(
         made = scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None, scale=scale, enable_gqa=True)
         pieces.append(made[0].transpose(0, 1))
     return torch.cat(pieces)
-
-
-def frames_attention(
-    module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    cu_seq_lens_q: torch.Tensor | None = None,
-    **kwargs: Any,
-) -> tuple[torch.Tensor, None]:
-    """Attention of (1, heads, L, d) → (1, L, heads, d) within frames that begin at `cu_seq_lens_q` (n + 1,).
-
-    One call for all frames of a size. Where sizes alternate, as those of windows do, frames are put in their order.
-    """
-    assert cu_seq_lens_q is not None
-    order, inverse, groups = _same_sizes(cu_seq_lens_q)
-    # (L, heads, d), as the tower's projection made them: cut into frames without a copy.
-    query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
-    if order is not None:
-        query, key, value = (states[order] for states in (query, key, value))
-    made, start = [], 0
-    for size, count in groups:
-        frames = [
-            states[start : start + size * count].unflatten(0, (count, size)).transpose(1, 2)
-            for states in (query, key, value)
-        ]
-        states = scaled_dot_product_attention(*frames, dropout_p=dropout, scale=scaling)
-        made.append(states.transpose(1, 2).flatten(0, 1))
-        start += size * count
-    joined = made[0] if len(made) == 1 else torch.cat(made)
-    return (joined if inverse is None else joined[inverse])[None], None
-
-
-# By the tensor itself, which all layers of a tower are given: on a GPU each look at its numbers would wait for all work
-# that was queued. Two, as windows take turns with whole frames.
-@lru_cache(maxsize=2)
-def _same_sizes(bounds: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, Sequence[tuple[int, int]]]:
-    """The order (L,) in which frames that begin at `bounds` stand by size, its inverse, and (size, how many) of each.
-
-    The orders are None where frames of a size stand together already.
-    """
-    starts = bounds.cpu().long()
-    sizes = starts.diff()
-    changes = int((sizes.diff() != 0).sum())
-    groups = Counter(sizes.tolist())
-    if changes < len(groups):
-        return None, None, [(size, count) for size, count in groups.items() if size]
-    frames = sizes.argsort(stable=True)
-    tokens = torch.repeat_interleave(starts[:-1][frames], sizes[frames])
-    within = torch.arange(len(tokens)) - torch.repeat_interleave(sizes[frames].cumsum(0) - sizes[frames], sizes[frames])
-    order = tokens + within
-    return order.to(bounds.device), order.argsort().to(bounds.device), sorted(groups.items())
 
 
 def _attention_dtype(query: torch.Tensor) -> torch.dtype:
