@@ -12,9 +12,10 @@ from tiny_models import greedy_config
 
 from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import encode, patch_factor
+from vtg.data.pixels import join_videos
 from vtg.data.question_encoding import encode_questions
 from vtg.decoding.engine import DecodingEngine
-from vtg.decoding.prefill import RECURRENT, Layers, Prefill
+from vtg.decoding.prefill import CACHE, RECURRENT, Layers, Prefill, cache_of
 from vtg.decoding.prompt_sequence import Prompt
 from vtg.decoding.sampling import sample
 from vtg.decoding.shared_prefix import encode_video, share_prompts
@@ -111,6 +112,31 @@ def test_of_prompts_of_a_clip_what_is_common_is_read_once_in_the_call_of_all(mod
         assert_read_as_alone(model, found, mixed)
         by_calls = Prefill(model, together=2 * common).every(mixed)
         assert_read_as_alone(model, by_calls, mixed)
+
+
+@torch.no_grad()
+def test_nothing_is_computed_after_the_last_layers_keys(model_and_prompts):
+    model, _, (prompt, *_) = model_and_prompts
+    inputs, end = prompt.inputs(), len(prompt.features["input_ids"]) - 1
+    whole = cache_of(model)
+    model.model(
+        **{name: inputs[name][None, :end] for name in ("input_ids", "attention_mask", "mm_token_type_ids")},
+        position_ids=inputs["position_ids"][..., None, :end],
+        **join_videos([inputs]),
+        use_cache=True,
+        **{CACHE: whole},
+    )
+    ran: Counter[int] = Counter()
+    layers = model.model.language_model.layers
+    hooks = [layer.register_forward_hook(lambda *_, at=at: ran.update([at])) for at, layer in enumerate(layers)]
+    found = [Prefill(model)(prompt), next(Prefill(model).every([prompt]))]
+    for hook in hooks:
+        hook.remove()
+    assert ran == {at: 2 for at in range(len(layers) - 1)}  # the last one never ends
+    for read in found:
+        for one, other in zip(read, whole.layers, strict=True):
+            for name in () if hasattr(other, RECURRENT) else ("keys", "values"):
+                torch.testing.assert_close(getattr(one, name), getattr(other, name), rtol=0, atol=1e-5)
 
 
 def test_a_call_has_no_more_tokens_than_it_may(model_and_prompts):

@@ -3,6 +3,7 @@
 import copy
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from inspect import signature
 from typing import Any
 
@@ -27,12 +28,28 @@ Layers = Sequence[Any]
 """Of a cache: keys and values (1, heads, tokens, d) of each decoder layer, or its recurrent states."""
 
 
-def cache_of(plain: Any, layers: Layers = ()) -> Any:
+def cache_of(plain: Any, layers: Layers = (), *, kind: type[DynamicCache] = DynamicCache) -> Any:
     """A cache of a plain model, with these layers or, without any, empty ones."""
-    cache: Any = DynamicCache(config=plain.config.get_text_config())
+    cache: Any = kind(config=plain.config.get_text_config())
     if layers:
         cache.layers = list(layers)
     return cache
+
+
+class _LastKeysMade(Exception):
+    """Ends a prefill: nothing reads what the last layer makes of its keys and values."""
+
+
+class _PrefillCache(DynamicCache):
+    """A cache that ends the forward pass that fills it, as soon as the last layer has its keys and values."""
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        made = super().update(key_states, value_states, layer_idx, *args, **kwargs)
+        if layer_idx == len(self.layers) - 1:
+            raise _LastKeysMade
+        return made
 
 
 PACKED_TOKENS = {"cuda": 4096}
@@ -57,6 +74,8 @@ class Prefill:
         self.plain = plain
         self.together = together or PACKED_TOKENS.get(plain.device.type, PACKED_TOKENS_ELSEWHERE)
         self._known: tuple[Prompt, Layers] | None = None
+        # ZeRO-3 (`ds_id`) counts on every module to end as it began.
+        self._cache = DynamicCache if hasattr(next(plain.parameters()), "ds_id") else _PrefillCache
 
     def every(self, prompts: Sequence[Prompt]) -> Iterator[Layers]:
         """`self(prompt)` of every prompt, in their order; those that follow one another and begin alike are read
@@ -96,16 +115,14 @@ class Prefill:
         would hold what several have in common once for each of them."""
         if any(prompt.common for prompt in prompts):  # else what was read before may be asked about later
             self.forget()
-        sequence, cache = Sequenced.of(prompts), cache_of(self.plain)
-        inputs = sequence.inputs(both_ways=family_of(self.plain.config).both_ways)
-        with on_device(self.plain):
-            self.plain.model(**inputs, use_cache=True, **{CACHE: cache})
+        sequence = Sequenced.of(prompts)
+        read = self._layers(**sequence.inputs(both_ways=family_of(self.plain.config).both_ways))
         lengths = [len(part["input_ids"]) for part in sequence.parts]
         ends = itertools.accumulate(lengths)
         places = [slice(end - length, end) for end, length in zip(ends, lengths, strict=True)]
         for at, prompt in enumerate(prompts):
             own = [places[part] for part in sequence.parts_of(at)]
-            layers = [_part(layer, *own) for layer in cache.layers]
+            layers = [_part(layer, *own) for layer in read]
             if prompt.common:
                 self._known = prompt, layers
             yield layers
@@ -116,17 +133,21 @@ class Prefill:
 
     def _read(self, prompt: Prompt, start: int, end: int, before: Layers) -> Layers:
         """The layers after the tokens up to `end`; `before`, which stays as it is, begins with those before `start`."""
-        inputs, cache = prompt.inputs(), cache_of(self.plain, [_fork(layer, start) for layer in before])
-        with on_device(self.plain):
-            self.plain.model(
-                input_ids=inputs["input_ids"][None, start:end],
-                attention_mask=inputs["attention_mask"][None, :end],
-                mm_token_type_ids=inputs["mm_token_type_ids"][None, start:end],
-                position_ids=inputs["position_ids"][..., None, start:end],
-                **({} if start else join_videos([inputs])),
-                use_cache=True,
-                **{CACHE: cache},
-            )
+        inputs = prompt.inputs()
+        return self._layers(
+            [_fork(layer, start) for layer in before],
+            input_ids=inputs["input_ids"][None, start:end],
+            attention_mask=inputs["attention_mask"][None, :end],
+            mm_token_type_ids=inputs["mm_token_type_ids"][None, start:end],
+            position_ids=inputs["position_ids"][..., None, start:end],
+            **({} if start else join_videos([inputs])),
+        )
+
+    def _layers(self, layers: Layers = (), **inputs: Any) -> Layers:
+        """The layers of a cache after these inputs, which begins with `layers`."""
+        cache = cache_of(self.plain, layers, kind=self._cache)
+        with on_device(self.plain), suppress(_LastKeysMade):
+            self.plain.model(**inputs, use_cache=True, **{CACHE: cache})
         return cache.layers
 
 
