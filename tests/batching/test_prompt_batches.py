@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vtg.batching.prompt_plan import plan_fixed_prompts, plan_prompts
+from vtg.batching.prompt_plan import draw_prompts, plan_fixed_prompts, plan_prompts
 
 numbers = st.one_of(
     st.lists(st.integers(1, 60).map(float), min_size=1, max_size=80),
@@ -277,6 +277,26 @@ def test_a_choice_of_prompts_that_share_clips_is_planned_and_no_other(ranks: int
     plan = plan_prompts(mixed_costs(100), budget=15_000, shared=shared, **same)
     for batches in (plan, plan_fixed_prompts(100, batch_size=2, **same)):
         assert sorted(np.concatenate([batch.ravel() for batch in batches]).tolist()) == sorted(chosen.tolist())
+
+
+@given(st.integers(1, 9), st.integers(1, 30), st.integers(1, 12), st.integers(0, 3))
+def test_drawn_prompts_are_of_few_clips_and_differ_where_they_can(each: int, n: int, count: int, seed: int):
+    clips = np.arange(2 * n * each) // each
+    pool = np.random.default_rng(seed).permutation(n * each)  # the prompts of half of the clips
+    drawn = draw_prompts(pool, count, rng=np.random.default_rng(seed), clips=clips)
+    assert len(drawn) == count and set(drawn) <= set(pool)
+    assert len(set(drawn)) == min(count, len(pool))
+    assert len(set(clips[drawn])) == min(n, -(-count // each))
+    assert (np.diff(clips[drawn]) != 0).sum() == len(set(clips[drawn])) - 1  # side by side
+    apart = draw_prompts(pool, count, rng=np.random.default_rng(seed))
+    assert len(apart) == count and set(apart) <= set(pool)
+    assert len(set(apart)) == count or count > len(pool)
+
+
+def test_which_prompts_are_drawn_is_random():
+    clips = np.arange(400) // 4
+    draws = [draw_prompts(np.arange(400), 4, rng=np.random.default_rng(seed), clips=clips) for seed in range(50)]
+    assert len({int(clips[draw[0]]) for draw in draws}) > 25
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def build(words: list[str]) -> VideoGRPOTrainer:
         eval_dataset=None,
         processing_class=run.processor,
         loader=loader,
-        costs=costs.each,
+        costs=costs,
         terms=reward_terms(config.rewards),
         record=record,
     )

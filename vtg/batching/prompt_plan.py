@@ -131,6 +131,18 @@ def plan_fixed_prompts(
     return list(_side_by_side(prompts.reshape(-1, ranks, batch_size), clips))
 
 
+def draw_prompts(
+    pool: np.ndarray, count: int, *, rng: np.random.Generator, clips: np.ndarray | None = None
+) -> np.ndarray:
+    """`count` of the prompts in `pool` at random, for a micro-batch: twice only where they are too few.
+
+    With `clips`, of few clips, and the prompts about one side by side.
+    """
+    if clips is None:
+        return rng.choice(pool, count, replace=len(pool) < count)
+    return _side_by_side(np.resize(_gathered(rng.permutation(pool), clips, count, rng), count), clips)
+
+
 def _check_counts(**counts: int) -> None:
     for name, value in counts.items():
         if value < 1:

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import trl
 from datasets import Dataset
@@ -38,7 +37,7 @@ from vtg.training.mixture_record import DrawnSources
 from vtg.training.rl.curriculum import IoURecord, Plateau
 from vtg.training.rl.engines import ENGINES
 from vtg.training.rl.policy import Policy
-from vtg.training.rl.prompt_batches import PromptBatches
+from vtg.training.rl.prompt_batches import PromptBatches, PromptCosts
 from vtg.training.rl.rewards.mixture import Term
 from vtg.training.rl.rewards.trl_functions import TaskReward, reward_functions
 from vtg.training.rl.rollout_batch import MicroBatch, SampledRollout, SavedRollout
@@ -72,7 +71,7 @@ class VideoGRPOTrainer(ResumableRollouts):
         has_max_steps: `trainer.max_steps` was set, a budget that another world size does not change.
         train_dataset: prompts without answers (`GroundingDataset(answers=False)`).
         loader: this rank's stream of prompts.
-        costs: (samples,) of each prompt, as the loader's plan counts them.
+        costs: of each of the samples, as the loader's plan counts them.
         terms: the rewards and their weights.
         mixture: that the prompts are drawn from, where they are of several sources.
 
@@ -94,7 +93,7 @@ class VideoGRPOTrainer(ResumableRollouts):
         has_max_steps: bool,
         train_dataset: GroundingDataset,
         loader: RolloutLoader,
-        costs: np.ndarray,
+        costs: PromptCosts,
         terms: Sequence[Term],
         record: IoURecord,
         mixture: Mixture | None = None,

@@ -17,6 +17,7 @@ from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from vtg.annotations.sample import Sample
+from vtg.batching.prompt_plan import draw_prompts
 from vtg.config.rl_settings import CurriculumConfig, RolloutConfig
 from vtg.data.grounding_dataset import GroundingDataset, GroundingItem
 from vtg.ranks import is_main_process
@@ -30,6 +31,7 @@ from vtg.training.rl.curriculum import IoURecord, Plateau
 from vtg.training.rl.engine_protocol import Completions, Engine
 from vtg.training.rl.engines import check_parity
 from vtg.training.rl.policy import Policy
+from vtg.training.rl.prompt_batches import PromptCosts
 from vtg.training.rl.rollout_batch import MicroBatch, SampledRollout, drawn_of
 from vtg.training.rl.rollouts import Rollout, RolloutLoader
 
@@ -45,7 +47,7 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
     num_generations: int
     prompts: GroundingDataset
     loader: RolloutLoader
-    costs: np.ndarray
+    costs: PromptCosts
     record: IoURecord
     plateau: Plateau
     policy: Policy
@@ -142,12 +144,10 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
                 )
         # Every rank updates its record with the rows of all, so that all choose the same samples for the next pass.
         logged = gather_object(logged) if self.args.world_size > 1 else logged
-        by_sample: dict[int, list[float]] = {}
-        for index, row in logged:
-            by_sample.setdefault(index, []).append(row["iou"] if "iou" in row else row["score"])
-        self.record.update(
-            [(index, sum(ious) / len(ious)) for index, ious in sorted(by_sample.items())], self.state.global_step
-        )
+        ious = np.array([row["iou"] if "iou" in row else row["score"] for _, row in logged])
+        indices = [index for index, _ in logged[:: self.num_generations]]
+        means = ious.reshape(-1, self.num_generations).mean(axis=1).tolist()
+        self.record.update(zip(indices, means, strict=True), self.state.global_step)
         written = [row for _, row in logged]
         if written:
             for name, value in completion_statistics(written).items():
@@ -175,7 +175,8 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
         return pad(value, (0, length - value.shape[1]), value=fill)
 
     def _draw(self, indices: list[list[int]], attempt: int) -> list[list[int]]:
-        """As many other samples for each micro-batch, none costlier than its costliest, so that they fit in memory."""
+        """As many other prompts for each micro-batch, none costlier than its costliest, so that they fit in memory;
+        where prompts share their clips, of few clips."""
         state = self.loader.state
         # Seeded by the position in the stream alone: a resumed run draws the same prompts.
         key = (self.args.seed, state.passes, state.rollouts, state.micro_steps, attempt, self.args.process_index)
@@ -184,11 +185,11 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
         taken = [index for batch in indices for index in batch]
         drawn = []
         for batch in indices:
-            fits = pool[self.costs[pool] <= self.costs[batch].max()]
+            fits = pool[self.costs.each[pool] <= self.costs.each[batch].max()]
             others = np.setdiff1d(fits, taken)
             if not len(others):  # in a data set of a few rows all are in the rollout already
                 others = fits
-            drawn.append(generator.choice(others, len(batch), replace=len(others) < len(batch)).tolist())
+            drawn.append(draw_prompts(others, len(batch), rng=generator, clips=self.costs.clips).tolist())
         return drawn
 
     def _finish(self, sampled: SampledRollout) -> None:
