@@ -181,7 +181,7 @@ def gradients(model: Any) -> torch.Tensor:
 
 @pytest.mark.parametrize("way", ["lora", "trained vision tower", "temporal tokens"])
 def test_sharing_prompts_changes_neither_completions_nor_loss_nor_gradients(trained, way):
-    words = (*KL, "rl.temperature=2.0", "rl.num_generations=3")
+    words = (*KL, "batching.share_video=false", "rl.temperature=2.0", "rl.num_generations=3")
     trainers = [trained(way, *words, f"rollout.share_prompt={share}") for share in ("true", "false")]
     found = []
     for trainer in trainers:
@@ -326,7 +326,10 @@ def test_every_live_completion_counts_the_same_however_prompts_are_batched(reque
     trainer._window = [MicroStep(rollout, at) for at in range(len(sizes))]
     for kind in ("grpo", "dr_grpo", "dapo", "bnpo"):
         trainer.loss_type = kind
+        trainer.policy.counts.clear()
         loss, found = loss_and_gradients(trainer, [trainer._prepare_inputs(step) for step in trainer._window])
+        live = [sampled.live[batch.rows][::g].sum() for batch in sampled.batches]
+        assert trainer.policy.counts["prompt/passes"] == sum(max(1, int(count)) for count in live)
         if len(dead) == 3:
             assert loss == 0 and not found.any(), kind
             continue

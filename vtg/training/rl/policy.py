@@ -119,7 +119,33 @@ class Policy:
     def log_probs(
         self, model: Any, batch: MicroBatch, completions: torch.Tensor, mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probs and entropies (rows, C) of one micro-batch, under `model`, which may have more around it."""
+        """Log-probs and entropies (rows, C) of one micro-batch, under `model`, which may have more around it.
+
+        Prompts are left out whose completions have no token with `mask` 1, as those of a group without loss: their rows
+        are 0.
+        """
+        live = self._live(batch, mask)
+        if len(live) == len(batch.prompts):
+            return self._run(model, batch, completions, mask)
+        g = batch.generations
+        rows = torch.tensor([row for at in live for row in range(at * g, at * g + g)], device=mask.device)
+        part = MicroBatch([batch.prompts[at] for at in live], slice(0, len(rows)), g)
+        log_probs, entropies = self._run(model, part, completions[rows], mask[rows])
+        empty = log_probs.new_zeros(completions.shape)
+        return empty.index_copy(0, rows, log_probs), empty.index_copy(0, rows, entropies)
+
+    def _live(self, batch: MicroBatch, mask: torch.Tensor) -> list[int]:
+        """The prompts of a micro-batch that have a token with `mask` 1 (rows, C); the first one where none has, since
+        all ranks run the model."""
+        if self.routers:  # experts are balanced over all prompts
+            return list(range(len(batch.prompts)))
+        has_tokens = mask.reshape(len(batch.prompts), -1).any(1).tolist()
+        return [at for at, one in enumerate(has_tokens) if one] or [0]
+
+    def _run(
+        self, model: Any, batch: MicroBatch, completions: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same of all prompts."""
         own, real = (list(part.split(batch.generations)) for part in (completions, mask))
         # -100 is what the fused head skips; padding must not count.
         labels = completions.masked_fill(mask == 0, -100)
