@@ -42,8 +42,8 @@ def share_cores(environment: MutableMapping[str, str] = os.environ, *, cores: in
         ranks = next((int(environment[name]) for name in LOCAL_RANKS_NAMES if environment.get(name, "").isdigit()), 1)
         if _has_cores_of_its_own():
             ranks = 1
-        cores, limit = cores or usable_cores(), cpu_limit()
-        threads = max(1, (cores if limit is None else min(cores, round(limit))) // max(1, ranks))
+        cores = cores or usable_cores()
+        threads = max(1, within_limit(cores) // max(1, ranks))
         if threads < cores:
             environment["OMP_NUM_THREADS"] = str(threads)
     if environment is os.environ:
@@ -60,6 +60,12 @@ def usable_cores() -> int:
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def within_limit(cores: int) -> int:
+    """So many cores, or as many as the CPU limit of the container gives time for; at least 1."""
+    limit = cpu_limit()
+    return cores if limit is None else max(1, min(cores, round(limit)))
 
 
 def _has_cores_of_its_own() -> bool:

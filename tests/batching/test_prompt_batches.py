@@ -297,6 +297,11 @@ def test_which_prompts_are_drawn_is_random():
     clips = np.arange(400) // 4
     draws = [draw_prompts(np.arange(400), 4, rng=np.random.default_rng(seed), clips=clips) for seed in range(50)]
     assert len({int(clips[draw[0]]) for draw in draws}) > 25
+    # A hundred clips of eight prompts, and eight hundred of one: of each kind there are as many prompts.
+    clips = np.concatenate([np.arange(800) // 8, np.arange(100, 900)])
+    draws = [draw_prompts(np.arange(1600), 4, rng=np.random.default_rng(seed), clips=clips) for seed in range(300)]
+    assert 0.4 < np.mean([(draw >= 800).any() for draw in draws]) < 0.6  # it began with a clip of one prompt
+    assert all(len(set(clips[draw[draw < 800]])) <= 1 for draw in draws)
 
 
 @pytest.mark.parametrize(

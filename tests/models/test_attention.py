@@ -146,6 +146,19 @@ def test_questions_about_a_clip_keep_no_copies_of_its_keys_for_the_backward_pass
     assert kept[12] < 2 * kept[2]
 
 
+@pytest.mark.parametrize(("kept_bytes", "again"), [(0, 3), (2**20, 0)])
+def test_attention_of_small_chunks_is_not_computed_again_in_the_backward_pass(monkeypatch, kept_bytes, again):
+    monkeypatch.setattr(attention, "KEPT_BYTES", kept_bytes)
+    parts = [0] * 40 + [1] * 5 + [2] * 5 + [3] * 4 + [4] * 4
+    *given, weights = states(len(parts))
+    layout, calls = Layout.of_parts(torch.tensor(parts), [-1, 0, 0, 1, 2]), Calls()
+    assert sum(len(chunk.before) > 1 for chunk in layout.chunks) == again or not kept_bytes == 0
+    out = by_layout("sdpa", given, layout)
+    with calls:
+        (out * weights).sum().backward()
+    assert calls.count["attention"] == again
+
+
 def test_a_layout_knows_its_segments_and_where_they_stand():
     layout = Layout.of(torch.tensor(SEGMENTS), torch.tensor(BRANCHES))
     assert layout.segments == (8, 9, 7) and layout.lengths == (8, 9, 7, 4, 5, 3) and layout.nobodys == 2

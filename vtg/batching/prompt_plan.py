@@ -136,11 +136,14 @@ def draw_prompts(
 ) -> np.ndarray:
     """`count` of the prompts in `pool` at random, for a micro-batch: twice only where they are too few.
 
-    With `clips`, of few clips, and the prompts about one side by side.
+    With `clips` (which clip each prompt is about, as in `plan_prompts`) one prompt is drawn and then the others about
+    its clip, and so on, so that they are about few clips, those about one side by side.
     """
     if clips is None:
         return rng.choice(pool, count, replace=len(pool) < count)
-    return _side_by_side(np.resize(_gathered(rng.permutation(pool), clips, count, rng), count), clips)
+    drawn = rng.permutation(pool)
+    _, first, clip = np.unique(clips[drawn], return_index=True, return_inverse=True)
+    return _side_by_side(np.resize(drawn[np.argsort(first[clip], kind="stable")], count), clips)
 
 
 def _check_counts(**counts: int) -> None:

@@ -66,6 +66,9 @@ class Prefill:
     each goes on with a branch of it. Recurrent layers keep one state, that of the last token, so models that have them
     read one prompt after the other, and so does attention that knows no layouts.
 
+    A forward pass ends in its last layer, by an exception, as soon as that has its keys and values (except under
+    ZeRO-3): what it makes of them, and the forward hooks of the modules around it, are not run.
+
     Args:
         together: the most tokens of a packed call; None: by the device.
     """
@@ -74,7 +77,7 @@ class Prefill:
         self.plain = plain
         self.together = together or PACKED_TOKENS.get(plain.device.type, PACKED_TOKENS_ELSEWHERE)
         self._known: tuple[Prompt, Layers] | None = None
-        # ZeRO-3 (`ds_id`) counts on every module to end as it began.
+        # ZeRO-3, whose parameters have a `ds_id`, releases weights in hooks after a module's forward.
         self._cache = DynamicCache if hasattr(next(plain.parameters()), "ds_id") else _PrefillCache
 
     def every(self, prompts: Sequence[Prompt]) -> Iterator[Layers]:

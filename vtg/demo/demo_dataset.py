@@ -1,8 +1,10 @@
 """The demo data set: synthetic mp4 files and their annotation rows, made on first use."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -13,6 +15,7 @@ from vtg.demo.language import demo_sentence
 from vtg.demo.synthetic_folder import made_once, write_rows
 from vtg.demo.world import Event, World, make_world, render
 from vtg.progress_bar import ProgressBar
+from vtg.threads import usable_cores, within_limit
 
 SIZE = 112
 """Height and width of the videos, in pixels."""
@@ -39,18 +42,22 @@ def ensure_demo(folder: str | os.PathLike[str], config: DemoConfig) -> Path:
     def make(beside: Path) -> None:
         (beside / "videos").mkdir()
         counts = {"train": config.train_videos, "val": config.val_videos, "test": config.test_videos}
-        with ProgressBar(sum(counts.values()), title="making the demo videos", unit="video") as progress:
+        # Threads are enough: NumPy and the encoder release Python's lock.
+        with (
+            ThreadPoolExecutor(within_limit(usable_cores())) as pool,
+            ProgressBar(sum(counts.values()), title="making the demo videos", unit="video") as progress,
+        ):
             for split, count in counts.items():
                 rows = []
-                for number in range(count):
-                    rows += _make_video(beside, split, number, config.seed)
+                for made in pool.map(partial(_make_video, beside, split, config.seed), range(count)):
+                    rows += made
                     progress.update()
                 write_rows(beside / f"{split}.jsonl", rows)
 
     return made_once(Path(folder), recipe=recipe, group="data.demo", make=make)
 
 
-def _make_video(folder: Path, split: str, number: int, seed: int) -> list[dict]:
+def _make_video(folder: Path, split: str, seed: int, number: int) -> list[dict]:
     """Writes one video and returns its annotation rows. Every video has its own stream of random numbers."""
     rng = np.random.default_rng([seed, SPLITS.index(split), number])
     duration_s = float(rng.uniform(5, 12))

@@ -47,8 +47,8 @@ GATHERED_KEYS = 2**17
 values; enough work for a kernel, and no more however many branches there are."""
 
 KEPT_BYTES = 2**20
-"""Up to so many a chunk's copy of keys and values is kept for the backward pass, which then need not compute attention
-again; of a model with 8 heads of keys, 128 numbers each, in half precision those of 256 tokens."""
+"""Up to so many, a layer keeps a chunk's copy of keys and values for the backward pass, which then need not compute its
+attention again; of a model with 8 heads of keys, 128 numbers each, in half precision those of 256 tokens."""
 
 # Of the kernel behind varlen_attn: sizes of a head, and types.
 _HEAD_MULTIPLE, _HEAD_MOST, _HALF = 8, 256, (torch.bfloat16, torch.float16)
@@ -141,9 +141,9 @@ def _by_calls(
         start += length
     for chunk in layout.chunks:
         own = (module, next(queries), keys, values, (*chunk.before, chunk.own), layout.chunk_mask(chunk, dtype))
-        copied = len(chunk.before) > 1 and chunk.keys * token_bytes > KEPT_BYTES
+        copied = len(chunk.before) > 1 and (chunk.keys + sum(chunk.lengths)) * token_bytes > KEPT_BYTES
         if copied and torch.is_grad_enabled():
-            # Questions about a clip have a copy of its keys each, which no layer shall keep for the backward pass.
+            # Questions about a clip have a copy of its keys each, and long ones are not kept for the backward pass.
             draws = bool(kwargs.get("dropout"))
             pieces.append(checkpoint(_chunk, *own, use_reentrant=False, preserve_rng_state=draws, **kwargs))
         else:

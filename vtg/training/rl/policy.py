@@ -145,7 +145,7 @@ class Policy:
     def _run(
         self, model: Any, batch: MicroBatch, completions: torch.Tensor, mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same of all prompts."""
+        """Log-probs and entropies (rows, C) of all prompts of the micro-batch."""
         own, real = (list(part.split(batch.generations)) for part in (completions, mask))
         # -100 is what the fused head skips; padding must not count.
         labels = completions.masked_fill(mask == 0, -100)

@@ -145,6 +145,7 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
         # Every rank updates its record with the rows of all, so that all choose the same samples for the next pass.
         logged = gather_object(logged) if self.args.world_size > 1 else logged
         ious = np.array([row["iou"] if "iou" in row else row["score"] for _, row in logged])
+        # Groups stay whole: their rows were skipped all or none, and ranks' rows are gathered one rank after the other.
         indices = [index for index, _ in logged[:: self.num_generations]]
         means = ious.reshape(-1, self.num_generations).mean(axis=1).tolist()
         self.record.update(zip(indices, means, strict=True), self.state.global_step)
@@ -176,7 +177,7 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
 
     def _draw(self, indices: list[list[int]], attempt: int) -> list[list[int]]:
         """As many other prompts for each micro-batch, none costlier than its costliest, so that they fit in memory;
-        where prompts share their clips, of few clips."""
+        where prompts share clips, those of a micro-batch are about few clips."""
         state = self.loader.state
         # Seeded by the position in the stream alone: a resumed run draws the same prompts.
         key = (self.args.seed, state.passes, state.rollouts, state.micro_steps, attempt, self.args.process_index)
@@ -197,6 +198,10 @@ class RolloutSampling(GroundingTrainer, GRPOTrainer):
         tensors, dead = sampled.tensors, ~sampled.live
         tensors["completion_mask"] = tensors["completion_mask"].masked_fill(dead[:, None], 0)
         tensors["advantages"] = tensors["advantages"].masked_fill(dead, 0.0)
+        # The loss does not run them again, and gives them log-probs of 0: a ratio of exp(0 - old) could be infinite.
+        for key in ("old_per_token_logps", "ref_per_token_logps"):
+            if key in tensors:
+                tensors[key] = tensors[key].masked_fill(dead[:, None], 0.0)
         # TRL counted before the mask: its token-level losses would divide by tokens that carry no loss.
         tensors["num_items_in_batch"] = self.accelerator.gather(tensors["completion_mask"].sum()).sum()  # type: ignore[union-attr]
         live = torch.stack([sampled.live[batch.rows].sum() for batch in sampled.batches])
