@@ -239,8 +239,8 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.serving",
     ),
     "vtg.demo": (
-        "vtg.errors", "vtg.storage", "vtg.progress_bar", "vtg.config", "vtg.annotations.target", "vtg.video",
-        "vtg.tasks", "vtg.data.encoding", "vtg.data.padding", "vtg.models",
+        "vtg.errors", "vtg.storage", "vtg.progress_bar", "vtg.threads", "vtg.config", "vtg.annotations.target",
+        "vtg.video", "vtg.tasks", "vtg.data.encoding", "vtg.data.padding", "vtg.models",
     ),
     "vtg.scoring": (
         "vtg.errors", "vtg.console", "vtg.storage", "vtg.logs", "vtg.config", "vtg.annotations.sample", "vtg.data",

@@ -67,11 +67,11 @@ def test_memory_that_runs_out_is_told_with_the_batch_and_what_to_lower(way, demo
 
 
 def test_memory_that_runs_out_while_answering_names_the_batch_size_of_evaluation(demo_dir, tmp_path):
-    def fault(module, args, output):
+    def fault(module, args):
         if type(module).__name__ == "Qwen3VLModel" and not module.training:
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    handle = torch.nn.modules.module.register_module_forward_hook(fault)
+    handle = torch.nn.modules.module.register_module_forward_pre_hook(fault)
     try:
         with pytest.raises(RunError, match=r"testing the base model, by generation(.|\n)*1\. evaluation\.batch_size"):
             train(sft_runs.compose(sft_runs.overrides(demo_dir, tmp_path)))
