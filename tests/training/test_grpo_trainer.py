@@ -319,6 +319,8 @@ def test_every_live_completion_counts_the_same_however_prompts_are_batched(reque
         sampled.live[group * g : group * g + g] = False
     trainer.loss_type, trainer.args.steps_per_generation = "dapo", len(sizes)
     before = dict(sampled.tensors)
+    # Of a group without loss a token may have been as unlikely as this: exp(0 + 200) is infinite.
+    sampled.tensors["old_per_token_logps"] = before["old_per_token_logps"].masked_fill(~sampled.live[:, None], -200.0)
     trainer._finish(sampled)
     rollout = Rollout(sampled.indices, [[{}] * size for size in sizes])
     trainer._sampled = trainer._sampled_of = None
