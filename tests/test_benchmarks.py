@@ -91,7 +91,7 @@ def test_every_section_of_the_gpu_run_succeeds_reduced(tmp_path):
     )
     assert found["equality"]["packed"].keys() == found["equality"]["shared"].keys()
     assert found["equality"]["decode_tokens"][0] == found["equality"]["decode_tokens"][1] > 0
-    for case in ("one clip, LoRA", "mixed lengths, LoRA, padded", "mixed lengths, LoRA, packed", "one clip, full"):
+    for case in ("one clip, LoRA", "mixed lengths, LoRA, padded", "mixed lengths, LoRA, packed, sdpa", "one clip, full"):
         assert found["sft"][case]["tokens_per_s"] > 0 and found["sft"][case]["predicted_gb"] > 0
     assert found["tower"]["seconds"] > 0
     assert found["decode_ms"] == found["decode"]["ms_a_token"] and found["decode"]["evaluation"]["seconds_a_sample"] > 0
