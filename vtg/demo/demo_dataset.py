@@ -1,7 +1,6 @@
 """The demo data set: synthetic mp4 files and their annotation rows, made on first use."""
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from fractions import Fraction
 from functools import partial
@@ -12,10 +11,8 @@ import numpy as np
 
 from vtg.config.data_settings import DemoConfig
 from vtg.demo.language import demo_sentence
-from vtg.demo.synthetic_folder import made_once, write_rows
+from vtg.demo.synthetic_folder import made_once, make_videos, write_rows
 from vtg.demo.world import Event, World, make_world, render
-from vtg.progress_bar import ProgressBar
-from vtg.threads import usable_cores, within_limit
 
 SIZE = 112
 """Height and width of the videos, in pixels."""
@@ -42,22 +39,14 @@ def ensure_demo(folder: str | os.PathLike[str], config: DemoConfig) -> Path:
     def make(beside: Path) -> None:
         (beside / "videos").mkdir()
         counts = {"train": config.train_videos, "val": config.val_videos, "test": config.test_videos}
-        # Threads are enough: NumPy and the encoder release Python's lock.
-        with (
-            ThreadPoolExecutor(within_limit(usable_cores())) as pool,
-            ProgressBar(sum(counts.values()), title="making the demo videos", unit="video") as progress,
-        ):
-            for split, count in counts.items():
-                rows = []
-                for made in pool.map(partial(_make_video, beside, split, config.seed), range(count)):
-                    rows += made
-                    progress.update()
-                write_rows(beside / f"{split}.jsonl", rows)
+        make_one = partial(_make_video, beside, seed=config.seed)
+        for split, videos in make_videos(counts, make_one, title="making the demo videos"):
+            write_rows(beside / f"{split}.jsonl", [row for rows in videos for row in rows])
 
     return made_once(Path(folder), recipe=recipe, group="data.demo", make=make)
 
 
-def _make_video(folder: Path, split: str, seed: int, number: int) -> list[dict]:
+def _make_video(folder: Path, split: str, number: int, *, seed: int) -> list[dict]:
     """Writes one video and returns its annotation rows. Every video has its own stream of random numbers."""
     rng = np.random.default_rng([seed, SPLITS.index(split), number])
     duration_s = float(rng.uniform(5, 12))

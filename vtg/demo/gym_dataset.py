@@ -7,6 +7,7 @@ The split `long` has clips longer than any in training.
 import os
 from dataclasses import asdict
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,8 @@ from vtg.demo.demo_dataset import ENCODING
 from vtg.demo.gym_queries import GymQuery, gym_queries
 from vtg.demo.gym_tasks import TASKS, task_rows
 from vtg.demo.gym_world import make_gym_world
-from vtg.demo.synthetic_folder import made_once, write_rows
+from vtg.demo.synthetic_folder import made_once, make_videos, write_rows
 from vtg.demo.world import World, make_world, render
-from vtg.progress_bar import ProgressBar
 
 # Four vision tokens of 32 x 32 pixels: what the tiny model reads without resizing.
 SIZE = 64
@@ -53,21 +53,17 @@ def ensure_gym(folder: str | os.PathLike[str], config: GymConfig) -> Path:
     def make(beside: Path) -> None:
         (beside / "videos").mkdir()
         counts = {split: getattr(config, f"{split}_videos") for split in SPLITS}
-        with ProgressBar(sum(counts.values()), title="making the gym's videos", unit="video") as progress:
-            for split, count in counts.items():
-                rows: dict[str, list[dict[str, Any]]] = {name: [] for name in ("set", *TASKS)}
-                for number in range(count):
-                    for name, made in _make_video(beside, split, number, config).items():
-                        rows[name] += made
-                    progress.update()
-                rows["one"] = [row for row in rows["set"] if _has_one_moment(row)]
-                for name, made in rows.items():
-                    write_rows(beside / f"{split}_{name}.jsonl", made)
+        make_one = partial(_make_video, beside, config=config)
+        for split, videos in make_videos(counts, make_one, title="making the gym's videos"):
+            rows = {name: [row for made in videos for row in made[name]] for name in ("set", *TASKS)}
+            rows["one"] = [row for row in rows["set"] if _has_one_moment(row)]
+            for name, made in rows.items():
+                write_rows(beside / f"{split}_{name}.jsonl", made)
 
     return made_once(Path(folder), recipe=recipe, group="data.gym", make=make)
 
 
-def _make_video(folder: Path, split: str, number: int, config: GymConfig) -> dict[str, list[dict[str, Any]]]:
+def _make_video(folder: Path, split: str, number: int, *, config: GymConfig) -> dict[str, list[dict[str, Any]]]:
     """Writes one video and returns its rows: of spans ("set"), and of the other tasks."""
     rng = _stream(split, number, config)
     world, queries, times_ms = _drawn(rng, split, config)
