@@ -98,11 +98,14 @@ def render(world: World, times_s: np.ndarray, *, size: int) -> np.ndarray:
     room = room + rng.normal(0, 4, (size, size, 1))
     frames = np.broadcast_to(room.clip(0, 255).astype(np.uint8), (len(times_s), size, size, 3)).copy()
     grid = (np.arange(size) + 0.5) / size
+    pixels = frames.view("V3")[..., 0]  # one value a pixel: NumPy assigns these five times as fast as three bytes
     for event in world.events:
-        color = np.array(SCENERY if event.is_scenery else COLORS[event.color], np.uint8)
+        color = np.array(SCENERY if event.is_scenery else COLORS[event.color], np.uint8).view("V3")
         for index in np.flatnonzero((times_s >= event.start_s) & (times_s < event.end_s)):
             x, y = event.center(float(times_s[index]))
-            frames[index][_mask(event, grid[None, :] - x, grid[:, None] - y)] = color
+            # Shapes are small: only the pixels that one may cover are looked at.
+            across, down = (slice(*grid.searchsorted((at - event.radius, at + event.radius))) for at in (x, y))
+            pixels[index, down, across][_mask(event, grid[None, across] - x, grid[down, None] - y)] = color
     return frames
 
 
