@@ -103,8 +103,9 @@ def test_a_clip_that_the_tower_has_seen_gives_the_same_inputs_loss_and_gradients
         lambda rows: attention(pack(share(rows)), **said),
     ):
         (loss, gradients), (known, others) = (loss_and_gradients(model, batch(rows)) for rows in (plain, seen))
-        assert abs(loss - known) <= 1e-6 * loss
-        assert (gradients - others).norm() <= 1e-6 * gradients.norm()
+        # Clips seen one by one are other products of matrices than together, which some processors round otherwise.
+        assert abs(loss - known) <= 1e-5 * loss
+        assert (gradients - others).norm() <= 1e-4 * gradients.norm()
 
 
 def test_the_tower_sees_a_clip_once_whatever_is_asked_of_it(qwen3_vl, files, tmp_path):
