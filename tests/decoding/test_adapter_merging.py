@@ -21,8 +21,9 @@ def adapted(plain: Any, target: str = LINEAR, **config: Any) -> PeftModel:
     return get_peft_model(copy.deepcopy(plain), adapter).eval()
 
 
-def merged(model: Any) -> list[bool]:
-    return [layer.merged for layer in model.modules() if isinstance(layer, LoraLayer)]
+def adapters(model: Any) -> list[LoraLayer]:
+    """Those that are computed apart; where merged layers stand in for them, they are not there."""
+    return [layer for layer in model.modules() if isinstance(layer, LoraLayer)]
 
 
 def logits(model: Any) -> torch.Tensor:
@@ -35,7 +36,7 @@ def held(model: Any) -> dict[str, tuple[torch.Tensor, int]]:
 
 
 def assert_as_before(model: Any, before: dict[str, tuple[torch.Tensor, int]]) -> None:
-    assert not any(merged(model))
+    assert adapters(model) and not any(layer.merged for layer in adapters(model))
     for name, weight in model.named_parameters():
         assert torch.equal(weight, before[name][0]) and weight.data_ptr() == before[name][1], name
 
@@ -46,11 +47,11 @@ def test_merged_it_says_the_same_and_then_is_as_before(vlm, use_dora):
     before, expected = held(model), logits(model)
     assert (expected - logits(vlm.model)).abs().max() > 1e-2  # of the adapter's doing
     with merged_for_decoding(model):
-        assert all(merged(model))
+        assert not adapters(model)
         torch.testing.assert_close(logits(model), expected, atol=2e-5, rtol=1e-4)
         with merged_for_decoding(model):  # within another, nothing is left to merge
             pass
-        assert all(merged(model))
+        assert not adapters(model)
     assert_as_before(model, before)
     assert torch.equal(logits(model), expected)
 
@@ -65,22 +66,24 @@ def test_what_fails_within_leaves_it_as_before(qwen3_vl):
 
 def test_what_would_not_say_the_same_is_left_unmerged(qwen3_vl, monkeypatch):
     halved = adapted(copy.deepcopy(qwen3_vl.model).bfloat16())
+    every = adapters(halved)
     with merged_for_decoding(halved):
-        assert not any(merged(halved))
+        assert adapters(halved) == every
 
     model = adapted(qwen3_vl.model)
+    every = adapters(model)
     with torch.autocast("cpu", dtype=torch.bfloat16), merged_for_decoding(model):
-        assert not any(merged(model))
+        assert adapters(model) == every
 
     base = logits(qwen3_vl.model)
     with model.disable_adapter(), merged_for_decoding(model):
-        assert not any(merged(model)) and torch.equal(logits(model), base)
+        assert adapters(model) == every and torch.equal(logits(model), base)
 
     tied = adapted(qwen3_vl.model, "lm_head")
     expected = logits(tied)
     with merged_for_decoding(tied):
-        assert merged(tied) == [False] and torch.equal(logits(tied), expected)
+        assert len(adapters(tied)) == 1 and torch.equal(logits(tied), expected)
 
     monkeypatch.setattr(adapter_merging, "MOST_COPIED", 1000)
     with merged_for_decoding(model):
-        assert not any(merged(model))
+        assert adapters(model) == every

@@ -2,6 +2,7 @@
 decoding on a CPU, as long as it lasts.
 """
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -53,8 +54,8 @@ def iter_merged_weights(
 
 @contextmanager
 def merged_for_decoding(model: Any) -> Iterator[None]:
-    """Within it, adapted linear layers on a CPU in float32 are one product instead of three; then all is as it was, bit
-    for bit.
+    """Within it, plain linear layers with merged weights stand in for adapted ones on a CPU in float32, one product
+    instead of three; the adapted ones are not touched.
 
     A step of decoding multiplies few rows, so that calls of small matrices take much of its time there. Other layers
     keep their adapters: in bfloat16, also that of autocast, a merged weight would round small updates away, and on a
@@ -65,40 +66,65 @@ def merged_for_decoding(model: Any) -> Iterator[None]:
         model: a plain model, or a PeftModel on one.
     """
     plain = plain_model(model)
+    modules = list(plain.modules())
     # A head can be tied to the embedding, which has no part in its adapter.
-    uses = Counter(id(weight) for module in plain.modules() for weight in module.parameters(recurse=False))
-    layers: list[Any] = [
-        layer
-        for layer in plain.modules()
-        if _merges_exactly(layer) and all(uses[id(weight)] == 1 for weight in layer.parameters())
+    uses = Counter(id(weight) for module in modules for weight in module._parameters.values() if weight is not None)
+    layers = [
+        (parent, name, layer)
+        for parent in modules
+        for name, layer in parent._modules.items()
+        if _merges_exactly(layer, uses)
     ]
-    before = [(weight, weight.data) for layer in layers for weight in layer.get_base_layer().parameters()]
-    if torch.is_autocast_enabled("cpu") or sum(unmerged.nbytes for _, unmerged in before) > MOST_COPIED:
-        layers, before = [], []
+    copied = sum(layer.get_base_layer().weight.nbytes for _, _, layer in layers)
+    if torch.is_autocast_enabled("cpu") or copied > MOST_COPIED:
+        layers = []
     try:
-        for weight, unmerged in before:
-            weight.data = unmerged.clone()
-        with torch.no_grad():
-            for layer in layers:
-                layer.merge()
+        for parent, name, layer in layers:
+            setattr(parent, name, _merged(layer))
         yield
     finally:
-        for layer in layers:
-            if layer.merged:  # else merging itself has failed
-                layer.unmerge()
-        for weight, unmerged in before:
-            weight.data = unmerged
+        for parent, name, layer in layers:
+            setattr(parent, name, layer)
 
 
-def _merges_exactly(layer: Any) -> bool:
+@torch.no_grad()
+def _merged(layer: Any) -> nn.Module:
+    """A copy of the linear layer below an adapted one, with the adapters merged into its weights."""
+    base = copy.copy(layer.get_base_layer())
+    base._parameters = dict(base._parameters)
+    names = [name for name in layer.active_adapters if name in layer.lora_A]
+    if not layer.lora_variant and not any(layer.lora_bias.values()):
+        weight = base.weight
+        for name in names:  # one pass over the weight each; PEFT's own take four
+            parts = layer.lora_B[name].weight, layer.lora_A[name].weight
+            weight = torch.addmm(weight, *parts, alpha=layer.scaling[name])
+        base.weight = nn.Parameter(weight, requires_grad=False)
+        return base
+    for name, weight in layer.get_base_layer().named_parameters():
+        setattr(base, name, nn.Parameter(weight.clone(), requires_grad=False))
+    # PEFT merges in place: into a twin, which shares all but what merging changes.
+    twin = copy.copy(layer)
+    twin._modules, twin.merged_adapters, twin._caches = {**layer._modules, "base_layer": base}, [], {}
+    twin.merge()
+    return base
+
+
+def _merges_exactly(layer: Any, uses: Counter[int]) -> bool:
+    """`uses`: in how many places of the model each parameter is, by id."""
     # The type itself: a quantized layer is of a subclass. A disabled adapter has no part in what the model answers.
     if not isinstance(layer, LoraLayer) or type(layer.get_base_layer()) is not nn.Linear:
         return False
     if layer.merged or layer.disable_adapters:  # type: ignore[attr-defined]
         return False
+    # PEFT merges no bias into a layer without one.
+    if any(layer.lora_bias.values()) and layer.get_base_layer().bias is None:  # type: ignore[attr-defined]
+        return False
     # Under ZeRO-3 (`ds_id`) a rank has parts of weights alone.
     return all(
-        weight.device.type == "cpu" and weight.dtype == torch.float32 and not hasattr(weight, "ds_id")
+        weight.device.type == "cpu"
+        and weight.dtype == torch.float32
+        and not hasattr(weight, "ds_id")
+        and uses[id(weight)] == 1
         for weight in layer.parameters()  # type: ignore[attr-defined]
     )
 
