@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from gpu_shapes import PUBLISHED, Bench, compared, counts_of, free, median_s, now, peak_bytes, step_flops, tower_flops
-from peft.tuners.lora import LoraLayer
 from transformers import TrainerCallback, TrainingArguments
 
 from vtg.batching.cost import SampleCosts
@@ -27,10 +26,10 @@ from vtg.memory.parameters import ParameterCounts
 from vtg.memory.shape import Shape
 from vtg.memory.training_load import Batch
 from vtg.memory.workload import Workload
-from vtg.models.adapter_precision import AdapterMatrix
 from vtg.models.adapting import prepare_training
 from vtg.models.attention import attend_in_layouts
 from vtg.models.compiled_layers import compile_layers
+from vtg.models.fused_adapters import unfuse_adapters
 from vtg.models.plain_model import plain_model
 from vtg.training.hf_arguments import training_arguments
 from vtg.training.progress import Progress
@@ -201,7 +200,7 @@ def timed_steps(
         # Inductor takes minutes on a CPU, where its figures would mean nothing.
         compile_layers(trainer.model, backend="inductor" if bench.on_gpu else "eager")
     if not ours:
-        _as_peft_has_it(trainer.model)
+        unfuse_adapters(trainer.model)
     batch = _as_batch(trainer, packing=packing)
     expected = estimate(own, batch, Workload(config).training_setup(gpu=bench.on_gpu, ranks=1))
     lengths = [len(dataset[at].features["input_ids"]) for at in range(len(counts))]
@@ -227,15 +226,6 @@ def timed_steps(
         **compared(expected.training_bytes, expected),
         "reserved_gb": torch.cuda.max_memory_reserved() / 1e9 if bench.on_gpu else None,
     }
-
-
-def _as_peft_has_it(model: Any) -> None:
-    """Adapters that copy what they read to float32, in place."""
-    for layer in model.modules():
-        if isinstance(layer, AdapterMatrix):
-            layer.__class__ = torch.nn.Linear
-        elif isinstance(layer, LoraLayer):
-            layer.cast_input_dtype_enabled = True
 
 
 def _as_batch(trainer: SFTTrainer, *, packing: bool) -> Batch:

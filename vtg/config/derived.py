@@ -54,7 +54,7 @@ def activation_checkpointing(trainer: Mapping[str, Any]) -> str:
 
 def autocasts(config: Any) -> bool:
     """Whether a training on a GPU in bfloat16 needs autocast: something besides plain adapters computes with float32
-    weights. Plain ones compute in the type of what they read (`vtg.models.adapter_precision`).
+    weights. Plain ones compute in the type of what they read (`vtg.models.fused_adapters`).
     """
     parts, lora = config.parts, config.lora
     in_float32 = lora.enabled and (lora.use_dora or parts.experts == "lora")

@@ -15,8 +15,8 @@ from transformers import PreTrainedModel
 from vtg.config.model_settings import LoraConfig, PartsConfig
 from vtg.config.part_rules import methods
 from vtg.errors import ConfigError
-from vtg.models.adapter_precision import compute_in_input_type
 from vtg.models.families import family_of
+from vtg.models.fused_adapters import fuse_adapters
 from vtg.models.loading import Model
 from vtg.models.part_table import GROUPS, grouped_parameters, rates, weight_decays
 from vtg.models.time_tokens import give_heads_a_bias, vectors
@@ -126,7 +126,7 @@ def _with_adapters(
     )
     built: Any = get_peft_model(model, peft_config)  # type: ignore[arg-type]
     give_heads_a_bias(built)
-    compute_in_input_type(built)
+    fuse_adapters(built)
     return built
 
 

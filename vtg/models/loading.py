@@ -28,12 +28,12 @@ from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import patch_factor
 from vtg.data.layout import ATTENTIONS
 from vtg.errors import ConfigError, RunError
-from vtg.models.adapter_precision import compute_in_input_type
 from vtg.models.attention import attend_in_layouts, choose_attention
 from vtg.models.chat_template import check_chat_template
 from vtg.models.checkpoint import check_model_type, is_adapter, resolve_base, resolve_checkpoint
 from vtg.models.families import family_of
 from vtg.models.fit import adapter_tokens, check_adapter_shapes, check_tokens, empty_model
+from vtg.models.fused_adapters import fuse_adapters
 from vtg.models.fused_kernels import fuse, uses_liger
 from vtg.models.patch_embed import project_patches_by_matmul
 from vtg.models.quantization import keep_gradients, quantization_config
@@ -135,7 +135,7 @@ def load_model(
             model = PeftModel.from_pretrained(model, adapter, is_trainable=True)
             _check_adapter(model, adapter)
             give_heads_a_bias(model)
-            compute_in_input_type(model)
+            fuse_adapters(model)
     if not quantized:
         model.to(target)  # type: ignore[arg-type]
     kind = f"{config.quantization}, " * bool(quantized) + str(dtype).removeprefix("torch.")

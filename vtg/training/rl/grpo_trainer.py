@@ -26,7 +26,7 @@ from vtg.data.encoding import vision_token_ids
 from vtg.data.grounding_dataset import GroundingDataset
 from vtg.decoding.constrained import Constraint
 from vtg.errors import ConfigError
-from vtg.models.adapter_precision import compute_in_input_type
+from vtg.models.fused_adapters import fuse_adapters
 from vtg.models.routing import Routers
 from vtg.models.time_tokens import copy_rows, share_rows
 from vtg.tasks.time_vocabulary import time_vocabulary
@@ -129,7 +129,7 @@ class VideoGRPOTrainer(ResumableRollouts):
             if parameter.dtype != weight.dtype:
                 parameter.data = weight
         copy_rows(self.model, "ref")
-        compute_in_input_type(self.model)  # of the adapter `ref` too
+        fuse_adapters(self.model)  # of the adapter `ref` too
         times = time_vocabulary(kwargs["processing_class"].tokenizer, train_dataset.task.config)
         # Under DeepSpeed no row was added: vtg.training.model_check refuses that, for its parameters are shared out.
         if times is not None and self.ref_model is not None and not args.deepspeed:
