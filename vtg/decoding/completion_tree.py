@@ -7,7 +7,7 @@ more are those of another. Standing once, they cost once, and their gradient is 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -37,26 +37,31 @@ class CompletionTree:
 
     @classmethod
     def of(cls, last: torch.Tensor, completions: torch.Tensor, lengths: Sequence[int], *, shared: bool) -> Self:
-        """Of completions (n, R) int64 with padding behind their `lengths`, after the prompt's `last` token (1,).
+        """Of completions (n, R) int64 with padding behind their `lengths`, after the prompt's `last` token (1,); all
+        on the CPU.
 
         Args:
             shared: what several begin with stands once; else each is a part of its own. One of no tokens is in none.
         """
         rows = np.full((len(completions), completions.shape[1] + 1), _END)
-        rows[:, 0], rows[:, 1:-1] = int(last), completions[:, :-1].cpu()
+        rows[:, 0], rows[:, 1:-1] = int(last), completions[:, :-1]
         rows[np.arange(rows.shape[1]) >= np.asarray(lengths)[:, None]] = _END
         builder = _Builder(rows)
         there = [row for row, length in enumerate(lengths) if length]
         for group in [there] if shared and there else [[row] for row in there]:
             builder.grow(group, start=0, parent=-1)
-        at = completions.device
         return cls(
-            ids=torch.from_numpy(np.concatenate([*builder.ids, np.empty(0, np.int64)])).to(at),
-            depths=torch.from_numpy(np.concatenate([*builder.depths, np.empty(0, np.int64)])).to(at),
+            ids=torch.from_numpy(np.concatenate([*builder.ids, np.empty(0, np.int64)])),
+            depths=torch.from_numpy(np.concatenate([*builder.depths, np.empty(0, np.int64)])),
             lengths=tuple(map(len, builder.ids)),
             parents=tuple(builder.parents),
-            places=torch.from_numpy(builder.places[:, :-1]).to(at),
+            places=torch.from_numpy(builder.places[:, :-1]),
         )
+
+    def to(self, device: torch.device) -> Self:
+        """The same with its tensors on a device."""
+        moved = {name: getattr(self, name).to(device) for name in ("ids", "depths", "places")}
+        return replace(self, **moved)
 
 
 class _Builder:
