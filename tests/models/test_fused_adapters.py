@@ -75,18 +75,16 @@ def test_in_bfloat16_a_layer_rounds_once(halved):
         assert (layer(x).double() - exact).norm() < of_peft
 
 
-def test_in_bfloat16_a_model_is_as_near_to_float32_as_under_autocast(halved):
-    plain, ours = with_adapters(halved), with_adapters(halved)
-    exact = copy.deepcopy(plain).float()
+def test_in_bfloat16_a_model_is_near_to_float32(halved):
+    ours = with_adapters(halved)
+    exact = copy.deepcopy(ours).float()
     fuse_adapters(ours)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        autocast, of_autocast = learned(plain)
     found, own = learned(ours)
     wanted, gradients = learned(exact)
     assert {one.dtype for one in own.values()} == {torch.float32}
-    # Twice: which of two roundings is nearer in the end is chance.
-    assert (found - wanted).norm() <= 2 * (autocast - wanted).norm()
-    assert apart(own, gradients) <= 2 * apart(of_autocast, gradients)
+    # bfloat16 has 8 bits: a rounding is 2e-3, and how many meet is up to the processor's products.
+    assert (found - wanted).norm() < 0.02 * wanted.norm()
+    assert apart(own, gradients) < 0.05
 
 
 def test_other_ways_through_a_layer_are_pefts(halved):
