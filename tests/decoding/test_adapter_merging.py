@@ -1,6 +1,7 @@
 """A CPU decodes with merged adapters, and has the unmerged ones back afterwards, bit for bit."""
 
 import copy
+import warnings
 from typing import Any
 
 import pytest
@@ -54,6 +55,20 @@ def test_merged_it_says_the_same_and_then_is_as_before(vlm, use_dora):
         assert not adapters(model)
     assert_as_before(model, before)
     assert torch.equal(logits(model), expected)
+
+
+def test_biases_of_adapters_are_merged_into_layers_that_have_one(vlm):
+    with warnings.catch_warnings(action="ignore"):  # PEFT says that others cannot be merged
+        model = adapted(vlm.model, lora_bias=True)
+    for name, parameter in model.named_parameters():
+        if name.endswith("lora_B.default.bias"):
+            parameter.data.normal_(std=0.1)
+    before, expected, every = held(model), logits(model), adapters(model)
+    with merged_for_decoding(model):
+        left: list[Any] = adapters(model)
+        assert left == [layer for layer in every if layer.get_base_layer().bias is None]
+        torch.testing.assert_close(logits(model), expected, atol=2e-5, rtol=1e-4)
+    assert_as_before(model, before)
 
 
 def test_what_fails_within_leaves_it_as_before(qwen3_vl):

@@ -79,19 +79,17 @@ def shared_batch(
         a batch with which the backbone's last_hidden_state becomes (rows, C, H), rows being those of all prompts one
         after the other: hidden state [r, t] predicts completion token t of row r.
     """
-    # Looked at together, for which a GPU is waited for once and not for every prompt.
+    # Read together: a GPU is waited for three times, and not three times a prompt.
     lasts = torch.stack([prompt.features["input_ids"][-1:] for prompt in prompts]).cpu()
     rows, counts = torch.cat(list(completions)).cpu(), [len(own) for own in completions]
-    lengths = [rows.shape[1]] * len(rows) if mask is None else torch.cat(list(mask)).sum(1).tolist()
-    trees, start = list[CompletionTree](), 0
-    for prompt, last, own in zip(prompts, lasts, rows.split(counts), strict=True):
-        real = lengths[start : start + len(own)]
-        made = CompletionTree.of(last, own, real, shared=tree)
+    lengths = torch.full((len(rows),), rows.shape[1]) if mask is None else torch.cat(list(mask)).sum(1).cpu()
+    trees = []
+    for prompt, last, own, real in zip(prompts, lasts, rows.split(counts), lengths.split(counts), strict=True):
+        made = CompletionTree.of(last, own, real.tolist(), shared=tree)
         # Attention computes a tree that is longer than its prompt in pieces, twice each: dearer than what it saves.
         if tree and len(made.ids) >= len(prompt.features["input_ids"]):
-            made = CompletionTree.of(last, own, real, shared=False)
+            made = CompletionTree.of(last, own, real.tolist(), shared=False)
         trees.append(made.to(completions[0].device))
-        start += len(own)
     sequence = Sequenced.of(prompts)
     return sequence.inputs(trees, both_ways=both_ways) | {SHARED: sequence.places(trees)}
 

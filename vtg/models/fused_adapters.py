@@ -48,7 +48,8 @@ class AdaptedLinear(Linear):
         fuses = all(isinstance(self.lora_B[name], AdapterMatrix) for name in names)
         if self.disable_adapters or self.merged or args or kwargs or not fuses:
             return super().forward(x, *args, **kwargs)
-        rows = x.reshape(-1, x.shape[-1])  # of the layer's output (tokens, out) there is no view that could forbid it
+        # Of three axes a layer with a bias returns a view, which autograd changes in place by way of a copy.
+        rows = x.reshape(-1, x.shape[-1])
         out = self.base_layer(rows)
         for name in names:
             read = self.lora_A[name](self.lora_dropout[name](rows))
