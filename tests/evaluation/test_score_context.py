@@ -85,6 +85,11 @@ def test_a_ratio_to_nothing_is_no_number():
     assert partly.ratio == 1.0 and math.isnan(partly.low)
 
 
+def test_a_ratio_over_one_video_has_no_interval():
+    alone = ratio_bootstrap(np.array([1.0, 3.0]), np.array([2.0, 3.0]), ["a", "a"])
+    assert alone.ratio == 0.8 and math.isnan(alone.low) and math.isnan(alone.high)
+
+
 def test_blind_answers_know_the_duration_alone():
     cases = [case(0, [(0.0, 10.0)], [(0.0, 3.0)]), case(1, [(0.0, 20.0)], [(6.0, 12.0)], video="b", duration_s=60.0)]
     assert [one.given[0].windows for one in controls.whole_video(cases)] == [[(0.0, 30.0)], [(0.0, 60.0)]]

@@ -46,13 +46,15 @@ def test_runs_that_predict_latents_have_their_errors_beside_copy_last(tmp_path, 
         jobs.append(SweptRun(tmp_path / str(at), (f"seed={at}",), ""))
         jobs[-1].folder.mkdir()
         errors = {name: {"all": {"l2": value if name == "model" else 1}} for name in ("model", "copy_last")}
-        ratio = {"ratio": {"all": {"l2": {"value": value, "low": 0.125, "high": 0.75}}}, "latents": {"all": 9}}
-        (jobs[-1].folder / "metrics.json").write_text(json.dumps(errors | ratio))
+        # The second was scored on one clip, and has no interval.
+        bounds = (0.125, 0.75) if at == 0 else (None, None)
+        ratio = {"ratio": {"all": {"l2": dict(zip(("value", "low", "high"), (value, *bounds), strict=True))}}}
+        (jobs[-1].folder / "metrics.json").write_text(json.dumps(errors | ratio | {"latents": {"all": 9}}))
     report_sweep(jobs)
     assert capsys.readouterr().out.split("\n")[1:4] == [
         "        model  copy_last  model / copy_last   95 % interval  run directory",
         f"seed=0    0.5          1              0.500  0.125 to 0.750  {tmp_path}/0",
-        f"seed=1   0.25          1              0.250  0.125 to 0.750  {tmp_path}/1",
+        f"seed=1   0.25          1              0.250                  {tmp_path}/1",
     ]
     assert "Error by seconds ahead" not in (tmp_path / "report.html").read_text()  # there is but one horizon
 

@@ -71,12 +71,14 @@ def ratio_bootstrap(
     """The mean of `values`, `(N,)`, over that of `reference`, and its percentile interval; `videos`: whose they are.
 
     Both are drawn together, so that a video that is hard for both says nothing about the ratio. NaN where the mean of
-    the reference is 0, and for the bounds where that of any draw is.
+    the reference is 0, and for the bounds where that of any draw is, or there are fewer than two videos.
     """
     columns = np.stack([values, reference], axis=1)
+    ratio = float(_quotients(columns.mean(axis=0)[None])[0])
+    if len(set(videos)) < 2:
+        return Ratio(ratio, math.nan, math.nan)
     means = _resampled_means(columns, np.array(videos, dtype=object), resamples=resamples, seed=seed)
-    whole, *bounds = _quotients(columns.mean(axis=0)[None]), *_bounds(_quotients(means), confidence)
-    return Ratio(float(whole[0]), *map(float, bounds))
+    return Ratio(ratio, *map(float, _bounds(_quotients(means), confidence)))
 
 
 def _quotients(means: Floats) -> Floats:

@@ -45,7 +45,7 @@ class HorizonScore:
         latents, clips: how many were scored.
         errors: predictor → error → mean, over latents.
         ratios: error → the model's over copy_last's, with a 95 % interval over clips; below 1 it is better. NaN where
-            copy_last makes no error.
+            copy_last makes no error, and for the bounds over one clip.
     """
 
     over_s: float
@@ -57,7 +57,7 @@ class HorizonScore:
 
     def document(self) -> dict[str, Any]:
         """As JSON: {"over_s": 0, "to_s": 0.5, "latents": 64, "model": {"l2": …}, "copy_last": …, "ratio": …}; null for
-        a ratio that is no number."""
+        a ratio or bound that is no number."""
         ratios = {
             name: {"value": _number(one.ratio), "low": _number(one.low), "high": _number(one.high)}
             for name, one in self.ratios.items()

@@ -1,9 +1,11 @@
 """Scores of predicted latents by seconds ahead, for a terminal and as JSON."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from vtg.console import aligned
+from vtg.evaluation.intervals import Ratio
 from vtg.latents.future_scores import MODEL, HorizonScore
 from vtg.latents.predictors.baselines import BASELINES
 
@@ -22,17 +24,22 @@ def score_table(scores: Sequence[HorizonScore]) -> list[str]:
     for kind in ("l2", "crps") if drawn else ("l2",):
         cells: list[tuple[str, ...]] = [("seconds ahead", "latents", MODEL, *BASELINES, "model / copy_last (95 %)")]
         for score in scores:
-            ratio = score.ratios[kind]
             cells.append(
                 (
                     horizon_name(score),
                     str(score.latents),
                     *(f"{score.errors[name][kind]:.4f}" for name in (MODEL, *BASELINES)),
-                    f"{ratio.ratio:.3f} ({ratio.low:.3f} to {ratio.high:.3f})",
+                    _ratio_text(score.ratios[kind]),
                 )
             )
         lines += [*aligned(cells), f"{kind}: {MEANINGS[kind]}"]
     return lines
+
+
+def _ratio_text(ratio: Ratio) -> str:
+    """With its interval, where it has one: one clip does not say how far others are from it."""
+    interval = f" ({ratio.low:.3f} to {ratio.high:.3f})" if math.isfinite(ratio.low) else ""
+    return f"{ratio.ratio:.3f}{interval}"
 
 
 def horizon_name(score: HorizonScore) -> str:

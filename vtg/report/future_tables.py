@@ -30,18 +30,16 @@ def _rows(document: JsonRow) -> list[list[str]]:
     rows = []
     for horizon in horizons(document, "model"):
         errors = [_error(document, name, horizon) for name in PREDICTORS]
-        bounds = _ratio(document, horizon)
-        said = [f"{one:.3f}" for one in bounds] if bounds else ["", "", ""]
+        ratio = _ratio(document, horizon)
         latents = _of(document, "latents").get(horizon)
         shown = ["" if error is None else format_number(error) for error in errors]
-        rows.append([horizon, str(latents), *shown, said[0], f"{said[1]} to {said[2]}" if bounds else ""])
+        rows.append([horizon, str(latents), *shown, *((f"{ratio[0]:.3f}", ratio[1]) if ratio else ("", ""))])
     return rows
 
 
 def ratio_of(run: Run) -> tuple[float, str] | None:
-    """The model's error over copy_last's, at all horizons, and its 95 % interval as text."""
-    bounds = _ratio(run.futures, ALL)
-    return None if bounds is None else (bounds[0], f"{bounds[1]:.3f} to {bounds[2]:.3f}")
+    """The model's error over copy_last's, at all horizons, and its 95 % interval as text, empty over one clip."""
+    return _ratio(run.futures, ALL)
 
 
 def shown_clips(run: Run, notes: list[str]) -> list[JsonRow]:
@@ -116,13 +114,14 @@ def _error(document: JsonRow, name: str, horizon: str) -> float | None:
     return float(error) if is_number(error) else None  # type: ignore[arg-type]
 
 
-def _ratio(document: JsonRow, horizon: str) -> tuple[float, float, float] | None:
+def _ratio(document: JsonRow, horizon: str) -> tuple[float, str] | None:
     ratio = _of(_of(_of(document, "ratio"), horizon), SHOWN)
     value, low, high = (ratio.get(key) for key in ("value", "low", "high"))
     # Null where copy_last made no error: what does not move has nothing to be better at.
-    if not all(map(is_number, (value, low, high))):
+    if not is_number(value):
         return None
-    return value, low, high  # type: ignore[return-value]
+    has_interval = is_number(low) and is_number(high)  # not over one clip
+    return float(value), f"{low:.3f} to {high:.3f}" if has_interval else ""  # type: ignore[arg-type]
 
 
 def _of(document: JsonRow, key: str) -> JsonRow:

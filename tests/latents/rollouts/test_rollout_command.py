@@ -66,7 +66,8 @@ def test_clips_follow_one_another_and_what_stays_as_it_is_is_copied(runs, video,
         "2-3": (4, 1),
     }
     assert scores["model"] == scores["copy_last"]
-    assert scores["ratio"]["all"]["l2"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    # Of one clip: how far others are from it is not known.
+    assert scores["ratio"]["all"]["l2"] == {"value": 1.0, "low": None, "high": None}
 
 
 def test_drawn_futures_have_a_crps_of_their_own_and_are_the_same_again(runs, video, capsys):
