@@ -32,7 +32,7 @@ from vtg.annotations.sources.source_row import NoRow
 from vtg.console import stdout_may_close
 from vtg.errors import ConfigError, RunError
 from vtg.progress_bar import ProgressBar
-from vtg.storage.atomic import begins_with, overwriting, write_text
+from vtg.storage.atomic import holds_something_else, overwriting, write_text
 from vtg.storage.json_files import write_json, write_jsonl
 
 MAX_DROPPED = 0.05
@@ -157,7 +157,7 @@ def _path_fault(options: argparse.Namespace) -> str | None:
     if os.path.realpath(options.out) in read:
         return f"-o {options.out} would overwrite what is read; name another file"
     report: str = options.json or "-"
-    if report != "-" and os.path.exists(report) and not begins_with(report, REPORT_SIGNATURE):
+    if report != "-" and holds_something_else(report, REPORT_SIGNATURE):
         return f"--json {options.json} is there and is no report of vtg.convert; name another file"
     return overwriting([("-o", options.out), ("--json", None if report == "-" else report)])
 

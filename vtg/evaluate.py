@@ -17,7 +17,6 @@ import argparse
 import gc
 import json
 import math
-import os
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -48,7 +47,7 @@ from vtg.evaluation.ranked_metrics import DEFAULT_IOUS
 from vtg.evaluation.score_context import Sampling, context_table, with_decimals
 from vtg.evaluation.task_answers import task_named
 from vtg.evaluation.task_report import report, report_text
-from vtg.storage.atomic import begins_with, write_text
+from vtg.storage.atomic import holds_something_else, write_text
 from vtg.tasks.answer_forms import CODECS
 from vtg.tasks.span_task import SpanTask
 
@@ -241,7 +240,7 @@ def _usage_fault(args: argparse.Namespace) -> str | None:
         return "--describe prints the rules of a preset and scores nothing; leave --json out"
     if args.num_bins is not None and args.answer not in ("bins", "tokens"):
         return f"--num-bins {args.num_bins}: only answers in bins or tokens have it; give --answer, or leave it out"
-    if args.json not in (None, "-") and os.path.exists(args.json) and not begins_with(args.json, REPORT_SIGNATURE):
+    if args.json not in (None, "-") and holds_something_else(args.json, REPORT_SIGNATURE):
         return f"--json {args.json}: there is a file that is no report of vtg.evaluate; name another"
     return None
 

@@ -24,7 +24,7 @@ from vtg.doctor.rejected_rows import rejected_line, rejects_path
 from vtg.doctor.row_facts import RowFacts
 from vtg.doctor.video_checks import VideoChecks
 from vtg.errors import ConfigError
-from vtg.storage.atomic import begins_with, is_stream, overwriting, write_text, written_beside
+from vtg.storage.atomic import holds_something_else, is_stream, overwriting, write_text, written_beside
 from vtg.video.files import address
 
 # Kinds of warnings that --fix repairs: with --strict such a row is written, not rejected.
@@ -137,11 +137,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     )
     shown.add_argument("--all", action="store_true", help="show every problem; their number is always exact")
     options = parser.parse_args(argv)
-    if (
-        options.json not in (None, "-")
-        and os.path.exists(options.json)
-        and not begins_with(options.json, REPORT_SIGNATURE)
-    ):
+    if options.json not in (None, "-") and holds_something_else(options.json, REPORT_SIGNATURE):
         # `--json rows.jsonl` means a file to check; whatever was meant, a file that is not a report is not overwritten.
         options.files.append(options.json)
         options.json = "-"
@@ -178,7 +174,7 @@ def _path_fault(options: argparse.Namespace) -> str | None:
     for option, out in (("--json", report), ("--html", options.html), ("--fix", options.fix)):
         if out is not None and (os.path.isdir(out) or not _takes_files(os.path.dirname(os.path.realpath(out)))):
             return f"{option} {out} cannot be written; name a file in a folder that exists and that you may write to"
-    if options.html and os.path.exists(options.html) and not begins_with(options.html, b"<!DOCTYPE html>"):
+    if options.html and holds_something_else(options.html, b"<!DOCTYPE html>"):
         return f"--html {options.html} is a file that is no page; name another, so that it is not overwritten"
     if options.fix is not None:
         # realpath: a link to an input is that input.

@@ -111,6 +111,8 @@ def test_a_video_that_is_not_there_is_named_with_where_it_was_looked_for(model, 
             model.ground(video, "the red circle")
         assert f"video = {str(video)!r}: no such file (looked in {tmp_path}); give a path" in str(raised.value)
         assert "data.video_dir" not in str(raised.value)
+    with pytest.raises(SampleError, match=f"'{tmp_path}': is a folder; name a video in it"):
+        model.ground(tmp_path, "the red circle")
     with pytest.raises(SampleError, match=r"'ftp://host/a\.mp4' is not opened: give a path, or an address with"):
         model.ground("ftp://host/a.mp4", "the red circle")
 

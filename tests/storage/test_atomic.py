@@ -1,5 +1,6 @@
 """What vtg writes is whole, readable by whom the umask says, and leaves nothing behind for good."""
 
+import errno
 import os
 import signal
 import stat
@@ -125,6 +126,22 @@ def test_all_files_and_folders_are_synced(tmp_path, monkeypatch):
     (tmp_path / "a" / "b" / "c").touch()
     sync(tmp_path / "a")
     assert set(seen) == {str(tmp_path / "a"), str(tmp_path / "a" / "b"), str(tmp_path / "a" / "b" / "c")}
+
+
+def test_an_error_names_the_file_that_was_to_be_written_and_not_the_one_beside(tmp_path):
+    (tmp_path / "folder" / "in").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError) as refused:
+        write_text(tmp_path / "folder", "text")
+    assert str(refused.value) == f"[Errno {errno.EISDIR}] Is a directory: '{tmp_path / 'folder'}'"
+    # The file beside cannot be opened: there is a folder of its name.
+    with pytest.raises(IsADirectoryError) as refused, written_beside(tmp_path / "file") as beside:
+        beside.mkdir()
+        beside.write_text("text")
+    assert refused.value.filename == str(tmp_path / "file")
+    with pytest.raises(FileNotFoundError) as refused, written_beside(tmp_path / "file"):
+        (tmp_path / "other").read_text()
+    assert refused.value.filename == str(tmp_path / "other")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
 def test_temporary_names_are_told_apart_within_a_process(tmp_path):

@@ -54,6 +54,11 @@ def turn_end_id(processor: ProcessorMixin) -> int:
     return processor.tokenizer.convert_tokens_to_ids(family_of(processor).turn_end)  # type: ignore[attr-defined]
 
 
+def video_end(features: Features) -> int:
+    """How many tokens of a conversation there are up to and with the last one of its video."""
+    return int(features["mm_token_type_ids"].nonzero()[-1, 0]) + 1
+
+
 def patch_factor(processor: ProcessorMixin) -> int:
     """Pixels a side of one vision token: frame heights and widths are multiples of it (32, 28 or 42)."""
     return frame_options(processor)["factor"]

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from vtg.data.encoding import IGNORE_INDEX, ITEM, Features
+from vtg.data.encoding import IGNORE_INDEX, ITEM, Features, video_end
 from vtg.data.layout import ATTENTIONS, LAYOUT, Layout, no_mask
 from vtg.data.pixels import join_videos, vision_inputs
 from vtg.data.seen_clip import TICKET
@@ -63,9 +63,9 @@ def groups_by_clip(features: Sequence[Features]) -> list[list[int]]:
 
 def _same_clip(one: Features, other: Features) -> bool:
     """Whether two conversations show the same clip after the same words, and neither answers before it ends."""
-    end = _video_end(one)
+    end = video_end(one)
     return (
-        end == _video_end(other)
+        end == video_end(other)
         and end <= min(_room(one), _room(other))
         and all(torch.equal(one[key][..., :end], other[key][..., :end]) for key in _tokens(one))
         and same_pixels(one, other)
@@ -182,11 +182,6 @@ def same_pixels(one: Features, other: Features) -> bool:
     if TICKET in one and TICKET in other:  # of one of them the tower may have seen the clip, and of the other not yet
         return torch.equal(one[TICKET], other[TICKET])
     return all(one[key] is other[key] or torch.equal(one[key], other[key]) for key in reversed(vision_inputs(one)))
-
-
-def _video_end(one: Features) -> int:
-    """How many tokens there are up to and with the last one of the video."""
-    return int(one["mm_token_type_ids"].nonzero()[-1, 0]) + 1
 
 
 def _room(one: Features) -> int:

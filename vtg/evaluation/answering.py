@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from vtg.data.encoding import Features, turn_end_id, vision_token_ids
+from vtg.data.encoding import Features, turn_end_id, video_end, vision_token_ids
 from vtg.data.tower_cache import TowerCache
 from vtg.decoding.constrained import TokenConstraint
 from vtg.decoding.engine import DecodingEngine
@@ -74,4 +74,4 @@ def _common(question: Features) -> int:
     """Tokens up to the end of the clip; 0 where recurrent layers would have to be told of padding among them."""
     if not bool(question["attention_mask"].all()):
         return 0
-    return int(question["mm_token_type_ids"].nonzero()[-1]) + 1
+    return video_end(question)

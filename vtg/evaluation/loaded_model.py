@@ -169,6 +169,8 @@ def _check_there(video: str) -> None:
         return  # said, or asked of the store, when it is opened
     file, _ = split_member(video)
     # Said here: the decoder's message is about rows and data.video_dir, which a caller of `ground` never set.
+    if Path(file).is_dir():
+        raise SampleError(f"video = {video!r}: is a folder; name a video in it")
     if not Path(file).is_file():
         raise SampleError(
             f"video = {video!r}: no such file (looked in {Path.cwd()}); give a path from there, or an absolute one"

@@ -36,7 +36,7 @@ from vtg.report.differences import difference_lines, differences
 from vtg.report.html_page import comparison_page, run_page
 from vtg.report.run_reader import Run, read_run, runs_in
 from vtg.report.score_tables import comparison_text, paired_gains
-from vtg.storage.atomic import begins_with, write_text
+from vtg.storage.atomic import holds_something_else, write_text
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--diff writes to stdout; leave out -o, or leave out --diff for a page")
     if options.out and os.path.isdir(options.out):
         parser.error(f"-o {options.out}: is a folder; name the file to write")
-    if options.out and os.path.exists(options.out) and not begins_with(options.out, b"<!DOCTYPE html>"):
+    if options.out and holds_something_else(options.out, b"<!DOCTYPE html>"):
         parser.error(f"-o {options.out}: is a file that is no page; name another, so that it is not overwritten")
     try:
         folders = _run_folders([Path(run) for run in options.runs])

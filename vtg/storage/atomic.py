@@ -26,6 +26,8 @@ def written_beside(path: str | os.PathLike[str], *, follows_links: bool = True) 
     ends the block otherwise removes what was written, and what a kill leaves goes when a later process writes to the
     same folder. Makes the folder. A device or a pipe stays what it is: it is written to as the block writes.
 
+    An OSError that names the file beside, of which a user knows nothing, is raised again with the name of `path`.
+
     Args:
         follows_links: where `path` is a link, the file that it leads to is replaced, and the link stays; else the link.
     """
@@ -39,6 +41,10 @@ def written_beside(path: str | os.PathLike[str], *, follows_links: bool = True) 
     try:
         yield beside
         beside.replace(path)
+    except OSError as error:
+        if error.filename is None or os.fspath(error.filename) != os.fspath(beside):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         _remove(beside)
 
@@ -161,13 +167,13 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         beside.write_text(text, encoding="utf-8")
 
 
-def begins_with(path: str | os.PathLike[str], mark: bytes) -> bool:
-    """Whether there is a file that may be read and begins so, as one that vtg wrote and may replace does."""
+def holds_something_else(path: str | os.PathLike[str], mark: bytes) -> bool:
+    """Whether anything is there but a file that begins with `mark`, as those do that vtg wrote and may replace."""
     if not os.path.isfile(path):
-        return False
+        return os.path.exists(path)
     with suppress(PermissionError), open(path, "rb") as file:
-        return file.read(len(mark)) == mark
-    return False
+        return file.read(len(mark)) != mark
+    return True
 
 
 def overwriting(outputs: Iterable[tuple[str, str | None]]) -> str | None:

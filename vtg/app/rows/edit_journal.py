@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from vtg.errors import ConfigError
-from vtg.storage.atomic import begins_with
+from vtg.storage.atomic import holds_something_else
 from vtg.storage.json_files import json_text
 from vtg.storage.locks import locked
 
@@ -32,7 +32,7 @@ class EditJournal:
 
     def __init__(self, path: Path, *, begin: Mapping[str, Any]) -> None:
         """`begin`: what the rows were read from; a journal that begins otherwise is not played over them."""
-        if path.exists() and path.stat().st_size and not begins_with(path, SIGNATURE):
+        if path.exists() and path.stat().st_size and holds_something_else(path, SIGNATURE):
             raise ConfigError(f"{path} is no journal of edits; move it away, or name another --save-as")
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)

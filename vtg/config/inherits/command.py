@@ -23,7 +23,7 @@ from vtg.config.inherits.inherited_files import InheritedFile, read_inherited
 from vtg.config.inherits.inherited_values import InheritedValues, Override, interpolations
 from vtg.console import stdout_may_close
 from vtg.errors import ConfigError, RunError
-from vtg.storage.atomic import begins_with, write_text
+from vtg.storage.atomic import holds_something_else, write_text
 from vtg.storage.json_files import json_text
 
 REPORT_SIGNATURE = b'{"report": "vtg.convert inherits"'
@@ -99,7 +99,7 @@ def _path_fault(options: argparse.Namespace, texts: dict[str, str], files: dict[
         if path.exists() and (not path.is_file() or path.read_bytes() != text.encode()):
             return f"{path} is there and holds something else; name another folder, or remove it"
     report: str = options.json or "-"
-    if report != "-" and os.path.exists(report) and not begins_with(report, REPORT_SIGNATURE):
+    if report != "-" and holds_something_else(report, REPORT_SIGNATURE):
         return f"--json {report} is there and is no report of vtg.convert inherits; name another file"
     return None
 

@@ -14,7 +14,6 @@ Exit code 0: done. 1: too few rows could be read. 2: wrong usage, or a file that
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from vtg.console import aligned, stdout_may_close
 from vtg.entry import compose_settings, loading
 from vtg.errors import ConfigError, RunError
 from vtg.latents.command_line import check_settings, without_settings
-from vtg.storage.atomic import begins_with, write_text
+from vtg.storage.atomic import holds_something_else, write_text
 from vtg.storage.json_files import json_text
 
 # Latents are read of whole videos, clip after clip.
@@ -108,7 +107,7 @@ def _fill_in(options: argparse.Namespace) -> None:
         raise ConfigError("of which rows? Give a run directory, or --train ROWS and --test ROWS")
     check_settings(options.overrides, read=READ, but=NOT_READ)
     out = options.output
-    if out is not None and os.path.exists(out) and not begins_with(out, REPORT_SIGNATURE):
+    if out is not None and holds_something_else(out, REPORT_SIGNATURE):
         raise ConfigError(f"-o {out} is there and is no report of vtg.latents probe; name another file")
 
 
