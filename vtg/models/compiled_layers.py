@@ -45,7 +45,12 @@ def compile_layers(model: Any, *, backend: Backend = "inductor") -> int:
 def _compiled(plain: type, backend: Backend) -> type:
     # Not dynamic=True: it makes symbols of Python's numbers too, and the scale of an adapter or the epsilon of a norm
     # becomes a tensor on the CPU, for which the compiler then needs a C++ compiler.
-    function = torch.compile(plain.forward, backend=backend)  # type: ignore[attr-defined]
+    forward_alone: Any = plain.forward  # type: ignore[attr-defined]
+    if "__init_subclass__" in vars(GradientCheckpointingLayer):
+        # There transformers (5.24) wraps `forward` in checkpointing, earlier `__call__`. Within the program, whether a
+        # layer is checkpointed would be a program of its own.
+        forward_alone = forward_alone.__wrapped__
+    function = torch.compile(forward_alone, backend=backend)
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         if not torch.is_grad_enabled():
