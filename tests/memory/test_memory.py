@@ -11,7 +11,9 @@ from memory_models import build
 from vtg.config.load import load_config
 from vtg.config.model_settings import DeepspeedConfig, LoraConfig, PartsConfig
 from vtg.config.programs import DoctorConfig
+from vtg.decoding import key_pool
 from vtg.entry import conf_dir
+from vtg.memory.activations import GPU_PAGE, PAGE, generation_work
 from vtg.memory.checkpointing import choose, settle_checkpointing, training_bytes
 from vtg.memory.estimate import estimate
 from vtg.memory.parameters import count, empty_model
@@ -222,6 +224,38 @@ def test_grpo_takes_what_its_branches_gather_and_far_more_without_sharing():
     gathered = replace(setup, attention="varlen")
     more = estimate(counts, few.batch, gathered).training_bytes - few.training_bytes
     assert 8 * a_completion // 28 < more < 2 * 8 * a_completion // 28
+
+
+def test_keys_on_a_gpu_are_counted_in_its_pages_and_rows():
+    assert key_pool.PAGE == PAGE and key_pool.PAGES["cuda"] == GPU_PAGE
+    config = doctor("model=qwen3_vl_2b", "rl=grpo", "batching=fixed", "rl.num_generations=10")
+    counts = count(empty_model(config.model.path, torch.bfloat16), config.parts, config.lora)
+    setup = Workload(config).training_setup(gpu=True, ranks=1)
+    a_token = 28 * 2 * 1024 * 2
+
+    def held(**sizes: int) -> int:
+        batch = Batch(vision_tokens=0, completion=64, shared=True, **sizes)
+        return generation_work(counts, setup, batch) // a_token
+
+    # 3 prompts of 2 pages and an empty one are 7, rounded up to 8; of 4 pages each 13, rounded up to 14.
+    assert held(rows=3, length=1024, generations=8) - held(rows=3, length=513, generations=8) < 1024
+    more = held(rows=3, length=2048, generations=8) - held(rows=3, length=1024, generations=8)
+    assert 6 * 512 <= more < 6 * 512 + 2 * 1024
+    # Slots and rows of each are powers of two: 4 of 16 in place of 3 of 10, as if there were as many completions.
+    assert held(rows=3, length=1024, generations=10) == pytest.approx(
+        held(rows=3, length=1024, generations=16), rel=0.01
+    )
+
+
+def test_a_model_whose_vision_tokens_attend_both_ways_is_estimated_without_flash_attention():
+    for model, is_masked in (("molmo2_4b", True), ("qwen3_vl_4b", False)):
+        config = doctor(f"model={model}")
+        counts = count(empty_model(config.model.path, torch.bfloat16), config.parts, config.lora)
+        setup, batch = Workload(config).training_setup(gpu=True, ranks=1), Batch(2, 4000, 3800, masked=True)
+        flash, plain = (
+            estimate(counts, batch, replace(setup, attention=kernel)) for kernel in ("flash_attention_2", "sdpa")
+        )
+        assert (flash.training_bytes == plain.training_bytes) is is_masked
 
 
 @pytest.mark.parametrize("size", [8, 16, 24, 40, 80, 141])

@@ -20,8 +20,8 @@ from vtg.memory.training_load import Batch, TrainingSetup
 # Processors hand pixels over in float32, whatever the model's dtype.
 PIXEL_BYTES = 4
 
-# As in `vtg.decoding.key_pool`, which needs torch.
-PAGE = 128
+# Tokens of a page on a CPU and on a GPU, as in `vtg.decoding.key_pool`, which needs torch.
+PAGE, GPU_PAGE = 128, 512
 
 # The tile of logits that TRL's fused head holds at a time: its chunk sizes, so completions of any length cost the same.
 FUSED_POSITIONS, FUSED_VOCABULARY = 4096, 32768
@@ -31,6 +31,8 @@ def training_work(counts: ParameterCounts, setup: TrainingSetup, batch: Batch, g
     """The peak of gradients and of what one forward and backward pass holds, in bytes."""
     shape, size = counts.shape, NumberSizes.of(counts, setup)
     batch = _with_mask(batch, shape)
+    if shape.both_ways and setup.attention == "flash_attention_2":
+        setup = replace(setup, attention="sdpa")  # as `auto` is for such a model
     patches = batch.vision_tokens * shape.patches_per_token
     pixels = patches * shape.patch_numbers * PIXEL_BYTES
     rows, length = _sequences(batch)
@@ -122,14 +124,15 @@ def generation_work(counts: ParameterCounts, setup: TrainingSetup, batch: Batch)
     e, generations = size.stream, max(batch.generations, 1)
     rows = batch.rows * generations
     prompts = batch.rows if batch.shared or not batch.generations else rows
+    places = _power_of_two(prompts) * _power_of_two(rows // prompts) if setup.cuda else rows
     a_token = 2 * shape.keys * e * shape.attention_layers
     # An evaluation's length counts the answer.
-    written = rows * batch.completion if batch.generations else 0
+    written = places * batch.completion if batch.generations else 0
     held = (_paged(prompts, batch.length, rounded=setup.cuda) + written) * a_token
     read = batch.length * a_token
     if shape.recurrence:
         state = shape.recurrence.layers * state_bytes(shape.recurrence, e)
-        held, read = held + rows * state, read + state
+        held, read = held + places * state, read + state
     # Until its last row has ended, a prompt has its clip as the tower made it.
     held += batch.vision_tokens * shape.projections * e * shape.hidden
     mask = batch.length**2 * (1 + e) if shape.both_ways else 0  # and the copy that a layer makes of it to add it
@@ -143,8 +146,13 @@ def generation_work(counts: ParameterCounts, setup: TrainingSetup, batch: Batch)
 def _paged(prompts: int, length: int, *, rounded: bool) -> int:
     """Tokens that keys are held for in the pages of so many prompts, as `vtg.decoding.flight` asks for them.
 
-    `rounded`: steps are CUDA graphs, of few sizes.
+    `rounded`: on a GPU, where steps are CUDA graphs, of few sizes.
     """
-    pages = 1 + prompts * -(-length // PAGE)
-    step = max(8, 1 << max(0, pages.bit_length() - 3)) if rounded else 1
-    return -(-pages // step) * step * PAGE
+    page = GPU_PAGE if rounded else PAGE
+    pages = 1 + prompts * -(-length // page)
+    step = max(2, 1 << max(0, pages.bit_length() - 3)) if rounded else 1
+    return -(-pages // step) * step * page
+
+
+def _power_of_two(count: int) -> int:
+    return 1 << (count - 1).bit_length()

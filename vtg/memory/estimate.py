@@ -33,8 +33,9 @@ micro-batch, padding included; s, e bytes of a number of the residual stream and
   every layer, once with checkpointing and sD for the others. A frozen tower is done before the language model starts,
   and the gradients of a trained one come after those of the language model. Molmo2's: `vtg.memory.tower_bytes`.
 - Generation: keys and values, 2eK a token of prompt and answer for each layer of attention, prompts in pages of 128
-  tokens, and the state of recurrent layers for each row; sH a vision token for each projection of the tower. One prompt
-  is read at a time: its keys once more, and its forward, 2eI + 6sH + e(2Q+2K) a token.
+  tokens, on a GPU 512, where prompts and rows are powers of two, and the state of recurrent layers for each row; sH a
+  vision token for each projection of the tower. One prompt is read at a time: its keys once more, and its forward,
+  2eI + 6sH + e(2Q+2K) a token.
 - GRPO: one sequence of P + GR tokens a prompt (P tokens, G completions of R), keys and values of attention repeated to
   Q twice (varlen: 4eK for each of G (P + R) that one layer gathers); without sharing G rows of P + R. Its rollouts hold
   keys of P + GR tokens for every prompt, or G (P + R).
