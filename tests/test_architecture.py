@@ -216,7 +216,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.evaluation.input_record": ("vtg.storage", "vtg.config", "vtg.tasks"),
     "vtg.evaluation.question_plan": ("vtg.config", "vtg.annotations.sample", "vtg.annotations.sample_table"),
-    "vtg.evaluation.span_picture": ("vtg.storage", "vtg.tasks", "vtg.evaluation.metrics"),
+    "vtg.evaluation.span_picture": ("vtg.storage", "vtg.tasks", "vtg.evaluation.metrics", "vtg.report"),
     "vtg.evaluation.moment_bars": ("vtg.tasks", "vtg.evaluation.metrics", "vtg.report"),
     "vtg.evaluation": (
         "vtg.errors", "vtg.storage", "vtg.progress_bar", "vtg.logs", "vtg.video.files.address",

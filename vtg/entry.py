@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -22,6 +22,7 @@ from vtg.config.help import explained
 from vtg.config.launcher import set_deepspeed_default
 from vtg.config.load import conf_dir, load_config, typed
 from vtg.config.own_data import check_filled_in, unknown_choice
+from vtg.config.quoting import quoted
 from vtg.config.sweep import SweptRun
 from vtg.config.unknown import RL_ONLY, check_choice, check_flags, check_no_group, unknown_key
 from vtg.console import print_any_text, stdout_may_close
@@ -32,10 +33,6 @@ SchemaT = TypeVar("SchemaT")
 
 OPEN_KEYS = r"(trainer|rl|data\.sources|data\.groups)\.[\w.-]+="
 """Words of the command line whose keys conf/ need not have."""
-
-
-# Text keys that are config groups too → the key that holds the text. Hydra would look for a file video/a.mp4.yaml.
-GROUP_NAMES = {"video": "video_file"}
 
 
 def hydra_program(
@@ -57,7 +54,7 @@ def hydra_program(
     """
     print_any_text()
     try:
-        sys.argv[1:] = [_text_argument(word, text_keys) for word in _arguments(sys.argv[1:], schema, text_keys)]
+        sys.argv[1:] = _arguments(sys.argv[1:], schema, text_keys)
     except ConfigError as error:
         _end(2, str(error))
     swept: list[SweptRun] = []
@@ -189,8 +186,8 @@ def _in_words(error: BaseException | None) -> str:
 
 
 def _arguments(argv: list[str], schema: type, text_keys: Sequence[str]) -> list[str]:
-    """The words for Hydra: without the `--local_rank` that launchers append, with `--resolve` beside `--cfg`, and with
-    `++` before keys of `trainer` and `rl`, and of what a mixture names.
+    """The words for Hydra: without the `--local_rank` that launchers append, with `--resolve` beside `--cfg`, with `++`
+    before keys of `trainer` and `rl`, and of what a mixture names, and with values in quotes that need them.
 
     Raises:
         ConfigError: for a flag that is none, or a group that is given what is no name of a choice.
@@ -200,6 +197,8 @@ def _arguments(argv: list[str], schema: type, text_keys: Sequence[str]) -> list[
     choices = _choices(kept)
     for word in kept:
         group = word.partition("=")[0]
+        if word.startswith("="):
+            raise ConfigError(f"{word}: names no key; settings are given as KEY=VALUE")
         if "=" in word and group in choices and group not in text_keys:
             check_choice(word, choices[group])
         elif "=" in word and group not in choices:
@@ -208,7 +207,8 @@ def _arguments(argv: list[str], schema: type, text_keys: Sequence[str]) -> list[
         kept.append("--resolve")  # what would run, names that follow from others included
     # `++`: Hydra refuses keys that no yaml has, and conf/ lists few of the names of TrainingArguments and GRPOConfig,
     # and none of a user's sources.
-    return [f"++{word}" if re.match(OPEN_KEYS, word) else word for word in kept]
+    kept = [f"++{word}" if re.match(OPEN_KEYS, word) else word for word in kept]
+    return [quoted(word, text_keys=text_keys) for word in kept]
 
 
 def _own_folder_first(argv: list[str]) -> tuple[str, list[str]]:
@@ -243,22 +243,6 @@ def _choices(argv: Sequence[str]) -> dict[str, set[str]]:
     return choices
 
 
-def _text_argument(word: str, text_keys: Sequence[str]) -> str:
-    """`query=he sits, then stands`, or `checkpoint=outputs/sweep/lora.r=4` where that is a folder, in Hydra's quotes;
-    a text also under the name of the key that holds it.
-    """
-    key, equals, value = word.partition("=")
-    if key not in text_keys and not (equals and re.search(r"[=,(){}\[\]]", value) and os.path.exists(value)):
-        return word
-    key = GROUP_NAMES.get(key, key) if key in text_keys else key
-    is_quoted = len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]
-    if is_quoted or value in ("", "null"):
-        return f"{key}={value}"
-    # Hydra's quoting: backslashes are doubled before a quote and at the end of the text alone.
-    escaped = re.sub(r'(\\*)("|$)', lambda match: match[1] * 2 + match[2].replace('"', '\\"'), value)
-    return f'{key}="{escaped}"'
-
-
 def _part_sweep_outputs(cfg: DictConfig) -> None:
     """In a multirun every job writes to a folder of its own, named after its overrides."""
     hydra_config = HydraConfig.get()
@@ -285,6 +269,11 @@ def _explain(error: Exception, schema: type) -> str:
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         return unknown_choice(group, choice, error.options, shipped=conf_dir())
+    if isinstance(error, OverrideParseException):
+        key, _, value = error.override.partition("=")
+        said = [line for line in text.splitlines() if not line.startswith(("Error parsing override", "See "))]
+        hint = f"""give a text with such characters in quotes: "{key}='{value}'\""""
+        return f"{error.override}: cannot be read as KEY=VALUE ({said[0].strip()}); {hint}"
     lines = text.strip().split("\n\n")[0].splitlines()
     cause = f" ({str(error.__cause__).splitlines()[0]})" if error.__cause__ else ""
     return ": ".join(line.strip() for line in lines if not line.startswith("See ")) + cause

@@ -33,6 +33,8 @@ WRONG = {
     "evaluation.max_val_samples=-1": "evaluation.max_val_samples = -1: must be at least 0",
     "lora.r=0": "lora.r = 0: must be at least 1; lora=none trains without LoRA",
     "lora.alpha=0": "lora.alpha = 0: must be at least 1, or the update is scaled to nothing",
+    "output_dir=": "output_dir is empty; give a name, or leave it out",
+    "run_name=": "run_name is empty; give a name, or leave it out",
     "seed=-1": "seed = -1: must be at least 0 and below 4294967296",
     "model.patch_factor=0": "model.patch_factor = 0: must be at least 1",
     "data.max_samples=-1": "data.max_samples = -1: must be 0 (all) or more",

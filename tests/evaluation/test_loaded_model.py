@@ -86,6 +86,12 @@ def test_a_picture_shows_the_frames_and_a_bar_where_the_moment_is(model, video, 
         moved.show()
 
 
+@pytest.mark.parametrize("count", [0, -5])
+def test_answers_have_room_for_a_token(count):
+    with pytest.raises(ConfigError, match=f"^max_new_tokens = {count}: must be at least 1"):
+        vtg.load("tiny", f"max_new_tokens={count}")
+
+
 def test_settings_that_are_for_the_command_alone_are_refused_by_name():
     with pytest.raises(
         ConfigError, match=r"^output_dir=out: output_dir is for python -m vtg\.predict; vtg\.load takes"

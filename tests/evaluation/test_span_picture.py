@@ -42,6 +42,15 @@ def test_odd_predictions_and_sentences_can_be_drawn(tmp_path):
     assert Image.open(tmp_path / "p.png").size[0] > 1000
 
 
+@pytest.mark.filterwarnings("error")
+def test_letters_that_the_font_lacks_are_told_once(tmp_path, caplog):
+    # A private character, which no font has, and many of them.
+    draw_predictions([row(at, [[2.0, 8.0]], sentence=f"\ue123 {at} \ue124") for at in range(3)], tmp_path / "p.png")
+    (said,) = caplog.messages
+    assert said.startswith("letters are boxes in the picture (") and "no font" in said
+    assert BLUE in colours(tmp_path / "p.png")
+
+
 def test_where_there_is_no_moment_the_lane_says_so(tmp_path):
     def picture(name, **fields):
         draw_predictions([row(1, [], timestamp=()) | fields], tmp_path / name)

@@ -106,6 +106,12 @@ def test_what_looks_like_a_missing_folder_is_never_asked_for_on_the_hub(path):
         resolve_checkpoint(path)
 
 
+def test_a_file_is_no_model_folder(tmp_path):
+    (tmp_path / "model.py").touch()
+    with pytest.raises(ValueError, match=r"model\.py': is a file; give the folder of a model or a run"):
+        resolve_checkpoint(str(tmp_path / "model.py"))
+
+
 def test_a_hub_name_stays_as_it_is():
     assert resolve_checkpoint("Qwen/Qwen3-VL-4B-Instruct") == "Qwen/Qwen3-VL-4B-Instruct"
 

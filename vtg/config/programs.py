@@ -77,7 +77,7 @@ class PredictConfig:
     """All settings of `python -m vtg.predict`."""
 
     checkpoint: str = setting("tiny", "a run directory (its best/), a checkpoint or model folder, a hub name, or tiny")
-    # Not `video`: that is a config group. vtg/entry.py takes video=FILE for it.
+    # Not `video`: that is a config group. vtg.config.quoting takes video=FILE for it.
     video_file: str | None = setting(None, "video=FILE on the command line: one file to ask about")
     query: str | None = setting(None, "what to look for in it")
     video_start: float | None = setting(

@@ -77,6 +77,9 @@ def check_together(config: Any) -> None:
 
 def check_run(config: RunConfig) -> None:
     """Raises ConfigError for what no training can be asked: names and values of `trainer`, a seed, data."""
+    for key in ("run_name", "output_dir"):
+        if not getattr(config, key):
+            raise ConfigError(f"{key} is empty; give a name, or leave it out for the default")
     check_arguments(config)
     check_values(config)
     if not 0 <= config.seed < 2**32:  # the range of numpy's seeds

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vtg.config.programs import PredictConfig
+from vtg.config.rules import check_counts
 from vtg.entry import compose_settings
 from vtg.models.checkpoint import Settings
 from vtg.models.checkpoint_settings import checkpoint_settings
@@ -24,9 +25,10 @@ def ask_settings(checkpoint: str, overrides: Sequence[str] = ()) -> AskSettings:
     """What `python -m vtg.predict checkpoint=... [overrides]` would ask with. No weights are read.
 
     Raises:
-        ConfigError: the checkpoint is not there, or an override is no setting.
+        ConfigError: the checkpoint is not there, or an override is no setting or has a value that cannot be.
     """
     config = compose_settings("predict", overrides, PredictConfig)
+    check_counts(config, "max_new_tokens")
     found = checkpoint_settings(checkpoint, overrides=config.settings, fallback=config.fallback)
     task = SpanTask(found.settings.task)
     room = config.max_new_tokens or task.room

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vtg.evaluation.metrics import Spans, row_ious, row_spans
+from vtg.report.figures import INK, write_png
 from vtg.storage.atomic import written_beside
 from vtg.tasks.answer import NO_MOMENT, Status
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 DrawnRow = Mapping[str, Any]
 
 TRUTH, TUNED, BASE = "#2f3640", "#1f77b4", "#f0932b"
-INK, FAINT = "#2f3640", "#dfe4ea"
+FAINT = "#dfe4ea"
 COLORS = {"base": BASE, "tuned": TUNED, "predictions": TUNED}
 LABEL_CHARACTERS, LABEL_LINES = 44, 2
 HISTOGRAM_INCHES = 3.2
@@ -64,7 +65,7 @@ def draw_predictions(
     if title:
         figure.suptitle(title, fontsize=14, color=INK, fontweight="bold", parse_math=False)
     with written_beside(path) as beside:
-        figure.savefig(beside, format="png", dpi=130)
+        write_png(figure, beside, dpi=130)
 
 
 def _draw_timelines(

@@ -105,6 +105,8 @@ def resolve_checkpoint(path: str) -> str:
     if not folder.is_dir():
         # A hub name has one slash at most: anything else would end in a confusing error of the hub client.
         if path.startswith((".", "/", "~", "outputs")) or path.count("/") > 1:
+            if folder.exists():
+                raise ConfigError(f"model path {path!r}: is a file; give the folder of a model or a run")
             raise ConfigError(f"model path {path!r}: no such folder (looked in {Path.cwd()}); check the path")
         return path
     if has_weights(folder):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from vtg.config.video_settings import VideoConfig
 from vtg.evaluation.metrics import Spans
+from vtg.report.figures import INK, write_png
 from vtg.report.film_strips import film_cells, side_by_side
 from vtg.report.timelines import TICKS, TUNED_COLOR, span_bars
 from vtg.video.video_window import VideoWindow
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from PIL.Image import Image
 
-INK, TRUTH, TRACK = "#2f3640", "#57606b", "#eef2f6"
+TRUTH, TRACK = "#57606b", "#eef2f6"
 
 # Inches, at `DPI`: a strip and its bars fill the width of a notebook.
 WIDTH, FILM_HEIGHT, LANE_HEIGHT, REST = 10.0, 0.95, 0.34, 0.95
@@ -69,7 +70,7 @@ def moment_picture(
     bars.tick_params(length=0, colors=INK, labelsize=9)
     bars.spines[:].set_visible(False)
     drawn = io.BytesIO()
-    figure.savefig(drawn, format="png")
+    write_png(figure, drawn)
     return Image.open(drawn)
 
 
