@@ -9,6 +9,11 @@ GROUP_NAMES = {"video": "video_file"}
 
 _STRUCTURE = re.compile(r"[=,(){}\[\]]")
 
+_MANY = re.compile(r"\s*[\[{]|\w+\(|.*,", re.DOTALL)
+"""How a list, a mapping, a sweep by a function (`choice(1,2)`) and one by commas begin; anything else is one text."""
+
+_INTERPOLATION = re.compile(r"\$\{[^{}]*\}")
+
 _FOREIGN = re.compile(r"[^\w\s/\\+.$%*@?|:,(){}\[\]'\"=-]", re.ASCII)
 """What Hydra's lexer has no token for (1.3, OverrideLexer.g4)."""
 
@@ -20,21 +25,19 @@ def quoted(word: str, *, text_keys: Sequence[str] = ()) -> str:
     """`KEY=VALUE` with the value in Hydra's quotes where it would be refused, or taken apart, without.
 
     That is where the key is a text (`query=he sits, then stands`; also under the name of the key that holds it), where
-    the value is the name of a file or folder (`checkpoint=outputs/sweep/lora.r=4`), and where it has characters such as
-    `é` or `#`: then in a list every such element by itself.
+    the value is the name of a file or folder, and where it has characters such as `é`, `#`, or brackets and `=` in the
+    middle (`checkpoint=outputs/sweep/lora.r=4`): in a list or a sweep every such element by itself.
     """
     key, equals, value = word.partition("=")
     if key in text_keys:
         return f"{GROUP_NAMES.get(key, key)}={_as_text(value)}"
     if not equals or key.startswith("-"):
         return word
-    has_structure = bool(_STRUCTURE.search(value))
-    if has_structure and os.path.exists(value):
+    has_structure, is_foreign = bool(_STRUCTURE.search(_INTERPOLATION.sub("", value))), bool(_FOREIGN.search(value))
+    if (has_structure or is_foreign) and (not _MANY.match(value) or os.path.exists(value)):
         return f"{key}={_as_text(value)}"
-    if not _FOREIGN.search(value):
+    if not is_foreign:
         return word
-    if not has_structure:
-        return f"{key}={_as_text(value)}"
     is_mapping = value.lstrip().startswith("{")
     return f"{key}={_PARTS.sub(lambda part: _element(part[0], is_mapping=is_mapping), value)}"
 
