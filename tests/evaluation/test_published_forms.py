@@ -1,8 +1,11 @@
 """Predictions and ground truth are read in the forms in which they are published, by the command."""
 
 import csv
+import gzip
+import hashlib
 import io
 import json
+import re
 import zipfile
 from functools import partial
 from pathlib import Path
@@ -329,3 +332,21 @@ def test_a_workbook_that_is_none_ends_in_one_line(tmp_path, capsys):
     book = workbook(tmp_path / "q.xlsx", [["index", "video"], [1.0, "a"]])
     code, _, err = run(capsys, book, "--preset", "timelens2")
     assert code == 1 and "q.xlsx:1: has no columns question and prediction" in err
+
+
+def test_ground_truth_in_gzip_that_was_cut_off_is_named(tmp_path, capsys):
+    # Random names, which gzip cannot shorten: a tenth is enough to lose the end.
+    rows = [TRUTH[0] | {"qid": hashlib.sha256(str(at).encode()).hexdigest()} for at in range(1000)]
+    whole = gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode())
+    path = tmp_path / "gt.jsonl.gz"
+    path.write_bytes(whole[: len(whole) * 9 // 10])
+    predictions = write(tmp_path / "p.jsonl", [MOMENT_DETR[0] | {"qid": rows[0]["qid"]}])
+    whole_truth = write(tmp_path / "whole.jsonl", rows)
+    for words in (
+        ["--annotations", path, "--preset", "univtg"],
+        ["--annotations", path, "--statistics"],
+        ["--annotations", whole_truth, "--train", path],
+    ):
+        code, _, err = run(capsys, predictions, *words)
+        assert code == 1
+        assert re.search(rf"{path}:[89]\d\d: ends in the middle \(.+\); fetch it again", err), err

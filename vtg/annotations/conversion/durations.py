@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from vtg.annotations.row_checks import clip_tolerance_s
 from vtg.annotations.sample import VIDEO_ENDINGS
-from vtg.annotations.sources.file_entries import CUT_OFF, entries
+from vtg.annotations.sources.file_entries import entries
 from vtg.annotations.sources.json_elements import BrokenFile
 from vtg.annotations.sources.source_row import Entry
 from vtg.annotations.sources.span_values import number_of
@@ -73,8 +73,6 @@ class Durations:
                     self.contradictions.append((path, Contradiction(line, text)))
         except BrokenFile as error:
             raise ValueError(f"{path}:{error.line}: {error}") from None
-        except CUT_OFF as error:
-            raise ValueError(f"{path}: ends in the middle ({error}); fetch it again") from None
         if not tells:
             raise ValueError(
                 f"{path}: tells no duration; give a table with a column of videos ({', '.join(IDS[:4])} …) and one of "

@@ -12,6 +12,7 @@ from typing import Any
 from vtg.annotations.conversion.durations import video_key
 from vtg.annotations.sources.didemo import PIECE_S
 from vtg.annotations.sources.file_entries import entries
+from vtg.annotations.sources.json_elements import BrokenFile
 from vtg.annotations.sources.source_row import BadEntry, Entry, is_number
 
 Row = dict[str, Any]
@@ -189,12 +190,15 @@ SUBMISSIONS: dict[str, Submission] = {
 
 def prediction_rows(path: str) -> Iterator[tuple[str, Row]]:
     """(place, row) of a file of predictions. Raises CannotSubmit for what is no row, and OSError."""
-    for entry in entries(path):
-        place = f"{path}:{entry.line}"
-        if not isinstance(entry, Entry) or not isinstance(entry.value, dict):
-            text = entry.text if isinstance(entry, BadEntry) else "is not an object"
-            raise CannotSubmit(f"{place}: {text}; give the predictions.jsonl of a run, or of vtg.predict")
-        yield place, entry.value
+    try:
+        for entry in entries(path):
+            place = f"{path}:{entry.line}"
+            if not isinstance(entry, Entry) or not isinstance(entry.value, dict):
+                text = entry.text if isinstance(entry, BadEntry) else "is not an object"
+                raise CannotSubmit(f"{place}: {text}; give the predictions.jsonl of a run, or of vtg.predict")
+            yield place, entry.value
+    except BrokenFile as error:
+        raise CannotSubmit(f"{path}:{error.line}: {error}") from None
 
 
 def with_spans(rows: Iterable[tuple[str, Row]], submission: Submission) -> Iterator[Row]:
