@@ -19,7 +19,7 @@ _VIDEO = re.compile(r"\.(?:mp4|avi|mkv|webm|mov|m4v)\b", re.IGNORECASE)
 
 
 def table_entries(path: str, lines: Iterator[str]) -> Iterator[Entry | BadEntry]:
-    """Every row of a table as a dict of its columns; a BadEntry for one of too many values.
+    """Every row of a table as a dict of its columns; a BadEntry for one of too many or too few values.
 
     Raises:
         BrokenFile: a column stands there twice, or the lines are no table from one on.
@@ -57,6 +57,11 @@ def table_entries(path: str, lines: Iterator[str]) -> Iterator[Entry | BadEntry]
                 text = (
                     f"has {len(values)} values for {len(columns)} columns; put quotes around values with {delimiter!r}"
                 )
+                yield BadEntry(at, "row-columns", text)
+                continue
+            # Columns without a name hold nothing, and rows may leave them away.
+            if any(columns[len(values) :]):
+                text = f"has {len(values)} values for {len(columns)} columns (cut short?); write empty values as well"
                 yield BadEntry(at, "row-columns", text)
                 continue
             yield Entry(at, None, dict(zip(columns, [*values, *[""] * (len(columns) - len(values))], strict=True)))
