@@ -115,8 +115,12 @@ ROW_CASES: list[tuple[dict[str, Any], list[str]]] = [
     ),
     ({"timestamp": "2-5"}, [f"error timestamp: {NOT_A_PAIR}, not the string '2-5'; correct it, or drop the row"]),
     ({"timestamp": [1]}, [f"error timestamp: {NOT_A_PAIR}, not a list of 1; correct it, or drop the row"]),
-    ({"timestamp": [1, False]}, [f"error timestamp: {NOT_A_PAIR}, but its end is not false; give a number"]),
-    ({"timestamp": [[1, 2], ["1", 2]]}, [f"error timestamp[1]: {NOT_A_PAIR}, but its start is not the string '1'; "]),
+    ({"timestamp": [1, False]}, [f"error timestamp: {NOT_A_PAIR}, but its end is false; give a number"]),
+    ({"timestamp": [[1, 2], ["1", 2]]}, [f"error timestamp[1]: {NOT_A_PAIR}, but its start is the string '1'; "]),
+    (
+        {"timestamp": [0, 10**320]},
+        [f"error timestamp: {NOT_A_PAIR}, but its end is an integer beyond the range of a float; correct it"],
+    ),
     ({"timestamp": []}, []),
     (
         {"timestamp": [5, 2]},
@@ -175,7 +179,7 @@ ROW_CASES: list[tuple[dict[str, Any], list[str]]] = [
         {"difficulty": 101},
         ["warning difficulty: 101 is not between 0 and 100; give 100 x IoU of a base model's prediction"],
     ),
-    ({"pred": [1, None]}, ["error pred: must be [start, end] in seconds, but its end is not null; give a number"]),
+    ({"pred": [1, None]}, ["error pred: must be [start, end] in seconds, but its end is null; give a number"]),
     ({"pred": 3}, ["error pred: must be [start, end] in seconds, not 3; correct it, or drop the row"]),
 ]
 
