@@ -52,6 +52,13 @@ def test_every_change_and_every_dropped_row_is_told_with_its_place_and_value(cap
     assert validate.main([str(out)]) == 0
 
 
+def test_blanks_around_marks_that_cannot_be_seen_become_one(tmp_path):
+    sentences = ["\u200b a man \u200b runs", "a\tman\nruns", "a\u00a0man runs\u2028", "\u200b \u200b"]
+    entry = {"duration": 9.0, "timestamps": [[1, 2]] * 4, "sentences": sentences}
+    rows = converted(write(tmp_path / "c.json", json.dumps({"v": entry})), out=tmp_path / "out.jsonl")
+    assert [row["sentence"] for row in rows] == ["a man runs"] * 3
+
+
 def test_more_dropped_than_the_share_exits_with_one_and_keeps_the_good_rows(captions, tmp_path, capsys):
     rows = converted(captions, out=tmp_path / "out.jsonl")
     assert [row["sentence"] for row in rows] == ["one", "two words", "four"]

@@ -100,8 +100,10 @@ def _sentence(value: Any, changes: list[Change]) -> str | NoRow:
         value = " ".join(value)
     if is_number(value):
         value = f"{value:.10g}"
-    text = " ".join(value.split()) if isinstance(value, str) else ""
-    text = "".join(mark for mark in text if mark.isprintable() or mark == "\u200d")
+    text = value if isinstance(value, str) else ""
+    # Before blanks are joined, as those around such a mark become one; line breaks and tabs are blanks themselves.
+    text = "".join(mark for mark in text if mark.isprintable() or mark.isspace() or mark == "\u200d")
+    text = " ".join(text.split())
     if not text:
         return NoRow("sentence-missing", f"sentence is {str(value)[:40]!r}")
     if text != value:
