@@ -334,6 +334,15 @@ def test_a_workbook_that_is_none_ends_in_one_line(tmp_path, capsys):
     assert code == 1 and "q.xlsx:1: has no columns question and prediction" in err
 
 
+def test_an_integer_of_any_number_of_digits_is_read(tmp_path, truth, capsys):
+    question = {"vid": "a", "query": "a man sits", "pred_relevant_windows": [[0, 10, 0.9]]}
+    path = tmp_path / "p.jsonl"
+    path.write_text(f'{{"qid": {"9" * 5000}, {json.dumps(question)[1:]}\n{json.dumps(MOMENT_DETR[1])}\n')
+    code, out, err = run(capsys, path, "--annotations", truth, "--preset", "default", "--json")
+    assert code == 0, err
+    assert json.loads(out)["mIoU"] == 75.0  # such a qid names nothing: the row is joined by what it asks
+
+
 def test_ground_truth_in_gzip_that_was_cut_off_is_named(tmp_path, capsys):
     # Random names, which gzip cannot shorten: a tenth is enough to lose the end.
     rows = [TRUTH[0] | {"qid": hashlib.sha256(str(at).encode()).hexdigest()} for at in range(1000)]
