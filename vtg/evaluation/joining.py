@@ -28,6 +28,9 @@ PARTS = ("video_start", "video_end")
 # Of a row in its file (`row_at`).
 PLACE = re.compile(r"\d+(\[\d+\])?")
 
+# Kinds of problems of a ground truth whose rest cannot be read: rows are missing from it, and nothing says which.
+UNREAD_REST = ("file-broken", "file-truncated", "file-after-end", "file-shard")
+
 GIVE_THOSE = "give the annotations that were predicted on, or predict again"
 
 
@@ -194,15 +197,23 @@ def _first_of_each(rows: Sequence[Placed], joined: Joined) -> list[Placed]:
 
 
 def _samples(path: str, joined: Joined) -> list[Sample]:
-    """Ground truth, the first of a qid; rows that cannot be read and repeated qids are findings."""
+    """Ground truth, the first of a qid; rows that cannot be read and repeated qids are findings.
+
+    Raises ValueError, naming the place, for a file that was cut off or cannot be read to its end.
+    """
     samples: dict[str, Sample] = {}
+    item: Sample | Problem | None = None
     for item in format_of(path).samples(path):
+        if isinstance(item, Problem) and item.kind in UNREAD_REST:
+            raise ValueError(f"{item}; nothing is scored against a part of the ground truth")
         if isinstance(item, Problem):
             joined.note("annotations_left_out", str(item))
         elif item.qid in samples:
             joined.note("duplicate_annotations", item.qid)
         else:
             samples[item.qid] = item
+    if isinstance(item, Problem) and item.kind == "row-truncated":  # lines have no end but that of the last row
+        raise ValueError(f"{item}; nothing is scored against a part of the ground truth")
     return list(samples.values())
 
 
