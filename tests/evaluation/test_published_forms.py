@@ -343,6 +343,22 @@ def test_an_integer_of_any_number_of_digits_is_read(tmp_path, truth, capsys):
     assert json.loads(out)["mIoU"] == 75.0  # such a qid names nothing: the row is joined by what it asks
 
 
+@pytest.mark.parametrize("words", [["--preset", "univtg"], ["--preset", "default"], ["--statistics"]])
+def test_predictions_for_other_questions_are_refused_by_every_rule(tmp_path, truth, capsys, words):
+    first, second = ({key: row[key] for key in ("query", "vid")} for row in TRUTH)
+    swapped = [{**MOMENT_DETR[0], **second}, {**MOMENT_DETR[1], **first}]
+    path = write(tmp_path / "p.jsonl", swapped)
+    code, out, err = run(capsys, path, "--annotations", truth, *words)
+    assert (code, out) == (1, "")
+    assert f"2 predictions answer other questions than the rows of {truth} with their qids: " in err
+    assert f"{path}:1 (qid '1'): sentence 'he stands', not 'a man sits'" in err
+    code, _, err = run(capsys, write(tmp_path / "a.jsonl", MOMENT_DETR), "--annotations", truth, "--compare", path)
+    assert code == 1 and "2 predictions answer other questions" in err
+    # Folder, ending, case and blanks are no other question.
+    path = write(tmp_path / "q.jsonl", [MOMENT_DETR[0] | {"query": "A man  sits.", "vid": "d/a.mp4"}, MOMENT_DETR[1]])
+    assert run(capsys, path, "--annotations", truth, *words)[0] == 0
+
+
 def test_ground_truth_in_gzip_that_was_cut_off_is_named(tmp_path, capsys):
     # Random names, which gzip cannot shorten: a tenth is enough to lose the end.
     rows = [TRUTH[0] | {"qid": hashlib.sha256(str(at).encode()).hexdigest()} for at in range(1000)]
