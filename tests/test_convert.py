@@ -464,6 +464,15 @@ def test_a_file_without_an_entry_is_broken(content, tmp_path, capsys):
     assert not out.exists()
 
 
+def test_of_a_file_without_a_good_line_the_first_fault_is_told(tmp_path, capsys):
+    rows = [{"qid": at, "query": "he sits", "duration": 9, "vid": "a", "relevant_windows": [[1, 2]]} for at in (1, 2)]
+    path = write(tmp_path / "a.jsonl", ",\n".join([*map(json.dumps, rows), ""]))
+    for words in ([path], ["qvhighlights", path]):
+        assert convert.main([*words, "-o", str(tmp_path / "o.jsonl")]) == 1
+        told = f"{path}:1: is not valid JSON: JSON is malformed: trailing characters (byte 88); correct or drop it"
+        assert capsys.readouterr().err == f"vtg.convert: error: {told}\n"
+
+
 def test_bad_rows_at_the_begin_do_not_hide_the_format(tmp_path, capsys):
     good = "".join(f"A{at} 1 2##it moves\n" for at in range(30))
     path = write(tmp_path / "sta.txt", "# a remark\n\n" + good)

@@ -106,6 +106,8 @@ def head_of(path: str) -> Head:
             for entry in islice(entries(path), HEAD_ENTRIES):
                 if isinstance(entry, Entry):
                     first.append((None, entry.value))
+                elif fault is None:
+                    fault = f"{entry.line}: {entry.text}"
     except BrokenFile as error:
         fault = f"{error.line}: {error}"
     except CUT_OFF:

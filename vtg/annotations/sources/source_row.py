@@ -110,7 +110,8 @@ class Head(NamedTuple):
         first: its first entries: each its name in an object (or None), and its decoded value, line, or row as a dict.
         name: of the file, without its folder.
         inside: the outer member that the entries are in; None: the outermost array or object itself.
-        fault: `line: why` the file cannot be read any further, where that is within its begin.
+        fault: `line: why` the file cannot be read any further, or else why an entry cannot, where that is within its
+            begin.
     """
 
     shape: str
