@@ -59,6 +59,18 @@ def test_blanks_around_marks_that_cannot_be_seen_become_one(tmp_path):
     assert [row["sentence"] for row in rows] == ["a man runs"] * 3
 
 
+def test_last_digits_of_a_float_are_shown_where_they_alone_change_and_are_no_difference(tmp_path, capsys):
+    rows = [
+        {"video": "v", "duration": duration_s, "timestamp": [1, end], "sentence": "x"}
+        for duration_s, end in ((68.69999999999999, 68.7), (68.7, 60))
+    ]
+    path = write(tmp_path / "a.json", json.dumps(rows, indent=1))
+    assert len(converted(path, out=tmp_path / "out.jsonl")) == 2
+    printed = capsys.readouterr().out
+    assert f"{path}:2: [1.0, 68.7] → [1.0, 68.69999999999999]" in printed
+    assert "duration-differs" not in printed
+
+
 def test_more_dropped_than_the_share_exits_with_one_and_keeps_the_good_rows(captions, tmp_path, capsys):
     rows = converted(captions, out=tmp_path / "out.jsonl")
     assert [row["sentence"] for row in rows] == ["one", "two words", "four"]

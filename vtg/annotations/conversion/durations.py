@@ -1,5 +1,6 @@
 """Durations of videos from tables beside the annotations, and where two durations contradict each other."""
 
+import math
 import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -124,7 +125,7 @@ class Comparison:
         where = f"{self._path}:{first_line}"
         if first_s == duration_s and trim == (None, None) and (told := self._durations.told(video)) is not None:
             first_s, where = told
-        if first_s == duration_s:
+        if math.isclose(first_s, duration_s):  # the last digits of a float are no difference
             return None
         text = f"{video} lasts {duration_s:.10g} s here and {first_s:.10g} s at {where}"
         return Contradiction(line, text) if abs(first_s - duration_s) > clip_tolerance_s(first_s) else text

@@ -192,7 +192,10 @@ def _span(pair: Any, found: FoundRow, duration_s: float | None, changes: list[Ch
         # Rounding explains little, an error of the annotation the rest: worth telling apart.
         far = end - duration_s > row_checks.clip_tolerance_s(duration_s)
         kind = "end-clipped-far" if far else "end-clipped"
-        changes.append(Change(kind, f"{shown} → [{start:.10g}, {duration_s:.10g}]"))
+        clipped = f"[{start:.10g}, {duration_s:.10g}]"
+        if clipped == shown:  # by the last digits of a float alone
+            shown, clipped = f"[{start}, {end}]", f"[{start}, {duration_s}]"
+        changes.append(Change(kind, f"{shown} → {clipped}"))
         end = duration_s
     return [start, end]
 
