@@ -466,6 +466,14 @@ def test_a_column_that_the_table_lacks_is_named_beside_those_it_has(tmp_path, ca
     assert f"{path}: has no column 'film'; its columns: clip, what" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [["--to", "qvhighlights", "."], ["{file}", "--durations", "."]])
+def test_a_folder_in_place_of_a_file_is_named(words, captions, tmp_path, capsys):
+    named = [str(tmp_path) if word == "." else word.format(file=captions) for word in words]
+    assert convert.main([*named, "-o", str(tmp_path / "o.jsonl")]) == 2
+    told = f"{tmp_path}: is a folder, not a file of rows; check the path and its permissions"
+    assert capsys.readouterr().err == f"vtg.convert: error: {told}\n"
+
+
 @pytest.mark.parametrize("content", ["", "  \n", "[", '{"a', "[]", "{}"])
 def test_a_file_without_an_entry_is_broken(content, tmp_path, capsys):
     path = write(tmp_path / "a.json", content)
