@@ -466,6 +466,19 @@ def test_a_column_that_the_table_lacks_is_named_beside_those_it_has(tmp_path, ca
     assert f"{path}: has no column 'film'; its columns: clip, what" in capsys.readouterr().err
 
 
+def test_a_file_of_durations_beside_is_the_published_one_and_named_where_it_is_broken(tmp_path, capsys):
+    path, out = write(tmp_path / "charades_sta_test.txt", "A1 1.0 3.5##he sits\n"), str(tmp_path / "o.jsonl")
+    lengths = write(tmp_path / "Charades_v1_test.csv", "id,actions,length\nA1,,9.5\n")
+    write(tmp_path / "Charades_v1_test_notes.csv", "what,why\n")  # anybody's
+    assert convert.main([path, "-o", out]) == 0
+    assert f"{lengths}: durations of videos, found beside" in capsys.readouterr().out
+    write(Path(lengths), "what,why\n")
+    assert convert.main([path, "-o", out]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"vtg.convert: error: {lengths}: tells no duration; give a table")
+    assert told.endswith(f" (it was found beside {path}, for durations)\n")
+
+
 @pytest.mark.parametrize("words", [["--to", "qvhighlights", "."], ["{file}", "--durations", "."]])
 def test_a_folder_in_place_of_a_file_is_named(words, captions, tmp_path, capsys):
     named = [str(tmp_path) if word == "." else word.format(file=captions) for word in words]
