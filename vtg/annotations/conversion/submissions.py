@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from vtg.annotations.conversion.durations import video_key
 from vtg.annotations.sources.didemo import PIECE_S
@@ -61,11 +61,14 @@ def spans_of_row(row: Row, place: str) -> list[list[float]]:
     return [[float(start), float(end)] for start, end in pairs]
 
 
+def _are_finite(scores: Any) -> TypeGuard[list[float]]:
+    return isinstance(scores, list) and all(is_number(score) and math.isfinite(score) for score in scores)
+
+
 def _windows(rows: Iterable[Row]) -> Iterator[Row]:
     for row in rows:
         spans, scores = row["spans"] or [NO_ANSWER], row.get("scores")
-        is_score = isinstance(scores, list) and all(is_number(score) and math.isfinite(score) for score in scores)
-        if not is_score or len(scores) != len(spans):
+        if not _are_finite(scores) or len(scores) != len(spans):
             scores = [1 / rank for rank in range(1, len(spans) + 1)] if row["spans"] else [0.0]
         windows = [[*span, score] for span, score in zip(spans, scores, strict=True)]
         yield {
