@@ -172,8 +172,8 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.evaluation.prediction_rows",
     ),
     "vtg.evaluation.joining": (
-        "vtg.annotations.sample", "vtg.annotations.formats", "vtg.tasks", "vtg.evaluation.metrics",
-        "vtg.evaluation.prediction_rows", "vtg.evaluation.task_answers",
+        "vtg.annotations.sample", "vtg.annotations.conversion", "vtg.annotations.formats", "vtg.tasks",
+        "vtg.evaluation.metrics", "vtg.evaluation.prediction_rows", "vtg.evaluation.task_answers",
     ),
     "vtg.evaluation.findings": ("vtg.evaluation.presets",),
     "vtg.evaluation.answer_tables": ("vtg.evaluation.prediction_rows",),
@@ -183,7 +183,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
     "vtg.evaluation.cases": (
         "vtg.annotations.sources", "vtg.annotations.conversion", "vtg.annotations.formats", "vtg.evaluation.presets",
-        "vtg.evaluation.published_predictions",
+        "vtg.evaluation.joining", "vtg.evaluation.published_predictions",
     ),
     "vtg.evaluation.prediction_form": (
         "vtg.annotations.sources", "vtg.annotations.formats", "vtg.evaluation.answer_tables",
@@ -278,7 +278,7 @@ BELOW: dict[str, tuple[str, ...]] = {
         "vtg.annotations.table_cache",
     ),
     "vtg.evaluate": (
-        "vtg.console", "vtg.storage", "vtg.config", "vtg.tasks", "vtg.evaluation.metrics",
+        "vtg.errors", "vtg.console", "vtg.storage", "vtg.config", "vtg.tasks", "vtg.evaluation.metrics",
         "vtg.evaluation.prediction_rows", "vtg.evaluation.joining", "vtg.evaluation.presets",
         "vtg.evaluation.ranked_metrics", "vtg.evaluation.score_context", "vtg.evaluation.published_scores",
         "vtg.evaluation.input_record", "vtg.evaluation.findings", "vtg.evaluation.task_answers",

@@ -52,6 +52,25 @@ def test_every_change_and_every_dropped_row_is_told_with_its_place_and_value(cap
     assert validate.main([str(out)]) == 0
 
 
+def test_blanks_around_marks_that_cannot_be_seen_become_one(tmp_path):
+    sentences = ["\u200b a man \u200b runs", "a\tman\nruns", "a\u00a0man runs\u2028", "\u200b \u200b"]
+    entry = {"duration": 9.0, "timestamps": [[1, 2]] * 4, "sentences": sentences}
+    rows = converted(write(tmp_path / "c.json", json.dumps({"v": entry})), out=tmp_path / "out.jsonl")
+    assert [row["sentence"] for row in rows] == ["a man runs"] * 3
+
+
+def test_last_digits_of_a_float_are_shown_where_they_alone_change_and_are_no_difference(tmp_path, capsys):
+    rows = [
+        {"video": "v", "duration": duration_s, "timestamp": [1, end], "sentence": "x"}
+        for duration_s, end in ((68.69999999999999, 68.7), (68.7, 60))
+    ]
+    path = write(tmp_path / "a.json", json.dumps(rows, indent=1))
+    assert len(converted(path, out=tmp_path / "out.jsonl")) == 2
+    printed = capsys.readouterr().out
+    assert f"{path}:2: [1.0, 68.7] → [1.0, 68.69999999999999]" in printed
+    assert "duration-differs" not in printed
+
+
 def test_more_dropped_than_the_share_exits_with_one_and_keeps_the_good_rows(captions, tmp_path, capsys):
     rows = converted(captions, out=tmp_path / "out.jsonl")
     assert [row["sentence"] for row in rows] == ["one", "two words", "four"]
@@ -447,6 +466,27 @@ def test_a_column_that_the_table_lacks_is_named_beside_those_it_has(tmp_path, ca
     assert f"{path}: has no column 'film'; its columns: clip, what" in capsys.readouterr().err
 
 
+def test_a_file_of_durations_beside_is_the_published_one_and_named_where_it_is_broken(tmp_path, capsys):
+    path, out = write(tmp_path / "charades_sta_test.txt", "A1 1.0 3.5##he sits\n"), str(tmp_path / "o.jsonl")
+    lengths = write(tmp_path / "Charades_v1_test.csv", "id,actions,length\nA1,,9.5\n")
+    write(tmp_path / "Charades_v1_test_notes.csv", "what,why\n")  # anybody's
+    assert convert.main([path, "-o", out]) == 0
+    assert f"{lengths}: durations of videos, found beside" in capsys.readouterr().out
+    write(Path(lengths), "what,why\n")
+    assert convert.main([path, "-o", out]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"vtg.convert: error: {lengths}: tells no duration; give a table")
+    assert told.endswith(f" (it was found beside {path}, for durations)\n")
+
+
+@pytest.mark.parametrize("words", [["--to", "qvhighlights", "."], ["{file}", "--durations", "."]])
+def test_a_folder_in_place_of_a_file_is_named(words, captions, tmp_path, capsys):
+    named = [str(tmp_path) if word == "." else word.format(file=captions) for word in words]
+    assert convert.main([*named, "-o", str(tmp_path / "o.jsonl")]) == 2
+    told = f"{tmp_path}: is a folder, not a file of rows; check the path and its permissions"
+    assert capsys.readouterr().err == f"vtg.convert: error: {told}\n"
+
+
 @pytest.mark.parametrize("content", ["", "  \n", "[", '{"a', "[]", "{}"])
 def test_a_file_without_an_entry_is_broken(content, tmp_path, capsys):
     path = write(tmp_path / "a.json", content)
@@ -455,6 +495,15 @@ def test_a_file_without_an_entry_is_broken(content, tmp_path, capsys):
         assert convert.main([*words, "-o", str(out)]) == 1
         assert f"{path} holds no entry that can be read" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_of_a_file_without_a_good_line_the_first_fault_is_told(tmp_path, capsys):
+    rows = [{"qid": at, "query": "he sits", "duration": 9, "vid": "a", "relevant_windows": [[1, 2]]} for at in (1, 2)]
+    path = write(tmp_path / "a.jsonl", ",\n".join([*map(json.dumps, rows), ""]))
+    for words in ([path], ["qvhighlights", path]):
+        assert convert.main([*words, "-o", str(tmp_path / "o.jsonl")]) == 1
+        told = f"{path}:1: is not valid JSON: JSON is malformed: trailing characters (byte 88); correct or drop it"
+        assert capsys.readouterr().err == f"vtg.convert: error: {told}\n"
 
 
 def test_bad_rows_at_the_begin_do_not_hide_the_format(tmp_path, capsys):

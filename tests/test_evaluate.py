@@ -332,3 +332,17 @@ def test_the_report_says_what_the_model_was_shown_where_that_is_known(tmp_path, 
         assert json.loads(capsys.readouterr().out)["input"]["fps"] == 4.0
     (tmp_path / "input.json").write_text('{"fps": ')  # cut off: the scores do not depend on it
     assert main([file, "--json"]) == 0
+
+
+@pytest.mark.parametrize(("form", "begin", "between"), [("", "", "\n"), ("", "[", ",\n"), ("rows:", "", "\n")])
+def test_ground_truth_that_was_cut_off_is_not_scored_against(tmp_path, capsys, form, begin, between):
+    rows = [annotation(qid) for qid in "abc"]
+    path = tmp_path / "gt.jsonl"
+    path.write_text(begin + between.join(map(json.dumps, rows))[:-20])
+    predictions = write(tmp_path / "p.jsonl", [{"qid": row["qid"], "prediction": [[0.0, 5.0]]} for row in rows])
+    code, out, err = run(capsys, predictions, "--annotations", f"{form}{path}")
+    assert (code, out) == (1, "")
+    assert err.startswith(f"vtg.evaluate: {path}:3: ") and "cut off" in err
+    # A bad row among others is left out, and told.
+    path.write_text("\n".join(['{"video": "a', *map(json.dumps, rows)]))
+    assert run(capsys, predictions, "--annotations", f"{form}{path}")[0] == 0

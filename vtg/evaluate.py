@@ -24,6 +24,7 @@ from typing import Any
 
 from vtg.config.task_settings import TaskConfig
 from vtg.console import aligned, stdout_may_close
+from vtg.errors import RunError
 from vtg.evaluation.findings import counted, finding_lines
 from vtg.evaluation.input_record import read_input
 from vtg.evaluation.joining import Joined, join
@@ -107,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"vtg.evaluate: cannot open {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
-    except ValueError as error:
+    except (ValueError, RunError) as error:
         print(f"vtg.evaluate: {error}", file=sys.stderr)
         return 1
     finally:

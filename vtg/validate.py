@@ -23,7 +23,7 @@ from vtg.doctor import audit
 from vtg.doctor.rejected_rows import rejected_line, rejects_path
 from vtg.doctor.row_facts import RowFacts
 from vtg.doctor.video_checks import VideoChecks
-from vtg.errors import ConfigError
+from vtg.errors import ConfigError, RunError
 from vtg.storage.atomic import holds_something_else, is_stream, overwriting, write_text, written_beside
 from vtg.video.files import address
 
@@ -93,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
         more = _compare(facts, report, options) if facts is not None else {}
         with stdout_may_close():  # `| head` is how people look at many problems
             _print(report, options, more)
-    except ConfigError as error:
+    except (ConfigError, RunError) as error:
         print(f"vtg.validate: error: {error}", file=sys.stderr)
         return 2
     except OSError as error:

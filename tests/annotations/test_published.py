@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vtg import convert, validate
+from vtg import convert, evaluate, validate
 from vtg.annotations.formats import format_name
 from vtg.annotations.sample import resolve_video
 from vtg.annotations.table_cache import read_table
@@ -125,3 +125,15 @@ def test_a_published_set_trains_by_its_name(charades, write_mp4):
     assert "charades_sta_train.txt:3" in skipped and "ends before it starts" in skipped
     predictions = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
     assert {row["sentence"] for row in predictions} == {"a door opens"}
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "\ufeff"])
+def test_a_published_file_without_rows_is_told_in_one_line(tmp_path, capsys, content):
+    empty, predictions = tmp_path / "empty.jsonl", tmp_path / "p.jsonl"
+    empty.write_text(content, encoding="utf-8")
+    predictions.write_text('{"qid": "a", "prediction": [[0, 1]]}\n')
+    assert validate.main([f"qvhighlights:{empty}"]) == 2
+    assert evaluate.main([str(predictions), "--annotations", f"qvhighlights:{empty}"]) == 1
+    checked, scored = capsys.readouterr().err.splitlines()
+    assert checked.startswith(f"vtg.validate: error: {empty} holds no entry that can be read: ")
+    assert scored.startswith(f"vtg.evaluate: {empty} holds no entry that can be read: ")

@@ -1,6 +1,7 @@
 """Predictions in each benchmark's form of submission, and back."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,8 @@ def test_a_row_without_a_prediction_is_named(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("name", "key"),
     [
+        ("qvhighlights", "'7'"),
+        ("vue_tr", "'7'"),
         ("timechat", "'7'"),
         ("next_gqa", "'7'"),
         ("timelens", "'v_a>>>he sits>>>[1, 2]'"),
@@ -135,6 +138,26 @@ def test_two_answers_where_the_form_takes_one_are_named(name, key, tmp_path, cap
     source = predictions(tmp_path / "p.jsonl", ONE, NONE, ONE | {"prediction": [[3.0, 4.0]]})
     assert convert.main(["--to", name, source, "-o", str(tmp_path / "o.json")]) == 1
     assert f"{source}:3: {key} is answered at {source}:1 already, and " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"prediction": [[math.nan, 1.0]]}, "prediction: [[nan, 1.0]] is not finite; correct it, or give null"),
+        ({"prediction": [1.0, math.inf]}, "prediction: [1.0, inf] is not finite; correct it, or give null"),
+        ({"duration": math.inf}, "duration: is inf, which JSON does not allow; give a finite number"),
+    ],
+)
+def test_a_number_that_json_does_not_allow_is_named(wrong, told, tmp_path, capsys):
+    source, out = predictions(tmp_path / "p.jsonl", ONE, NONE | wrong), tmp_path / "o.json"
+    assert convert.main(["--to", "vue_tr", source, "-o", str(out)]) == 1
+    assert f"{source}:2: {told}" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_scores_that_json_does_not_allow_give_way_to_the_order(tmp_path):
+    made = submitted("qvhighlights", NONE, ONE | {"scores": [math.nan, 0.5]}, folder=tmp_path).splitlines()
+    assert json.loads(made[1])["pred_relevant_windows"] == [[5.0, 9.5, 1.0], [1.0, 2.0, 0.5]]
     assert not (tmp_path / "o.json").exists()
 
 

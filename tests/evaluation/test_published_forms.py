@@ -1,8 +1,11 @@
 """Predictions and ground truth are read in the forms in which they are published, by the command."""
 
 import csv
+import gzip
+import hashlib
 import io
 import json
+import re
 import zipfile
 from functools import partial
 from pathlib import Path
@@ -329,3 +332,46 @@ def test_a_workbook_that_is_none_ends_in_one_line(tmp_path, capsys):
     book = workbook(tmp_path / "q.xlsx", [["index", "video"], [1.0, "a"]])
     code, _, err = run(capsys, book, "--preset", "timelens2")
     assert code == 1 and "q.xlsx:1: has no columns question and prediction" in err
+
+
+def test_an_integer_of_any_number_of_digits_is_read(tmp_path, truth, capsys):
+    question = {"vid": "a", "query": "a man sits", "pred_relevant_windows": [[0, 10, 0.9]]}
+    path = tmp_path / "p.jsonl"
+    path.write_text(f'{{"qid": {"9" * 5000}, {json.dumps(question)[1:]}\n{json.dumps(MOMENT_DETR[1])}\n')
+    code, out, err = run(capsys, path, "--annotations", truth, "--preset", "default", "--json")
+    assert code == 0, err
+    assert json.loads(out)["mIoU"] == 75.0  # such a qid names nothing: the row is joined by what it asks
+
+
+@pytest.mark.parametrize("words", [["--preset", "univtg"], ["--preset", "default"], ["--statistics"]])
+def test_predictions_for_other_questions_are_refused_by_every_rule(tmp_path, truth, capsys, words):
+    first, second = ({key: row[key] for key in ("query", "vid")} for row in TRUTH)
+    swapped = [{**MOMENT_DETR[0], **second}, {**MOMENT_DETR[1], **first}]
+    path = write(tmp_path / "p.jsonl", swapped)
+    code, out, err = run(capsys, path, "--annotations", truth, *words)
+    assert (code, out) == (1, "")
+    assert f"2 predictions answer other questions than the rows of {truth} with their qids: " in err
+    assert f"{path}:1 (qid '1'): sentence 'he stands', not 'a man sits'" in err
+    code, _, err = run(capsys, write(tmp_path / "a.jsonl", MOMENT_DETR), "--annotations", truth, "--compare", path)
+    assert code == 1 and "2 predictions answer other questions" in err
+    # Folder, ending, case and blanks are no other question.
+    path = write(tmp_path / "q.jsonl", [MOMENT_DETR[0] | {"query": "A man  sits.", "vid": "d/a.mp4"}, MOMENT_DETR[1]])
+    assert run(capsys, path, "--annotations", truth, *words)[0] == 0
+
+
+def test_ground_truth_in_gzip_that_was_cut_off_is_named(tmp_path, capsys):
+    # Random names, which gzip cannot shorten: a tenth is enough to lose the end.
+    rows = [TRUTH[0] | {"qid": hashlib.sha256(str(at).encode()).hexdigest()} for at in range(1000)]
+    whole = gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode())
+    path = tmp_path / "gt.jsonl.gz"
+    path.write_bytes(whole[: len(whole) * 9 // 10])
+    predictions = write(tmp_path / "p.jsonl", [MOMENT_DETR[0] | {"qid": rows[0]["qid"]}])
+    whole_truth = write(tmp_path / "whole.jsonl", rows)
+    for words in (
+        ["--annotations", path, "--preset", "univtg"],
+        ["--annotations", path, "--statistics"],
+        ["--annotations", whole_truth, "--train", path],
+    ):
+        code, _, err = run(capsys, predictions, *words)
+        assert code == 1
+        assert re.search(rf"{path}:[89]\d\d: ends in the middle \(.+\); fetch it again", err), err

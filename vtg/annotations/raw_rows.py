@@ -102,6 +102,13 @@ def raw_rows(path: str) -> Iterator[tuple[int, bytes]]:
             yield from _line_rows(file, line)
 
 
+class NotRows(OSError):
+    """A path from which no rows can be read, said without the number that a system has for it."""
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}"
+
+
 class RowsOfLines:
     """Counts the rows that start on each line, as they are read: in a compact array all start on the first."""
 
@@ -134,7 +141,7 @@ def opened(path: str) -> io.BufferedReader:
     if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or stat.S_ISDIR(mode):
         os.close(descriptor)
         what = "is a folder" if stat.S_ISDIR(mode) else "is a device"
-        raise OSError(errno.EINVAL, f"{what}, not a file of rows", path)
+        raise NotRows(errno.EINVAL, f"{what}, not a file of rows", path)
     os.set_blocking(descriptor, True)
     file = io.FileIO(descriptor)
     return io.BufferedReader(file if stat.S_ISREG(mode) else _Pipe(file, path), CHUNK_BYTES)
@@ -161,7 +168,7 @@ class _Pipe(io.RawIOBase):
             log.warning("%s: a pipe, and nothing has come through it yet: waiting for its rows", self.path)
             if not self._has_something(WAIT_S - NOTE_S):
                 text = f"a pipe through which nothing has come for {WAIT_S:.10g} s; write rows to it, or name a file"
-                raise OSError(errno.ETIMEDOUT, text, self.path)
+                raise NotRows(errno.ETIMEDOUT, text, self.path)
         return self.file.readinto(buffer)
 
     def _has_something(self, timeout_s: float) -> bool:

@@ -265,7 +265,7 @@ def _pair_findings(field: str, kind: str, value: object) -> Iterator[Finding]:
     else:
         for name, number in zip(("start", "end"), value, strict=True):
             if fault := _number_fault(number):
-                yield Finding(field, f"{kind}-type", f"must be {form}, but its {name} is {fault}")
+                yield Finding(field, f"{kind}-type", f"must be {form}, but its {name} is {fault.removeprefix('not ')}")
 
 
 def _number_fault(value: object) -> str | None:

@@ -14,6 +14,7 @@ from vtg.annotations.sources.json_elements import BrokenFile
 from vtg.annotations.sources.recognition import recognize
 from vtg.annotations.sources.source_row import FoundRow, NoRow
 from vtg.annotations.sources.span_values import number_of
+from vtg.evaluation.joining import difference_of, refuse_other_questions
 from vtg.evaluation.presets.case import Case, Findings, Given, Window
 from vtg.evaluation.published_predictions import Predictions
 
@@ -26,7 +27,7 @@ def cases_of(predictions: Predictions, *, annotations: str | None, findings: Fin
     Rows are joined by qid (compared as text), else by video and query, else by video where the predictions describe
     videos, else by their order. What fits nothing is a finding.
 
-    Raises ValueError where nothing joins, or a truth cannot be read.
+    Raises ValueError where nothing joins, where predictions answer other questions, or a truth cannot be read.
     """
     for position, given in enumerate(predictions.rows):
         given.position = position
@@ -162,9 +163,11 @@ def _join(cases: Sequence[Case], rows: Sequence[Given], annotations: str, findin
     if not by_qid or any(given.qid is None for given in rows):
         for case in cases:
             by_question[_question(case.video, case.query)].append(case)
-    joined = 0
+    joined, others = 0, []
     for given in rows:
         case = by_qid.get(given.qid) if given.qid is not None else None
+        if case is not None and (difference := difference_of(_said(given, case), _said(case, given))):
+            others.append(f"{given.place} (qid {given.qid!r}): {difference}")
         if case is None and (given.qid is None or not by_qid):
             same = by_question.get(_question(given.video, given.query), [])
             # Of a question that is asked twice, the first row answers the first.
@@ -174,6 +177,7 @@ def _join(cases: Sequence[Case], rows: Sequence[Given], annotations: str, findin
         else:
             case.given.append(given)
             joined += 1
+    refuse_other_questions(others, annotations)
     if not joined:
         first, true = rows[0], cases[0]
         raise ValueError(
@@ -201,6 +205,16 @@ def _by_video(cases: Sequence[Case]) -> list[Case]:
         )
         video.truth.extend(case.truth)
     return list(videos.values())
+
+
+def _said(one: Given | Case, other: Given | Case) -> dict[str, str]:
+    """What a side says of its question, as far as the other one does too."""
+    said = {}
+    if one.video is not None and other.video is not None:
+        said["video"] = one.video
+    if one.query is not None and other.query is not None:
+        said["sentence"] = one.query
+    return said
 
 
 def _question(video: str | None, query: str | None) -> tuple:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vtg.annotations.conversion.durations import video_key
 from vtg.annotations.formats import format_of
 from vtg.annotations.sample import Problem, Sample
 from vtg.evaluation.metrics import Spans
@@ -27,6 +28,9 @@ PARTS = ("video_start", "video_end")
 
 # Of a row in its file (`row_at`).
 PLACE = re.compile(r"\d+(\[\d+\])?")
+
+# Kinds of problems of a ground truth whose rest cannot be read: rows are missing from it, and nothing says which.
+UNREAD_REST = ("file-broken", "file-truncated", "file-after-end", "file-shard")
 
 GIVE_THOSE = "give the annotations that were predicted on, or predict again"
 
@@ -82,7 +86,7 @@ def join(rows: Sequence[Placed], *, annotations: str | None = None, task: SpanTa
     order = sorted(range(len(samples)), key=lambda at: not _has_qid(samples[at]))
     matched = {at: matches.of(samples[at]) for at in order}
     left = matches.left()
-    _refuse_other_questions(matches.others, annotations)
+    refuse_other_questions(matches.others, annotations)
     if not any(matched.values()):
         raise ValueError(
             f"no prediction (first: {_named(rows[0][1])}) is of a row of {annotations} (first: "
@@ -143,7 +147,7 @@ class _Matches:
         """The prediction for a sample, which no other sample gets then."""
         has_qid = _has_qid(sample)
         match = self._by_qid.get(sample.qid) if has_qid else None
-        if match is not None and (difference := _difference(match[1], sample.row())):
+        if match is not None and (difference := difference_of(match[1], sample.row())):
             self.others.append(f"{match[0]} (qid {sample.qid!r}): {difference}")
         if match is None:
             waiting = self._by_question.get(_question(sample.row()) or (), [])
@@ -169,7 +173,7 @@ class _Matches:
         return left
 
 
-def _refuse_other_questions(others: list[str], annotations: str) -> None:
+def refuse_other_questions(others: list[str], annotations: str) -> None:
     """Raises ValueError where predictions answer other questions than the rows with their qids ask."""
     if others:
         more = f"; and {len(others) - NAMED} more" if len(others) > NAMED else ""
@@ -194,15 +198,23 @@ def _first_of_each(rows: Sequence[Placed], joined: Joined) -> list[Placed]:
 
 
 def _samples(path: str, joined: Joined) -> list[Sample]:
-    """Ground truth, the first of a qid; rows that cannot be read and repeated qids are findings."""
+    """Ground truth, the first of a qid; rows that cannot be read and repeated qids are findings.
+
+    Raises ValueError, naming the place, for a file that was cut off or cannot be read to its end.
+    """
     samples: dict[str, Sample] = {}
+    item: Sample | Problem | None = None
     for item in format_of(path).samples(path):
+        if isinstance(item, Problem) and item.kind in UNREAD_REST:
+            raise ValueError(f"{item}; nothing is scored against a part of the ground truth")
         if isinstance(item, Problem):
             joined.note("annotations_left_out", str(item))
         elif item.qid in samples:
             joined.note("duplicate_annotations", item.qid)
         else:
             samples[item.qid] = item
+    if isinstance(item, Problem) and item.kind == "row-truncated":  # lines have no end but that of the last row
+        raise ValueError(f"{item}; nothing is scored against a part of the ground truth")
     return list(samples.values())
 
 
@@ -237,7 +249,7 @@ def _seconds(value: object) -> float | None:
     return round(float(value), 3) if isinstance(value, int | float) else None
 
 
-def _difference(prediction: PredictionRow, annotation: PredictionRow) -> str | None:
+def difference_of(prediction: PredictionRow, annotation: PredictionRow) -> str | None:
     """How a prediction's question differs from that of the row with its qid, as far as it says."""
     for key, normal in NORMAL.items():
         if ("sentence" if key == "sentence" else "video") not in prediction:
@@ -252,14 +264,19 @@ def _words(sentence: object) -> str:
     return " ".join(str(sentence).split())
 
 
-def _stem(video: object) -> str:
-    return Path(str(video)).stem
+def _plain_words(sentence: object) -> str:
+    return _words(sentence).casefold().rstrip(" .")
 
 
-# How the values of a question are compared. Folders may change, the file and its part may not.
+def _plain_name(video: object) -> str:
+    # ActivityNet's videos are called with this prefix or without it.
+    return video_key(str(video)).removeprefix("v_")
+
+
+# How the values of a question are compared. Folders and endings may change, the video and its part may not.
 NORMAL: dict[str, Callable[[object], object]] = {
-    "sentence": _words,
-    "video": _stem,
+    "sentence": _plain_words,
+    "video": _plain_name,
     **dict.fromkeys(PARTS, _seconds),
 }
 

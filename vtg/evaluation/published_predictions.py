@@ -74,7 +74,7 @@ def _one_document(path: str, text: str) -> Any:
 
 def _is_whole(text: str) -> bool:
     try:
-        json.loads(text)
+        json.loads(text, parse_int=float)  # integers of any number of digits, as `decoded` reads them
     except (json.JSONDecodeError, RecursionError):
         return False
     return True

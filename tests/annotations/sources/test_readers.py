@@ -352,6 +352,17 @@ def test_classes_of_charades_are_named_by_the_file_beside_it(tmp_path):
     assert [json.loads(line)["sentence"] for line in out.read_text().splitlines()] == ["Closing a window", "c002"]
 
 
+def test_a_row_of_a_table_that_was_cut_short_is_told_where_it_holds_nothing(tmp_path, capsys):
+    # The last row leaves out a value that nobody needs.
+    lines = ["id,subject,scene,actions,length,,", "A,s,Hall,c001 1 2,9,,", "AAH6R,ENHU,Closet", "B,s,Hall,c001 3 4"]
+    path, out = write(tmp_path / "Charades_v1_test.csv", "\n".join(lines)), tmp_path / "out.jsonl"
+    assert convert.main([path, "-o", str(out)]) == 1
+    assert [json.loads(line)["video"] for line in out.read_text().splitlines()] == ["A", "B"]
+    told = capsys.readouterr()
+    assert f"{path}:3: has 3 values for 7 columns (cut short?); correct it" in told.out
+    assert "33.3% of 3 rows are dropped, most for row-columns" in told.err
+
+
 def test_tvsums_scores_become_the_best_shots_and_its_duration_seconds(tmp_path, capsys):
     label = [[1, 1]] * 8 + [[5, 5], [5, 4]]
     path = write(

@@ -9,7 +9,7 @@ from vtg.annotations.conversion.durations import Comparison, Contradiction, Dura
 from vtg.annotations.conversion.normal_row import Lookup, NormalRow, normal_row
 from vtg.annotations.conversion.plan import Plan
 from vtg.annotations.sources.annotators import merged
-from vtg.annotations.sources.file_entries import CUT_OFF, entries
+from vtg.annotations.sources.file_entries import entries
 from vtg.annotations.sources.json_elements import BrokenFile
 from vtg.annotations.sources.source_row import MISREAD, BadEntry, Change, Found, NoRow, Source
 from vtg.progress_bar import ProgressBar
@@ -27,7 +27,7 @@ def convert_file(
     path: str, source: Source, lookup: Lookup, durations: Durations, *, beside: Mapping[str, Any] | None = None
 ) -> Iterator[Converted]:
     """Streams the rows of a file in their order. Raises OSError when it cannot be opened."""
-    comparison, line = Comparison(path, durations), 1
+    comparison = Comparison(path, durations)
     try:
         for line, found in found_rows(path, source, beside=beside or {}):
             item = found if isinstance(found, NoRow) else normal_row(found, lookup)
@@ -40,8 +40,6 @@ def convert_file(
             yield line, item
     except BrokenFile as error:
         yield error.line, error
-    except (*CUT_OFF, UnicodeError) as error:  # of gzip and UTF-16 that were cut off
-        yield line, BrokenFile(line, f"ends in the middle ({error}); fetch it again")
 
 
 def found_rows(path: str, source: Source, *, beside: Mapping[str, Any]) -> Iterator[tuple[int, Found]]:
@@ -55,12 +53,17 @@ def _found_rows(path: str, source: Source, beside: Mapping[str, Any]) -> Iterato
         if isinstance(entry, BadEntry):
             yield entry.line, NoRow(entry.kind, entry.text)
             continue
+        is_empty = True
         try:
             for found in source.rows(entry._replace(beside=beside) if beside else entry):
+                is_empty = False
                 yield entry.line, found
         except MISREAD as error:
             at = f"{entry.value if entry.key is None else entry.key!s:.60}"
             yield entry.line, NoRow("entry-format", f"{at} is not as the form has it ({type(error).__name__}: {error})")
+        else:
+            if is_empty and entry.short:
+                yield entry.line, NoRow("row-columns", entry.short)
 
 
 def convert(plan: Plan, lookup: Lookup, out: str, *, examples: int, bar: ProgressBar) -> list[FileReport]:

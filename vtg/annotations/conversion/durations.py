@@ -1,12 +1,13 @@
 """Durations of videos from tables beside the annotations, and where two durations contradict each other."""
 
+import math
 import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from vtg.annotations.row_checks import clip_tolerance_s
 from vtg.annotations.sample import VIDEO_ENDINGS
-from vtg.annotations.sources.file_entries import CUT_OFF, entries
+from vtg.annotations.sources.file_entries import entries
 from vtg.annotations.sources.json_elements import BrokenFile
 from vtg.annotations.sources.source_row import Entry
 from vtg.annotations.sources.span_values import number_of
@@ -73,8 +74,6 @@ class Durations:
                     self.contradictions.append((path, Contradiction(line, text)))
         except BrokenFile as error:
             raise ValueError(f"{path}:{error.line}: {error}") from None
-        except CUT_OFF as error:
-            raise ValueError(f"{path}: ends in the middle ({error}); fetch it again") from None
         if not tells:
             raise ValueError(
                 f"{path}: tells no duration; give a table with a column of videos ({', '.join(IDS[:4])} …) and one of "
@@ -126,7 +125,7 @@ class Comparison:
         where = f"{self._path}:{first_line}"
         if first_s == duration_s and trim == (None, None) and (told := self._durations.told(video)) is not None:
             first_s, where = told
-        if first_s == duration_s:
+        if math.isclose(first_s, duration_s):  # the last digits of a float are no difference
             return None
         text = f"{video} lasts {duration_s:.10g} s here and {first_s:.10g} s at {where}"
         return Contradiction(line, text) if abs(first_s - duration_s) > clip_tolerance_s(first_s) else text

@@ -100,8 +100,10 @@ def _sentence(value: Any, changes: list[Change]) -> str | NoRow:
         value = " ".join(value)
     if is_number(value):
         value = f"{value:.10g}"
-    text = " ".join(value.split()) if isinstance(value, str) else ""
-    text = "".join(mark for mark in text if mark.isprintable() or mark == "\u200d")
+    text = value if isinstance(value, str) else ""
+    # Before blanks are joined, as those around such a mark become one; line breaks and tabs are blanks themselves.
+    text = "".join(mark for mark in text if mark.isprintable() or mark.isspace() or mark == "\u200d")
+    text = " ".join(text.split())
     if not text:
         return NoRow("sentence-missing", f"sentence is {str(value)[:40]!r}")
     if text != value:
@@ -190,7 +192,10 @@ def _span(pair: Any, found: FoundRow, duration_s: float | None, changes: list[Ch
         # Rounding explains little, an error of the annotation the rest: worth telling apart.
         far = end - duration_s > row_checks.clip_tolerance_s(duration_s)
         kind = "end-clipped-far" if far else "end-clipped"
-        changes.append(Change(kind, f"{shown} → [{start:.10g}, {duration_s:.10g}]"))
+        clipped = f"[{start:.10g}, {duration_s:.10g}]"
+        if clipped == shown:  # by the last digits of a float alone
+            shown, clipped = f"[{start}, {end}]", f"[{start}, {duration_s}]"
+        changes.append(Change(kind, f"{shown} → {clipped}"))
         end = duration_s
     return [start, end]
 

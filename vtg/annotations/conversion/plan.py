@@ -64,14 +64,16 @@ def planned(words: Sequence[str], *, columns: Mapping[str, str], durations: Sequ
             files.append(_file(path, forms, name))
     told = Durations()
     lacking = [file for file in files if (forms := found[file.path]) is None or not forms.has_durations]
-    beside = [other for file in lacking for other in files_beside(file.path, file.source, "durations")]
+    beside = {other: file.path for file in lacking for other in files_beside(file.path, file.source, "durations")}
     read = list(dict.fromkeys([*durations, *lengths, *beside]))
+    found_beside = [path for path in read if path not in (*durations, *lengths)]
     for path in read:
         try:
             told.read(path)
         except ValueError as error:
-            raise ConfigError(str(error)) from None
-    notes += [f"{path}: durations of videos, found beside" for path in read if path not in (*durations, *lengths)]
+            where = f" (it was found beside {beside[path]}, for durations)" if path in found_beside else ""
+            raise ConfigError(f"{error}{where}") from None
+    notes += [f"{path}: durations of videos, found beside" for path in found_beside]
     return Plan(files, told, read, notes, missing_partitions(paths))
 
 

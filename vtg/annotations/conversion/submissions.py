@@ -4,14 +4,16 @@ A row without an answer stays in: evaluators take what is missing out of the mea
 "no answer" it becomes a span of no length, which scores 0.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from vtg.annotations.conversion.durations import video_key
 from vtg.annotations.sources.didemo import PIECE_S
 from vtg.annotations.sources.file_entries import entries
+from vtg.annotations.sources.json_elements import BrokenFile
 from vtg.annotations.sources.source_row import BadEntry, Entry, is_number
 
 Row = dict[str, Any]
@@ -33,7 +35,7 @@ class Submission:
         lines: whether the file is one object a line rather than one document.
         needs: the keys of a row that it cannot do without.
         make: the lines, or the document, of all rows.
-        key: under which a row stands in the document, where there is one answer under each.
+        key: by which the form knows a row, where it takes one answer under each.
     """
 
     title: str
@@ -44,7 +46,7 @@ class Submission:
 
 
 def spans_of_row(row: Row, place: str) -> list[list[float]]:
-    """What a row predicts, best first. Raises CannotSubmit for a row without a prediction."""
+    """What a row predicts, best first. Raises CannotSubmit for a row without a prediction in finite numbers."""
     value = row.get("prediction")
     if "prediction" not in row:
         raise CannotSubmit(f"{place}: prediction: is missing; give the predictions.jsonl of a run, or of vtg.predict")
@@ -54,13 +56,19 @@ def spans_of_row(row: Row, place: str) -> list[list[float]]:
     )
     if not is_fine:
         raise CannotSubmit(f"{place}: prediction: {str(value)[:60]} must be [[start, end], …] in seconds, or null")
+    if not all(math.isfinite(bound) for pair in pairs for bound in pair):
+        raise CannotSubmit(f"{place}: prediction: {str(value)[:60]} is not finite; correct it, or give null")
     return [[float(start), float(end)] for start, end in pairs]
+
+
+def _are_finite(scores: Any) -> TypeGuard[list[float]]:
+    return isinstance(scores, list) and all(is_number(score) and math.isfinite(score) for score in scores)
 
 
 def _windows(rows: Iterable[Row]) -> Iterator[Row]:
     for row in rows:
         spans, scores = row["spans"] or [NO_ANSWER], row.get("scores")
-        if not isinstance(scores, list) or len(scores) != len(spans):
+        if not _are_finite(scores) or len(scores) != len(spans):
             scores = [1 / rank for rank in range(1, len(spans) + 1)] if row["spans"] else [0.0]
         windows = [[*span, score] for span, score in zip(spans, scores, strict=True)]
         yield {
@@ -157,6 +165,7 @@ SUBMISSIONS: dict[str, Submission] = {
         title="moment_detr's standalone_eval; UniVTG, Lighthouse",
         needs=("qid", "sentence", "video"),
         make=_windows,
+        key=_qid,
         lines=True,
     ),
     "action_detection": Submission(
@@ -165,7 +174,9 @@ SUBMISSIONS: dict[str, Submission] = {
     "ego4d_nlq": Submission(
         title="Ego4D's NLQ challenge", needs=("clip_uid", "annotation_uid", "query_idx"), make=_ego4d
     ),
-    "vue_tr": Submission(title="VUE-TR's qa_eval.py", needs=("qid", "sentence", "video", "duration"), make=_vue_tr),
+    "vue_tr": Submission(
+        title="VUE-TR's qa_eval.py", needs=("qid", "sentence", "video", "duration"), make=_vue_tr, key=_qid
+    ),
     "timelens": Submission(
         title="TimeLens' compute_metrics.py",
         needs=("sentence", "video", "timestamp"),
@@ -189,12 +200,15 @@ SUBMISSIONS: dict[str, Submission] = {
 
 def prediction_rows(path: str) -> Iterator[tuple[str, Row]]:
     """(place, row) of a file of predictions. Raises CannotSubmit for what is no row, and OSError."""
-    for entry in entries(path):
-        place = f"{path}:{entry.line}"
-        if not isinstance(entry, Entry) or not isinstance(entry.value, dict):
-            text = entry.text if isinstance(entry, BadEntry) else "is not an object"
-            raise CannotSubmit(f"{place}: {text}; give the predictions.jsonl of a run, or of vtg.predict")
-        yield place, entry.value
+    try:
+        for entry in entries(path):
+            place = f"{path}:{entry.line}"
+            if not isinstance(entry, Entry) or not isinstance(entry.value, dict):
+                text = entry.text if isinstance(entry, BadEntry) else "is not an object"
+                raise CannotSubmit(f"{place}: {text}; give the predictions.jsonl of a run, or of vtg.predict")
+            yield place, entry.value
+    except BrokenFile as error:
+        raise CannotSubmit(f"{path}:{error.line}: {error}") from None
 
 
 def with_spans(rows: Iterable[tuple[str, Row]], submission: Submission) -> Iterator[Row]:
@@ -211,6 +225,8 @@ def with_spans(rows: Iterable[tuple[str, Row]], submission: Submission) -> Itera
                     f"{place}: {key}: is missing, which {submission.title} needs; predict on rows that vtg.convert "
                     "made of the published file"
                 )
+            if isinstance(row[key], float) and not math.isfinite(row[key]):
+                raise CannotSubmit(f"{place}: {key}: is {row[key]}, which JSON does not allow; give a finite number")
         spans = spans_of_row(row, place)
         if submission.key is not None:
             key = submission.key(row)

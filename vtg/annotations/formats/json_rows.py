@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 
-from vtg.annotations.raw_rows import opened
+from vtg.annotations.raw_rows import NotRows, opened
 from vtg.storage.file_stamp import stamp_of
 
 
@@ -17,5 +17,5 @@ def single_file(path: str) -> list[tuple[str, int, int]]:
     with opened(path) as file:
         status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "is a pipe, which can be read only once; write its rows to a file", path)
+        raise NotRows(errno.EINVAL, "is a pipe, which can be read only once; write its rows to a file", path)
     return [(os.path.realpath(path), *stamp_of(status))]

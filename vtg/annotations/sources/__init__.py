@@ -39,7 +39,7 @@ TIMELENS2_EVAL = "https://github.com/MCG-NJU/TimeLens2/blob/a5ce450/evaluation/v
 TIMECHAT = "https://github.com/RenShuhuai-Andy/TimeChat/blob/c60b332"
 HIREST = "https://github.com/j-min/HiREST/blob/deffc16/README.md"
 
-CHARADES_LENGTHS = ("*Charades_v1_t*.csv",)
+CHARADES_LENGTHS = ("*Charades_v1_train.csv", "*Charades_v1_test.csv")
 
 SOURCES: dict[str, Source] = {
     "rows": Source(

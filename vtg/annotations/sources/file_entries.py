@@ -56,6 +56,16 @@ def entries(path: str, *, inside: tuple[str, ...] = ()) -> Iterator[Entry | BadE
         BrokenFile: the file cannot be read any further.
         OSError: it cannot be opened.
     """
+    line = 1
+    try:
+        for entry in _entries(path, inside):
+            line = entry.line
+            yield entry
+    except (*CUT_OFF, UnicodeError) as error:  # of gzip and UTF-16 that were cut off
+        raise BrokenFile(line, f"ends in the middle ({error}); fetch it again") from None
+
+
+def _entries(path: str, inside: tuple[str, ...]) -> Iterator[Entry | BadEntry]:
     shape = shape_of(path)
     if shape == "parquet":
         yield from _parquet_entries(path)
@@ -96,6 +106,8 @@ def head_of(path: str) -> Head:
             for entry in islice(entries(path), HEAD_ENTRIES):
                 if isinstance(entry, Entry):
                     first.append((None, entry.value))
+                elif fault is None:
+                    fault = f"{entry.line}: {entry.text}"
     except BrokenFile as error:
         fault = f"{error.line}: {error}"
     except CUT_OFF:

@@ -24,12 +24,15 @@ class Entry(NamedTuple):
         key: its name, where the file is an object of named members.
         value: the decoded JSON value, the line's text, or a dict of a table's columns.
         beside: what a file beside the annotations tells (names of classes, questions), where the format has such.
+        short: of a row of a table that has fewer values than columns, which programs that write tables may leave away:
+            what to say where nothing can be read from the rest; else empty.
     """
 
     line: int
     key: str | None
     value: Any
     beside: Mapping[str, Any] = NOTHING_BESIDE
+    short: str = ""
 
 
 class BadEntry(NamedTuple):
@@ -110,7 +113,8 @@ class Head(NamedTuple):
         first: its first entries: each its name in an object (or None), and its decoded value, line, or row as a dict.
         name: of the file, without its folder.
         inside: the outer member that the entries are in; None: the outermost array or object itself.
-        fault: `line: why` the file cannot be read any further, where that is within its begin.
+        fault: `line: why` the file cannot be read any further, or else why an entry cannot, where that is within its
+            begin.
     """
 
     shape: str

@@ -59,7 +59,10 @@ def table_entries(path: str, lines: Iterator[str]) -> Iterator[Entry | BadEntry]
                 )
                 yield BadEntry(at, "row-columns", text)
                 continue
-            yield Entry(at, None, dict(zip(columns, [*values, *[""] * (len(columns) - len(values))], strict=True)))
+            absent = len(columns) - len(values)
+            short = f"has {len(values)} values for {len(columns)} columns (cut short?); correct it" if absent else ""
+            row = dict(zip(columns, [*values, *[""] * absent], strict=True))
+            yield Entry(at, None, row, short=short)
     except csv.Error as error:
         text = OPEN_QUOTE if len(taken) > 1 else f"is no table from here on ({error}); correct it"
         raise BrokenFile(line, text) from None
