@@ -3,7 +3,8 @@
 PRED holds one row per sample (JSONL or one JSON array): the annotation row's keys plus `prediction` ([[start, end],
 ...] in seconds), `status` and `text`. Rows that have `text` alone are parsed with --answer. Without --annotations, each
 row is scored against its own `timestamp`. With it, rows are joined by `qid`, or by video, part and sentence where the
-annotations have none; a sample nobody predicted scores 0, and predictions for other questions are refused.
+annotations have none; a sample nobody predicted scores 0, and predictions for other questions are refused (by
+published rules: where most are).
 
 Answers of other tasks than spans, which rows name (`task`), are scored by their task, and a file of several task by
 task, with intervals by video; --compare FILE says what a second run is better by.

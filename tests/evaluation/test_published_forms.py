@@ -344,7 +344,7 @@ def test_an_integer_of_any_number_of_digits_is_read(tmp_path, truth, capsys):
 
 
 @pytest.mark.parametrize("words", [["--preset", "univtg"], ["--preset", "default"], ["--statistics"]])
-def test_predictions_for_other_questions_are_refused_by_every_rule(tmp_path, truth, capsys, words):
+def test_predictions_that_mostly_answer_other_questions_are_refused_by_every_rule(tmp_path, truth, capsys, words):
     first, second = ({key: row[key] for key in ("query", "vid")} for row in TRUTH)
     swapped = [{**MOMENT_DETR[0], **second}, {**MOMENT_DETR[1], **first}]
     path = write(tmp_path / "p.jsonl", swapped)
@@ -354,6 +354,10 @@ def test_predictions_for_other_questions_are_refused_by_every_rule(tmp_path, tru
     assert f"{path}:1 (qid '1'): sentence 'he stands', not 'a man sits'" in err
     code, _, err = run(capsys, write(tmp_path / "a.jsonl", MOMENT_DETR), "--annotations", truth, "--compare", path)
     assert code == 1 and "2 predictions answer other questions" in err
+    # One of two is told, and scored by its qid as official scripts do.
+    path = write(tmp_path / "o.jsonl", [MOMENT_DETR[0] | {"query": "a man sat"}, MOMENT_DETR[1]])
+    code, _, err = run(capsys, path, "--annotations", truth, *words)
+    assert code == 0 and "1 predictions with the qid of a row have another video or query than it" in err
     # Folder, ending, case and blanks are no other question.
     path = write(tmp_path / "q.jsonl", [MOMENT_DETR[0] | {"query": "A man  sits.", "vid": "d/a.mp4"}, MOMENT_DETR[1]])
     assert run(capsys, path, "--annotations", truth, *words)[0] == 0

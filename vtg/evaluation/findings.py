@@ -21,6 +21,7 @@ def finding_lines(findings: Findings) -> list[str]:
         "duplicate_predictions": "predictions repeat a qid or a question; the first of each counts",
         "missing": "samples have no prediction and score 0",
         "extra": "predictions belong to no sample and are left out",
+        "other_questions": "predictions with the qid of a row have another video or query than it; the qid counts",
         "repeated_predictions": "questions have several rows of predictions; see the rule on duplicates",
         "no_window": "questions have a row without a window, which overlaps nothing",
         "no_score": "questions have windows without scores, which keep their order",
