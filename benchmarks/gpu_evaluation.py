@@ -50,7 +50,7 @@ def _evaluated(bench: Bench, config: Any, model: Any, own: Any, *, clips: int, a
     reader = QuestionReader([dataset], num_workers=4 if bench.on_gpu else 0)
     size = config.evaluation.batch_size
     told = {"batch_size": size, "max_new_tokens": bench.scale.new_tokens, "reader": reader}
-    # Kernels, graphs and workers are there in all but the first evaluation of a training.
+    # Kernels and workers are there in all but the first evaluation of a training; graphs are captured in each.
     predict(model, dataset, **told)
     free()
     start = now()

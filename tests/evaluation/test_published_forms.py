@@ -100,6 +100,15 @@ def test_annotations_that_carry_predictions_are_scored(tmp_path, capsys, row, pr
     assert json.loads(out)["mIoU"] == 50.0
 
 
+def test_keys_that_are_no_qids_are_joined_by_video_and_query(tmp_path, truth, capsys):
+    path = write(tmp_path / "p.json", KEYED)
+    alone, joined = (
+        json.loads(run(capsys, path, *words, "--preset", "timelens", "--json")[1])
+        for words in ([], ["--annotations", truth])
+    )
+    assert joined["mIoU"] == alone["mIoU"] == 75.0
+
+
 def test_a_prediction_may_stand_in_kwargs_and_the_only_row_over_several_lines(tmp_path, capsys):
     row = {key: value for key, value in ROW.items() if key != "pred"} | {"kwargs": {"pred": [0.0, 2.5]}}
     path = write(tmp_path / "row.json", row)

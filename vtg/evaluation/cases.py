@@ -160,7 +160,9 @@ def _windows(place: str, spans: Any, found: FoundRow) -> list[Window]:
 def _join(cases: Sequence[Case], rows: Sequence[Given], annotations: str, findings: Findings) -> None:
     by_qid = {case.qid: case for case in cases if case.qid is not None}
     by_question: dict[tuple, list[Case]] = defaultdict(list)
-    if not by_qid or any(given.qid is None for given in rows):
+    # Forms may name a question by other words than its qid (TimeLens: video, query and truth).
+    are_qids = any(given.qid in by_qid for given in rows)
+    if not are_qids or any(given.qid is None for given in rows):
         for case in cases:
             by_question[_question(case.video, case.query)].append(case)
     joined, others = 0, []
@@ -168,7 +170,7 @@ def _join(cases: Sequence[Case], rows: Sequence[Given], annotations: str, findin
         case = by_qid.get(given.qid) if given.qid is not None else None
         if case is not None and (difference := difference_of(_said(given, case), _said(case, given))):
             others.append(f"{given.place} (qid {given.qid!r}): {difference}")
-        if case is None and (given.qid is None or not by_qid):
+        if case is None and (given.qid is None or not are_qids):
             same = by_question.get(_question(given.video, given.query), [])
             # Of a question that is asked twice, the first row answers the first.
             case = next((other for other in same if not other.given), same[-1] if same else None)
