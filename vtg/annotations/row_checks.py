@@ -186,7 +186,7 @@ def _duration_findings(value: Any) -> Iterator[Finding]:
     if value is None:
         return
     if fault := _number_fault(value):
-        yield Finding("duration", "duration-type", f"must be a number of seconds, {fault}")
+        yield Finding("duration", "duration-type", f"must be a number of seconds, not {fault}")
     elif value <= 0:
         yield Finding("duration", "duration-range", f"must be above 0 s, not {_number(value)}; correct it")
     elif value > MAX_DURATION_S:
@@ -228,7 +228,7 @@ def _trim_findings(row: dict[str, Any]) -> Iterator[Finding]:
         yield Finding(absent, "trim-half", f"is missing, but {given} is there; give both, or neither")
     faults = {key: fault for key, value in limits.items() if (fault := _number_fault(value))}
     for key, fault in faults.items():
-        yield Finding(key, "trim-type", f"must be a number of seconds, {fault}")
+        yield Finding(key, "trim-type", f"must be a number of seconds, not {fault}")
     if len(limits) < 2 or faults:
         return
     start, end, duration_s = limits["video_start"], limits["video_end"], row.get("duration")
@@ -250,7 +250,7 @@ def _extra_findings(row: dict[str, Any]) -> Iterator[Finding]:
     elif qid == "":
         yield Finding("qid", "qid-empty", "is empty; fill it in, or leave the key out")
     if difficulty is not None and (fault := _number_fault(difficulty)):
-        yield Finding("difficulty", "difficulty-type", f"must be a number, {fault}")
+        yield Finding("difficulty", "difficulty-type", f"must be a number, not {fault}")
     elif difficulty is not None and not 0 <= difficulty <= 100:
         text = f"{_number(difficulty)} is not between 0 and 100; give 100 x IoU of a base model's prediction"
         yield Finding("difficulty", "difficulty-range", text, "warning")
@@ -265,20 +265,20 @@ def _pair_findings(field: str, kind: str, value: object) -> Iterator[Finding]:
     else:
         for name, number in zip(("start", "end"), value, strict=True):
             if fault := _number_fault(number):
-                yield Finding(field, f"{kind}-type", f"must be {form}, but its {name} is {fault.removeprefix('not ')}")
+                yield Finding(field, f"{kind}-type", f"must be {form}, but its {name} is {fault}")
 
 
 def _number_fault(value: object) -> str | None:
-    """What keeps a JSON value from being a number, as "not …; what to do"; None if it is one."""
+    """What a JSON value is that is no number, as "null; what to do"; None for a number."""
     if isinstance(value, str):
-        return f"not {shown(value)}; remove the quotes"
+        return f"{shown(value)}; remove the quotes"
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return f"not {shown(value)}; give a number"
+        return f"{shown(value)}; give a number"
     # JSON bounds no integer, and Python reads any.
     try:
         float(value)
     except OverflowError:
-        return "not an integer beyond the range of a float; correct it"
+        return "an integer beyond the range of a float; correct it"
     return None
 
 
