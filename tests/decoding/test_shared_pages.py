@@ -10,6 +10,7 @@ from tiny_models import greedy_config
 from vtg.config.task_settings import TaskConfig
 from vtg.data.encoding import encode, patch_factor
 from vtg.data.question_encoding import encode_questions
+from vtg.decoding import flight
 from vtg.decoding.engine import DecodingEngine
 from vtg.decoding.prompt_sequence import Prompt
 from vtg.decoding.sampling import sample
@@ -36,6 +37,13 @@ def questions(vlm, make_clip) -> list[Any]:
     counts = zip(clips[:2], (len(asked), 2), strict=True)
     made = [one for clip, count in counts for one in encode_questions(vlm.processor, asked[:count], clip)]
     return [*made, encode(vlm.processor, asked[0], clips[2])]
+
+
+@pytest.fixture(autouse=True)
+def shares_wherever_it_can(request, monkeypatch) -> None:
+    """Whatever is computed in vain for it, as these prompts are short; except where just that is tested."""
+    if "little_more" not in request.node.name:
+        monkeypatch.setattr(flight, "MOST_COMPUTED_ELSEWHERE", float("inf"))
 
 
 def engine_of(model: Any, sampling: Sampling, **more: Any) -> DecodingEngine:
@@ -112,3 +120,23 @@ def test_clips_of_one_size_that_the_tower_sees_itself_share_no_pages(vlm, make_c
     assert pool is not None
     saved = 2 * (common // PAGE)  # by one question of each clip
     assert shared.peak.bytes == pool.bytes_of(pages=1 + pages_of(prompts) - saved, rows=len(prompts))
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_pages_are_shared_where_little_more_is_computed_for_it(vlm, make_clip, shares):
+    """Of many pages nearly all are common, of two every other one."""
+    model, processor = vlm
+    side = 2 * patch_factor(processor)
+    clip, task = make_clip([0.5 * at for at in range(80)], size=(side, side)), SpanTask(TaskConfig())
+    asked = [task.conversation(query, duration_s=40.0) for query in QUERIES[:2]]
+    questions: list[Any] = encode_questions(processor, asked, clip)
+    prompts = list(clip_prompts(model, questions, [40.0] * 2))
+    engine = engine_of(model, Sampling(max_new_tokens=2, ends=(1,)))
+    page = engine._stepper.page = PAGE if shares else prompts[0].common
+    engine.complete(prompts)
+    each = [-(-(len(one.features["input_ids"]) - 1) // page) for one in prompts]
+    whole = prompts[0].common // page
+    assert whole and (2 * (sum(each) - whole) <= 1.25 * sum(each)) == shares
+    pool = engine._stepper.pool
+    assert pool is not None
+    assert engine.peak.bytes == pool.bytes_of(pages=1 + sum(each) - shares * whole, rows=2)

@@ -29,7 +29,7 @@ def test_draws_have_the_frequencies_that_generate_would_sample_with(given):
     logits = torch.randn(1, VOCABULARY, generator=torch.Generator().manual_seed(0)) * 2
     count = 20_000
     given = {"temperature": 1.0} | given
-    draws = torch.from_numpy(uniforms(3, 0, count))
+    draws = torch.from_numpy(uniforms(3, 0, rows=count, count=1))[:, 0]
     written = torch.zeros(count, dtype=torch.int64)
     tokens, log_probs = choice(**given)(logits.expand(count, -1), uniforms=draws, written=written, allowed=written)
     # As transformers' generation documents each of them.
@@ -49,7 +49,7 @@ def test_draws_have_the_frequencies_that_generate_would_sample_with(given):
     seen = torch.bincount(tokens, minlength=VOCABULARY) / count
     torch.testing.assert_close(seen, probabilities, rtol=0, atol=0.015)
     assert not seen[probabilities == 0].any()
-    torch.testing.assert_close(log_probs.exp(), probabilities[tokens], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(log_probs.exp().float(), probabilities[tokens], rtol=1e-4, atol=1e-6)
 
 
 def test_the_ends_of_what_is_drawn_are_tokens_that_may_be_written():
@@ -77,3 +77,12 @@ def test_a_config_that_asks_for_more_than_is_known_is_for_generate():
         {"max_time": 3.0},
     ):
         assert Sampling.of(GenerationConfig(**plain, **more)) is None, more
+
+
+def test_what_a_row_draws_does_not_depend_on_the_rows_drawn_with_it():
+    together = uniforms(7, 3, rows=5, count=6)
+    assert together.shape == (5, 6) and (together > 0).all() and (together <= 1).all()
+    for at, row in enumerate(together, start=3):
+        assert (uniforms(7, at, rows=1, count=6) == row).all()
+    assert len(set(together.flatten())) == together.size
+    assert not (uniforms(8, 3, rows=5, count=6) == together).any()

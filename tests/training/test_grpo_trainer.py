@@ -354,12 +354,16 @@ def rolled(request, demo_dir) -> tuple[VideoGRPOTrainer, SampledRollout, torch.T
         words = ("rl.num_iterations=2", "trainer.per_device_train_batch_size=3", "rl.num_generations=3")
         trainer = build(overrides(demo_dir, out, *words))
         shift(trainer, seed=1)
-        torch.manual_seed(4)
-        trainer.generation_config.temperature = 2.0  # completions of different lengths
-        indices = [[0, 5, 9]]
-        sampled = trainer._sample_and_score(indices, [[trainer.prompts[index] for index in indices[0]]])
+        trainer.generation_config.temperature = 2.0
+        items = [trainer.prompts[index] for index in (0, 5, 9)]
+        for seed in range(20):
+            torch.manual_seed(seed)
+            sampled = trainer._sample_and_score([[0, 5, 9]], [items])
+            lengths = set(sampled.tensors["completion_mask"].sum(1).tolist())
+            if len(lengths) > 2:
+                break
+        assert len(lengths) > 2
         sampled.tensors["advantages"] = torch.randn(len(sampled.live))
-        assert len(set(sampled.tensors["completion_mask"].sum(1).tolist())) > 2
         shift(trainer, seed=2)
         ids, mask = sampled.tensors["completion_ids"], sampled.tensors["completion_mask"]
         trainer._current_batches = sampled.batches
@@ -441,11 +445,15 @@ def test_prompts_about_a_clip_run_it_once_and_get_the_loss_and_gradients_of_each
 def test_a_group_that_took_the_place_of_a_dead_one_brings_its_prompt_along(trained):
     words = ("rl.num_iterations=2", "trainer.per_device_train_batch_size=4", "curriculum=dapo")
     reward = "rewards.terms=[{name: temporal_iou, threshold: 0.5, binary: true}]"  # many groups get one and the same
-    trainer = trained("lora", *words, reward)
-    (inputs,) = window(trainer)
-    sampled, g = trainer._sampled, trainer.num_generations
-    planned = trainer._sampled_of.indices[0]
+    for seed in range(8):
+        trainer = trained("lora", *words, reward)
+        torch.manual_seed(seed)
+        (inputs,) = window(trainer)
+        sampled, planned = trainer._sampled, trainer._sampled_of.indices[0]
+        if sampled.indices[0] != planned:
+            break
     assert sampled.indices[0] != planned  # a group was replaced
+    g = trainer.num_generations
     wanted = plain_log_probs(trainer.model, trainer, sampled.indices[0], inputs)
     assert_close(inputs["old_per_token_logps"] * inputs["completion_mask"], wanted, 2e-5)
     assert_close(log_probs(trainer, trainer.model, [inputs["batch"]], inputs), wanted, 2e-5)

@@ -19,6 +19,13 @@ from vtg.decoding.token_choice import uniforms
 OWN_STEP = 128
 """Where sizes of steps are rounded up: by so many tokens of a row's own."""
 
+MOST_COMPUTED = {"cuda": 2.0}
+"""How much more may be computed than is attended to, because prompts share pages, by the kind of device: sharing saves
+memory and reading it, and all pages are computed for as many prompts as the most shared one has; else
+`MOST_COMPUTED_ELSEWHERE`, since a processor's time goes to computing."""
+
+MOST_COMPUTED_ELSEWHERE = 1.25
+
 
 class Flight:
     """One call of `DecodingEngine.decode`.
@@ -130,11 +137,23 @@ class Flight:
     def _give_pages(self, slot: Slot) -> None:
         """The pages that a prompt in flight which begins alike fills with that, and free ones for the rest."""
         prompt, whole = slot.prompt, slot.prompt.common // self.stepper.page
+        count = -(-slot.length // self.stepper.page)
         users = Counter(one.pages[0] for one in self._live if one.pages)
         alike = (one.pages[:whole] for one in self._live if whole and prompt.begins_as(one.prompt))
-        shared = next((pages for pages in alike if users[pages[0]] < USERS), [])
-        count = -(-slot.length // self.stepper.page)
+        shared = next((pages for pages in alike if self._pays(pages, users, count)), [])
         slot.pages, slot.shared = [*shared, *self._free_pages(count - len(shared))], len(shared)
+
+    def _pays(self, pages: Sequence[int], users: Counter[int], count: int) -> bool:
+        """Whether a prompt of `count` pages is to share these, by what that adds to what is computed; `users`: how many
+        prompts have each first page."""
+        more = users[pages[0]] + 1
+        if more > USERS:
+            return False
+        held = len({page for one in self._live for page in one.pages}) + count
+        most, attended = max(users.values()), sum(len(one.pages) for one in self._live) + count
+        alone, together = held * self._rows(most), (held - len(pages)) * self._rows(max(most, more))
+        most_computed = MOST_COMPUTED.get(self.stepper.plain.device.type, MOST_COMPUTED_ELSEWHERE)
+        return together <= max(alone, most_computed * attended)
 
     def _free_pages(self, count: int) -> list[int]:
         """The first pages that no prompt in flight has; page 0 stays empty."""
@@ -193,10 +212,11 @@ class Flight:
 
     def _begin(self, slot: Slot, rows: Sequence[Row]) -> None:
         room, features = self.stepper.room, slot.prompt.features
-        draws = [uniforms(self.seed, slot.request * self.n + row.continuation, room) for row in rows]
+        first = slot.request * self.n + rows[0].continuation  # rows that begin together follow one another
+        draws = uniforms(self.seed, first, rows=len(rows), count=room)
         places = [row.place for row in rows if row.place is not None]
         last = features["input_ids"][-1:], features["position_ids"][..., -1:].view(-1, 1)
-        self.stepper.enter(places, *last, torch.from_numpy(np.stack(draws)), slot.states)
+        self.stepper.enter(places, *last, torch.from_numpy(draws), slot.states)
 
     def _used(self) -> int:
         """How many tokens the longest row has."""

@@ -119,33 +119,27 @@ def _attend(
     prompt = _partial(asking, keys, values, paged.page_bias, scaling)
     own = _partial(query, key, value, paged.own_bias, scaling)
 
-    def by_place(part: torch.Tensor) -> torch.Tensor:
-        """(pages, heads, users · width · group, x) → (pages · users, heads, width · group, x)."""
-        return part.unflatten(2, (shape.users, -1)).transpose(1, 2).flatten(0, 1)
-
-    def by_slot(part: torch.Tensor) -> torch.Tensor:
-        """(rows, heads, group, x) → (slots, 1, heads, width · group, x)."""
-        part = part.view(shape.slots, shape.width, kv, group, -1).transpose(1, 2)
-        return part.reshape(shape.slots, 1, kv, shape.width * group, -1)
-
-    pairs = zip(prompt, own, strict=True)
-    parts = [torch.cat([by_place(one)[paged.places_of_slot], by_slot(mine)], dim=1) for one, mine in pairs]
-    tops, sums, totals = parts
-    weights = _exp(tops - tops.amax(1, keepdim=True))
-    out = (weights * totals).sum(1) / (weights * sums).sum(1)
+    # (pages, heads, users · width · group, x) → (slots, longest, heads, width · group, x)
+    prompt = prompt.unflatten(2, (shape.users, -1)).transpose(1, 2).flatten(0, 1)[paged.places_of_slot]
+    # (rows, heads, group, x) → (slots, 1, heads, width · group, x)
+    own = own.view(shape.slots, shape.width, kv, group, -1).transpose(1, 2)
+    own = own.reshape(shape.slots, 1, kv, shape.width * group, -1)
+    tops, sums = torch.cat([prompt, own], dim=1).split([1, d + 1], dim=-1)
+    total = (_exp(tops - tops.amax(1, keepdim=True)) * sums).sum(1)
+    out = total[..., 1:] / total[..., :1]
     out = out.view(shape.slots, kv, shape.width, group, d).transpose(1, 2)
     return out.reshape(rows, 1, heads, d).to(query.dtype)
 
 
 def _partial(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor, scaling: float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Highest score (b, heads, q, 1) of queries (b, heads, q, d), the sum of their weights under it, alike, and
-    the weighted sum of values (b, heads, q, d); all float32."""
+) -> torch.Tensor:
+    """What queries (b, heads, q, d) make of keys alone, (b, heads, q, 2 + d) float32: their highest score, the sum of
+    their weights under it, and the weighted sum of values."""
     scores = torch.add(bias, _product(query, key.transpose(-1, -2)), alpha=scaling)
     top = scores.amax(-1, keepdim=True)
-    weights = _exp(scores - top)
-    return top, weights.sum(-1, keepdim=True), _product(weights.to(value.dtype), value)
+    weights = _exp(scores.sub_(top))
+    return torch.cat([top, weights.sum(-1, keepdim=True), _product(weights.to(value.dtype), value)], dim=-1)
 
 
 def _exp(below: torch.Tensor) -> torch.Tensor:

@@ -149,7 +149,7 @@ class Prefill:
     def _layers(self, layers: Layers = (), **inputs: Any) -> Layers:
         """The layers of a cache after these inputs, which begins with `layers`."""
         cache = cache_of(self.plain, layers, kind=self._cache)
-        with on_device(self.plain), suppress(_LastKeysMade):
+        with on_device(self.plain), torch.inference_mode(), suppress(_LastKeysMade):
             self.plain.model(**inputs, use_cache=True, **{CACHE: cache})
         return cache.layers
 

@@ -107,7 +107,8 @@ class Stepper:
 
     def step(self, shape: Shape) -> list[list[float]]:
         """Writes a token of every row; its id and its log-prob, (2, rows)."""
-        with on_device(self.plain):
+        # In inference mode: it makes a step of few rows a tenth faster, of which most is calls.
+        with on_device(self.plain), torch.inference_mode():
             if self.graphs:
                 self.graphs.run(shape, lambda compiled: self._step(shape, compiled=compiled))
             else:

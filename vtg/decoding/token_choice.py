@@ -110,13 +110,13 @@ class TokenChoice:
             scores = kept.index_copy(1, self._columns, scores.index_select(1, self._columns) + allowed)
         for warper in self._warpers:
             scores = warper(None, scores)  # type: ignore[arg-type]
-        if self.sampling.temperature is None:
-            tokens, log_probs = scores.argmax(-1), logits.float().log_softmax(-1)
-        else:
-            log_probs = scores.log_softmax(-1)
+        if self.sampling.temperature is not None:
             # In float64: sums of 150,000 float32 numbers, made in parallel, can fall where they should stay.
-            reached = log_probs.double().exp().cumsum(-1)
+            probabilities = scores.softmax(-1, dtype=torch.float64)
+            reached = probabilities.cumsum(-1)
             tokens = torch.searchsorted(reached, uniforms[:, None] * reached[:, -1:])[:, 0]
+            return tokens, probabilities.gather(1, tokens[:, None])[:, 0].log()
+        tokens, log_probs = scores.argmax(-1), logits.float().log_softmax(-1)
         return tokens, log_probs.gather(1, tokens[:, None])[:, 0]
 
 
@@ -129,9 +129,14 @@ def _forbidden(tokens: tuple[int, ...], vocabulary: int, device: torch.device) -
     return bias
 
 
-def uniforms(seed: int, row: int, count: int) -> np.ndarray:
-    """(count,) float64 in (0, 1], of row number `row` of all that are decoded under a seed."""
-    return 1.0 - np.random.default_rng((seed, row)).random(count)
+def uniforms(seed: int, first: int, *, rows: int, count: int) -> np.ndarray:
+    """(rows, count) float64 in (0, 1], of rows number `first` and following of all that are decoded under a seed.
+
+    What a row draws is a part of its own of one stream, so that neighbours are drawn in one call.
+    """
+    stream, blocks = np.random.Philox(seed), -(-count // 4)  # a step of its counter makes four numbers
+    stream.advance(first * blocks)
+    return 1.0 - np.random.Generator(stream).random((rows, 4 * blocks))[:, :count]
 
 
 def _warpers(sampling: Sampling) -> list[LogitsProcessor]:
