@@ -32,7 +32,8 @@ class Flight:
 
     Args:
         key_bytes: the most that may be held; None: what `at_once` rows of the first prompt take, each with its own.
-        rounded: sizes of steps are rounded up to few, each worth a graph; else they are what is needed.
+        rounded: sizes of steps are rounded up to few, each worth a graph; else they are what is needed, and
+            continuations of a prompt are one row for as long as they are alike.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Flight:
         self._order: list[Slot | None] = []
         self._width = 0
         self._laid_out: tuple[int, ...] | None = None
+        self._parted = False  # rows that were one wait to be moved apart
 
     def completions(self) -> Iterator[Completion]:
         while True:
@@ -76,7 +78,7 @@ class Flight:
         for slot in self._live:
             # One row at least, or nothing would ever be written.
             while slot.waiting and (self._room(self._live, more={slot: 1}) or not any(one.rows for one in self._live)):
-                slot.rows.append(Row(slot.waiting.popleft()))
+                slot.rows.append(Row([slot.waiting.popleft()]))
         while (slot := self._following()) is not None:
             self._give_pages(slot)
             slots, count = [*self._live, slot], len(slot.waiting)
@@ -84,7 +86,8 @@ class Flight:
                 break  # whole or not at all: half a group would hold its prompt's keys for longer
             while count > 1 and self._room(slots, more={slot: count}, begins=begins) is None:
                 count -= 1
-            slot.rows = [Row(slot.waiting.popleft()) for _ in range(count)]
+            begun = [slot.waiting.popleft() for _ in range(count)]
+            slot.rows = [Row([one]) for one in begun] if self.rounded else [Row(begun)]
             self._live, self._next = slots, None
             entered.append(slot)
         if self._live:
@@ -101,6 +104,9 @@ class Flight:
             length = int(prompt.features["attention_mask"][:-1].sum())
             grammar = self.constraint.grammar(prompt.duration_s) if self.constraint else None
             self._next = Slot(self._requests, prompt, length, deque(range(self.n)), grammar)
+            if not self.stepper.sampling.is_greedy:
+                first = self._requests * self.n
+                self._next.draws = uniforms(self.seed, first, rows=self.n, count=self.stepper.room)
             self._requests += 1
             self.stepper.open_pool()
             if self.key_bytes is None:
@@ -124,7 +130,7 @@ class Flight:
         return None
 
     def _needed(self, slots: Sequence[Slot], more: Mapping[Slot, int] = MappingProxyType({})) -> tuple[int, int]:
-        width = max(len(slot.rows) + more.get(slot, 0) for slot in slots)
+        width = max(slot.in_flight + more.get(slot, 0) for slot in slots)  # each could become a row of its own
         highest = max(page for slot in slots for page in (0, *slot.pages))
         return self._pages(highest + 1), self._rows(len(slots)) * self._rows(width)
 
@@ -185,7 +191,7 @@ class Flight:
     def _place_rows(self) -> None:
         """Gives every row a place, and writes the beginning of those that are new."""
         slots, width = self._rows(len(self._live)), self._rows(max(len(slot.rows) for slot in self._live))
-        if (slots, width) != (len(self._order), self._width):
+        if (slots, width) != (len(self._order), self._width) or self._parted:
             self._rearrange(slots, width)
         for slot in self._live:
             if slot not in self._order:
@@ -206,17 +212,15 @@ class Flight:
             for place, row in enumerate((row for row in slot.rows if row.place is not None), start=at * width):
                 assert row.place is not None
                 sources[place], row.place = row.place, place
-        self._width, self._laid_out = width, None
+        self._width, self._laid_out, self._parted = width, None, False
         if sources != list(range(len(sources))):
             self.stepper.move_rows(sources, used=self._used())
 
     def _begin(self, slot: Slot, rows: Sequence[Row]) -> None:
-        room, features = self.stepper.room, slot.prompt.features
-        first = slot.request * self.n + rows[0].continuation  # rows that begin together follow one another
-        draws = uniforms(self.seed, first, rows=len(rows), count=room)
+        features = slot.prompt.features
         places = [row.place for row in rows if row.place is not None]
         last = features["input_ids"][-1:], features["position_ids"][..., -1:].view(-1, 1)
-        self.stepper.enter(places, *last, torch.from_numpy(draws), slot.states)
+        self.stepper.enter(places, *last, slot.states)
 
     def _used(self) -> int:
         """How many tokens the longest row has."""
@@ -232,21 +236,44 @@ class Flight:
             self._laid_out = sizes
         if self.constraint is not None:
             tensors.allowed[: shape.rows] = torch.from_numpy(self._allowed(self.constraint, shape.rows))
-        tokens, log_probs = self.stepper.step(shape)
+        written = self._written(shape)
         self._watch()
         for slot in list(self._live):
-            for row in list(slot.rows):
-                assert row.place is not None
-                row.tokens.append(int(tokens[row.place]))
-                row.log_probs.append(log_probs[row.place])
-                if self.constraint is not None and slot.grammar is not None:
-                    row.state = self.constraint.after(slot.grammar, row.state, row.tokens[-1])
-                if row.tokens[-1] in self.stepper.sampling.ends or len(row.tokens) == self.stepper.room:
-                    slot.rows.remove(row)
-                    yield Completion(slot.request, row.continuation, row.tokens, row.log_probs)
+            rows, slot.rows = slot.rows, []
+            for row in rows:
+                parts = row.write(*written[row])
+                self._parted = self._parted or len(parts) > 1
+                for part in parts:
+                    if self.constraint is not None and slot.grammar is not None:
+                        part.state = self.constraint.after(slot.grammar, part.state, part.tokens[-1])
+                    if part.tokens[-1] not in self.stepper.sampling.ends and len(part.tokens) < self.stepper.room:
+                        slot.rows.append(part)
+                        continue
+                    for one in part.continuations:
+                        yield Completion(slot.request, one, [*part.tokens], [*part.log_probs])
             if not slot.rows and not slot.waiting:
                 self._live.remove(slot)
                 self._order[self._order.index(slot)] = None
+
+    def _written(self, shape: Shape) -> dict[Row, tuple[list[int], list[float]]]:
+        """Runs a step; of each row the tokens of its continuations, and their log-probs."""
+        # A graph is of rows alone, each of one continuation.
+        continued: list[tuple[int, int]] | None = None if self.rounded else []
+        where = dict[Row, Sequence[int]]()
+        draws = np.ones(shape.rows if self.rounded else sum(slot.in_flight for slot in self._live))
+        for slot in self._live:
+            for row in slot.rows:
+                assert row.place is not None
+                where[row] = [row.place]
+                if continued is not None:
+                    first, count = len(continued), len(row.continuations)
+                    where[row] = range(first, first + count)
+                    continued += [(row.place, slot.last_token(row))] * count
+                if slot.draws is not None:
+                    draws[where[row]] = slot.draws[row.continuations, len(row.tokens)]
+        is_greedy = self.stepper.sampling.is_greedy
+        tokens, log_probs = self.stepper.step(shape, draws=None if is_greedy else draws, continued=continued)
+        return {row: ([int(tokens[one]) for one in at], [log_probs[one] for one in at]) for row, at in where.items()}
 
     def _shape(self) -> Shape:
         pages = self._pages(1 + max(page for slot in self._live for page in (0, *slot.pages)))
@@ -274,5 +301,5 @@ class Flight:
         pool = self.stepper.pool
         assert pool is not None
         self.peak.bytes = max(self.peak.bytes, pool.bytes_of(pages=pool.pages, rows=pool.rows))
-        self.peak.rows = max(self.peak.rows, sum(len(slot.rows) for slot in self._live))
+        self.peak.rows = max(self.peak.rows, sum(slot.in_flight for slot in self._live))
         self.peak.steps += 1

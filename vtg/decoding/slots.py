@@ -2,9 +2,10 @@
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from vtg.decoding.prompt_sequence import Prompt
@@ -27,13 +28,32 @@ class Completion:
 
 @dataclass(eq=False)
 class Row:
-    """A continuation in flight, at row `place` of a step; None before its first."""
+    """What is decoded as one row of a step, at `place`: a continuation in flight, or several that are alike so far.
 
-    continuation: int
+    Attributes:
+        place: None before its first step. Rows that were one until the last step have one place, until they are moved.
+    """
+
+    continuations: list[int]
     place: int | None = None
     state: State | None = BEGIN
     tokens: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
+
+    def write(self, tokens: Sequence[int], log_probs: Sequence[float]) -> "Sequence[Row]":
+        """Gives each continuation its next token; the rows that come of it, one for each token, the first itself."""
+        found = dict[int, tuple[float, list[int]]]()
+        for continuation, token, log_prob in zip(self.continuations, tokens, log_probs, strict=True):
+            found.setdefault(token, (log_prob, []))[1].append(continuation)
+        rows = [
+            self,
+            *(replace(self, tokens=[*self.tokens], log_probs=[*self.log_probs]) for _ in range(len(found) - 1)),
+        ]
+        for row, (token, (log_prob, continuations)) in zip(rows, found.items(), strict=True):
+            row.continuations = continuations
+            row.tokens.append(token)
+            row.log_probs.append(log_prob)
+        return rows
 
 
 @dataclass(eq=False)
@@ -44,6 +64,7 @@ class Slot:
         length: tokens that are attended to.
         shared: how many of its first pages another prompt has filled, which begins alike.
         states: what it leaves in recurrent layers.
+        draws: (continuations, tokens) float64 in (0, 1], of all that it has; None where nothing is drawn.
     """
 
     request: int
@@ -55,11 +76,21 @@ class Slot:
     shared: int = 0
     states: Sequence[dict[str, torch.Tensor]] = ()
     rows: list[Row] = field(default_factory=list)
+    draws: np.ndarray | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """How many continuations are being decoded."""
+        return sum(len(row.continuations) for row in self.rows)
+
+    def last_token(self, row: Row) -> int:
+        """What the next step of one of its rows is given."""
+        return row.tokens[-1] if row.tokens else int(self.prompt.features["input_ids"][-1])
 
 
 @dataclass
 class Peak:
-    """The most that was held and in flight at once, and how many steps it took."""
+    """The most that was held, and the most continuations in flight, at once; and how many steps it took."""
 
     bytes: int = 0
     rows: int = 0

@@ -12,25 +12,23 @@ USERS = 8
 
 
 class StepTensors:
-    """Buffers for `rows` rows of at most `room` tokens and `pages` pages of `page`; a step looks at the first of them.
+    """Buffers for `rows` rows and `pages` pages of `page` tokens; a step looks at the first of them.
 
     Attributes:
         ids: (rows,) the last token of each, which the next step is given.
         at: (rows,) how many tokens each has written.
         positions: (4 or 1, rows) of its last token.
-        draws: (rows, room) float64, for every token to come.
+        draws: (rows,) float64, what the tokens of the step are drawn by.
         allowed: (rows, columns) float32, 0 for what a constrained row may write, else -inf.
-        written: (2, rows) float64: the token that the step wrote, and its log-prob.
+        written: (2, rows) float64: the token that the step wrote, and its log-prob. Of continuations, as draws are.
     """
 
-    def __init__(
-        self, *, rows: int, pages: int, page: int, room: int, columns: int, mrope: bool, device: torch.device
-    ) -> None:
+    def __init__(self, *, rows: int, pages: int, page: int, columns: int, mrope: bool, device: torch.device) -> None:
         self.rows, self.pages, self.page = rows, pages, page
         whole: dict[str, Any] = {"dtype": torch.int64, "device": device}
         self.ids, self.at = torch.zeros(rows, **whole), torch.zeros(rows, **whole)
         self.positions = torch.zeros(4 if mrope else 1, rows, **whole)
-        self.draws = torch.ones(rows, room, dtype=torch.float64, device=device)
+        self.draws = torch.ones(rows, dtype=torch.float64, device=device)
         self.allowed = torch.zeros(rows, columns, device=device)
         self.written = torch.zeros(2, rows, dtype=torch.float64, device=device)
         self._slots_of_page, self._page_lengths = torch.zeros(pages * USERS, **whole), torch.zeros(pages, **whole)
@@ -39,22 +37,21 @@ class StepTensors:
     def move_rows(self, sources: torch.Tensor) -> None:
         """Row r becomes what row `sources[r]` was."""
         count = len(sources)
-        for buffer in (self.ids, self.at, self.draws):
+        for buffer in (self.ids, self.at):
             buffer[:count] = buffer[sources]
         self.positions[:, :count] = self.positions[:, sources]
 
     def take(self, old: "StepTensors") -> None:
         """What the rows of other buffers are becomes what the first of these are."""
         rows = min(self.rows, old.rows)
-        for name in ("ids", "at", "draws"):
+        for name in ("ids", "at"):
             getattr(self, name)[:rows] = getattr(old, name)[:rows]
         self.positions[:, :rows] = old.positions[:, :rows]
 
-    def enter(self, places: torch.Tensor, *, last: torch.Tensor, position: torch.Tensor, draws: torch.Tensor) -> None:
-        """Rows begin, at `places` (n,), with the last token of their prompt (1,), its position (4 or 1, 1), and draws
-        (n, room)."""
+    def enter(self, places: torch.Tensor, *, last: torch.Tensor, position: torch.Tensor) -> None:
+        """Rows begin, at `places` (n,), with the last token of their prompt (1,) and its position (4 or 1, 1)."""
         self.ids[places], self.at[places] = last, 0
-        self.positions[:, places], self.draws[places] = position, draws.to(self.draws.device)
+        self.positions[:, places] = position
 
     def lay_out(self, shape: Shape, slots: Sequence[tuple[Sequence[int], int]]) -> None:
         """Which pages hold the prompt of each slot, and how many tokens it has."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from vtg.decoding.captured_step import StepGraphs
@@ -89,13 +90,12 @@ class Stepper:
         places: Sequence[int],
         last: torch.Tensor,
         position: torch.Tensor,
-        draws: torch.Tensor,
         states: Sequence[dict[str, torch.Tensor]],
     ) -> None:
-        """Rows of one prompt begin: its last token (1,), the position of that (4 or 1, 1), draws (n, room), states."""
+        """Rows of one prompt begin: its last token (1,), the position of that (4 or 1, 1), states."""
         assert self.pool is not None
         where = torch.tensor(places, device=self.plain.device)
-        self.tensors.enter(where, last=last, position=position, draws=draws)
+        self.tensors.enter(where, last=last, position=position)
         self.pool.write_states(states, where)
 
     def move_rows(self, sources: list[int], *, used: int) -> None:
@@ -105,17 +105,32 @@ class Stepper:
         self.pool.move_rows(where, used=used)
         self.tensors.move_rows(where)
 
-    def step(self, shape: Shape) -> list[list[float]]:
-        """Writes a token of every row; its id and its log-prob, (2, rows)."""
+    def step(
+        self, shape: Shape, *, draws: np.ndarray | None = None, continued: Sequence[tuple[int, int]] | None = None
+    ) -> list[list[float]]:
+        """Writes the next token of every continuation; its id and its log-prob, (2, n).
+
+        Args:
+            draws: (n,) float64 in (0, 1], by which the tokens are drawn; None: they are chosen greedily.
+            continued: of each continuation its row and that row's last token; None: every row is one continuation,
+                which goes on with what the last step wrote.
+        """
+        rows = None
+        if continued is not None:
+            rows, last = torch.tensor(continued, device=self.plain.device).T
+            self.tensors.ids[rows] = last
+        count = shape.rows if rows is None else len(rows)
+        if draws is not None:
+            self.tensors.draws[:count] = torch.from_numpy(draws)
         # In inference mode: it makes a step of few rows a tenth faster, of which most is calls.
         with on_device(self.plain), torch.inference_mode():
             if self.graphs:
-                self.graphs.run(shape, lambda compiled: self._step(shape, compiled=compiled))
+                self.graphs.run(shape, lambda compiled: self._step(shape, rows, compiled=compiled))
             else:
-                self._step(shape)
-        return self.tensors.written[:, : shape.rows].tolist()
+                self._step(shape, rows)
+        return self.tensors.written[:, :count].tolist()
 
-    def _step(self, shape: Shape, *, compiled: bool = False) -> None:
+    def _step(self, shape: Shape, continued: torch.Tensor | None, *, compiled: bool = False) -> None:
         assert self.pool is not None
         tensors, rows = self.tensors, shape.rows
         at = tensors.at[:rows]
@@ -133,14 +148,18 @@ class Stepper:
                 **{CACHE: self._cache},
             ).last_hidden_state[:, -1]
         logits = self.vocabulary.logits(hidden)
-        draws = tensors.draws[:rows].gather(1, at[:, None])[:, 0]
-        tokens, log_probs = self.choose(logits, uniforms=draws, written=at, allowed=tensors.allowed[:rows])
-        tensors.ids[:rows] = tokens
-        tensors.written[0, :rows], tensors.written[1, :rows] = tokens, log_probs
+        written, allowed = at, tensors.allowed[:rows]
+        if continued is not None:
+            logits, written, allowed = logits[continued], at[continued], allowed[continued]
+        count = len(logits)
+        tokens, log_probs = self.choose(logits, uniforms=tensors.draws[:count], written=written, allowed=allowed)
+        if continued is None:
+            tensors.ids[:rows] = tokens
+        tensors.written[0, :count], tensors.written[1, :count] = tokens, log_probs
         # Within the room: a row that has ended stays in its place, and goes on writing, until others need it.
         at.add_(1).clamp_(max=self.room - 1)
         tensors.positions[:, :rows] += 1
 
     def _tensors(self, *, rows: int, pages: int) -> StepTensors:
-        sizes = {"rows": rows, "pages": pages, "page": self.page, "room": self.room, "columns": self.columns}
+        sizes = {"rows": rows, "pages": pages, "page": self.page, "columns": self.columns}
         return StepTensors(**sizes, mrope=self.mrope, device=self.plain.device)

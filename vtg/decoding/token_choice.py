@@ -53,6 +53,10 @@ class Sampling:
     suppressed: tuple[int, ...] = ()
     min_new_tokens: int = 0
 
+    @property
+    def is_greedy(self) -> bool:
+        return self.temperature is None
+
     @classmethod
     def of(cls, config: GenerationConfig) -> Self | None:
         """What a config of `generate` asks for; None where it asks for more than this knows."""
@@ -110,7 +114,7 @@ class TokenChoice:
             scores = kept.index_copy(1, self._columns, scores.index_select(1, self._columns) + allowed)
         for warper in self._warpers:
             scores = warper(None, scores)  # type: ignore[arg-type]
-        if self.sampling.temperature is not None:
+        if not self.sampling.is_greedy:
             # In float64: sums of 150,000 float32 numbers, made in parallel, can fall where they should stay.
             probabilities = scores.softmax(-1, dtype=torch.float64)
             reached = probabilities.cumsum(-1)
