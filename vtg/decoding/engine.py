@@ -5,8 +5,9 @@
 
 Prompts run through the model, short ones packed into one call, and their keys go into pages. Then every step writes one
 token of every row in flight: of all continuations of several prompts, which are one row for as long as they are alike,
-except in a CUDA graph. A row leaves when it ends, and others enter, as many as `key_bytes` have room for. A step is the model's own forward, with its adapters, in which attention reads the
-pages (`vtg.decoding.paged_attention`) and recurrent layers a state of each row; on a GPU it is a CUDA graph.
+except in a CUDA graph. A row leaves when it ends, and others enter, as many as `key_bytes` have room for. A step is the
+model's own forward, with its adapters, in which attention reads the pages (`vtg.decoding.paged_attention`) and
+recurrent layers a state of each row; on a GPU it is a CUDA graph.
 
 Why not transformers' own: `generate` holds a prompt once for each continuation and ends with the last row; its
 continuous batching takes token ids alone, with positions that count them: no pixels, no M-RoPE, no recurrent states.
