@@ -82,6 +82,19 @@ def test_where_some_wait_for_room_completions_are_the_same(vlm, prompts):
     assert narrow.peak.bytes <= 0.6 * roomy.peak.bytes and narrow.peak.rows < roomy.peak.rows == 2 * N
 
 
+def test_those_that_waited_begin_as_one_row_too(vlm, prompts, rows_of_steps):
+    sampling = Sampling(max_new_tokens=4, ends=(), temperature=0.15)
+    roomy = DecodingEngine(vlm.model, sampling)
+    wanted = roomy.complete(prompts[:1], n=N, seed=5)
+    pool = roomy._stepper.pool
+    assert pool is not None
+    rows_of_steps.clear()
+    half = DecodingEngine(vlm.model, sampling, key_bytes=roomy.peak.bytes - N // 2 * pool.row_bytes)
+    assert close(half.complete(prompts[:1], n=N, seed=5)[0], wanted[0])
+    # Four tokens of the first half, and four of the second.
+    assert len(rows_of_steps) == 8 and [rows_of_steps[at] for at in (0, 4)] == [(1, N // 2)] * 2
+
+
 def test_greedy_continuations_stay_one_row(vlm, prompts, rows_of_steps):
     sampling = Sampling.of(greedy_config(vlm.processor, max_new_tokens=5))
     assert sampling is not None

@@ -39,11 +39,10 @@ def questions(vlm, make_clip) -> list[Any]:
     return [*made, encode(vlm.processor, asked[0], clips[2])]
 
 
-@pytest.fixture(autouse=True)
-def shares_wherever_it_can(request, monkeypatch) -> None:
-    """Whatever is computed in vain for it, as these prompts are short; except where just that is tested."""
-    if "little_more" not in request.node.name:
-        monkeypatch.setattr(flight, "MOST_COMPUTED_ELSEWHERE", float("inf"))
+@pytest.fixture
+def shares_wherever_it_can(monkeypatch) -> None:
+    """Whatever is computed in vain for it, as these prompts are short."""
+    monkeypatch.setattr(flight, "MOST_COMPUTED_ELSEWHERE", float("inf"))
 
 
 def engine_of(model: Any, sampling: Sampling, **more: Any) -> DecodingEngine:
@@ -57,6 +56,7 @@ def pages_of(prompts: Sequence[Prompt]) -> int:
     return sum(-(-(len(one.features["input_ids"]) - 1) // PAGE) for one in prompts)
 
 
+@pytest.mark.usefixtures("shares_wherever_it_can")
 def test_questions_of_a_clip_share_its_pages_and_answers_are_those_of_generate(vlm, questions):
     model, processor = vlm
     prompts = list(clip_prompts(model, questions, [3.0] * len(questions)))
@@ -84,6 +84,7 @@ def test_questions_of_a_clip_share_its_pages_and_answers_are_those_of_generate(v
     assert apart.peak.bytes == pool.bytes_of(pages=1 + pages_of(prompts), rows=len(prompts))
 
 
+@pytest.mark.usefixtures("shares_wherever_it_can")
 def test_where_rows_come_and_go_pages_stay_as_long_as_one_that_shares_them(vlm, questions):
     """Within budgets in which some questions wait; each writes several completions, which end at all steps."""
     model, processor = vlm
@@ -100,6 +101,7 @@ def test_where_rows_come_and_go_pages_stay_as_long_as_one_that_shares_them(vlm, 
         assert engine.peak.bytes <= share * apart.peak.bytes
 
 
+@pytest.mark.usefixtures("shares_wherever_it_can")
 def test_clips_of_one_size_that_the_tower_sees_itself_share_no_pages(vlm, make_clip):
     """Where it is trained, prompts have no encoded clip, but pixels: alike in what is common, and of another clip."""
     model, processor = vlm

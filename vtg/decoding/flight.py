@@ -20,9 +20,9 @@ OWN_STEP = 128
 """Where sizes of steps are rounded up: by so many tokens of a row's own."""
 
 MOST_COMPUTED = {"cuda": 2.0}
-"""How much more may be computed than is attended to, because prompts share pages, by the kind of device: sharing saves
-memory and reading it, and all pages are computed for as many prompts as the most shared one has; else
-`MOST_COMPUTED_ELSEWHERE`, since a processor's time goes to computing."""
+"""How many times what is attended to may be computed because prompts share pages, by the kind of device; elsewhere
+`MOST_COMPUTED_ELSEWHERE`. All pages are computed for as many prompts as the most shared one has. On a GPU that costs
+less than the memory that sharing saves."""
 
 MOST_COMPUTED_ELSEWHERE = 1.25
 
@@ -76,9 +76,13 @@ class Flight:
         """Lets continuations and prompts enter, as long as there is room; the slots that are new."""
         begins, entered = not self._live, []
         for slot in self._live:
-            # One row at least, or nothing would ever be written.
-            while slot.waiting and (self._room(self._live, more={slot: 1}) or not any(one.rows for one in self._live)):
-                slot.rows.append(Row([slot.waiting.popleft()]))
+            count = 0
+            # One at least, or nothing would ever be written.
+            while count < len(slot.waiting) and (
+                self._room(self._live, more={slot: count + 1}) or not (count or any(one.rows for one in self._live))
+            ):
+                count += 1
+            self._enter(slot, count)
         while (slot := self._following()) is not None:
             self._give_pages(slot)
             slots, count = [*self._live, slot], len(slot.waiting)
@@ -86,14 +90,18 @@ class Flight:
                 break  # whole or not at all: half a group would hold its prompt's keys for longer
             while count > 1 and self._room(slots, more={slot: count}, begins=begins) is None:
                 count -= 1
-            begun = [slot.waiting.popleft() for _ in range(count)]
-            slot.rows = [Row([one]) for one in begun] if self.rounded else [Row(begun)]
+            self._enter(slot, count)
             self._live, self._next = slots, None
             entered.append(slot)
         if self._live:
             room = self._room(self._live, begins=begins) or self._needed(self._live)
             self.stepper.reserve(pages=room[0], rows=room[1])
         return entered
+
+    def _enter(self, slot: Slot, count: int) -> None:
+        """The next continuations of a prompt begin, all alike."""
+        begun = [slot.waiting.popleft() for _ in range(count)]
+        slot.rows += [Row([one]) for one in begun] if self.rounded or not begun else [Row(begun)]
 
     def _following(self) -> Slot | None:
         """The next prompt that waits."""
@@ -242,7 +250,6 @@ class Flight:
             rows, slot.rows = slot.rows, []
             for row in rows:
                 parts = row.write(*written[row])
-                self._parted = self._parted or len(parts) > 1
                 for part in parts:
                     if self.constraint is not None and slot.grammar is not None:
                         part.state = self.constraint.after(slot.grammar, part.state, part.tokens[-1])
@@ -251,6 +258,7 @@ class Flight:
                         continue
                     for one in part.continuations:
                         yield Completion(slot.request, one, [*part.tokens], [*part.log_probs])
+            self._parted = self._parted or len({row.place for row in slot.rows}) < len(slot.rows)
             if not slot.rows and not slot.waiting:
                 self._live.remove(slot)
                 self._order[self._order.index(slot)] = None

@@ -14,7 +14,7 @@ from vtg.data.pixels import join_videos
 from vtg.decoding.prompt_sequence import Prompt, Sequenced
 from vtg.models.attention import takes_layouts
 from vtg.models.families import family_of
-from vtg.models.plain_model import on_device
+from vtg.models.plain_model import is_parted, on_device, without_gradients
 from vtg.models.recurrence import is_recurrent
 
 _INPUTS: Any = GenerationMixin.prepare_inputs_for_generation  # pyright: ignore[reportAttributeAccessIssue]
@@ -77,8 +77,8 @@ class Prefill:
         self.plain = plain
         self.together = together or PACKED_TOKENS.get(plain.device.type, PACKED_TOKENS_ELSEWHERE)
         self._known: tuple[Prompt, Layers] | None = None
-        # ZeRO-3, whose parameters have a `ds_id`, releases weights in hooks after a module's forward.
-        self._cache = DynamicCache if hasattr(next(plain.parameters()), "ds_id") else _PrefillCache
+        # ZeRO-3 releases weights in hooks after a module's forward.
+        self._cache = DynamicCache if is_parted(plain) else _PrefillCache
 
     def every(self, prompts: Sequence[Prompt]) -> Iterator[Layers]:
         """`self(prompt)` of every prompt, in their order; those that follow one another and begin alike are read
@@ -149,7 +149,7 @@ class Prefill:
     def _layers(self, layers: Layers = (), **inputs: Any) -> Layers:
         """The layers of a cache after these inputs, which begins with `layers`."""
         cache = cache_of(self.plain, layers, kind=self._cache)
-        with on_device(self.plain), torch.inference_mode(), suppress(_LastKeysMade):
+        with on_device(self.plain), without_gradients(self.plain), suppress(_LastKeysMade):
             self.plain.model(**inputs, use_cache=True, **{CACHE: cache})
         return cache.layers
 

@@ -64,7 +64,7 @@ class Slot:
         length: tokens that are attended to.
         shared: how many of its first pages another prompt has filled, which begins alike.
         states: what it leaves in recurrent layers.
-        draws: (continuations, tokens) float64 in (0, 1], of all that it has; None where nothing is drawn.
+        draws: (n, tokens) float64 in (0, 1], of all its n continuations by number; None where nothing is drawn.
     """
 
     request: int

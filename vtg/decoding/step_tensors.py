@@ -1,4 +1,5 @@
-"""What one step of decoding reads and writes beside keys: of every row its last token, position, place and draws."""
+"""What one step of decoding reads and writes beside keys: the last token, position and place of every row, and a draw
+of every continuation."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +14,7 @@ USERS = 8
 
 class StepTensors:
     """Buffers for `rows` rows and `pages` pages of `page` tokens; a step looks at the first of them.
+    There are at least as many rows as continuations in flight, each of which can become one.
 
     Attributes:
         ids: (rows,) the last token of each, which the next step is given.

@@ -15,7 +15,7 @@ from vtg.decoding.step_tensors import StepTensors
 from vtg.decoding.token_choice import Sampling, TokenChoice
 from vtg.decoding.token_rows import TokenRows
 from vtg.models.families import family_of
-from vtg.models.plain_model import on_device
+from vtg.models.plain_model import on_device, without_gradients
 
 
 class Stepper:
@@ -122,8 +122,7 @@ class Stepper:
         count = shape.rows if rows is None else len(rows)
         if draws is not None:
             self.tensors.draws[:count] = torch.from_numpy(draws)
-        # In inference mode: it makes a step of few rows a tenth faster, of which most is calls.
-        with on_device(self.plain), torch.inference_mode():
+        with on_device(self.plain), without_gradients(self.plain):
             if self.graphs:
                 self.graphs.run(shape, lambda compiled: self._step(shape, rows, compiled=compiled))
             else:

@@ -1,7 +1,7 @@
 """Which token a row writes next: the distribution that `generate` would sample from, and a draw of each row's own.
 
-A row's draws are uniform numbers seeded by the row (`uniforms`), turned into tokens through its cumulative
-probabilities: what it writes does not depend on the rows that are decoded beside it.
+A row's draws are uniform numbers, a part of one stream that its number says (`uniforms`), turned into tokens through
+its cumulative probabilities: what it writes does not depend on the rows that are decoded beside it.
 """
 
 from dataclasses import dataclass
