@@ -83,7 +83,7 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", default=",".join(SECTIONS), metavar="A,B", help="these sections alone")
     parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="rewritten after every section")
     parser.add_argument(
-        "--clip", type=Path, default=None, metavar="FILE.npy", help="frames (T, 3, H, W) uint8; null: random ones"
+        "--clip", type=Path, default=None, metavar="FILE.npy", help="frames (T, 3, H, W) uint8; else random ones"
     )
     parser.add_argument("--reduced", action="store_true", help="tiny shapes on the CPU, as without a GPU")
     parser.add_argument("--steps", type=int, default=None, metavar="N", help="timed steps of a training (default: 2)")

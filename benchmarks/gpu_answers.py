@@ -29,11 +29,11 @@ from vtg.decoding.prompt_sequence import Prompt
 from vtg.decoding.shared_prefix import encode_video, share_prompts
 from vtg.decoding.token_choice import Sampling
 from vtg.evaluation.generate import generate
-from vtg.memory.estimate import estimate
+from vtg.memory.estimate import MemoryEstimate, estimate
 from vtg.memory.parameters import ParameterCounts
 from vtg.memory.shape import Shape
 from vtg.memory.training_load import Batch
-from vtg.memory.workload import Workload
+from vtg.memory.workload import ClipSize, Workload
 from vtg.models.adapting import prepare_training
 from vtg.models.plain_model import plain_model
 
@@ -163,8 +163,11 @@ def grpo(bench: Bench, found: dict[str, Any]) -> None:
         rounds = [way.step() for _ in range(GRPO_ROUNDS if bench.on_gpu else 1)]
         keys = ("update_s", "rollout_s", "logprobs_s", "step_s")
         found[name] = {key: statistics.median(one[key] for one in rounds) for key in keys}
-        peak = peak_bytes()
-        found[name]["peak_gb"] = peak and peak / 1e9
+        if name == "vtg":
+            found[name] |= compared(*_grpo_memory(way.case, way.trainer.prompts[0].features, on_gpu=bench.on_gpu))
+        else:
+            peak = peak_bytes()
+            found[name]["peak_gb"] = peak and peak / 1e9
         del way
     found |= {"G": case.group, "R": case.completion, "floor": floor(found["P"], case)}
     sequences = {
@@ -179,6 +182,18 @@ def grpo(bench: Bench, found: dict[str, Any]) -> None:
         found[name] = found["naive"][key] / found["vtg"][key]
         # The naive way takes each question by itself.
         found[f"{name}_4_questions"] = 4 * found["naive"][key] / found["vtg, 4 questions"][key]
+
+
+def _grpo_memory(case: Any, features: Any, *, on_gpu: bool) -> tuple[int, MemoryEstimate]:
+    """What `look=memory` says of vtg's step about this prompt, beside the model that every way copies."""
+    config, model = case.config(), case.pristine
+    vision = int((features["mm_token_type_ids"] == 2).sum())
+    workload, size = Workload(config), ClipSize(len(features["input_ids"]), vision, case.frames / FPS)
+    [batch] = workload.training_batches([size])
+    setup = workload.training_setup(gpu=on_gpu, ranks=1)
+    expected = estimate(counts_of(model.config, model.dtype, config), batch, setup)
+    beside = sum(parameter.nbytes for parameter in model.parameters())
+    return beside + max(expected.training_bytes, expected.generation_bytes), expected
 
 
 def _hand_over(clip: np.ndarray, way: Any) -> None:

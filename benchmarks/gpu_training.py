@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from gpu_shapes import PUBLISHED, Bench, compared, counts_of, free, median_s, now, peak_bytes, step_flops, tower_flops
 from transformers import TrainerCallback, TrainingArguments
+from transformers.utils.import_utils import is_flash_attn_2_available
 
 from vtg.batching.cost import SampleCosts
 from vtg.config.data_settings import BatchingConfig
@@ -76,7 +77,6 @@ def settings(
     bf16 = autocast if autocast is not None or half else False
     return SFTConfig(
         output_dir=str(bench.folder),
-        # FlashAttention is beside it in `environment`, as there or not.
         model=ModelConfig(
             attention=attention, max_length=2**20, dtype="bfloat16" if half else "float32", kernels=kernels
         ),
@@ -105,7 +105,10 @@ def sft_trainer(bench: Bench, config: SFTConfig, dataset: GroundingDataset, mode
         accumulation=1,
         seed=0,
     )
-    attend_in_layouts(model, config.model.attention)
+    if config.model.attention in ATTENTIONS:
+        attend_in_layouts(model, config.model.attention)
+    else:  # a package's, as loading gives it to the model
+        model.set_attn_implementation(config.model.attention)
     trainer = SFTTrainer(
         model=prepare_training(model, config.parts, config.lora),
         args=arguments,
@@ -140,6 +143,10 @@ def sft(bench: Bench, found: dict[str, Any]) -> None:
         "one clip, LoRA, compiled, all activations kept": {"checkpointing": "none", "compiled": True},
         "half a clip, LoRA, all activations kept": {"counts": [frames // 2], "checkpointing": "none"},
     }
+    if bench.on_gpu and is_flash_attn_2_available():
+        flash = {"attention": "flash_attention_2"}
+        cases["one clip, LoRA, FlashAttention 2"] = flash
+        cases["mixed lengths, LoRA, packed, FlashAttention 2"] = {"counts": mixed, "packing": True, **flash}
     for name, case in cases.items():
         if bench.reaches(found, name):
             with bench.case(name):

@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import forked
+import numpy as np
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -53,6 +55,18 @@ def test_the_gpu_run_still_fits_the_trainers_that_it_builds(tmp_path):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     found = json.loads(out.read_text())
     assert found["decode_ms"] == found["decode"]["ms_a_token"] and "| one clip, LoRA |" in done.stdout
+
+
+def test_the_gpu_run_takes_a_clip_of_ones_own_and_is_a_reduced_one_where_there_is_no_gpu(tmp_path):
+    clip, out = tmp_path / "frames.npy", tmp_path / "gpu.json"
+    np.save(clip, np.random.default_rng(0).integers(0, 256, (16, 3, 70, 101), dtype=np.uint8))
+    reduced = ("--reduced",) if torch.cuda.is_available() else ()
+    words = ("--only", "tower", "--clip", str(clip), "--json", str(out), *reduced)
+    done = forked.run("benchmarks/gpu.py", *words, timeout_s=300)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    found = json.loads(out.read_text())
+    # In patches of 16 pixels, which tokens join two by two: what is left of 70 and 101 pixels is not seen.
+    assert found["reduced"] and found["tower"]["grid"] == [found["tower"]["frames"] // 2, 64 // 16, 96 // 16]
 
 
 @pytest.mark.soak

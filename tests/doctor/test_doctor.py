@@ -182,6 +182,22 @@ def test_memory_alone_needs_no_data_and_no_hub(
     assert "    8 GB  LoRA       6.5     0  model=qwen3_5_0_8b video.max_frames=256 video.total_pixels=16777216" in out
 
 
+def test_memory_says_what_automatic_checkpointing_comes_to_on_each_gpu(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["look=memory", "model=qwen3_vl_4b", "trainer.gradient_checkpointing=auto", "gpu_gb=[16,24,4000]"]
+    monkeypatch.setattr(sys, "argv", ["vtg.doctor", *words])
+    doctor.main()
+    out = capsys.readouterr().out
+    assert "with gradient checkpointing; " in out
+    said = out.split("  trainer.gradient_checkpointing=auto, estimated above as full, comes to\n")[1]
+    assert said.startswith("    full on a GPU of 16, 24 GB\n    none on a GPU of 4000 GB\n")
+    monkeypatch.setattr(sys, "argv", ["vtg.doctor", *words, "json=true"])
+    doctor.main()
+    found = json.loads(capsys.readouterr().out)["gradient_checkpointing"]
+    assert found == {"16": "full", "24": "full", "4000": "none"}
+
+
 def test_low_ceilings_are_warned_about_with_the_key_to_change(run: Run) -> None:
     words = ("video.fps=0.5", "video.min_frames=2", "task=bins", "task.num_bins=3")
     code, out, _ = run([long_row(timestamp=[2.1, 2.7])], *words)

@@ -155,7 +155,8 @@ def test_fewer_activations_are_computed_again_the_more_memory_there_is():
 
 def test_without_a_gpu_auto_keeps_all_activations():
     config = doctor("++trainer.gradient_checkpointing=auto", "++trainer.use_cpu=true")
-    assert Workload(config).training_setup(gpu=False, ranks=1).gradient_checkpointing == "full"
+    assert Workload(config).training_setup(gpu=False, ranks=1).gradient_checkpointing == "none"
+    assert Workload(config).training_setup(gpu=True, ranks=1).gradient_checkpointing == "full"
     settle_checkpointing(config, time_tokens=0)
     assert config.trainer["gradient_checkpointing"] == "none"
 

@@ -21,8 +21,8 @@ OWN_STEP = 128
 
 MOST_COMPUTED = {"cuda": 2.0}
 """How many times what is attended to may be computed because prompts share pages, by the kind of device; elsewhere
-`MOST_COMPUTED_ELSEWHERE`. All pages are computed for as many prompts as the most shared one has. On a GPU that costs
-less than the memory that sharing saves."""
+`MOST_COMPUTED_ELSEWHERE`. All pages are computed for as many prompts as the most shared one has. For a GPU, which lacks
+memory first, it is a guess."""
 
 MOST_COMPUTED_ELSEWHERE = 1.25
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from vtg.config.derived import activation_checkpointing
 from vtg.config.programs import DoctorConfig
 from vtg.console import aligned
 from vtg.entry import hydra_program, loading
@@ -56,6 +57,7 @@ def _diagnose(config: DoctorConfig) -> None:
 
 def _look_at_memory(config: DoctorConfig) -> None:
     from vtg.logs import start_logging
+    from vtg.memory.checkpointing import choose, training_bytes
     from vtg.memory.parameters import count, empty_model
     from vtg.memory.proposals import propose
     from vtg.memory.workload import Workload
@@ -69,12 +71,16 @@ def _look_at_memory(config: DoctorConfig) -> None:
     counts = count(model, config.parts, config.lora, quantization=config.model.quantization, time_tokens=added)
     memory = workload.estimate(counts, workload.longest_clips(), setup)
     proposals = propose(config.gpu_gb, gpus=config.gpus)
+    auto: dict[str, str] = {}
+    if on_gpu and activation_checkpointing(config.trainer) == "auto":
+        needed = training_bytes(config, gpu=True, ranks=config.gpus, time_tokens=added)
+        auto = {str(size): choose(needed, size * GB) for size in config.gpu_gb}
     if config.json:
         document = {"report": "vtg.doctor", "memory": memory.document(), "proposals": [p.document() for p in proposals]}
-        print(json.dumps(document))
+        print(json.dumps(document | {"gradient_checkpointing": auto}))
         return
     print(f"model {config.model.path}; the largest batch that the settings allow")
-    print("\n".join([*_memory_lines(memory), *_proposal_lines(proposals, config.gpus)]))
+    print("\n".join([*_memory_lines(memory), *_auto_lines(auto), *_proposal_lines(proposals, config.gpus)]))
 
 
 def _lines(diagnosis: "Diagnosis", config: DoctorConfig) -> Iterator[str]:
@@ -168,6 +174,14 @@ def _memory_lines(memory: "MemoryEstimate") -> Iterator[str]:
         "generating": memory.generation_bytes,
     }
     yield from (f"  {name:<16} {size / GB:8.2f} GB" for name, size in parts.items())
+
+
+def _auto_lines(auto: dict[str, str]) -> Iterator[str]:
+    """What `trainer.gradient_checkpointing=auto` comes to, by the GB of a GPU."""
+    if auto:
+        yield "  trainer.gradient_checkpointing=auto, estimated above as full, comes to"
+    for way in dict.fromkeys(auto.values()):
+        yield f"    {way} on a GPU of {', '.join(size for size, chosen in auto.items() if chosen == way)} GB"
 
 
 def _proposal_lines(proposals: list["Proposal"], gpus: int) -> Iterator[str]:

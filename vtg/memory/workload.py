@@ -75,8 +75,8 @@ class Workload:
         device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
         return TrainingSetup(
             mixed=is_half and not deepspeed.stage,
-            # What `auto` comes to depends on the GPU: `vtg.memory.checkpointing`.
-            gradient_checkpointing="full" if asked == "auto" else asked,
+            # What `auto` comes to depends on the GPU (`vtg.memory.checkpointing`); this fits wherever anything does.
+            gradient_checkpointing=("full" if gpu else "none") if asked == "auto" else asked,
             fused=uses_liger(config.model.kernels, on_gpu=gpu),
             accumulates=int(trainer.get("gradient_accumulation_steps", 1)) > 1,
             attention=self._attention(device),
