@@ -81,9 +81,11 @@ def test_overrides_have_the_fields_of_what_they_override_and_are_null():
     [
         (["rollout.key_gib=0"], r"^rollout\.key_gib = 0\.0: must be more than 0"),
         (["rollout.key_gib=4", "rollout.engine=vllm"], r"^rollout\.key_gib = 4\.0: vLLM has a budget of its own"),
+        (["rollout.compiled_after=0"], r"^rollout\.compiled_after = 0: must be at least 1"),
+        (["rollout.compiled_after=8", "rollout.engine=vllm"], r"^rollout\.compiled_after = 8: vLLM compiles by itself"),
     ],
 )
-def test_a_budget_of_keys_that_is_none_or_not_read_is_refused(words, error):
+def test_what_decoding_cannot_do_or_does_not_read_is_refused(words, error):
     with pytest.raises(ConfigError, match=error):
         composed(*words, program="rl")
 

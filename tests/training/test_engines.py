@@ -91,6 +91,12 @@ def test_rollout_key_gib_is_what_keys_may_take_and_changes_no_completion(trainer
     assert found == expected and less <= 0.6 * most
 
 
+def test_compiled_steps_are_refused_where_steps_are_no_graphs(trainer, monkeypatch):
+    monkeypatch.setattr(trainer, "rollout_settings", replace(trainer.rollout_settings, compiled_after=4))
+    with pytest.raises(ConfigError, match=r"^rollout\.compiled_after = 4: steps of rollouts are no CUDA graphs here"):
+        engines.ENGINES["transformers"](trainer)
+
+
 @pytest.mark.parametrize("shares", [True, False])
 def test_the_default_engine_writes_completions_of_all_micro_batches(trainer, prompts, shares):
     assert isinstance(trainer.engine, TransformersEngine) and not trainer.use_vllm

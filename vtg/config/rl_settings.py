@@ -85,6 +85,12 @@ class RolloutConfig:
         "null: an eighth of the GPU's memory, 2 on a CPU",
         on_resume="may_change",
     )
+    compiled_after: int | None = setting(
+        None,
+        "on a GPU: steps of rollouts of one shape after which its CUDA graph is recorded anew, of compiled layers "
+        "(which no GPU has run yet); null: never",
+        on_resume="may_change",
+    )
     parity_samples: int = setting(
         4, "prompts that the check of another engine than transformers generates for", on_resume="may_change"
     )

@@ -7,14 +7,21 @@ from vtg.config.schema import RLConfig, SFTConfig
 from vtg.errors import ConfigError
 
 
-def check_key_memory(rollout: RolloutConfig) -> None:
-    """Raises ConfigError for a budget of keys that is none, or that the engine does not read."""
+def check_decoding(rollout: RolloutConfig) -> None:
+    """Raises ConfigError for a budget of keys or a number of steps that is none, or that the engine does not read."""
     if rollout.key_gib is not None and not rollout.key_gib > 0:
         raise ConfigError(f"rollout.key_gib = {rollout.key_gib}: must be more than 0, or null")
     if rollout.key_gib is not None and rollout.engine == "vllm":
         raise ConfigError(
             f"rollout.key_gib = {rollout.key_gib}: vLLM has a budget of its own; set rollout.key_gib=null and "
             "rl.vllm_gpu_memory_utilization"
+        )
+    if rollout.compiled_after is not None and rollout.compiled_after < 1:
+        raise ConfigError(f"rollout.compiled_after = {rollout.compiled_after}: must be at least 1, or null")
+    if rollout.compiled_after is not None and rollout.engine == "vllm":
+        raise ConfigError(
+            f"rollout.compiled_after = {rollout.compiled_after}: vLLM compiles by itself; set "
+            "rollout.compiled_after=null"
         )
 
 

@@ -20,7 +20,7 @@ from vtg.config.mixture_rules import check_mixed
 from vtg.config.model_settings import LoraConfig, ModelConfig
 from vtg.config.part_rules import check_parts
 from vtg.config.programs import DoctorConfig, PredictConfig
-from vtg.config.rollout_rules import check_key_memory, check_shared_clips
+from vtg.config.rollout_rules import check_decoding, check_shared_clips
 from vtg.config.schema import RLConfig, RunConfig, SFTConfig
 from vtg.config.score_rules import check_score
 from vtg.config.score_settings import ScoreConfig
@@ -63,7 +63,7 @@ def check_together(config: Any) -> None:
         check_mixed(config)
         check_constrained(config.task, engine=config.rollout.engine if isinstance(config, RLConfig) else "transformers")
     if isinstance(config, RLConfig):
-        check_key_memory(config.rollout)
+        check_decoding(config.rollout)
         check_shared_clips(config)
     if isinstance(config, DoctorConfig):  # which reports on the token budget itself
         check_counts(config, "samples", "probed_clips", "gpus")

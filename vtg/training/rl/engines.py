@@ -18,12 +18,13 @@ from trl.trainer.grpo_config import GRPOConfig
 
 from vtg.decoding.adapter_merging import merged_for_decoding
 from vtg.decoding.constrained import Constraint
-from vtg.decoding.engine import DecodingEngine
+from vtg.decoding.engine import DecodingEngine, is_capturable
 from vtg.decoding.prompt_sequence import Prompt
 from vtg.decoding.sampling import sample
 from vtg.decoding.token_choice import Sampling
 from vtg.errors import ConfigError, RunError
 from vtg.models.loading import load_processor
+from vtg.models.plain_model import plain_model
 from vtg.training.rl.engine_protocol import Completions, Engine, GreedyCompletion
 
 
@@ -33,7 +34,7 @@ class TransformersEngine:
 
     Attributes:
         in_step: every forward of one rank must be one of all ranks (ZeRO-3).
-        key_bytes: as `DecodingEngine` takes it.
+        key_bytes, compiled_after: as `DecodingEngine` takes them.
     """
 
     accelerator: Any
@@ -45,6 +46,7 @@ class TransformersEngine:
     in_step: bool = False
     constraint: Constraint | None = None
     key_bytes: int | None = None
+    compiled_after: int | None = None
     name: str = "transformers"
     own_model: bool = False
     _decoders: list[DecodingEngine | None] = field(default_factory=list, init=False)
@@ -88,7 +90,7 @@ class TransformersEngine:
             known = sampling if self.args.ds3_gather_for_generation or not self.in_step else None
             # Weights that are gathered lie elsewhere each time, where a graph does not look.
             own: dict[str, Any] = {"constraint": self.constraint, "graphs": False if self.in_step else None}
-            own["key_bytes"] = self.key_bytes
+            own |= {"key_bytes": self.key_bytes, "compiled_after": self.compiled_after}
             self._decoders.append(DecodingEngine(plain, known, **own) if known else None)
         return self._decoders[0]
 
@@ -116,7 +118,12 @@ class TransformersEngine:
 
 
 def _transformers(trainer: Any) -> Engine:
-    key_gib = trainer.rollout_settings.key_gib
+    key_gib, compiled_after = trainer.rollout_settings.key_gib, trainer.rollout_settings.compiled_after
+    if compiled_after is not None and (trainer.policy.in_step or not is_capturable(plain_model(trainer.model))):
+        raise ConfigError(
+            f"rollout.compiled_after = {compiled_after}: steps of rollouts are no CUDA graphs here (on a CPU, of a "
+            "mixture of experts, of quantized weights, under ZeRO-3); set rollout.compiled_after=null"
+        )
     return TransformersEngine(
         accelerator=trainer.accelerator,
         args=trainer.args,
@@ -127,6 +134,7 @@ def _transformers(trainer: Any) -> Engine:
         in_step=trainer.policy.in_step,
         constraint=trainer.policy.constraint,
         key_bytes=None if key_gib is None else int(key_gib * 2**30),
+        compiled_after=compiled_after,
     )
 
 
