@@ -69,6 +69,29 @@ def test_the_gpu_run_takes_a_clip_of_ones_own_and_is_a_reduced_one_where_there_i
     assert found["reduced"] and found["tower"]["grid"] == [found["tower"]["frames"] // 2, 64 // 16, 96 // 16]
 
 
+@pytest.mark.parametrize(
+    "reduced", [pytest.param((), marks=pytest.mark.gpu), pytest.param(("--reduced",), marks=pytest.mark.soak)]
+)
+def test_packed_and_shared_gradients_are_as_near_to_float32_as_those_of_plain_ones(reduced, tmp_path):
+    out = tmp_path / "gpu.json"
+    words = ("--only", "equality", "--json", str(out), *reduced)
+    done = forked.run("benchmarks/gpu.py", *words, timeout_s=600)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    equality = json.loads(out.read_text())["equality"]
+    for way in ("packed", "shared"):
+        assert any("bfloat16" in case for case in equality[way]) and any("float32" in case for case in equality[way])
+        for case, apart in equality[way].items():
+            if "float32" in case:
+                assert apart["gradient apart"] < 1e-4, (way, case, apart)
+            assert apart["gradient from float32"] <= 1.5 * apart["gradient plain from float32"] + 1e-4, (
+                way,
+                case,
+                apart,
+            )
+    same, of = equality["decode_tokens"]
+    assert same >= of - 1  # one may stand at a tie in bfloat16
+
+
 @pytest.mark.soak
 def test_every_section_of_the_gpu_run_succeeds_reduced(tmp_path):
     out = tmp_path / "gpu.json"
