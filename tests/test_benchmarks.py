@@ -69,8 +69,11 @@ def test_the_gpu_run_takes_a_clip_of_ones_own_and_is_a_reduced_one_where_there_i
     assert found["reduced"] and found["tower"]["grid"] == [found["tower"]["frames"] // 2, 64 // 16, 96 // 16]
 
 
+on_gpu = (pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"))
+
+
 @pytest.mark.parametrize(
-    "reduced", [pytest.param((), marks=pytest.mark.gpu), pytest.param(("--reduced",), marks=pytest.mark.soak)]
+    "reduced", [pytest.param((), marks=on_gpu), pytest.param(("--reduced",), marks=pytest.mark.soak)]
 )
 def test_packed_and_shared_gradients_are_as_near_to_float32_as_those_of_plain_ones(reduced, tmp_path):
     out = tmp_path / "gpu.json"
