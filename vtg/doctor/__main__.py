@@ -73,7 +73,7 @@ def _look_at_memory(config: DoctorConfig) -> None:
     proposals = propose(config.gpu_gb, gpus=config.gpus)
     auto: dict[str, str] = {}
     if on_gpu and activation_checkpointing(config.trainer) == "auto":
-        needed = training_bytes(config, gpu=True, ranks=config.gpus, time_tokens=added)
+        needed = training_bytes(workload, counts, setup)
         auto = {str(size): choose(needed, size * GB) for size in config.gpu_gb}
     if config.json:
         document = {"report": "vtg.doctor", "memory": memory.document(), "proposals": [p.document() for p in proposals]}

@@ -8,8 +8,9 @@ import torch
 
 from vtg.config.derived import activation_checkpointing
 from vtg.config.schema import SFTConfig
-from vtg.memory.parameters import count, empty_model
+from vtg.memory.parameters import ParameterCounts, count, empty_model
 from vtg.memory.proposals import GB, SHARE
+from vtg.memory.training_load import TrainingSetup
 from vtg.memory.workload import Workload
 
 log = logging.getLogger(__name__)
@@ -18,13 +19,9 @@ WAYS = ("none", "selective", "full")
 """The fastest first."""
 
 
-def training_bytes(config: SFTConfig, *, gpu: bool, ranks: int, time_tokens: int) -> dict[str, int]:
-    """What a training with these settings takes at most with each of WAYS, by the estimate."""
-    workload = Workload(config)
-    model = empty_model(config.model.path, workload.weights_dtype(gpu=gpu))
-    quantization = config.model.quantization
-    counts = count(model, config.parts, config.lora, quantization=quantization, time_tokens=time_tokens)
-    setup, clips = workload.training_setup(gpu=gpu, ranks=ranks), workload.longest_clips()
+def training_bytes(workload: Workload, counts: ParameterCounts, setup: TrainingSetup) -> dict[str, int]:
+    """What a training of the model that was counted takes at most with each of WAYS, by the estimate."""
+    clips = workload.longest_clips()
     setups = {way: replace(setup, gradient_checkpointing=way) for way in WAYS}
     return {way: workload.estimate(counts, clips, one).training_bytes for way, one in setups.items()}
 
@@ -43,8 +40,11 @@ def settle_checkpointing(config: SFTConfig, *, time_tokens: int) -> None:
     if torch.cuda.is_available() and not config.trainer.get("use_cpu", False):
         # The least of the machine's: ranks that recompute unlike layers would wait for each other under ZeRO-3.
         memory = min(torch.cuda.get_device_properties(at).total_memory for at in range(torch.cuda.device_count()))
-        ranks = int(os.environ.get("WORLD_SIZE", "1"))
-        needed = training_bytes(config, gpu=True, ranks=ranks, time_tokens=time_tokens)
+        workload, quantization = Workload(config), config.model.quantization
+        setup = workload.training_setup(gpu=True, ranks=int(os.environ.get("WORLD_SIZE", "1")))
+        model = empty_model(config.model.path, workload.weights_dtype(gpu=True))
+        counts = count(model, config.parts, config.lora, quantization=quantization, time_tokens=time_tokens)
+        needed = training_bytes(workload, counts, setup)
         chosen = choose(needed, memory)
         why = ", ".join(f"{way} {size / GB:.0f} GB" for way, size in needed.items()) + f" of {memory / GB:.0f}"
     log.info("trainer.gradient_checkpointing = auto: %s (%s)", chosen, why)
